@@ -1,0 +1,158 @@
+//! What a reference layer does.
+//!
+//! The harness writes it as JSON and names it in the environment; an instrument without a target reads it when the
+//! server calls its init function, because it decides which callbacks exist before any parameter arrives. Unknown
+//! keys are errors on both sides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use layers_trace::Callback;
+use serde::{Deserialize, Serialize};
+
+/// Environment variable that names the JSON file with a [`Behaviours`].
+pub const BEHAVIOUR_VARIABLE: &str = "LAYERS_BEHAVIOUR";
+/// Environment variable with the version of the server (`version=` of `nbdkit --dump-config`), for filters.
+pub const VERSION_VARIABLE: &str = "LAYERS_SERVER_VERSION";
+/// Environment variable that names, for layer N, the file that the instrument is to wrap: this prefix and N in
+/// decimal. A layer without it is a reference layer.
+pub const TARGET_VARIABLE_PREFIX: &str = "LAYERS_TARGET_";
+/// Environment variable with the run id in hexadecimal, by which a process that left its group is still known.
+pub const RUN_VARIABLE: &str = "LAYERS_RUN";
+
+/// The behaviours of all layers of one stack.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviours {
+    /// The reference plugin, layer 0.
+    pub plugin: Behaviour,
+    /// The reference filters, innermost (layer 1) first.
+    pub filters: Vec<Behaviour>,
+}
+
+impl Behaviours {
+    /// The behaviour of this layer, 0 for the plugin; the default beyond the outermost filter.
+    pub fn layer(&self, layer: u8) -> Behaviour {
+        match usize::from(layer).checked_sub(1) {
+            None => self.plugin.clone(),
+            Some(filter) => self.filters.get(filter).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Reads the JSON file at `path`.
+    pub fn read(path: &Path) -> Result<Behaviours, BehaviourError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BehaviourError::Read { path: path.display().to_string(), source })?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Why a behaviour file is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum BehaviourError {
+    /// The file cannot be read.
+    #[error("cannot read the behaviour file `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is not the JSON of a [`Behaviours`].
+    #[error("the behaviour file is wrong: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// One reference layer. The default has every callback, and passes on (filter) or serves a disk (plugin).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviour {
+    /// Callbacks that this layer does not have: NULL in its table.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub absent: BTreeSet<Callback>,
+    /// Fixed answers of integer callbacks (`get_size` in bytes, `can_*`, `is_rotational`, `thread_model` 0 to 3). A filter that has one
+    /// here answers without asking below.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<Callback, i64>,
+    /// Answer of `block_size`: minimum, preferred, maximum, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<[u32; 3]>,
+    /// What `list_exports` adds: (name, description). The plugin's default is the empty name alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exports: Option<Vec<(String, String)>>,
+    /// Answer of `default_export`; absent asks below (filter) or gives the empty name (plugin).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_export: Option<Nullable>,
+    /// Answer of `export_description`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_description: Option<Nullable>,
+    /// Milliseconds that a callback sleeps, in the layer's own code, before it does anything else.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sleep: BTreeMap<Callback, u32>,
+    /// Calls that fail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fail: Vec<Failure>,
+}
+
+/// What a callback that returns a string answers: `{"text": "main"}` or `"null"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nullable {
+    /// This string.
+    Text(String),
+    /// NULL.
+    Null,
+}
+
+/// One call that fails: -1, or NULL where the callback returns a pointer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// Which callback.
+    pub callback: Callback,
+    /// Which of its calls in this layer, counted from 1 over the whole run; absent means every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nth: Option<u32>,
+    /// `errno` to fail with, as a number; 5 (EIO) when absent.
+    #[serde(default = "eio")]
+    pub errno: i32,
+    /// A filter fails after it has called the layer below, and that has succeeded. Otherwise it never asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub after_next: bool,
+}
+
+fn eio() -> i32 {
+    5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_and_unknown_callbacks_are_errors() {
+        let error = |text: &str| serde_json::from_str::<Behaviours>(text).unwrap_err().to_string();
+        assert!(error(r#"{"plugin": {"slep": {}}}"#).contains("unknown field `slep`"));
+        assert!(error(r#"{"plugin": {"absent": ["cash"]}}"#).contains("`cash` is not a callback"));
+    }
+
+    #[test]
+    fn json_reads_back_as_written() {
+        let behaviours = Behaviours {
+            plugin: Behaviour {
+                answers: [(Callback::CanZero, 1)].into(),
+                default_export: Some(Nullable::Null),
+                ..Behaviour::default()
+            },
+            filters: vec![Behaviour {
+                fail: vec![Failure { callback: Callback::Open, nth: Some(1), errno: 28, after_next: true }],
+                sleep: [(Callback::Pread, 20)].into(),
+                ..Behaviour::default()
+            }],
+        };
+        let text = serde_json::to_string(&behaviours).unwrap();
+        assert_eq!(serde_json::from_str::<Behaviours>(&text).unwrap(), behaviours);
+        assert_eq!(behaviours.layer(1), behaviours.filters[0]);
+        assert_eq!(behaviours.layer(9), Behaviour::default());
+    }
+}

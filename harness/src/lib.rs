@@ -1,0 +1,1 @@
+//! Test and conformance harness for servers that load other people's callbacks.

@@ -1,0 +1,349 @@
+//! A record as the reader hands it out: with its texts, and with names for its fields.
+
+use crate::callback::Callback;
+use crate::record::{RECORD_SIZE, Record, TEXT_CONTINUES, TEXT_CUT, TEXT_SIZE};
+
+macro_rules! numbered {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$doc])* $variant = $number,)* }
+
+        impl $name {
+            /// The value with this number in the trace format.
+            pub fn from_number(number: u8) -> Option<$name> {
+                match number { $($number => Some($name::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+numbered! {
+    /// What a record says.
+    Kind {
+        /// A callback was entered.
+        Enter = 1,
+        /// A callback returned.
+        Exit = 2,
+        /// An instrument registered a layer: which callbacks its target has, its name and file.
+        Layer = 3,
+        /// An instrument looked at something that no argument shows; see [`Probe`].
+        Probe = 4,
+        /// A client is about to ask for something; see [`Operation`].
+        Request = 5,
+        /// The client has the answer.
+        Reply = 6,
+        /// The harness describes the run (JSON text).
+        Run = 7,
+        /// The harness sent the server a signal (number in `a`).
+        Signal = 8,
+        /// The server ended (status as of wait(2) in `a`).
+        End = 9,
+        /// Text that belongs to the record before; the reader folds it in and never hands it out.
+        Text = 10,
+    }
+}
+
+numbered! {
+    /// What a text is.
+    Field {
+        /// Key of a parameter.
+        Key = 1,
+        /// Value of a parameter.
+        Value = 2,
+        /// Name of an export.
+        Export = 3,
+        /// Description of an export.
+        Description = 4,
+        /// Name of a layer (`name` in its structure).
+        Name = 5,
+        /// File of the target of a wrapper.
+        Target = 6,
+        /// JSON.
+        Json = 7,
+        /// Error message.
+        Message = 8,
+    }
+}
+
+numbered! {
+    /// What an instrument looked at; the result in `a` is 1 when it was as promised, else 0.
+    Probe {
+        /// Key and value of every parameter still read as when `config` got them (nbdkit-plugin(3), `.config`).
+        ConfigStrings = 1,
+        /// `nbdkit_export_name` gives what it gave in `open` (nbdkit-plugin(3), "EXPORT NAME").
+        ExportName = 2,
+        /// A string interned in this handle's `open` still reads the same (nbdkit-plugin(3), "STRING LIFETIME").
+        InternedInConnection = 3,
+        /// A string interned in `load` still reads the same (same section).
+        InternedGlobally = 4,
+        /// `nbdkit_context_get_backend` of this handle's context gives what it gave in `open`, asked at the start
+        /// of its `close` (nbdkit-filter(3), "nbdkit_context_get_backend").
+        ContextBackend = 5,
+    }
+}
+
+numbered! {
+    /// What a client does. `handle` is the client's number; offset, count and flags stand as in a callback, but the
+    /// flags are those of the protocol (NBD_CMD_FLAG_*).
+    Operation {
+        /// Connect and read the greeting.
+        Connect = 1,
+        /// NBD_OPT_LIST.
+        List = 2,
+        /// NBD_OPT_INFO; the bits of `b` are the NBD_INFO types asked for.
+        Info = 3,
+        /// NBD_OPT_GO; the bits of `b` are the NBD_INFO types asked for.
+        Go = 4,
+        /// NBD_OPT_EXPORT_NAME.
+        ExportName = 5,
+        /// NBD_OPT_ABORT.
+        Abort = 6,
+        /// NBD_OPT_STARTTLS.
+        StartTls = 7,
+        /// NBD_CMD_READ.
+        Read = 8,
+        /// NBD_CMD_WRITE.
+        Write = 9,
+        /// NBD_CMD_FLUSH.
+        Flush = 10,
+        /// NBD_CMD_TRIM.
+        Trim = 11,
+        /// NBD_CMD_WRITE_ZEROES.
+        Zero = 12,
+        /// NBD_CMD_CACHE.
+        Cache = 13,
+        /// NBD_CMD_BLOCK_STATUS.
+        BlockStatus = 14,
+        /// NBD_CMD_DISC, then wait for the server to close.
+        Disconnect = 15,
+        /// Close the socket without a word.
+        Hangup = 16,
+    }
+}
+
+impl Operation {
+    /// A transmission-phase command that leads to a data callback.
+    pub const fn is_data(self) -> bool {
+        self as u8 >= Operation::Read as u8 && self as u8 <= Operation::BlockStatus as u8
+    }
+}
+
+/// Text of a record, at most [`Text::MOST`] bytes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// What it is.
+    pub field: Field,
+    /// Its bytes, not always UTF-8.
+    pub bytes: Vec<u8>,
+    /// The writer had more than it could keep.
+    pub cut: bool,
+}
+
+impl Text {
+    /// Bytes of all texts of one record together; the writer cuts what goes beyond.
+    pub const MOST: usize = u8::MAX as usize * TEXT_SIZE;
+}
+
+/// Error number of an exit whose `err` pointer was NULL.
+pub const ERR_WAS_NULL: u32 = u32::MAX;
+/// `handle` of a call that got NULL although its callback takes a handle.
+pub const HANDLE_NULL: u32 = 0;
+/// `handle` of a call that got a pointer which no `open` of that layer had returned.
+pub const HANDLE_FOREIGN: u32 = u32::MAX;
+
+/// One record with its texts.
+///
+/// The fields are those of the record; which of them mean something depends on the kind and the callback:
+///
+/// | callback | `context` | `a` | `b` | `c` | `d` |
+/// |---|---|---|---|---|---|
+/// | config, config_complete (filter) | nxdata | | | | |
+/// | thread_model (filter, 1.44) | | argument | | | |
+/// | get_ready (filter) | | thread model | | | |
+/// | after_fork, cleanup (filter) | backend | | | | |
+/// | preconnect | backend | | | | readonly |
+/// | list_exports, default_export | backend | | | is_tls | readonly |
+/// | open | own context | | backend of the context | is_tls | readonly |
+/// | prepare | next | | | | readonly |
+/// | finalize, get_size, can_* … | next | | | | |
+/// | pread … cache | next | offset | buffer, or extents | count | flags |
+/// | exit of an int or int64 callback | | result | | errno | `*err` or [`ERR_WAS_NULL`] |
+/// | exit of open, default_export, … | | 1 if not NULL | | errno | |
+/// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
+/// | exit of list_exports | | result | exports now in the list | errno | |
+/// | exit of extents | | result | extents now in the list | errno | err |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Position in the trace, which is the total order.
+    pub position: u32,
+    /// What it says.
+    pub kind: Kind,
+    /// 0 is the plugin, n the outermost filter.
+    pub layer: u8,
+    /// Number of the callback, operation or probe; see [`Event::callback`].
+    pub number: u8,
+    /// Thread.
+    pub tid: u32,
+    /// Process; it changes when the server forks.
+    pub pid: u32,
+    /// Position of the enter (of the request, for a reply) that this belongs to; its own for an enter.
+    pub call: u32,
+    /// Minted id of the handle, [`HANDLE_NULL`] or [`HANDLE_FOREIGN`]; for a request and its reply, the client.
+    pub handle: u32,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// `next`, own context at open, or backend.
+    pub context: u64,
+    /// See the table.
+    pub a: u64,
+    /// See the table.
+    pub b: u64,
+    /// See the table.
+    pub c: u32,
+    /// See the table.
+    pub d: u32,
+    /// Texts, in the order written.
+    pub texts: Vec<Text>,
+}
+
+impl Event {
+    /// The callback of an enter or exit.
+    pub fn callback(&self) -> Option<Callback> {
+        matches!(self.kind, Kind::Enter | Kind::Exit).then(|| Callback::from_number(self.number)).flatten()
+    }
+
+    /// The operation of a request or reply.
+    pub fn operation(&self) -> Option<Operation> {
+        matches!(self.kind, Kind::Request | Kind::Reply)
+            .then(|| Operation::from_number(self.number))
+            .flatten()
+    }
+
+    /// What a probe looked at.
+    pub fn probe(&self) -> Option<Probe> {
+        (self.kind == Kind::Probe).then(|| Probe::from_number(self.number)).flatten()
+    }
+
+    /// Byte offset of a data call or request.
+    pub fn offset(&self) -> u64 {
+        self.a
+    }
+
+    /// Byte count of a data call or request.
+    pub fn count(&self) -> u32 {
+        self.c
+    }
+
+    /// NBDKIT_FLAG_* of a data call, NBD_CMD_FLAG_* of a request.
+    pub fn flags(&self) -> u32 {
+        self.d
+    }
+
+    /// The `readonly` argument.
+    pub fn readonly(&self) -> bool {
+        self.d != 0
+    }
+
+    /// The `is_tls` argument.
+    pub fn is_tls(&self) -> bool {
+        self.c != 0
+    }
+
+    /// Result of an exit: the integer, or 1 and 0 for a pointer that was or was not NULL-free.
+    pub fn result(&self) -> i64 {
+        self.a.cast_signed()
+    }
+
+    /// `errno` after the call.
+    pub fn errno(&self) -> u32 {
+        self.c
+    }
+
+    /// What a filter's data callback left in `*err`; `None` when the pointer was NULL.
+    pub fn err(&self) -> Option<u32> {
+        (self.d != ERR_WAS_NULL).then_some(self.d)
+    }
+
+    /// minimum, preferred, maximum that `block_size` answered.
+    pub fn block_size(&self) -> (u32, u32, u32) {
+        (self.b as u32, (self.b >> 32) as u32, self.d)
+    }
+
+    /// The text of this field.
+    pub fn text(&self, field: Field) -> Option<&Text> {
+        self.texts.iter().find(|text| text.field == field)
+    }
+
+    /// For a registration: the layer's target has this callback.
+    pub fn has_callback(&self, callback: Callback) -> bool {
+        self.a & callback.bit() != 0
+    }
+
+    /// For a registration: this callback exists only because the instrument gave the target the server's default.
+    pub fn is_synthetic(&self, callback: Callback) -> bool {
+        self.b & callback.bit() != 0
+    }
+
+    /// The records of this event, to be written at its position.
+    pub fn to_records(&self, epoch: u32) -> Vec<[u8; RECORD_SIZE]> {
+        let mut texts = Vec::new();
+        for text in &self.texts {
+            pack_text(text.field, &text.bytes, u8::MAX as usize - texts.len(), |mut record| {
+                record.epoch = epoch;
+                if text.cut {
+                    record.layer |= TEXT_CUT;
+                }
+                texts.push(record);
+            });
+        }
+        let first = Record {
+            epoch,
+            kind: self.kind as u8,
+            layer: self.layer,
+            callback: self.number,
+            texts: texts.len() as u8,
+            tid: self.tid,
+            pid: self.pid,
+            call: self.call,
+            handle: self.handle,
+            time: self.time,
+            context: self.context,
+            a: self.a,
+            b: self.b,
+            c: self.c,
+            d: self.d,
+        };
+        std::iter::once(first).chain(texts).map(Record::to_bytes).collect()
+    }
+}
+
+/// Text records that `bytes` need; an empty text needs one too.
+pub(crate) const fn text_records(length: usize) -> usize {
+    if length == 0 { 1 } else { length.div_ceil(TEXT_SIZE) }
+}
+
+/// Cuts a text into at most `most` records. Allocates nothing: it runs inside the server.
+pub(crate) fn pack_text(field: Field, bytes: &[u8], most: usize, mut put: impl FnMut(Record)) {
+    let needed = text_records(bytes.len());
+    let kept = needed.min(most);
+    for index in 0..kept {
+        let rest = bytes.get(index * TEXT_SIZE..).unwrap_or_default();
+        let part = rest.get(..TEXT_SIZE).unwrap_or(rest);
+        let mut raw = [0; RECORD_SIZE];
+        let head = [
+            Kind::Text as u8,
+            if index > 0 { TEXT_CONTINUES } else { 0 } | if kept < needed { TEXT_CUT } else { 0 },
+            field as u8,
+            part.len() as u8,
+        ];
+        let source = [0; 4].iter().chain(&head).chain(part);
+        for (to, from) in raw.iter_mut().zip(source) {
+            *to = *from;
+        }
+        if let Some(record) = Record::from_bytes(&raw) {
+            put(record);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The header page: what every process that maps a trace agrees on.
+//!
+//! | offset | type | meaning |
+//! |---|---|---|
+//! | 0 | 8 bytes | magic `layerstr` |
+//! | 8 | u32 | format version |
+//! | 12 | u32 | bytes in a record, 64 |
+//! | 16 | u64 | capacity in records |
+//! | 24 | u64 | run id |
+//! | 32 | u32 | epoch: only records that carry it belong to this run |
+//! | 40 | u64 | wall clock at creation, nanoseconds since 1970 |
+//! | 48 | u64 | CLOCK_MONOTONIC at the same instant, nanoseconds |
+//! | 128 | u64 | cursor: records claimed so far, beyond the capacity when some were lost |
+//! | 192 | u32 | handle ids minted |
+//! | 196 | u32 | calls of `filter_init` |
+//! | 256 | u64 | key of the process image that mapped the trace first |
+//! | 264 | u64 | address of that mapping |
+//!
+//! All numbers are little-endian; the rest of the page is zero.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// First eight bytes of a trace.
+pub const MAGIC: [u8; 8] = *b"layerstr";
+/// Version of the format that this crate writes and reads.
+pub const VERSION: u32 = 1;
+/// Bytes before the first record.
+pub const HEADER_SIZE: usize = 4096;
+
+/// The page in memory. Fields that several processes write are atomics, each busy one on a cache line of its own.
+#[repr(C, align(4096))]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// [`VERSION`].
+    pub version: u32,
+    /// Bytes in a record.
+    pub record_size: u32,
+    /// Records that fit.
+    pub capacity: u64,
+    /// Tells one run from another; also in the environment of the server.
+    pub run_id: u64,
+    /// Records of earlier users of the same memory carry another epoch.
+    pub epoch: AtomicU32,
+    _pad0: [u8; 4],
+    /// Wall clock at creation, nanoseconds since 1970.
+    pub realtime: u64,
+    /// CLOCK_MONOTONIC at the same instant, nanoseconds.
+    pub monotonic: u64,
+    _pad1: [u8; 72],
+    /// Records claimed so far.
+    pub cursor: AtomicU64,
+    _pad2: [u8; 56],
+    /// Handle ids minted so far; the first is 1.
+    pub handles: AtomicU32,
+    /// Calls of `filter_init` in this process: the n-th is layer n.
+    pub filters: AtomicU32,
+    _pad3: [u8; 56],
+    /// Key of the process image whose mapping `image_base` is; 0 while there is none.
+    pub image_key: AtomicU64,
+    /// Address of the mapping that the first instrument of that image made.
+    pub image_base: AtomicU64,
+    _pad4: [u8; HEADER_SIZE - 272],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == HEADER_SIZE);
+    assert!(std::mem::offset_of!(Header, epoch) == 32);
+    assert!(std::mem::offset_of!(Header, realtime) == 40);
+    assert!(std::mem::offset_of!(Header, cursor) == 128);
+    assert!(std::mem::offset_of!(Header, handles) == 192);
+    assert!(std::mem::offset_of!(Header, image_key) == 256);
+    assert!(cfg!(target_endian = "little"), "the trace format is little-endian");
+};
