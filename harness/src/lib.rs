@@ -1,1 +1,6 @@
 //! Test and conformance harness for servers that load other people's callbacks.
+
+pub mod history;
+pub mod rules;
+pub mod run;
+pub mod version;

@@ -1,0 +1,178 @@
+//! Calls: an enter with, later, its exit; nested per thread.
+
+use layers_trace::{Callback, Event, Kind};
+
+use super::connection::ConnectionId;
+use super::{ChainId, History};
+
+/// A call of a callback.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its enter; the position there is what names the call.
+    pub enter: Event,
+    /// The callback.
+    pub callback: Callback,
+    /// Position of the call that it is nested in, on the same thread.
+    pub parent: Option<u32>,
+    /// The connection it serves, where one is known.
+    pub connection: Option<ConnectionId>,
+    /// The chain of handles that it belongs to; for `open`, the chain that it makes or extends.
+    pub chain: Option<ChainId>,
+}
+
+impl Call {
+    /// What names the call: the position of its enter.
+    pub fn id(&self) -> u32 {
+        self.enter.position
+    }
+
+    /// 0 is the plugin.
+    pub fn layer(&self) -> u8 {
+        self.enter.layer
+    }
+
+    /// Minted id of the handle it was given.
+    pub fn handle(&self) -> u32 {
+        self.enter.handle
+    }
+}
+
+/// A thread of the server.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// Kernel thread id.
+    pub tid: u32,
+    /// Process it was last seen in.
+    pub pid: u32,
+    /// The connection it was last seen to serve by itself.
+    pub connection: Option<ConnectionId>,
+    stack: Vec<Call>,
+}
+
+impl Thread {
+    /// Calls in flight, outermost first.
+    pub fn stack(&self) -> &[Call] {
+        &self.stack
+    }
+
+    /// The innermost call in flight.
+    pub fn current(&self) -> Option<&Call> {
+        self.stack.last()
+    }
+}
+
+impl History {
+    /// The call in flight at this position of the trace, on this thread.
+    pub fn call(&self, tid: u32, id: u32) -> Option<&Call> {
+        self.thread(tid)?.stack.iter().rev().find(|call| call.id() == id)
+    }
+
+    /// The call that `call` is nested in.
+    pub fn parent(&self, call: &Call) -> Option<&Call> {
+        self.call(call.enter.tid, call.parent?)
+    }
+
+    fn thread_mut(&mut self, tid: u32, pid: u32) -> &mut Thread {
+        let index = match self.threads.get(self.recent_thread) {
+            Some(thread) if thread.tid == tid => self.recent_thread,
+            _ => self.threads.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
+                self.threads.push(Thread { tid, pid, connection: None, stack: Vec::new() });
+                self.threads.len() - 1
+            }),
+        };
+        self.recent_thread = index;
+        #[expect(clippy::indexing_slicing, reason = "found or pushed just above")]
+        let thread = &mut self.threads[index];
+        if thread.pid != pid {
+            // A forked child begins with a copy of one thread, in the middle of nothing that we record.
+            *thread = Thread { tid, pid, connection: None, stack: Vec::new() };
+        }
+        thread
+    }
+
+    pub(super) fn start_call(&mut self, event: &Event) -> Call {
+        let thread = self.thread_mut(event.tid, event.pid);
+        let parent = thread.current();
+        let callback = event.callback().unwrap_or(Callback::Load);
+        let mut call = Call {
+            enter: event.clone(),
+            callback,
+            parent: parent.map(Call::id),
+            connection: None,
+            chain: None,
+        };
+        let from_parent = parent.and_then(|parent| parent.connection);
+        let nested_open = parent
+            .filter(|parent| parent.callback == Callback::Open && parent.layer() > event.layer)
+            .and_then(|parent| parent.chain);
+        let own = thread.connection;
+        if callback.has_handle() {
+            if let Some(handle) = self.handles.get(&event.handle) {
+                call.connection = handle.connection;
+                call.chain = Some(handle.chain);
+            }
+        } else if callback == Callback::Preconnect && call.parent.is_none() {
+            call.connection = Some(self.begin_connection(event));
+        } else if callback.is_connected() {
+            call.connection = match (call.parent, from_parent, own) {
+                (Some(_), inherited, _) => inherited,
+                (None, _, Some(own)) => Some(own),
+                (None, _, None) => Some(self.begin_connection(event)),
+            };
+            if callback == Callback::Open {
+                call.chain = Some(nested_open.unwrap_or(ChainId(event.position)));
+            }
+        }
+        call
+    }
+
+    pub(super) fn entered(&mut self, call: Call) {
+        let position = call.enter.position;
+        match call.callback {
+            Callback::Cleanup => self.cleaning = self.cleaning.or(Some(position)),
+            Callback::Unload => self.unloading = self.unloading.or(Some(position)),
+            _ => {}
+        }
+        if let Some(handle) = self.handles.get_mut(&call.handle()) {
+            handle.entered(&call);
+        }
+        self.thread_mut(call.enter.tid, call.enter.pid).stack.push(call);
+    }
+
+    /// Takes the call off its thread's stack. Calls above it never returned (a thread does not leave a call without
+    /// leaving those inside it), and go with it.
+    pub(super) fn take_call(&mut self, event: &Event) -> Option<Call> {
+        let thread = self.thread_mut(event.tid, event.pid);
+        let index = thread.stack.iter().rposition(|call| call.id() == event.call)?;
+        thread.stack.drain(index..).next()
+    }
+
+    pub(super) fn exited(&mut self, event: &Event, call: &Call) {
+        debug_assert_eq!(event.kind, Kind::Exit);
+        match call.callback {
+            Callback::Open if event.result() != 0 => self.opened(event, call),
+            Callback::Close => self.closed(call),
+            Callback::Preconnect if call.parent.is_none() && event.result() != 0 => self.denied(call),
+            Callback::AfterFork
+                if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>
+            {
+                self.serving = Some(event.position);
+            }
+            _ => {}
+        }
+        let is_start = matches!(
+            call.callback,
+            Callback::Config
+                | Callback::ConfigComplete
+                | Callback::ThreadModel
+                | Callback::GetReady
+                | Callback::AfterFork
+        );
+        if is_start && event.result() < 0 {
+            self.failed_start = Some(event.clone());
+        }
+        if let Some(handle) = self.handles.get_mut(&call.handle()) {
+            handle.exited(event, call);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! From events to calls, handles and connections.
+//!
+//! [`History`] is fed one event after another and always knows what is open *now*: the calls in flight on each
+//! thread, the handles that are open, the connections they belong to, what the clients are waiting for. It forgets
+//! what is over, so its memory is bounded by what is open and not by the length of the trace. It judges nothing.
+//!
+//! Connections are derived: a connection begins with a traversal of `preconnect` (or, where no layer has one, with the
+//! first other connected call) on a thread of its own; a handle belongs to the connection of the thread that opened
+//! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.
+
+mod call;
+mod client;
+mod connection;
+mod handle;
+
+use std::collections::HashMap;
+
+use layers_trace::{Callback, Event, Field, Kind};
+
+pub use call::{Call, Thread};
+pub use client::{Client, Request};
+pub use connection::{Connection, ConnectionId};
+pub use handle::{ChainId, Handle};
+
+use crate::run::Run;
+
+/// What a layer registered when the server loaded it.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// 0 is the plugin.
+    pub number: u8,
+    /// `name` of its structure.
+    pub name: String,
+    /// Callbacks of its target, [`Callback::bit`]s.
+    callbacks: u64,
+    /// Those that the instrument made up where the target had none.
+    synthetic: u64,
+    /// The plugin's `_thread_model`.
+    pub thread_model: u32,
+}
+
+impl Layer {
+    /// The target has this callback itself.
+    pub fn has(&self, callback: Callback) -> bool {
+        self.callbacks & !self.synthetic & callback.bit() != 0
+    }
+
+    /// Calls of this callback are in the trace: the target has it, or the instrument stands in for it.
+    pub fn records(&self, callback: Callback) -> bool {
+        self.callbacks & callback.bit() != 0
+    }
+}
+
+/// How the server ended, as wait(2) tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Exit status.
+    Exited(i32),
+    /// Killed by this signal.
+    Killed(i32),
+}
+
+/// Everything that is open at one point of the trace.
+#[derive(Debug, Default)]
+pub struct History {
+    run: Option<Run>,
+    layers: Vec<Layer>,
+    threads: Vec<Thread>,
+    recent_thread: usize,
+    handles: HashMap<u32, Handle>,
+    minted: u32,
+    connections: HashMap<ConnectionId, Connection>,
+    clients: HashMap<u32, Client>,
+    signals: Vec<Event>,
+    end: Option<End>,
+    failed_start: Option<Event>,
+    serving: Option<u32>,
+    cleaning: Option<u32>,
+    unloading: Option<u32>,
+}
+
+impl History {
+    /// A history in which nothing has happened.
+    pub fn new() -> History {
+        History::default()
+    }
+
+    /// How the run was started, if the harness said so.
+    pub fn run(&self) -> Option<&Run> {
+        self.run.as_ref()
+    }
+
+    /// The registered layers, by number.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The layer with this number.
+    pub fn layer(&self, number: u8) -> Option<&Layer> {
+        self.layers.iter().find(|layer| layer.number == number)
+    }
+
+    /// The next layer inwards from `layer` that records this callback.
+    pub fn inner(&self, layer: u8, callback: Callback) -> Option<u8> {
+        self.layers.iter().map(|l| l.number).rev().find(|n| *n < layer && self.records(*n, callback))
+    }
+
+    /// The next layer outwards from `layer` that records this callback.
+    pub fn outer(&self, layer: u8, callback: Callback) -> Option<u8> {
+        self.layers.iter().map(|l| l.number).find(|n| *n > layer && self.records(*n, callback))
+    }
+
+    /// The outermost layer that records this callback.
+    pub fn outermost(&self, callback: Callback) -> Option<u8> {
+        self.layers.iter().map(|l| l.number).rev().find(|n| self.records(*n, callback))
+    }
+
+    /// The innermost layer that records this callback.
+    pub fn innermost(&self, callback: Callback) -> Option<u8> {
+        self.layers.iter().map(|l| l.number).find(|n| self.records(*n, callback))
+    }
+
+    /// Calls of this callback of this layer are in the trace.
+    pub fn records(&self, layer: u8, callback: Callback) -> bool {
+        self.layer(layer).is_some_and(|layer| layer.records(callback))
+    }
+
+    /// Calls in flight on all threads.
+    pub fn in_flight(&self) -> impl Iterator<Item = &Call> {
+        self.threads.iter().flat_map(|thread| thread.stack())
+    }
+
+    /// The thread with this id.
+    pub fn thread(&self, tid: u32) -> Option<&Thread> {
+        match self.threads.get(self.recent_thread) {
+            Some(thread) if thread.tid == tid => Some(thread),
+            _ => self.threads.iter().find(|thread| thread.tid == tid),
+        }
+    }
+
+    /// An open handle: its `open` has returned and its `close` has not.
+    pub fn handle(&self, id: u32) -> Option<&Handle> {
+        self.handles.get(&id)
+    }
+
+    /// All open handles.
+    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.handles.values()
+    }
+
+    /// An `open` has returned this handle at some time.
+    pub fn was_minted(&self, id: u32) -> bool {
+        id > 0 && id <= self.minted
+    }
+
+    /// A connection that the server still serves, as far as the trace shows.
+    pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(&id)
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values()
+    }
+
+    /// What client `number` is about.
+    pub fn client(&self, number: u32) -> Option<&Client> {
+        self.clients.get(&number)
+    }
+
+    /// All clients.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.clients.values()
+    }
+
+    /// The client at the other end of this connection, where it is certain which one that is.
+    pub fn client_of(&self, connection: ConnectionId) -> Option<&Client> {
+        self.clients.values().find(|client| client.connection == Some(connection))
+    }
+
+    /// Signals that the harness sent, in order.
+    pub fn signals(&self) -> &[Event] {
+        &self.signals
+    }
+
+    /// How the server ended, once it has.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// The exit of `config`, `config_complete`, `thread_model`, `get_ready` or `after_fork` that failed.
+    pub fn failed_start(&self) -> Option<&Event> {
+        self.failed_start.as_ref()
+    }
+
+    /// Position at which the outermost `after_fork` returned 0: from here on clients are served.
+    pub fn serving(&self) -> Option<u32> {
+        self.serving
+    }
+
+    /// Position of the first enter of any `cleanup`.
+    pub fn cleaning(&self) -> Option<u32> {
+        self.cleaning
+    }
+
+    /// Position of the first enter of any `unload`.
+    pub fn unloading(&self) -> Option<u32> {
+        self.unloading
+    }
+
+    /// The server ended of itself after a start that did not fail: it owes cleanup and unload.
+    pub fn ended_cleanly(&self) -> bool {
+        matches!(self.end, Some(End::Exited(_))) && self.failed_start.is_none()
+    }
+
+    /// First half: makes the call, or finds it, so that checks can look at it. What it changes is not yet to be
+    /// seen: see [`History::apply`].
+    pub fn resolve(&mut self, event: &Event) -> Option<Call> {
+        match event.kind {
+            Kind::Enter => Some(self.start_call(event)),
+            Kind::Exit => self.take_call(event),
+            _ => None,
+        }
+    }
+
+    /// Second half, after the checks have looked: what this event changes.
+    pub fn apply(&mut self, event: &Event, call: Option<Call>) {
+        match (event.kind, call) {
+            (Kind::Enter, Some(call)) => self.entered(call),
+            (Kind::Exit, Some(call)) => self.exited(event, &call),
+            (Kind::Layer, _) => self.registered(event),
+            (Kind::Run, _) => {
+                let text = event.text(Field::Json).map(|text| text.bytes.as_slice()).unwrap_or_default();
+                self.run = serde_json::from_slice(text).ok();
+            }
+            (Kind::Signal, _) => self.signals.push(event.clone()),
+            (Kind::End, _) => {
+                let status = event.a as i32;
+                self.end = Some(match status & 0x7f {
+                    0 => End::Exited(status >> 8 & 0xff),
+                    signal => End::Killed(signal),
+                });
+            }
+            (Kind::Request | Kind::Reply, _) => self.client_event(event),
+            _ => {}
+        }
+    }
+
+    fn registered(&mut self, event: &Event) {
+        let name = event.text(Field::Name).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+        self.layers.push(Layer {
+            number: event.layer,
+            name: name.unwrap_or_default(),
+            callbacks: event.a,
+            synthetic: event.b,
+            thread_model: event.c,
+        });
+        self.layers.sort_by_key(|layer| layer.number);
+    }
+}

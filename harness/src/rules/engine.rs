@@ -1,0 +1,263 @@
+//! One pass over a trace, all rules at once.
+
+use layers_trace::reader::Events;
+use layers_trace::{Event, Kind, ReadError, Reader};
+
+use super::finding::{CallRef, Finding};
+use super::rule::{Check, Checker, Rule};
+use crate::history::{Call, End, History};
+use crate::version::Version;
+
+/// Findings kept for one rule and one trace; the rest is counted.
+const MOST_FINDINGS: usize = 8;
+
+/// What a check sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// Everything that is open, just before the event.
+    pub history: &'a History,
+    /// The event.
+    pub event: &'a Event,
+    /// The call that it enters or exits; `None` for other events, and for an exit whose enter is unknown.
+    pub call: Option<&'a Call>,
+}
+
+impl<'a> Now<'a> {
+    /// The call that the event's call is nested in.
+    pub fn parent(&self) -> Option<&'a Call> {
+        self.history.parent(self.call?)
+    }
+
+    /// The event is an enter.
+    pub fn is_enter(&self) -> bool {
+        self.event.kind == Kind::Enter
+    }
+
+    /// The event is an exit.
+    pub fn is_exit(&self) -> bool {
+        self.event.kind == Kind::Exit
+    }
+}
+
+/// What a check has to say.
+#[derive(Debug)]
+pub struct Report<'a> {
+    result: &'a mut RuleResult,
+}
+
+impl Report<'_> {
+    /// The rule said something about what has just been seen: its antecedent was true.
+    pub fn exercised(&mut self) {
+        self.result.exercised += 1;
+    }
+
+    /// The rule is broken by these events (the earliest first).
+    pub fn broken<'e>(
+        &mut self,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
+        self.result.broken += 1;
+        if self.result.findings.len() < MOST_FINDINGS {
+            let calls = events.into_iter().map(CallRef::from).collect();
+            let rule = self.result.rule.id;
+            self.result.findings.push(Finding {
+                rule,
+                calls,
+                expected: expected.into(),
+                actual: actual.into(),
+            });
+        }
+    }
+
+    /// Exercised, and broken unless `holds`.
+    pub fn expect<'e>(
+        &mut self,
+        holds: bool,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
+        self.exercised();
+        if !holds {
+            self.broken(events, expected, actual);
+        }
+    }
+}
+
+/// What one trace says of one rule.
+#[derive(Clone, Debug)]
+pub struct RuleResult {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// How often its antecedent was true.
+    pub exercised: u64,
+    /// How often it was broken.
+    pub broken: u64,
+    /// The first few times.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a trace does not tell the whole story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// This many records did not fit.
+    Lost(u64),
+    /// This many records were claimed and never written: the server died in between.
+    Unpublished(u64),
+    /// It cannot be read to its end.
+    Damaged(ReadError),
+    /// It does not begin with a description of the run.
+    NoRun,
+    /// It does not say how the server ended: the harness was cut off.
+    NoEnd,
+    /// The server was killed by a signal that the harness did not send.
+    Killed(i32),
+}
+
+/// What one trace says.
+#[derive(Debug)]
+pub struct Judgement {
+    /// One for each rule asked about that applies to the version and can be judged.
+    pub results: Vec<RuleResult>,
+    /// What was still open at the end, and how the run was described.
+    pub history: History,
+    /// Why it does not tell the whole story.
+    pub troubles: Vec<Trouble>,
+    /// Events seen.
+    pub events: u64,
+}
+
+impl Judgement {
+    /// What was said of this rule.
+    pub fn result(&self, id: &str) -> Option<&RuleResult> {
+        self.results.iter().find(|result| result.rule.id == id)
+    }
+
+    /// All findings, by rule.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.results.iter().flat_map(|result| &result.findings)
+    }
+}
+
+struct Running {
+    check: Box<dyn Check>,
+    result: RuleResult,
+}
+
+/// A pass in progress: feed it events, then finish.
+pub struct Judge {
+    history: History,
+    running: Vec<Running>,
+    /// Which checks want an event, by kind and number.
+    routes: Vec<Vec<u16>>,
+    events: u64,
+}
+
+const NUMBERS: usize = 64;
+const KINDS: usize = 16;
+
+impl Judge {
+    /// Judges by those of `rules` that can be judged from a trace and that `version` promises.
+    pub fn new(rules: impl IntoIterator<Item = &'static Rule>, version: Version) -> Judge {
+        let mut running = Vec::new();
+        for rule in rules {
+            if let Checker::Trace(check) = rule.check
+                && rule.since <= version
+            {
+                let result = RuleResult { rule, exercised: 0, broken: 0, findings: Vec::new() };
+                running.push(Running { check: check(), result });
+            }
+        }
+        let mut routes = vec![Vec::new(); KINDS * NUMBERS];
+        for (index, one) in running.iter().enumerate() {
+            let watch = one.check.watches();
+            for (route, takers) in routes.iter_mut().enumerate() {
+                let kind = u8::try_from(route / NUMBERS).ok().and_then(Kind::from_number);
+                let Some(kind) = kind else { continue };
+                let callback = layers_trace::Callback::from_number((route % NUMBERS) as u8)
+                    .filter(|_| matches!(kind, Kind::Enter | Kind::Exit));
+                if watch.wants(kind, callback) {
+                    takers.push(index as u16);
+                }
+            }
+        }
+        Judge { history: History::new(), running, routes, events: 0 }
+    }
+
+    /// The next event.
+    pub fn feed(&mut self, event: &Event) {
+        self.events += 1;
+        let call = self.history.resolve(event);
+        let now = Now { history: &self.history, event, call: call.as_ref() };
+        let route = event.kind as usize * NUMBERS + usize::from(event.number) % NUMBERS;
+        for index in self.routes.get(route).into_iter().flatten() {
+            if let Some(one) = self.running.get_mut(usize::from(*index)) {
+                one.check.see(&now, &mut Report { result: &mut one.result });
+            }
+        }
+        self.history.apply(event, call);
+    }
+
+    /// No more events.
+    pub fn finish(mut self) -> Judgement {
+        for one in &mut self.running {
+            one.check.end(&self.history, &mut Report { result: &mut one.result });
+        }
+        let mut troubles = Vec::new();
+        if self.history.run().is_none() {
+            troubles.push(Trouble::NoRun);
+        }
+        match self.history.end() {
+            None => troubles.push(Trouble::NoEnd),
+            Some(End::Killed(signal)) => {
+                let sent = self.history.signals().iter().any(|sent| sent.a as i32 == signal);
+                if !sent {
+                    troubles.push(Trouble::Killed(signal));
+                }
+            }
+            Some(End::Exited(_)) => {}
+        }
+        Judgement {
+            results: self.running.into_iter().map(|one| one.result).collect(),
+            history: self.history,
+            troubles,
+            events: self.events,
+        }
+    }
+}
+
+/// Judges a whole trace.
+///
+/// The version that gates the rules is that of the run's description; without one every rule applies.
+pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>) -> Judgement {
+    let version = recorded_version(reader.events()).unwrap_or(Version(u16::MAX, 0, 0));
+    let mut judge = Judge::new(rules, version);
+    let mut events = reader.events();
+    let mut damaged = None;
+    for event in &mut events {
+        match event {
+            Ok(event) => judge.feed(&event),
+            Err(error) => damaged = Some(error),
+        }
+    }
+    let mut judgement = judge.finish();
+    if let Some(error) = damaged {
+        judgement.troubles.insert(0, Trouble::Damaged(error));
+    }
+    if events.unpublished() > 0 {
+        judgement.troubles.push(Trouble::Unpublished(events.unpublished()));
+    }
+    if reader.lost() > 0 {
+        judgement.troubles.insert(0, Trouble::Lost(reader.lost()));
+    }
+    judgement
+}
+
+fn recorded_version(mut events: Events<'_>) -> Option<Version> {
+    let first = events.next()?.ok()?;
+    let mut history = History::new();
+    history.apply(&first, None);
+    history.run().map(|run| run.version)
+}

@@ -1,0 +1,29 @@
+//! The catalogue: every documented promise as a value, and the engine that holds a trace against it.
+//!
+//! A family of rules is a file, named after the section of the manual that it comes from. Each rule is one row of
+//! its file's `RULES` table and one small type with [`Check`]. A check sees each event *before* it takes effect on the
+//! [`History`], so that "was it still open?" can be asked at a close; the call that the event enters or exits is
+//! already resolved, with its connection and its chain of handles, and is not among those in flight.
+
+mod engine;
+mod finding;
+pub mod lifecycle;
+mod rule;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use engine::{Judge, Judgement, Now, Report, RuleResult, Trouble, judge};
+pub use finding::{CallRef, Finding};
+pub use rule::{Check, Checker, Kind, Party, Rule};
+pub use watch::Watch;
+
+/// Every rule, in the order of the catalogue.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    [lifecycle::RULES].into_iter().flatten()
+}
+
+/// The rule with this id.
+pub fn find(id: &str) -> Option<&'static Rule> {
+    all().find(|rule| rule.id == id)
+}

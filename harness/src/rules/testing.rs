@@ -1,0 +1,431 @@
+//! Traces for the rules' own tests: a good one, call by call, to be mutated.
+
+use layers_trace::{Callback, Event, Field, Kind, Operation, Text};
+
+use super::{Judge, Judgement};
+use crate::run::{Parameter, Run, Start, Tls};
+use crate::version::Version;
+
+/// A trace in the making. `position` is the index; [`Script::finish`] numbers the events anew after mutations.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) events: Vec<Event>,
+    /// Thread of the events to come.
+    pub(crate) tid: u32,
+    pub(crate) pid: u32,
+    handles: u32,
+}
+
+/// Thread that runs start-up and shutdown; also the process.
+pub(crate) const MAIN: u32 = 100;
+/// Thread of the reference trace's only connection.
+pub(crate) const CONNECTION: u32 = 101;
+/// Backend pointer that layer n sees.
+pub(crate) fn backend(layer: u8) -> u64 {
+    0xb000 + u64::from(layer)
+}
+/// Context of layer n's handle in the chain opened `nth`.
+pub(crate) fn context(layer: u8, nth: u32) -> u64 {
+    0xc000 + u64::from(layer) + 16 * u64::from(nth)
+}
+
+pub(crate) fn run(filters: u8) -> Run {
+    Run {
+        server: "nbdkit".into(),
+        version: Version(1, 32, 5),
+        scenario: "test".into(),
+        start: Start::Foreground,
+        filters,
+        parameters: vec![Parameter { key: Some("size".into()), value: "1M".into() }],
+        readonly: false,
+        tls: Tls::Off,
+        threads: None,
+        no_structured_replies: false,
+        client_log: true,
+    }
+}
+
+impl Script {
+    pub(crate) fn new(run: &Run) -> Script {
+        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0 };
+        script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
+        for layer in 0..=run.filters {
+            let every =
+                Callback::ALL.iter().filter(|c| !c.name().ends_with("_v1")).fold(0, |s, c| s | c.bit());
+            let callbacks = match layer {
+                0 => every & !Callback::Prepare.bit() & !Callback::Finalize.bit(),
+                _ => every & !Callback::DumpPlugin.bit(),
+            };
+            let event = script.note(Kind::Layer, 0);
+            (event.layer, event.a, event.c) = (layer, callbacks, 3);
+        }
+        script
+    }
+
+    pub(crate) fn note(&mut self, kind: Kind, number: u8) -> &mut Event {
+        let position = self.events.len() as u32;
+        self.events.push(Event {
+            position,
+            kind,
+            layer: 0,
+            number,
+            tid: self.tid,
+            pid: self.pid,
+            call: 0,
+            handle: 0,
+            time: u64::from(position) * 1000,
+            context: 0,
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            texts: Vec::new(),
+        });
+        self.events.last_mut().unwrap()
+    }
+
+    pub(crate) fn enter(&mut self, layer: u8, callback: Callback) -> &mut Event {
+        let event = self.note(Kind::Enter, callback as u8);
+        event.layer = layer;
+        event.call = event.position;
+        event
+    }
+
+    /// Exit of the call entered at `call`, with the handle and callback of its enter.
+    pub(crate) fn exit(&mut self, call: u32, result: i64) -> &mut Event {
+        let enter = self.events[call as usize].clone();
+        let event = self.note(Kind::Exit, enter.number);
+        (event.layer, event.call, event.handle) = (enter.layer, call, enter.handle);
+        event.a = result.cast_unsigned();
+        if enter.callback().is_some_and(Callback::is_data) && enter.layer > 0 {
+            event.d = 0;
+        }
+        event
+    }
+
+    /// A call that calls nothing.
+    pub(crate) fn call(&mut self, layer: u8, callback: Callback, result: i64) {
+        let call = self.enter(layer, callback).position;
+        self.exit(call, result);
+    }
+
+    /// A call that goes through every layer, nested, from `top` to the plugin. `shape` fills in each enter.
+    pub(crate) fn through(&mut self, top: u8, callback: Callback, result: i64, shape: impl Fn(&mut Event)) {
+        let calls: Vec<u32> = (0..=top)
+            .rev()
+            .map(|layer| {
+                let event = self.enter(layer, callback);
+                shape(event);
+                event.position
+            })
+            .collect();
+        for call in calls.into_iter().rev() {
+            self.exit(call, result);
+        }
+    }
+
+    /// Opens a chain through all layers and returns the handles, plugin's first.
+    pub(crate) fn open(&mut self, top: u8, name: &str) -> Vec<u32> {
+        let nth = self.handles;
+        let mut calls = Vec::new();
+        for layer in (0..=top).rev() {
+            let event = self.enter(layer, Callback::Open);
+            event.texts.push(text(Field::Export, name));
+            if layer > 0 {
+                event.context = context(layer, nth);
+                event.b = backend(layer);
+            }
+            calls.push(event.position);
+        }
+        let mut handles = Vec::new();
+        for call in calls.into_iter().rev() {
+            self.handles += 1;
+            let id = self.handles;
+            self.exit(call, 1).handle = id;
+            handles.push(id);
+        }
+        for layer in 1..=top {
+            self.on(&handles, nth, layer, Callback::Prepare, 0);
+        }
+        handles
+    }
+
+    /// One call on a handle of that chain.
+    fn on(&mut self, handles: &[u32], nth: u32, layer: u8, callback: Callback, result: i64) {
+        let event = self.enter(layer, callback);
+        event.handle = handles[usize::from(layer)];
+        if layer > 0 && callback != Callback::Close {
+            event.context = context(layer - 1, nth);
+        }
+        let call = event.position;
+        self.exit(call, result);
+    }
+
+    /// A call through a whole chain.
+    pub(crate) fn through_chain(
+        &mut self,
+        handles: &[u32],
+        callback: Callback,
+        result: i64,
+        shape: impl Fn(&mut Event),
+    ) {
+        let nth = handles[0] - 1;
+        self.through(handles.len() as u8 - 1, callback, result, |event| {
+            event.handle = handles[usize::from(event.layer)];
+            if event.layer > 0 {
+                event.context = context(event.layer - 1, nth);
+            }
+            shape(event);
+        });
+    }
+
+    /// Finalizes and closes a chain.
+    pub(crate) fn close(&mut self, handles: &[u32]) {
+        let nth = handles[0] - 1;
+        let top = handles.len() as u8 - 1;
+        for layer in (1..=top).rev() {
+            self.on(handles, nth, layer, Callback::Finalize, 0);
+        }
+        for layer in (0..=top).rev() {
+            self.on(handles, nth, layer, Callback::Close, 0);
+        }
+    }
+
+    pub(crate) fn request(&mut self, client: u32, operation: Operation) -> &mut Event {
+        let event = self.note(Kind::Request, operation as u8);
+        (event.handle, event.call) = (client, event.position);
+        event
+    }
+
+    pub(crate) fn reply(&mut self, request: u32, result: i64) -> &mut Event {
+        let asked = self.events[request as usize].clone();
+        let event = self.note(Kind::Reply, asked.number);
+        (event.handle, event.call, event.a) = (asked.handle, request, result.cast_unsigned());
+        event
+    }
+
+    /// loads … after_fork.
+    pub(crate) fn start(&mut self, top: u8) {
+        for layer in 0..=top {
+            self.call(layer, Callback::Load, 0);
+        }
+        self.through(top, Callback::Config, 0, |event| {
+            event.texts = vec![text(Field::Key, "size"), text(Field::Value, "1M")];
+        });
+        self.through(top, Callback::ConfigComplete, 0, |_| {});
+        for layer in 0..=top {
+            self.call(layer, Callback::ThreadModel, 3);
+        }
+        for layer in 0..=top {
+            let event = self.enter(layer, Callback::GetReady);
+            event.a = if layer > 0 { 3 } else { 0 };
+            let call = event.position;
+            self.exit(call, 0);
+        }
+        for layer in 0..=top {
+            let event = self.enter(layer, Callback::AfterFork);
+            event.context = if layer > 0 { backend(layer) } else { 0 };
+            let call = event.position;
+            self.exit(call, 0);
+        }
+    }
+
+    /// The server's end: SIGTERM, cleanups, unloads, exit status 0.
+    pub(crate) fn stop(&mut self, top: u8) {
+        self.tid = MAIN;
+        self.note(Kind::Signal, 0).a = 15;
+        for layer in (0..=top).rev() {
+            let event = self.enter(layer, Callback::Cleanup);
+            event.context = if layer > 0 { backend(layer) } else { 0 };
+            let call = event.position;
+            self.exit(call, 0);
+        }
+        for layer in 0..=top {
+            self.call(layer, Callback::Unload, 0);
+        }
+        self.note(Kind::End, 0);
+    }
+
+    /// One connection of client 1, from connect to the last close: list, info, go, one of every request, disconnect.
+    pub(crate) fn connection(&mut self, top: u8) {
+        let connected = |event: &mut Event| {
+            event.context = if event.layer > 0 { backend(event.layer) } else { 0 };
+        };
+        self.tid = CONNECTION;
+        let connect = self.request(1, Operation::Connect).position;
+        self.through(top, Callback::Preconnect, 0, connected);
+        self.reply(connect, 0);
+        let list = self.request(1, Operation::List).position;
+        self.through(top, Callback::ListExports, 0, connected);
+        self.reply(list, 0);
+        for (operation, name) in [(Operation::Info, "a"), (Operation::Go, "")] {
+            let asked = self.request(1, operation);
+            asked.texts.push(text(Field::Export, name));
+            let asked = asked.position;
+            if name.is_empty() {
+                self.through(top, Callback::DefaultExport, 1, connected);
+                for event in self.events.iter_mut().rev().take(usize::from(top) + 1) {
+                    event.texts.push(text(Field::Export, "main"));
+                }
+            }
+            let handles = self.open(top, if name.is_empty() { "main" } else { name });
+            for (query, answer) in QUERIES {
+                self.through_chain(&handles, *query, *answer, |_| {});
+            }
+            if operation == Operation::Info {
+                self.close(&handles);
+                self.reply(asked, 0);
+                continue;
+            }
+            self.reply(asked, 0);
+            for (operation, callback) in REQUESTS {
+                let event = self.request(1, *operation);
+                (event.a, event.c) = if *operation == Operation::Flush { (0, 0) } else { (4096, 512) };
+                let request = event.position;
+                self.through_chain(&handles, *callback, 0, |event| {
+                    (event.a, event.c) = if *callback == Callback::Flush { (0, 0) } else { (4096, 512) };
+                });
+                self.reply(request, 0);
+            }
+            let leave = self.request(1, Operation::Disconnect).position;
+            self.close(&handles);
+            self.reply(leave, 0);
+        }
+    }
+
+    /// The events, numbered anew; exits and replies follow their enters, whose positions may have moved.
+    pub(crate) fn finish(mut self) -> Vec<Event> {
+        let moved: std::collections::HashMap<u32, u32> =
+            self.events.iter().enumerate().map(|(index, event)| (event.position, index as u32)).collect();
+        for (index, event) in self.events.iter_mut().enumerate() {
+            event.call = match event.kind {
+                Kind::Enter | Kind::Request => index as u32,
+                _ => moved.get(&event.call).copied().unwrap_or(u32::MAX),
+            };
+            event.position = index as u32;
+        }
+        self.events
+    }
+
+    /// Index of the n-th (from 0) event of this kind, layer and callback.
+    pub(crate) fn index(&self, kind: Kind, layer: u8, callback: Callback, nth: usize) -> usize {
+        let found = self.events.iter().enumerate().filter(|(_, event)| {
+            event.kind == kind && event.layer == layer && event.callback() == Some(callback)
+        });
+        found.map(|(index, _)| index).nth(nth).expect("the trace has such an event")
+    }
+
+    /// Removes the n-th call of this callback at this layer, enter and exit.
+    pub(crate) fn without(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
+        let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;
+        self.events.retain(|event| !(matches!(event.kind, Kind::Enter | Kind::Exit) && event.call == call));
+        self
+    }
+
+    /// Moves the n-th call of this callback at this layer (enter and exit together) before the event at `to`.
+    pub(crate) fn moved(mut self, layer: u8, callback: Callback, nth: usize, to: usize) -> Script {
+        let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;
+        let mine = |event: &Event| matches!(event.kind, Kind::Enter | Kind::Exit) && event.call == call;
+        let before = self.events.iter().take(to).filter(|event| mine(event)).count();
+        let taken: Vec<Event> = self.events.iter().filter(|event| mine(event)).cloned().collect();
+        self.events.retain(|event| !mine(event));
+        self.events.splice(to - before..to - before, taken);
+        self
+    }
+
+    /// Repeats the n-th call of this callback at this layer right after its exit.
+    pub(crate) fn doubled(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
+        let enter = self.index(Kind::Enter, layer, callback, nth);
+        let exit = self.index(Kind::Exit, layer, callback, nth);
+        let fresh = self.events.iter().map(|event| event.position).max().unwrap_or(0) + 1;
+        let mut again = [self.events[enter].clone(), self.events[exit].clone()];
+        again[0].position = fresh;
+        again[1].position = fresh + 1;
+        again.iter_mut().for_each(|event| event.call = fresh);
+        self.events.splice(exit + 1..exit + 1, again);
+        self
+    }
+
+    /// Changes the n-th event of this kind, layer and callback.
+    pub(crate) fn changed(
+        mut self,
+        kind: Kind,
+        layer: u8,
+        callback: Callback,
+        nth: usize,
+        change: impl FnOnce(&mut Event),
+    ) -> Script {
+        let index = self.index(kind, layer, callback, nth);
+        change(&mut self.events[index]);
+        self
+    }
+}
+
+/// What a handshake asks of a writable chain, with answers of the reference plugin.
+const QUERIES: &[(Callback, i64)] = &[
+    (Callback::GetSize, 1 << 20),
+    (Callback::CanWrite, 1),
+    (Callback::CanZero, 2),
+    (Callback::CanFastZero, 1),
+    (Callback::CanTrim, 1),
+    (Callback::CanFua, 2),
+    (Callback::CanFlush, 1),
+    (Callback::IsRotational, 0),
+    (Callback::CanMultiConn, 1),
+    (Callback::CanCache, 2),
+    (Callback::CanExtents, 1),
+];
+
+const REQUESTS: &[(Operation, Callback)] = &[
+    (Operation::Read, Callback::Pread),
+    (Operation::Write, Callback::Pwrite),
+    (Operation::Flush, Callback::Flush),
+    (Operation::Trim, Callback::Trim),
+    (Operation::Zero, Callback::Zero),
+    (Operation::Cache, Callback::Cache),
+    (Operation::BlockStatus, Callback::Extents),
+];
+
+pub(crate) fn text(field: Field, text: &str) -> Text {
+    Text { field, bytes: text.as_bytes().to_vec(), cut: false }
+}
+
+/// A whole good run of two filters over a plugin, in order of nbdkit 1.32.
+pub(crate) fn reference() -> Script {
+    let mut script = Script::new(&run(2));
+    script.start(2);
+    script.connection(2);
+    script.stop(2);
+    script
+}
+
+/// Judges by every rule.
+pub(crate) fn judged(script: Script) -> Judgement {
+    let mut judge = Judge::new(super::all(), Version(1, 32, 5));
+    for event in script.finish() {
+        judge.feed(&event);
+    }
+    judge.finish()
+}
+
+/// Ids of the rules that this trace breaks.
+pub(crate) fn broken(script: Script) -> Vec<&'static str> {
+    judged(script).results.iter().filter(|result| result.broken > 0).map(|result| result.rule.id).collect()
+}
+
+/// The rule must reject this trace.
+#[track_caller]
+pub(crate) fn rejects(rule: &str, script: Script) {
+    let broken = broken(script);
+    assert!(broken.contains(&rule), "`{rule}` did not fire; fired: {broken:?}");
+}
+
+/// The rule must have something to say of this trace, and no rule may reject it.
+#[track_caller]
+pub(crate) fn accepts(rule: &str, script: Script) {
+    let judgement = judged(script);
+    let result = judgement.result(rule).expect("the rule is in the catalogue");
+    assert!(result.exercised > 0, "`{rule}` was never exercised");
+    let findings: Vec<_> = judgement.findings().collect();
+    assert!(findings.is_empty(), "{findings:#?}");
+}

@@ -1,0 +1,73 @@
+//! Which events a check wants to see: most rules care for a few callbacks, and data calls are the bulk of a trace.
+
+use layers_trace::{Callback, Kind};
+
+/// A set of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    enters: u64,
+    exits: u64,
+    kinds: u16,
+}
+
+const ALL_CALLBACKS: u64 = u64::MAX;
+
+impl Watch {
+    /// No event at all: the check only acts at the end.
+    pub const NONE: Watch = Watch { enters: 0, exits: 0, kinds: 0 };
+    /// Every enter and every exit of every callback.
+    pub const CALLS: Watch = Watch { enters: ALL_CALLBACKS, exits: ALL_CALLBACKS, kinds: 0 };
+
+    /// And the enters of these callbacks.
+    pub const fn enters(mut self, callbacks: &[Callback]) -> Watch {
+        self.enters |= bits(callbacks);
+        self
+    }
+
+    /// And the exits of these callbacks.
+    pub const fn exits(mut self, callbacks: &[Callback]) -> Watch {
+        self.exits |= bits(callbacks);
+        self
+    }
+
+    /// And the enters and exits of these callbacks.
+    pub const fn calls(self, callbacks: &[Callback]) -> Watch {
+        self.enters(callbacks).exits(callbacks)
+    }
+
+    /// And the enters of every callback for which this holds.
+    pub fn enters_where(mut self, test: impl Fn(Callback) -> bool) -> Watch {
+        self.enters |= Callback::ALL.iter().filter(|c| test(**c)).fold(0, |set, c| set | c.bit());
+        self
+    }
+
+    /// And the exits of every callback for which this holds.
+    pub fn exits_where(mut self, test: impl Fn(Callback) -> bool) -> Watch {
+        self.exits |= Callback::ALL.iter().filter(|c| test(**c)).fold(0, |set, c| set | c.bit());
+        self
+    }
+
+    /// And the events of this kind that are not calls: requests and replies, probes, signals, ….
+    pub const fn notes(mut self, kind: Kind) -> Watch {
+        self.kinds |= 1 << kind as u16;
+        self
+    }
+
+    pub(super) fn wants(self, kind: Kind, callback: Option<Callback>) -> bool {
+        match (kind, callback) {
+            (Kind::Enter, Some(callback)) => self.enters & callback.bit() != 0,
+            (Kind::Exit, Some(callback)) => self.exits & callback.bit() != 0,
+            _ => self.kinds & (1 << kind as u16) != 0,
+        }
+    }
+}
+
+const fn bits(callbacks: &[Callback]) -> u64 {
+    let mut set = 0;
+    let mut rest = callbacks;
+    while let [first, tail @ ..] = rest {
+        set |= first.bit();
+        rest = tail;
+    }
+    set
+}

@@ -1,0 +1,91 @@
+//! How a run was started: the harness writes it into the trace, so that a trace can be judged without the scenario.
+
+use serde::{Deserialize, Serialize};
+
+use crate::version::Version;
+
+/// How the server was made to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// `-f -U SOCKET`.
+    Foreground,
+    /// `-U SOCKET`, forked into the background.
+    Daemon,
+    /// `-s`: one connection, on standard input and output.
+    Single,
+    /// `-U - --run COMMAND`.
+    Captive,
+    /// Socket activation (LISTEN_FDS).
+    Activated,
+    /// `--dump-plugin`.
+    DumpPlugin,
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+impl Start {
+    /// Serves clients, unless start-up fails.
+    pub fn serves(self) -> bool {
+        !matches!(self, Start::DumpPlugin | Start::Help | Start::Version)
+    }
+}
+
+/// `--tls`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// No TLS.
+    #[default]
+    Off,
+    /// The client may upgrade.
+    On,
+    /// The client must upgrade.
+    Require,
+}
+
+/// One parameter of the command line, as it stands there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// Absent for a bare argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The value, or the whole bare argument.
+    pub value: String,
+}
+
+/// What the harness knows of a run before it starts. The first event of a trace carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// `nbdkit`.
+    pub server: String,
+    /// Of the server, as it says itself.
+    pub version: Version,
+    /// Name of the scenario, or `trace` for a stack and clients of the user's.
+    pub scenario: String,
+    /// How the server was made to serve.
+    pub start: Start,
+    /// Number of filters.
+    pub filters: u8,
+    /// Parameters after the plugin, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
+    /// `-r` was given.
+    #[serde(default)]
+    pub readonly: bool,
+    /// `--tls`.
+    #[serde(default)]
+    pub tls: Tls,
+    /// What `-t` gave; the server's default is 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// `--no-sr` was given.
+    #[serde(default)]
+    pub no_structured_replies: bool,
+    /// Every client of this run wrote what it asked into the trace. False when the user's own programs drive it.
+    pub client_log: bool,
+}
