@@ -1,0 +1,42 @@
+//! The instruments, embedded in the harness and handed to servers as sealed memory files: no path, no file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+use super::process::above_standard;
+
+static PLUGIN: &[u8] = include_bytes!(env!("LAYERS_PLUGIN_FILE"));
+static FILTER: &[u8] = include_bytes!(env!("LAYERS_FILTER_FILE"));
+
+/// The plugin instrument; written once in the life of the process.
+pub fn plugin() -> io::Result<&'static File> {
+    static FILE: OnceLock<File> = OnceLock::new();
+    written_once(&FILE, "layers-plugin.so", PLUGIN)
+}
+
+/// The filter instrument; written once in the life of the process.
+pub fn filter() -> io::Result<&'static File> {
+    static FILE: OnceLock<File> = OnceLock::new();
+    written_once(&FILE, "layers-filter.so", FILTER)
+}
+
+fn written_once(cell: &'static OnceLock<File>, name: &str, bytes: &[u8]) -> io::Result<&'static File> {
+    if let Some(file) = cell.get() {
+        return Ok(file);
+    }
+    let file = sealed(name, bytes)?;
+    Ok(cell.get_or_init(|| file))
+}
+
+/// A memory file with these bytes that nobody can change any more.
+fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
+    let memory = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(above_standard(memory.as_fd())?);
+    file.write_all(bytes)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file)
+}

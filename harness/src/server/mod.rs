@@ -1,0 +1,8 @@
+//! Real servers as child processes: start, wait, stop, reap; nothing is left behind.
+
+pub mod instruments;
+pub mod nbdkit;
+mod observer;
+pub mod process;
+
+pub use observer::Observer;

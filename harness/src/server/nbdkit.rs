@@ -1,0 +1,537 @@
+//! nbdkit: finding it, and running a stack in it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use layers_behaviour::{BEHAVIOUR_VARIABLE, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE};
+use layers_trace::writer::{Pool, record};
+use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
+use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Signal;
+
+use super::instruments;
+use super::observer::Observer;
+use super::process::{Launch, Process, Woken, above_standard, kill_escaped};
+use crate::deadline::Deadline;
+use crate::history::End;
+use crate::run::{Run, Start, Tls};
+use crate::stack::{Layers, Stack};
+use crate::version::Version;
+
+/// The oldest server whose filters the instrument can be.
+const OLDEST: Version = Version(1, 26, 0);
+
+/// An installed nbdkit.
+#[derive(Clone, Debug)]
+pub struct Nbdkit {
+    /// The program.
+    pub path: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Its version as it prints it; filters must name exactly this one.
+    version_text: String,
+    plugins: PathBuf,
+    filters: PathBuf,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// No such program.
+    #[error(
+        "cannot find the server `{0}`: install the Debian package nbdkit, or name another with --server PATH"
+    )]
+    Missing(String),
+    /// It does not run.
+    #[error("cannot run the server `{path}`: {source}")]
+    CannotRun {
+        /// The program.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It runs, and is something else.
+    #[error("`{path}` is not nbdkit: {what}; name the program with --server PATH")]
+    NotNbdkit {
+        /// The program.
+        path: String,
+        /// What it did.
+        what: String,
+    },
+    /// Older than any version that the instruments know.
+    #[error("`{path}` is nbdkit {version}, and layers needs {OLDEST} or newer")]
+    TooOld {
+        /// The program.
+        path: String,
+        /// Its version.
+        version: Version,
+    },
+    /// Something on the harness's side.
+    #[error("cannot prepare the run: {0}")]
+    Harness(#[from] io::Error),
+}
+
+impl Nbdkit {
+    /// Asks the server at `path`, or the `nbdkit` on the PATH, what it is.
+    pub fn find(path: Option<&Path>) -> Result<Nbdkit, ServerError> {
+        let path = path.unwrap_or(Path::new("nbdkit"));
+        let shown = path.display().to_string();
+        let launch = Launch {
+            program: path,
+            arguments: vec!["--dump-config".into()],
+            environment: Vec::new(),
+            pass: Vec::new(),
+            socket: None,
+            cpu: None,
+        };
+        let mut process = Process::start(launch).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),
+            _ => ServerError::CannotRun { path: shown.clone(), source },
+        })?;
+        let end = process.wait_for_end(Deadline::after(Duration::from_secs(10)));
+        let not = |what: &str| ServerError::NotNbdkit { path: shown.clone(), what: what.to_owned() };
+        match end {
+            Some(End::Exited(0)) => {}
+            Some(_) => return Err(not("`--dump-config` fails")),
+            None => return Err(not("`--dump-config` does not come to an end")),
+        }
+        let output = process.stdout();
+        let value = |key: &str| {
+            output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned)
+        };
+        if value("name").as_deref() != Some("nbdkit") {
+            return Err(not("`--dump-config` does not print name=nbdkit"));
+        }
+        let version_text = value("version").ok_or_else(|| not("`--dump-config` prints no version"))?;
+        let version: Version =
+            version_text.parse().map_err(|_| not("`--dump-config` prints a version that is none"))?;
+        if version < OLDEST {
+            return Err(ServerError::TooOld { path: shown, version });
+        }
+        let folder = |key| value(key).map(PathBuf::from).unwrap_or_default();
+        let (plugins, filters) = (folder("plugindir"), folder("filterdir"));
+        Ok(Nbdkit { path: path.to_owned(), version, version_text, plugins, filters })
+    }
+
+    /// The file that the server would load for this plugin: a name, or a path (nbdkit(1), "SYNOPSIS").
+    pub fn plugin_file(&self, name: &str) -> PathBuf {
+        if name.contains(['/', '.']) {
+            return PathBuf::from(name);
+        }
+        self.plugins.join(format!("nbdkit-{name}-plugin.so"))
+    }
+
+    /// The file that the server would load for this filter.
+    pub fn filter_file(&self, name: &str) -> PathBuf {
+        if name.contains(['/', '.']) {
+            return PathBuf::from(name);
+        }
+        self.filters.join(format!("nbdkit-{name}-filter.so"))
+    }
+
+    /// What the first event of a trace of this stack says.
+    pub fn describe(&self, scenario: &str, stack: &Stack, start: Start, client_log: bool) -> Run {
+        Run {
+            server: "nbdkit".to_owned(),
+            version: self.version,
+            scenario: scenario.to_owned(),
+            start,
+            filters: stack.filters(),
+            parameters: stack.parameters.clone(),
+            readonly: stack.readonly,
+            tls: stack.tls,
+            threads: stack.threads,
+            no_structured_replies: stack.no_structured_replies,
+            client_log,
+        }
+    }
+
+    /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
+    pub fn start(&self, launch: &Serve<'_>) -> Result<Server, ServerError> {
+        let run_id = random();
+        let (file, trace) = match launch.keep {
+            Some(path) => {
+                let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+                let file = File::from(above_standard(file.as_fd())?);
+                let trace = Writer::create(&file, launch.capacity, run_id)?;
+                (file, trace)
+            }
+            None => POOL.take(launch.capacity, run_id, || fresh(launch.capacity, run_id))?,
+        };
+        let description = serde_json::to_string(&launch.run).map_err(io::Error::other)?;
+        trace.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
+
+        let directory = tempfile::Builder::new().prefix("layers-").tempdir()?;
+        let mut pass = vec![&file];
+        let mut environment: Vec<(String, OsString)> = vec![
+            (TRACE_VARIABLE.into(), descriptor_path(&file)),
+            (VERSION_VARIABLE.into(), self.version_text.clone().into()),
+            (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
+        ];
+        let behaviour;
+        if let Layers::Reference(behaviours) = &launch.stack.layers {
+            let text = serde_json::to_string(behaviours).map_err(io::Error::other)?;
+            behaviour = memory("behaviour", text.as_bytes())?;
+            environment.push((BEHAVIOUR_VARIABLE.into(), descriptor_path(&behaviour)));
+            pass.push(&behaviour);
+        }
+        let (plugin, filter) = (instruments::plugin()?, instruments::filter()?);
+        pass.extend([plugin, filter]);
+        if let Layers::Wrapped { filters, plugin } = &launch.stack.layers {
+            let innermost_first = filters.iter().rev().map(|filter| self.filter_file(filter));
+            let files = std::iter::once(self.plugin_file(plugin)).chain(innermost_first);
+            for (layer, file) in files.enumerate() {
+                environment.push((format!("{TARGET_VARIABLE_PREFIX}{layer}"), file.into()));
+            }
+        }
+
+        let mut ends = Ends::default();
+        let mut arguments = self.start_arguments(launch, directory.path(), &mut ends)?;
+        for _ in 0..launch.stack.filters() {
+            let mut argument = OsString::from("--filter=");
+            argument.push(descriptor_path(filter));
+            arguments.push(argument);
+        }
+        arguments.push(descriptor_path(plugin));
+        for parameter in &launch.stack.parameters {
+            arguments.push(match &parameter.key {
+                Some(key) => format!("{key}={}", parameter.value).into(),
+                None => parameter.value.clone().into(),
+            });
+        }
+        let process = Process::start(Launch {
+            program: &self.path,
+            arguments,
+            environment,
+            pass: pass.iter().map(|file| file.as_fd()).collect(),
+            socket: ends.server.take(),
+            cpu: launch.cpu,
+        })
+        .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
+        Ok(Server {
+            process,
+            trace: Some((file, Arc::new(trace))),
+            observer: Observer::default(),
+            socket: ends.socket,
+            client: ends.client,
+            hold: ends.hold,
+            start: launch.run.start,
+            run_id,
+            kept: launch.keep.is_some(),
+            recorded_end: false,
+            directory: Some(directory),
+        })
+    }
+
+    /// The server's own options.
+    fn start_arguments(
+        &self,
+        launch: &Serve<'_>,
+        directory: &Path,
+        ends: &mut Ends,
+    ) -> io::Result<Vec<OsString>> {
+        let stack = launch.stack;
+        let mut arguments: Vec<OsString> = Vec::new();
+        let socket = directory.join("socket");
+        match launch.run.start {
+            Start::Foreground => arguments.extend(["-f".into(), "-U".into(), socket.clone().into()]),
+            Start::Daemon => arguments.extend(["-U".into(), socket.clone().into()]),
+            Start::Single => {
+                let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                (ends.client, ends.server) = (Some(pair.0), Some(pair.1));
+                arguments.push("-s".into());
+            }
+            Start::Captive => {
+                // The command tells where the server listens, and ends when it is told to.
+                let (address, hold) = (fifo(directory, "address")?, fifo(directory, "hold")?);
+                let folder = directory.display();
+                let script =
+                    format!(r#"printf '%s\n' "$unixsocket" > {folder}/address; read x < {folder}/hold"#);
+                arguments.extend(["-U".into(), "-".into(), "--run".into(), script.into()]);
+                ends.hold = Some(Hold { address, hold });
+            }
+            Start::DumpPlugin => arguments.push("--dump-plugin".into()),
+            Start::Help => arguments.push("--help".into()),
+            Start::Version => arguments.push("--version".into()),
+            Start::Activated => return Err(io::Error::other("socket activation is not built yet")),
+        }
+        if matches!(launch.run.start, Start::Foreground | Start::Daemon) {
+            ends.socket = Some(socket);
+        }
+        if stack.readonly {
+            arguments.push("-r".into());
+        }
+        if let Some(threads) = stack.threads {
+            arguments.extend(["-t".into(), threads.to_string().into()]);
+        }
+        if stack.no_structured_replies {
+            arguments.push("--no-sr".into());
+        }
+        match stack.tls {
+            Tls::Off => {}
+            Tls::On => arguments.push("--tls=on".into()),
+            Tls::Require => arguments.push("--tls=require".into()),
+        }
+        arguments.extend(stack.arguments.iter().map(OsString::from));
+        Ok(arguments)
+    }
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Serve<'a> {
+    /// The layers and the options.
+    pub stack: &'a Stack,
+    /// What the trace says of the run.
+    pub run: Run,
+    /// Records that the trace can hold.
+    pub capacity: u64,
+    /// File for the trace; memory without.
+    pub keep: Option<&'a Path>,
+    /// Run on this one CPU only.
+    pub cpu: Option<usize>,
+}
+
+/// Our ends of what connects us to the server.
+#[derive(Debug, Default)]
+struct Ends {
+    socket: Option<PathBuf>,
+    client: Option<OwnedFd>,
+    server: Option<OwnedFd>,
+    hold: Option<Hold>,
+}
+
+/// What keeps the command of `--run` alive.
+#[derive(Debug)]
+struct Hold {
+    address: File,
+    hold: File,
+}
+
+/// Traces of earlier cases, for the next ones.
+static POOL: Pool = Pool::new();
+
+fn fresh(capacity: u64, run_id: u64) -> io::Result<(File, Writer)> {
+    let memory = memfd_create("trace", MemfdFlags::CLOEXEC)?;
+    let file = File::from(above_standard(memory.as_fd())?);
+    let trace = Writer::create(&file, capacity, run_id)?;
+    Ok((file, trace))
+}
+
+fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
+    let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(above_standard(file.as_fd())?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+fn descriptor_path(file: &File) -> OsString {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn fifo(directory: &Path, name: &str) -> io::Result<File> {
+    let path = directory.join(name);
+    mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    // Open for both, so that neither end waits for the other.
+    File::options().read(true).write(true).open(path)
+}
+
+/// A number that no other run has: the standard library seeds its hasher at random.
+fn random() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// How long the server may take to die of what has just been done to it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A running nbdkit.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub process: Process,
+    /// What the trace shows so far.
+    pub observer: Observer,
+    trace: Option<(File, Arc<Writer>)>,
+    socket: Option<PathBuf>,
+    client: Option<OwnedFd>,
+    hold: Option<Hold>,
+    start: Start,
+    run_id: u64,
+    kept: bool,
+    recorded_end: bool,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// The trace, for clients to write to.
+    pub fn trace(&self) -> Option<Arc<Writer>> {
+        self.trace.as_ref().map(|(_, trace)| Arc::clone(trace))
+    }
+
+    /// The unix socket that it listens on, where it does.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// The client's end of the one connection of `-s`; once.
+    pub fn take_client_end(&mut self) -> Option<OwnedFd> {
+        self.client.take()
+    }
+
+    /// Waits for something that the trace shows.
+    pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Observer) -> bool) -> Woken {
+        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        let (observer, process) = (&mut self.observer, &mut self.process);
+        process.wait_until(deadline, || {
+            observer.look(trace);
+            happened(observer)
+        })
+    }
+
+    /// Waits until clients are served: the outermost `after_fork` has returned.
+    ///
+    /// A daemon's first process has usually gone by then; from here on the daemon is the process that is watched.
+    pub fn wait_ready(&mut self, deadline: Deadline) -> Woken {
+        let woken = self.wait_until(deadline, |seen| seen.ready().is_some());
+        let woken = match (woken, self.start) {
+            // The parent of a daemon exits before after_fork has run.
+            (Woken::Dead, Start::Daemon) => self.wait_for_trace(deadline),
+            _ if self.observer.cannot_tell() => self.wait_for_socket(deadline),
+            (woken, _) => woken,
+        };
+        if woken != Woken::Happened {
+            return woken;
+        }
+        if self.start == Start::Daemon
+            && let Some(pid) = self.observer.ready()
+            && self.process.follow(pid).is_err()
+        {
+            return Woken::Dead;
+        }
+        match self.hold.as_mut().map(|hold| read_line(&hold.address, deadline)) {
+            Some(Some(address)) => self.socket = Some(PathBuf::from(address)),
+            Some(None) => return Woken::Late,
+            None => {}
+        }
+        woken
+    }
+
+    /// Waits on the trace alone, when the process that we started is gone and the one that serves is not known yet.
+    fn wait_for_trace(&mut self, deadline: Deadline) -> Woken {
+        if self.process.end() != Some(End::Exited(0)) {
+            return Woken::Dead;
+        }
+        // The orphan keeps the memory mapped; nothing else tells that it lives. It has at most the grace.
+        let deadline = deadline.min(Deadline::after(GRACE));
+        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        while !deadline.passed() {
+            self.observer.look(trace);
+            if self.observer.ready().is_some() {
+                return Woken::Happened;
+            }
+            std::thread::yield_now();
+        }
+        Woken::Dead
+    }
+
+    fn wait_for_socket(&mut self, deadline: Deadline) -> Woken {
+        let socket = self.socket.clone();
+        self.process.wait_until(deadline, || socket.as_ref().is_none_or(|socket| socket.exists()))
+    }
+
+    /// Sends a signal, and writes so into the trace first.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        if let Some((_, trace)) = &self.trace {
+            let number = signal.as_raw().cast_unsigned().into();
+            trace.note(layers_trace::record::Record { a: number, ..record(Kind::Signal, 0, 0) }, &[]);
+        }
+        self.process.signal(signal)
+    }
+
+    /// Lets the command of `--run` come to its end.
+    pub fn release(&mut self) -> io::Result<()> {
+        match &mut self.hold {
+            Some(hold) => hold.hold.write_all(b"\n"),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the server is dead, and writes into the trace how it ended.
+    pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
+        let end = self.process.wait_for_end(deadline)?;
+        self.record_end(end);
+        Some(end)
+    }
+
+    fn record_end(&mut self, end: End) {
+        if std::mem::replace(&mut self.recorded_end, true) {
+            return;
+        }
+        let status = match end {
+            End::Exited(code) => code << 8,
+            End::Killed(signal) => signal,
+        };
+        let output = if self.start == Start::DumpPlugin { self.process.stdout() } else { String::new() };
+        let texts: &[(Field, &[u8])] = match self.start {
+            Start::DumpPlugin => &[(Field::Message, output.as_bytes())],
+            _ => &[],
+        };
+        if let Some((_, trace)) = &self.trace {
+            let record = record(Kind::End, 0, 0);
+            trace.note(layers_trace::record::Record { a: status.cast_unsigned().into(), ..record }, texts);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A server that forks under `--run` is not the process that we started.
+        self.process.kill();
+        if let Some(pid) = self.observer.ready().filter(|pid| *pid != self.process.pid()) {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid.filter(|pid| belongs_to(*pid, self.run_id)) {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
+        kill_escaped(self.run_id);
+        drop(self.directory.take());
+        if let Some((file, trace)) = self.trace.take()
+            && !self.kept
+            && let Ok(trace) = Arc::try_unwrap(trace)
+        {
+            POOL.give(file, trace);
+        }
+    }
+}
+
+fn belongs_to(pid: rustix::process::Pid, run_id: u64) -> bool {
+    let mark = format!("{RUN_VARIABLE}={run_id:x}");
+    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+}
+
+fn read_line(file: &File, deadline: Deadline) -> Option<String> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut line = Vec::new();
+    loop {
+        let left = deadline.left();
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        let mut watched = [PollFd::new(file, PollFlags::IN)];
+        if poll(&mut watched, Some(&left)).ok()? == 0 {
+            return None;
+        }
+        let mut byte = [0];
+        match rustix::io::read(file, &mut byte) {
+            Ok(1) if byte == *b"\n" => return String::from_utf8(line).ok(),
+            Ok(1) => line.extend(byte),
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a trace that is still growing shows about the server: is it ready, what is still open?
+
+use std::collections::HashSet;
+
+use layers_trace::{Callback, Kind, Writer};
+
+/// Follows a trace record by record; each look costs only what is new.
+#[derive(Debug, Default)]
+pub struct Observer {
+    next: u64,
+    outermost_after_fork: Option<u8>,
+    ready: Option<u32>,
+    open: HashSet<u32>,
+    opened: u64,
+}
+
+impl Observer {
+    /// Takes in what has been published since the last look.
+    pub fn look(&mut self, trace: &Writer) {
+        // A record that is claimed and not yet published is a few instructions away: the next look has it. Those that
+        // did not fit never come.
+        while self.next < trace.cursor().min(trace.capacity()) {
+            let Some(record) = trace.published(self.next) else { return };
+            self.next += 1;
+            let callback = Callback::from_number(record.callback);
+            match (Kind::from_number(record.kind), callback) {
+                (Some(Kind::Layer), _) => {
+                    if record.a & Callback::AfterFork.bit() != 0 {
+                        self.outermost_after_fork = self.outermost_after_fork.max(Some(record.layer));
+                    }
+                }
+                (Some(Kind::Exit), Some(Callback::AfterFork)) if record.a == 0 => {
+                    if Some(record.layer) == self.outermost_after_fork {
+                        self.ready = Some(record.pid);
+                    }
+                }
+                (Some(Kind::Exit), Some(Callback::Open)) if record.a != 0 => {
+                    self.open.insert(record.handle);
+                    self.opened += 1;
+                }
+                (Some(Kind::Exit), Some(Callback::Close)) => {
+                    self.open.remove(&record.handle);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Process id of the server once the outermost `after_fork` has returned: it serves clients.
+    pub fn ready(&self) -> Option<u32> {
+        self.ready
+    }
+
+    /// No layer tells when the server is ready, because none has `after_fork`.
+    pub fn cannot_tell(&self) -> bool {
+        self.outermost_after_fork.is_none()
+    }
+
+    /// Handles that are open now.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Handles opened so far.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+}

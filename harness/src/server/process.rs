@@ -1,0 +1,299 @@
+//! One child process in a process group of its own.
+//!
+//! It is watched through a pidfd, reaped by its pid alone, and killed with its whole group when the [`Process`] is
+//! dropped, whichever way that comes about.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+};
+
+use crate::deadline::Deadline;
+use crate::history::End;
+
+/// Descriptors that a server inherits get numbers from here on: below lie its own, those of systemd (3 …), and
+/// whatever a shell redirects.
+const FIRST_PASSED: RawFd = 200;
+
+/// Shortest and longest pause between two looks at a trace that grows without waking anybody.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+
+/// The same file under a descriptor number that no server uses for anything.
+pub fn above_standard(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(fcntl_dupfd_cloexec(file, FIRST_PASSED)?)
+}
+
+/// What to run.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Program.
+    pub program: &'a Path,
+    /// Arguments.
+    pub arguments: Vec<OsString>,
+    /// Added to the environment.
+    pub environment: Vec<(String, OsString)>,
+    /// Descriptors that the child keeps, under their own numbers.
+    pub pass: Vec<BorrowedFd<'a>>,
+    /// Standard input and output, both; else the null device and a captured file.
+    pub socket: Option<OwnedFd>,
+    /// Run on this one CPU only.
+    pub cpu: Option<usize>,
+}
+
+/// A running or finished child.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+    end: Option<End>,
+    stdout: File,
+    stderr: File,
+    /// A process of another parent that belongs to the same case: a daemon, once it is known.
+    daemon: Option<Daemon>,
+}
+
+#[derive(Debug)]
+struct Daemon {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// What was waited for is there.
+    Happened,
+    /// The process is dead.
+    Dead,
+    /// The deadline passed.
+    Late,
+}
+
+impl Process {
+    /// Starts it.
+    pub fn start(launch: Launch<'_>) -> io::Result<Process> {
+        let capture = |name| -> io::Result<File> { Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?)) };
+        let (stdout, stderr) = (capture("stdout")?, capture("stderr")?);
+        let mut command = Command::new(launch.program);
+        command.args(&launch.arguments).envs(launch.environment).process_group(0);
+        command.stderr(stderr.try_clone()?);
+        match launch.socket {
+            Some(socket) => command.stdin(socket.try_clone()?).stdout(socket),
+            None => command.stdin(Stdio::null()).stdout(stdout.try_clone()?),
+        };
+        let pass: Vec<RawFd> = launch.pass.iter().map(AsRawFd::as_raw_fd).collect();
+        let cpu = launch.cpu;
+        // SAFETY: between fork and exec the closure makes system calls only; the descriptors are open, as `launch`
+        // borrows them until the child runs.
+        unsafe {
+            command.pre_exec(move || {
+                for fd in &pass {
+                    fcntl_setfd(BorrowedFd::borrow_raw(*fd), FdFlags::empty())?;
+                }
+                if let Some(cpu) = cpu {
+                    let mut one = rustix::thread::CpuSet::new();
+                    one.set(cpu);
+                    rustix::thread::sched_setaffinity(None, &one)?;
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn()?;
+        let pid = Pid::from_child(&child);
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                let _ = kill_process_group(pid, Signal::KILL);
+                let mut child = child;
+                let _ = child.wait();
+                return Err(error.into());
+            }
+        };
+        Ok(Process { pid, pidfd, end: None, stdout, stderr, daemon: None })
+    }
+
+    /// Process id, which is also that of its group.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// From now on the process to watch, to signal and to reap is this descendant: the first one has forked it and
+    /// gone. Its exit status can be had only when this process is a subreaper.
+    pub fn follow(&mut self, pid: u32) -> io::Result<()> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        self.daemon = Some(Daemon { pid, pidfd });
+        self.end = None;
+        Ok(())
+    }
+
+    fn watched(&self) -> (Pid, BorrowedFd<'_>) {
+        match &self.daemon {
+            Some(daemon) => (daemon.pid, daemon.pidfd.as_fd()),
+            None => (self.pid, self.pidfd.as_fd()),
+        }
+    }
+
+    /// Sends a signal to the process (not to its group).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.end.is_some() {
+            return Err(io::Error::other("the process has ended"));
+        }
+        Ok(kill_process(self.watched().0, signal)?)
+    }
+
+    /// Waits until `happened`, the process is dead, or the deadline has passed.
+    ///
+    /// The trace wakes nobody when it grows, so this looks again after a pause that begins at 100 µs and doubles up to
+    /// 4 ms; death ends a pause at once.
+    pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut() -> bool) -> Woken {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            if happened() {
+                return Woken::Happened;
+            }
+            if self.end.is_some() || self.try_reap() {
+                // What it wrote last may have come after our last look.
+                return if happened() { Woken::Happened } else { Woken::Dead };
+            }
+            let left = deadline.left();
+            if left.is_zero() {
+                return Woken::Late;
+            }
+            self.pause(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits until the process is dead.
+    pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
+        loop {
+            if self.end.is_some() || self.try_reap() {
+                return self.end;
+            }
+            let left = deadline.left();
+            if left.is_zero() {
+                return None;
+            }
+            self.pause(left);
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let mut watched = [PollFd::from_borrowed_fd(self.watched().1, PollFlags::IN)];
+        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+        // An early return only means an early look.
+        let _ = poll(&mut watched, Some(&time));
+    }
+
+    /// True when the process is dead; its status is kept where it can be had.
+    fn try_reap(&mut self) -> bool {
+        let (pid, pidfd) = self.watched();
+        let is_daemon = self.daemon.is_some();
+        let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        match status {
+            Ok(Some(status)) => {
+                self.end = Some(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, signal) => End::Killed(signal.unwrap_or(0)),
+                });
+                true
+            }
+            Ok(None) => false,
+            // Not our child: somebody else reaps it, and only its death can be seen.
+            Err(_) if is_daemon => {
+                let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                poll(&mut watched, Some(&now)).is_ok_and(|ready| ready > 0)
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        contents(&self.stdout)
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        contents(&self.stderr)
+    }
+
+    /// Kills the whole group, and the daemon if there is one, and reaps what is ours.
+    pub fn kill(&mut self) {
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        if let Some(daemon) = &self.daemon {
+            let _ = kill_process(daemon.pid, Signal::KILL);
+        }
+        if self.end.is_none() {
+            // SIGKILL cannot be held up; the wait is for the kernel alone.
+            let killed = self.wait_for_end(Deadline::after(Duration::from_secs(10)));
+            self.end = self.end.or(killed);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn contents(file: &File) -> String {
+    // The child shares the offset of our descriptor: read through one of our own.
+    let read = || -> io::Result<String> {
+        let mut own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        own.rewind()?;
+        let mut bytes = Vec::new();
+        own.take(MOST_OUTPUT).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default()
+}
+
+/// Bytes of a server's output that are kept.
+const MOST_OUTPUT: u64 = 1 << 20;
+
+/// Makes orphans of servers (daemons, escaped children) children of this process, so that they can be reaped and their
+/// exit status read. The setting is process-wide: the `layers` command makes it, the library never does by itself.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Kills and reaps every child of this process whose environment names this run: what left its process group.
+pub fn kill_escaped(run_id: u64) {
+    let mark = format!("{}={run_id:x}", layers_behaviour::RUN_VARIABLE);
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
+    for task in tasks.flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for pid in
+            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw)
+        {
+            let environment =
+                std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+            if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+                let _ = kill_process(pid, Signal::KILL);
+                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+            }
+        }
+    }
+}

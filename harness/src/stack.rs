@@ -1,0 +1,89 @@
+//! A stack: a plugin under its filters, and how the server that runs it is started.
+
+use layers_behaviour::{Behaviour, Behaviours};
+use serde::{Deserialize, Serialize};
+
+use crate::run::{Parameter, Tls};
+
+/// One server process with its plugin and ordered filters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stack {
+    /// What the layers are and do.
+    pub layers: Layers,
+    /// Parameters after the plugin, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
+    /// `-r`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
+    /// `-t`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+    /// `--no-sr`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_structured_replies: bool,
+    /// `--tls`.
+    pub tls: Tls,
+    /// Further arguments of the server, as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+}
+
+/// The layers of a stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layers {
+    /// Our own plugin and filters.
+    Reference(Behaviours),
+    /// Somebody else's, each wrapped: files of the filters (outermost first, as on the command line) and the plugin.
+    Wrapped {
+        /// Outermost first.
+        filters: Vec<String>,
+        /// The plugin.
+        plugin: String,
+    },
+}
+
+impl Default for Layers {
+    fn default() -> Layers {
+        Layers::Reference(Behaviours::default())
+    }
+}
+
+impl Stack {
+    /// A reference plugin of 1 MiB under this many pass-through filters.
+    pub fn reference(filters: u8) -> Stack {
+        let behaviours =
+            Behaviours { filters: vec![Behaviour::default(); usize::from(filters)], ..Behaviours::default() };
+        Stack {
+            layers: Layers::Reference(behaviours),
+            parameters: vec![Parameter { key: Some("size".to_owned()), value: "1M".to_owned() }],
+            ..Stack::default()
+        }
+    }
+
+    /// The same with another behaviour of one layer (0 is the plugin).
+    pub fn with(mut self, layer: u8, change: impl FnOnce(&mut Behaviour)) -> Stack {
+        if let Layers::Reference(behaviours) = &mut self.layers {
+            match usize::from(layer).checked_sub(1) {
+                None => change(&mut behaviours.plugin),
+                Some(filter) => {
+                    if let Some(behaviour) = behaviours.filters.get_mut(filter) {
+                        change(behaviour);
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    /// Number of filters.
+    pub fn filters(&self) -> u8 {
+        let filters = match &self.layers {
+            Layers::Reference(behaviours) => behaviours.filters.len(),
+            Layers::Wrapped { filters, .. } => filters.len(),
+        };
+        u8::try_from(filters).unwrap_or(u8::MAX)
+    }
+}
