@@ -1,1 +1,148 @@
-//! nbdkit filter instrument.
+//! nbdkit filter instrument: records every call that the server makes to a filter.
+//!
+//! The server calls `filter_init` once for each `--filter`, innermost first: the n-th call in the process is layer n.
+//! The filter behind it (its target) is somebody else's file, named in the environment, or the reference filter in
+//! this crate. The server sees a structure of its own version in which every callback of the target is a trampoline.
+
+use std::ffi::{CStr, CString, c_void};
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use layers_abi::arguments::text;
+use layers_abi::filter::{API_VERSION, FilterTable, FilterWords, versions};
+use layers_abi::init::MOST_FILTERS;
+use layers_abi::layer::{self, Image, Layer};
+use layers_abi::layout::{FilterLayout, NEWEST_LAYOUT_VARIABLE};
+use layers_abi::server::Lists;
+use layers_abi::{InitError, target};
+use layers_behaviour::VERSION_VARIABLE;
+use layers_trace::Callback;
+
+/// Calls a function that has the layer as a const generic.
+macro_rules! for_layer {
+    ($layer:expr, $function:ident, $otherwise:expr) => {
+        for_layer!(@ $layer, $function, $otherwise; 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16)
+    };
+    (@ $layer:expr, $function:ident, $otherwise:expr; $($number:literal)*) => {
+        match $layer {
+            $($number => $function::<$number>(),)*
+            _ => $otherwise,
+        }
+    };
+}
+
+mod reference;
+mod trampolines;
+
+/// One recorded filter.
+struct Wrapped {
+    layer: Layer,
+    /// The table that is called.
+    target: FilterTable,
+    /// What the server sees.
+    shown: FilterWords,
+}
+
+static IMAGE: OnceLock<Image> = OnceLock::new();
+/// Layer n is at n - 1.
+static WRAPPED: [OnceLock<Wrapped>; MOST_FILTERS as usize] =
+    [const { OnceLock::new() }; MOST_FILTERS as usize];
+
+fn wrapped(layer: usize) -> Option<&'static Wrapped> {
+    WRAPPED.get(layer.checked_sub(1)?)?.get()
+}
+
+/// Called by the server for each `--filter` that names this file.
+#[unsafe(no_mangle)]
+pub extern "C" fn filter_init() -> *mut c_void {
+    match initialise() {
+        Ok(wrapped) => (&raw const wrapped.shown).cast_mut().cast(),
+        Err(error) => {
+            error.report();
+            null_mut()
+        }
+    }
+}
+
+fn initialise() -> Result<&'static Wrapped, InitError> {
+    let image = match IMAGE.get() {
+        Some(image) => image,
+        None => {
+            let image = Image::attach()?;
+            IMAGE.get_or_init(|| image)
+        }
+    };
+    let number = image.writer.next_filter();
+    let place = (number as usize).checked_sub(1).and_then(|index| WRAPPED.get(index));
+    let (Some(place), Ok(number)) = (place, u8::try_from(number)) else {
+        return Err(InitError::TooManyFilters(number));
+    };
+    let trampolines = trampolines::table(number);
+    let file = layer::target_file(number);
+    let (layout, mut words) = match &file {
+        Some(path) => somebody_elses(path)?,
+        None => reference::filter(number)?,
+    };
+    let target = words.table(&layout);
+    let mut shown = target.replaced_by(&trampolines);
+    // Without a handle of its own a filter could not be told from its other opens; and boxes must be opened
+    // whether the target cares for the end of a handle or not.
+    (shown.open, shown.close) = (trampolines.open, trampolines.close);
+    words.put(&shown, &layout);
+
+    let layer = Layer::new(number, image, Lists::of_server());
+    // SAFETY: NULL or a C string that lives as long as the target.
+    let name = unsafe { text(words.name(&layout)) }.unwrap_or_default();
+    let synthetic = shown.callbacks() & !target.callbacks() & (Callback::Open.bit() | Callback::Close.bit());
+    layer.register(shown.callbacks(), synthetic, 0, API_VERSION.cast_unsigned(), name, file.as_deref());
+    Ok(place.get_or_init(|| Wrapped { layer, target, shown: words }))
+}
+
+/// Loads a filter and copies its structure. Its own version says how it is laid out; the server will refuse it, in
+/// its own words, if that is another version than the server's.
+fn somebody_elses(path: &Path) -> Result<(FilterLayout, FilterWords), InitError> {
+    let filter = target::load(path, "filter_init")?;
+    // SAFETY: what a function called filter_init has returned.
+    let (api, version) = unsafe { versions(filter) };
+    if api != API_VERSION {
+        return Err(InitError::FilterApi { path: path.to_owned(), found: api });
+    }
+    // SAFETY: with this API version a C string.
+    let version = unsafe { text(version) }.unwrap_or_default();
+    let layout = FilterLayout::of(&String::from_utf8_lossy(version), newest_if_unknown())?;
+    // SAFETY: laid out as its version says.
+    Ok((layout.clone(), unsafe { FilterWords::copy(filter, &layout) }))
+}
+
+/// The version that the server calls itself, in memory that stays.
+fn server_version() -> Result<&'static CStr, InitError> {
+    static VERSION: OnceLock<CString> = OnceLock::new();
+    if let Some(version) = VERSION.get() {
+        return Ok(version);
+    }
+    let version = std::env::var(VERSION_VARIABLE).map_err(|_| InitError::NoVersion)?;
+    let text = CString::new(version.as_str()).map_err(|_| InitError::BadVersion(version))?;
+    Ok(VERSION.get_or_init(|| text))
+}
+
+fn newest_if_unknown() -> bool {
+    std::env::var_os(NEWEST_LAYOUT_VARIABLE).is_some_and(|value| value == "1")
+}
+
+/// An empty structure for the server, and its layout.
+fn empty(name: &'static CStr) -> Result<(FilterLayout, FilterWords), InitError> {
+    let version = server_version()?;
+    let layout = FilterLayout::of(&version.to_string_lossy(), newest_if_unknown())?;
+    let words = FilterWords::new(&layout, version.as_ptr(), name.as_ptr());
+    Ok((layout, words))
+}
+
+/// Closes the targets when the server closes this file.
+extern "C" fn finish() {
+    target::close_all();
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: extern "C" fn() = finish;

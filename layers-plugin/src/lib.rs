@@ -1,1 +1,99 @@
-//! nbdkit plugin instrument.
+//! nbdkit plugin instrument: records every call that the server makes to a plugin.
+//!
+//! The plugin behind it (its target) is somebody else's file, named in the environment, or the reference plugin in
+//! this crate. The server sees a copy of the target's structure in which every callback is a trampoline.
+
+mod disk;
+mod reference;
+mod trampolines;
+
+use std::ffi::c_void;
+use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use layers_abi::arguments::text;
+use layers_abi::layer::{self, Image, Layer};
+use layers_abi::plugin::{Plugin, PluginCopy};
+use layers_abi::server::Lists;
+use layers_abi::{InitError, target};
+use layers_trace::Callback;
+
+/// The plugin's number among the layers.
+const LAYER: u8 = 0;
+
+/// The recorded plugin.
+struct Wrapped {
+    layer: Layer,
+    /// The table that is called.
+    target: Plugin,
+    /// It is the one in this crate.
+    is_reference: bool,
+}
+
+static IMAGE: OnceLock<Image> = OnceLock::new();
+static WRAPPED: OnceLock<Wrapped> = OnceLock::new();
+/// What the server sees.
+static SHOWN: OnceLock<PluginCopy> = OnceLock::new();
+
+fn wrapped() -> Option<&'static Wrapped> {
+    WRAPPED.get()
+}
+
+/// Called by the server when it has loaded this file.
+#[unsafe(no_mangle)]
+pub extern "C" fn plugin_init() -> *mut c_void {
+    match initialise() {
+        Ok(shown) => std::ptr::from_ref(shown).cast_mut().cast(),
+        Err(error) => {
+            error.report();
+            null_mut()
+        }
+    }
+}
+
+fn initialise() -> Result<&'static PluginCopy, InitError> {
+    if WRAPPED.get().is_some() {
+        return Err(InitError::SecondPlugin);
+    }
+    let image = match IMAGE.get() {
+        Some(image) => image,
+        None => {
+            let image = Image::attach()?;
+            IMAGE.get_or_init(|| image)
+        }
+    };
+    let file = layer::target_file(LAYER);
+    let table = match &file {
+        Some(path) => target::load(path, "plugin_init")?.cast_const().cast(),
+        None => reference::table(&layer::behaviour(LAYER)?),
+    };
+    // SAFETY: a structure of a plugin: ours, or what a function called plugin_init has returned.
+    let mut copy = unsafe { PluginCopy::new(table) };
+    let target = *copy.plugin();
+    let shown = copy.plugin_mut();
+    *shown = target.replaced_by(&trampolines::TABLE);
+    // Boxes must be opened whether the target cares for the end of a handle or not.
+    shown.close = trampolines::TABLE.close;
+    let layer = Layer::new(LAYER, image, Lists::of_server());
+    register(&layer, &target, shown.callbacks(), file.as_deref());
+    WRAPPED.get_or_init(|| Wrapped { layer, target, is_reference: file.is_none() });
+    Ok(SHOWN.get_or_init(|| copy))
+}
+
+fn register(layer: &Layer, target: &Plugin, shown: u64, file: Option<&Path>) {
+    // SAFETY: NULL or a C string that lives as long as the target.
+    let name = unsafe { text(target.name) }.unwrap_or_default();
+    let synthetic = shown & !target.callbacks() & Callback::Close.bit();
+    let model = target._thread_model.cast_unsigned();
+    layer.register(shown, synthetic, model, target._api_version.cast_unsigned(), name, file);
+}
+
+/// Closes the target when the server closes this file.
+extern "C" fn finish() {
+    target::close_all();
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: extern "C" fn() = finish;

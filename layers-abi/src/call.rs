@@ -1,0 +1,121 @@
+//! Recording one call of a callback.
+
+use std::ffi::c_int;
+
+use layers_trace::record::Record;
+use layers_trace::writer::record;
+use layers_trace::{CallId, Callback, Field, Kind, Probe};
+
+use crate::arguments::Outcome;
+use crate::errno;
+use crate::layer::Layer;
+
+/// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
+/// [`Call::finish`]. `errno` is for the target what the server had left, and for the server what the target has left.
+///
+/// No lock, no allocation (an empty `Vec` has none) and no system call, unless there are texts.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Whose call.
+    pub layer: &'a Layer,
+    /// What the enter is to say.
+    pub enter: Record,
+    /// What the exit is to say.
+    pub exit: Record,
+    /// Texts of the record that is written next.
+    pub texts: Vec<(Field, &'a [u8])>,
+    /// The target has returned a failure.
+    pub failed: bool,
+    callback: Callback,
+    id: CallId,
+    errno: c_int,
+}
+
+impl<'a> Call<'a> {
+    /// A call of this callback has come in.
+    #[inline]
+    pub fn new(layer: &'a Layer, callback: Callback) -> Call<'a> {
+        Call {
+            errno: errno::get(),
+            layer,
+            enter: record(Kind::Enter, layer.number, callback as u8),
+            exit: record(Kind::Exit, layer.number, callback as u8),
+            texts: Vec::new(),
+            failed: false,
+            callback,
+            id: CallId::LOST,
+        }
+    }
+
+    /// Records the enter. The target is called next.
+    #[inline]
+    pub fn start(&mut self) {
+        self.start_then(|_| ());
+    }
+
+    /// Records the enter, then does `look` while the target is not called yet.
+    #[inline]
+    pub fn start_then(&mut self, look: impl FnOnce(&Call<'_>)) {
+        self.id = self.layer.writer.enter(self.enter, &self.texts);
+        self.texts.clear();
+        look(self);
+        match self.callback {
+            Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
+            _ => (),
+        }
+        errno::set(self.errno);
+    }
+
+    /// The target has returned this.
+    #[inline]
+    pub fn returned<R: Outcome>(&mut self, result: R) {
+        self.errno = errno::get();
+        self.failed = result.is_failure();
+        // SAFETY: `result` is what the target has just returned.
+        unsafe { result.note(self) };
+    }
+
+    /// Records the exit. The server is returned to next.
+    #[inline]
+    pub fn finish(mut self) {
+        self.exit.c = self.errno.cast_unsigned();
+        self.exit.context = self.enter.context;
+        if self.callback != Callback::Open {
+            self.exit.handle = self.enter.handle;
+        }
+        self.layer.writer.exit(self.id, self.exit, &self.texts);
+        errno::set(self.errno);
+    }
+
+    /// Records what an instrument looked at during this call.
+    pub fn probe(&self, probe: Probe, ok: bool) {
+        let mut note = record(Kind::Probe, self.layer.number, probe as u8);
+        note.a = u64::from(ok);
+        note.handle = self.enter.handle;
+        note.call = if self.id == CallId::LOST { 0 } else { self.id.0 };
+        note.context = self.enter.context;
+        self.layer.writer.note(note, &[]);
+    }
+}
+
+/// Records one call of a callback with these arguments, and makes it.
+#[macro_export]
+macro_rules! record_call {
+    ($layer:expr, $callback:expr, $target:expr, ($($argument:ident),*)) => {{
+        let mut call = $crate::call::Call::new($layer, $callback);
+        $(
+            // SAFETY: the server's own argument of this call.
+            let $argument = ($argument, unsafe { $crate::arguments::Argument::enter($argument, &mut call) });
+        )*
+        call.start();
+        // SAFETY: the target's own callback, with the arguments that the server passed, and its own handle.
+        let result = unsafe { $target($($argument.1),*) };
+        call.returned(result);
+        $(
+            // SAFETY: the same arguments; the target has returned.
+            unsafe { $crate::arguments::Argument::exit($argument.0, &mut call) };
+        )*
+        call.finish();
+        result
+    }};
+}

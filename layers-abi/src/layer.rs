@@ -1,0 +1,123 @@
+//! One recorded layer: its number, and what the instrument keeps for it.
+
+use std::ffi::{OsString, c_char};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use layers_behaviour::{BEHAVIOUR_VARIABLE, Behaviour, Behaviours, TARGET_VARIABLE_PREFIX};
+use layers_trace::writer::record;
+use layers_trace::{Callback, Field, Kind, Probe, TRACE_VARIABLE, Writer};
+
+use crate::boxes::Boxes;
+use crate::call::Call;
+use crate::init::InitError;
+use crate::kept::Kept;
+use crate::server::Lists;
+
+/// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
+#[derive(Debug)]
+pub struct Image {
+    /// The trace.
+    pub writer: Writer,
+    /// The handles.
+    pub boxes: Boxes,
+}
+
+impl Image {
+    /// Attaches to the trace that the environment names.
+    pub fn attach() -> Result<Image, InitError> {
+        let path = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).ok_or(InitError::NoTrace)?;
+        let writer = Writer::attach(&path).map_err(|source| InitError::Trace { path, source })?;
+        Ok(Image { writer, boxes: Boxes::reserve().map_err(InitError::Handles)? })
+    }
+}
+
+/// One layer, as its trampolines need it.
+#[derive(Debug)]
+pub struct Layer {
+    /// 0 is the plugin, n the outermost filter.
+    pub number: u8,
+    /// The trace.
+    pub writer: &'static Writer,
+    /// The handles.
+    pub boxes: &'static Boxes,
+    /// How to look into the server's lists.
+    pub lists: Lists,
+    /// Keys and values that `config` got.
+    parameters: Mutex<Vec<Kept>>,
+    /// A string that the reference plugin interned in `load`.
+    pub interned: OnceLock<Kept>,
+}
+
+impl Layer {
+    /// A layer of this image.
+    pub fn new(number: u8, image: &'static Image, lists: Lists) -> Layer {
+        Layer {
+            number,
+            writer: &image.writer,
+            boxes: &image.boxes,
+            lists,
+            parameters: Mutex::default(),
+            interned: OnceLock::new(),
+        }
+    }
+
+    /// Records which callbacks the layer has (`synthetic` ones among them), its name and the file of its target.
+    pub fn register(
+        &self,
+        callbacks: u64,
+        synthetic: u64,
+        model: u32,
+        api: u32,
+        name: &[u8],
+        target: Option<&Path>,
+    ) {
+        let mut note = record(Kind::Layer, self.number, 0);
+        (note.a, note.b, note.c, note.d) = (callbacks, synthetic, model, api);
+        let target = target.map(|path| path.as_os_str().as_encoded_bytes());
+        let texts = [Some((Field::Name, name)), target.map(|bytes| (Field::Target, bytes))];
+        let texts: Vec<_> = texts.into_iter().flatten().collect();
+        self.writer.note(note, &texts);
+    }
+
+    /// Keeps a key or value of `config`.
+    ///
+    /// # Safety
+    ///
+    /// `pointer` is NULL or a C string.
+    pub unsafe fn keep_parameter(&self, pointer: *const c_char) {
+        // SAFETY: as the caller promises.
+        if let Some(kept) = unsafe { Kept::new(pointer) } {
+            self.parameters.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        }
+    }
+
+    /// Looks at the strings that were promised to stay, in `cleanup` and `unload`.
+    pub(crate) fn probe_strings(&self, call: &Call<'_>) {
+        let parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+        if !parameters.is_empty() {
+            // SAFETY: the server promises keys and values until the plugin is unloaded.
+            call.probe(Probe::ConfigStrings, parameters.iter().all(|kept| unsafe { kept.is_unchanged() }));
+        }
+        if call.enter.callback == Callback::Unload as u8
+            && let Some(kept) = self.interned.get()
+        {
+            // SAFETY: the server promises strings interned in `load` until after unload.
+            call.probe(Probe::InternedGlobally, unsafe { kept.is_unchanged() });
+        }
+    }
+}
+
+/// The behaviour of reference layer `number`.
+pub fn behaviour(number: u8) -> Result<Behaviour, InitError> {
+    match std::env::var_os(BEHAVIOUR_VARIABLE) {
+        None => Ok(Behaviour::default()),
+        Some(path) => Ok(Behaviours::read(Path::new(&path))?.layer(number)),
+    }
+}
+
+/// The file that layer `number` is to wrap, if any.
+pub fn target_file(number: u8) -> Option<PathBuf> {
+    let variable = OsString::from(format!("{TARGET_VARIABLE_PREFIX}{number}"));
+    std::env::var_os(variable).map(PathBuf::from)
+}

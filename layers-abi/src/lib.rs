@@ -1,0 +1,33 @@
+//! nbdkit's C interface as the instruments see it, and what the two of them share.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`arguments`] | what each argument and result of a callback puts into the trace |
+//! | [`plugin`], [`filter`] | which callbacks there are, with their signatures |
+//! | [`layout`] | where they stand in the filter structure of a server version |
+//! | [`next`] | how a filter calls the layer below |
+//! | [`call`], [`layer`] | how one call is recorded, and by whom |
+//! | [`boxes`] | which `open` a handle came from |
+//! | [`kept`] | whether a string of the server still reads as it did |
+//! | [`shape`] | what a reference layer does |
+//! | [`target`] | how somebody else's file is loaded |
+//! | [`server`] | the functions of nbdkit that the instruments link |
+//!
+//! Nothing outside [`server`] refers to a symbol of nbdkit, so that tests of this crate link without it.
+
+pub mod arguments;
+pub mod boxes;
+pub mod call;
+pub mod errno;
+pub mod filter;
+pub mod init;
+pub mod kept;
+pub mod layer;
+pub mod layout;
+pub mod next;
+pub mod plugin;
+pub mod server;
+pub mod shape;
+pub mod target;
+
+pub use init::InitError;

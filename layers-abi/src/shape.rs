@@ -1,0 +1,151 @@
+//! What a reference layer does, prepared so that a data callback takes no lock and allocates nothing.
+
+use std::ffi::{CString, c_char, c_int};
+use std::ptr::null;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use layers_behaviour::{Behaviour, Failure, Nullable};
+use layers_trace::Callback;
+
+/// A behaviour, ready to be asked.
+#[derive(Debug)]
+pub struct Shape {
+    plans: Vec<Plan>,
+    /// Minimum, preferred, maximum.
+    pub block_size: Option<[u32; 3]>,
+    /// What `list_exports` adds: names and descriptions.
+    pub exports: Option<Vec<(CString, CString)>>,
+    /// `Some(None)` is NULL.
+    default_export: Option<Option<CString>>,
+    /// `Some(None)` is NULL.
+    description: Option<Option<CString>>,
+}
+
+/// What one callback does.
+#[derive(Debug, Default)]
+struct Plan {
+    answer: Option<i64>,
+    sleep: u32,
+    failures: Vec<Failure>,
+    calls: AtomicU32,
+}
+
+/// How one call is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// As it comes.
+    Natural,
+    /// It fails with this errno.
+    Fails(c_int),
+    /// It fails with this errno after the layer below has been asked and has succeeded.
+    FailsAfterNext(c_int),
+}
+
+impl Shape {
+    /// Prepares a behaviour.
+    pub fn new(behaviour: &Behaviour) -> Shape {
+        let plan = |callback: &Callback| Plan {
+            answer: behaviour.answers.get(callback).copied(),
+            sleep: behaviour.sleep.get(callback).copied().unwrap_or(0),
+            failures: behaviour
+                .fail
+                .iter()
+                .filter(|failure| failure.callback == *callback)
+                .cloned()
+                .collect(),
+            calls: AtomicU32::new(0),
+        };
+        let exports = behaviour.exports.as_ref();
+        Shape {
+            plans: Callback::ALL.iter().map(plan).collect(),
+            block_size: behaviour.block_size,
+            exports: exports.map(|list| {
+                list.iter().map(|(name, description)| (c_string(name), c_string(description))).collect()
+            }),
+            default_export: behaviour.default_export.as_ref().map(nullable),
+            description: behaviour.export_description.as_ref().map(nullable),
+        }
+    }
+
+    /// A call begins: counts it, sleeps as long as it is to sleep, and says how it is to end.
+    pub fn begin(&self, callback: Callback) -> Fate {
+        let Some(plan) = self.plan(callback) else { return Fate::Natural };
+        let call = plan.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if plan.sleep != 0 {
+            sleep(plan.sleep);
+        }
+        match plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call)) {
+            None => Fate::Natural,
+            Some(failure) if failure.after_next => Fate::FailsAfterNext(failure.errno),
+            Some(failure) => Fate::Fails(failure.errno),
+        }
+    }
+
+    /// The fixed answer of a question.
+    pub fn answer(&self, callback: Callback) -> Option<i64> {
+        self.plan(callback)?.answer
+    }
+
+    /// The fixed answer of `default_export`, perhaps NULL.
+    pub fn default_export(&self) -> Option<*const c_char> {
+        self.default_export.as_ref().map(pointer)
+    }
+
+    /// The fixed answer of `export_description`, perhaps NULL.
+    pub fn description(&self) -> Option<*const c_char> {
+        self.description.as_ref().map(pointer)
+    }
+
+    fn plan(&self, callback: Callback) -> Option<&Plan> {
+        self.plans.get(usize::from(callback as u8))
+    }
+}
+
+fn nullable(value: &Nullable) -> Option<CString> {
+    match value {
+        Nullable::Text(text) => Some(c_string(text)),
+        Nullable::Null => None,
+    }
+}
+
+fn pointer(value: &Option<CString>) -> *const c_char {
+    value.as_ref().map_or(null(), |text| text.as_ptr())
+}
+
+/// Up to the first NUL, where C would end it.
+fn c_string(text: &str) -> CString {
+    CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// A plain sleep: not the server's, which ends early at shutdown, and not cut short by signals.
+fn sleep(milliseconds: u32) {
+    let mut left = libc::timespec {
+        tv_sec: (milliseconds / 1000).into(),
+        tv_nsec: (milliseconds % 1000 * 1_000_000).into(),
+    };
+    // SAFETY: both pointers are to a valid timespec.
+    while unsafe { libc::nanosleep(&raw const left, &raw mut left) } == -1
+        && crate::errno::get() == libc::EINTR
+    {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nth_call_fails_and_no_other() {
+        let fail = vec![Failure { callback: Callback::Pread, nth: Some(2), errno: 28, after_next: false }];
+        let shape = Shape::new(&Behaviour { fail, ..Behaviour::default() });
+        let fates = [(); 3].map(|()| shape.begin(Callback::Pread));
+        assert_eq!(fates, [Fate::Natural, Fate::Fails(28), Fate::Natural]);
+        assert_eq!(shape.begin(Callback::Pwrite), Fate::Natural);
+    }
+
+    #[test]
+    fn null_and_absent_answers_differ() {
+        let shape = Shape::new(&Behaviour { default_export: Some(Nullable::Null), ..Behaviour::default() });
+        assert_eq!(shape.default_export(), Some(null()));
+        assert_eq!(shape.description(), None);
+    }
+}

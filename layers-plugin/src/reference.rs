@@ -1,0 +1,353 @@
+//! The reference plugin: a disk in memory that has every callback and does what its behaviour says.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr::null;
+use std::sync::OnceLock;
+
+use layers_abi::arguments::{
+    Buffer, Count, DescriptionResult, ExportNameResult, Exports, Extents, Flags, Handle, IsTls, Key, Maximum,
+    Minimum, Offset, Outcome, Preferred, ReadOnly, Value,
+};
+use layers_abi::errno;
+use layers_abi::kept::Kept;
+use layers_abi::plugin::Plugin;
+use layers_abi::server::{
+    nbdkit_add_export, nbdkit_add_extent, nbdkit_error, nbdkit_parse_size, nbdkit_set_error,
+    nbdkit_strdup_intern,
+};
+use layers_abi::shape::{Fate, Shape};
+use layers_behaviour::Behaviour;
+use layers_trace::Callback;
+
+use crate::disk::Disk;
+
+/// NBDKIT_THREAD_MODEL_PARALLEL
+const PARALLEL: c_int = 3;
+/// NBDKIT_FUA_NATIVE and NBDKIT_CACHE_NATIVE
+const NATIVE: c_int = 2;
+/// NBDKIT_FLAG_REQ_ONE
+const REQ_ONE: u32 = 1 << 2;
+/// NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO
+const HOLE: u32 = 1 << 0 | 1 << 1;
+
+struct Reference {
+    shape: Shape,
+    disk: Disk,
+    table: Plugin,
+}
+
+static REFERENCE: OnceLock<Reference> = OnceLock::new();
+
+/// Its structure, without the callbacks that this behaviour does not want.
+pub(crate) fn table(behaviour: &Behaviour) -> *const Plugin {
+    let mut table = TABLE;
+    for callback in &behaviour.absent {
+        table.remove(*callback);
+    }
+    let disk = Disk::default();
+    if let Some(size) = behaviour.answers.get(&Callback::GetSize).and_then(|size| u64::try_from(*size).ok()) {
+        disk.set_size(size);
+    }
+    let reference = Reference { shape: Shape::new(behaviour), disk, table };
+    &raw const REFERENCE.get_or_init(|| reference).table
+}
+
+const TABLE: Plugin = Plugin {
+    _struct_size: size_of::<Plugin>() as u64,
+    _api_version: 2,
+    _thread_model: PARALLEL,
+    name: c"layers".as_ptr(),
+    longname: c"layers reference plugin".as_ptr(),
+    version: concat_version(),
+    description: c"A disk in memory whose every callback is there and recorded".as_ptr(),
+    config_help: c"size=<SIZE>  Size of the disk (default 1M).".as_ptr(),
+    magic_config_key: c"size".as_ptr(),
+    load: Some(load),
+    unload: Some(unload),
+    config: Some(config),
+    config_complete: Some(config_complete),
+    thread_model: Some(thread_model),
+    dump_plugin: Some(dump_plugin),
+    get_ready: Some(get_ready),
+    after_fork: Some(after_fork),
+    cleanup: Some(cleanup),
+    preconnect: Some(preconnect),
+    list_exports: Some(list_exports),
+    default_export: Some(default_export),
+    open: Some(open),
+    close: Some(close),
+    get_size: Some(get_size),
+    export_description: Some(export_description),
+    block_size: Some(block_size),
+    can_write: Some(can_write),
+    can_flush: Some(can_flush),
+    is_rotational: Some(is_rotational),
+    can_trim: Some(can_trim),
+    can_zero: Some(can_zero),
+    can_fast_zero: Some(can_fast_zero),
+    can_extents: Some(can_extents),
+    can_fua: Some(can_fua),
+    can_multi_conn: Some(can_multi_conn),
+    can_cache: Some(can_cache),
+    pread: Some(pread),
+    pwrite: Some(pwrite),
+    flush: Some(flush),
+    trim: Some(trim),
+    zero: Some(zero),
+    extents: Some(extents),
+    cache: Some(cache),
+    ..Plugin::EMPTY
+};
+
+const fn concat_version() -> *const c_char {
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version.as_ptr(),
+        Err(_) => null(),
+    }
+}
+
+/// One call: counted, slept in, failed if the behaviour says so, else what `work` does.
+fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) -> R) -> R {
+    let Some(reference) = REFERENCE.get() else { return R::FAILED };
+    match reference.shape.begin(callback) {
+        Fate::Natural => work(reference),
+        Fate::Fails(error) | Fate::FailsAfterNext(error) => {
+            let name = callback.name();
+            // SAFETY: a constant format; `%.*s` takes a length and that many bytes.
+            unsafe {
+                let format = c"layers: %.*s fails as its behaviour says".as_ptr();
+                nbdkit_error(format, name.len() as c_int, name.as_ptr());
+            }
+            fail(error)
+        }
+    }
+}
+
+fn fail<R: Outcome>(error: c_int) -> R {
+    // SAFETY: no preconditions.
+    unsafe { nbdkit_set_error(error) };
+    errno::set(error);
+    R::FAILED
+}
+
+fn done(result: Result<(), c_int>) -> c_int {
+    result.map_or_else(fail, |()| 0)
+}
+
+/// A question: the fixed answer of the behaviour, or this.
+fn answer(callback: Callback, natural: c_int) -> c_int {
+    shaped(callback, |reference| match reference.shape.answer(callback) {
+        Some(fixed) => c_int::try_from(fixed).unwrap_or(-1),
+        None => natural,
+    })
+}
+
+macro_rules! questions {
+    ($($variant:ident $name:ident $natural:expr;)*) => {$(
+        unsafe extern "C" fn $name(_handle: Handle) -> c_int {
+            answer(Callback::$variant, $natural)
+        }
+    )*};
+}
+
+questions! {
+    CanWrite can_write 1;
+    CanFlush can_flush 1;
+    IsRotational is_rotational 0;
+    CanTrim can_trim 1;
+    CanZero can_zero 1;
+    CanFastZero can_fast_zero 1;
+    CanExtents can_extents 1;
+    CanFua can_fua NATIVE;
+    CanMultiConn can_multi_conn 1;
+    CanCache can_cache NATIVE;
+}
+
+unsafe extern "C" fn load() {
+    shaped(Callback::Load, |_| {
+        // SAFETY: a C string; outside a connection it is kept until the plugin has been unloaded.
+        let kept = unsafe { Kept::new(nbdkit_strdup_intern(c"interned in load".as_ptr())) };
+        if let (Some(wrapped), Some(kept)) = (crate::wrapped(), kept) {
+            let _ = wrapped.layer.interned.set(kept);
+        }
+    });
+}
+
+unsafe extern "C" fn unload() {
+    shaped(Callback::Unload, |_| ());
+}
+
+unsafe extern "C" fn config(key: Key, value: Value) -> c_int {
+    shaped(Callback::Config, |reference| {
+        // SAFETY: a key and a value of the server are C strings.
+        if unsafe { CStr::from_ptr(key.0) } != c"size" {
+            return 0;
+        }
+        // SAFETY: as above.
+        match u64::try_from(unsafe { nbdkit_parse_size(value.0) }) {
+            Ok(_) if reference.shape.answer(Callback::GetSize).is_some() => 0,
+            Ok(size) => {
+                reference.disk.set_size(size);
+                0
+            }
+            Err(_) => -1,
+        }
+    })
+}
+
+unsafe extern "C" fn config_complete() -> c_int {
+    shaped(Callback::ConfigComplete, |_| 0)
+}
+
+unsafe extern "C" fn thread_model() -> c_int {
+    answer(Callback::ThreadModel, PARALLEL)
+}
+
+unsafe extern "C" fn dump_plugin() {
+    shaped(Callback::DumpPlugin, |_| {
+        // SAFETY: a C string, through the server's own stdout so that it comes in order.
+        unsafe { libc::puts(c"layers_reference=1".as_ptr()) };
+    });
+}
+
+unsafe extern "C" fn get_ready() -> c_int {
+    shaped(Callback::GetReady, |_| 0)
+}
+
+unsafe extern "C" fn after_fork() -> c_int {
+    shaped(Callback::AfterFork, |_| 0)
+}
+
+unsafe extern "C" fn cleanup() {
+    shaped(Callback::Cleanup, |_| ());
+}
+
+unsafe extern "C" fn preconnect(_readonly: ReadOnly) -> c_int {
+    shaped(Callback::Preconnect, |_| 0)
+}
+
+unsafe extern "C" fn list_exports(_readonly: ReadOnly, _is_tls: IsTls, exports: Exports) -> c_int {
+    shaped(Callback::ListExports, |reference| {
+        // SAFETY: the server's list and C strings, which it copies.
+        let add = |name, description| unsafe { nbdkit_add_export(exports, name, description) };
+        match &reference.shape.exports {
+            None => add(c"".as_ptr(), null()),
+            Some(list) => {
+                match list.iter().all(|(name, description)| add(name.as_ptr(), description.as_ptr()) == 0) {
+                    true => 0,
+                    false => -1,
+                }
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn default_export(_readonly: ReadOnly, _is_tls: IsTls) -> ExportNameResult {
+    shaped(Callback::DefaultExport, |reference| {
+        ExportNameResult(reference.shape.default_export().unwrap_or(c"".as_ptr()))
+    })
+}
+
+unsafe extern "C" fn open(_readonly: ReadOnly) -> Handle {
+    shaped(Callback::Open, |reference| Handle((&raw const *reference).cast_mut().cast::<c_void>()))
+}
+
+unsafe extern "C" fn close(_handle: Handle) {
+    shaped(Callback::Close, |_| ());
+}
+
+/// The fixed answer, the parameter, or the default, in this order.
+unsafe extern "C" fn get_size(_handle: Handle) -> i64 {
+    shaped(Callback::GetSize, |reference| {
+        let size = || i64::try_from(reference.disk.size()).unwrap_or(i64::MAX);
+        reference.shape.answer(Callback::GetSize).unwrap_or_else(size)
+    })
+}
+
+unsafe extern "C" fn export_description(_handle: Handle) -> DescriptionResult {
+    shaped(Callback::ExportDescription, |reference| {
+        DescriptionResult(reference.shape.description().unwrap_or(null()))
+    })
+}
+
+unsafe extern "C" fn block_size(
+    _handle: Handle,
+    minimum: Minimum,
+    preferred: Preferred,
+    maximum: Maximum,
+) -> c_int {
+    shaped(Callback::BlockSize, |reference| {
+        let sizes = reference.shape.block_size.unwrap_or([1, 4096, u32::MAX]);
+        for (to, size) in [minimum.0, preferred.0, maximum.0].into_iter().zip(sizes) {
+            // SAFETY: the server's three variables.
+            unsafe { *to = size };
+        }
+        0
+    })
+}
+
+unsafe extern "C" fn pread(
+    _handle: Handle,
+    buffer: Buffer,
+    count: Count,
+    offset: Offset,
+    _flags: Flags,
+) -> c_int {
+    shaped(Callback::Pread, |reference| {
+        // SAFETY: the server's buffer of `count` bytes.
+        done(unsafe { reference.disk.read(buffer.0.cast(), count.0, offset.0) })
+    })
+}
+
+unsafe extern "C" fn pwrite(
+    _handle: Handle,
+    buffer: Buffer,
+    count: Count,
+    offset: Offset,
+    _flags: Flags,
+) -> c_int {
+    shaped(Callback::Pwrite, |reference| {
+        // SAFETY: the server's buffer of `count` bytes.
+        done(unsafe { reference.disk.write(buffer.0.cast_const().cast(), count.0, offset.0) })
+    })
+}
+
+/// Memory is as durable as it gets: nothing to do, for FUA either.
+unsafe extern "C" fn flush(_handle: Handle, _flags: Flags) -> c_int {
+    shaped(Callback::Flush, |_| 0)
+}
+
+unsafe extern "C" fn trim(_handle: Handle, count: Count, offset: Offset, _flags: Flags) -> c_int {
+    shaped(Callback::Trim, |reference| done(reference.disk.clear(count.0, offset.0)))
+}
+
+unsafe extern "C" fn zero(_handle: Handle, count: Count, offset: Offset, _flags: Flags) -> c_int {
+    shaped(Callback::Zero, |reference| done(reference.disk.clear(count.0, offset.0)))
+}
+
+unsafe extern "C" fn extents(
+    _handle: Handle,
+    count: Count,
+    offset: Offset,
+    flags: Flags,
+    list: Extents,
+) -> c_int {
+    shaped(Callback::Extents, |reference| {
+        let one = flags.0 & REQ_ONE != 0;
+        for extent in reference.disk.extents(offset.0, count.0) {
+            let kind = if extent.is_hole { HOLE } else { 0 };
+            // SAFETY: the server's list.
+            if unsafe { nbdkit_add_extent(list, extent.offset, extent.length, kind) } == -1 {
+                return -1;
+            }
+            if one {
+                break;
+            }
+        }
+        0
+    })
+}
+
+unsafe extern "C" fn cache(_handle: Handle, _count: Count, _offset: Offset, _flags: Flags) -> c_int {
+    shaped(Callback::Cache, |_| 0)
+}
