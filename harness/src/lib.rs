@@ -6,11 +6,17 @@
 //!
 //! Everything left of the trace touches processes; everything right of it is a pure function of the trace.
 
+pub mod cli;
 pub mod client;
+pub mod conform;
 pub mod deadline;
 pub mod history;
+pub mod report;
 pub mod rules;
 pub mod run;
+pub mod scenario;
+pub mod select;
 pub mod server;
 pub mod stack;
+pub mod verdict;
 pub mod version;

@@ -1,2 +1,7 @@
-//! The command.
-fn main() {}
+//! The `layers` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    layers::cli::main()
+}

@@ -100,19 +100,25 @@ pub struct RuleResult {
 }
 
 /// Why a trace does not tell the whole story.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// This many records did not fit.
+    #[error("the trace was full: {0} records did not fit")]
     Lost(u64),
-    /// This many records were claimed and never written: the server died in between.
+    /// This many records were claimed and never written, and nobody killed the server in between.
+    #[error("{0} records were claimed and never written")]
     Unpublished(u64),
     /// It cannot be read to its end.
+    #[error("the trace cannot be read to its end: {0}")]
     Damaged(ReadError),
     /// It does not begin with a description of the run.
+    #[error("the trace does not say how the run was started")]
     NoRun,
     /// It does not say how the server ended: the harness was cut off.
+    #[error("the trace was cut off: it does not say how the server ended")]
     NoEnd,
     /// The server was killed by a signal that the harness did not send.
+    #[error("the server was killed by signal {0}")]
     Killed(i32),
 }
 
@@ -246,7 +252,8 @@ pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>
     if let Some(error) = damaged {
         judgement.troubles.insert(0, Trouble::Damaged(error));
     }
-    if events.unpublished() > 0 {
+    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
+    if events.unpublished() > 0 && !killed {
         judgement.troubles.push(Trouble::Unpublished(events.unpublished()));
     }
     if reader.lost() > 0 {

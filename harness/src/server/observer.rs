@@ -11,7 +11,7 @@ pub struct Observer {
     outermost_after_fork: Option<u8>,
     ready: Option<u32>,
     open: HashSet<u32>,
-    opened: u64,
+    data_calls: u64,
 }
 
 impl Observer {
@@ -24,19 +24,19 @@ impl Observer {
             self.next += 1;
             let callback = Callback::from_number(record.callback);
             match (Kind::from_number(record.kind), callback) {
-                (Some(Kind::Layer), _) => {
-                    if record.a & Callback::AfterFork.bit() != 0 {
-                        self.outermost_after_fork = self.outermost_after_fork.max(Some(record.layer));
-                    }
+                (Some(Kind::Layer), _) if record.a & Callback::AfterFork.bit() != 0 => {
+                    self.outermost_after_fork = self.outermost_after_fork.max(Some(record.layer));
                 }
-                (Some(Kind::Exit), Some(Callback::AfterFork)) if record.a == 0 => {
-                    if Some(record.layer) == self.outermost_after_fork {
-                        self.ready = Some(record.pid);
-                    }
+                (Some(Kind::Exit), Some(Callback::AfterFork))
+                    if record.a == 0 && Some(record.layer) == self.outermost_after_fork =>
+                {
+                    self.ready = Some(record.pid);
                 }
                 (Some(Kind::Exit), Some(Callback::Open)) if record.a != 0 => {
                     self.open.insert(record.handle);
-                    self.opened += 1;
+                }
+                (Some(Kind::Enter), Some(data)) if data.is_data() && record.layer == 0 => {
+                    self.data_calls += 1
                 }
                 (Some(Kind::Exit), Some(Callback::Close)) => {
                     self.open.remove(&record.handle);
@@ -61,8 +61,8 @@ impl Observer {
         self.open.len()
     }
 
-    /// Handles opened so far.
-    pub fn opened(&self) -> u64 {
-        self.opened
+    /// Data callbacks that the plugin has entered so far.
+    pub fn data_calls(&self) -> u64 {
+        self.data_calls
     }
 }

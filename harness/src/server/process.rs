@@ -297,3 +297,22 @@ pub fn kill_escaped(run_id: u64) {
         }
     }
 }
+
+/// Waits for a child that leads its own process group; kills the group at the deadline, and then gives `None`.
+pub fn wait_for_child(
+    child: &mut std::process::Child,
+    deadline: Deadline,
+) -> io::Result<Option<std::process::ExitStatus>> {
+    let pid = Pid::from_child(child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let left = deadline.left();
+    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+    let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+    let ended = poll(&mut watched, Some(&left))? > 0;
+    if !ended {
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+    let status = child.wait()?;
+    let _ = kill_process_group(pid, Signal::KILL);
+    Ok(ended.then_some(status))
+}

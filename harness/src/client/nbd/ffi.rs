@@ -124,7 +124,6 @@ unsafe extern "C" {
     pub(super) fn nbd_aio_is_dead(h: *mut Handle) -> c_int;
     pub(super) fn nbd_aio_is_closed(h: *mut Handle) -> c_int;
     pub(super) fn nbd_aio_command_completed(h: *mut Handle, cookie: u64) -> c_int;
-    pub(super) fn nbd_aio_get_fd(h: *mut Handle) -> c_int;
     pub(super) fn free(pointer: *mut c_void);
 }
 

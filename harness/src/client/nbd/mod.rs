@@ -7,7 +7,7 @@ mod ffi;
 mod pending;
 
 use std::ffi::{CStr, CString, c_int};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -427,14 +427,7 @@ impl Client {
     /// Waits for the answer to a request.
     pub fn wait(&mut self, ticket: Ticket) -> Result<Vec<u8>, ClientError> {
         let cookie = ticket.0;
-        // SAFETY: a live handle and a cookie that libnbd gave for it. 1: done, 0: not yet, -1: done and failed.
-        let state = |client: &Client| unsafe { ffi::nbd_aio_command_completed(client.raw(), cookie) };
-        let outcome = std::cell::Cell::new(0);
-        let waited = self.until(|client| {
-            outcome.set(state(client));
-            outcome.get() != 0
-        });
-        let result = waited.and_then(|()| if outcome.get() < 0 { Err(last_error()) } else { Ok(()) });
+        let result = self.answer(cookie);
         let Some(index) = self.pending.iter().position(|pending| pending.cookie == cookie) else {
             return Err(ClientError::Gone);
         };
@@ -450,10 +443,39 @@ impl Client {
         result.map(|()| pending.into_bytes())
     }
 
-    /// The descriptor of the connection, to watch.
-    pub fn descriptor(&self) -> i32 {
-        // SAFETY: a live handle.
-        unsafe { ffi::nbd_aio_get_fd(self.raw()) }
+    fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {
+        // 1: done, 0: not yet, -1: done and failed.
+        let outcome = std::cell::Cell::new(0);
+        self.until(|client| {
+            // SAFETY: a live handle and a cookie that libnbd gave for it.
+            outcome.set(unsafe { ffi::nbd_aio_command_completed(client.raw(), cookie) });
+            outcome.get() != 0
+        })?;
+        if outcome.get() < 0 { Err(last_error()) } else { Ok(()) }
+    }
+
+    /// Waits until the server refuses requests because it is shutting down (ESHUTDOWN).
+    ///
+    /// The question is a block status, which reaches no layer if the outermost one has no extents; it is no request of
+    /// the scenario's and is not written into the trace.
+    pub fn await_shutdown(&mut self) -> Result<(), ClientError> {
+        let question = Command { operation: Operation::BlockStatus, offset: 0, count: 512, flags: 0 };
+        loop {
+            let mut pending = Pending::new(question, CallId::LOST);
+            let cookie = pending.start(self.handle)?;
+            self.pending.push(pending);
+            match self.answer(cookie) {
+                Ok(()) if self.deadline.passed() => return Err(ClientError::Timeout),
+                Ok(()) => self.pending.retain(|pending| pending.cookie != cookie),
+                Err(ClientError::Refused { errno: libc::ESHUTDOWN, .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Nobody will wait for this request: it is answered, or not, when the connection ends.
+    pub fn leave_behind(&self, ticket: Ticket) {
+        let Ticket(_) = ticket;
     }
 }
 
@@ -481,9 +503,4 @@ fn last_message() -> String {
         }
         CStr::from_ptr(message).to_string_lossy().into_owned()
     }
-}
-
-/// The raw number of a descriptor, for messages.
-pub fn number_of(descriptor: &OwnedFd) -> i32 {
-    descriptor.as_raw_fd()
 }

@@ -1,0 +1,98 @@
+//! The command line: one file a verb. Each parses, calls the library, prints; nothing is decided here.
+
+mod check;
+mod conform;
+mod rules;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::verdict::Exit;
+
+/// Test and conformance harness for servers that load other people's callbacks.
+#[derive(Debug, Parser)]
+#[command(name = "layers", version, about, after_help = exit_codes(), max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Judge a server with the reference layers
+    Conform(conform::Arguments),
+    /// Record one run and print its tree of calls
+    Trace(trace::Arguments),
+    /// Judge recorded traces
+    Check(check::Arguments),
+    /// List the rules, or explain some
+    Rules(rules::Arguments),
+}
+
+/// One line on standard error, and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl ToString) -> Failure {
+        Failure { exit, message: message.to_string() }
+    }
+}
+
+impl From<crate::server::nbdkit::ServerError> for Failure {
+    fn from(error: crate::server::nbdkit::ServerError) -> Failure {
+        use crate::server::nbdkit::ServerError;
+        let exit = match error {
+            ServerError::Harness(_) => Exit::Harness,
+            _ => Exit::NoServer,
+        };
+        Failure::new(exit, error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(Exit::Harness, error)
+    }
+}
+
+fn exit_codes() -> String {
+    let lines = Exit::ALL.iter().map(|exit| format!("  {exit}\n")).collect::<String>();
+    format!("Exit codes:\n{lines}")
+}
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, everything else is a usage error.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Conformant };
+            let _ = error.print();
+            return ExitCode::from(exit.code());
+        }
+    };
+    let outcome = match cli.verb {
+        Verb::Conform(arguments) => conform::run(&arguments),
+        Verb::Trace(arguments) => trace::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Rules(arguments) => rules::run(&arguments),
+    };
+    match outcome {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => {
+            anstream::eprintln!("layers: {}", failure.message);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// The command as clap knows it, for completions and manual pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,53 @@
+//! `layers rules`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::Failure;
+use crate::rules::{self, Checker, Rule};
+use crate::verdict::Exit;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Explain these rules; without any, list them all
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut out = anstream::stdout().lock();
+    if arguments.ids.is_empty() {
+        for rule in rules::all() {
+            writeln!(out, "{:<36} {:<11} {:<16} {}", rule.id, rule.kind, rule.party, rule.statement)?;
+        }
+        return Ok(Exit::Conformant);
+    }
+    let found: Result<Vec<_>, _> = arguments.ids.iter().map(|id| rules::find(id).ok_or(id)).collect();
+    let found = found.map_err(|id| {
+        Failure::new(Exit::Usage, format!("there is no rule `{id}`: `layers rules` lists them all"))
+    })?;
+    for (index, rule) in found.into_iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        explain(&mut out, rule)?;
+    }
+    Ok(Exit::Conformant)
+}
+
+fn explain(out: &mut impl Write, rule: &Rule) -> std::io::Result<()> {
+    writeln!(out, "{}\n  {}\n", rule.id, rule.statement)?;
+    let mut row = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<13} {value}");
+    row("kind", &rule.kind)?;
+    row("party", &rule.party)?;
+    row("since", &rule.since)?;
+    row("clause", &rule.clause)?;
+    match rule.check {
+        Checker::Trace(_) => row("exercised by", &rule.antecedent)?,
+        Checker::Nothing => return row("judged", &"never: the manual leaves it open"),
+        Checker::Later(reason) => row("not judged", &reason)?,
+    }
+    row("broken by", &rule.example)?;
+    row("to fix it", &rule.fix)
+}

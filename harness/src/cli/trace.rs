@@ -1,0 +1,199 @@
+//! `layers trace`.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+use layers_trace::Reader;
+
+use super::Failure;
+use crate::conform::{verdict_of, verdict_of_troubles};
+use crate::deadline::Deadline;
+use crate::report::tree::tree;
+use crate::rules;
+use crate::run::{Parameter, Start};
+use crate::scenario::{Player, named};
+use crate::server::nbdkit::{Nbdkit, Serve, Server};
+use crate::server::process::{Woken, become_subreaper};
+use crate::stack::{Layers, Stack};
+use crate::verdict::{Exit, Verdict};
+
+/// Records of a user's own run: 256 MiB of address space, touched as it fills.
+const CAPACITY: u64 = 1 << 22;
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "layers trace [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
+    layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
+)]
+pub(super) struct Arguments {
+    /// A named scenario with the reference layers, instead of layers of your own
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["filters", "plugin", "client"])]
+    scenario: Option<String>,
+    /// List the named scenarios
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// The server program, if it is not the one on the PATH
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// Keep the trace in this file, for `layers check`
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Seconds that the whole run may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// A filter (name or path), outermost first; may be repeated
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Serve read-only
+    #[arg(short, long)]
+    readonly: bool,
+    /// Worker threads for each connection
+    #[arg(short, long, value_name = "NUMBER")]
+    threads: Option<u32>,
+    /// The plugin (name or path) and its parameters
+    #[arg(value_name = "PLUGIN", num_args = 0..)]
+    plugin: Vec<String>,
+    /// A program that drives the server; `{uri}` in it becomes the address
+    #[arg(last = true, value_name = "CLIENT COMMAND")]
+    client: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    if arguments.list {
+        let mut out = anstream::stdout().lock();
+        for scenario in named::all() {
+            writeln!(out, "{:<36} {}", scenario.name, scenario.about)?;
+        }
+        return Ok(Exit::Conformant);
+    }
+    if arguments.scenario.is_none() && arguments.plugin.is_empty() {
+        let hint = "name a plugin, or a scenario with --scenario (`layers trace --list` lists them)";
+        return Err(Failure::new(Exit::Usage, hint));
+    }
+    become_subreaper()?;
+    match &arguments.scenario {
+        Some(name) => trace_scenario(arguments, name),
+        None => trace_stack(arguments),
+    }
+}
+
+fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
+    let scenario = named::find(name).ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("there is no scenario `{name}`: `layers trace --list` lists them all"),
+        )
+    })?;
+    let server = Nbdkit::find(arguments.server.as_deref())?;
+    let player = Player {
+        keep_events: true,
+        keep: arguments.save.as_deref(),
+        timeout: Duration::from_secs(arguments.timeout),
+        ..Player::new(&server)
+    };
+    let recording = player.play(&scenario)?;
+    write!(anstream::stdout(), "{}", tree(&recording.events))?;
+    Ok(said(&verdict_of(&recording, &scenario)))
+}
+
+/// Says what went astray, if anything did, and gives the exit code for it.
+fn said(verdict: &Verdict) -> Exit {
+    if let Some(reason) = verdict.reason() {
+        anstream::eprintln!("layers: {}: {reason}", verdict.word());
+    }
+    verdict.exit()
+}
+
+fn stack(arguments: &Arguments) -> (Stack, Option<&String>) {
+    let mut words = arguments.plugin.iter();
+    let plugin = words.next();
+    let parameters = words.map(|word| match word.split_once('=') {
+        Some((key, value)) if is_key(key) => Parameter { key: Some(key.to_owned()), value: value.to_owned() },
+        _ => Parameter { key: None, value: word.clone() },
+    });
+    let layers =
+        Layers::Wrapped { filters: arguments.filters.clone(), plugin: plugin.cloned().unwrap_or_default() };
+    let stack = Stack {
+        layers,
+        parameters: parameters.collect(),
+        readonly: arguments.readonly,
+        threads: arguments.threads,
+        ..Stack::default()
+    };
+    (stack, plugin)
+}
+
+/// nbdkit-plugin(3), ".config": what a key looks like.
+fn is_key(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+}
+
+fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
+    let nbdkit = Nbdkit::find(arguments.server.as_deref())?;
+    let (stack, _) = stack(arguments);
+    let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
+    let run = nbdkit.describe("trace", &stack, Start::Foreground, false);
+    let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: arguments.save.as_deref(), cpu: None };
+    let mut server = nbdkit.start(&serve)?;
+    match server.wait_ready(deadline) {
+        Woken::Happened => {}
+        Woken::Dead => {
+            let printed = server.process.stderr();
+            let last = printed.lines().last().unwrap_or("it printed nothing");
+            return Err(Failure::new(Exit::Unloadable, format!("the server did not start: {last}")));
+        }
+        Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
+    }
+    let hung = drive(arguments, &mut server, deadline)?;
+    let verdict = verdict(&server);
+    if let Some(trace) = server.trace() {
+        let events: Vec<_> = Reader::of(&trace).events().flatten().collect();
+        write!(anstream::stdout(), "{}", tree(&events))?;
+    }
+    Ok(said(&hung.unwrap_or(verdict)))
+}
+
+/// Runs the client, waits for the closes, stops the server. Says what hung, if anything did.
+fn drive(arguments: &Arguments, server: &mut Server, deadline: Deadline) -> Result<Option<Verdict>, Failure> {
+    if let Some((program, rest)) = arguments.client.split_first() {
+        run_client(program, rest, server, deadline)?;
+    }
+    if server.wait_until(deadline, |seen| seen.open() == 0) == Woken::Late {
+        return Ok(Some(Verdict::Hang("handles stay open after the client has ended".to_owned())));
+    }
+    // It may have died of what the client did: the trace says so.
+    if server.process.end().is_none() {
+        let _ = server.signal(rustix::process::Signal::TERM);
+    }
+    let late = server.wait_for_end(deadline).is_none();
+    Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())))
+}
+
+fn verdict(server: &Server) -> Verdict {
+    let Some(trace) = server.trace() else { return Verdict::Pass };
+    let judgement = rules::judge(&Reader::of(&trace), std::iter::empty());
+    verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass)
+}
+
+fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadline) -> Result<(), Failure> {
+    let socket = server.socket().unwrap_or(Path::new(""));
+    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    let filled = rest.iter().map(|word| word.replace("{uri}", &uri));
+    let mut client = Command::new(program.replace("{uri}", &uri));
+    let child = client.args(filled).stdout(std::io::stderr()).process_group(0).spawn();
+    let mut child = child
+        .map_err(|error| Failure::new(Exit::Usage, format!("cannot run the client `{program}`: {error}")))?;
+    let ended = crate::server::process::wait_for_child(&mut child, deadline)?;
+    match ended {
+        Some(status) if status.success() => {}
+        Some(status) => anstream::eprintln!("layers: the client `{program}` ended with {status}"),
+        None => anstream::eprintln!("layers: the client `{program}` took too long and was killed"),
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What to run: a stack, how the server is started, what clients do, and how the run ends.
+
+pub mod named;
+pub mod play;
+
+use layers_trace::Operation;
+use serde::{Deserialize, Serialize};
+
+use crate::client::nbd::{Command, Wishes};
+use crate::run::Start;
+use crate::stack::Stack;
+
+pub use play::{Mishap, Player, Recording};
+
+/// A run, before it runs.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Stable name: family, then member.
+    pub name: String,
+    /// What it is about, in one line.
+    pub about: &'static str,
+    /// Layers and options.
+    pub stack: Stack,
+    /// How the server is made to serve.
+    pub start: Start,
+    /// What the clients do, one step after another.
+    pub script: Vec<Step>,
+    /// How the run ends.
+    pub ending: Ending,
+    /// The server must not get as far as serving.
+    pub start_fails: bool,
+    /// Decided by a race that the script provokes: played this often, and reported as a rate. 1 for all others.
+    pub tries: u32,
+}
+
+impl Scenario {
+    /// A stack that serves on a socket, no clients, stopped with SIGTERM.
+    pub fn new(name: impl Into<String>, about: &'static str, stack: Stack) -> Scenario {
+        Scenario {
+            name: name.into(),
+            about,
+            stack,
+            start: Start::Foreground,
+            script: Vec::new(),
+            ending: Ending::Stop(STOP),
+            start_fails: false,
+            tries: 1,
+        }
+    }
+
+    /// With this script.
+    #[must_use]
+    pub fn script(mut self, script: impl IntoIterator<Item = Step>) -> Scenario {
+        self.script = script.into_iter().collect();
+        self
+    }
+
+    /// Started in this way.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Scenario {
+        self.start = start;
+        self
+    }
+
+    /// Ended in this way.
+    #[must_use]
+    pub fn ending(mut self, ending: Ending) -> Scenario {
+        self.ending = ending;
+        self
+    }
+
+    /// One of several tries of a race.
+    pub fn is_race(&self) -> bool {
+        self.tries > 1
+    }
+}
+
+/// The signal that stops a server in the ordinary way.
+pub const STOP: i32 = libc::SIGTERM;
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// Every client that is still there leaves, all closes are waited for, then this signal.
+    Stop(i32),
+    /// This signal while clients are connected; they leave after it.
+    Interrupt(i32),
+    /// This signal at once, whatever is going on; clients are not waited for.
+    Cut(i32),
+    /// The server ends by itself once its only client has left (`-s`), or once the command of `--run` has ended,
+    /// which waits for all closes.
+    ByItself,
+    /// The command of `--run` ends while clients are connected.
+    CommandEnds,
+}
+
+/// One step of the clients' script. Clients are numbered from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Connect and read the greeting.
+    Connect(u32, Wishes),
+    /// Connect and do not even read: a bare connection, closed again at once.
+    Knock,
+    /// List the exports.
+    List(u32),
+    /// Ask about this export.
+    Info(u32, String),
+    /// Select this export.
+    Go(u32, String),
+    /// Send one request and wait for its answer.
+    Request(u32, Command),
+    /// Send these requests in one go, then wait for all answers.
+    Pipeline(u32, Vec<Command>),
+    /// Send a request, and wait until the innermost layer has entered it; its answer is not waited for.
+    Running(u32, Command),
+    /// Leave negotiation.
+    Abort(u32),
+    /// Say goodbye, and wait until the server has closed the connection.
+    Disconnect(u32),
+    /// Close the socket without a word.
+    HangUp(u32),
+    /// The step in it must fail.
+    Fails(Box<Step>),
+    /// The step in it may fail or not.
+    Perhaps(Box<Step>),
+}
+
+impl Step {
+    /// This step, which must fail.
+    #[must_use]
+    pub fn fails(self) -> Step {
+        Step::Fails(Box::new(self))
+    }
+
+    /// This step, which may fail.
+    #[must_use]
+    pub fn perhaps(self) -> Step {
+        Step::Perhaps(Box::new(self))
+    }
+}
+
+/// Flags of requests in the protocol (NBD_CMD_FLAG_*).
+pub mod flag {
+    /// Force unit access.
+    pub const FUA: u32 = 1;
+    /// Zeroes, but no hole.
+    pub const NO_HOLE: u32 = 2;
+    /// One extent is enough.
+    pub const REQ_ONE: u32 = 8;
+    /// Zeroes only if that is fast.
+    pub const FAST_ZERO: u32 = 16;
+}
+
+/// A request; offset and count in bytes.
+pub fn command(operation: Operation, offset: u64, count: u32, flags: u32) -> Command {
+    Command { operation, offset, count, flags }
+}
+
+/// One of every request, with and without its flags.
+pub fn one_of_every_request() -> Vec<Command> {
+    use Operation::{BlockStatus, Cache, Flush, Read, Trim, Write, Zero};
+    vec![
+        command(Read, 0, 512, 0),
+        command(Write, 4096, 512, 0),
+        command(Write, 8192, 512, flag::FUA),
+        command(Read, 4000, 5000, 0),
+        command(Flush, 0, 0, 0),
+        command(Trim, 4096, 4096, 0),
+        command(Trim, 8192, 4096, flag::FUA),
+        command(Zero, 65536, 4096, 0),
+        command(Zero, 65536, 4096, flag::NO_HOLE),
+        command(Zero, 65536, 4096, flag::FUA),
+        command(Zero, 65536, 4096, flag::FAST_ZERO),
+        command(Cache, 0, 65536, 0),
+        command(BlockStatus, 0, 1 << 20, 0),
+        command(BlockStatus, 0, 1 << 20, flag::REQ_ONE),
+    ]
+}

@@ -1,0 +1,134 @@
+//! Listing and naming exports, and what negotiation asks.
+
+use layers_behaviour::Nullable;
+use layers_trace::{Callback, Operation};
+
+use super::super::{Scenario, Step, command};
+use super::{always, connect, go, info, nth};
+use crate::stack::Stack;
+
+pub(super) fn all() -> Vec<Scenario> {
+    vec![
+        list_twice(),
+        list_fails(),
+        list_from_default(),
+        renamed(),
+        default_null(),
+        default_too_long(),
+        bad_block_size(),
+        block_size_fails(),
+        negative_size(),
+        several_listed(),
+    ]
+}
+
+fn read(client: u32) -> Step {
+    Step::Request(client, command(Operation::Read, 0, 512, 0))
+}
+
+fn list_twice() -> Scenario {
+    Scenario::new("exports/list-twice", "a client that lists the exports twice", Stack::reference(2))
+        .script([connect(1), Step::List(1), Step::List(1).perhaps(), go(1, ""), Step::Disconnect(1)])
+}
+
+fn several_listed() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| {
+        plugin.exports = Some(vec![("a".into(), "the first".into()), ("b".into(), String::new())]);
+    });
+    Scenario::new("exports/several", "a plugin with two exports, both visited", stack).script([
+        connect(1),
+        Step::List(1),
+        info(1, "a"),
+        go(1, "b"),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn list_fails() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.fail.push(always(Callback::ListExports)));
+    Scenario::new("exports/list-fails", "a plugin that cannot list its exports", stack).script([
+        connect(1),
+        Step::List(1).fails(),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn list_from_default() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| {
+        plugin.absent.insert(Callback::ListExports);
+        plugin.default_export = Some(Nullable::Text("main".into()));
+    });
+    Scenario::new("exports/list-from-default", "a plugin without list_exports", stack).script([
+        connect(1),
+        Step::List(1),
+        go(1, "main"),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn renamed() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| {
+        plugin.default_export = Some(Nullable::Text("main".into()));
+        plugin.export_description = Some(Nullable::Text("the disk".into()));
+    });
+    Scenario::new("exports/default-named", "a default export with a name of its own", stack).script([
+        connect(1),
+        info(1, ""),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn default_null() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.default_export = Some(Nullable::Null));
+    Scenario::new("exports/default-null", "a plugin without a default export", stack).script([
+        connect(1),
+        go(1, "").fails(),
+        go(1, "x"),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn default_too_long() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| {
+        plugin.default_export = Some(Nullable::Text("x".repeat(5000)));
+    });
+    Scenario::new(
+        "exports/default-too-long",
+        "a default export with a name beyond the protocol's limit",
+        stack,
+    )
+    .script([connect(1), go(1, "").fails(), go(1, "x"), Step::Disconnect(1)])
+}
+
+fn bad_block_size() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.block_size = Some([3, 4096, u32::MAX]));
+    Scenario::new(
+        "negotiation/bad-block-size",
+        "a plugin with a minimum block size that is no power of two",
+        stack,
+    )
+    .script([connect(1), go(1, "").fails()])
+}
+
+fn block_size_fails() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.fail.push(always(Callback::BlockSize)));
+    Scenario::new("negotiation/block-size-fails", "a plugin whose block_size fails", stack)
+        .script([connect(1), go(1, "").fails()])
+}
+
+fn negative_size() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.fail.push(nth(Callback::GetSize, 1)));
+    Scenario::new(
+        "negotiation/size-fails",
+        "a plugin whose first get_size fails; the client tries again",
+        stack,
+    )
+    .script([connect(1), go(1, "").fails(), go(1, ""), read(1), Step::Disconnect(1)])
+}

@@ -1,0 +1,52 @@
+//! The named scenarios: what `conform` plays, and what `trace --scenario` shows.
+//!
+//! A family is a file; each function there makes one scenario or the members of one.
+
+mod ending;
+mod exports;
+mod failing;
+mod serving;
+mod starting;
+
+use layers_behaviour::Failure;
+use layers_trace::Callback;
+
+use super::{Scenario, Step};
+use crate::client::nbd::Wishes;
+
+/// All of them, in the order in which they are played.
+pub fn all() -> Vec<Scenario> {
+    [serving::all(), exports::all(), starting::all(), failing::all(), ending::all()].concat()
+}
+
+/// The scenario with this name.
+pub fn find(name: &str) -> Option<Scenario> {
+    all().into_iter().find(|scenario| scenario.name == name)
+}
+
+fn connect(client: u32) -> Step {
+    Step::Connect(client, Wishes::default())
+}
+
+fn go(client: u32, export: &str) -> Step {
+    Step::Go(client, export.to_owned())
+}
+
+fn info(client: u32, export: &str) -> Step {
+    Step::Info(client, export.to_owned())
+}
+
+/// Every call of this callback fails with EIO.
+fn always(callback: Callback) -> Failure {
+    Failure { callback, nth: None, errno: libc::EIO, after_next: false }
+}
+
+/// Its n-th call fails with EIO.
+fn nth(callback: Callback, nth: u32) -> Failure {
+    Failure { nth: Some(nth), ..always(callback) }
+}
+
+/// A filter's n-th call fails after the layer below has succeeded.
+fn nth_after_next(callback: Callback, n: u32) -> Failure {
+    Failure { after_next: true, ..nth(callback, n) }
+}

@@ -1,0 +1,106 @@
+//! Ways to start a server, and starts that fail.
+
+use layers_trace::{Callback, Operation};
+
+use super::super::{Ending, Scenario, Step, command};
+use super::{always, connect, go, nth_after_next};
+use crate::run::{Parameter, Start};
+use crate::stack::Stack;
+
+pub(super) fn all() -> Vec<Scenario> {
+    let mut all = vec![
+        informative("dump-plugin", "--dump-plugin", Start::DumpPlugin),
+        informative("help", "--help", Start::Help),
+        informative("version", "--version", Start::Version),
+        daemon(),
+        parameters(),
+        bare_parameter(),
+        bare_first(),
+        no_config(),
+    ];
+    for callback in [
+        Callback::Config,
+        Callback::ConfigComplete,
+        Callback::ThreadModel,
+        Callback::GetReady,
+        Callback::AfterFork,
+    ] {
+        all.extend((0..=2).map(|layer| failing_start(callback, layer)));
+    }
+    all.extend([Callback::Config, Callback::ConfigComplete].map(failing_after_next));
+    all.push(failing_daemon());
+    all
+}
+
+fn visit() -> [Step; 4] {
+    [connect(1), go(1, ""), Step::Request(1, command(Operation::Read, 0, 512, 0)), Step::Disconnect(1)]
+}
+
+fn parameter(key: &str, value: &str) -> Parameter {
+    Parameter { key: Some(key.to_owned()), value: value.to_owned() }
+}
+
+fn bare(value: &str) -> Parameter {
+    Parameter { key: None, value: value.to_owned() }
+}
+
+fn informative(name: &str, about: &'static str, start: Start) -> Scenario {
+    Scenario::new(format!("inform/{name}"), about, Stack::reference(2)).start(start).ending(Ending::ByItself)
+}
+
+fn daemon() -> Scenario {
+    Scenario::new("start/daemon", "a server that forks into the background", Stack::reference(2))
+        .start(Start::Daemon)
+        .script(visit())
+}
+
+fn parameters() -> Scenario {
+    let parameters = vec![
+        parameter("size", "1M"),
+        parameter("a", "1"),
+        parameter("b", ""),
+        parameter("x.y-z_1", "q"),
+        parameter("c", "=d"),
+    ];
+    let stack = Stack { parameters, ..Stack::reference(2) };
+    Scenario::new("start/parameters", "parameters of every shape", stack).script(visit())
+}
+
+fn bare_parameter() -> Scenario {
+    let stack = Stack { parameters: vec![parameter("a", "1"), bare("1M")], ..Stack::reference(2) };
+    Scenario::new("start/bare-parameter", "a bare argument for a plugin with a magic key", stack)
+        .script(visit())
+}
+
+fn bare_first() -> Scenario {
+    let stack = Stack { parameters: vec![bare("1M"), parameter("a", "1")], ..Stack::reference(2) };
+    Scenario::new("start/bare-first", "a bare argument before the others", stack).script(visit())
+}
+
+fn no_config() -> Scenario {
+    let stack = Stack::reference(2).with(0, |plugin| {
+        plugin.absent.insert(Callback::Config);
+    });
+    let scenario = Scenario::new("start-fails/no-config", "a parameter for a plugin without config", stack);
+    Scenario { start_fails: true, ..scenario }
+}
+
+fn failing_start(callback: Callback, layer: u8) -> Scenario {
+    let stack = Stack::reference(2).with(layer, |behaviour| behaviour.fail.push(always(callback)));
+    let name = format!("start-fails/{callback}/L{layer}");
+    let scenario = Scenario::new(name, "a callback of start-up that fails at this layer", stack);
+    Scenario { start_fails: true, ..scenario }
+}
+
+fn failing_after_next(callback: Callback) -> Scenario {
+    let stack = Stack::reference(2).with(1, |behaviour| behaviour.fail.push(nth_after_next(callback, 1)));
+    let name = format!("start-fails/{callback}/L1-after-next");
+    let scenario = Scenario::new(name, "a filter that fails after the layer below has succeeded", stack);
+    Scenario { start_fails: true, ..scenario }
+}
+
+fn failing_daemon() -> Scenario {
+    let stack = Stack::reference(2).with(1, |behaviour| behaviour.fail.push(always(Callback::AfterFork)));
+    let scenario = Scenario::new("start-fails/daemon", "after_fork fails in the background", stack);
+    Scenario { start_fails: true, start: Start::Daemon, ..scenario }
+}

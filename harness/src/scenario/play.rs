@@ -1,0 +1,325 @@
+//! Playing a scenario on a real server, and keeping what it recorded.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use layers_trace::record::Record;
+use layers_trace::writer::record;
+use layers_trace::{Event, Kind, Operation, Reader, Writer};
+use rustix::process::Signal;
+
+use super::{Ending, Scenario, Step};
+use crate::client::nbd::{Client, ClientError};
+use crate::deadline::Deadline;
+use crate::history::End;
+use crate::rules::{Judgement, Rule, judge};
+use crate::run::Start;
+use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
+use crate::server::process::Woken;
+
+/// Records of a scenario's trace, unless it asks for more: 4 MiB of address space, touched as it fills.
+const CAPACITY: u64 = 1 << 16;
+/// Clients of the harness; the bare connections of [`Step::Knock`] get numbers from here on.
+const KNOCKS: u32 = 1000;
+
+/// What kept a run from going as its scenario says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mishap {
+    /// It ended before it served anybody.
+    #[error("the server did not start: {}", last_line(.stderr))]
+    NotStarted {
+        /// What it printed.
+        stderr: String,
+    },
+    /// It serves, though the scenario makes its start fail.
+    #[error("the server started although a callback of its start-up failed")]
+    Started,
+    /// It did not do something before the deadline.
+    #[error("the server hangs: {doing}")]
+    Hang {
+        /// What was waited for.
+        doing: String,
+    },
+    /// A client's step went otherwise than the scenario says.
+    #[error("step {step} of the script ({what}) {how}")]
+    Script {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The step.
+        what: String,
+        /// How it went.
+        how: String,
+    },
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or("it printed nothing")
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Recording {
+    /// What the rules say of it.
+    pub judgement: Judgement,
+    /// What kept it from going as planned.
+    pub mishaps: Vec<Mishap>,
+    /// How the server ended.
+    pub end: Option<End>,
+    /// All events, where they were asked for.
+    pub events: Vec<Event>,
+    /// What the server wrote.
+    pub stdout: String,
+    /// What the server wrote.
+    pub stderr: String,
+}
+
+/// Plays scenarios on one server.
+#[derive(Clone, Debug)]
+pub struct Player<'a> {
+    /// The server.
+    pub server: &'a Nbdkit,
+    /// Judged by these.
+    pub rules: Vec<&'static Rule>,
+    /// For a whole run.
+    pub timeout: Duration,
+    /// Hand out all events, too.
+    pub keep_events: bool,
+    /// Keep the trace in this file.
+    pub keep: Option<&'a Path>,
+}
+
+impl<'a> Player<'a> {
+    /// Judges by every rule; a run may take ten seconds.
+    pub fn new(server: &'a Nbdkit) -> Player<'a> {
+        let rules = crate::rules::all().collect();
+        Player { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
+    }
+
+    /// Plays it once.
+    pub fn play(&self, scenario: &Scenario) -> Result<Recording, ServerError> {
+        let deadline = Deadline::after(self.timeout);
+        let run = self.server.describe(&scenario.name, &scenario.stack, scenario.start, true);
+        let cpu = scenario.is_race().then_some(0);
+        let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep: self.keep, cpu };
+        let mut server = self.server.start(&serve)?;
+        let mut mishaps = Vec::new();
+        if let Err(mishap) = perform(&mut server, scenario, deadline) {
+            mishaps.push(mishap);
+        }
+        let end = match server.wait_for_end(deadline) {
+            Some(end) => Some(end),
+            None => {
+                if server.process.end().is_none() && mishaps.is_empty() {
+                    mishaps.push(Mishap::Hang { doing: "it does not come to its end".to_owned() });
+                }
+                None
+            }
+        };
+        server.process.kill();
+        Ok(self.recorded(&server, end, mishaps))
+    }
+
+    fn recorded(&self, server: &Server, end: Option<End>, mishaps: Vec<Mishap>) -> Recording {
+        let trace = server.trace();
+        let read = |trace: &Arc<Writer>| {
+            let reader = Reader::of(trace);
+            let events = if self.keep_events { reader.events().flatten().collect() } else { Vec::new() };
+            (judge(&reader, self.rules.iter().copied()), events)
+        };
+        let (judgement, events) = match &trace {
+            Some(trace) => read(trace),
+            None => (judge_nothing(), Vec::new()),
+        };
+        let (stdout, stderr) = (server.process.stdout(), server.process.stderr());
+        Recording { judgement, mishaps, end, events, stdout, stderr }
+    }
+}
+
+fn judge_nothing() -> Judgement {
+    crate::rules::Judge::new([], crate::version::Version(0, 0, 0)).finish()
+}
+
+/// From the first wait to the last request; the caller waits for the end.
+fn perform(server: &mut Server, scenario: &Scenario, deadline: Deadline) -> Result<(), Mishap> {
+    if !scenario.start.serves() {
+        return Ok(());
+    }
+    match (server.wait_ready(deadline), scenario.start_fails) {
+        (Woken::Happened, false) => {}
+        (Woken::Happened, true) => return Err(Mishap::Started),
+        (Woken::Dead, true) => return Ok(()),
+        (Woken::Dead, false) => return Err(Mishap::NotStarted { stderr: server.process.stderr() }),
+        (Woken::Late, _) => return Err(Mishap::Hang { doing: "it does not get ready".to_owned() }),
+    }
+    let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };
+    for (index, step) in scenario.script.iter().enumerate() {
+        clients.step(server, step).map_err(|how| Mishap::Script {
+            step: index + 1,
+            what: format!("{step:?}"),
+            how,
+        })?;
+    }
+    let failed = |error: std::io::Error| Mishap::Script {
+        step: scenario.script.len() + 1,
+        what: format!("{:?}", scenario.ending),
+        how: error.to_string(),
+    };
+    match scenario.ending {
+        Ending::Stop(signal) => {
+            clients.leave();
+            wait_for_closes(server, deadline)?;
+            send(server, signal).map_err(failed)?;
+        }
+        Ending::Interrupt(signal) => {
+            send(server, signal).map_err(failed)?;
+            clients.await_shutdown()?;
+            clients.leave();
+        }
+        Ending::Cut(signal) => send(server, signal).map_err(failed)?,
+        Ending::ByItself => {
+            clients.leave();
+            if scenario.start == Start::Captive {
+                wait_for_closes(server, deadline)?;
+            } else {
+                // The one connection of `-s` is over when our end is closed, even if nothing was ever said.
+                drop(server.take_client_end());
+            }
+            server.release().map_err(failed)?;
+        }
+        Ending::CommandEnds => {
+            server.release().map_err(failed)?;
+            clients.await_shutdown()?;
+            clients.leave();
+        }
+    }
+    Ok(())
+}
+
+fn send(server: &Server, signal: i32) -> std::io::Result<()> {
+    let signal = Signal::from_named_raw(signal).ok_or_else(|| std::io::Error::other("no such signal"))?;
+    server.signal(signal)
+}
+
+fn wait_for_closes(server: &mut Server, deadline: Deadline) -> Result<(), Mishap> {
+    match server.wait_until(deadline, |seen| seen.open() == 0) {
+        Woken::Late => {
+            Err(Mishap::Hang { doing: "handles stay open after their clients have gone".to_owned() })
+        }
+        Woken::Happened | Woken::Dead => Ok(()),
+    }
+}
+
+struct Clients {
+    clients: BTreeMap<u32, Client>,
+    knocks: u32,
+    deadline: Deadline,
+}
+
+impl Clients {
+    /// Says how it went wrong, if it did.
+    fn step(&mut self, server: &mut Server, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Fails(step) => match self.act(server, step) {
+                Ok(()) => Err("went well, and should have failed".to_owned()),
+                Err(ClientError::Timeout) => Err("got no answer before the deadline".to_owned()),
+                Err(_) => Ok(()),
+            },
+            Step::Perhaps(step) => match self.act(server, step) {
+                Err(ClientError::Timeout) => Err("got no answer before the deadline".to_owned()),
+                _ => Ok(()),
+            },
+            step => self.act(server, step).map_err(|error| format!("failed: {error}")),
+        }
+    }
+
+    fn act(&mut self, server: &mut Server, step: &Step) -> Result<(), ClientError> {
+        match step {
+            Step::Connect(number, wishes) => {
+                let trace = server.trace().ok_or(ClientError::Gone)?;
+                let mut client = Client::new(*number, *wishes, trace, self.deadline)?;
+                match server.take_client_end() {
+                    Some(end) => client.connect_socket(end)?,
+                    None => client.connect(server.socket().ok_or(ClientError::Gone)?)?,
+                }
+                self.clients.insert(*number, client);
+                Ok(())
+            }
+            Step::Knock => self.knock(server),
+            Step::List(client) => self.client(*client)?.list().map(drop),
+            Step::Info(client, export) => self.client(*client)?.info(export),
+            Step::Go(client, export) => self.client(*client)?.go(export),
+            Step::Request(client, command) => self.client(*client)?.command(*command).map(drop),
+            Step::Pipeline(client, commands) => {
+                let client = self.client(*client)?;
+                let sent: Vec<_> = commands.iter().map(|command| client.send(*command)).collect();
+                sent.into_iter().try_for_each(|ticket| client.wait(ticket?).map(drop))
+            }
+            Step::Running(client, command) => {
+                let (deadline, client) = (self.deadline, self.client(*client)?);
+                let before = server.observer.data_calls();
+                let ticket = client.send(*command)?;
+                client.leave_behind(ticket);
+                match server.wait_until(deadline, |seen| seen.data_calls() > before) {
+                    Woken::Happened => Ok(()),
+                    Woken::Dead => Err(ClientError::Gone),
+                    Woken::Late => Err(ClientError::Timeout),
+                }
+            }
+            Step::Abort(client) => self.taken(*client)?.abort(),
+            Step::Disconnect(client) => self.taken(*client)?.disconnect(),
+            Step::HangUp(client) => {
+                self.taken(*client)?.hang_up();
+                Ok(())
+            }
+            Step::Fails(step) | Step::Perhaps(step) => self.act(server, step),
+        }
+    }
+
+    fn client(&mut self, number: u32) -> Result<&mut Client, ClientError> {
+        self.clients.get_mut(&number).ok_or(ClientError::Gone)
+    }
+
+    fn taken(&mut self, number: u32) -> Result<Client, ClientError> {
+        self.clients.remove(&number).ok_or(ClientError::Gone)
+    }
+
+    /// A connection that is made and dropped without a byte.
+    fn knock(&mut self, server: &Server) -> Result<(), ClientError> {
+        let (Some(trace), Some(socket)) = (server.trace(), server.socket()) else {
+            return Err(ClientError::Gone);
+        };
+        self.knocks += 1;
+        let entry = |kind, operation| Record { handle: self.knocks, ..record(kind, 0, operation as u8) };
+        let call = trace.enter(entry(Kind::Request, Operation::Connect), &[]);
+        let connected = UnixStream::connect(socket);
+        trace.exit(call, entry(Kind::Reply, Operation::Connect), &[]);
+        let call = trace.enter(entry(Kind::Request, Operation::Hangup), &[]);
+        let result = connected.map(drop);
+        trace.exit(call, entry(Kind::Reply, Operation::Hangup), &[]);
+        result.map_err(|_| ClientError::Gone)
+    }
+
+    /// Waits until the server knows that it is to stop: it then refuses requests.
+    fn await_shutdown(&mut self) -> Result<(), Mishap> {
+        for client in self.clients.values_mut() {
+            client
+                .await_shutdown()
+                .map_err(|_| Mishap::Hang { doing: "it does not notice the signal".to_owned() })?;
+        }
+        Ok(())
+    }
+
+    /// Every client that is still there says goodbye; one that cannot is dropped.
+    fn leave(&mut self) {
+        for (_, mut client) in std::mem::take(&mut self.clients) {
+            if client.is_ready() {
+                let _ = client.disconnect();
+            } else {
+                client.hang_up();
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `--only` and `--skip`: patterns over the ids of rules and the names of scenarios.
+
+use crate::rules::{self, Rule};
+use crate::scenario::{Scenario, named};
+
+/// A pattern that selects nothing: most likely a slip of the pen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` matches no rule and no scenario: `layers rules` lists the rules, `layers trace --list` the scenarios"
+)]
+pub struct NoMatch(pub String);
+
+/// What to judge, on what.
+#[derive(Debug)]
+pub struct Selection {
+    /// Rules, in the order of the catalogue.
+    pub rules: Vec<&'static Rule>,
+    /// Scenarios, in the order in which they are played.
+    pub scenarios: Vec<Scenario>,
+}
+
+impl Selection {
+    /// Everything that a pattern of `only` names (or everything, without any) and none of `skip` does.
+    ///
+    /// In a pattern `*` stands for any text. One that names rules leaves the scenarios alone, and the other way round.
+    pub fn new(only: &[String], skip: &[String]) -> Result<Selection, NoMatch> {
+        let ids: Vec<&str> = rules::all().map(|rule| rule.id).collect();
+        let scenarios = named::all();
+        let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+        for pattern in only.iter().chain(skip) {
+            if !ids.iter().chain(&names).any(|text| matches(pattern, text)) {
+                return Err(NoMatch(pattern.clone()));
+            }
+        }
+        let wanted = |text: &str, all: &[&str]| {
+            let concerns = |pattern: &&String| all.iter().any(|one| matches(pattern, one));
+            let mut only = only.iter().filter(concerns).peekable();
+            (only.peek().is_none() || only.any(|pattern| matches(pattern, text)))
+                && !skip.iter().any(|pattern| matches(pattern, text))
+        };
+        let rules = rules::all().filter(|rule| wanted(rule.id, &ids)).collect();
+        let chosen = names.iter().map(|name| wanted(name, &names)).collect::<Vec<bool>>();
+        let scenarios =
+            scenarios.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(s, _)| s).collect();
+        Ok(Selection { rules, scenarios })
+    }
+}
+
+/// `*` in `pattern` stands for any text, everything else for itself.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    let mut rest = rest;
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        assert!(matches("lifecycle.*", "lifecycle.cleanup.once"));
+        assert!(matches("*.once*", "lifecycle.load.once-first"));
+        assert!(matches("classical", "classical"));
+        assert!(!matches("classical", "classical/1"));
+        assert!(!matches("a*a", "a"));
+    }
+
+    #[test]
+    fn a_pattern_that_matches_nothing_is_an_error() {
+        let error = Selection::new(&["lifecycel.*".to_owned()], &[]).unwrap_err();
+        assert_eq!(error, NoMatch("lifecycel.*".to_owned()));
+    }
+
+    #[test]
+    fn a_pattern_of_rules_leaves_the_scenarios_alone() {
+        let all = Selection::new(&[], &[]).unwrap();
+        let some = Selection::new(&["lifecycle.cleanup.*".to_owned()], &["depth/*".to_owned()]).unwrap();
+        assert!(some.rules.iter().all(|rule| rule.id.starts_with("lifecycle.cleanup.")));
+        assert!(!some.rules.is_empty());
+        assert_eq!(some.scenarios.len(), all.scenarios.len() - 9);
+    }
+}

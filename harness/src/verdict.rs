@@ -1,0 +1,158 @@
+//! What is said of a rule, of a scenario, and of a whole run; and the exit codes that follow.
+
+use std::fmt;
+
+/// A verdict. They are never merged into one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Exercised, and held every time.
+    Pass,
+    /// A documented promise was broken.
+    Fail,
+    /// An observed habit has changed.
+    Warn,
+    /// It says nothing of this subject, for this reason.
+    NotApplicable(String),
+    /// It was left out on request.
+    Skipped(String),
+    /// The subject crashed.
+    Crash(String),
+    /// The subject did not come to an end.
+    Hang(String),
+    /// It cannot be told, for this reason.
+    Inconclusive(String),
+    /// The harness itself failed.
+    HarnessError(String),
+}
+
+impl Verdict {
+    /// One lower-case word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::Warn => "warn",
+            Verdict::NotApplicable(_) => "not-applicable",
+            Verdict::Skipped(_) => "skipped",
+            Verdict::Crash(_) => "crash",
+            Verdict::Hang(_) => "hang",
+            Verdict::Inconclusive(_) => "inconclusive",
+            Verdict::HarnessError(_) => "harness-error",
+        }
+    }
+
+    /// Why, where that is part of the verdict.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
+            Verdict::NotApplicable(why)
+            | Verdict::Skipped(why)
+            | Verdict::Crash(why)
+            | Verdict::Hang(why)
+            | Verdict::Inconclusive(why)
+            | Verdict::HarnessError(why) => Some(why),
+        }
+    }
+
+    /// The exit code that this verdict alone asks for.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Verdict::Pass | Verdict::Warn | Verdict::NotApplicable(_) | Verdict::Skipped(_) => {
+                Exit::Conformant
+            }
+            Verdict::Fail | Verdict::Crash(_) | Verdict::Hang(_) => Exit::Violation,
+            Verdict::Inconclusive(_) => Exit::Inconclusive,
+            Verdict::HarnessError(_) => Exit::Harness,
+        }
+    }
+}
+
+macro_rules! exits {
+    ($($(#[doc = $doc:literal])* $variant:ident = $code:literal,)*) => {
+        /// Exit codes of the command.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Exit { $($(#[doc = $doc])* $variant = $code,)* }
+
+        impl Exit {
+            /// All of them, by number.
+            pub const ALL: &[Exit] = &[$(Exit::$variant,)*];
+
+            /// What it means, in one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Exit::$variant => concat!($($doc),*).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+exits! {
+    /// conformant: everything that was judged holds (warnings allowed)
+    Conformant = 0,
+    /// a documented promise was broken, or the subject crashed or hung
+    Violation = 1,
+    /// the command line, a name or an input file is wrong
+    Usage = 2,
+    /// nothing was judged
+    NothingJudged = 3,
+    /// the baseline lists failures that no longer occur
+    Stale = 4,
+    /// the subject cannot be loaded
+    Unloadable = 5,
+    /// the server is missing or cannot be used
+    NoServer = 6,
+    /// inconclusive: a trace was cut off, or a server was lost
+    Inconclusive = 7,
+    /// the harness itself failed
+    Harness = 70,
+}
+
+impl Exit {
+    /// With several causes, the first of these wins.
+    const PRECEDENCE: &[Exit] = &[
+        Exit::Harness,
+        Exit::Usage,
+        Exit::NoServer,
+        Exit::Unloadable,
+        Exit::Violation,
+        Exit::Inconclusive,
+        Exit::Stale,
+        Exit::NothingJudged,
+        Exit::Conformant,
+    ];
+
+    /// The code of several causes together.
+    pub fn of(causes: impl IntoIterator<Item = Exit>) -> Exit {
+        let rank = |exit: &Exit| Exit::PRECEDENCE.iter().position(|one| one == exit);
+        causes.into_iter().min_by_key(rank).unwrap_or(Exit::NothingJudged)
+    }
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>2}  {}", self.code(), self.meaning())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_cause_wins() {
+        assert_eq!(Exit::of([Exit::Conformant, Exit::Inconclusive, Exit::Violation]), Exit::Violation);
+        assert_eq!(Exit::of([Exit::Violation, Exit::Harness]), Exit::Harness);
+        assert_eq!(Exit::of([Exit::Stale, Exit::Conformant]), Exit::Stale);
+        assert_eq!(Exit::of([]), Exit::NothingJudged, "zero cases are never a pass");
+    }
+
+    #[test]
+    fn every_code_has_a_rank() {
+        assert_eq!(Exit::ALL.len(), Exit::PRECEDENCE.len());
+    }
+}
