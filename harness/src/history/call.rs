@@ -18,6 +18,8 @@ pub struct Call {
     pub connection: Option<ConnectionId>,
     /// The chain of handles that it belongs to; for `open`, the chain that it makes or extends.
     pub chain: Option<ChainId>,
+    /// For `open`: it has called the `open` below.
+    pub(super) opened_below: bool,
 }
 
 impl Call {
@@ -55,6 +57,10 @@ impl Thread {
         &self.stack
     }
 
+    pub(super) fn current_mut(&mut self) -> Option<&mut Call> {
+        self.stack.last_mut()
+    }
+
     /// The innermost call in flight.
     pub fn current(&self) -> Option<&Call> {
         self.stack.last()
@@ -72,7 +78,7 @@ impl History {
         self.call(call.enter.tid, call.parent?)
     }
 
-    fn thread_mut(&mut self, tid: u32, pid: u32) -> &mut Thread {
+    pub(super) fn thread_mut(&mut self, tid: u32, pid: u32) -> &mut Thread {
         let index = match self.threads.get(self.recent_thread) {
             Some(thread) if thread.tid == tid => self.recent_thread,
             _ => self.threads.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
@@ -100,6 +106,7 @@ impl History {
             parent: parent.map(Call::id),
             connection: None,
             chain: None,
+            opened_below: false,
         };
         let from_parent = parent.and_then(|parent| parent.connection);
         let nested_open = parent
@@ -131,6 +138,7 @@ impl History {
         match call.callback {
             Callback::Cleanup => self.cleaning = self.cleaning.or(Some(position)),
             Callback::Unload => self.unloading = self.unloading.or(Some(position)),
+            Callback::Open => self.open_entered(&call),
             _ => {}
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {
@@ -168,7 +176,7 @@ impl History {
                 | Callback::GetReady
                 | Callback::AfterFork
         );
-        if is_start && event.result() < 0 {
+        if is_start && event.result() < 0 && self.failed_start.is_none() {
             self.failed_start = Some(event.clone());
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {

@@ -115,6 +115,25 @@ impl History {
         self.handles.insert(handle.id, handle);
     }
 
+    /// Notes who opens: the server, a filter that passes on its own `open` (once), or a filter for itself.
+    pub(super) fn open_entered(&mut self, call: &Call) {
+        let below = call.layer();
+        let Some(opener) = self.layers.iter().map(|layer| layer.number).find(|number| *number > below) else {
+            return;
+        };
+        let passes_on = match self.thread_mut(call.enter.tid, call.enter.pid).current_mut() {
+            Some(parent) if parent.callback == Callback::Open && parent.layer() == opener => {
+                !std::mem::replace(&mut parent.opened_below, true)
+            }
+            Some(_) => false,
+            // A layer whose `open` is not recorded may stand between this one and the server.
+            None => Some(below) == self.outermost(Callback::Open),
+        };
+        if !passes_on && let Some(bits) = self.openers.get_mut(usize::from(opener / 64)) {
+            *bits |= 1 << (opener % 64);
+        }
+    }
+
     pub(super) fn closed(&mut self, call: &Call) {
         self.handles.remove(&call.handle());
     }

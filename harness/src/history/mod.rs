@@ -22,7 +22,7 @@ pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
 pub use handle::{ChainId, Handle};
 
-use crate::run::Run;
+use crate::run::{Run, Start};
 
 /// What a layer registered when the server loaded it.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Layer {
     synthetic: u64,
     /// The plugin's `_thread_model`.
     pub thread_model: u32,
+    /// The plugin's `magic_config_key`, empty when it has none; `None` where the registration does not say.
+    pub magic_config_key: Option<String>,
 }
 
 impl Layer {
@@ -71,6 +73,8 @@ pub struct History {
     minted: u32,
     connections: HashMap<ConnectionId, Connection>,
     clients: HashMap<u32, Client>,
+    /// Layers that have opened contexts of their own, a bit each.
+    openers: [u64; 4],
     signals: Vec<Event>,
     end: Option<End>,
     failed_start: Option<Event>,
@@ -208,9 +212,51 @@ impl History {
         self.unloading
     }
 
-    /// The server ended of itself after a start that did not fail: it owes cleanup and unload.
+    /// The server ended of itself, successfully, and not from inside a callback: it owes unload, and cleanup if it
+    /// has served.
+    ///
+    /// Start-up can fail without any callback failing (a socket in use, a parameter that nobody takes), and a module
+    /// may call exit(3); both leave a status other than 0 or a call in flight. The status of a captive server is that of
+    /// its command, so there only a death by signal (128 and more) counts.
     pub fn ended_cleanly(&self) -> bool {
-        matches!(self.end, Some(End::Exited(_))) && self.failed_start.is_none()
+        let Some(End::Exited(status)) = self.end else { return false };
+        let captive = self.run().is_some_and(|run| run.start == Start::Captive);
+        let success = if captive { self.serving.is_some() && status < 128 } else { status == 0 };
+        success && self.failed_start.is_none() && self.in_flight().next().is_none()
+    }
+
+    /// The run was to serve clients. Without a description of the run: it has come as far as that.
+    pub fn serves(&self) -> bool {
+        self.run.as_ref().map_or(self.serving.is_some(), |run| run.start.serves())
+    }
+
+    /// Every layer of the stack is registered, so that nothing is missing from the trace because nobody looked.
+    pub fn is_complete(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| self.layers.len() == usize::from(run.filters) + 1)
+    }
+
+    /// The call that this one is nested in as deep as its thread goes; itself, where it is not nested.
+    pub fn root<'a>(&'a self, call: &'a Call) -> &'a Call {
+        self.thread(call.enter.tid).and_then(|thread| thread.stack().first()).unwrap_or(call)
+    }
+
+    /// The server makes this call for a client, or some layer does while it serves such a call. Not so for what a
+    /// filter does on a thread or a context of its own, as far as the trace can tell.
+    pub fn is_for_client(&self, call: &Call) -> bool {
+        match self.handle(call.handle()) {
+            Some(handle) => !handle.manual,
+            None if call.callback.has_handle() => false,
+            None => {
+                let root = self.root(call);
+                root.callback.is_connected() && Some(root.layer()) == self.outermost(root.callback)
+            }
+        }
+    }
+
+    /// This filter has opened a context otherwise than by passing on its own `open`, or more than one in it. From then
+    /// on its `next` may be one that it chose itself (nbdkit_context_set_next).
+    pub fn opens_contexts(&self, layer: u8) -> bool {
+        self.openers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
     }
 
     /// First half: makes the call, or finds it, so that checks can look at it. What it changes is not yet to be
@@ -247,10 +293,11 @@ impl History {
     }
 
     fn registered(&mut self, event: &Event) {
-        let name = event.text(Field::Name).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+        let text = |field| event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
         self.layers.push(Layer {
             number: event.layer,
-            name: name.unwrap_or_default(),
+            name: text(Field::Name).unwrap_or_default(),
+            magic_config_key: text(Field::Key),
             callbacks: event.a,
             synthetic: event.b,
             thread_model: event.c,

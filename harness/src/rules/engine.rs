@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind, ReadError, Reader};
 
 use super::finding::{CallRef, Finding};
 use super::rule::{Check, Checker, Rule};
-use crate::history::{Call, End, History};
+use crate::history::{Call, End, Handle, History};
 use crate::version::Version;
 
 /// Findings kept for one rule and one trace; the rest is counted.
@@ -20,6 +20,8 @@ pub struct Now<'a> {
     pub event: &'a Event,
     /// The call that it enters or exits; `None` for other events, and for an exit whose enter is unknown.
     pub call: Option<&'a Call>,
+    /// The open handle that the call was given.
+    pub handle: Option<&'a Handle>,
 }
 
 impl<'a> Now<'a> {
@@ -196,7 +198,8 @@ impl Judge {
     pub fn feed(&mut self, event: &Event) {
         self.events += 1;
         let call = self.history.resolve(event);
-        let now = Now { history: &self.history, event, call: call.as_ref() };
+        let handle = call.as_ref().filter(|call| call.handle() > 0).and_then(|call| self.history.handle(call.handle()));
+        let now = Now { history: &self.history, event, call: call.as_ref(), handle };
         let route = event.kind as usize * NUMBERS + usize::from(event.number) % NUMBERS;
         for index in self.routes.get(route).into_iter().flatten() {
             if let Some(one) = self.running.get_mut(usize::from(*index)) {

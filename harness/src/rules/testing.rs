@@ -1,6 +1,6 @@
 //! Traces for the rules' own tests: a good one, call by call, to be mutated.
 
-use layers_trace::{Callback, Event, Field, Kind, Operation, Text};
+use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
 
 use super::{Judge, Judgement};
 use crate::run::{Parameter, Run, Start, Tls};
@@ -14,10 +14,13 @@ pub(crate) struct Script {
     pub(crate) tid: u32,
     pub(crate) pid: u32,
     handles: u32,
+    run: Run,
 }
 
 /// Thread that runs start-up and shutdown; also the process.
 pub(crate) const MAIN: u32 = 100;
+/// Main thread, and process, after a fork.
+pub(crate) const CHILD: u32 = 200;
 /// Thread of the reference trace's only connection.
 pub(crate) const CONNECTION: u32 = 101;
 /// Backend pointer that layer n sees.
@@ -47,7 +50,7 @@ pub(crate) fn run(filters: u8) -> Run {
 
 impl Script {
     pub(crate) fn new(run: &Run) -> Script {
-        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0 };
+        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0, run: run.clone() };
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
         for layer in 0..=run.filters {
             let every =
@@ -58,6 +61,9 @@ impl Script {
             };
             let event = script.note(Kind::Layer, 0);
             (event.layer, event.a, event.c) = (layer, callbacks, 3);
+            if layer == 0 {
+                event.texts.push(text(Field::Key, "file"));
+            }
         }
         script
     }
@@ -158,6 +164,15 @@ impl Script {
             event.context = context(layer - 1, nth);
         }
         let call = event.position;
+        if callback == Callback::Close {
+            match layer {
+                0 => {
+                    self.probe(call, Probe::ExportName);
+                    self.probe(call, Probe::InternedInConnection);
+                }
+                _ => self.probe(call, Probe::ContextBackend),
+            }
+        }
         self.exit(call, result);
     }
 
@@ -206,44 +221,98 @@ impl Script {
 
     /// loads … after_fork.
     pub(crate) fn start(&mut self, top: u8) {
+        self.load(top);
+        self.configure(top);
+        self.through(top, Callback::ConfigComplete, 0, |_| {});
+        self.thread_models(top);
+        self.inner_to_outer(top, Callback::GetReady);
+        self.fork();
+        self.inner_to_outer(top, Callback::AfterFork);
+    }
+
+    /// loads.
+    pub(crate) fn load(&mut self, top: u8) {
         for layer in 0..=top {
             self.call(layer, Callback::Load, 0);
         }
-        self.through(top, Callback::Config, 0, |event| {
-            event.texts = vec![text(Field::Key, "size"), text(Field::Value, "1M")];
-        });
-        self.through(top, Callback::ConfigComplete, 0, |_| {});
-        for layer in 0..=top {
-            self.call(layer, Callback::ThreadModel, 3);
+    }
+
+    /// One traversal of config for each parameter of the run.
+    pub(crate) fn configure(&mut self, top: u8) {
+        for parameter in self.run.parameters.clone() {
+            let key = parameter.key.as_deref().unwrap_or("file");
+            self.through(top, Callback::Config, 0, |event| {
+                event.texts = vec![text(Field::Key, key), text(Field::Value, &parameter.value)];
+            });
         }
+    }
+
+    /// Each layer asked for its thread model, which is 3.
+    pub(crate) fn thread_models(&mut self, top: u8) {
         for layer in 0..=top {
-            let event = self.enter(layer, Callback::GetReady);
+            let event = self.enter(layer, Callback::ThreadModel);
             event.a = if layer > 0 { 3 } else { 0 };
             let call = event.position;
-            self.exit(call, 0);
+            self.exit(call, 3);
         }
+    }
+
+    /// Goes on as another process, where the server forks.
+    pub(crate) fn fork(&mut self) {
+        if matches!(self.run.start, Start::Daemon | Start::Captive) {
+            (self.tid, self.pid) = (CHILD, CHILD);
+        }
+    }
+
+    /// get_ready or after_fork of every layer.
+    pub(crate) fn inner_to_outer(&mut self, top: u8, callback: Callback) {
         for layer in 0..=top {
-            let event = self.enter(layer, Callback::AfterFork);
-            event.context = if layer > 0 { backend(layer) } else { 0 };
+            let event = self.enter(layer, callback);
+            match callback {
+                Callback::GetReady if layer > 0 => event.a = 3,
+                Callback::AfterFork if layer > 0 => event.context = backend(layer),
+                _ => {}
+            }
             let call = event.position;
             self.exit(call, 0);
         }
     }
 
+    /// What an instrument looked at during the call entered at `call`; it was as promised.
+    pub(crate) fn probe(&mut self, call: u32, probe: Probe) {
+        let enter = self.events[call as usize].clone();
+        let event = self.note(Kind::Probe, probe as u8);
+        (event.layer, event.handle, event.call, event.a) = (enter.layer, enter.handle, call, 1);
+    }
+
     /// The server's end: SIGTERM, cleanups, unloads, exit status 0.
     pub(crate) fn stop(&mut self, top: u8) {
-        self.tid = MAIN;
+        self.tid = self.pid;
         self.note(Kind::Signal, 0).a = 15;
+        self.cleanup(top);
+        self.unload(top);
+        self.note(Kind::End, 0);
+    }
+
+    /// cleanups.
+    pub(crate) fn cleanup(&mut self, top: u8) {
         for layer in (0..=top).rev() {
             let event = self.enter(layer, Callback::Cleanup);
             event.context = if layer > 0 { backend(layer) } else { 0 };
             let call = event.position;
+            self.probe(call, Probe::ConfigStrings);
             self.exit(call, 0);
         }
+    }
+
+    /// unloads.
+    pub(crate) fn unload(&mut self, top: u8) {
         for layer in 0..=top {
-            self.call(layer, Callback::Unload, 0);
+            let call = self.enter(layer, Callback::Unload).position;
+            self.probe(call, Probe::ConfigStrings);
+            self.probe(call, Probe::InternedGlobally);
+            self.exit(call, 0);
         }
-        self.note(Kind::End, 0);
     }
 
     /// One connection of client 1, from connect to the last close: list, info, go, one of every request, disconnect.
@@ -318,14 +387,14 @@ impl Script {
     /// Removes the n-th call of this callback at this layer, enter and exit.
     pub(crate) fn without(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
         let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;
-        self.events.retain(|event| !(matches!(event.kind, Kind::Enter | Kind::Exit) && event.call == call));
+        self.events.retain(|event| !(is_call(event) && event.call == call));
         self
     }
 
     /// Moves the n-th call of this callback at this layer (enter and exit together) before the event at `to`.
     pub(crate) fn moved(mut self, layer: u8, callback: Callback, nth: usize, to: usize) -> Script {
         let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;
-        let mine = |event: &Event| matches!(event.kind, Kind::Enter | Kind::Exit) && event.call == call;
+        let mine = |event: &Event| is_call(event) && event.call == call;
         let before = self.events.iter().take(to).filter(|event| mine(event)).count();
         let taken: Vec<Event> = self.events.iter().filter(|event| mine(event)).cloned().collect();
         self.events.retain(|event| !mine(event));
@@ -390,18 +459,28 @@ pub(crate) fn text(field: Field, text: &str) -> Text {
     Text { field, bytes: text.as_bytes().to_vec(), cut: false }
 }
 
+/// The event is part of a call.
+fn is_call(event: &Event) -> bool {
+    matches!(event.kind, Kind::Enter | Kind::Exit | Kind::Probe)
+}
+
 /// A whole good run of two filters over a plugin, in order of nbdkit 1.32.
 pub(crate) fn reference() -> Script {
-    let mut script = Script::new(&run(2));
-    script.start(2);
-    script.connection(2);
-    script.stop(2);
+    served(&run(2))
+}
+
+/// A whole good run with one client.
+pub(crate) fn served(run: &Run) -> Script {
+    let mut script = Script::new(run);
+    script.start(run.filters);
+    script.connection(run.filters);
+    script.stop(run.filters);
     script
 }
 
-/// Judges by every rule.
+/// Judges by every rule that the version of the run promises.
 pub(crate) fn judged(script: Script) -> Judgement {
-    let mut judge = Judge::new(super::all(), Version(1, 32, 5));
+    let mut judge = Judge::new(super::all(), script.run.version);
     for event in script.finish() {
         judge.feed(&event);
     }
