@@ -76,7 +76,7 @@ pub struct History {
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
     signals: Vec<Event>,
-    end: Option<End>,
+    end: Option<(End, Event)>,
     failed_start: Option<Event>,
     serving: Option<u32>,
     cleaning: Option<u32>,
@@ -189,7 +189,12 @@ impl History {
 
     /// How the server ended, once it has.
     pub fn end(&self) -> Option<End> {
-        self.end
+        self.end.as_ref().map(|(end, _)| *end)
+    }
+
+    /// The record of that.
+    pub fn end_event(&self) -> Option<&Event> {
+        self.end.as_ref().map(|(_, event)| event)
     }
 
     /// The exit of `config`, `config_complete`, `thread_model`, `get_ready` or `after_fork` that failed.
@@ -219,7 +224,7 @@ impl History {
     /// may call exit(3); both leave a status other than 0 or a call in flight. The status of a captive server is that of
     /// its command, so there only a death by signal (128 and more) counts.
     pub fn ended_cleanly(&self) -> bool {
-        let Some(End::Exited(status)) = self.end else { return false };
+        let Some(End::Exited(status)) = self.end() else { return false };
         let captive = self.run().is_some_and(|run| run.start == Start::Captive);
         let success = if captive { self.serving.is_some() && status < 128 } else { status == 0 };
         success && self.failed_start.is_none() && self.in_flight().next().is_none()
@@ -282,10 +287,11 @@ impl History {
             (Kind::Signal, _) => self.signals.push(event.clone()),
             (Kind::End, _) => {
                 let status = event.a as i32;
-                self.end = Some(match status & 0x7f {
+                let end = match status & 0x7f {
                     0 => End::Exited(status >> 8 & 0xff),
                     signal => End::Killed(signal),
-                });
+                };
+                self.end = Some((end, event.clone()));
             }
             (Kind::Request | Kind::Reply, _) => self.client_event(event),
             _ => {}

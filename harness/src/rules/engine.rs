@@ -198,7 +198,10 @@ impl Judge {
     pub fn feed(&mut self, event: &Event) {
         self.events += 1;
         let call = self.history.resolve(event);
-        let handle = call.as_ref().filter(|call| call.handle() > 0).and_then(|call| self.history.handle(call.handle()));
+        let handle = call
+            .as_ref()
+            .filter(|call| call.handle() > 0)
+            .and_then(|call| self.history.handle(call.handle()));
         let now = Now { history: &self.history, event, call: call.as_ref(), handle };
         let route = event.kind as usize * NUMBERS + usize::from(event.number) % NUMBERS;
         for index in self.routes.get(route).into_iter().flatten() {

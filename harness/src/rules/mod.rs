@@ -8,6 +8,7 @@
 mod engine;
 mod finding;
 pub mod lifecycle;
+mod per_layer;
 mod rule;
 #[cfg(test)]
 mod testing;

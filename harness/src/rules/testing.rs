@@ -48,6 +48,11 @@ pub(crate) fn run(filters: u8) -> Run {
     }
 }
 
+/// The same, started like this.
+pub(crate) fn started(filters: u8, start: Start) -> Run {
+    Run { start, ..run(filters) }
+}
+
 impl Script {
     pub(crate) fn new(run: &Run) -> Script {
         let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0, run: run.clone() };
@@ -132,32 +137,37 @@ impl Script {
 
     /// Opens a chain through all layers and returns the handles, plugin's first.
     pub(crate) fn open(&mut self, top: u8, name: &str) -> Vec<u32> {
+        let handles = self.open_unprepared(top, name);
+        for layer in 1..=top {
+            self.on(&handles, layer, Callback::Prepare, 0);
+        }
+        handles
+    }
+
+    /// The same, without prepare; this is also how a filter opens a context of its own, from the layer below it.
+    pub(crate) fn open_unprepared(&mut self, top: u8, name: &str) -> Vec<u32> {
         let nth = self.handles;
         let mut calls = Vec::new();
         for layer in (0..=top).rev() {
             let event = self.enter(layer, Callback::Open);
             event.texts.push(text(Field::Export, name));
             if layer > 0 {
-                event.context = context(layer, nth);
-                event.b = backend(layer);
+                (event.context, event.b) = (context(layer, nth), backend(layer));
             }
             calls.push(event.position);
         }
         let mut handles = Vec::new();
         for call in calls.into_iter().rev() {
             self.handles += 1;
-            let id = self.handles;
-            self.exit(call, 1).handle = id;
-            handles.push(id);
-        }
-        for layer in 1..=top {
-            self.on(&handles, nth, layer, Callback::Prepare, 0);
+            handles.push(self.handles);
+            self.exit(call, 1).handle = self.handles;
         }
         handles
     }
 
     /// One call on a handle of that chain.
-    fn on(&mut self, handles: &[u32], nth: u32, layer: u8, callback: Callback, result: i64) {
+    pub(crate) fn on(&mut self, handles: &[u32], layer: u8, callback: Callback, result: i64) {
+        let nth = handles[0] - 1;
         let event = self.enter(layer, callback);
         event.handle = handles[usize::from(layer)];
         if layer > 0 && callback != Callback::Close {
@@ -196,13 +206,12 @@ impl Script {
 
     /// Finalizes and closes a chain.
     pub(crate) fn close(&mut self, handles: &[u32]) {
-        let nth = handles[0] - 1;
         let top = handles.len() as u8 - 1;
         for layer in (1..=top).rev() {
-            self.on(handles, nth, layer, Callback::Finalize, 0);
+            self.on(handles, layer, Callback::Finalize, 0);
         }
         for layer in (0..=top).rev() {
-            self.on(handles, nth, layer, Callback::Close, 0);
+            self.on(handles, layer, Callback::Close, 0);
         }
     }
 
@@ -291,7 +300,7 @@ impl Script {
         self.note(Kind::Signal, 0).a = 15;
         self.cleanup(top);
         self.unload(top);
-        self.note(Kind::End, 0);
+        self.exited(0);
     }
 
     /// cleanups.
@@ -303,6 +312,23 @@ impl Script {
             self.probe(call, Probe::ConfigStrings);
             self.exit(call, 0);
         }
+    }
+
+    /// Loads, configures, dumps and unloads, as `--dump-plugin` does.
+    pub(crate) fn dump(&mut self, top: u8) {
+        self.load(top);
+        self.configure(top);
+        self.thread_models(top);
+        self.call(0, Callback::DumpPlugin, 0);
+        self.unload(top);
+        self.exited(0);
+    }
+
+    /// The end, with this exit status.
+    pub(crate) fn exited(&mut self, status: u64) -> &mut Event {
+        let end = self.note(Kind::End, 0);
+        end.a = status << 8;
+        end
     }
 
     /// unloads.
