@@ -5,10 +5,12 @@
 //! [`History`], so that "was it still open?" can be asked at a close; the call that the event enters or exits is
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
 
+pub mod config;
 mod engine;
 mod finding;
 pub mod lifecycle;
 mod per_layer;
+mod probed;
 mod rule;
 #[cfg(test)]
 mod testing;
@@ -21,7 +23,7 @@ pub use watch::Watch;
 
 /// Every rule, in the order of the catalogue.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [lifecycle::RULES].into_iter().flatten()
+    [lifecycle::RULES, config::RULES].into_iter().flatten()
 }
 
 /// The rule with this id.

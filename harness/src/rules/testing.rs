@@ -441,6 +441,34 @@ impl Script {
         self
     }
 
+    /// The last probe of this kind found that something was not as promised.
+    pub(crate) fn denied(mut self, probe: Probe) -> Script {
+        self.events.iter_mut().rfind(|event| event.probe() == Some(probe)).unwrap().a = 0;
+        self
+    }
+
+    /// Takes this callback away from a layer: from its registration, and its calls.
+    pub(crate) fn lacking(mut self, layer: u8, callback: Callback) -> Script {
+        for event in &mut self.events {
+            if event.kind == Kind::Layer && event.layer == layer {
+                event.a &= !callback.bit();
+            }
+        }
+        let of_it = |event: &Event| event.layer == layer && event.callback() == Some(callback);
+        let calls: Vec<u32> =
+            self.events.iter().filter(|event| of_it(event)).map(|event| event.call).collect();
+        self.events.retain(|event| !(is_call(event) && calls.contains(&event.call)));
+        self
+    }
+
+    /// Registers the plugin with this magic key; `None` registers nothing about it.
+    pub(crate) fn magic(mut self, key: Option<&str>) -> Script {
+        for event in self.events.iter_mut().filter(|event| event.kind == Kind::Layer && event.layer == 0) {
+            event.texts = key.iter().map(|key| text(Field::Key, key)).collect();
+        }
+        self
+    }
+
     /// Changes the n-th event of this kind, layer and callback.
     pub(crate) fn changed(
         mut self,
@@ -480,6 +508,11 @@ const REQUESTS: &[(Operation, Callback)] = &[
     (Operation::Cache, Callback::Cache),
     (Operation::BlockStatus, Callback::Extents),
 ];
+
+/// The texts of a config.
+pub(crate) fn parameter(key: &str, value: &str) -> Vec<Text> {
+    vec![text(Field::Key, key), text(Field::Value, value)]
+}
 
 pub(crate) fn text(field: Field, text: &str) -> Text {
     Text { field, bytes: text.as_bytes().to_vec(), cut: false }

@@ -1,0 +1,35 @@
+//! What instruments looked at inside the server because no argument shows it.
+
+use layers_trace::{Kind, Probe};
+
+use super::{Check, Now, Report, Watch};
+
+/// What these probes looked at was as promised.
+pub(super) struct Probed {
+    probes: &'static [Probe],
+    promise: &'static str,
+}
+
+impl Probed {
+    /// `promise` says what the probes find when all is well.
+    pub(super) fn new(probes: &'static [Probe], promise: &'static str) -> Probed {
+        Probed { probes, promise }
+    }
+}
+
+impl Check for Probed {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(Kind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if !now.event.probe().is_some_and(|probe| self.probes.contains(&probe)) {
+            return;
+        }
+        report.exercised();
+        if now.event.a == 0 {
+            let during = now.history.call(now.event.tid, now.event.call).map(|call| &call.enter);
+            report.broken(during.into_iter().chain([now.event]), self.promise, "it is not so");
+        }
+    }
+}
