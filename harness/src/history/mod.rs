@@ -235,6 +235,11 @@ impl History {
         self.run.as_ref().map_or(self.serving.is_some(), |run| run.start.serves())
     }
 
+    /// The run was started with `--dump-plugin`.
+    pub fn is_dump(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.start == Start::DumpPlugin)
+    }
+
     /// Every layer of the stack is registered, so that nothing is missing from the trace because nobody looked.
     pub fn is_complete(&self) -> bool {
         self.run.as_ref().is_some_and(|run| self.layers.len() == usize::from(run.filters) + 1)

@@ -10,8 +10,10 @@ mod engine;
 mod finding;
 pub mod lifecycle;
 mod per_layer;
+pub mod pointers;
 mod probed;
 mod rule;
+pub mod start;
 #[cfg(test)]
 mod testing;
 mod watch;
@@ -23,7 +25,7 @@ pub use watch::Watch;
 
 /// Every rule, in the order of the catalogue.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [lifecycle::RULES, config::RULES].into_iter().flatten()
+    [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES].into_iter().flatten()
 }
 
 /// The rule with this id.

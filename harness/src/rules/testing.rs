@@ -6,7 +6,7 @@ use super::{Judge, Judgement};
 use crate::run::{Parameter, Run, Start, Tls};
 use crate::version::Version;
 
-/// A trace in the making. `position` is the index; [`Script::finish`] numbers the events anew after mutations.
+/// A trace in the making. An event's `position` is its name; [`Script::finish`] numbers the events by their places.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) events: Vec<Event>,
@@ -14,6 +14,7 @@ pub(crate) struct Script {
     pub(crate) tid: u32,
     pub(crate) pid: u32,
     handles: u32,
+    fresh: u32,
     run: Run,
 }
 
@@ -55,7 +56,8 @@ pub(crate) fn started(filters: u8, start: Start) -> Run {
 
 impl Script {
     pub(crate) fn new(run: &Run) -> Script {
-        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0, run: run.clone() };
+        let mut script =
+            Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0, fresh: 0, run: run.clone() };
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
         for layer in 0..=run.filters {
             let every =
@@ -74,7 +76,8 @@ impl Script {
     }
 
     pub(crate) fn note(&mut self, kind: Kind, number: u8) -> &mut Event {
-        let position = self.events.len() as u32;
+        let position = self.fresh;
+        self.fresh += 1;
         self.events.push(Event {
             position,
             kind,
@@ -95,6 +98,10 @@ impl Script {
         self.events.last_mut().unwrap()
     }
 
+    fn named(&self, position: u32) -> Event {
+        self.events.iter().rfind(|event| event.position == position).unwrap().clone()
+    }
+
     pub(crate) fn enter(&mut self, layer: u8, callback: Callback) -> &mut Event {
         let event = self.note(Kind::Enter, callback as u8);
         event.layer = layer;
@@ -104,7 +111,7 @@ impl Script {
 
     /// Exit of the call entered at `call`, with the handle and callback of its enter.
     pub(crate) fn exit(&mut self, call: u32, result: i64) -> &mut Event {
-        let enter = self.events[call as usize].clone();
+        let enter = self.named(call);
         let event = self.note(Kind::Exit, enter.number);
         (event.layer, event.call, event.handle) = (enter.layer, call, enter.handle);
         event.a = result.cast_unsigned();
@@ -222,7 +229,7 @@ impl Script {
     }
 
     pub(crate) fn reply(&mut self, request: u32, result: i64) -> &mut Event {
-        let asked = self.events[request as usize].clone();
+        let asked = self.named(request);
         let event = self.note(Kind::Reply, asked.number);
         (event.handle, event.call, event.a) = (asked.handle, request, result.cast_unsigned());
         event
@@ -289,7 +296,7 @@ impl Script {
 
     /// What an instrument looked at during the call entered at `call`; it was as promised.
     pub(crate) fn probe(&mut self, call: u32, probe: Probe) {
-        let enter = self.events[call as usize].clone();
+        let enter = self.named(call);
         let event = self.note(Kind::Probe, probe as u8);
         (event.layer, event.handle, event.call, event.a) = (enter.layer, enter.handle, call, 1);
     }
@@ -428,11 +435,21 @@ impl Script {
         self
     }
 
+    /// Puts what `add` adds before the event at `at`, in the thread and process of that event.
+    pub(crate) fn with(mut self, at: usize, add: impl FnOnce(&mut Script)) -> Script {
+        let rest = self.events.split_off(at);
+        (self.tid, self.pid) = (rest[0].tid, rest[0].pid);
+        add(&mut self);
+        self.events.extend(rest);
+        self
+    }
+
     /// Repeats the n-th call of this callback at this layer right after its exit.
     pub(crate) fn doubled(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
         let enter = self.index(Kind::Enter, layer, callback, nth);
         let exit = self.index(Kind::Exit, layer, callback, nth);
-        let fresh = self.events.iter().map(|event| event.position).max().unwrap_or(0) + 1;
+        let fresh = self.fresh;
+        self.fresh += 2;
         let mut again = [self.events[enter].clone(), self.events[exit].clone()];
         again[0].position = fresh;
         again[1].position = fresh + 1;

@@ -5,7 +5,6 @@ use layers_trace::{Callback, Event};
 use super::super::per_layer::PerLayer;
 use super::super::{Check, Now, Report, Watch};
 use crate::history::History;
-use crate::run::Start;
 
 /// The callbacks that come when configuration is complete.
 const AFTER: &[Callback] = &[Callback::ThreadModel, Callback::GetReady, Callback::AfterFork];
@@ -63,21 +62,17 @@ impl Check for NotInDump {
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if is_dump(now.history) {
+        if now.history.is_dump() {
             report.broken([now.event], "no config_complete with --dump-plugin", "it is called");
         }
     }
 
     fn end(&mut self, history: &History, report: &mut Report<'_>) {
         let has_it = history.outermost(Callback::ConfigComplete).is_some();
-        if is_dump(history) && has_it && history.ended_cleanly() {
+        if history.is_dump() && has_it && history.ended_cleanly() {
             report.exercised();
         }
     }
-}
-
-fn is_dump(history: &History) -> bool {
-    history.run().is_some_and(|run| run.start == Start::DumpPlugin)
 }
 
 #[cfg(test)]
@@ -112,11 +107,7 @@ mod tests {
             dump
         };
         accepts(RULE, dump());
-        let mut bad = dump();
-        let at = bad.index(Kind::Enter, 0, Callback::DumpPlugin, 0);
-        let rest = bad.events.split_off(at);
-        bad.through(1, Callback::ConfigComplete, 0, |_| {});
-        bad.events.extend(rest);
-        rejects(RULE, bad);
+        let at = dump().index(Kind::Enter, 0, Callback::DumpPlugin, 0);
+        rejects(RULE, dump().with(at, |dump| dump.through(1, Callback::ConfigComplete, 0, |_| {})));
     }
 }

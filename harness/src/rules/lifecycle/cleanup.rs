@@ -150,10 +150,7 @@ mod tests {
         dump.dump(1);
         accepts(RULE, dump.clone());
         let at = dump.index(Kind::Enter, 0, Callback::Unload, 0);
-        let rest = dump.events.split_off(at);
-        dump.cleanup(1);
-        dump.events.extend(rest);
-        rejects(RULE, dump);
+        rejects(RULE, dump.with(at, |dump| dump.cleanup(1)));
     }
 
     #[test]

@@ -170,22 +170,15 @@ mod tests {
 
     #[test]
     fn a_filter_may_use_and_close_its_own_context_in_cleanup() {
-        let mut script = Script::new(&run(1));
-        script.start(1);
+        let mut script = served(&run(1));
         let after_fork = script.index(Kind::Exit, 1, Callback::AfterFork, 0);
-        let exit = script.events.split_off(after_fork);
-        let shared = script.open_unprepared(0, "");
-        script.events.extend(exit);
-        script.connection(1);
-        script.tid = MAIN;
-        script.note(Kind::Signal, 0).a = 15;
-        let cleanup = script.enter(1, Callback::Cleanup).position;
-        script.on(&shared, 0, Callback::Flush, 0);
-        script.on(&shared, 0, Callback::Close, 0);
-        script.exit(cleanup, 0);
-        script.call(0, Callback::Cleanup, 0);
-        script.unload(1);
-        script.exited(0);
+        let mut shared = Vec::new();
+        script = script.with(after_fork, |script| shared = script.open_unprepared(0, ""));
+        let cleanup = script.index(Kind::Exit, 1, Callback::Cleanup, 0);
+        script = script.with(cleanup, |script| {
+            script.on(&shared, 0, Callback::Flush, 0);
+            script.on(&shared, 0, Callback::Close, 0);
+        });
         accepts("lifecycle.cleanup.quiescent", script.clone());
         accepts("lifecycle.cleanup.all-closed", script.clone());
         accepts("lifecycle.shutdown.sequence", script);

@@ -1,0 +1,108 @@
+//! `nbdkit_context *`, and handles.
+
+use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
+use layers_trace::{Callback, Kind, Probe};
+
+use super::super::{Check, Now, Report, Watch};
+
+/// A context belongs to its handle until close.
+pub(super) struct ContextLives;
+
+impl Check for ContextLives {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Open]).notes(Kind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if now.event.kind == Kind::Probe {
+            if now.event.probe() == Some(Probe::ContextBackend) {
+                report.exercised();
+                if now.event.a == 0 {
+                    let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
+                    let expected = "the context answers in close as it did in open";
+                    report.broken(open.into_iter().chain([now.event]), expected, "another backend");
+                }
+            }
+            return;
+        }
+        if layer == 0 || !now.history.records(layer, Callback::Close) {
+            return;
+        }
+        let mut others = now.history.handles().filter(|handle| handle.layer == layer).peekable();
+        if others.peek().is_none() {
+            return;
+        }
+        report.exercised();
+        if let Some(other) = others.find(|handle| handle.context() == now.event.context) {
+            report.broken(
+                [&other.open, now.event],
+                format!("a context that no open handle of L{layer} has"),
+                format!("that of handle {}", other.id),
+            );
+        }
+    }
+}
+
+/// A layer gets its own handles.
+pub(super) struct HandleIsOwn;
+
+impl Check for HandleIsOwn {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::has_handle)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if let Some(handle) = now.handle {
+            report.exercised();
+            if handle.layer != layer {
+                let expected = format!("a handle that L{layer}.open returned");
+                report.broken([&handle.open, now.event], expected, format!("a handle of L{}", handle.layer));
+            }
+            return;
+        }
+        let actual = match now.event.handle {
+            HANDLE_NULL => "NULL",
+            HANDLE_FOREIGN => "a pointer that it did not return",
+            id if !now.history.was_minted(id) => "a handle that nobody has opened",
+            // It was one, and has been closed: that is another rule.
+            _ => return,
+        };
+        if now.history.records(layer, Callback::Open) {
+            report.exercised();
+            report.broken([now.event], format!("a handle that L{layer}.open returned"), actual);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::*;
+    use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
+    use layers_trace::{Callback, Event, Kind, Probe};
+
+    #[test]
+    fn a_context_is_its_handles_own() {
+        const RULE: &str = "ptr.context.lifetime";
+        accepts(RULE, reference());
+        rejects(RULE, reference().denied(Probe::ContextBackend));
+        // The second open of L1 comes before the first close, with the same context.
+        let close = reference().index(Kind::Enter, 1, Callback::Close, 0);
+        let script = reference().moved(1, Callback::Open, 1, close);
+        rejects(
+            RULE,
+            script.changed(Kind::Enter, 1, Callback::Open, 1, |event| event.context = context(1, 0)),
+        );
+    }
+
+    #[test]
+    fn a_layer_gets_its_own_handles() {
+        const RULE: &str = "ptr.handle.identity";
+        accepts(RULE, reference());
+        for handle in [HANDLE_NULL, HANDLE_FOREIGN, 1, 99] {
+            let change = |event: &mut Event| event.handle = handle;
+            rejects(RULE, reference().changed(Kind::Enter, 1, Callback::GetSize, 0, change));
+        }
+    }
+}
