@@ -93,10 +93,14 @@ impl Layer {
     }
 
     /// Looks at the strings that were promised to stay, in `cleanup` and `unload`.
+    ///
+    /// Keys and values stay until the plugin is unloaded: a key may be the plugin's own `magic_config_key`, which goes
+    /// with its image. Unloads come in any order, so a filter's is too late to look.
     pub(crate) fn probe_strings(&self, call: &Call<'_>) {
         let parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
-        if !parameters.is_empty() {
-            // SAFETY: the server promises keys and values until the plugin is unloaded.
+        let too_late = call.enter.callback == Callback::Unload as u8 && call.enter.layer > 0;
+        if !parameters.is_empty() && !too_late {
+            // SAFETY: the server promises keys and values until the plugin is unloaded, which is not over yet.
             call.probe(Probe::ConfigStrings, parameters.iter().all(|kept| unsafe { kept.is_unchanged() }));
         }
         if call.enter.callback == Callback::Unload as u8

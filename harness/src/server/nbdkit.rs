@@ -25,6 +25,9 @@ use crate::run::{Run, Start, Tls};
 use crate::stack::{Layers, Stack};
 use crate::version::Version;
 
+/// In the directory of a run: where a daemon writes its process id.
+const PID_FILE: &str = "pid";
+
 /// The oldest server whose filters the instrument can be.
 const OLDEST: Version = Version(1, 26, 0);
 
@@ -223,6 +226,7 @@ impl Nbdkit {
             client: ends.client,
             hold: ends.hold,
             start: launch.run.start,
+            layers: launch.run.filters + 1,
             run_id,
             kept: launch.keep.is_some(),
             recorded_end: false,
@@ -242,7 +246,10 @@ impl Nbdkit {
         let socket = directory.join("socket");
         match launch.run.start {
             Start::Foreground => arguments.extend(["-f".into(), "-U".into(), socket.clone().into()]),
-            Start::Daemon => arguments.extend(["-U".into(), socket.clone().into()]),
+            Start::Daemon => {
+                let pid = directory.join(PID_FILE).into();
+                arguments.extend(["-U".into(), socket.clone().into(), "-P".into(), pid]);
+            }
             Start::Single => {
                 let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
                 (ends.client, ends.server) = (Some(pair.0), Some(pair.1));
@@ -348,9 +355,6 @@ fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-/// How long the server may take to die of what has just been done to it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// A running nbdkit.
 #[derive(Debug)]
 pub struct Server {
@@ -363,6 +367,7 @@ pub struct Server {
     client: Option<OwnedFd>,
     hold: Option<Hold>,
     start: Start,
+    layers: u8,
     run_id: u64,
     kept: bool,
     recorded_end: bool,
@@ -395,55 +400,47 @@ impl Server {
         })
     }
 
-    /// Waits until clients are served: the outermost `after_fork` has returned.
+    /// Waits until clients are served: the outermost `after_fork` has returned. Where no layer has one, a server that
+    /// listens is as ready as can be told from outside.
     ///
     /// A daemon's first process has usually gone by then; from here on the daemon is the process that is watched.
     pub fn wait_ready(&mut self, deadline: Deadline) -> Woken {
-        let woken = self.wait_until(deadline, |seen| seen.ready().is_some());
-        let woken = match (woken, self.start) {
-            // The parent of a daemon exits before after_fork has run.
-            (Woken::Dead, Start::Daemon) => self.wait_for_trace(deadline),
-            _ if self.observer.cannot_tell() => self.wait_for_socket(deadline),
-            (woken, _) => woken,
+        let (layers, start, socket) = (self.layers, self.start, self.socket.clone());
+        let ready = move |seen: &Observer| {
+            let listens = || socket.as_ref().is_none_or(|socket| socket.exists());
+            seen.ready().is_some() || (seen.cannot_tell(layers) && listens())
+        };
+        let woken = match start {
+            Start::Daemon => self.wait_for_daemon(deadline, ready),
+            _ => self.wait_until(deadline, ready),
         };
         if woken != Woken::Happened {
             return woken;
         }
-        if self.start == Start::Daemon
-            && let Some(pid) = self.observer.ready()
-            && self.process.follow(pid).is_err()
-        {
-            return Woken::Dead;
-        }
-        match self.hold.as_mut().map(|hold| read_line(&hold.address, deadline)) {
-            Some(Some(address)) => self.socket = Some(PathBuf::from(address)),
-            Some(None) => return Woken::Late,
-            None => {}
+        if let Some(hold) = &self.hold {
+            match read_line(&hold.address, deadline) {
+                Some(address) => self.socket = Some(PathBuf::from(address)),
+                None => return Woken::Late,
+            }
         }
         woken
     }
 
-    /// Waits on the trace alone, when the process that we started is gone and the one that serves is not known yet.
-    fn wait_for_trace(&mut self, deadline: Deadline) -> Woken {
-        if self.process.end() != Some(End::Exited(0)) {
-            return Woken::Dead;
+    /// Lets the first process go, finds the one that went into the background, and waits until it serves.
+    fn wait_for_daemon(&mut self, deadline: Deadline, ready: impl Fn(&Observer) -> bool) -> Woken {
+        match self.process.wait_for_end(deadline) {
+            Some(End::Exited(0)) => {}
+            Some(_) => return Woken::Dead,
+            None => return Woken::Late,
         }
-        // The orphan keeps the memory mapped; nothing else tells that it lives. It has at most the grace.
-        let deadline = deadline.min(Deadline::after(GRACE));
-        let Some((_, trace)) = &self.trace else { return Woken::Dead };
-        while !deadline.passed() {
-            self.observer.look(trace);
-            if self.observer.ready().is_some() {
-                return Woken::Happened;
-            }
-            std::thread::yield_now();
+        let pid = self.directory.as_ref().and_then(|directory| {
+            std::fs::read_to_string(directory.path().join(PID_FILE)).ok()?.trim().parse().ok()
+        });
+        // The pid file is written before after_fork runs, and the parent is gone: the file is there.
+        match pid.map(|pid| self.process.follow(pid)) {
+            Some(Ok(())) => self.wait_until(deadline, ready),
+            Some(Err(_)) | None => Woken::Dead,
         }
-        Woken::Dead
-    }
-
-    fn wait_for_socket(&mut self, deadline: Deadline) -> Woken {
-        let socket = self.socket.clone();
-        self.process.wait_until(deadline, || socket.as_ref().is_none_or(|socket| socket.exists()))
     }
 
     /// Sends a signal, and writes so into the trace first.

@@ -8,6 +8,7 @@ use layers_trace::{Callback, Kind, Writer};
 #[derive(Debug, Default)]
 pub struct Observer {
     next: u64,
+    layers: u8,
     outermost_after_fork: Option<u8>,
     ready: Option<u32>,
     open: HashSet<u32>,
@@ -24,8 +25,10 @@ impl Observer {
             self.next += 1;
             let callback = Callback::from_number(record.callback);
             match (Kind::from_number(record.kind), callback) {
-                (Some(Kind::Layer), _) if record.a & Callback::AfterFork.bit() != 0 => {
-                    self.outermost_after_fork = self.outermost_after_fork.max(Some(record.layer));
+                (Some(Kind::Layer), _) => {
+                    self.layers = self.layers.saturating_add(1);
+                    let has = record.a & Callback::AfterFork.bit() != 0;
+                    self.outermost_after_fork = self.outermost_after_fork.max(has.then_some(record.layer));
                 }
                 (Some(Kind::Exit), Some(Callback::AfterFork))
                     if record.a == 0 && Some(record.layer) == self.outermost_after_fork =>
@@ -51,9 +54,9 @@ impl Observer {
         self.ready
     }
 
-    /// No layer tells when the server is ready, because none has `after_fork`.
-    pub fn cannot_tell(&self) -> bool {
-        self.outermost_after_fork.is_none()
+    /// All of these many layers are loaded, and none tells when the server is ready, because none has `after_fork`.
+    pub fn cannot_tell(&self, layers: u8) -> bool {
+        self.layers == layers && self.outermost_after_fork.is_none()
     }
 
     /// Handles that are open now.

@@ -78,7 +78,7 @@ fn bare_first() -> Scenario {
 }
 
 fn no_config() -> Scenario {
-    let stack = Stack::reference(2).with(0, |plugin| {
+    let stack = Stack::reference(0).with(0, |plugin| {
         plugin.absent.insert(Callback::Config);
     });
     let scenario = Scenario::new("start-fails/no-config", "a parameter for a plugin without config", stack);
