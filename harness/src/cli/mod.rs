@@ -77,6 +77,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit.code());
         }
     };
+    crate::server::interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
         Verb::Conform(arguments) => conform::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),

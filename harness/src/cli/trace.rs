@@ -1,7 +1,6 @@
 //! `layers trace`.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -186,10 +185,10 @@ fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadlin
     let uri = format!("nbd+unix:///?socket={}", socket.display());
     let filled = rest.iter().map(|word| word.replace("{uri}", &uri));
     let mut client = Command::new(program.replace("{uri}", &uri));
-    let child = client.args(filled).stdout(std::io::stderr()).process_group(0).spawn();
-    let mut child = child
+    client.args(filled);
+    let ended = server
+        .run_client(client, deadline)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run the client `{program}`: {error}")))?;
-    let ended = crate::server::process::wait_for_child(&mut child, deadline)?;
     match ended {
         Some(status) if status.success() => {}
         Some(status) => anstream::eprintln!("layers: the client `{program}` ended with {status}"),

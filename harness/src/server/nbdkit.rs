@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,9 @@ use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
-use super::instruments;
 use super::observer::Observer;
-use super::process::{Launch, Process, Woken, above_standard, kill_escaped};
+use super::process::{Launch, Process, Woken, above_standard, kill_escaped, run_client};
+use super::{instruments, interrupt};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::run::{Run, Start, Tls};
@@ -218,6 +219,7 @@ impl Nbdkit {
             cpu: launch.cpu,
         })
         .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
+        interrupt::began(run_id, process.group(), Some(directory.path().to_owned()));
         Ok(Server {
             process,
             trace: Some((file, Arc::new(trace))),
@@ -390,6 +392,11 @@ impl Server {
         self.client.take()
     }
 
+    /// Runs a program that drives the server; see [`run_client`].
+    pub fn run_client(&self, command: Command, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        run_client(command, self.run_id, deadline)
+    }
+
     /// Waits for something that the trace shows.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Observer) -> bool) -> Woken {
         let Some((_, trace)) = &self.trace else { return Woken::Dead };
@@ -498,7 +505,13 @@ impl Drop for Server {
             }
         }
         kill_escaped(self.run_id);
+        if let (Some(_), Some(socket)) = (&self.hold, &self.socket) {
+            // `-U -` makes a directory of its own, which a server that was killed leaves behind.
+            let _ = std::fs::remove_file(socket);
+            let _ = socket.parent().map(std::fs::remove_dir);
+        }
         drop(self.directory.take());
+        interrupt::ended(self.run_id);
         if let Some((file, trace)) = self.trace.take()
             && !self.kept
             && let Ok(trace) = Arc::try_unwrap(trace)

@@ -87,7 +87,8 @@ impl Process {
         let capture = |name| -> io::Result<File> { Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?)) };
         let (stdout, stderr) = (capture("stdout")?, capture("stderr")?);
         let mut command = Command::new(launch.program);
-        command.args(&launch.arguments).envs(launch.environment).process_group(0);
+        command.args(&launch.arguments).envs(launch.environment);
+        in_own_group(&mut command);
         command.stderr(stderr.try_clone()?);
         match launch.socket {
             Some(socket) => command.stdin(socket.try_clone()?).stdout(socket),
@@ -127,6 +128,11 @@ impl Process {
     /// Process id, which is also that of its group.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// Its process group.
+    pub fn group(&self) -> Pid {
+        self.pid
     }
 
     /// From now on the process to watch, to signal and to reap is this descendant: the first one has forked it and
@@ -298,21 +304,39 @@ pub fn kill_escaped(run_id: u64) {
     }
 }
 
-/// Waits for a child that leads its own process group; kills the group at the deadline, and then gives `None`.
-pub fn wait_for_child(
-    child: &mut std::process::Child,
+/// Starts a program that drives the server, in a group of its own; what it prints goes to standard error.
+///
+/// Waits until it has ended; kills its group at the deadline, and then gives `None`.
+pub fn run_client(
+    mut command: Command,
+    run_id: u64,
     deadline: Deadline,
 ) -> io::Result<Option<std::process::ExitStatus>> {
-    let pid = Pid::from_child(child);
+    command.stdout(io::stderr()).env(layers_behaviour::RUN_VARIABLE, format!("{run_id:x}"));
+    in_own_group(&mut command);
+    let mut child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    super::interrupt::began(run_id, pid, None);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let left = deadline.left();
     let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
     let ended = poll(&mut watched, Some(&left))? > 0;
-    if !ended {
-        let _ = kill_process_group(pid, Signal::KILL);
-    }
-    let status = child.wait()?;
+    // Also what it may have left running in its group.
     let _ = kill_process_group(pid, Signal::KILL);
+    let status = child.wait()?;
     Ok(ended.then_some(status))
+}
+
+/// A child that leads its own process group, has our signals unblocked, and dies should this process be killed in a way
+/// that leaves it no time to clean up.
+fn in_own_group(command: &mut Command) {
+    command.process_group(0);
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls only.
+    unsafe {
+        command.pre_exec(|| {
+            super::interrupt::unblock();
+            Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+        });
+    }
 }

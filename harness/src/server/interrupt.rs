@@ -1,0 +1,81 @@
+//! Leaving nothing behind when this process is told to stop (Ctrl-C, a CI job's time-out).
+//!
+//! Servers are in process groups of their own, so the terminal's signal does not reach them. The `layers` command
+//! therefore keeps a list of what is alive and, before it dies of the signal, kills and removes all of it.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::process::kill_escaped;
+
+/// What would be left behind.
+#[derive(Debug)]
+struct Live {
+    run_id: u64,
+    group: Pid,
+    directory: Option<PathBuf>,
+}
+
+static LIVE: Mutex<Vec<Live>> = Mutex::new(Vec::new());
+
+/// A server or client of this run is alive, in this process group; a server has a private directory.
+pub(super) fn began(run_id: u64, group: Pid, directory: Option<PathBuf>) {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).push(Live { run_id, group, directory });
+}
+
+/// All of this run are gone.
+pub(super) fn ended(run_id: u64) {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|live| live.run_id != run_id);
+}
+
+const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// From now on SIGINT, SIGTERM and SIGHUP clean up before they end this process. To be called before any thread is
+/// started; children get the signals unblocked, see [`unblock`].
+pub fn clean_up_on_signals() {
+    let set = set_of_signals();
+    // SAFETY: the set is initialised; threads started from here on inherit the mask.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+    std::thread::spawn(move || {
+        let mut signal = 0;
+        // SAFETY: the set is initialised and its signals are blocked in every thread.
+        if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+            return;
+        }
+        // Held to the end: whoever finds its server gone waits here before it says something about that.
+        let mut all = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        for live in all.drain(..) {
+            let _ = kill_process_group(live.group, Signal::KILL);
+            kill_escaped(live.run_id);
+            let _ = live.directory.map(std::fs::remove_dir_all);
+        }
+        unblock();
+        // SAFETY: the default action of all three ends the process, as whoever sent the signal expects; where the
+        // signal is ignored, the process still has nothing left to do.
+        unsafe {
+            libc::raise(signal);
+            libc::_exit(128 + signal);
+        }
+    });
+}
+
+/// Undoes the blocking: for a child between fork and exec, which must not inherit it.
+pub(super) fn unblock() {
+    let set = set_of_signals();
+    // SAFETY: the set is initialised; the call is async-signal-safe.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
+}
+
+fn set_of_signals() -> libc::sigset_t {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set before anything reads it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in SIGNALS {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}
