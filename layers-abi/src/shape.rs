@@ -50,7 +50,7 @@ impl Shape {
             failures: behaviour
                 .fail
                 .iter()
-                .filter(|failure| failure.callback == *callback)
+                .filter(|failure| failure.callback == *callback && has_result(*callback))
                 .cloned()
                 .collect(),
             calls: AtomicU32::new(0),
@@ -99,6 +99,12 @@ impl Shape {
     fn plan(&self, callback: Callback) -> Option<&Plan> {
         self.plans.get(usize::from(callback as u8))
     }
+}
+
+/// The others return void: there is no way for them to fail.
+fn has_result(callback: Callback) -> bool {
+    use Callback::{Cleanup, Close, DumpPlugin, Load, Unload};
+    !matches!(callback, Load | Unload | DumpPlugin | Cleanup | Close)
 }
 
 fn nullable(value: &Nullable) -> Option<CString> {
