@@ -18,7 +18,7 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError>
     // SAFETY: its constructors run, as they would had the server loaded it; RTLD_GLOBAL as the server does, because
     // plugins for scripting languages rely on it.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }
-        .map_err(|error| InitError::Load { path: path.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| InitError::Load { path: path.to_owned(), reason: reason(&error) })?;
     // SAFETY: a function of this name in a module of nbdkit has this type.
     let init = unsafe { library.get::<unsafe extern "C" fn() -> *mut c_void>(symbol.as_bytes()) };
     let init = *init.map_err(|_| InitError::NoInit { path: path.to_owned(), symbol })?;
@@ -26,6 +26,11 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError>
     let table = unsafe { init() };
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(library);
     if table.is_null() { Err(InitError::NullTable { path: path.to_owned(), symbol }) } else { Ok(table) }
+}
+
+/// What the dynamic linker said; the error itself only says which of its functions failed.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
 }
 
 /// Closes the targets. To be called when the instrument itself is unloaded, so that a target which would have been

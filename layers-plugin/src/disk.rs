@@ -97,7 +97,11 @@ impl Disk {
     /// Makes a range read as zeroes, and gives whole pages back to the system.
     pub(crate) fn clear(&self, count: u32, offset: u64) -> Result<(), c_int> {
         let memory = self.memory().ok_or(libc::ENOMEM)?;
-        let end = offset + memory.inside(offset, count) as u64;
+        let inside = memory.inside(offset, count);
+        if inside == 0 {
+            return Ok(());
+        }
+        let end = offset + inside as u64;
         let first = offset.next_multiple_of(PAGE).min(end);
         let last = (end / PAGE * PAGE).max(first);
         for (from, to) in [(offset, first), (last, end)] {
