@@ -1,6 +1,7 @@
 //! What the server calls: each callback recorded, then passed on to the target.
 
 use std::ffi::c_int;
+use std::ptr::null;
 
 use layers_abi::arguments::{
     Argument as _, Buffer, Count, DescriptionResult, ExportNameResult, Exports, Extents, Flags, Handle,
@@ -14,7 +15,7 @@ use layers_abi::server::{nbdkit_export_name, nbdkit_is_tls, nbdkit_strdup_intern
 use layers_abi::{plugin_callbacks, record_call};
 use layers_trace::{Callback, Field, Probe};
 
-use crate::wrapped;
+use crate::{connection, wrapped};
 
 macro_rules! trampolines {
     ($($variant:ident $field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
@@ -43,13 +44,16 @@ unsafe extern "C" fn open(readonly: ReadOnly) -> Handle {
     let Some(target) = wrapped.target.open else { return Handle::FAILED };
     let layer = &wrapped.layer;
     let mut call = Call::new(layer, Callback::Open);
-    // SAFETY: the server's own argument; both functions may be called in open (nbdkit-plugin(3)), the name lasts
-    // until the handle is closed.
-    let export_name = unsafe {
-        readonly.enter(&mut call);
-        call.enter.c = nbdkit_is_tls().cast_unsigned();
-        nbdkit_export_name()
-    };
+    // SAFETY: the server's own argument.
+    unsafe { readonly.enter(&mut call) };
+    let mut export_name = null();
+    if connection::is_likely() {
+        // SAFETY: both may be called in open (nbdkit-plugin(3)); the name lasts until the handle is closed.
+        unsafe {
+            call.enter.c = nbdkit_is_tls().cast_unsigned();
+            export_name = nbdkit_export_name();
+        }
+    }
     // SAFETY: NULL or a C string.
     call.texts.extend(unsafe { text(export_name) }.map(|name| (Field::Export, name)));
     call.start();
