@@ -6,6 +6,7 @@
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
 
 pub mod config;
+pub mod connection;
 mod engine;
 mod finding;
 pub mod lifecycle;
@@ -25,7 +26,10 @@ pub use watch::Watch;
 
 /// Every rule, in the order of the catalogue.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
-    [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES].into_iter().flatten()
+    [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES]
+        .into_iter()
+        .chain(connection::RULES.iter().copied())
+        .flatten()
 }
 
 /// The rule with this id.
