@@ -8,7 +8,6 @@ use crate::history::{Call, End, History};
 use crate::run::Start;
 
 /// No process exits from inside a call for a client.
-#[derive(Default)]
 pub(super) struct NoExitWhileServing;
 
 impl Check for NoExitWhileServing {

@@ -210,6 +210,6 @@ pub const RULES: &[Rule] = &[
         antecedent: "a run with a client that ends with an exit status",
         example: "enter L0.pread, and the process exits",
         fix: "call nbdkit_shutdown and return an error instead of exiting",
-        check: Checker::Trace(|| Box::new(exit::NoExitWhileServing::default())),
+        check: Checker::Trace(|| Box::new(exit::NoExitWhileServing)),
     },
 ];
