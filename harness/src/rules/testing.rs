@@ -342,8 +342,10 @@ impl Script {
     pub(crate) fn unload(&mut self, top: u8) {
         for layer in 0..=top {
             let call = self.enter(layer, Callback::Unload).position;
-            self.probe(call, Probe::ConfigStrings);
-            self.probe(call, Probe::InternedGlobally);
+            if layer == 0 {
+                self.probe(call, Probe::ConfigStrings);
+                self.probe(call, Probe::InternedGlobally);
+            }
             self.exit(call, 0);
         }
     }

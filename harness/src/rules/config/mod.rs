@@ -90,9 +90,9 @@ pub const RULES: &[Rule] = &[
         kind: Kind::Required,
         party: Party::Server,
         since: Version(1, 0, 0),
-        statement: "The key and the value that config got are still there, unchanged, when the layer is unloaded.",
+        statement: "The key and the value that config got stay as they are until the plugin is unloaded.",
         clause: "nbdkit-plugin(3), .config",
-        antecedent: "a parameter, and a layer with config and with cleanup or unload",
+        antecedent: "a parameter, and a layer with config and cleanup, or a plugin with config and unload",
         example: "L0.config \"a\" \"1\", and in L0.unload the value reads \"2\"",
         fix: "keep the strings of all parameters until the last unload",
         check: Checker::Trace(|| {
