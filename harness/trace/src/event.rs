@@ -130,19 +130,19 @@ impl Operation {
     }
 }
 
-/// Text of a record, at most [`Text::MOST`] bytes of it.
+/// Text of a record. All texts of one record share [`Text::MOST`] bytes, and it has at most 255 of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// What it is.
     pub field: Field,
     /// Its bytes, not always UTF-8.
     pub bytes: Vec<u8>,
-    /// The writer had more than it could keep.
+    /// The writer had more than it could keep: `bytes` is its beginning.
     pub cut: bool,
 }
 
 impl Text {
-    /// Bytes of all texts of one record together; the writer cuts what goes beyond.
+    /// Bytes of all texts of one record together, when they fill whole text records; the writer cuts what goes beyond.
     pub const MOST: usize = u8::MAX as usize * TEXT_SIZE;
 }
 
@@ -251,7 +251,7 @@ impl Event {
         self.c != 0
     }
 
-    /// Result of an exit: the integer, or 1 and 0 for a pointer that was or was not NULL-free.
+    /// Result of an exit: the integer, or for a pointer 0 when it was NULL and else 1.
     pub fn result(&self) -> i64 {
         self.a.cast_signed()
     }
@@ -286,16 +286,14 @@ impl Event {
         self.b & callback.bit() != 0
     }
 
-    /// The records of this event, to be written at its position.
+    /// The records of this event, to be written at its position; what goes beyond [`Text::MOST`] is cut.
     pub fn to_records(&self, epoch: u32) -> Vec<[u8; RECORD_SIZE]> {
         let mut texts = Vec::new();
+        let mut room = Room::of(self.texts.len());
         for text in &self.texts {
-            pack_text(text.field, &text.bytes, u8::MAX as usize - texts.len(), |mut record| {
-                record.epoch = epoch;
-                if text.cut {
-                    record.layer |= TEXT_CUT;
-                }
-                texts.push(record);
+            let records = room.take(text.bytes.len());
+            pack_text(text.field, &text.bytes, records, text.cut, |record| {
+                texts.push(Record { epoch, ..record });
             });
         }
         let first = Record {
@@ -319,27 +317,44 @@ impl Event {
     }
 }
 
-/// Text records that `bytes` need; an empty text needs one too.
-pub(crate) const fn text_records(length: usize) -> usize {
+/// Shares the text records of one event among its texts: each gets one, and what is left goes to the earlier ones.
+pub(crate) struct Room {
+    records: usize,
+    texts: usize,
+}
+
+impl Room {
+    /// Room for this many texts.
+    pub(crate) fn of(texts: usize) -> Room {
+        let records = u8::MAX as usize;
+        Room { records, texts: texts.min(records) }
+    }
+
+    /// How many records the next text gets; 0 only from the 256th text on.
+    pub(crate) fn take(&mut self, length: usize) -> usize {
+        self.texts = self.texts.saturating_sub(1);
+        let records = text_records(length).min(self.records - self.texts);
+        self.records -= records;
+        records
+    }
+}
+
+/// Text records that a text of this length needs; an empty one needs one too.
+const fn text_records(length: usize) -> usize {
     if length == 0 { 1 } else { length.div_ceil(TEXT_SIZE) }
 }
 
-/// Cuts a text into at most `most` records. Allocates nothing: it runs inside the server.
-pub(crate) fn pack_text(field: Field, bytes: &[u8], most: usize, mut put: impl FnMut(Record)) {
-    let needed = text_records(bytes.len());
-    let kept = needed.min(most);
-    for index in 0..kept {
+/// Packs as much of a text as fits into this many records. Allocates nothing: it runs inside the server.
+pub(crate) fn pack_text(field: Field, bytes: &[u8], records: usize, cut: bool, mut put: impl FnMut(Record)) {
+    let cut = cut || records < text_records(bytes.len());
+    let cut = if cut { TEXT_CUT } else { 0 };
+    for index in 0..records {
+        let continues = if index > 0 { TEXT_CONTINUES } else { 0 };
         let rest = bytes.get(index * TEXT_SIZE..).unwrap_or_default();
         let part = rest.get(..TEXT_SIZE).unwrap_or(rest);
         let mut raw = [0; RECORD_SIZE];
-        let head = [
-            Kind::Text as u8,
-            if index > 0 { TEXT_CONTINUES } else { 0 } | if kept < needed { TEXT_CUT } else { 0 },
-            field as u8,
-            part.len() as u8,
-        ];
-        let source = [0; 4].iter().chain(&head).chain(part);
-        for (to, from) in raw.iter_mut().zip(source) {
+        let head = [Kind::Text as u8, continues | cut, field as u8, part.len() as u8];
+        for (to, from) in raw.iter_mut().skip(4).zip(head.iter().chain(part)) {
             *to = *from;
         }
         if let Some(record) = Record::from_bytes(&raw) {

@@ -10,6 +10,8 @@
 //! | 32 | u32 | epoch: only records that carry it belong to this run |
 //! | 40 | u64 | wall clock at creation, nanoseconds since 1970 |
 //! | 48 | u64 | CLOCK_MONOTONIC at the same instant, nanoseconds |
+//! | 56 | u64 | time stamp counter at the same instant |
+//! | 64 | u64 | nanoseconds a tick of that counter, times 2^32; 0: writers ask the clock itself |
 //! | 128 | u64 | cursor: records claimed so far, beyond the capacity when some were lost |
 //! | 192 | u32 | handle ids minted |
 //! | 196 | u32 | calls of `filter_init` |
@@ -27,7 +29,7 @@ pub const VERSION: u32 = 1;
 /// Bytes before the first record.
 pub const HEADER_SIZE: usize = 4096;
 
-/// The page in memory. Fields that several processes write are atomics, each busy one on a cache line of its own.
+/// The page in memory. What changes after creation is atomic, each busy field on a cache line of its own.
 #[repr(C, align(4096))]
 pub struct Header {
     /// [`MAGIC`].
@@ -39,15 +41,19 @@ pub struct Header {
     /// Records that fit.
     pub capacity: u64,
     /// Tells one run from another; also in the environment of the server.
-    pub run_id: u64,
+    pub run_id: AtomicU64,
     /// Records of earlier users of the same memory carry another epoch.
     pub epoch: AtomicU32,
     _pad0: [u8; 4],
     /// Wall clock at creation, nanoseconds since 1970.
-    pub realtime: u64,
+    pub realtime: AtomicU64,
     /// CLOCK_MONOTONIC at the same instant, nanoseconds.
-    pub monotonic: u64,
-    _pad1: [u8; 72],
+    pub monotonic: AtomicU64,
+    /// Time stamp counter at the same instant.
+    pub ticks: AtomicU64,
+    /// Nanoseconds a tick, times 2^32; 0 where the counter cannot be trusted.
+    pub rate: AtomicU64,
+    _pad1: [u8; 56],
     /// Records claimed so far.
     pub cursor: AtomicU64,
     _pad2: [u8; 56],
@@ -67,6 +73,7 @@ const _: () = {
     assert!(size_of::<Header>() == HEADER_SIZE);
     assert!(std::mem::offset_of!(Header, epoch) == 32);
     assert!(std::mem::offset_of!(Header, realtime) == 40);
+    assert!(std::mem::offset_of!(Header, rate) == 64);
     assert!(std::mem::offset_of!(Header, cursor) == 128);
     assert!(std::mem::offset_of!(Header, handles) == 192);
     assert!(std::mem::offset_of!(Header, image_key) == 256);

@@ -7,12 +7,34 @@
 //!
 //! This crate is the format ([`header`], [`record`]), the [`Writer`] and the [`Reader`]. It knows nothing of rules
 //! and judges nothing.
+//!
+//! # What a reader can rely on
+//!
+//! - **Any bytes** give events or a [`ReadError`], never a panic, in time and memory bounded by their number. A trace
+//!   that still grows is read as far as it had grown when the [`Reader`] was made.
+//! - **Order.** Positions are the order in which records were claimed: if one event happened before another, on one
+//!   thread or through any synchronisation between threads or processes, its position is smaller. Times are for
+//!   durations; they are off by up to one part in ten thousand and order nothing.
+//! - **Whole events.** An event comes with all its texts or not at all. A text that did not fit is marked
+//!   [`Text::cut`], and its bytes are its beginning; it is the bytes that were given, UTF-8 or not.
+//! - **Nothing is dropped in silence.** What did not fit is counted in [`Reader::lost`]; an event is then missing
+//!   whole, and all later ones are too. What was claimed and not published, because its writer died or is not done,
+//!   is counted in [`reader::Events::unpublished`] (with the positions that an event which did not fit left at the
+//!   end).
+//! - **Calls.** An exit names the position of its enter, which is smaller than its own; nothing says that the enter
+//!   was published. Enters and exits of one thread nest as the calls did.
+//! - **Who.** Thread and process are the kernel's, also in a child that was forked with fork(3).
+//! - **Handles** are numbered from 1 in the order of their `open`, and no number returns within a run.
+//! - **This run only.** Memory may have held other traces before; their records are never handed out.
 
 pub mod callback;
+mod clock;
 pub mod event;
 pub mod header;
+mod pool;
 pub mod reader;
 pub mod record;
+mod thread;
 pub mod writer;
 
 pub use callback::Callback;

@@ -1,5 +1,7 @@
 //! Reading a trace, which may be anything: the file is hostile input until it has been read.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::callback::Callback;
 use crate::event::{Event, Field, Kind, Operation, Probe, Text};
 use crate::header::{HEADER_SIZE, MAGIC, VERSION};
@@ -103,12 +105,12 @@ impl<'a> Reader<'a> {
         let header = writer.header();
         Reader {
             source: Source::Shared(writer),
-            epoch: header.epoch.load(std::sync::atomic::Ordering::Relaxed),
+            epoch: header.epoch.load(Relaxed),
             capacity: writer.capacity(),
             cursor: writer.cursor(),
-            run_id: header.run_id,
-            realtime: header.realtime,
-            monotonic: header.monotonic,
+            run_id: header.run_id.load(Relaxed),
+            realtime: header.realtime.load(Relaxed),
+            monotonic: header.monotonic.load(Relaxed),
         }
     }
 
@@ -143,6 +145,9 @@ impl<'a> Reader<'a> {
     }
 
     fn published(&self, position: u64) -> Option<Record> {
+        if position >= self.records() {
+            return None;
+        }
         match self.source {
             Source::Shared(writer) => writer.published(position),
             Source::Bytes(bytes) => {
@@ -254,32 +259,28 @@ impl Iterator for Events<'_> {
 
 /// Writes events as a trace file, at their positions; what lies between them is left unpublished.
 ///
-/// For traces that are made or changed rather than recorded: tests, and rules' own counter-examples.
+/// For traces that are made or changed rather than recorded: tests, and rules' own counter-examples. The file is as
+/// long as the last position asks for. Of events that overlap, the last one is whole.
 pub fn write_trace(events: &[Event], run_id: u64) -> Vec<u8> {
     const EPOCH: u32 = 1;
-    let mut bytes = vec![0; HEADER_SIZE];
+    let packed: Vec<_> =
+        events.iter().map(|event| (event.position as usize, event.to_records(EPOCH))).collect();
+    let records = packed.iter().map(|(position, records)| position + records.len()).max().unwrap_or(0);
+    let mut bytes = vec![0; HEADER_SIZE + records * RECORD_SIZE];
     let mut put = |at: usize, value: &[u8]| {
-        for (to, from) in bytes.iter_mut().skip(at).zip(value) {
-            *to = *from;
+        if let Some(to) = bytes.get_mut(at..at + value.len()) {
+            to.copy_from_slice(value);
         }
     };
-    let end =
-        events.iter().map(|event| u64::from(event.position) + event.to_records(EPOCH).len() as u64).max();
-    let records = end.unwrap_or(0);
     put(0, &MAGIC);
     put(8, &VERSION.to_le_bytes());
     put(12, &(RECORD_SIZE as u32).to_le_bytes());
-    put(16, &records.to_le_bytes());
+    put(16, &(records as u64).to_le_bytes());
     put(24, &run_id.to_le_bytes());
     put(32, &EPOCH.to_le_bytes());
-    put(128, &records.to_le_bytes());
-    bytes.resize(HEADER_SIZE + records as usize * RECORD_SIZE, 0);
-    for event in events {
-        let start = HEADER_SIZE + event.position as usize * RECORD_SIZE;
-        let source = event.to_records(EPOCH).concat();
-        for (to, from) in bytes.iter_mut().skip(start).zip(source) {
-            *to = from;
-        }
+    put(128, &(records as u64).to_le_bytes());
+    for (position, records) in packed {
+        put(HEADER_SIZE + position * RECORD_SIZE, records.as_flattened());
     }
     bytes
 }

@@ -57,53 +57,74 @@ const _: () = {
     assert!(std::mem::offset_of!(Record, d) == 60);
 };
 
+/// Words of 64 bits in a record: the unit in which it is shared. The first has the epoch in its low half.
+pub(crate) const WORDS: usize = RECORD_SIZE / 8;
+
 impl Record {
     /// The record in these bytes; `None` unless there are exactly [`RECORD_SIZE`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
         let bytes: &[u8; RECORD_SIZE] = bytes.try_into().ok()?;
-        let (words, _) = bytes.as_chunks::<4>();
-        let word = |n: usize| words.get(n).map_or(0, |w| u32::from_le_bytes(*w));
-        let long = |n: usize| u64::from(word(n)) | u64::from(word(n + 1)) << 32;
-        let [kind, layer, callback, texts] = word(1).to_le_bytes();
-        Some(Record {
-            epoch: word(0),
-            kind,
-            layer,
-            callback,
-            texts,
-            tid: word(2),
-            pid: word(3),
-            call: word(4),
-            handle: word(5),
-            time: long(6),
-            context: long(8),
-            a: long(10),
-            b: long(12),
-            c: word(14),
-            d: word(15),
-        })
+        let mut words = [0; WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Some(Record::from_words(words))
     }
 
     /// The bytes of this record.
     pub fn to_bytes(self) -> [u8; RECORD_SIZE] {
         let mut bytes = [0; RECORD_SIZE];
-        let longs = [self.time, self.context, self.a, self.b];
-        let small = [self.kind, self.layer, self.callback, self.texts];
-        let parts = [
-            &self.epoch.to_le_bytes()[..],
-            &small,
-            &self.tid.to_le_bytes(),
-            &self.pid.to_le_bytes(),
-            &self.call.to_le_bytes(),
-            &self.handle.to_le_bytes(),
-        ];
-        let longs = longs.map(u64::to_le_bytes);
-        let tail = [self.c.to_le_bytes(), self.d.to_le_bytes()];
-        let all = parts.into_iter().chain(longs.iter().map(|l| &l[..])).chain(tail.iter().map(|t| &t[..]));
-        for (to, from) in bytes.iter_mut().zip(all.flatten()) {
-            *to = *from;
+        for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.to_words()) {
+            *bytes = word.to_le_bytes();
         }
         bytes
+    }
+
+    #[inline]
+    pub(crate) const fn from_words(words: [u64; WORDS]) -> Record {
+        const fn low(word: u64) -> u32 {
+            word as u32
+        }
+        const fn high(word: u64) -> u32 {
+            (word >> 32) as u32
+        }
+        let [head, thread, call, time, context, a, b, tail] = words;
+        let [kind, layer, callback, texts] = high(head).to_le_bytes();
+        Record {
+            epoch: low(head),
+            kind,
+            layer,
+            callback,
+            texts,
+            tid: low(thread),
+            pid: high(thread),
+            call: low(call),
+            handle: high(call),
+            time,
+            context,
+            a,
+            b,
+            c: low(tail),
+            d: high(tail),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn to_words(self) -> [u64; WORDS] {
+        const fn pair(low: u32, high: u32) -> u64 {
+            low as u64 | (high as u64) << 32
+        }
+        let what = u32::from_le_bytes([self.kind, self.layer, self.callback, self.texts]);
+        [
+            pair(self.epoch, what),
+            pair(self.tid, self.pid),
+            pair(self.call, self.handle),
+            self.time,
+            self.context,
+            self.a,
+            self.b,
+            pair(self.c, self.d),
+        ]
     }
 }
 
