@@ -221,12 +221,16 @@ impl History {
     /// has served.
     ///
     /// Start-up can fail without any callback failing (a socket in use, a parameter that nobody takes), and a module
-    /// may call exit(3); both leave a status other than 0 or a call in flight. The status of a captive server is that of
-    /// its command, so there only a death by signal (128 and more) counts.
+    /// may call exit(3); both leave a status other than 0 or a call in flight. Where the server forks, the status may be
+    /// that of the process left behind: it says nothing before the other one serves, and under `--run` it is the
+    /// command's, so that only a death by signal (128 and more) counts.
     pub fn ended_cleanly(&self) -> bool {
         let Some(End::Exited(status)) = self.end() else { return false };
-        let captive = self.run().is_some_and(|run| run.start == Start::Captive);
-        let success = if captive { self.serving.is_some() && status < 128 } else { status == 0 };
+        let success = match self.run().map(|run| run.start) {
+            Some(Start::Captive) => self.serving.is_some() && status < 128,
+            Some(Start::Daemon) => self.serving.is_some() && status == 0,
+            _ => status == 0,
+        };
         success && self.failed_start.is_none() && self.in_flight().next().is_none()
     }
 

@@ -172,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_daemons_parent_owes_no_unload() {
+        let mut script = Script::new(&started(1, Start::Daemon));
+        script.start(1);
+        let script = script.without(1, Callback::AfterFork, 0);
+        let mut script = script.without(0, Callback::AfterFork, 0);
+        script.exited(0);
+        let judgement = judged(script);
+        assert_eq!(judgement.result("lifecycle.unload.once").unwrap().exercised, 0);
+        assert_eq!(judgement.findings().next(), None);
+    }
+
+    #[test]
     fn a_server_that_ends_inside_a_callback_owes_no_unload() {
         let mut script = Script::new(&run(0));
         script.start(0);
