@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
+
 /// A point in time by which something must have happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
@@ -21,9 +23,9 @@ impl Deadline {
     pub fn passed(self) -> bool {
         self.left().is_zero()
     }
+}
 
-    /// Time that is left, in milliseconds rounded up, for poll(2).
-    pub fn poll_timeout(self) -> i32 {
-        i32::try_from(self.left().as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
-    }
+/// A duration, for the system calls that wait.
+pub fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use layers_behaviour::{BEHAVIOUR_VARIABLE, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE};
+use layers_trace::header::HEADER_SIZE;
+use layers_trace::record::RECORD_SIZE;
 use layers_trace::writer::{Pool, record};
 use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
@@ -18,9 +20,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 
 use super::observer::Observer;
-use super::process::{Launch, Process, Woken, above_standard, kill_escaped, run_client};
+use super::process::{Launch, Pause, Process, Woken, above_standard, kill_escaped, run_client};
 use super::{instruments, interrupt};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 use crate::run::{Run, Start, Tls};
 use crate::stack::{Layers, Stack};
@@ -440,13 +442,23 @@ impl Server {
             Some(_) => return Woken::Dead,
             None => return Woken::Late,
         }
-        let pid = self.directory.as_ref().and_then(|directory| {
-            std::fs::read_to_string(directory.path().join(PID_FILE)).ok()?.trim().parse().ok()
-        });
-        // The pid file is written before after_fork runs, and the parent is gone: the file is there.
-        match pid.map(|pid| self.process.follow(pid)) {
-            Some(Ok(())) => self.wait_until(deadline, ready),
-            Some(Err(_)) | None => Woken::Dead,
+        // The daemon writes the file before after_fork runs, but perhaps after its parent has gone.
+        let Some(file) = self.directory.as_ref().map(|directory| directory.path().join(PID_FILE)) else {
+            return Woken::Dead;
+        };
+        let mut pause = Pause::new(deadline);
+        let pid = loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
+                break pid;
+            }
+            if !pause.take(&[]) {
+                return Woken::Late;
+            }
+        };
+        match self.process.follow(pid) {
+            Ok(()) => self.wait_until(deadline, ready),
+            Err(_) => Woken::Dead,
         }
     }
 
@@ -511,6 +523,10 @@ impl Drop for Server {
             let _ = socket.parent().map(std::fs::remove_dir);
         }
         drop(self.directory.take());
+        if let Some((file, trace)) = self.trace.as_ref().filter(|_| self.kept) {
+            let records = trace.cursor().min(trace.capacity()) * RECORD_SIZE as u64;
+            let _ = file.set_len(HEADER_SIZE as u64 + records);
+        }
         interrupt::ended(self.run_id);
         if let Some((file, trace)) = self.trace.take()
             && !self.kept
@@ -528,13 +544,11 @@ fn belongs_to(pid: rustix::process::Pid, run_id: u64) -> bool {
 }
 
 fn read_line(file: &File, deadline: Deadline) -> Option<String> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::event::{PollFd, PollFlags, poll};
     let mut line = Vec::new();
     loop {
-        let left = deadline.left();
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         let mut watched = [PollFd::new(file, PollFlags::IN)];
-        if poll(&mut watched, Some(&left)).ok()? == 0 {
+        if poll(&mut watched, Some(&timespec(deadline.left()))).ok()? == 0 {
             return None;
         }
         let mut byte = [0];

@@ -12,23 +12,48 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 
 /// Descriptors that a server inherits get numbers from here on: below lie its own, those of systemd (3 …), and
 /// whatever a shell redirects.
 const FIRST_PASSED: RawFd = 200;
 
-/// Shortest and longest pause between two looks at a trace that grows without waking anybody.
+/// Shortest and longest pause between two looks at something that changes without waking anybody.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
+
+/// Pauses that begin at 100 µs and double up to 4 ms; what is watched ends one at once.
+#[derive(Debug)]
+pub(super) struct Pause {
+    deadline: Deadline,
+    next: Duration,
+}
+
+impl Pause {
+    pub(super) fn new(deadline: Deadline) -> Pause {
+        Pause { deadline, next: SHORTEST_PAUSE }
+    }
+
+    /// The next one; false, at once, when the deadline has passed.
+    pub(super) fn take(&mut self, watched: &[PollFd<'_>]) -> bool {
+        let left = self.deadline.left();
+        if left.is_zero() {
+            return false;
+        }
+        // An early return only means an early look.
+        let _ = poll(&mut watched.to_vec(), Some(&timespec(self.next.min(left))));
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        true
+    }
+}
 
 /// The same file under a descriptor number that no server uses for anything.
 pub fn above_standard(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
@@ -162,11 +187,8 @@ impl Process {
     }
 
     /// Waits until `happened`, the process is dead, or the deadline has passed.
-    ///
-    /// The trace wakes nobody when it grows, so this looks again after a pause that begins at 100 µs and doubles up to
-    /// 4 ms; death ends a pause at once.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut() -> bool) -> Woken {
-        let mut pause = SHORTEST_PAUSE;
+        let mut pause = Pause::new(deadline);
         loop {
             if happened() {
                 return Woken::Happened;
@@ -175,12 +197,9 @@ impl Process {
                 // What it wrote last may have come after our last look.
                 return if happened() { Woken::Happened } else { Woken::Dead };
             }
-            let left = deadline.left();
-            if left.is_zero() {
+            if !pause.take(&[PollFd::from_borrowed_fd(self.watched().1, PollFlags::IN)]) {
                 return Woken::Late;
             }
-            self.pause(pause.min(left));
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -194,15 +213,10 @@ impl Process {
             if left.is_zero() {
                 return None;
             }
-            self.pause(left);
+            let mut watched = [PollFd::from_borrowed_fd(self.watched().1, PollFlags::IN)];
+            // An early return only means an early look.
+            let _ = poll(&mut watched, Some(&timespec(left)));
         }
-    }
-
-    fn pause(&self, time: Duration) {
-        let mut watched = [PollFd::from_borrowed_fd(self.watched().1, PollFlags::IN)];
-        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
-        // An early return only means an early look.
-        let _ = poll(&mut watched, Some(&time));
     }
 
     /// True when the process is dead; its status is kept where it can be had.
@@ -222,8 +236,7 @@ impl Process {
             // Not our child: somebody else reaps it, and only its death can be seen.
             Err(_) if is_daemon => {
                 let mut watched = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
-                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                poll(&mut watched, Some(&now)).is_ok_and(|ready| ready > 0)
+                poll(&mut watched, Some(&timespec(Duration::ZERO))).is_ok_and(|ready| ready > 0)
             }
             Err(_) => true,
         }
@@ -318,10 +331,8 @@ pub fn run_client(
     let pid = Pid::from_child(&child);
     super::interrupt::began(run_id, pid, None);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    let left = deadline.left();
-    let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
-    let ended = poll(&mut watched, Some(&left))? > 0;
+    let ended = poll(&mut watched, Some(&timespec(deadline.left())))? > 0;
     // Also what it may have left running in its group.
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;

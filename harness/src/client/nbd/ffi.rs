@@ -34,6 +34,11 @@ impl<F> Closure<F> {
         Closure { callback: None, user_data: std::ptr::null_mut(), free: None };
 }
 
+/// LIBNBD_AIO_DIRECTION_READ.
+pub(super) const DIRECTION_READ: c_uint = 1;
+/// LIBNBD_AIO_DIRECTION_WRITE.
+pub(super) const DIRECTION_WRITE: c_uint = 2;
+
 unsafe extern "C" {
     pub(super) fn nbd_create() -> *mut Handle;
     pub(super) fn nbd_close(h: *mut Handle);
@@ -60,7 +65,10 @@ unsafe extern "C" {
     pub(super) fn nbd_can_cache(h: *mut Handle) -> c_int;
     pub(super) fn nbd_can_meta_context(h: *mut Handle, name: *const c_char) -> c_int;
     pub(super) fn nbd_get_size(h: *mut Handle) -> i64;
-    pub(super) fn nbd_poll(h: *mut Handle, timeout_ms: c_int) -> c_int;
+    pub(super) fn nbd_aio_get_fd(h: *mut Handle) -> c_int;
+    pub(super) fn nbd_aio_get_direction(h: *mut Handle) -> c_uint;
+    pub(super) fn nbd_aio_notify_read(h: *mut Handle) -> c_int;
+    pub(super) fn nbd_aio_notify_write(h: *mut Handle) -> c_int;
     pub(super) fn nbd_aio_connect_unix(h: *mut Handle, socket: *const c_char) -> c_int;
     pub(super) fn nbd_aio_connect_socket(h: *mut Handle, socket: c_int) -> c_int;
     pub(super) fn nbd_aio_opt_go(h: *mut Handle, done: Closure<CompletionFn>) -> c_int;

@@ -7,7 +7,7 @@ mod ffi;
 mod pending;
 
 use std::ffi::{CStr, CString, c_int};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use std::sync::Arc;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Field, Kind, Operation, Writer};
+use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, timespec};
 use ffi::Closure;
 use pending::Pending;
 
@@ -199,8 +200,40 @@ impl Client {
             if self.deadline.passed() {
                 return Err(ClientError::Timeout);
             }
-            // SAFETY: a live handle. Errors show in the state, which the loop looks at.
-            unsafe { ffi::nbd_poll(self.raw(), self.deadline.poll_timeout()) };
+            self.turn();
+        }
+    }
+
+    /// Waits for the connection to be ready for what libnbd wants next, and lets it do that. Errors show in the state.
+    ///
+    /// Not nbd_poll(3): while it connects, libnbd 1.14 takes a peer that has already gone for something to read, does
+    /// nothing about it, and so never leaves that state.
+    fn turn(&mut self) {
+        // SAFETY: a live handle; the descriptor is libnbd's and stays open during the call.
+        let (direction, socket) = unsafe {
+            let socket = ffi::nbd_aio_get_fd(self.raw());
+            if socket < 0 {
+                return;
+            }
+            (ffi::nbd_aio_get_direction(self.raw()), BorrowedFd::borrow_raw(socket))
+        };
+        let (reads, writes) = (direction & ffi::DIRECTION_READ != 0, direction & ffi::DIRECTION_WRITE != 0);
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, reads);
+        events.set(PollFlags::OUT, writes);
+        let mut watched = [PollFd::from_borrowed_fd(socket, events)];
+        if !poll(&mut watched, Some(&timespec(self.deadline.left()))).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        let over = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        let seen = watched.map(|one| one.revents()).into_iter().fold(PollFlags::empty(), PollFlags::union);
+        // SAFETY: a live handle.
+        unsafe {
+            if reads && seen.intersects(PollFlags::IN | over) {
+                ffi::nbd_aio_notify_read(self.raw());
+            } else if writes && seen.intersects(PollFlags::OUT | over) {
+                ffi::nbd_aio_notify_write(self.raw());
+            }
         }
     }
 
@@ -454,7 +487,8 @@ impl Client {
         if outcome.get() < 0 { Err(last_error()) } else { Ok(()) }
     }
 
-    /// Waits until the server refuses requests because it is shutting down (ESHUTDOWN).
+    /// Waits until the server shows that it is shutting down: it refuses a request (ESHUTDOWN), or ends the connection
+    /// instead of reading one.
     ///
     /// The question is a block status, which reaches no layer if the outermost one has no extents; it is no request of
     /// the scenario's and is not written into the trace.
@@ -462,12 +496,17 @@ impl Client {
         let question = Command { operation: Operation::BlockStatus, offset: 0, count: 512, flags: 0 };
         loop {
             let mut pending = Pending::new(question, CallId::LOST);
-            let cookie = pending.start(self.handle)?;
+            let cookie = match pending.start(self.handle) {
+                Ok(cookie) => cookie,
+                Err(_) if self.is_over() => return Ok(()),
+                Err(error) => return Err(error),
+            };
             self.pending.push(pending);
             match self.answer(cookie) {
                 Ok(()) if self.deadline.passed() => return Err(ClientError::Timeout),
                 Ok(()) => self.pending.retain(|pending| pending.cookie != cookie),
                 Err(ClientError::Refused { errno: libc::ESHUTDOWN, .. }) => return Ok(()),
+                Err(_) if self.is_over() => return Ok(()),
                 Err(error) => return Err(error),
             }
         }

@@ -1,0 +1,190 @@
+//! The command: what it prints, and its exit codes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty};
+
+fn layers(arguments: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("layers").unwrap().args(arguments).timeout(std::time::Duration::from_secs(60)).assert()
+}
+
+/// One line on standard error, nothing on standard output.
+fn one_line() -> impl Predicate<str> {
+    predicate::function(|text: &str| text.lines().count() == 1 && text.starts_with("layers: "))
+}
+
+/// A file of a directory that goes with the test.
+fn file(directory: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn conform_says_that_nbdkit_skips_closes_at_a_signal() {
+    layers(&["conform", "nbdkit", "--only", "close.exactly-once", "--only", "end/sigterm/*"]).code(1).stdout(
+        contains("FAIL").and(contains("close.exactly-once")).and(contains("in end/sigterm/connected")),
+    );
+}
+
+#[test]
+fn conform_exits_0_when_everything_that_was_judged_holds() {
+    layers(&["conform", "nbdkit", "--only", "lifecycle.cleanup.*", "--only", "classical"])
+        .code(0)
+        .stdout(contains("pass  lifecycle.cleanup.outer-to-inner").and(contains("exit 0: conformant")));
+}
+
+#[test]
+fn conform_that_exercises_no_rule_is_no_pass() {
+    layers(&["conform", "nbdkit", "--only", "lifecycle.cleanup.once", "--only", "inform/help"])
+        .code(3)
+        .stdout(contains("never exercised").and(contains("exit 3: nothing was judged")));
+}
+
+#[test]
+fn the_report_for_programs_is_one_object_a_line_with_a_version_in_the_first() {
+    let assert =
+        layers(&["conform", "nbdkit", "--report", "ndjson", "--only", "lifecycle.*", "--only", "classical"])
+            .code(0);
+    let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    let lines: Vec<serde_json::Value> =
+        output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["type"], "begin");
+    assert_eq!(lines[0]["format"], 1);
+    assert_eq!(lines.last().unwrap()["type"], "end");
+    assert_eq!(lines.last().unwrap()["exit"], 0);
+    let rules: Vec<_> = lines.iter().filter(|line| line["type"] == "rule").collect();
+    assert!(rules.iter().any(|rule| rule["verdict"] == "pass" && rule["exercised"].as_u64() > Some(0)));
+    assert!(rules.iter().any(|rule| rule["verdict"] == "not-applicable" && rule["reason"].is_string()));
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_a_usage_error() {
+    layers(&["conform", "nbdkit", "--only", "lifecycel.*"]).code(2).stdout(is_empty()).stderr(one_line());
+}
+
+#[test]
+fn a_missing_server_is_named_with_what_to_do() {
+    layers(&["conform", "nbdkit", "--server", "/nowhere/nbdkit"])
+        .code(6)
+        .stdout(is_empty())
+        .stderr(one_line().and(contains("/nowhere/nbdkit")).and(contains("--server PATH")));
+}
+
+#[test]
+fn a_text_file_is_no_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = file(&directory, "nbdkit", b"not a program\n");
+    layers(&["conform", "nbdkit", "--server", &text]).code(6).stdout(is_empty()).stderr(one_line());
+    make_executable(Path::new(&text));
+    layers(&["conform", "nbdkit", "--server", &text]).code(6).stdout(is_empty()).stderr(one_line());
+}
+
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn another_program_is_no_server() {
+    layers(&["trace", "--server", "/bin/true", "memory", "1M"])
+        .code(6)
+        .stdout(is_empty())
+        .stderr(one_line().and(contains("is not nbdkit")));
+}
+
+#[test]
+fn a_plugin_that_cannot_be_loaded_is_named_with_the_reason() {
+    layers(&["trace", "/nowhere/plugin.so"]).code(5).stdout(is_empty()).stderr(one_line());
+}
+
+#[test]
+fn rules_lists_and_explains() {
+    layers(&["rules"]).code(0).stdout(contains("lifecycle.cleanup.outer-to-inner"));
+    layers(&["rules", "lifecycle.cleanup.outer-to-inner"])
+        .code(0)
+        .stdout(contains("clause").and(contains("nbdkit-filter(3)")).and(contains("broken by")));
+    layers(&["rules", "no.such.rule"])
+        .code(2)
+        .stdout(is_empty())
+        .stderr(one_line().and(contains("no.such.rule")));
+}
+
+#[test]
+fn help_shows_the_exit_codes() {
+    let all = |text: &str| layers::verdict::Exit::ALL.iter().all(|exit| text.contains(&exit.to_string()));
+    layers(&["--help"]).code(0).stdout(predicate::function(all));
+}
+
+#[test]
+fn check_judges_a_saved_trace_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("good.trace").display().to_string();
+    layers(&["trace", "--scenario", "classical", "--save", &trace]).code(0);
+    layers(&["check", &trace]).code(0).stdout(contains("0 broken; exit 0"));
+    let broken = directory.path().join("broken.trace").display().to_string();
+    layers(&["trace", "--scenario", "end/sigterm/connected", "--save", &broken]).code(0);
+    layers(&["check", &trace, &broken]).code(1).stdout(contains("lifecycle.cleanup.all-closed"));
+}
+
+#[test]
+fn a_trace_that_was_cut_off_is_inconclusive() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole.trace");
+    layers(&["trace", "--scenario", "classical", "--save", &whole.display().to_string()]).code(0);
+    let bytes = std::fs::read(&whole).unwrap();
+    let header = file(&directory, "header.trace", &bytes[..2000]);
+    let records = file(&directory, "records.trace", &bytes[..4096 + 64 * 100]);
+    for cut in [header, records] {
+        layers(&["check", &cut]).code(7).stdout(is_empty()).stderr(one_line().and(contains("cut off")));
+    }
+}
+
+#[test]
+fn what_is_no_trace_is_a_usage_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = file(&directory, "text", b"hello\n");
+    let empty = file(&directory, "empty", b"");
+    let missing = directory.path().join("missing").display().to_string();
+    for input in [text, empty, missing] {
+        layers(&["check", &input])
+            .code(2)
+            .stdout(is_empty())
+            .stderr(one_line().and(contains(input.as_str())));
+    }
+}
+
+#[test]
+fn a_killed_server_leaves_a_trace_that_names_the_callbacks_in_flight() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("killed.trace").display().to_string();
+    layers(&["trace", "--scenario", "end/sigkill", "--save", &trace]).code(0).stdout(
+        contains("L0.pread h3 offset=0 count=512 flags=0x0 … never returned")
+            .and(contains("killed by signal 9")),
+    );
+    let in_flight = contains("in flight at the end:")
+        .and(contains("enter L2.pread"))
+        .and(contains("enter L1.pread"))
+        .and(contains("enter L0.pread"));
+    layers(&["check", &trace]).stdout(in_flight);
+}
+
+#[test]
+fn any_program_can_drive_the_stack() {
+    let read = ["--", "qemu-io", "-f", "raw", "-c", "r 0 512", "{uri}"];
+    let arguments = [&["trace", "--filter=cow", "memory", "1M"][..], &read[..]].concat();
+    layers(&arguments).code(0).stdout(
+        contains("L1.pread h1 offset=0 count=512")
+            .and(contains("    L0.pread h2 offset=0"))
+            .and(contains("exit status 0")),
+    );
+}
+
+#[test]
+fn a_client_that_does_not_exist_is_named() {
+    layers(&["trace", "null", "--", "/nowhere/client", "{uri}"]).code(2).stderr(contains("/nowhere/client"));
+}

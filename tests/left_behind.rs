@@ -1,0 +1,86 @@
+//! Nothing is left alive or on disk, however a run ends.
+//!
+//! Each test gives the command a temporary directory of its own and looks into it afterwards; processes are told by the
+//! directory in their arguments.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use layers::deadline::Deadline;
+
+fn layers(directory: &tempfile::TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+    command.args(arguments).env("TMPDIR", directory.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Command lines of all processes that name this directory.
+fn alive(directory: &tempfile::TempDir) -> Vec<String> {
+    let mark = directory.path().display().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(&mark)).collect()
+}
+
+/// A killed process is gone a moment after the kill.
+#[track_caller]
+fn assert_nothing_left(directory: &tempfile::TempDir) {
+    let deadline = Deadline::after(Duration::from_secs(10));
+    while !alive(directory).is_empty() && !deadline.passed() {
+        std::thread::yield_now();
+    }
+    assert_eq!(alive(directory), Vec::<String>::new());
+    let files: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert_eq!(files, Vec::<std::path::PathBuf>::new());
+}
+
+fn after(arguments: &[&str]) {
+    let directory = tempfile::tempdir().unwrap();
+    layers(&directory, arguments).status().unwrap();
+    assert_nothing_left(&directory);
+}
+
+#[test]
+fn nothing_is_left_after_a_full_run() {
+    after(&["conform", "nbdkit"]);
+}
+
+#[test]
+fn nothing_is_left_after_a_run_with_nothing_to_judge_or_a_wrong_server() {
+    after(&["conform", "nbdkit", "--only", "lifecycle.*", "--only", "inform/help"]);
+    after(&["conform", "nbdkit", "--server", "/etc/passwd"]);
+    after(&["conform", "nbdkit", "--server", "/bin/cat"]);
+    after(&["rules", "no.such.rule"]);
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_hangs() {
+    // The client never ends by itself, and the whole run may take a second.
+    after(&["trace", "--timeout", "1", "memory", "1M", "--", "sh", "-c", "read forever < /dev/zero"]);
+}
+
+#[test]
+fn nothing_is_left_when_the_command_is_interrupted() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = directory.path().join("driving");
+        let client = format!("touch {}; read forever < /dev/zero", mark.display());
+        let mut command =
+            layers(&directory, &["trace", "memory", "1M", "--", "sh", "-c", &client]).spawn().unwrap();
+        let deadline = Deadline::after(Duration::from_secs(30));
+        while !mark.exists() {
+            assert!(!deadline.passed(), "the client was not started");
+            std::thread::yield_now();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&command), signal).unwrap();
+        let status = command.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal.as_raw()));
+        std::fs::remove_file(mark).unwrap();
+        assert_nothing_left(&directory);
+    }
+}

@@ -1,0 +1,45 @@
+//! The tree of calls of every named scenario, as stored for Debian 12's nbdkit, and that it never varies.
+//!
+//! Another version of nbdkit makes other calls: its trees belong in a directory of their own.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use layers::report::tree::tree;
+use layers::scenario::{Player, Scenario, named};
+use layers::server::nbdkit::Nbdkit;
+use layers::server::process::become_subreaper;
+
+fn tree_of(server: &Nbdkit, scenario: &Scenario) -> String {
+    let player = Player { keep_events: true, ..Player::new(server) };
+    let recording = player.play(scenario).unwrap();
+    assert_eq!(recording.mishaps, [], "{}: {}\n{}", scenario.name, recording.stderr, tree(&recording.events));
+    tree(&recording.events)
+}
+
+#[test]
+fn every_named_scenario_makes_the_calls_that_are_stored() {
+    become_subreaper().unwrap();
+    let server = Nbdkit::find(None).unwrap();
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("snapshots/nbdkit-{}", server.version));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for scenario in named::all().iter().filter(|scenario| !scenario.is_race()) {
+            insta::assert_snapshot!(scenario.name.replace('/', "."), tree_of(&server, scenario));
+        }
+    });
+}
+
+/// The scenarios with the most that could vary: threads, several connections, a signal at a certain moment.
+#[test]
+fn a_hundred_runs_make_the_same_tree() {
+    let server = Nbdkit::find(None).unwrap();
+    for name in ["classical", "connections/several", "connections/pipelined", "end/sigterm/connected"] {
+        let scenario = named::find(name).unwrap();
+        let first = tree_of(&server, &scenario);
+        for run in 2..=100 {
+            assert_eq!(tree_of(&server, &scenario), first, "{name}, run {run}");
+        }
+    }
+}
