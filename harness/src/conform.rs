@@ -110,7 +110,10 @@ pub fn conform(
             verdict: verdict_of(&recording, scenario),
             events: recording.judgement.events,
         };
-        add(&mut tallies, scenario, &recording);
+        // What a run that went astray shows is not what its scenario is about; that it did is a verdict of its own.
+        if verdict.verdict == Verdict::Pass {
+            add(&mut tallies, scenario, &recording);
+        }
         listener.played(&verdict);
         scenarios.push(verdict);
     }
@@ -177,13 +180,13 @@ fn verdict_of_rule(tally: &RuleVerdict, server: &Nbdkit) -> Verdict {
 
 /// What is to be said of a run apart from the rules: did it go as planned, and is its trace whole?
 pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
-    if let Some(verdict) = verdict_of_troubles(&recording.judgement.troubles) {
-        return verdict;
-    }
-    match recording.mishaps.first() {
-        Some(mishap @ Mishap::Hang { .. }) => Verdict::Hang(mishap.to_string()),
-        Some(mishap) => Verdict::Inconclusive(mishap.to_string()),
-        None => match recording.end {
+    let of_trace = verdict_of_troubles(&recording.judgement.troubles);
+    match (recording.mishaps.first(), of_trace) {
+        (_, Some(crash @ Verdict::Crash(_))) => crash,
+        (Some(mishap @ Mishap::Hang { .. }), _) => Verdict::Hang(mishap.to_string()),
+        (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
+        (None, Some(verdict)) => verdict,
+        (None, None) => match recording.end {
             Some(End::Exited(code)) if scenario.start_fails == (code == 0) => {
                 Verdict::Inconclusive(format!("the server ended with exit status {code}"))
             }

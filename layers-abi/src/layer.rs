@@ -62,20 +62,17 @@ impl Layer {
         }
     }
 
-    /// Records which callbacks the layer has (`synthetic` ones among them), its name and the file of its target.
-    pub fn register(
-        &self,
-        callbacks: u64,
-        synthetic: u64,
-        model: u32,
-        api: u32,
-        name: &[u8],
-        target: Option<&Path>,
-    ) {
+    /// Records what the layer is.
+    pub fn register(&self, layer: &Registration<'_>) {
         let mut note = record(Kind::Layer, self.number, 0);
-        (note.a, note.b, note.c, note.d) = (callbacks, synthetic, model, api);
-        let target = target.map(|path| path.as_os_str().as_encoded_bytes());
-        let texts = [Some((Field::Name, name)), target.map(|bytes| (Field::Target, bytes))];
+        (note.a, note.b, note.c, note.d) =
+            (layer.callbacks, layer.synthetic, layer.thread_model, layer.api_version);
+        let target = layer.target.map(|path| path.as_os_str().as_encoded_bytes());
+        let texts = [
+            Some((Field::Name, layer.name)),
+            layer.magic_config_key.map(|key| (Field::Key, key)),
+            target.map(|bytes| (Field::Target, bytes)),
+        ];
         let texts: Vec<_> = texts.into_iter().flatten().collect();
         self.writer.note(note, &texts);
     }
@@ -110,6 +107,25 @@ impl Layer {
             call.probe(Probe::InternedGlobally, unsafe { kept.is_unchanged() });
         }
     }
+}
+
+/// What a layer is, as its registration in the trace says.
+#[derive(Clone, Copy, Debug)]
+pub struct Registration<'a> {
+    /// Callbacks that the server sees ([`Callback::bit`]s).
+    pub callbacks: u64,
+    /// Those among them that the target does not have.
+    pub synthetic: u64,
+    /// `_thread_model` of a plugin.
+    pub thread_model: u32,
+    /// `_api_version`.
+    pub api_version: u32,
+    /// `name`.
+    pub name: &'a [u8],
+    /// `magic_config_key` of a plugin, empty where that is NULL.
+    pub magic_config_key: Option<&'a [u8]>,
+    /// File of the target, if it is not the reference layer.
+    pub target: Option<&'a Path>,
 }
 
 /// The behaviour of reference layer `number`.

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use layers_abi::arguments::text;
 use layers_abi::filter::{API_VERSION, FilterTable, FilterWords, versions};
 use layers_abi::init::MOST_FILTERS;
-use layers_abi::layer::{self, Image, Layer};
+use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::layout::{FilterLayout, NEWEST_LAYOUT_VARIABLE};
 use layers_abi::server::Lists;
 use layers_abi::{InitError, target};
@@ -94,8 +94,15 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
     let layer = Layer::new(number, image, Lists::of_server());
     // SAFETY: NULL or a C string that lives as long as the target.
     let name = unsafe { text(words.name(&layout)) }.unwrap_or_default();
-    let synthetic = shown.callbacks() & !target.callbacks() & (Callback::Open.bit() | Callback::Close.bit());
-    layer.register(shown.callbacks(), synthetic, 0, API_VERSION.cast_unsigned(), name, file.as_deref());
+    layer.register(&Registration {
+        callbacks: shown.callbacks(),
+        synthetic: shown.callbacks() & !target.callbacks() & (Callback::Open.bit() | Callback::Close.bit()),
+        thread_model: 0,
+        api_version: API_VERSION.cast_unsigned(),
+        name,
+        magic_config_key: None,
+        target: file.as_deref(),
+    });
     Ok(place.get_or_init(|| Wrapped { layer, target, shown: words }))
 }
 

@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use layers_abi::arguments::text;
-use layers_abi::layer::{self, Image, Layer};
+use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::plugin::{Plugin, PluginCopy};
 use layers_abi::server::Lists;
 use layers_abi::{InitError, target};
@@ -83,11 +83,17 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
 }
 
 fn register(layer: &Layer, target: &Plugin, shown: u64, file: Option<&Path>) {
-    // SAFETY: NULL or a C string that lives as long as the target.
-    let name = unsafe { text(target.name) }.unwrap_or_default();
-    let synthetic = shown & !target.callbacks() & Callback::Close.bit();
-    let model = target._thread_model.cast_unsigned();
-    layer.register(shown, synthetic, model, target._api_version.cast_unsigned(), name, file);
+    // SAFETY: NULL or a C string that lives as long as the target, both of them.
+    let (name, magic) = unsafe { (text(target.name), text(target.magic_config_key)) };
+    layer.register(&Registration {
+        callbacks: shown,
+        synthetic: shown & !target.callbacks() & Callback::Close.bit(),
+        thread_model: target._thread_model.cast_unsigned(),
+        api_version: target._api_version.cast_unsigned(),
+        name: name.unwrap_or_default(),
+        magic_config_key: Some(magic.unwrap_or_default()),
+        target: file,
+    });
 }
 
 /// Closes the target when the server closes this file.

@@ -25,7 +25,7 @@ const CAPACITY: u64 = 1 << 22;
 
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "layers trace [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
+    override_usage = "layers trace [OPTIONS] [nbdkit] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
     layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
 )]
 pub(super) struct Arguments {
@@ -70,8 +70,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     if arguments.scenario.is_none() && arguments.plugin.is_empty() {
-        let hint = "name a plugin, or a scenario with --scenario (`layers trace --list` lists them)";
-        return Err(Failure::new(Exit::Usage, hint));
+        return Err(Failure::new(Exit::Usage, NO_PLUGIN));
     }
     become_subreaper()?;
     match &arguments.scenario {
@@ -107,23 +106,24 @@ fn said(verdict: &Verdict) -> Exit {
     verdict.exit()
 }
 
-fn stack(arguments: &Arguments) -> (Stack, Option<&String>) {
-    let mut words = arguments.plugin.iter();
+fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
+    // `layers trace nbdkit …` names the server; a plugin of that name is written as a path.
+    let named = arguments.plugin.first().is_some_and(|word| word == "nbdkit");
+    let mut words = arguments.plugin.iter().skip(usize::from(named));
     let plugin = words.next();
     let parameters = words.map(|word| match word.split_once('=') {
         Some((key, value)) if is_key(key) => Parameter { key: Some(key.to_owned()), value: value.to_owned() },
         _ => Parameter { key: None, value: word.clone() },
     });
-    let layers =
-        Layers::Wrapped { filters: arguments.filters.clone(), plugin: plugin.cloned().unwrap_or_default() };
-    let stack = Stack {
+    let plugin = plugin.cloned().ok_or_else(|| Failure::new(Exit::Usage, NO_PLUGIN))?;
+    let layers = Layers::Wrapped { filters: arguments.filters.clone(), plugin };
+    Ok(Stack {
         layers,
         parameters: parameters.collect(),
         readonly: arguments.readonly,
         threads: arguments.threads,
         ..Stack::default()
-    };
-    (stack, plugin)
+    })
 }
 
 /// nbdkit-plugin(3), ".config": what a key looks like.
@@ -135,7 +135,7 @@ fn is_key(text: &str) -> bool {
 
 fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     let nbdkit = Nbdkit::find(arguments.server.as_deref())?;
-    let (stack, _) = stack(arguments);
+    let stack = stack(arguments)?;
     let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
     let run = nbdkit.describe("trace", &stack, Start::Foreground, false);
     let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: arguments.save.as_deref(), cpu: None };

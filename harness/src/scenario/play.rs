@@ -22,6 +22,8 @@ use crate::server::process::Woken;
 
 /// Records of a scenario's trace, unless it asks for more: 4 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 16;
+/// How long a server may take to die when its scenario has gone astray.
+const GRACE: Duration = Duration::from_secs(2);
 /// Clients of the harness; the bare connections of [`Step::Knock`] get numbers from here on.
 const KNOCKS: u32 = 1000;
 
@@ -109,14 +111,15 @@ impl<'a> Player<'a> {
         if let Err(mishap) = perform(&mut server, scenario, deadline) {
             mishaps.push(mishap);
         }
-        let end = match server.wait_for_end(deadline) {
-            Some(end) => Some(end),
-            None => {
-                if server.process.end().is_none() && mishaps.is_empty() {
-                    mishaps.push(Mishap::Hang { doing: "it does not come to its end".to_owned() });
-                }
-                None
-            }
+        let end = if mishaps.is_empty() {
+            let end = server.wait_for_end(deadline);
+            let hangs = end.is_none() && server.process.end().is_none();
+            mishaps.extend(hangs.then(|| Mishap::Hang { doing: "it does not come to its end".to_owned() }));
+            end
+        } else {
+            // It may have crashed, which is for the trace to tell; if not, it is no longer needed.
+            let _ = server.signal(Signal::TERM);
+            server.wait_for_end(Deadline::after(GRACE))
         };
         server.process.kill();
         Ok(self.recorded(&server, end, mishaps))

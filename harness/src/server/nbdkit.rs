@@ -15,9 +15,10 @@ use layers_trace::header::HEADER_SIZE;
 use layers_trace::record::RECORD_SIZE;
 use layers_trace::writer::{Pool, record};
 use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::observer::Observer;
 use super::process::{Launch, Pause, Process, Woken, above_standard, kill_escaped, run_client};
@@ -482,8 +483,19 @@ impl Server {
     /// Waits until the server is dead, and writes into the trace how it ended.
     pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
         let end = self.process.wait_for_end(deadline)?;
+        if self.start == Start::Captive && !self.wait_for_captive(deadline) {
+            return None;
+        }
         self.record_end(end);
         Some(end)
+    }
+
+    /// Under `--run` the server is a child of the process that runs the command, and may outlive it.
+    fn wait_for_captive(&self, deadline: Deadline) -> bool {
+        let pid = self.observer.ready().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return true };
+        let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+        poll(&mut watched, Some(&timespec(deadline.left()))).is_ok_and(|ready| ready > 0)
     }
 
     fn record_end(&mut self, end: End) {
@@ -511,9 +523,9 @@ impl Drop for Server {
         // A server that forks under `--run` is not the process that we started.
         self.process.kill();
         if let Some(pid) = self.observer.ready().filter(|pid| *pid != self.process.pid()) {
-            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid.filter(|pid| belongs_to(*pid, self.run_id)) {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
         kill_escaped(self.run_id);
@@ -537,14 +549,13 @@ impl Drop for Server {
     }
 }
 
-fn belongs_to(pid: rustix::process::Pid, run_id: u64) -> bool {
+fn belongs_to(pid: Pid, run_id: u64) -> bool {
     let mark = format!("{RUN_VARIABLE}={run_id:x}");
     let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
 }
 
 fn read_line(file: &File, deadline: Deadline) -> Option<String> {
-    use rustix::event::{PollFd, PollFlags, poll};
     let mut line = Vec::new();
     loop {
         let mut watched = [PollFd::new(file, PollFlags::IN)];
