@@ -23,6 +23,8 @@ use crate::verdict::{Exit, Verdict};
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 22;
 
+const NO_PLUGIN: &str = "name a plugin, or a scenario with --scenario (`layers trace --list` lists them)";
+
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layers trace [OPTIONS] [nbdkit] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
