@@ -139,6 +139,7 @@ impl History {
             Callback::Cleanup => self.cleaning = self.cleaning.or(Some(position)),
             Callback::Unload => self.unloading = self.unloading.or(Some(position)),
             Callback::Open => self.open_entered(&call),
+            Callback::Close => self.close_entered(&call),
             _ => {}
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {

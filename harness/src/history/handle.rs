@@ -28,18 +28,26 @@ pub struct Handle {
     pub manual: bool,
     /// `next` of the first callback after `open`; filters only.
     pub next: Option<u64>,
+    /// Enter of its `prepare`.
+    pub preparing: Option<Event>,
     /// Whether its `prepare` has returned, and with success.
     pub prepared: Option<bool>,
-    /// Position of the enter of its `finalize`.
-    pub finalizing: Option<u32>,
+    /// Enter of its first data call.
+    pub first_data: Option<Event>,
+    /// Enter of its first data call that is nested in no other call: the server's own, for a client.
+    pub first_served: Option<Event>,
+    /// Enter of its `finalize`.
+    pub finalizing: Option<Event>,
     /// Whether its `finalize` has returned, and with success.
     pub finalized: Option<bool>,
-    /// Position of the enter of its `close`.
-    pub closing: Option<u32>,
+    /// Enter of its `close`.
+    pub closing: Option<Event>,
     /// Calls of this handle in flight.
     pub in_flight: u32,
-    /// Exits of the queries that have succeeded, one each: (callback, answer).
-    answers: Vec<(Callback, i64)>,
+    /// Exit of the first query that failed.
+    pub failed_query: Option<Event>,
+    /// Exits of the queries that have succeeded, one each.
+    answers: Vec<Event>,
 }
 
 impl Handle {
@@ -60,7 +68,17 @@ impl Handle {
 
     /// What the layer answered to this query, if it was asked and did not fail.
     pub fn answer(&self, query: Callback) -> Option<i64> {
-        self.answers.iter().find(|(callback, _)| *callback == query).map(|(_, answer)| *answer)
+        self.answered(query).map(Event::result)
+    }
+
+    /// The exit of this query with that answer.
+    pub fn answered(&self, query: Callback) -> Option<&Event> {
+        self.answers.iter().find(|exit| exit.callback() == Some(query))
+    }
+
+    /// The exits of all queries that have succeeded.
+    pub fn answers(&self) -> &[Event] {
+        &self.answers
     }
 
     pub(super) fn entered(&mut self, call: &Call) {
@@ -68,10 +86,20 @@ impl Handle {
         if self.next.is_none() && call.enter.context != 0 && call.callback != Callback::Close {
             self.next = Some(call.enter.context);
         }
-        match call.callback {
-            Callback::Finalize => self.finalizing = self.finalizing.or(Some(call.id())),
-            Callback::Close => self.closing = self.closing.or(Some(call.id())),
-            _ => {}
+        let first = match call.callback {
+            Callback::Prepare => &mut self.preparing,
+            Callback::Finalize => &mut self.finalizing,
+            Callback::Close => &mut self.closing,
+            data if data.is_data() => {
+                if call.parent.is_none() && self.first_served.is_none() {
+                    self.first_served = Some(call.enter.clone());
+                }
+                &mut self.first_data
+            }
+            _ => return,
+        };
+        if first.is_none() {
+            *first = Some(call.enter.clone());
         }
     }
 
@@ -80,9 +108,10 @@ impl Handle {
         match call.callback {
             Callback::Prepare => self.prepared = Some(event.result() == 0),
             Callback::Finalize => self.finalized = Some(event.result() == 0),
-            query if query.is_query() && event.result() >= 0 && self.answer(query).is_none() => {
-                self.answers.push((query, event.result()));
+            query if query.is_query() && event.result() < 0 => {
+                self.failed_query = self.failed_query.take().or_else(|| Some(event.clone()));
             }
+            query if query.is_query() && self.answer(query).is_none() => self.answers.push(event.clone()),
             _ => {}
         }
     }
@@ -105,11 +134,15 @@ impl History {
             opened: event.position,
             manual,
             next: None,
+            preparing: None,
             prepared: None,
+            first_data: None,
+            first_served: None,
             finalizing: None,
             finalized: None,
             closing: None,
             in_flight: 0,
+            failed_query: None,
             answers: Vec::new(),
         };
         self.handles.insert(handle.id, handle);
@@ -134,8 +167,43 @@ impl History {
         }
     }
 
+    pub(super) fn close_entered(&mut self, call: &Call) {
+        if let Some(chain) = call.chain {
+            self.closing.entry(chain).or_insert_with(|| call.enter.clone());
+        }
+    }
+
     pub(super) fn closed(&mut self, call: &Call) {
         self.handles.remove(&call.handle());
+        if let Some(chain) = call.chain.filter(|chain| self.chain(*chain).is_empty()) {
+            self.closing.remove(&chain);
+        }
+    }
+
+    /// The enter of the first close of any handle in this chain, while others of it are open.
+    pub fn first_close(&self, chain: ChainId) -> Option<&Event> {
+        self.closing.get(&chain)
+    }
+
+    /// The server has opened this handle, and nothing in the trace says that a filter may have taken it over: it is
+    /// the server that prepares, finalizes and closes it.
+    pub fn is_servers(&self, handle: &Handle) -> bool {
+        !handle.manual
+            && !self.layers.iter().any(|l| l.number > handle.layer && self.opens_contexts(l.number))
+    }
+
+    /// The next handle inwards in the chain of `handle` whose layer records this callback.
+    pub fn handle_inside(&self, handle: &Handle, callback: Callback) -> Option<&Handle> {
+        let inside = |other: &&Handle| other.chain == handle.chain && other.layer < handle.layer;
+        let recorded = |other: &&Handle| self.records(other.layer, callback);
+        self.handles().filter(inside).filter(recorded).max_by_key(|other| other.layer)
+    }
+
+    /// The next handle outwards in the chain of `handle` whose layer records this callback.
+    pub fn handle_outside(&self, handle: &Handle, callback: Callback) -> Option<&Handle> {
+        let outside = |other: &&Handle| other.chain == handle.chain && other.layer > handle.layer;
+        let recorded = |other: &&Handle| self.records(other.layer, callback);
+        self.handles().filter(outside).filter(recorded).min_by_key(|other| other.layer)
     }
 
     /// The handles of one chain, outermost first.

@@ -39,6 +39,8 @@ pub struct Layer {
     pub thread_model: u32,
     /// The plugin's `magic_config_key`, empty when it has none; `None` where the registration does not say.
     pub magic_config_key: Option<String>,
+    /// File of somebody else's module that the instrument wraps; `None` for a reference layer.
+    pub target: Option<String>,
 }
 
 impl Layer {
@@ -72,6 +74,8 @@ pub struct History {
     handles: HashMap<u32, Handle>,
     minted: u32,
     connections: HashMap<ConnectionId, Connection>,
+    /// The first close in each chain that is not closed as a whole.
+    closing: HashMap<ChainId, Event>,
     clients: HashMap<u32, Client>,
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
@@ -313,6 +317,7 @@ impl History {
             number: event.layer,
             name: text(Field::Name).unwrap_or_default(),
             magic_config_key: text(Field::Key),
+            target: text(Field::Target),
             callbacks: event.a,
             synthetic: event.b,
             thread_model: event.c,

@@ -10,6 +10,7 @@ pub mod connection;
 mod engine;
 mod finding;
 pub mod lifecycle;
+pub mod negotiation;
 mod per_layer;
 pub mod pointers;
 mod probed;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
     [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES]
         .into_iter()
         .chain(connection::RULES.iter().copied())
+        .chain(negotiation::RULES.iter().copied())
         .flatten()
 }
 

@@ -211,6 +211,12 @@ impl Script {
         });
     }
 
+    /// The same, from this layer of the chain inwards: what a filter asks of the layer below.
+    pub(crate) fn through_from(&mut self, handles: &[u32], top: u8, callback: Callback, result: i64) {
+        let inner = handles.get(..=usize::from(top)).unwrap();
+        self.through_chain(inner, callback, result, |_| {});
+    }
+
     /// Finalizes and closes a chain.
     pub(crate) fn close(&mut self, handles: &[u32]) {
         let top = handles.len() as u8 - 1;
@@ -585,4 +591,13 @@ pub(crate) fn accepts(rule: &str, script: Script) {
     assert!(result.exercised > 0, "`{rule}` was never exercised");
     let findings: Vec<_> = judgement.findings().collect();
     assert!(findings.is_empty(), "{findings:#?}");
+}
+
+/// The rule must have something to say of this trace and must not reject it, whatever others do.
+#[track_caller]
+pub(crate) fn exercised_and_holds(rule: &str, script: Script) {
+    let judgement = judged(script);
+    let result = judgement.result(rule).expect("the rule is in the catalogue");
+    assert!(result.exercised > 0, "`{rule}` was never exercised");
+    assert!(result.broken == 0, "{:#?}", result.findings);
 }

@@ -24,6 +24,9 @@ pub(super) fn all() -> Vec<Scenario> {
         not_writable(),
         sparse_filter(),
         sparse_plugin(),
+        bare_plugin(),
+        silent_plugin(),
+        no_zero(),
         without_structured_replies(),
         few_wishes(),
     ]);
@@ -196,6 +199,44 @@ fn sparse_plugin() -> Scenario {
         Step::Request(1, command(Operation::BlockStatus, 0, 65536, 0)),
         Step::Disconnect(1),
     ])
+}
+
+fn bare_plugin() -> Scenario {
+    use Callback::{Close, Config, GetSize, Open, Pread, Preconnect};
+    let stack = Stack::reference(0)
+        .with(0, |plugin| plugin.absent.extend(all_but(&[Preconnect, Open, Close, GetSize, Pread, Config])));
+    Scenario::new("absent/bare", "no filter, and a plugin with little more than it must have", stack).script(
+        [
+            connect(1),
+            Step::List(1),
+            go(1, ""),
+            Step::Request(1, command(Operation::Read, 0, 512, 0)),
+            Step::Disconnect(1),
+        ],
+    )
+}
+
+fn no_zero() -> Scenario {
+    let stack = Stack::reference(2).with(1, |filter| {
+        filter.answers.insert(Callback::CanZero, 0);
+    });
+    Scenario::new("answers/no-zero", "a filter that says that there is no zero", stack).script([
+        connect(1),
+        go(1, ""),
+        Step::Request(1, command(Operation::Zero, 0, 512, 0)).perhaps(),
+        Step::Disconnect(1),
+    ])
+}
+
+fn silent_plugin() -> Scenario {
+    let stack = Stack::reference(0).with(0, |plugin| {
+        plugin.absent.extend(all_but(&[]).filter(|query| query.is_query() && *query != Callback::GetSize));
+    });
+    // Without can_fast_zero that flag is not offered; nbdkit 1.32 aborts when it comes all the same.
+    let offered =
+        |step: &Step| !matches!(step, Step::Request(_, command) if command.flags & flag::FAST_ZERO != 0);
+    Scenario::new("absent/queries", "a plugin with all data callbacks that answers no can_* question", stack)
+        .script(whole_visit(1).into_iter().filter(offered))
 }
 
 fn without_structured_replies() -> Scenario {
