@@ -443,6 +443,14 @@ impl Script {
         self
     }
 
+    /// Makes the n-th call of this callback at this layer on a thread of its own.
+    pub(crate) fn elsewhere(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
+        let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;
+        let calls = self.events.iter_mut().filter(|event| is_call(event) && event.call == call);
+        calls.for_each(|event| event.tid += 50);
+        self
+    }
+
     /// Puts what `add` adds before the event at `at`, in the thread and process of that event.
     pub(crate) fn with(mut self, at: usize, add: impl FnOnce(&mut Script)) -> Script {
         let rest = self.events.split_off(at);
@@ -560,6 +568,29 @@ pub(crate) fn served(run: &Run) -> Script {
     script.connection(run.filters);
     script.stop(run.filters);
     script
+}
+
+/// A whole good run in which the client's first attempt fails, because prepare of this layer does.
+pub(crate) fn unprepared(layer: u8) -> Script {
+    let good = reference();
+    let info = good.events.iter().position(|event| event.operation() == Some(Operation::Info)).unwrap();
+    good.with(info, |script| {
+        let asked = script.request(1, Operation::Go);
+        asked.texts.push(text(Field::Export, "a"));
+        let asked = asked.position;
+        let handles = script.open_unprepared(2, "a");
+        for prepared in 1..layer {
+            script.on(&handles, prepared, Callback::Prepare, 0);
+        }
+        script.on(&handles, layer, Callback::Prepare, -1);
+        for prepared in (1..layer).rev() {
+            script.on(&handles, prepared, Callback::Finalize, 0);
+        }
+        for closed in (0..=2).rev() {
+            script.on(&handles, closed, Callback::Close, 0);
+        }
+        script.reply(asked, -1);
+    })
 }
 
 /// Judges by every rule that the version of the run promises.

@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend((1..=2).map(prepare));
     all.extend((0..=2).map(can_write));
     all.extend((1..=2).map(finalize));
+    all.extend((1..=2).map(finalize_of_attempt));
     all.extend((0..=2).map(read_fails));
     all
 }
@@ -65,6 +66,18 @@ fn finalize(layer: u8) -> Scenario {
     let stack = Stack::reference(2).with(layer, |b| b.fail.push(always(Callback::Finalize)));
     Scenario::new(format!("fail/finalize/L{layer}"), "finalize of this filter fails after normal use", stack)
         .script([connect(1), go(1, ""), read(1), Step::Disconnect(1)])
+}
+
+fn finalize_of_attempt(layer: u8) -> Scenario {
+    let stack = Stack::reference(2)
+        .with(0, |plugin| plugin.fail.push(nth(Callback::CanWrite, 1)))
+        .with(layer, |filter| filter.fail.push(always(Callback::Finalize)));
+    Scenario::new(
+        format!("fail/finalize/L{layer}-of-attempt"),
+        "finalize of this filter fails after an attempt that has failed",
+        stack,
+    )
+    .script([connect(1), go(1, "").fails(), go(1, "").fails()])
 }
 
 fn read_fails(layer: u8) -> Scenario {

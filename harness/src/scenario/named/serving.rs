@@ -18,6 +18,8 @@ pub(super) fn all() -> Vec<Scenario> {
         several_connections(),
         pipelined(),
         hang_up(),
+        leave_running("disconnect", Step::Disconnect(1)),
+        leave_running("hang-up", Step::HangUp(1)),
         abort(),
         knock(),
         readonly(),
@@ -130,6 +132,19 @@ fn hang_up() -> Scenario {
             Step::Request(1, command(Operation::Read, 0, 512, 0)),
             Step::HangUp(1),
         ])
+}
+
+fn leave_running(how: &str, leave: Step) -> Scenario {
+    let slow = Stack::reference(2).with(0, |plugin| {
+        plugin.sleep.insert(Callback::Pread, 20);
+    });
+    let read = |block: u64| Step::Running(1, command(Operation::Read, block * 4096, 512, 0));
+    Scenario::new(
+        format!("leave/{how}-running"),
+        "a client that leaves while the server works on its requests",
+        slow,
+    )
+    .script([connect(1), go(1, ""), read(0), read(1), leave])
 }
 
 fn abort() -> Scenario {
