@@ -145,9 +145,8 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     match server.wait_ready(deadline) {
         Woken::Happened => {}
         Woken::Dead => {
-            let printed = server.process.stderr();
-            let last = printed.lines().last().unwrap_or("it printed nothing");
-            return Err(Failure::new(Exit::Unloadable, format!("the server did not start: {last}")));
+            let complaint = server.complaint();
+            return Err(Failure::new(Exit::Unloadable, format!("the server did not start: {complaint}")));
         }
         Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
     }

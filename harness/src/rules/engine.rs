@@ -1,7 +1,7 @@
 //! One pass over a trace, all rules at once.
 
 use layers_trace::reader::Events;
-use layers_trace::{Event, Kind, ReadError, Reader};
+use layers_trace::{Callback, Event, Kind, ReadError, Reader};
 
 use super::finding::{CallRef, Finding};
 use super::rule::{Check, Checker, Rule};
@@ -163,8 +163,18 @@ pub struct Judge {
     events: u64,
 }
 
-const NUMBERS: usize = 64;
-const KINDS: usize = 16;
+/// Callbacks that there can be: a set of them is one u64.
+const CALLBACKS: usize = 64;
+/// Two for each callback, and one for each other kind of event.
+const ROUTES: usize = 2 * CALLBACKS + 16;
+
+fn route(kind: Kind, number: u8) -> usize {
+    match kind {
+        Kind::Enter => usize::from(number),
+        Kind::Exit => CALLBACKS + usize::from(number),
+        other => 2 * CALLBACKS + other as usize,
+    }
+}
 
 impl Judge {
     /// Judges by those of `rules` that can be judged from a trace and that `version` promises.
@@ -178,15 +188,16 @@ impl Judge {
                 running.push(Running { check: check(), result });
             }
         }
-        let mut routes = vec![Vec::new(); KINDS * NUMBERS];
+        let mut routes = vec![Vec::new(); ROUTES];
         for (index, one) in running.iter().enumerate() {
             let watch = one.check.watches();
-            for (route, takers) in routes.iter_mut().enumerate() {
-                let kind = u8::try_from(route / NUMBERS).ok().and_then(Kind::from_number);
-                let Some(kind) = kind else { continue };
-                let callback = layers_trace::Callback::from_number((route % NUMBERS) as u8)
-                    .filter(|_| matches!(kind, Kind::Enter | Kind::Exit));
-                if watch.wants(kind, callback) {
+            let calls = Callback::ALL.iter().flat_map(|c| [(Kind::Enter, Some(*c)), (Kind::Exit, Some(*c))]);
+            let notes = (0..=u8::MAX).map_while(|n| Kind::from_number(n + 1)).map(|kind| (kind, None));
+            for (kind, callback) in
+                calls.chain(notes).filter(|(kind, callback)| watch.wants(*kind, *callback))
+            {
+                let number = callback.map_or(0, |callback| callback as u8);
+                if let Some(takers) = routes.get_mut(route(kind, number)) {
                     takers.push(index as u16);
                 }
             }
@@ -203,8 +214,7 @@ impl Judge {
             .filter(|call| call.handle() > 0)
             .and_then(|call| self.history.handle(call.handle()));
         let now = Now { history: &self.history, event, call: call.as_ref(), handle };
-        let route = event.kind as usize * NUMBERS + usize::from(event.number) % NUMBERS;
-        for index in self.routes.get(route).into_iter().flatten() {
+        for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
             if let Some(one) = self.running.get_mut(usize::from(*index)) {
                 one.check.see(&now, &mut Report { result: &mut one.result });
             }

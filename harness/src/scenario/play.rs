@@ -31,10 +31,10 @@ const KNOCKS: u32 = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mishap {
     /// It ended before it served anybody.
-    #[error("the server did not start: {}", last_line(.stderr))]
+    #[error("the server did not start: {complaint}")]
     NotStarted {
-        /// What it printed.
-        stderr: String,
+        /// Why, in its own words.
+        complaint: String,
     },
     /// It serves, though the scenario makes its start fail.
     #[error("the server started although a callback of its start-up failed")]
@@ -55,10 +55,6 @@ pub enum Mishap {
         /// How it went.
         how: String,
     },
-}
-
-fn last_line(text: &str) -> &str {
-    text.lines().last().unwrap_or("it printed nothing")
 }
 
 /// What a run left behind.
@@ -154,7 +150,7 @@ fn perform(server: &mut Server, scenario: &Scenario, deadline: Deadline) -> Resu
         (Woken::Happened, false) => {}
         (Woken::Happened, true) => return Err(Mishap::Started),
         (Woken::Dead, true) => return Ok(()),
-        (Woken::Dead, false) => return Err(Mishap::NotStarted { stderr: server.process.stderr() }),
+        (Woken::Dead, false) => return Err(Mishap::NotStarted { complaint: server.complaint() }),
         (Woken::Late, _) => return Err(Mishap::Hang { doing: "it does not get ready".to_owned() }),
     }
     let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };

@@ -395,6 +395,14 @@ impl Server {
         self.client.take()
     }
 
+    /// Why it does not start, in its own words: what an instrument said, else the last line that it printed.
+    pub fn complaint(&self) -> String {
+        let printed = self.process.stderr();
+        let of_instrument =
+            printed.lines().find_map(|line| line.split_once("layers: error: ").map(|(_, said)| said));
+        of_instrument.or(printed.lines().last()).unwrap_or("it printed nothing").to_owned()
+    }
+
     /// Runs a program that drives the server; see [`run_client`].
     pub fn run_client(&self, command: Command, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
         run_client(command, self.run_id, deadline)
