@@ -20,3 +20,8 @@ pub mod server;
 pub mod stack;
 pub mod verdict;
 pub mod version;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
