@@ -30,7 +30,7 @@ const FIRST_PASSED: RawFd = 200;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Pauses that begin at 100 µs and double up to 4 ms; what is watched ends one at once.
+/// Pauses that begin at 100 µs and grow to 4 ms; what is watched ends one at once.
 #[derive(Debug)]
 pub(super) struct Pause {
     deadline: Deadline,
@@ -50,7 +50,8 @@ impl Pause {
         }
         // An early return only means an early look.
         let _ = poll(&mut watched.to_vec(), Some(&timespec(self.next.min(left))));
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
+        // What was waited for is seen late by an eighth of the wait, at most.
+        self.next = (self.next + self.next / 8).min(LONGEST_PAUSE);
         true
     }
 }
