@@ -425,7 +425,7 @@ impl Server {
     pub fn wait_ready(&mut self, deadline: Deadline) -> Woken {
         let (layers, start, socket) = (self.layers, self.start, self.socket.clone());
         let ready = move |seen: &Observer| {
-            let listens = || socket.as_ref().is_none_or(|socket| socket.exists());
+            let listens = || socket.as_deref().is_none_or(listens);
             seen.ready().is_some() || (seen.cannot_tell(layers) && listens())
         };
         let woken = match start {
@@ -561,6 +561,16 @@ fn belongs_to(pid: Pid, run_id: u64) -> bool {
     let mark = format!("{RUN_VARIABLE}={run_id:x}");
     let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+}
+
+/// Somebody listens on this unix socket. (That it exists is not enough: it does from bind on, and refuses until listen.)
+fn listens(socket: &Path) -> bool {
+    const LISTENING: &str = "00010000";
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        words.nth(3) == Some(LISTENING) && words.last().is_some_and(|path| Path::new(path) == socket)
+    })
 }
 
 fn read_line(file: &File, deadline: Deadline) -> Option<String> {
