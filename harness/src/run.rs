@@ -83,6 +83,9 @@ pub struct Run {
     /// What `-t` gave; the server's default is 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
+    /// `-o` was given: no negotiation, a client is served as soon as it has connected.
+    #[serde(default)]
+    pub oldstyle: bool,
     /// `--no-sr` was given.
     #[serde(default)]
     pub no_structured_replies: bool,

@@ -161,7 +161,7 @@ impl History {
         match call.callback {
             Callback::Open if event.result() != 0 => self.opened(event, call),
             Callback::Close => self.closed(call),
-            Callback::Preconnect if call.parent.is_none() && event.result() != 0 => self.denied(call),
+            Callback::Preconnect if call.parent.is_none() && event.result() < 0 => self.denied(call),
             Callback::AfterFork
                 if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>
             {

@@ -4,6 +4,7 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::History;
 use super::connection::ConnectionId;
+use crate::run::Start;
 
 /// A request of a client, from the moment before it is sent to its reply.
 #[derive(Clone, Debug)]
@@ -27,14 +28,29 @@ pub struct Client {
     pub last_option: Option<Request>,
     /// It has sent NBD_CMD_DISC or NBD_OPT_ABORT, or has closed its socket: the record of that.
     pub leaving: Option<Event>,
-    /// It waits for the greeting.
-    connecting: bool,
+}
+
+/// Clients and connections that are still to be told apart.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    /// Numbers of the clients that have connected, as far as no connection is known to be theirs.
+    clients: Vec<u32>,
+    /// Connections that have begun since there are several such clients.
+    begun: usize,
+    /// A connection that began before any client said that it connects.
+    early: Option<ConnectionId>,
 }
 
 impl Client {
     /// It is waiting for the answer to this operation.
     pub fn awaits(&self, operation: Operation) -> Option<&Request> {
         self.waiting.iter().find(|request| request.operation == operation)
+    }
+
+    /// The request that selects an export, or asks about one, and that it is waiting for.
+    pub fn selects(&self) -> Option<&Request> {
+        const SELECTING: &[Operation] = &[Operation::Info, Operation::Go, Operation::ExportName];
+        self.waiting.iter().find(|request| SELECTING.contains(&request.operation))
     }
 }
 
@@ -48,19 +64,23 @@ impl History {
             waiting: Vec::new(),
             last_option: None,
             leaving: None,
-            connecting: false,
         });
         if event.kind == Kind::Reply {
-            client.waiting.retain(|request| request.event.position != event.call);
-            client.connecting &= operation != Operation::Connect;
+            // A client that has given up tells nothing of the server, which may still be about to answer.
+            if event.errno() != libc::ETIMEDOUT.cast_unsigned() {
+                client.waiting.retain(|request| request.event.position != event.call);
+            }
             return;
         }
         let request = Request { event: event.clone(), operation };
         match operation {
             Operation::Connect => {
-                client.connecting = true;
-                client.connection = None;
+                client.connection = self.arrivals.early.take();
                 client.leaving = None;
+                client.last_option = None;
+                if client.connection.is_none() {
+                    self.arrivals.clients.push(number);
+                }
             }
             Operation::List | Operation::Info | Operation::Go | Operation::ExportName => {
                 client.last_option = Some(request.clone());
@@ -73,12 +93,33 @@ impl History {
         client.waiting.push(request);
     }
 
-    /// A connection that begins while just one client waits for its greeting is that client's.
+    /// A connection that begins while just one client is still without one is that client's. Of several clients that
+    /// connect at once nobody knows which is which.
     pub(super) fn match_client(&mut self, connection: ConnectionId) {
-        let mut connecting =
-            self.clients.values_mut().filter(|client| client.connecting && client.connection.is_none());
-        if let (Some(client), None) = (connecting.next(), connecting.next()) {
-            client.connection = Some(connection);
+        let arrivals = &mut self.arrivals;
+        match arrivals.clients.as_slice() {
+            [] => {
+                // The only client of `-s` is connected before the server starts.
+                let single = self.run.as_ref().is_some_and(|run| run.start == Start::Single);
+                arrivals.early = single.then_some(connection);
+            }
+            [only] if arrivals.begun == 0 => {
+                if let Some(client) = self.clients.get_mut(only) {
+                    client.connection = Some(connection);
+                }
+                arrivals.clients.clear();
+            }
+            several => {
+                arrivals.begun += 1;
+                if arrivals.begun == several.len() {
+                    *arrivals = Arrivals::default();
+                }
+            }
         }
+    }
+
+    /// No connection has begun that could be this client's, though it has connected.
+    pub fn has_no_connection(&self, client: u32) -> bool {
+        self.arrivals.begun == 0 && self.arrivals.clients.contains(&client)
     }
 }

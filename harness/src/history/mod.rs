@@ -77,6 +77,7 @@ pub struct History {
     /// The first close in each chain that is not closed as a whole.
     closing: HashMap<ChainId, Event>,
     clients: HashMap<u32, Client>,
+    arrivals: client::Arrivals,
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
     signals: Vec<Event>,

@@ -44,6 +44,7 @@ pub(crate) fn run(filters: u8) -> Run {
         readonly: false,
         tls: Tls::Off,
         threads: None,
+        oldstyle: false,
         no_structured_replies: false,
         client_log: true,
     }
@@ -170,6 +171,24 @@ impl Script {
             self.exit(call, 1).handle = self.handles;
         }
         handles
+    }
+
+    /// An open through all layers that fails at this layer, once those below it are open; they are closed again.
+    pub(crate) fn open_failing(&mut self, top: u8, failing: u8, name: &str) {
+        let handles = self.open_unprepared(top, name);
+        // The exits of the failing layer and those above it come after the closes, and give nothing.
+        let above = usize::from(top - failing) + 1;
+        let exits = self.events.split_off(self.events.len() - above);
+        self.handles -= above as u32;
+        for (nth, mut exit) in exits.into_iter().enumerate() {
+            (exit.a, exit.handle) = (0, 0);
+            self.events.push(exit);
+            if nth == 0 {
+                for layer in (0..failing).rev() {
+                    self.on(&handles, layer, Callback::Close, 0);
+                }
+            }
+        }
     }
 
     /// One call on a handle of that chain.

@@ -294,7 +294,9 @@ impl Clients {
         let entry = |kind, operation| Record { handle: self.knocks, ..record(kind, 0, operation as u8) };
         let call = trace.enter(entry(Kind::Request, Operation::Connect), &[]);
         let connected = UnixStream::connect(socket);
-        trace.exit(call, entry(Kind::Reply, Operation::Connect), &[]);
+        // It has not read the greeting, so this is no success.
+        let unread = Record { a: (-1_i64).cast_unsigned(), ..entry(Kind::Reply, Operation::Connect) };
+        trace.exit(call, unread, &[]);
         let call = trace.enter(entry(Kind::Request, Operation::Hangup), &[]);
         let result = connected.map(drop);
         trace.exit(call, entry(Kind::Reply, Operation::Hangup), &[]);

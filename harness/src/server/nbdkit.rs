@@ -155,6 +155,7 @@ impl Nbdkit {
             readonly: stack.readonly,
             tls: stack.tls,
             threads: stack.threads,
+            oldstyle: stack.arguments.iter().any(|argument| matches!(argument.as_str(), "-o" | "--oldstyle")),
             no_structured_replies: stack.no_structured_replies,
             client_log,
         }

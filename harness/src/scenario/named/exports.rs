@@ -4,7 +4,7 @@ use layers_behaviour::Nullable;
 use layers_trace::{Callback, Operation};
 
 use super::super::{Scenario, Step, command};
-use super::{always, connect, go, info, nth};
+use super::{always, connect, go, info, nth, nth_after_next};
 use crate::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -12,6 +12,8 @@ pub(super) fn all() -> Vec<Scenario> {
         list_twice(),
         list_fails(),
         list_from_default(),
+        list_of_default_only(),
+        info_fails(),
         renamed(),
         default_null(),
         default_too_long(),
@@ -68,6 +70,24 @@ fn list_from_default() -> Scenario {
         read(1),
         Step::Disconnect(1),
     ])
+}
+
+/// Nobody lists, so the server alone makes the list.
+fn list_of_default_only() -> Scenario {
+    let stack = (0..=2).fold(Stack::reference(2), |stack, layer| {
+        stack.with(layer, |layer| {
+            layer.absent.insert(Callback::ListExports);
+        })
+    });
+    let stack = stack.with(0, |plugin| plugin.default_export = Some(Nullable::Text("main".into())));
+    Scenario::new("exports/list-of-default-only", "a stack in which no layer has list_exports", stack)
+        .script([connect(1), Step::List(1), go(1, ""), read(1), Step::Disconnect(1)])
+}
+
+fn info_fails() -> Scenario {
+    let stack = Stack::reference(2).with(1, |filter| filter.fail.push(nth_after_next(Callback::Open, 1)));
+    Scenario::new("exports/info-fails", "a filter whose open fails for a client that only asks", stack)
+        .script([connect(1), info(1, "a").fails(), info(1, "a"), go(1, "b"), read(1), Step::Disconnect(1)])
 }
 
 fn renamed() -> Scenario {
