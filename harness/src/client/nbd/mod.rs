@@ -239,7 +239,8 @@ impl Client {
 
     fn connected(&mut self, started: c_int) -> Result<(), ClientError> {
         check(started)?;
-        self.until(|client| client.question(ffi::nbd_aio_is_negotiating))
+        // A server that speaks the oldstyle protocol does not negotiate.
+        self.until(|client| client.question(ffi::nbd_aio_is_negotiating) || client.is_ready())
             .map_err(|error| if error == ClientError::Gone { last_error() } else { error })
     }
 

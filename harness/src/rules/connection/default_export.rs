@@ -168,6 +168,9 @@ impl BeforeOpen {
     }
 
     fn told(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation().is_none_or(Operation::is_data) {
+            return;
+        }
         let Some(client) = now.history.client(now.event.handle) else { return };
         let Some(request) = client.selects().filter(|request| request.event.position == now.event.call)
         else {
@@ -225,6 +228,9 @@ impl Check for Cached {
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation().is_some_and(Operation::is_data) {
+            return;
+        }
         if now.event.kind == EventKind::Request {
             let client = now.history.client(now.event.handle);
             let Some(connection) = client.and_then(|client| client.connection) else { return };

@@ -145,11 +145,11 @@ impl Check for ListsAgain {
             self.called.extend(call.connection.filter(|_| call.parent.is_none()));
             return;
         }
-        let client = now.history.client(now.event.handle);
-        let Some(connection) = client.and_then(|client| client.connection) else { return };
         if now.event.operation() != Some(Operation::List) {
             return;
         }
+        let client = now.history.client(now.event.handle);
+        let Some(connection) = client.and_then(|client| client.connection) else { return };
         if now.event.kind == EventKind::Request {
             self.called.retain(|id| *id != connection);
         } else if now.event.result() == 0 && now.history.outermost(Callback::ListExports).is_some() {
@@ -173,10 +173,12 @@ struct FallsBack {
 
 impl FallsBack {
     fn listed(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation() != Some(Operation::List) || now.event.result() != 0 {
+            return;
+        }
         let client = now.history.client(now.event.handle);
         let Some(connection) = client.and_then(|client| client.connection) else { return };
-        let listable = now.history.outermost(Callback::ListExports).is_some() || !now.history.is_complete();
-        if now.event.operation() != Some(Operation::List) || now.event.result() != 0 || listable {
+        if now.history.outermost(Callback::ListExports).is_some() || !now.history.is_complete() {
             return;
         }
         let answer = self.answers.iter().find(|(id, _)| *id == connection).map(|(_, answer)| answer);

@@ -93,8 +93,8 @@ fn is_servers(history: &History, call: &Call) -> bool {
 }
 
 /// The client waits for the answer to something that opens an export.
-fn has_chosen(client: &Client, oldstyle: bool) -> bool {
-    client.selects().is_some() || oldstyle
+fn has_chosen(client: &Client) -> bool {
+    client.selects().is_some()
 }
 
 /// A client has asked for it.
@@ -106,12 +106,13 @@ impl Check for AfterChoice {
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(run) = now.history.run().filter(|run| run.client_log) else { return };
-        let Some(call) = now.call.filter(|call| is_servers(now.history, call)) else { return };
+        // In the oldstyle protocol to connect is to choose.
+        let chooses = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
+        let Some(call) = now.call.filter(|call| chooses && is_servers(now.history, call)) else { return };
         report.exercised();
         let chosen = match call.connection.and_then(|id| now.history.client_of(id)) {
-            Some(client) => has_chosen(client, run.oldstyle),
-            None => now.history.clients().any(|client| has_chosen(client, run.oldstyle)),
+            Some(client) => has_chosen(client),
+            None => now.history.clients().any(has_chosen),
         };
         if !chosen {
             let expected = "a client waits for the answer to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME";
@@ -239,11 +240,11 @@ impl CyclePerOption {
     fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let is_info = now.event.operation() == Some(Operation::Info);
         let is_choice = is_info || now.event.operation() == Some(Operation::Go);
-        let client = now.history.client(now.event.handle);
-        let Some(connection) = client.and_then(|client| client.connection) else { return };
         if !is_choice || now.event.result() != 0 {
             return;
         }
+        let client = now.history.client(now.event.handle);
+        let Some(connection) = client.and_then(|client| client.connection) else { return };
         let cycle = self.cycles.iter_mut().find(|cycle| cycle.connection == connection);
         if is_info || cycle.as_ref().is_some_and(|cycle| cycle.informed) {
             report.exercised();

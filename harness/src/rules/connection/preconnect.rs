@@ -65,11 +65,11 @@ impl PreconnectFirst {
 
     /// The client has read the greeting.
     fn greeted(now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(outermost) = now.history.outermost(Callback::Preconnect) else { return };
-        let Some(client) = now.history.client(now.event.handle) else { return };
         if now.event.operation() != Some(Operation::Connect) || now.event.result() != 0 {
             return;
         }
+        let Some(outermost) = now.history.outermost(Callback::Preconnect) else { return };
+        let Some(client) = now.history.client(now.event.handle) else { return };
         let expected = format!("no greeting before L{outermost}.preconnect has returned");
         if let Some(connection) = client.connection.and_then(|id| now.history.connection(id)) {
             report.exercised();

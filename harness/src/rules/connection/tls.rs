@@ -56,13 +56,11 @@ impl Check for TlsFlag {
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.kind == EventKind::Reply {
-            let client = now.history.client(now.event.handle);
-            let connection = client.and_then(|client| client.connection);
-            if let Some(id) = connection.filter(|_| now.event.operation() == Some(Operation::StartTls))
-                && now.event.result() == 0
-            {
+            if now.event.operation() == Some(Operation::StartTls) && now.event.result() == 0 {
+                let client = now.history.client(now.event.handle);
                 self.secure.retain(|(id, _)| now.history.connection(*id).is_some());
-                self.secure.push((id, now.event.clone()));
+                let connection = client.and_then(|client| client.connection);
+                self.secure.extend(connection.map(|id| (id, now.event.clone())));
             }
             return;
         }

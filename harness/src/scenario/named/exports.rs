@@ -21,6 +21,8 @@ pub(super) fn all() -> Vec<Scenario> {
         block_size_fails(),
         negative_size(),
         several_listed(),
+        oldstyle(),
+        oldstyle_open_fails(),
     ]
 }
 
@@ -151,4 +153,24 @@ fn negative_size() -> Scenario {
         stack,
     )
     .script([connect(1), go(1, "").fails(), go(1, ""), read(1), Step::Disconnect(1)])
+}
+
+/// A server that does not negotiate: who connects has chosen.
+fn oldstyle_stack() -> Stack {
+    Stack { arguments: vec!["-o".to_owned()], ..Stack::reference(2) }
+}
+
+fn oldstyle() -> Scenario {
+    Scenario::new(
+        "oldstyle/served",
+        "the oldstyle protocol, in which nothing is negotiated",
+        oldstyle_stack(),
+    )
+    .script([connect(1), read(1), Step::Disconnect(1)])
+}
+
+fn oldstyle_open_fails() -> Scenario {
+    let stack = oldstyle_stack().with(0, |plugin| plugin.fail.push(nth(Callback::Open, 1)));
+    Scenario::new("oldstyle/open-fails", "the oldstyle protocol, and a plugin whose first open fails", stack)
+        .script([connect(1).fails(), connect(2), read(2), Step::Disconnect(2)])
 }
