@@ -78,6 +78,7 @@ impl History {
                 client.connection = self.arrivals.early.take();
                 client.leaving = None;
                 client.last_option = None;
+                client.waiting.clear();
                 if client.connection.is_none() {
                     self.arrivals.clients.push(number);
                 }
