@@ -18,8 +18,9 @@ pub(super) fn all() -> Vec<Scenario> {
         several_connections(),
         pipelined(),
         hang_up(),
-        leave_running("disconnect", Step::Disconnect(1)),
-        leave_running("hang-up", Step::HangUp(1)),
+        leave_running("disconnect", 2, Step::Disconnect(1)),
+        // With more requests than one nbdkit 1.32 may abort: a worker writes to the socket that another has closed.
+        leave_running("hang-up", 1, Step::HangUp(1)),
         abort(),
         knock(),
         readonly(),
@@ -134,17 +135,17 @@ fn hang_up() -> Scenario {
         ])
 }
 
-fn leave_running(how: &str, leave: Step) -> Scenario {
+fn leave_running(how: &str, requests: u64, leave: Step) -> Scenario {
     let slow = Stack::reference(2).with(0, |plugin| {
         plugin.sleep.insert(Callback::Pread, 20);
     });
-    let read = |block: u64| Step::Running(1, command(Operation::Read, block * 4096, 512, 0));
+    let reads = (0..requests).map(|n| Step::Running(1, command(Operation::Read, n * 4096, 512, 0)));
     Scenario::new(
         format!("leave/{how}-running"),
         "a client that leaves while the server works on its requests",
         slow,
     )
-    .script([connect(1), go(1, ""), read(0), read(1), leave])
+    .script([connect(1), go(1, "")].into_iter().chain(reads).chain([leave]))
 }
 
 fn abort() -> Scenario {
