@@ -222,8 +222,13 @@ impl Check for AnyDisconnect {
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let Some(handle) = by_server(now) else { return };
+        // An attempt that has failed ends without the client, which may leave at the same time or not.
+        let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
         let first = now.history.first_close(handle.chain).is_none();
-        if first && AnyDisconnect::leaving(now.history, handle).is_some() {
+        if first
+            && AnyDisconnect::leaving(now.history, handle).is_some()
+            && !now.history.chain(handle.chain).iter().any(has_failed)
+        {
             report.exercised();
         }
     }

@@ -5,6 +5,7 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::by_server;
 use crate::history::{Client, ConnectionId, History};
+use crate::run::Start;
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -167,7 +168,10 @@ impl Check for EndsByItself {
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.operation() != Some(Operation::Disconnect) {
+        // A server that is told to stop may be gone before the client.
+        let captive = now.history.run().is_some_and(|run| run.start == Start::Captive);
+        let stopping = captive || !now.history.signals().is_empty();
+        if now.event.operation() != Some(Operation::Disconnect) || stopping {
             return;
         }
         let client = now.history.client(now.event.handle);
