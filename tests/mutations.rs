@@ -20,7 +20,7 @@ const BROKEN_ELSEWHERE: &[(&str, &str)] = &[];
 
 /// Traces in which a rule is tried, and in each of them calls of one layer, callback and kind.
 const TRACES: usize = 4;
-const CALLS: usize = 2;
+const CALLS: usize = 1;
 
 type Trace = Vec<Event>;
 

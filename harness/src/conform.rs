@@ -44,6 +44,19 @@ pub struct Race {
     pub tries: u32,
     /// Rules that were broken, each with the number of tries that broke it and the first finding.
     pub broken: Vec<(&'static Rule, u32, Finding)>,
+    /// What else became of tries (a crash, a hang, …), each with their number.
+    pub astray: Vec<(Verdict, u32)>,
+}
+
+impl Race {
+    /// The exit code that it alone asks for: losing a race is no excuse for breaking a promise.
+    fn exit(&self) -> Exit {
+        let binding = |rule: &Rule| matches!(rule.kind, Kind::Required | Kind::Forbidden);
+        let broken = self.broken.iter().any(|(rule, ..)| binding(rule)).then_some(Exit::Violation);
+        let crashed = |verdict: &Verdict| verdict.exit() == Exit::Violation;
+        let astray = self.astray.iter().any(|(verdict, _)| crashed(verdict)).then_some(Exit::Violation);
+        Exit::of([broken, astray].into_iter().flatten().chain([Exit::Conformant]))
+    }
 }
 
 /// A whole run.
@@ -61,16 +74,13 @@ impl Conformance {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         let judged = self.rules.iter().any(|rule| rule.exercised > 0);
-        let races = self.races.iter().filter(|race| {
-            race.broken.iter().any(|(rule, ..)| matches!(rule.kind, Kind::Required | Kind::Forbidden))
-        });
         let verdicts = self.rules.iter().map(|r| &r.verdict).chain(self.scenarios.iter().map(|s| &s.verdict));
         let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
         Exit::of(
             verdicts
                 .map(Verdict::exit)
                 .filter(|_| judged)
-                .chain(races.map(|_| Exit::Violation))
+                .chain(self.races.iter().map(Race::exit))
                 .chain([floor]),
         )
     }
@@ -147,11 +157,21 @@ fn add(tallies: &mut [RuleVerdict], scenario: &Scenario, recording: &Recording) 
     }
 }
 
-/// Plays a race as often as it asks, and counts. A try that went astray for another reason says nothing.
+/// Plays a race as often as it asks, and counts.
 fn play_race(player: &Player<'_>, scenario: &Scenario) -> Result<Race, ServerError> {
     let mut broken: Vec<(&'static Rule, u32, Finding)> = Vec::new();
+    let mut astray: Vec<(Verdict, u32)> = Vec::new();
     for _ in 0..scenario.tries {
-        for result in player.play(scenario)?.judgement.results {
+        let recording = player.play(scenario)?;
+        let verdict = verdict_of(&recording, scenario);
+        if verdict != Verdict::Pass {
+            match astray.iter_mut().find(|(one, _)| *one == verdict) {
+                Some((_, tries)) => *tries += 1,
+                None => astray.push((verdict, 1)),
+            }
+            continue;
+        }
+        for result in recording.judgement.results {
             let Some(finding) = result.findings.into_iter().next() else { continue };
             match broken.iter_mut().find(|(rule, ..)| rule.id == result.rule.id) {
                 Some((_, tries, _)) => *tries += 1,
@@ -160,7 +180,7 @@ fn play_race(player: &Player<'_>, scenario: &Scenario) -> Result<Race, ServerErr
         }
     }
     broken.sort_by_key(|(rule, ..)| rule.id);
-    Ok(Race { scenario: scenario.name.clone(), tries: scenario.tries, broken })
+    Ok(Race { scenario: scenario.name.clone(), tries: scenario.tries, broken, astray })
 }
 
 fn verdict_of_rule(tally: &RuleVerdict, server: &Nbdkit) -> Verdict {

@@ -58,15 +58,16 @@ impl<W: Write> Human<W> {
     }
 
     fn race(&mut self, race: &Race) -> io::Result<()> {
-        if race.broken.is_empty() {
-            return writeln!(self.to, "  {:<32} nothing broken in {} tries", race.scenario, race.tries);
+        let Race { scenario, tries, broken, astray } = race;
+        if broken.is_empty() && astray.is_empty() {
+            return writeln!(self.to, "  {scenario:<32} nothing broken in {tries} tries");
         }
-        for (rule, tries, _) in &race.broken {
-            writeln!(
-                self.to,
-                "  {:<32} {} broken in {tries} of {} tries",
-                race.scenario, rule.id, race.tries
-            )?;
+        for (rule, times, _) in broken {
+            writeln!(self.to, "  {scenario:<32} {} broken in {times} of {tries} tries", rule.id)?;
+        }
+        for (verdict, times) in astray {
+            let (word, reason) = (verdict.word(), verdict.reason().unwrap_or_default());
+            writeln!(self.to, "  {scenario:<32} {word} in {times} of {tries} tries: {reason}")?;
         }
         Ok(())
     }

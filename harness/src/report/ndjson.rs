@@ -93,8 +93,18 @@ impl<W: Write> Reporter for Ndjson<W> {
                 .iter()
                 .map(|(rule, tries, first)| json!({"id": rule.id, "tries": tries, "finding": finding(first)}))
                 .collect();
-            let scenario = &race.scenario;
-            self.line(&json!({"type": "race", "scenario": scenario, "tries": race.tries, "broken": broken}))?;
+            let astray: Vec<Value> = race
+                .astray
+                .iter()
+                .map(|(verdict, tries)| json!({"verdict": verdict.word(), "reason": verdict.reason(), "tries": tries}))
+                .collect();
+            self.line(&json!({
+                "type": "race",
+                "scenario": race.scenario,
+                "tries": race.tries,
+                "broken": broken,
+                "astray": astray,
+            }))?;
         }
         let exit = conformance.exit();
         self.line(&json!({"type": "end", "exit": exit.code(), "meaning": exit.meaning()}))

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub start_fails: bool,
     /// Decided by a race that the script provokes: played this often, and reported as a rate. 1 for all others.
     pub tries: u32,
+    /// The server runs on one CPU only, where its threads take turns and do not meet.
+    pub one_cpu: bool,
 }
 
 impl Scenario {
@@ -45,6 +47,7 @@ impl Scenario {
             ending: Ending::Stop(STOP),
             start_fails: false,
             tries: 1,
+            one_cpu: false,
         }
     }
 

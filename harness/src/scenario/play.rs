@@ -100,7 +100,7 @@ impl<'a> Player<'a> {
     pub fn play(&self, scenario: &Scenario) -> Result<Recording, ServerError> {
         let deadline = Deadline::after(self.timeout);
         let run = self.server.describe(&scenario.name, &scenario.stack, scenario.start, true);
-        let cpu = scenario.is_race().then_some(0);
+        let cpu = scenario.one_cpu.then_some(0);
         let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep: self.keep, cpu };
         let mut server = self.server.start(&serve)?;
         let mut mishaps = Vec::new();

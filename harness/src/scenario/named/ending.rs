@@ -26,7 +26,8 @@ pub(super) fn all() -> Vec<Scenario> {
         captive(),
         captive_ends_first(),
         killed(),
-        race(),
+        connect_at_signal(),
+        hang_up_with_requests(),
     ]);
     all
 }
@@ -113,7 +114,7 @@ fn killed() -> Scenario {
 
 /// The server counts a connection only once its thread runs: one that is accepted right before the signal can begin
 /// after cleanup has. One CPU and a cleanup that takes its time make that likely enough to be counted.
-fn race() -> Scenario {
+fn connect_at_signal() -> Scenario {
     let stack = Stack::reference(2).with(2, |filter| {
         filter.sleep.insert(Callback::Cleanup, 5);
     });
@@ -121,5 +122,16 @@ fn race() -> Scenario {
         Scenario::new("race/connect-at-signal", "a client that connects in the instant of SIGTERM", stack)
             .script([Step::Knock])
             .ending(Ending::Cut(libc::SIGTERM));
-    Scenario { tries: 25, ..scenario }
+    Scenario { tries: 25, one_cpu: true, ..scenario }
+}
+
+/// Each worker finds out for itself, when it wants to send its reply, that the client has gone.
+fn hang_up_with_requests() -> Scenario {
+    let slow = Stack::reference(0).with(0, |plugin| {
+        plugin.sleep.insert(Callback::Pread, 5);
+    });
+    let running = |block: u64| Step::Running(1, command(Operation::Read, block * 4096, 512, 0));
+    let script = [connect(1), go(1, "")].into_iter().chain((0..4).map(running)).chain([Step::HangUp(1)]);
+    let about = "a client that closes its socket while several of its requests are running";
+    Scenario { tries: 25, ..Scenario::new("race/hang-up-with-requests", about, slow).script(script) }
 }
