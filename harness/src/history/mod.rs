@@ -13,7 +13,7 @@ mod client;
 mod connection;
 mod handle;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
@@ -71,12 +71,12 @@ pub struct History {
     layers: Vec<Layer>,
     threads: Vec<Thread>,
     recent_thread: usize,
-    handles: HashMap<u32, Handle>,
+    handles: BTreeMap<u32, Handle>,
     minted: u32,
-    connections: HashMap<ConnectionId, Connection>,
+    connections: BTreeMap<ConnectionId, Connection>,
     /// The first close in each chain that is not closed as a whole.
-    closing: HashMap<ChainId, Event>,
-    clients: HashMap<u32, Client>,
+    closing: BTreeMap<ChainId, Event>,
+    clients: BTreeMap<u32, Client>,
     arrivals: client::Arrivals,
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],

@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod data;
 mod engine;
 mod finding;
 pub mod lifecycle;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .into_iter()
         .chain(connection::RULES.iter().copied())
         .chain(negotiation::RULES.iter().copied())
+        .chain(data::RULES.iter().copied())
         .flatten()
 }
 
