@@ -67,7 +67,8 @@ fn untraced(nbdkit: &Nbdkit, plugin: &str) -> Duration {
     let (socket, pid) = (directory.path().join("socket"), directory.path().join("pid"));
     let filters = ["--filter=nofilter"; 3];
     let mut command = Command::new(&nbdkit.path);
-    command.arg("-f").arg("-U").arg(&socket).arg("-P").arg(&pid).args(filters).args([plugin, "1M"]);
+    command.args(["-f", "--exit-with-parent", "-U"]).arg(&socket).arg("-P").arg(&pid);
+    command.args(filters).args([plugin, "1M"]);
     let _server = Killed(command.stdin(Stdio::null()).spawn().expect("nbdkit starts"));
     while !pid.exists() {
         std::thread::sleep(Duration::from_millis(1));
