@@ -15,42 +15,50 @@ use layers::server::process::become_subreaper;
 use layers::version::Version;
 use layers_trace::{Callback, Event, Kind, Operation};
 
-/// Rules that no operator here breaks, and where the change that does is to be found.
-const BROKEN_ELSEWHERE: &[(&str, &str)] = &[];
+/// Rules that no single change of these breaks; each has a counter-example, made by hand, beside its check.
+const BROKEN_ELSEWHERE: &[(&str, &str)] = &[
+    ("open.fail.no-close", "a failed open has no handle, so its close must be invented"),
+    ("open.fail.retry", "the second attempt must vanish together with its replies"),
+    ("conn.disc-prompt", "the close must move behind the client's own end of the connection"),
+];
 
-/// Traces in which a rule is tried, and in each of them calls of one layer, callback and kind.
-const TRACES: usize = 4;
+/// Traces in which a rule is tried with one operator.
+const TRACES: usize = 2;
+/// Calls of one layer, callback and kind that are tried in one trace.
 const CALLS: usize = 1;
 
 type Trace = Vec<Event>;
 
 /// Ids of those of `rules` that this trace breaks, and of those that it exercises.
+///
+/// Positions are the places in the list; exits follow their enters, wherever those have gone.
 fn judged(
     trace: &[Event],
     rules: &[&'static Rule],
     version: layers::version::Version,
 ) -> [BTreeSet<&'static str>; 2] {
     let mut judge = Judge::new(rules.iter().copied(), version);
-    numbered(trace).iter().for_each(|event| judge.feed(event));
+    let mut places = vec![u32::MAX; trace.iter().map(|event| event.position as usize + 1).max().unwrap_or(0)];
+    for (place, event) in trace.iter().enumerate() {
+        places[event.position as usize] = place as u32;
+    }
+    for (place, event) in trace.iter().enumerate() {
+        let position = place as u32;
+        let call = match event.kind {
+            Kind::Enter | Kind::Request => position,
+            _ => places.get(event.call as usize).copied().unwrap_or(u32::MAX),
+        };
+        if (event.position, event.call) == (position, call) {
+            judge.feed(event);
+        } else {
+            judge.feed(&Event { position, call, ..event.clone() });
+        }
+    }
     let results = judge.finish().results;
     let ids = |test: fn(&layers::rules::RuleResult) -> bool| {
         results.iter().filter(|result| test(result)).map(|result| result.rule.id).collect()
     };
     [ids(|result| result.broken > 0), ids(|result| result.exercised > 0)]
-}
-
-/// With positions that are the places in the list again; exits follow their enters, wherever those have gone.
-fn numbered(trace: &[Event]) -> Trace {
-    let places: BTreeMap<u32, u32> =
-        trace.iter().enumerate().map(|(place, event)| (event.position, place as u32)).collect();
-    let renumbered = trace.iter().enumerate().map(|(place, event)| {
-        let call = match event.kind {
-            Kind::Enter | Kind::Request => place as u32,
-            _ => places.get(&event.call).copied().unwrap_or(u32::MAX),
-        };
-        Event { position: place as u32, call, ..event.clone() }
-    });
-    renumbered.collect()
 }
 
 /// Places of the events of one call: enter and exit, or request and reply.
@@ -63,12 +71,6 @@ fn both(trace: &[Event], place: usize) -> Vec<usize> {
 
 fn is_call(event: &Event) -> bool {
     matches!(event.kind, Kind::Enter | Kind::Exit | Kind::Request | Kind::Reply)
-}
-
-fn changed(trace: &[Event], places: &[usize], change: impl Fn(&mut Event)) -> Trace {
-    let mut trace = trace.to_vec();
-    places.iter().for_each(|place| change(&mut trace[*place]));
-    trace
 }
 
 fn without(trace: &[Event], places: &[usize]) -> Trace {
@@ -97,17 +99,30 @@ fn doubled(trace: &[Event], places: &[usize], to: usize) -> Trace {
     trace
 }
 
+/// What becomes of each changed trace.
+type Try<'a> = dyn FnMut(&[Event]) + 'a;
+
 /// The event (with its other half) dropped, doubled, in another place in space, or with other arguments.
-fn altered(trace: &[Event], place: usize) -> Vec<Trace> {
+fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     let here = both(trace, place);
-    let (first, last) = (here[0], here[here.len() - 1]);
+    let (first, last, kind) = (here[0], here[here.len() - 1], trace[place].kind);
     let on_thread = |n: &usize| trace[*n].tid == trace[first].tid && trace[*n].kind != Kind::Probe;
     let nest: Vec<usize> = (first..=last).filter(on_thread).collect();
-    let mut all = vec![without(trace, &here), without(trace, &nest), doubled(trace, &here, last + 1)];
+    attempt(&without(trace, &here));
+    attempt(&without(trace, &nest));
+    attempt(&doubled(trace, &here, last + 1));
+    // The server exits in the middle of it.
+    let rest = (first + 1..trace.len()).filter(|n| trace[*n].kind != Kind::End).collect::<Vec<_>>();
+    attempt(&without(trace, &rest));
     if here.len() > 1 {
-        all.push(without(trace, &[last]));
+        attempt(&without(trace, &[last]));
     }
-    let event = &trace[place];
+    let mut change = |places: &[usize], change: &dyn Fn(&mut Event)| {
+        let saved: Trace = places.iter().map(|place| trace[*place].clone()).collect();
+        places.iter().for_each(|place| change(&mut trace[*place]));
+        attempt(trace);
+        places.iter().zip(saved).for_each(|(place, event)| trace[*place] = event);
+    };
     let changes: [&dyn Fn(&mut Event); 22] = [
         &|e| e.tid ^= 0x1_0000,
         &|e| e.pid ^= 0x1_0000,
@@ -134,23 +149,22 @@ fn altered(trace: &[Event], place: usize) -> Vec<Trace> {
     ];
     let halves = [vec![first], vec![last], here.clone()];
     for half in halves.iter().take(if first == last { 1 } else { 3 }) {
-        all.extend(changes.iter().map(|change| changed(trace, half, change)));
+        changes.iter().for_each(|one| change(half, one));
     }
     // It becomes another callback or operation.
-    if event.kind == Kind::Enter {
-        let others =
-            [Callback::Load, Callback::Pread, Callback::Open, Callback::ConfigComplete, Callback::CanZero];
-        all.extend(others.map(|other| changed(trace, &here, |e| e.number = other as u8)));
+    if kind == Kind::Enter {
+        use Callback::{CanFastZero, ConfigComplete, Load, Open, Pread};
+        let others = [Load, Pread, Open, ConfigComplete, CanFastZero];
+        others.iter().for_each(|other| change(&here, &|e| e.number = *other as u8));
     }
-    if event.kind == Kind::Request {
+    if kind == Kind::Request {
         let others = [Operation::Connect, Operation::Hangup, Operation::List];
-        all.extend(others.map(|other| changed(trace, &here, |e| e.number = other as u8)));
+        others.iter().for_each(|other| change(&here, &|e| e.number = *other as u8));
     }
-    all
 }
 
 /// The event (with its other half) elsewhere in time: near by, and in front of what begins or ends something.
-fn displaced(trace: &[Event], place: usize) -> Vec<Trace> {
+fn displaced(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     use Callback::{
         AfterFork, Cleanup, Close, ConfigComplete, Finalize, GetReady, Load, Open, Pread, Preconnect, Unload,
     };
@@ -182,24 +196,29 @@ fn displaced(trace: &[Event], place: usize) -> Vec<Trace> {
     }
     let near = first.saturating_sub(2)..=(last + 3).min(trace.len());
     let places: BTreeSet<usize> = marks.into_values().chain(near).collect();
-    let elsewhere = places.into_iter().filter(|to| !(first..=last).contains(to));
+    for to in places.into_iter().filter(|to| !(first..=last).contains(to)) {
+        attempt(&moved(trace, &here, to));
+        attempt(&doubled(trace, &here, to));
+        attempt(&moved(trace, &[last], to.max(first + 1)));
+    }
     // A call too many, of what ends a run, right before its end.
-    let before_end = trace.iter().rposition(|event| event.kind == Kind::End).unwrap_or(trace.len());
-    let extra = [Cleanup, Unload].map(|callback| {
-        let mut trace = doubled(trace, &here, before_end);
-        trace[before_end..before_end + here.len()].iter_mut().for_each(|event| event.number = callback as u8);
-        trace
-    });
-    let ways = elsewhere.flat_map(|to| {
-        [moved(trace, &here, to), doubled(trace, &here, to), moved(trace, &[last], to.max(first + 1))]
-    });
-    ways.chain(extra).collect()
+    let end = trace.iter().rposition(|event| event.kind == Kind::End).unwrap_or(trace.len());
+    for callback in [Cleanup, Unload] {
+        let mut extended = doubled(trace, &here, end);
+        extended[end..end + here.len()].iter_mut().for_each(|event| event.number = callback as u8);
+        attempt(&extended);
+    }
 }
 
 /// The first few of each sort.
 fn samples(trace: &[Event]) -> Vec<usize> {
     let mut seen = BTreeMap::new();
-    let opens = |event: &Event| !matches!(event.kind, Kind::Exit | Kind::Reply | Kind::Run);
+    let top = trace.iter().map(|event| event.layer).max();
+    let opens = |event: &Event| {
+        // A layer in the middle is like the outermost one.
+        !matches!(event.kind, Kind::Exit | Kind::Reply | Kind::Run)
+            && (event.layer == 0 || Some(event.layer) == top)
+    };
     let sort = |event: &Event| (event.kind as u8, event.layer, event.number);
     let mut sample = |event: &Event| {
         let count: &mut usize = seen.entry(sort(event)).or_default();
@@ -223,9 +242,9 @@ struct Recorded {
 /// Tries the operator on every sample of every trace, and takes those rules out of `alive` that a change breaks.
 fn kill(
     alive: &mut Vec<&'static Rule>,
-    recorded: &[Recorded],
+    recorded: &mut [Recorded],
     version: Version,
-    operator: fn(&[Event], usize) -> Vec<Trace>,
+    operator: fn(&mut Trace, usize, &mut Try<'_>),
 ) {
     let mut tried: BTreeMap<&str, usize> = BTreeMap::new();
     for one in recorded {
@@ -237,13 +256,15 @@ fn kill(
             *traces <= TRACES
         });
         for place in samples(&one.trace) {
+            operator(&mut one.trace, place, &mut |mutant| {
+                if !here.is_empty() {
+                    let [killed, _] = judged(mutant, &here, version);
+                    here.retain(|rule| !killed.contains(rule.id));
+                    alive.retain(|rule| !killed.contains(rule.id));
+                }
+            });
             if here.is_empty() {
                 break;
-            }
-            for mutant in operator(&one.trace, place) {
-                let [killed, _] = judged(&mutant, &here, version);
-                here.retain(|rule| !killed.contains(rule.id));
-                alive.retain(|rule| !killed.contains(rule.id));
             }
         }
     }
@@ -267,14 +288,14 @@ fn every_exercised_rule_rejects_a_change_to_a_real_trace() {
     // Short ones say the same in less time, but not everything: a short one, a long one, and so on.
     recorded.sort_by_key(|one| one.trace.len());
     let long = recorded.split_off(recorded.len() / 2).into_iter().rev();
-    let recorded: Vec<Recorded> =
+    let mut recorded: Vec<Recorded> =
         recorded.into_iter().zip(long).flat_map(|(short, long)| [short, long]).collect();
     let elsewhere = |rule: &Rule| BROKEN_ELSEWHERE.iter().any(|(id, _)| *id == rule.id);
     let holds = |rule: &Rule| recorded.iter().any(|one| one.holds.contains(rule.id));
     let mut alive: Vec<_> = judgeable.into_iter().filter(|rule| holds(rule) && !elsewhere(rule)).collect();
     let tried = alive.len();
-    kill(&mut alive, &recorded, server.version, altered);
-    kill(&mut alive, &recorded, server.version, displaced);
+    kill(&mut alive, &mut recorded, server.version, altered);
+    kill(&mut alive, &mut recorded, server.version, displaced);
     let survivors: Vec<&str> = alive.iter().map(|rule| rule.id).collect();
     assert!(tried > 40, "only {tried} rules were tried");
     assert!(survivors.is_empty(), "of {tried} rules nothing breaks {survivors:#?}");
