@@ -215,9 +215,9 @@ fn samples(trace: &[Event]) -> Vec<usize> {
     let mut seen = BTreeMap::new();
     let top = trace.iter().map(|event| event.layer).max();
     let opens = |event: &Event| {
-        // A layer in the middle is like the outermost one.
-        !matches!(event.kind, Kind::Exit | Kind::Reply | Kind::Run)
-            && (event.layer == 0 || Some(event.layer) == top)
+        // A layer in the middle is like the outermost one, save that another filter opens it.
+        let tells = event.layer == 0 || Some(event.layer) == top || event.callback() == Some(Callback::Open);
+        tells && !matches!(event.kind, Kind::Exit | Kind::Reply | Kind::Run)
     };
     let sort = |event: &Event| (event.kind as u8, event.layer, event.number);
     let mut sample = |event: &Event| {
