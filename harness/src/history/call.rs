@@ -1,9 +1,14 @@
 //! Calls: an enter with, later, its exit; nested per thread.
 
+use std::collections::BTreeSet;
+
 use layers_trace::{Callback, Event, Kind};
 
 use super::connection::ConnectionId;
 use super::{ChainId, History};
+
+/// Threads that are remembered at the same time, as long as some of them are idle.
+const MOST_THREADS: usize = 512;
 
 /// A call of a callback.
 #[derive(Clone, Debug)]
@@ -82,6 +87,9 @@ impl History {
         let index = match self.threads.get(self.recent_thread) {
             Some(thread) if thread.tid == tid => self.recent_thread,
             _ => self.threads.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
+                if self.threads.len() >= MOST_THREADS {
+                    self.forget_idle_threads();
+                }
                 self.threads.push(Thread { tid, pid, connection: None, stack: Vec::new() });
                 self.threads.len() - 1
             }),
@@ -94,6 +102,24 @@ impl History {
             *thread = Thread { tid, pid, connection: None, stack: Vec::new() };
         }
         thread
+    }
+
+    /// Nothing tells that a thread has ended. Of those that are in no call and have no handle open, the longer known half
+    /// goes, and with it their connections: servers start new threads for new connections, and few clients stay in
+    /// negotiation while hundreds of others come and go.
+    fn forget_idle_threads(&mut self) {
+        let busy: BTreeSet<ConnectionId> =
+            self.handles.values().filter_map(|handle| handle.connection).collect();
+        let mut surplus = self.threads.len() / 2;
+        self.threads.retain(|thread| {
+            let idle = thread.stack.is_empty() && thread.connection.is_none_or(|id| !busy.contains(&id));
+            let goes = idle && surplus > 0;
+            surplus -= usize::from(goes);
+            !goes
+        });
+        let kept: BTreeSet<ConnectionId> =
+            self.threads.iter().filter_map(|thread| thread.connection).collect();
+        self.connections.retain(|id, _| kept.contains(id) || busy.contains(id));
     }
 
     pub(super) fn start_call(&mut self, event: &Event) -> Call {

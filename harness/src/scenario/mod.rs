@@ -105,6 +105,8 @@ pub enum Step {
     Connect(u32, Wishes),
     /// Connect and do not even read: a bare connection, closed again at once.
     Knock,
+    /// Connect, wait for the greeting, and close without a word.
+    Peek,
     /// List the exports.
     List(u32),
     /// Ask about this export.

@@ -1,6 +1,7 @@
 //! Playing a scenario on a real server, and keeping what it recorded.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::server::process::Woken;
 const CAPACITY: u64 = 1 << 16;
 /// How long a server may take to die when its scenario has gone astray.
 const GRACE: Duration = Duration::from_secs(2);
-/// Clients of the harness; the bare connections of [`Step::Knock`] get numbers from here on.
+/// Clients of the harness; the bare connections of [`Step::Knock`] and [`Step::Peek`] get numbers from here on.
 const KNOCKS: u32 = 1000;
 
 /// What kept a run from going as its scenario says.
@@ -246,7 +247,8 @@ impl Clients {
                 self.clients.insert(*number, client);
                 Ok(())
             }
-            Step::Knock => self.knock(server),
+            Step::Knock => self.knock(server, false),
+            Step::Peek => self.knock(server, true),
             Step::List(client) => self.client(*client)?.list().map(drop),
             Step::Info(client, export) => self.client(*client)?.info(export),
             Step::Go(client, export) => self.client(*client)?.go(export),
@@ -285,18 +287,24 @@ impl Clients {
         self.clients.remove(&number).ok_or(ClientError::Gone)
     }
 
-    /// A connection that is made and dropped without a byte.
-    fn knock(&mut self, server: &Server) -> Result<(), ClientError> {
+    /// A connection that is made and dropped without a byte from our side; with or without the server's greeting.
+    fn knock(&mut self, server: &Server, greeted: bool) -> Result<(), ClientError> {
         let (Some(trace), Some(socket)) = (server.trace(), server.socket()) else {
             return Err(ClientError::Gone);
         };
         self.knocks += 1;
         let entry = |kind, operation| Record { handle: self.knocks, ..record(kind, 0, operation as u8) };
         let call = trace.enter(entry(Kind::Request, Operation::Connect), &[]);
-        let connected = UnixStream::connect(socket);
-        // It has not read the greeting, so this is no success.
-        let unread = Record { a: (-1_i64).cast_unsigned(), ..entry(Kind::Reply, Operation::Connect) };
-        trace.exit(call, unread, &[]);
+        let connected = UnixStream::connect(socket).and_then(|mut socket| {
+            if greeted {
+                socket.set_read_timeout(Some(self.deadline.left().max(Duration::from_millis(1))))?;
+                socket.read_exact(&mut [0])?;
+            }
+            Ok(socket)
+        });
+        // Without the greeting it is no success.
+        let result: i64 = if greeted && connected.is_ok() { 0 } else { -1 };
+        trace.exit(call, Record { a: result.cast_unsigned(), ..entry(Kind::Reply, Operation::Connect) }, &[]);
         let call = trace.enter(entry(Kind::Request, Operation::Hangup), &[]);
         let result = connected.map(drop);
         trace.exit(call, entry(Kind::Reply, Operation::Hangup), &[]);

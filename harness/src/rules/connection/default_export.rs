@@ -131,7 +131,10 @@ impl BeforeOpen {
 
     fn asked(now: &Now<'_>, report: &mut Report<'_>) {
         let Some(outer) = now.history.outer(now.event.layer, Callback::DefaultExport) else { return };
-        let inside = now.parent().is_some_and(|parent| parent.layer() > now.event.layer);
+        let inside = now.parent().is_some_and(|parent| {
+            parent.layer() == outer
+                || parent.callback != Callback::DefaultExport && parent.layer() > now.event.layer
+        });
         // For a list that a layer does not make, its default export is asked alone.
         let lists = client(now).is_none_or(|client| client.awaits(Operation::List).is_some());
         if !inside && !lists {
@@ -203,7 +206,9 @@ impl Check for BeforeOpen {
         match (now.event.kind, now.event.callback()) {
             (EventKind::Enter, Some(Callback::DefaultExport)) => BeforeOpen::asked(now, report),
             (EventKind::Exit, _) => {
-                if let Some(id) = now.call.and_then(|call| call.connection).filter(|_| is_servers(now)) {
+                // In a list, too, where a layer without list_exports has its default export asked from within.
+                let outermost = now.history.outermost(Callback::DefaultExport) == Some(now.event.layer);
+                if let Some(id) = now.call.and_then(|call| call.connection).filter(|_| outermost) {
                     self.answers
                         .retain(|(other, _)| *other != id && now.history.connection(*other).is_some());
                     self.answers.push((id, now.event.clone()));

@@ -5,6 +5,7 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::nesting;
 use crate::history::ConnectionId;
+use crate::run::Start;
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +20,7 @@ pub const RULES: &[Rule] = &[
         antecedent: "a connection, and a layer with preconnect",
         example: "L1.list_exports, with no L1.preconnect before",
         fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
-        check: Checker::Trace(|| Box::new(PreconnectFirst)),
+        check: Checker::Trace(|| Box::new(PreconnectFirst::default())),
     },
     Rule {
         id: "conn.preconnect.readonly",
@@ -47,10 +48,29 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// Preconnect comes first, inwards, and before the greeting.
-struct PreconnectFirst;
+/// Preconnect comes first, once, inwards, and before the greeting.
+#[derive(Default)]
+struct PreconnectFirst {
+    /// Clients that have connected, and traversals of preconnect.
+    connects: u64,
+    traversals: u64,
+}
 
 impl PreconnectFirst {
+    /// One of the server's; there are no more of them than clients that have connected.
+    fn traverse(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        report.exercised();
+        self.traversals += 1;
+        let logged = now.history.run().is_some_and(|run| run.client_log && run.start != Start::Single);
+        if logged && self.traversals > self.connects {
+            report.broken(
+                [now.event],
+                "one preconnect for each connection",
+                "more of them than clients have connected",
+            );
+        }
+    }
+
     /// A call that the server makes, on a connection that has had no preconnect.
     fn first(now: &Now<'_>, report: &mut Report<'_>) {
         let (Some(call), Some(outermost)) = (now.call, now.history.outermost(Callback::Preconnect)) else {
@@ -87,16 +107,19 @@ impl Check for PreconnectFirst {
     fn watches(&self) -> Watch {
         const FIRST: &[Callback] =
             &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
-        Watch::NONE.enters(FIRST).notes(EventKind::Reply)
+        Watch::NONE.enters(FIRST).notes(EventKind::Request).notes(EventKind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.callback() {
+            None if now.event.kind == EventKind::Request => {
+                self.connects += u64::from(now.event.operation() == Some(Operation::Connect));
+            }
             None => PreconnectFirst::greeted(now, report),
             Some(Callback::Preconnect) => {
                 nesting::inwards(now, report);
                 if now.call.is_some_and(|call| call.parent.is_none()) {
-                    report.exercised();
+                    self.traverse(now, report);
                 }
             }
             Some(_) => PreconnectFirst::first(now, report),
@@ -207,6 +230,7 @@ mod tests {
         const RULE: &str = "conn.preconnect.first-nested";
         accepts(RULE, reference());
         accepts(RULE, reference().lacking(1, Callback::Preconnect));
+        rejects(RULE, reference().doubled(2, Callback::Preconnect, 0));
         let without =
             [2, 1, 0].into_iter().fold(reference(), |s, layer| s.without(layer, Callback::Preconnect, 0));
         rejects(RULE, without);

@@ -12,6 +12,7 @@ pub(super) fn all() -> Vec<Scenario> {
         list_twice(),
         list_fails(),
         list_from_default(),
+        list_asks_default(),
         list_of_default_only(),
         info_fails(),
         renamed(),
@@ -58,6 +59,24 @@ fn list_fails() -> Scenario {
         read(1),
         Step::Disconnect(1),
     ])
+}
+
+fn list_asks_default() -> Scenario {
+    let stack = (1..=2).fold(Stack::reference(2), |stack, layer| {
+        stack.with(layer, |layer| {
+            layer.absent.insert(Callback::DefaultExport);
+        })
+    });
+    let stack = stack.with(0, |plugin| {
+        plugin.absent.insert(Callback::ListExports);
+        plugin.default_export = Some(Nullable::Text("main".into()));
+    });
+    Scenario::new(
+        "exports/list-asks-default",
+        "a list made by filters, for which the plugin is asked its default",
+        stack,
+    )
+    .script([connect(1), Step::List(1), go(1, ""), read(1), Step::Disconnect(1)])
 }
 
 fn list_from_default() -> Scenario {

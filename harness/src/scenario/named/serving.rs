@@ -159,10 +159,14 @@ fn abort() -> Scenario {
 }
 
 fn knock() -> Scenario {
-    let mut script = vec![Step::Knock];
+    let mut script = vec![Step::Peek];
     script.extend(short_visit(1));
-    Scenario::new("leave/knock", "a connection that is closed before a byte is sent", Stack::reference(2))
-        .script(script)
+    Scenario::new(
+        "leave/knock",
+        "a connection that is closed before the client has sent a byte",
+        Stack::reference(2),
+    )
+    .script(script)
 }
 
 fn readonly() -> Scenario {
