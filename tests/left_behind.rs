@@ -84,3 +84,49 @@ fn nothing_is_left_when_the_command_is_interrupted() {
         assert_nothing_left(&directory);
     }
 }
+
+/// Records claimed so far, out of the header of a trace that is still growing.
+fn claimed(trace: &std::path::Path) -> u64 {
+    let cursor = std::fs::read(trace).ok().and_then(|bytes| bytes.get(128..136)?.try_into().ok());
+    cursor.map_or(0, u64::from_le_bytes)
+}
+
+/// Process ids of servers that listen in this directory.
+fn servers(directory: &tempfile::TempDir) -> Vec<i32> {
+    let mark = format!("-U\0{}", directory.path().display());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let serves = |process: &std::fs::DirEntry| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&mark)
+    };
+    processes.filter(serves).filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[test]
+fn a_server_killed_under_load_leaves_a_whole_trace_and_nothing_else() {
+    let (directory, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let trace = kept.path().join("killed.trace");
+    let save = trace.display().to_string();
+    let load = ["--", "qemu-img", "bench", "-f", "raw", "-c", "1000000", "-d", "16", "-s", "512", "{uri}"];
+    let arguments =
+        [&["trace", "--save", &save, "--filter=delay", "memory", "1M", "delay-read=5ms"][..], &load].concat();
+    let mut command = layers(&directory, &arguments).spawn().unwrap();
+    let deadline = Deadline::after(Duration::from_secs(60));
+    while claimed(&trace) < 2_000 {
+        assert!(!deadline.passed(), "the load does not arrive");
+        std::thread::yield_now();
+    }
+    for server in servers(&directory) {
+        let server = rustix::process::Pid::from_raw(server).unwrap();
+        rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    }
+    assert_eq!(command.wait().unwrap().code(), Some(7), "a server was lost");
+    assert_nothing_left(&directory);
+
+    let check =
+        Command::new(assert_cmd::cargo::cargo_bin("layers")).arg("check").arg(&trace).output().unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(7), "{said}");
+    assert!(said.contains("in flight at the end:") && said.contains("enter L0.pread"), "{said}");
+    assert!(!said.contains("FAIL") && !said.contains("cannot be read"), "{said}");
+}
