@@ -127,6 +127,6 @@ fn a_server_killed_under_load_leaves_a_whole_trace_and_nothing_else() {
         Command::new(assert_cmd::cargo::cargo_bin("layers")).arg("check").arg(&trace).output().unwrap();
     let said = String::from_utf8(check.stdout).unwrap();
     assert_eq!(check.status.code(), Some(7), "{said}");
-    assert!(said.contains("in flight at the end:") && said.contains("enter L0.pread"), "{said}");
+    assert!(said.contains("in flight at the end:") && said.contains("enter L1.pread"), "{said}");
     assert!(!said.contains("FAIL") && !said.contains("cannot be read"), "{said}");
 }
