@@ -1,0 +1,253 @@
+//! A server while it runs: waiting for it, signalling it, driving it, and leaving nothing of it behind.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+
+use layers_behaviour::RUN_VARIABLE;
+use layers_trace::header::HEADER_SIZE;
+use layers_trace::record::RECORD_SIZE;
+use layers_trace::writer::record;
+use layers_trace::{Field, Kind, Writer};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::super::interrupt;
+use super::super::observer::Observer;
+use super::super::process::{Pause, Process, Woken, kill_escaped, run_client};
+use super::{Hold, PID_FILE, POOL};
+use crate::deadline::{Deadline, timespec};
+use crate::history::End;
+use crate::run::Start;
+
+/// A running nbdkit.
+#[derive(Debug)]
+pub struct Server {
+    /// The process.
+    pub process: Process,
+    /// What the trace shows so far.
+    pub observer: Observer,
+    pub(super) trace: Option<(File, Arc<Writer>)>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) client: Option<OwnedFd>,
+    pub(super) hold: Option<Hold>,
+    pub(super) start: Start,
+    pub(super) layers: u8,
+    pub(super) run_id: u64,
+    pub(super) kept: bool,
+    pub(super) recorded_end: bool,
+    pub(super) directory: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// The trace, for clients to write to.
+    pub fn trace(&self) -> Option<Arc<Writer>> {
+        self.trace.as_ref().map(|(_, trace)| Arc::clone(trace))
+    }
+
+    /// The unix socket that it listens on, where it does.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// The client's end of the one connection of `-s`; once.
+    pub fn take_client_end(&mut self) -> Option<OwnedFd> {
+        self.client.take()
+    }
+
+    /// Why it does not start, in its own words: what an instrument said, else the last line that it printed.
+    pub fn complaint(&self) -> String {
+        let printed = self.process.stderr();
+        let of_instrument =
+            printed.lines().find_map(|line| line.split_once("layers: error: ").map(|(_, said)| said));
+        of_instrument.or(printed.lines().last()).unwrap_or("it printed nothing").to_owned()
+    }
+
+    /// Runs a program that drives the server; see [`run_client`].
+    pub fn run_client(&self, command: Command, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
+        run_client(command, self.run_id, deadline)
+    }
+
+    /// Waits for something that the trace shows.
+    pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Observer) -> bool) -> Woken {
+        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        let (observer, process) = (&mut self.observer, &mut self.process);
+        process.wait_until(deadline, || {
+            observer.look(trace);
+            happened(observer)
+        })
+    }
+
+    /// Waits until clients are served: the outermost `after_fork` has returned. Where no layer has one, a server that
+    /// listens is as ready as can be told from outside.
+    ///
+    /// A daemon's first process has usually gone by then; from here on the daemon is the process that is watched.
+    pub fn wait_ready(&mut self, deadline: Deadline) -> Woken {
+        let (layers, start, socket) = (self.layers, self.start, self.socket.clone());
+        let ready = move |seen: &Observer| {
+            let listens = || socket.as_deref().is_none_or(listens);
+            seen.ready().is_some() || (seen.cannot_tell(layers) && listens())
+        };
+        let woken = match start {
+            Start::Daemon => self.wait_for_daemon(deadline, ready),
+            _ => self.wait_until(deadline, ready),
+        };
+        if woken != Woken::Happened {
+            return woken;
+        }
+        if let Some(hold) = &self.hold {
+            match read_line(&hold.address, deadline) {
+                Some(address) => self.socket = Some(PathBuf::from(address)),
+                None => return Woken::Late,
+            }
+        }
+        woken
+    }
+
+    /// Lets the first process go, finds the one that went into the background, and waits until it serves.
+    fn wait_for_daemon(&mut self, deadline: Deadline, ready: impl Fn(&Observer) -> bool) -> Woken {
+        match self.process.wait_for_end(deadline) {
+            Some(End::Exited(0)) => {}
+            Some(_) => return Woken::Dead,
+            None => return Woken::Late,
+        }
+        // The daemon writes the file before after_fork runs, but perhaps after its parent has gone.
+        let Some(file) = self.directory.as_ref().map(|directory| directory.path().join(PID_FILE)) else {
+            return Woken::Dead;
+        };
+        let mut pause = Pause::new(deadline);
+        let pid = loop {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
+                break pid;
+            }
+            if !pause.take(&[]) {
+                return Woken::Late;
+            }
+        };
+        match self.process.follow(pid) {
+            Ok(()) => self.wait_until(deadline, ready),
+            Err(_) => Woken::Dead,
+        }
+    }
+
+    /// Sends a signal, and writes so into the trace first.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        if let Some((_, trace)) = &self.trace {
+            let number = signal.as_raw().cast_unsigned().into();
+            trace.note(layers_trace::record::Record { a: number, ..record(Kind::Signal, 0, 0) }, &[]);
+        }
+        self.process.signal(signal)
+    }
+
+    /// Lets the command of `--run` come to its end.
+    pub fn release(&mut self) -> io::Result<()> {
+        match &mut self.hold {
+            Some(hold) => hold.hold.write_all(b"\n"),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the server is dead, and writes into the trace how it ended.
+    pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
+        let end = self.process.wait_for_end(deadline)?;
+        if self.start == Start::Captive && !self.wait_for_captive(deadline) {
+            return None;
+        }
+        self.record_end(end);
+        Some(end)
+    }
+
+    /// Under `--run` the server is a child of the process that runs the command, and may outlive it.
+    fn wait_for_captive(&self, deadline: Deadline) -> bool {
+        let pid = self.observer.ready().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return true };
+        let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+        poll(&mut watched, Some(&timespec(deadline.left()))).is_ok_and(|ready| ready > 0)
+    }
+
+    fn record_end(&mut self, end: End) {
+        if std::mem::replace(&mut self.recorded_end, true) {
+            return;
+        }
+        let status = match end {
+            End::Exited(code) => code << 8,
+            End::Killed(signal) => signal,
+        };
+        let output = if self.start == Start::DumpPlugin { self.process.stdout() } else { String::new() };
+        let texts: &[(Field, &[u8])] = match self.start {
+            Start::DumpPlugin => &[(Field::Message, output.as_bytes())],
+            _ => &[],
+        };
+        if let Some((_, trace)) = &self.trace {
+            let record = record(Kind::End, 0, 0);
+            trace.note(layers_trace::record::Record { a: status.cast_unsigned().into(), ..record }, texts);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A server that forks under `--run` is not the process that we started.
+        self.process.kill();
+        if let Some(pid) = self.observer.ready().filter(|pid| *pid != self.process.pid()) {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|pid| belongs_to(*pid, self.run_id)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        kill_escaped(self.run_id);
+        if let (Some(_), Some(socket)) = (&self.hold, &self.socket) {
+            // `-U -` makes a directory of its own, which a server that was killed leaves behind.
+            let _ = std::fs::remove_file(socket);
+            let _ = socket.parent().map(std::fs::remove_dir);
+        }
+        drop(self.directory.take());
+        if let Some((file, trace)) = self.trace.as_ref().filter(|_| self.kept) {
+            let records = trace.cursor().min(trace.capacity()) * RECORD_SIZE as u64;
+            let _ = file.set_len(HEADER_SIZE as u64 + records);
+        }
+        interrupt::ended(self.run_id);
+        if let Some((file, trace)) = self.trace.take()
+            && !self.kept
+            && let Ok(trace) = Arc::try_unwrap(trace)
+        {
+            POOL.give(file, trace);
+        }
+    }
+}
+
+fn belongs_to(pid: Pid, run_id: u64) -> bool {
+    let mark = format!("{RUN_VARIABLE}={run_id:x}");
+    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+}
+
+/// Somebody listens on this unix socket. (That it exists is not enough: it does from bind on, and refuses until listen.)
+fn listens(socket: &Path) -> bool {
+    const LISTENING: &str = "00010000";
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace();
+        words.nth(3) == Some(LISTENING) && words.last().is_some_and(|path| Path::new(path) == socket)
+    })
+}
+
+fn read_line(file: &File, deadline: Deadline) -> Option<String> {
+    let mut line = Vec::new();
+    loop {
+        let mut watched = [PollFd::new(file, PollFlags::IN)];
+        if poll(&mut watched, Some(&timespec(deadline.left()))).ok()? == 0 {
+            return None;
+        }
+        let mut byte = [0];
+        match rustix::io::read(file, &mut byte) {
+            Ok(1) if byte == *b"\n" => return String::from_utf8(line).ok(),
+            Ok(1) => line.extend(byte),
+            _ => return None,
+        }
+    }
+}
