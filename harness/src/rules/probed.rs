@@ -38,3 +38,15 @@ impl Check for Probed {
         }
     }
 }
+
+/// In close, a filter's context gives the backend that it gave in open; `expected` is how a finding puts that.
+pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) {
+    if now.event.probe() != Some(Probe::ContextBackend) {
+        return;
+    }
+    report.exercised();
+    if now.event.a == 0 {
+        let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
+        report.broken(open.into_iter().chain([now.event]), expected, "another backend");
+    }
+}

@@ -301,21 +301,25 @@ pub fn become_subreaper() -> io::Result<()> {
 
 /// Kills and reaps every child of this process whose environment names this run: what left its process group.
 pub fn kill_escaped(run_id: u64) {
-    let mark = format!("{}={run_id:x}", layers_behaviour::RUN_VARIABLE);
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
     for task in tasks.flatten() {
         let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         for pid in
             children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw)
         {
-            let environment =
-                std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-            if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+            if belongs_to(pid, run_id) {
                 let _ = kill_process(pid, Signal::KILL);
                 let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
             }
         }
     }
+}
+
+/// The environment of this process names this run.
+pub(super) fn belongs_to(pid: Pid, run_id: u64) -> bool {
+    let mark = format!("{}={run_id:x}", layers_behaviour::RUN_VARIABLE);
+    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
 }
 
 /// Starts a program that drives the server, in a group of its own; what it prints goes to standard error.

@@ -1,8 +1,9 @@
 //! `nbdkit_backend *`.
 
-use layers_trace::{Callback, Event, Kind, Probe};
+use layers_trace::{Callback, Event, Kind};
 
 use super::super::per_layer::PerLayer;
+use super::super::probed::context_still_answers;
 use super::super::{Check, Now, Report, Watch};
 
 /// A filter is given one backend.
@@ -32,14 +33,11 @@ impl Check for BackendIsStable {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let layer = now.event.layer;
         if now.event.kind == Kind::Probe {
-            if now.event.probe() == Some(Probe::ContextBackend) {
-                report.exercised();
-                if now.event.a == 0 {
-                    let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
-                    let expected = "nbdkit_context_get_backend gives in close what it gave in open";
-                    report.broken(open.into_iter().chain([now.event]), expected, "another backend");
-                }
-            }
+            context_still_answers(
+                now,
+                report,
+                "nbdkit_context_get_backend gives in close what it gave in open",
+            );
             return;
         }
         let given = backend(now.event);

@@ -1,8 +1,9 @@
 //! `nbdkit_context *`, and handles.
 
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
-use layers_trace::{Callback, Kind, Probe};
+use layers_trace::{Callback, Kind};
 
+use super::super::probed::context_still_answers;
 use super::super::{Check, Now, Report, Watch};
 
 /// A context belongs to its handle until close.
@@ -16,14 +17,7 @@ impl Check for ContextLives {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let layer = now.event.layer;
         if now.event.kind == Kind::Probe {
-            if now.event.probe() == Some(Probe::ContextBackend) {
-                report.exercised();
-                if now.event.a == 0 {
-                    let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
-                    let expected = "the context answers in close as it did in open";
-                    report.broken(open.into_iter().chain([now.event]), expected, "another backend");
-                }
-            }
+            context_still_answers(now, report, "the context answers in close as it did in open");
             return;
         }
         if layer == 0 || !now.history.records(layer, Callback::Close) {

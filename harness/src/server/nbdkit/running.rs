@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 
-use layers_behaviour::RUN_VARIABLE;
 use layers_trace::header::HEADER_SIZE;
 use layers_trace::record::RECORD_SIZE;
 use layers_trace::writer::record;
@@ -17,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::super::interrupt;
 use super::super::observer::Observer;
-use super::super::process::{Pause, Process, Woken, kill_escaped, run_client};
+use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, run_client};
 use super::{Hold, PID_FILE, POOL};
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
@@ -218,12 +217,6 @@ impl Drop for Server {
             POOL.give(file, trace);
         }
     }
-}
-
-fn belongs_to(pid: Pid, run_id: u64) -> bool {
-    let mark = format!("{RUN_VARIABLE}={run_id:x}");
-    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
 }
 
 /// Somebody listens on this unix socket. (That it exists is not enough: it does from bind on, and refuses until listen.)
