@@ -7,7 +7,9 @@
 
 pub mod config;
 pub mod connection;
+pub mod contexts;
 pub mod data;
+pub mod emulation;
 mod engine;
 mod finding;
 pub mod lifecycle;
@@ -16,9 +18,11 @@ mod per_layer;
 pub mod pointers;
 mod probed;
 mod rule;
+pub mod shutdown;
 pub mod start;
 #[cfg(test)]
 mod testing;
+pub mod threads;
 mod watch;
 
 pub use engine::{Judge, Judgement, Now, Report, RuleResult, Trouble, judge};
@@ -33,6 +37,10 @@ pub fn all() -> impl Iterator<Item = &'static Rule> {
         .chain(connection::RULES.iter().copied())
         .chain(negotiation::RULES.iter().copied())
         .chain(data::RULES.iter().copied())
+        .chain(emulation::RULES.iter().copied())
+        .chain(threads::RULES.iter().copied())
+        .chain(contexts::RULES.iter().copied())
+        .chain(shutdown::RULES.iter().copied())
         .flatten()
 }
 

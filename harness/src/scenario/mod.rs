@@ -33,6 +33,8 @@ pub struct Scenario {
     pub tries: u32,
     /// The server runs on one CPU only, where its threads take turns and do not meet.
     pub one_cpu: bool,
+    /// Its calls come in the same order in every run, so that its tree can be stored and compared.
+    pub repeatable: bool,
 }
 
 impl Scenario {
@@ -48,6 +50,7 @@ impl Scenario {
             start_fails: false,
             tries: 1,
             one_cpu: false,
+            repeatable: true,
         }
     }
 
@@ -69,6 +72,13 @@ impl Scenario {
     #[must_use]
     pub fn ending(mut self, ending: Ending) -> Scenario {
         self.ending = ending;
+        self
+    }
+
+    /// One whose calls may come in another order each time: no tree of it is stored.
+    #[must_use]
+    pub fn unordered(mut self) -> Scenario {
+        self.repeatable = false;
         self
     }
 

@@ -2,11 +2,17 @@
 //!
 //! A family is a file; each function there makes one scenario or the members of one.
 
+mod answers;
+mod contexts;
 mod ending;
 mod exports;
 mod failing;
+mod overlapping;
+mod quitting;
+mod rejecting;
 mod serving;
 mod starting;
+mod tls;
 
 use layers_behaviour::Failure;
 use layers_trace::Callback;
@@ -16,7 +22,20 @@ use crate::client::nbd::Wishes;
 
 /// All of them, in the order in which they are played.
 pub fn all() -> Vec<Scenario> {
-    [serving::all(), exports::all(), starting::all(), failing::all(), ending::all()].concat()
+    [
+        serving::all(),
+        exports::all(),
+        starting::all(),
+        failing::all(),
+        ending::all(),
+        rejecting::all(),
+        tls::all(),
+        answers::all(),
+        overlapping::all(),
+        contexts::all(),
+        quitting::all(),
+    ]
+    .concat()
 }
 
 /// The scenario with this name.
