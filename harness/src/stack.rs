@@ -43,6 +43,13 @@ pub enum Layers {
         /// The plugin.
         plugin: String,
     },
+    /// Somebody else's filters, each wrapped, over our own plugin.
+    Over {
+        /// Outermost first.
+        filters: Vec<String>,
+        /// What the plugin is and does.
+        plugin: Box<Behaviour>,
+    },
 }
 
 impl Default for Layers {
@@ -82,7 +89,7 @@ impl Stack {
     pub fn filters(&self) -> u8 {
         let filters = match &self.layers {
             Layers::Reference(behaviours) => behaviours.filters.len(),
-            Layers::Wrapped { filters, .. } => filters.len(),
+            Layers::Wrapped { filters, .. } | Layers::Over { filters, .. } => filters.len(),
         };
         u8::try_from(filters).unwrap_or(u8::MAX)
     }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
@@ -110,7 +110,6 @@ pub enum Woken {
 impl Process {
     /// Starts it.
     pub fn start(launch: Launch<'_>) -> io::Result<Process> {
-        let capture = |name| -> io::Result<File> { Ok(File::from(memfd_create(name, MemfdFlags::CLOEXEC)?)) };
         let (stdout, stderr) = (capture("stdout")?, capture("stderr")?);
         let mut command = Command::new(launch.program);
         command.args(&launch.arguments).envs(launch.environment);
@@ -248,6 +247,11 @@ impl Process {
         self.end
     }
 
+    /// It has written as much to standard output or standard error as there is room for.
+    pub fn floods(&self) -> bool {
+        [&self.stdout, &self.stderr].into_iter().any(|file| written(file) >= MOST_OUTPUT)
+    }
+
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         contents(&self.stdout)
@@ -278,20 +282,31 @@ impl Drop for Process {
     }
 }
 
+/// Memory for what a child writes. It has room for so much and no more: what a child writes beyond fails there.
+fn capture(name: &str) -> io::Result<File> {
+    let file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    file.set_len(MOST_OUTPUT)?;
+    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
+    Ok(file)
+}
+
+/// Bytes that the child has written: it shares the offset of our descriptor.
+fn written(file: &File) -> u64 {
+    rustix::fs::tell(file).unwrap_or(0)
+}
+
 fn contents(file: &File) -> String {
-    // The child shares the offset of our descriptor: read through one of our own.
     let read = || -> io::Result<String> {
-        let mut own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-        own.rewind()?;
+        let own = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let mut bytes = Vec::new();
-        own.take(MOST_OUTPUT).read_to_end(&mut bytes)?;
+        own.take(written(file)).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     read().unwrap_or_default()
 }
 
-/// Bytes of a server's output that are kept.
-const MOST_OUTPUT: u64 = 1 << 20;
+/// Bytes of each of a server's outputs for which there is room.
+const MOST_OUTPUT: u64 = 1 << 24;
 
 /// Makes orphans of servers (daemons, escaped children) children of this process, so that they can be reaped and their
 /// exit status read. The setting is process-wide: the `layers` command makes it, the library never does by itself.

@@ -39,6 +39,13 @@ pub(super) const DIRECTION_READ: c_uint = 1;
 /// LIBNBD_AIO_DIRECTION_WRITE.
 pub(super) const DIRECTION_WRITE: c_uint = 2;
 
+/// LIBNBD_SIZE_MINIMUM, PREFERRED and MAXIMUM.
+pub(super) const SIZE_MINIMUM: c_int = 0;
+/// The size at which requests are most efficient.
+pub(super) const SIZE_PREFERRED: c_int = 1;
+/// The largest request.
+pub(super) const SIZE_MAXIMUM: c_int = 2;
+
 unsafe extern "C" {
     pub(super) fn nbd_create() -> *mut Handle;
     pub(super) fn nbd_close(h: *mut Handle);
@@ -64,6 +71,7 @@ unsafe extern "C" {
     pub(super) fn nbd_can_multi_conn(h: *mut Handle) -> c_int;
     pub(super) fn nbd_can_cache(h: *mut Handle) -> c_int;
     pub(super) fn nbd_can_meta_context(h: *mut Handle, name: *const c_char) -> c_int;
+    pub(super) fn nbd_get_block_size(h: *mut Handle, size_type: c_int) -> i64;
     pub(super) fn nbd_get_size(h: *mut Handle) -> i64;
     pub(super) fn nbd_aio_get_fd(h: *mut Handle) -> c_int;
     pub(super) fn nbd_aio_get_direction(h: *mut Handle) -> c_uint;

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::deadline::{Deadline, timespec};
 use ffi::Closure;
-use pending::Pending;
+use pending::{Answer, Pending};
 
 /// Transmission flags of the protocol, rebuilt from what libnbd says of the export.
 const FLAG_BITS: &[(u32, Question)] = &[
@@ -378,6 +378,16 @@ impl Client {
         FLAG_BITS.iter().filter(|(_, ask)| self.question(*ask)).fold(1, |flags, (bit, _)| flags | 1 << bit)
     }
 
+    /// Minimum, preferred and maximum block size of the selected export, where the server tells them.
+    pub fn block_sizes(&self) -> Option<[u32; 3]> {
+        let ask = |which| {
+            // SAFETY: a live handle.
+            let size = unsafe { ffi::nbd_get_block_size(self.raw(), which) };
+            u32::try_from(size).ok().filter(|size| *size > 0)
+        };
+        Some([ask(ffi::SIZE_MINIMUM)?, ask(ffi::SIZE_PREFERRED)?, ask(ffi::SIZE_MAXIMUM)?])
+    }
+
     /// Size of the selected export in bytes.
     pub fn size(&self) -> Option<u64> {
         // SAFETY: a live handle.
@@ -441,11 +451,32 @@ impl Client {
         self.wait(ticket)
     }
 
+    /// Asks for the extents of a range: lengths and flags, in order.
+    pub fn extents(&mut self, offset: u64, count: u32, flags: u32) -> Result<Vec<(u32, u32)>, ClientError> {
+        let ticket = self.send(Command { operation: Operation::BlockStatus, offset, count, flags })?;
+        self.answered(ticket).map(|answer| answer.extents)
+    }
+
     /// Sends a request without waiting. A write carries a pattern that tells its offset.
     pub fn send(&mut self, command: Command) -> Result<Ticket, ClientError> {
+        self.send_pending(command, |call| Pending::new(command, call))
+    }
+
+    /// Sends a write of these bytes without waiting.
+    pub fn send_data(&mut self, offset: u64, data: &[u8], flags: u32) -> Result<Ticket, ClientError> {
+        let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let command = Command { operation: Operation::Write, offset, count, flags };
+        self.send_pending(command, |call| Pending::of_data(command, call, data))
+    }
+
+    fn send_pending(
+        &mut self,
+        command: Command,
+        pending: impl FnOnce(CallId) -> Pending,
+    ) -> Result<Ticket, ClientError> {
         let fill = Record { a: command.offset, c: command.count, d: command.flags, ..Record::default() };
         let call = self.request(command.operation, fill, &[]);
-        let mut pending = Pending::new(command, call);
+        let mut pending = pending(call);
         match pending.start(self.handle) {
             Ok(cookie) => {
                 self.pending.push(pending);
@@ -460,6 +491,10 @@ impl Client {
 
     /// Waits for the answer to a request.
     pub fn wait(&mut self, ticket: Ticket) -> Result<Vec<u8>, ClientError> {
+        self.answered(ticket).map(|answer| answer.bytes)
+    }
+
+    fn answered(&mut self, ticket: Ticket) -> Result<Answer, ClientError> {
         let cookie = ticket.0;
         let result = self.answer(cookie);
         let Some(index) = self.pending.iter().position(|pending| pending.cookie == cookie) else {
@@ -474,7 +509,7 @@ impl Client {
         }
         let pending = self.pending.swap_remove(index);
         self.reply(pending.command.operation, pending.call, &result, 0, &[]);
-        result.map(|()| pending.into_bytes())
+        result.map(|()| pending.into_answer())
     }
 
     fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {

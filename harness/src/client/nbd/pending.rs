@@ -15,7 +15,20 @@ pub(super) struct Pending {
     pub(super) command: Command,
     pub(super) call: CallId,
     buffer: Box<[u8]>,
+    /// What block status answers: lengths and flags, for base:allocation alone.
+    extents: Box<Extents>,
 }
+
+/// What came back, besides success.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) extents: Vec<(u32, u32)>,
+}
+
+/// Lengths and flags; in a box of its own, so that libnbd's pointer to it stays good.
+#[derive(Debug, Default)]
+struct Extents(Vec<(u32, u32)>);
 
 impl Pending {
     pub(super) fn new(command: Command, call: CallId) -> Pending {
@@ -30,7 +43,12 @@ impl Pending {
                 *byte = (offset ^ offset >> 8 ^ offset >> 16) as u8 | 1;
             }
         }
-        Pending { cookie: 0, command, call, buffer }
+        Pending { cookie: 0, command, call, buffer, extents: Box::default() }
+    }
+
+    /// A write of these bytes; its count is theirs.
+    pub(super) fn of_data(command: Command, call: CallId, data: &[u8]) -> Pending {
+        Pending { cookie: 0, command, call, buffer: data.into(), extents: Box::default() }
     }
 
     /// Hands the request to libnbd.
@@ -57,7 +75,7 @@ impl Pending {
                 Operation::BlockStatus => {
                     let take = Closure {
                         callback: Some(take_extents as ffi::ExtentFn),
-                        user_data: std::ptr::null_mut(),
+                        user_data: (&raw mut *self.extents).cast(),
                         free: None,
                     };
                     ffi::nbd_aio_block_status(h, length, offset, take, none(), flags)
@@ -70,8 +88,9 @@ impl Pending {
         Ok(self.cookie)
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.buffer.into_vec()
+    /// What a read has read, and what a block status has been told.
+    pub(super) fn into_answer(self) -> Answer {
+        Answer { bytes: self.buffer.into_vec(), extents: self.extents.0 }
     }
 }
 
@@ -80,15 +99,22 @@ fn not_a_request(operation: Operation) -> ClientError {
     ClientError::Refused { message, errno: libc::EINVAL }
 }
 
-/// Extents are judged in the trace; the client only has to take them.
+/// Appends extents to the `Extents` behind `user_data`.
 extern "C" fn take_extents(
-    _user_data: *mut c_void,
+    user_data: *mut c_void,
     _metacontext: *const c_char,
     _offset: u64,
-    _entries: *mut u32,
-    _count: usize,
+    entries: *mut u32,
+    count: usize,
     _error: *mut c_int,
 ) -> c_int {
+    // SAFETY: `start` passes such a list, in a box that stays until the request is over or the handle is closed;
+    // libnbd passes `count` integers, a length and flags in turn.
+    unsafe {
+        let Extents(extents) = &mut *user_data.cast::<Extents>();
+        let entries = std::slice::from_raw_parts(entries, count);
+        extents.extend(entries.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))));
+    }
     0
 }
 

@@ -2,6 +2,7 @@
 
 mod running;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use layers_behaviour::{BEHAVIOUR_VARIABLE, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE};
+use layers_behaviour::{
+    BEHAVIOUR_VARIABLE, Behaviours, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE,
+};
 use layers_trace::writer::{Pool, record};
 use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
@@ -142,6 +145,18 @@ impl Nbdkit {
         self.filters.join(format!("nbdkit-{name}-filter.so"))
     }
 
+    /// The files of those layers that are somebody else's, by number.
+    fn targets(&self, layers: &Layers) -> Vec<(usize, PathBuf)> {
+        let (filters, plugin) = match layers {
+            Layers::Reference(_) => return Vec::new(),
+            Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),
+            Layers::Over { filters, .. } => (filters, None),
+        };
+        let filters = filters.iter().rev().map(|filter| self.filter_file(filter));
+        let plugin = plugin.map(|plugin| (0, self.plugin_file(plugin)));
+        plugin.into_iter().chain((1..).zip(filters)).collect()
+    }
+
     /// What the first event of a trace of this stack says.
     pub fn describe(&self, scenario: &str, stack: &Stack, start: Start, client_log: bool) -> Run {
         Run {
@@ -183,20 +198,16 @@ impl Nbdkit {
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
         let behaviour;
-        if let Layers::Reference(behaviours) = &launch.stack.layers {
-            let text = serde_json::to_string(behaviours).map_err(io::Error::other)?;
+        if let Some(behaviours) = behaviours(&launch.stack.layers) {
+            let text = serde_json::to_string(&*behaviours).map_err(io::Error::other)?;
             behaviour = memory("behaviour", text.as_bytes())?;
             environment.push((BEHAVIOUR_VARIABLE.into(), descriptor_path(&behaviour)));
             pass.push(&behaviour);
         }
         let (plugin, filter) = (instruments::plugin()?, instruments::filter()?);
         pass.extend([plugin, filter]);
-        if let Layers::Wrapped { filters, plugin } = &launch.stack.layers {
-            let innermost_first = filters.iter().rev().map(|filter| self.filter_file(filter));
-            let files = std::iter::once(self.plugin_file(plugin)).chain(innermost_first);
-            for (layer, file) in files.enumerate() {
-                environment.push((format!("{TARGET_VARIABLE_PREFIX}{layer}"), file.into()));
-            }
+        for (layer, file) in self.targets(&launch.stack.layers) {
+            environment.push((format!("{TARGET_VARIABLE_PREFIX}{layer}"), file.into()));
         }
 
         let mut ends = Ends::default();
@@ -293,6 +304,17 @@ impl Nbdkit {
         }
         arguments.extend(stack.arguments.iter().map(OsString::from));
         Ok(arguments)
+    }
+}
+
+/// What the reference layers among these do.
+fn behaviours(layers: &Layers) -> Option<Cow<'_, Behaviours>> {
+    match layers {
+        Layers::Reference(behaviours) => Some(Cow::Borrowed(behaviours)),
+        Layers::Wrapped { .. } => None,
+        Layers::Over { plugin, .. } => {
+            Some(Cow::Owned(Behaviours { plugin: (**plugin).clone(), ..Behaviours::default() }))
+        }
     }
 }
 
