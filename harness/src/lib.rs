@@ -6,11 +6,13 @@
 //!
 //! Everything left of the trace touches processes; everything right of it is a pure function of the trace.
 
+pub mod baseline;
 pub mod cli;
 pub mod client;
 pub mod conform;
 pub mod deadline;
 pub mod history;
+pub mod level;
 pub mod report;
 pub mod rules;
 pub mod run;

@@ -10,6 +10,7 @@ use layers_trace::{ReadError, Reader};
 use super::Failure;
 use crate::conform::verdict_of_troubles;
 use crate::history::Call;
+use crate::report::finding;
 use crate::rules::{self, CallRef, Judgement, Kind};
 use crate::verdict::Exit;
 
@@ -62,14 +63,7 @@ fn print(path: &Path, judgement: &Judgement) -> std::io::Result<()> {
             "  {word}  {} (broken {} of {} times)",
             result.rule.id, result.broken, result.exercised
         )?;
-        writeln!(out, "        {} ({})", result.rule.statement, result.rule.clause)?;
-        for finding in result.findings.iter().take(1) {
-            writeln!(out, "        expected: {}", finding.expected)?;
-            writeln!(out, "        actual:   {}", finding.actual)?;
-            for call in &finding.calls {
-                writeln!(out, "        {:>6} | {call}", call.position)?;
-            }
-        }
+        finding::write(&mut out, result.rule, result.findings.first())?;
     }
     let mut in_flight: Vec<&Call> = judgement.history.in_flight().collect();
     in_flight.sort_by_key(|call| (call.enter.tid, call.id()));

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::Reporter;
-use crate::conform::{Conformance, Race, RuleVerdict, ScenarioVerdict};
-use crate::rules::{Checker, Finding};
-use crate::server::nbdkit::Nbdkit;
+use super::{Reporter, finding, reproduce};
+use crate::baseline::{How, What};
+use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::rules::Checker;
 use crate::verdict::Verdict;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -27,59 +27,159 @@ impl<W: Write> Human<W> {
         Human { to }
     }
 
-    fn rule(&mut self, verdict: &RuleVerdict) -> io::Result<()> {
-        let (style, word) = match verdict.verdict {
-            Verdict::Pass => (GOOD, "pass"),
-            Verdict::Fail => (BAD, "FAIL"),
-            _ => (ODD, "warn"),
-        };
-        write!(self.to, "  {style}{word}{style:#}  {:<36} {:>6} times", verdict.rule.id, verdict.exercised)?;
-        if verdict.broken == 0 {
-            return writeln!(self.to);
-        }
-        writeln!(self.to, ", broken {} times in {}", verdict.broken, verdict.broken_in.join(", "))?;
-        writeln!(self.to, "        {} ({})", verdict.rule.statement, verdict.rule.clause)?;
-        match verdict.findings.first() {
-            Some((scenario, finding)) => {
-                self.finding(finding)?;
-                writeln!(self.to, "        reproduce: layers trace --scenario {scenario}")
+    /// How often each rule was put to the test.
+    fn judged(&mut self, conformance: &Conformance) -> io::Result<()> {
+        writeln!(self.to, "judged:")?;
+        for verdict in conformance.rules.iter().filter(|verdict| is_judged(verdict)) {
+            let (style, word) = match verdict.verdict {
+                Verdict::Pass => (GOOD, "pass"),
+                Verdict::Warn => (ODD, "warn"),
+                Verdict::Fail if verdict.known => (ODD, "known"),
+                Verdict::Fail => (BAD, "FAIL"),
+                _ => (BAD, "ERROR"),
+            };
+            let RuleVerdict { rule, exercised, scenarios, .. } = verdict;
+            write!(self.to, "  {style}{word:<5}{style:#}  {:<36} {exercised:>6} times", rule.id)?;
+            write!(self.to, " in {scenarios} scenarios")?;
+            if !verdict.broken_in.is_empty() {
+                write!(self.to, ", broken in {}", verdict.broken_in.join(", "))?;
             }
-            None => Ok(()),
-        }
-    }
-
-    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
-        writeln!(self.to, "        expected: {}", finding.expected)?;
-        writeln!(self.to, "        actual:   {}", finding.actual)?;
-        for call in &finding.calls {
-            writeln!(self.to, "        {DIM}{:>6} |{DIM:#} {call}", call.position)?;
+            writeln!(self.to)?;
         }
         Ok(())
     }
 
-    fn race(&mut self, race: &Race) -> io::Result<()> {
-        let Race { scenario, tries, broken, astray } = race;
-        if broken.is_empty() && astray.is_empty() {
-            return writeln!(self.to, "  {scenario:<32} nothing broken in {tries} tries");
+    /// Everything that is not in the baseline, with the calls and the command.
+    fn findings(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        let is_new = |fault: &&Fault| !matches!(fault.standing, Standing::Known { .. });
+        let mut faults = conformance.faults.iter().filter(is_new).peekable();
+        if faults.peek().is_some() {
+            writeln!(self.to, "\nfindings:")?;
         }
-        for (rule, times, _) in broken {
-            writeln!(self.to, "  {scenario:<32} {} broken in {times} of {tries} tries", rule.id)?;
+        for fault in faults {
+            let (style, word) = match fault.standing {
+                Standing::Habit => (ODD, "warn"),
+                Standing::Ours => (BAD, "ERROR"),
+                _ => (BAD, "FAIL"),
+            };
+            let Fault { what, scenario, times, tries, .. } = fault;
+            writeln!(
+                self.to,
+                "  {style}{word:<5}{style:#}  {what} in {scenario}, in {times} of {tries} tries"
+            )?;
+            match what {
+                What::Rule(rule) => finding::write(&mut self.to, rule, fault.first.as_ref())?,
+                What::Verdict(verdict) => {
+                    writeln!(self.to, "        {}", verdict.reason().unwrap_or_default())?;
+                }
+            }
+            if fault.standing == Standing::Ours {
+                writeln!(
+                    self.to,
+                    "        that is the harness's own: the scenario, the layer or the rule is wrong"
+                )?;
+            }
+            writeln!(self.to, "        reproduce: {}", reproduce(plan, fault))?;
         }
-        for (verdict, times) in astray {
-            let (word, reason) = (verdict.word(), verdict.reason().unwrap_or_default());
-            writeln!(self.to, "  {scenario:<32} {word} in {times} of {tries} tries: {reason}")?;
+        Ok(())
+    }
+
+    /// What the baseline has been right about, and what it has not.
+    fn known(&mut self, conformance: &Conformance) -> io::Result<()> {
+        if !conformance.known.is_empty() {
+            writeln!(self.to, "\nknown, as the baseline says:")?;
+        }
+        let mut why = "";
+        for entry in &conformance.known {
+            if entry.why != why {
+                why = &entry.why;
+                writeln!(self.to, "  {why}")?;
+            }
+            let fault =
+                conformance.faults.iter().find(|f| f.what == entry.what && f.scenario == entry.scenario);
+            let (times, tries) = match fault {
+                Some(fault) => (fault.times, fault.tries),
+                None => (0, tries_of(conformance, &entry.scenario)),
+            };
+            write!(self.to, "    {:<36} {}", entry.what, entry.scenario)?;
+            match entry.how {
+                How::Deterministic if times == tries => writeln!(self.to)?,
+                How::Deterministic => writeln!(self.to, ": only {times} of {tries} tries, a race?")?,
+                How::Race { .. } if times == tries => {
+                    writeln!(self.to, ": {times} of {tries} tries, not a race any more?")?;
+                }
+                How::Race { .. } => writeln!(self.to, ": {times} of {tries} tries")?,
+            }
+        }
+        if !conformance.stale.is_empty() {
+            writeln!(self.to, "\n{BAD}stale{BAD:#}: the baseline lists these, and they did not happen:")?;
+        }
+        for entry in &conformance.stale {
+            writeln!(self.to, "    {:<36} {}: {}", entry.what, entry.scenario, entry.why)?;
+        }
+        Ok(())
+    }
+
+    /// Races in which nothing was found, and tries of any scenario that cannot be judged.
+    fn races(&mut self, conformance: &Conformance) -> io::Result<()> {
+        let lost = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
+        let mut lines = Vec::new();
+        for scenario in conformance.scenarios.iter().filter(|scenario| scenario.race) {
+            let ScenarioVerdict { name, tries, .. } = scenario;
+            if !conformance.faults.iter().any(|fault| fault.scenario == *name) {
+                lines.push(format!("  {name:<32} nothing found in {tries} tries"));
+            }
+            for (verdict, times) in scenario.astray.iter().filter(|(verdict, _)| lost(verdict)) {
+                let (word, why) = (verdict.word(), verdict.reason().unwrap_or_default());
+                lines.push(format!("  {name:<32} {word} in {times} of {tries} tries: {why}"));
+            }
+        }
+        if !lines.is_empty() {
+            writeln!(self.to, "\nraces:\n{}", lines.join("\n"))?;
+        }
+        Ok(())
+    }
+
+    fn not_judged(&mut self, conformance: &Conformance) -> io::Result<()> {
+        let (unspecified, rest): (Vec<&RuleVerdict>, Vec<&RuleVerdict>) = conformance
+            .rules
+            .iter()
+            .filter(|verdict| !is_judged(verdict))
+            .partition(|verdict| matches!(verdict.rule.check, Checker::Nothing));
+        if !rest.is_empty() {
+            writeln!(self.to, "\nnot judged:")?;
+        }
+        for RuleVerdict { rule, verdict, .. } in &rest {
+            let reason = verdict.reason().unwrap_or_default();
+            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {:<36} {reason}", verdict.word(), rule.id)?;
+        }
+        if !unspecified.is_empty() {
+            let ids: Vec<&str> = unspecified.iter().map(|verdict| verdict.rule.id).collect();
+            writeln!(self.to, "\nunspecified, never judged: {}", ids.join(", "))?;
         }
         Ok(())
     }
 }
 
+/// Something was said of it: it is in the first list.
+fn is_judged(verdict: &RuleVerdict) -> bool {
+    !matches!(verdict.verdict, Verdict::NotApplicable(_) | Verdict::Skipped(_))
+}
+
+fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
+    conformance.scenarios.iter().find(|one| one.name == scenario).map_or(0, |one| one.tries)
+}
+
 impl<W: Write> Reporter for Human<W> {
-    fn begin(&mut self, server: &Nbdkit, rules: usize, scenarios: usize) -> io::Result<()> {
+    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         writeln!(
             self.to,
-            "nbdkit {} ({}): {scenarios} scenarios, {rules} rules\n",
-            server.version,
-            server.path.display()
+            "nbdkit {} ({}): {} scenarios, {} rules, level {}\n",
+            plan.server.version,
+            plan.server.path.display(),
+            plan.selection.scenarios.len(),
+            plan.selection.rules.len(),
+            plan.level.word(),
         )
     }
 
@@ -92,49 +192,29 @@ impl<W: Write> Reporter for Human<W> {
         writeln!(self.to, "  {BAD}{word}{BAD:#}  scenario {}: {reason}", verdict.name)
     }
 
-    fn end(&mut self, server: &Nbdkit, conformance: &Conformance) -> io::Result<()> {
-        let (judged, rest): (Vec<_>, Vec<_>) =
-            conformance.rules.iter().partition(|rule| rule.verdict.reason().is_none());
-        writeln!(self.to, "judged:")?;
-        for rule in &judged {
-            self.rule(rule)?;
-        }
-        if !conformance.races.is_empty() {
-            writeln!(self.to, "\nraces, by how often:")?;
-        }
-        for race in &conformance.races {
-            self.race(race)?;
-        }
-        let (unspecified, rest): (Vec<&RuleVerdict>, Vec<&RuleVerdict>) =
-            rest.into_iter().partition(|rule| matches!(rule.rule.check, Checker::Nothing));
-        if !rest.is_empty() {
-            writeln!(self.to, "\nnot judged:")?;
-        }
-        for rule in &rest {
-            let reason = rule.verdict.reason().unwrap_or_default();
-            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {:<36} {reason}", rule.verdict.word(), rule.rule.id)?;
-        }
-        if !unspecified.is_empty() {
-            let ids: Vec<&str> = unspecified.iter().map(|rule| rule.rule.id).collect();
-            writeln!(self.to, "\nunspecified, never judged: {}", ids.join(", "))?;
-        }
+    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        self.judged(conformance)?;
+        self.races(conformance)?;
+        self.not_judged(conformance)?;
+        self.known(conformance)?;
+        self.findings(plan, conformance)?;
+        let judged = conformance.rules.iter().filter(|verdict| is_judged(verdict)).count();
+        let of = conformance.rules.iter().filter(|verdict| !matches!(verdict.rule.check, Checker::Nothing));
         let astray = conformance.scenarios.iter().filter(|s| s.verdict != Verdict::Pass).count();
         let exit = conformance.exit();
         let style = if exit.code() == 0 { GOOD } else { BAD };
         writeln!(
             self.to,
-            "\nnbdkit {}: {} rules exercised: {} hold, {} broken, {} changed habits; {} not judged; \
-             {} of {} scenarios went astray\n{style}exit {}: {}{style:#}",
-            server.version,
-            judged.len(),
+            "\nnbdkit {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
+             {astray} of {} scenarios went astray\n{style}exit {}: {}{style:#}",
+            plan.server.version,
+            of.count(),
             conformance.count("pass"),
             conformance.count("fail"),
             conformance.count("warn"),
-            rest.len(),
-            astray,
             conformance.scenarios.len(),
             exit.code(),
-            exit.meaning(),
+            conformance.meaning(),
         )
     }
 }

@@ -1,20 +1,49 @@
 //! What people and programs read: a file a format.
 
+pub mod finding;
 pub mod human;
 pub mod ndjson;
 pub mod tree;
 
-use std::io;
+use std::io::{self, Write};
 
-use crate::conform::{Conformance, ScenarioVerdict};
-use crate::server::nbdkit::Nbdkit;
+use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
 
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
     /// A run begins.
-    fn begin(&mut self, server: &Nbdkit, rules: usize, scenarios: usize) -> io::Result<()>;
+    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()>;
     /// A scenario is over.
     fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()>;
     /// The run is over.
-    fn end(&mut self, server: &Nbdkit, conformance: &Conformance) -> io::Result<()>;
+    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()>;
+}
+
+/// The formats, each with what makes its reporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Text for people
+    Human,
+    /// One JSON object a line
+    Ndjson,
+}
+
+impl Format {
+    /// A reporter that writes this format to `to`, which drops the colours where they do not belong.
+    pub fn reporter<'a>(self, to: impl Write + 'a) -> Box<dyn Reporter + 'a> {
+        match self {
+            Format::Human => Box::new(human::Human::new(to)),
+            Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
+        }
+    }
+}
+
+/// The command that shows this again.
+pub fn reproduce(plan: &Plan<'_>, fault: &Fault) -> String {
+    let path = &plan.server.path;
+    let server = match path.as_os_str() == "nbdkit" {
+        true => String::new(),
+        false => format!(" --server {}", path.display()),
+    };
+    format!("layers conform nbdkit{server} --only {}", fault.scenario)
 }

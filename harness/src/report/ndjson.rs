@@ -4,13 +4,14 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::Reporter;
-use crate::conform::{Conformance, RuleVerdict, ScenarioVerdict};
+use super::{Reporter, reproduce};
+use crate::baseline::{Entry, How, What};
+use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
 use crate::rules::Finding;
-use crate::server::nbdkit::Nbdkit;
+use crate::verdict::Verdict;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Writes to `W`, a line at a time.
 #[derive(Debug)]
@@ -30,83 +31,135 @@ impl<W: Write> Ndjson<W> {
     }
 }
 
-fn finding(finding: &Finding) -> Value {
-    let calls: Vec<Value> = finding
-        .calls
-        .iter()
-        .map(|call| json!({"position": call.position, "layer": call.layer, "thread": call.tid, "call": call.to_string()}))
-        .collect();
-    json!({"expected": finding.expected, "actual": finding.actual, "calls": calls})
-}
-
 fn rule(verdict: &RuleVerdict) -> Value {
-    let findings: Vec<Value> = verdict
-        .findings
-        .iter()
-        .map(|(scenario, one)| json!({"scenario": scenario, "finding": finding(one)}))
-        .collect();
     json!({
         "type": "rule",
         "id": verdict.rule.id,
         "kind": verdict.rule.kind.to_string(),
         "party": verdict.rule.party.to_string(),
-        "clause": verdict.rule.clause,
+        "since": verdict.rule.since,
         "verdict": verdict.verdict.word(),
         "reason": verdict.verdict.reason(),
         "exercised": verdict.exercised,
+        "scenarios": verdict.scenarios,
         "broken": verdict.broken,
-        "findings": findings,
+        "broken_in": verdict.broken_in,
+        "known": verdict.known && verdict.verdict == Verdict::Fail,
     })
 }
 
+/// Two objects in one.
+fn joined(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
+}
+
+/// What went wrong: the rule, or the verdict and its reason.
+fn what(what: &What) -> Value {
+    match what {
+        What::Rule(rule) => json!({"rule": rule.id}),
+        What::Verdict(verdict) => json!({"verdict": verdict.word(), "reason": verdict.reason()}),
+    }
+}
+
+fn first(what: &What, finding: Option<&Finding>) -> Value {
+    let (What::Rule(rule), Some(finding)) = (what, finding) else { return json!({}) };
+    let calls: Vec<Value> = finding
+        .calls
+        .iter()
+        .map(|call| json!({"position": call.position, "layer": call.layer, "thread": call.tid, "call": call.to_string()}))
+        .collect();
+    json!({
+        "party": rule.party.to_string(),
+        "statement": rule.statement,
+        "clause": rule.clause,
+        "expected": finding.expected,
+        "actual": finding.actual,
+        "calls": calls,
+    })
+}
+
+fn fault(plan: &Plan<'_>, fault: &Fault) -> Value {
+    let why = match &fault.standing {
+        Standing::Known { why, .. } => Some(why),
+        _ => None,
+    };
+    let common = json!({
+        "type": "finding",
+        "scenario": fault.scenario,
+        "times": fault.times,
+        "tries": fault.tries,
+        "standing": fault.standing.word(),
+        "why": why,
+        "reproduce": reproduce(plan, fault),
+    });
+    joined(joined(common, what(&fault.what)), first(&fault.what, fault.first.as_ref()))
+}
+
+fn entry(word: &str, entry: &Entry) -> Value {
+    let how = match entry.how {
+        How::Deterministic => json!({"how": "deterministic"}),
+        How::Race { seen, tries } => json!({"how": "race", "seen": seen, "tries": tries}),
+    };
+    let common = json!({"type": "baseline", "state": word, "scenario": entry.scenario, "why": entry.why});
+    joined(joined(common, what(&entry.what)), how)
+}
+
 impl<W: Write> Reporter for Ndjson<W> {
-    fn begin(&mut self, server: &Nbdkit, rules: usize, scenarios: usize) -> io::Result<()> {
+    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         self.line(&json!({
             "type": "begin",
             "format": VERSION,
             "layers": env!("CARGO_PKG_VERSION"),
             "server": "nbdkit",
-            "server_version": server.version,
-            "server_path": server.path,
-            "rules": rules,
-            "scenarios": scenarios,
+            "server_version": plan.server.version,
+            "server_path": plan.server.path,
+            "level": plan.level.word(),
+            "rules": plan.selection.rules.len(),
+            "scenarios": plan.selection.scenarios.len(),
+            "baseline": plan.baseline.entries.len(),
         }))
     }
 
     fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()> {
+        let astray: Vec<Value> = verdict
+            .astray
+            .iter()
+            .map(|(verdict, times)| json!({"verdict": verdict.word(), "reason": verdict.reason(), "times": times}))
+            .collect();
         self.line(&json!({
             "type": "scenario",
             "name": verdict.name,
             "verdict": verdict.verdict.word(),
             "reason": verdict.verdict.reason(),
+            "race": verdict.race,
+            "tries": verdict.tries,
+            "astray": astray,
             "events": verdict.events,
         }))
     }
 
-    fn end(&mut self, _server: &Nbdkit, conformance: &Conformance) -> io::Result<()> {
+    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
         for verdict in &conformance.rules {
             self.line(&rule(verdict))?;
         }
-        for race in &conformance.races {
-            let broken: Vec<Value> = race
-                .broken
-                .iter()
-                .map(|(rule, tries, first)| json!({"id": rule.id, "tries": tries, "finding": finding(first)}))
-                .collect();
-            let astray: Vec<Value> = race
-                .astray
-                .iter()
-                .map(|(verdict, tries)| json!({"verdict": verdict.word(), "reason": verdict.reason(), "tries": tries}))
-                .collect();
-            self.line(&json!({
-                "type": "race",
-                "scenario": race.scenario,
-                "tries": race.tries,
-                "broken": broken,
-                "astray": astray,
-            }))?;
+        for one in &conformance.faults {
+            self.line(&fault(plan, one))?;
+        }
+        for (word, entries) in [("known", &conformance.known), ("stale", &conformance.stale)] {
+            for one in entries {
+                self.line(&entry(word, one))?;
+            }
         }
         let exit = conformance.exit();
-        self.line(&json!({"type": "end", "exit": exit.code(), "meaning": exit.meaning()}))
+        self.line(&json!({
+            "type": "end",
+            "exit": exit.code(),
+            "meaning": conformance.meaning(),
+            "known": conformance.known.len(),
+            "stale": conformance.stale.len(),
+        }))
     }
 }

@@ -35,6 +35,8 @@ pub struct Scenario {
     pub one_cpu: bool,
     /// Its calls come in the same order in every run, so that its tree can be stored and compared.
     pub repeatable: bool,
+    /// Ids of the rules that its own layers or clients break on purpose.
+    pub breaks: &'static [&'static str],
 }
 
 impl Scenario {
@@ -51,6 +53,7 @@ impl Scenario {
             tries: 1,
             one_cpu: false,
             repeatable: true,
+            breaks: &[],
         }
     }
 
@@ -82,9 +85,21 @@ impl Scenario {
         self
     }
 
+    /// One whose layers or clients break these rules on purpose: that they do is no finding.
+    #[must_use]
+    pub fn breaking(mut self, rules: &'static [&'static str]) -> Scenario {
+        self.breaks = rules;
+        self
+    }
+
     /// One of several tries of a race.
     pub fn is_race(&self) -> bool {
         self.tries > 1
+    }
+
+    /// Whether it shows what it is about depends on the time that things take: nothing else of ours may run meanwhile.
+    pub fn needs_quiet(&self) -> bool {
+        self.is_race() || self.one_cpu
     }
 }
 

@@ -1,0 +1,237 @@
+//! Reading a baseline file. Whatever is wrong with it is said with the line.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Baseline, Entry, How, What};
+use crate::rules::{self, Kind, Party};
+use crate::scenario::named;
+use crate::verdict::Verdict;
+use crate::version::Version;
+
+/// Why a baseline cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BaselineError {
+    /// No such file, or no right to read it.
+    #[error("cannot read the baseline `{file}`: {source}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is no baseline.
+    #[error("{file}:{line}: {what}")]
+    Wrong {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    server: Spanned<String>,
+    version: Spanned<Version>,
+    #[serde(default)]
+    known: Vec<Spanned<Known>>,
+}
+
+/// Every one of these in every one of these scenarios.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    #[serde(default)]
+    rules: Vec<Spanned<String>>,
+    verdict: Option<Spanned<String>>,
+    reason: Option<String>,
+    scenarios: Vec<Spanned<String>>,
+    how: Spanned<String>,
+    seen: Option<u32>,
+    tries: Option<u32>,
+    why: Spanned<String>,
+}
+
+/// What is wrong, and where in the text.
+type Wrong = (Range<usize>, String);
+
+pub(super) fn parse(
+    text: &str,
+    name: &str,
+    server: &str,
+    version: Version,
+) -> Result<Baseline, BaselineError> {
+    let wrong = |(place, what): Wrong| {
+        let before = text.get(..place.start).unwrap_or(text);
+        BaselineError::Wrong { file: name.to_owned(), line: before.matches('\n').count() + 1, what }
+    };
+    let file: File = toml::from_str(text)
+        .map_err(|error| wrong((error.span().unwrap_or_default(), error.message().to_owned())))?;
+    if file.server.get_ref() != server || *file.version.get_ref() != version {
+        let of = format!("{} {}", file.server.get_ref(), file.version.get_ref());
+        let what = format!("this is the baseline of {of}, and the server is {server} {version}");
+        return Err(wrong((file.server.span(), what)));
+    }
+    let (mut entries, names) = (Vec::new(), named::all().into_iter().map(|one| one.name).collect());
+    for known in &file.known {
+        add(known, &names, &mut entries).map_err(wrong)?;
+    }
+    Ok(Baseline { entries })
+}
+
+fn add(known: &Spanned<Known>, names: &HashSet<String>, entries: &mut Vec<Entry>) -> Result<(), Wrong> {
+    let (place, known) = (known.span(), known.get_ref());
+    let how = how(known)?;
+    if known.why.get_ref().trim().is_empty() {
+        return Err((known.why.span(), "`why` is empty: say why this is the server's fault".to_owned()));
+    }
+    let whats = whats(known, &place)?;
+    if known.scenarios.is_empty() {
+        return Err((place, "`scenarios` is empty".to_owned()));
+    }
+    for scenario in &known.scenarios {
+        let name = scenario.get_ref();
+        if !names.contains(name) {
+            let what = format!("there is no scenario `{name}`: `layers trace --list` lists them all");
+            return Err((scenario.span(), what));
+        }
+        for what in &whats {
+            if entries.iter().any(|entry| entry.what == *what && entry.scenario == *name) {
+                return Err((scenario.span(), format!("`{what}` in `{name}` stands here twice")));
+            }
+            let why = known.why.get_ref().trim().to_owned();
+            entries.push(Entry { what: what.clone(), scenario: name.clone(), how, why });
+        }
+    }
+    Ok(())
+}
+
+fn how(known: &Known) -> Result<How, Wrong> {
+    match (known.how.get_ref().as_str(), known.seen, known.tries) {
+        ("deterministic", None, None) => Ok(How::Deterministic),
+        ("race", Some(seen), Some(tries)) if seen <= tries && tries > 0 => Ok(How::Race { seen, tries }),
+        ("race", ..) => {
+            Err((known.how.span(), "a race says how often it was `seen` in how many `tries`".to_owned()))
+        }
+        ("deterministic", ..) => {
+            Err((known.how.span(), "`seen` and `tries` are for a race: this always happens".to_owned()))
+        }
+        (other, ..) => {
+            Err((known.how.span(), format!("`how` is `deterministic` or `race`, and not `{other}`")))
+        }
+    }
+}
+
+fn whats(known: &Known, place: &Range<usize>) -> Result<Vec<What>, Wrong> {
+    match (&known.verdict, &known.reason) {
+        (None, None) if !known.rules.is_empty() => known.rules.iter().map(rule).collect(),
+        (Some(verdict), Some(reason)) if known.rules.is_empty() => {
+            let verdict = match verdict.get_ref().as_str() {
+                "crash" => Verdict::Crash(reason.clone()),
+                "hang" => Verdict::Hang(reason.clone()),
+                other => {
+                    let what = format!("`verdict` is `crash` or `hang`, and not `{other}`");
+                    return Err((verdict.span(), what));
+                }
+            };
+            Ok(vec![What::Verdict(verdict)])
+        }
+        _ => Err((place.clone(), "an entry has either `rules`, or `verdict` with `reason`".to_owned())),
+    }
+}
+
+fn rule(id: &Spanned<String>) -> Result<What, Wrong> {
+    let name = id.get_ref();
+    let wrong = |what| Err((id.span(), what));
+    match rules::find(name) {
+        None => wrong(format!("there is no rule `{name}`: `layers rules` lists them all")),
+        Some(rule) if !matches!(rule.kind, Kind::Required | Kind::Forbidden) => {
+            wrong(format!("`{name}` is {}: that it is broken fails nothing", rule.kind))
+        }
+        Some(rule) if rule.party != Party::Server => {
+            wrong(format!("`{name}` is the duty of a {}, not of the server", rule.party))
+        }
+        Some(rule) => Ok(What::Rule(rule)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"server = "nbdkit"
+version = "1.32.5"
+
+[[known]]
+rules = ["close.exactly-once", "close.any-disconnect"]
+scenarios = ["end/sigterm/connected", "captive/connected"]
+how = "deterministic"
+why = "it never closes"
+
+[[known]]
+verdict = "crash"
+reason = "the server was killed by signal 6"
+scenarios = ["race/hang-up-with-requests"]
+how = "race"
+seen = 13
+tries = 25
+why = "it aborts"
+"#;
+
+    fn read(text: &str) -> Result<Baseline, String> {
+        parse(text, "b.toml", "nbdkit", Version(1, 32, 5)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_entry_stands_for_each_of_its_rules_in_each_of_its_scenarios() {
+        let baseline = read(GOOD).unwrap();
+        assert_eq!(baseline.entries.len(), 5);
+        let what = What::Rule(rules::find("close.any-disconnect").unwrap());
+        assert_eq!(baseline.find(&what, "captive/connected").unwrap().how, How::Deterministic);
+        assert_eq!(baseline.find(&what, "classical"), None);
+        let crash = What::Verdict(Verdict::Crash("the server was killed by signal 6".to_owned()));
+        let entry = baseline.find(&crash, "race/hang-up-with-requests").unwrap();
+        assert_eq!(entry.how, How::Race { seen: 13, tries: 25 });
+        let other = What::Verdict(Verdict::Crash("the server was killed by signal 11".to_owned()));
+        assert_eq!(baseline.find(&other, "race/hang-up-with-requests"), None);
+    }
+
+    /// `GOOD` with something else in it must be refused, on this line, with this in the message.
+    #[track_caller]
+    fn refused(from: &str, to: &str, line: usize, said: &str) {
+        assert!(GOOD.contains(from));
+        let error = read(&GOOD.replacen(from, to, 1)).unwrap_err();
+        assert!(error.starts_with(&format!("b.toml:{line}: ")) && error.contains(said), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_the_line() {
+        refused("close.exactly-once", "close.exactly-onec", 5, "no rule `close.exactly-onec`");
+        refused("captive/connected", "captive/conected", 6, "no scenario `captive/conected`");
+        refused("\"it never closes\"", "\" \"", 8, "`why` is empty");
+        refused("why = \"it never closes\"\n", "", 4, "why");
+        refused("\"deterministic\"", "\"always\"", 7, "not `always`");
+        refused("seen = 13\n", "", 14, "how often it was `seen`");
+        refused("seen = 13", "seen = 26", 14, "how often it was `seen`");
+        refused("verdict = \"crash\"", "verdict = \"pass\"", 11, "not `pass`");
+        refused("reason = \"the server was killed by signal 6\"\n", "", 10, "`verdict` with `reason`");
+        refused("seen = 13", "sene = 13", 15, "sene");
+        refused("version = \"1.32.5\"", "version = \"1.48.1\"", 1, "the server is nbdkit 1.32.5");
+        refused("\"captive/connected\"", "\"end/sigterm/connected\"", 6, "twice");
+    }
+
+    #[test]
+    fn only_what_fails_a_run_can_be_known() {
+        let observed = rules::all().find(|rule| rule.kind == Kind::Observed).unwrap().id;
+        refused("close.exactly-once", observed, 5, "is observed");
+        let ours = rules::all().find(|rule| rule.party == Party::Filter).unwrap().id;
+        refused("close.exactly-once", ours, 5, "is the duty of a filter");
+    }
+}

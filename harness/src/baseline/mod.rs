@@ -1,0 +1,121 @@
+//! What is known to go wrong with a given version of a server: reviewed, and explained entry by entry.
+//!
+//! The baselines of servers that this project has run are embedded; see docs/baseline.md.
+
+mod file;
+mod update;
+
+use std::fmt;
+use std::path::Path;
+
+use crate::rules::Rule;
+use crate::verdict::Verdict;
+use crate::version::Version;
+
+pub use file::BaselineError;
+pub use update::updated;
+
+/// Server, version and text of each embedded baseline.
+const EMBEDDED: &[(&str, Version, &str)] =
+    &[("nbdkit", Version(1, 32, 5), include_str!("../scenario/baseline/nbdkit-1.32.5.toml"))];
+
+/// What can go wrong in a scenario.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// This rule is broken.
+    Rule(&'static Rule),
+    /// The server crashes or hangs, in this way.
+    Verdict(Verdict),
+}
+
+impl PartialEq for What {
+    fn eq(&self, other: &What) -> bool {
+        match (self, other) {
+            (What::Rule(one), What::Rule(other)) => one.id == other.id,
+            (What::Verdict(one), What::Verdict(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for What {}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Rule(rule) => f.pad(rule.id),
+            What::Verdict(verdict) => f.pad(verdict.word()),
+        }
+    }
+}
+
+/// How often it goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Every time.
+    Deterministic,
+    /// As chance has it.
+    Race {
+        /// How often it was seen …
+        seen: u32,
+        /// … in how many tries, over all the runs that the entry rests on.
+        tries: u32,
+    },
+}
+
+/// One known finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What goes wrong.
+    pub what: What,
+    /// In which scenario.
+    pub scenario: String,
+    /// How often.
+    pub how: How,
+    /// Why the server is to blame and the finding is kept.
+    pub why: String,
+}
+
+/// What is known of one version of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Baseline {
+    /// In the order of the file.
+    pub entries: Vec<Entry>,
+}
+
+impl Baseline {
+    /// The embedded one of this version; `None` when there is none.
+    pub fn embedded(server: &str, version: Version) -> Result<Option<Baseline>, BaselineError> {
+        let found = EMBEDDED.iter().find(|(name, of, _)| *name == server && *of == version);
+        found
+            .map(|(_, _, text)| file::parse(text, &format!("{server}-{version}.toml"), server, version))
+            .transpose()
+    }
+
+    /// The one in this file, which must be of this server and version.
+    pub fn load(path: &Path, server: &str, version: Version) -> Result<Baseline, BaselineError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BaselineError::Unreadable { file: shown.clone(), source })?;
+        file::parse(&text, &shown, server, version)
+    }
+
+    /// What it says of this in this scenario.
+    pub fn find(&self, what: &What, scenario: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.what == *what && entry.scenario == scenario)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_embedded_baseline_can_be_read() {
+        for (server, version, _) in EMBEDDED {
+            let baseline = Baseline::embedded(server, *version).unwrap().unwrap();
+            assert!(!baseline.entries.is_empty(), "{server} {version}");
+        }
+        assert_eq!(Baseline::embedded("nbdkit", Version(1, 0, 0)).unwrap(), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! What is said of one run apart from the rules.
+
+use crate::history::End;
+use crate::rules::Trouble;
+use crate::scenario::{Mishap, Recording, Scenario};
+use crate::verdict::Verdict;
+
+/// Did it go as planned, and is its trace whole?
+pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
+    let of_trace = verdict_of_troubles(&recording.judgement.troubles);
+    match (recording.mishaps.first(), of_trace) {
+        (_, Some(crash @ Verdict::Crash(_))) => crash,
+        (Some(mishap @ Mishap::Hang { .. }), _) => Verdict::Hang(mishap.to_string()),
+        (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
+        (None, Some(verdict)) => verdict,
+        (None, None) => match recording.end {
+            Some(End::Exited(code)) if scenario.start_fails == (code == 0) => {
+                Verdict::Inconclusive(format!("the server ended with exit status {code}"))
+            }
+            _ => Verdict::Pass,
+        },
+    }
+}
+
+/// What a trace alone says, if it is not whole.
+pub fn verdict_of_troubles(troubles: &[Trouble]) -> Option<Verdict> {
+    troubles.iter().map(verdict_of_trouble).min_by_key(|verdict| match verdict {
+        Verdict::Crash(_) => 0,
+        _ => 1,
+    })
+}
+
+fn verdict_of_trouble(trouble: &Trouble) -> Verdict {
+    match trouble {
+        Trouble::Killed(signal) if *signal == libc::SIGKILL => {
+            Verdict::Inconclusive("the server was lost: something else killed it with SIGKILL".to_owned())
+        }
+        Trouble::Killed(signal) => Verdict::Crash(format!("the server was killed by signal {signal}")),
+        other => Verdict::Inconclusive(other.to_string()),
+    }
+}
