@@ -1,3 +1,70 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
 pub mod nbd;
+mod peer;
+pub mod raw;
+
+use layers_trace::Operation;
+
+pub use peer::Peer;
+
+/// What went wrong at the client's end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The server refused, or the client did not even ask.
+    #[error("{message}")]
+    Refused {
+        /// Why, in words.
+        message: String,
+        /// `errno` that goes with it.
+        errno: i32,
+    },
+    /// The connection is gone.
+    #[error("the server closed the connection")]
+    Gone,
+    /// The deadline passed.
+    #[error("no answer before the deadline")]
+    Timeout,
+    /// A name with a NUL byte in it.
+    #[error("a name holds a NUL byte")]
+    Nul,
+}
+
+impl ClientError {
+    /// The error as a number, for the trace.
+    fn errno(&self) -> u32 {
+        match self {
+            ClientError::Refused { errno, .. } => errno.cast_unsigned(),
+            ClientError::Gone => libc::ENOTCONN.cast_unsigned(),
+            ClientError::Timeout => libc::ETIMEDOUT.cast_unsigned(),
+            ClientError::Nul => libc::EINVAL.cast_unsigned(),
+        }
+    }
+
+    /// Something that this kind of client, or a client in this state, cannot do.
+    fn cannot(what: impl Into<String>) -> ClientError {
+        ClientError::Refused { message: what.into(), errno: libc::EINVAL }
+    }
+}
+
+/// A request of the transmission phase. Offsets and counts in bytes, flags NBD_CMD_FLAG_*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// NBD_CMD_READ and so on.
+    pub operation: Operation,
+    /// Byte offset.
+    pub offset: u64,
+    /// Byte count.
+    pub count: u32,
+    /// NBD_CMD_FLAG_*.
+    pub flags: u32,
+}
+
+/// What a write to this place carries: it differs between neighbours, between blocks of 256 and of 64 Ki, and is never
+/// zero.
+fn pattern(offset: u64, length: usize) -> impl Iterator<Item = u8> {
+    (0..length as u64).map(move |index| {
+        let at = offset.wrapping_add(index);
+        (at ^ at >> 8 ^ at >> 16) as u8 | 1
+    })
+}

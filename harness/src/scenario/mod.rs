@@ -3,10 +3,12 @@
 pub mod named;
 pub mod play;
 
-use layers_trace::Operation;
+use layers_trace::{Callback, Operation};
 use serde::{Deserialize, Serialize};
 
-use crate::client::nbd::{Command, Wishes};
+use crate::client::Command;
+use crate::client::nbd::Wishes;
+use crate::client::raw::Message;
 use crate::run::Start;
 use crate::stack::Stack;
 
@@ -128,6 +130,26 @@ pub enum Ending {
 pub enum Step {
     /// Connect and read the greeting.
     Connect(u32, Wishes),
+    /// Connect with a raw client and read the greeting. All other steps are for both kinds of clients, unless they say.
+    ConnectRaw(u32),
+    /// Connect with a raw client and wait for nothing.
+    Dial(u32),
+    /// Read the greeting that [`Step::Dial`] has not waited for.
+    Greeting(u32),
+    /// A raw client sends these messages in one write, and waits for nothing.
+    Send(u32, Vec<Message>),
+    /// A raw client waits for all answers that it has not got; any that is an error makes the step fail.
+    Answers(u32),
+    /// [`Step::Send`] and [`Step::Answers`].
+    Say(u32, Vec<Message>),
+    /// A raw client waits until the server has closed the connection.
+    Dropped(u32),
+    /// A raw client closes its socket in the direction of the server, and goes on listening.
+    HalfClose(u32),
+    /// Wait until this layer has entered this callback so many times since the server was started.
+    Entered(u8, Callback, u64),
+    /// Send the server this signal, and go on.
+    Signal(i32),
     /// Connect and do not even read: a bare connection, closed again at once.
     Knock,
     /// Connect, wait for the greeting, and close without a word.

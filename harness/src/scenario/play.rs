@@ -13,7 +13,9 @@ use layers_trace::{Event, Kind, Operation, Reader, Writer};
 use rustix::process::Signal;
 
 use super::{Ending, Scenario, Step};
-use crate::client::nbd::{Client, ClientError};
+use crate::client::nbd::Client;
+use crate::client::raw::Raw;
+use crate::client::{ClientError, Peer};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::rules::{Judgement, Rule, judge};
@@ -213,7 +215,7 @@ fn wait_for_closes(server: &mut Server, deadline: Deadline) -> Result<(), Mishap
 }
 
 struct Clients {
-    clients: BTreeMap<u32, Client>,
+    clients: BTreeMap<u32, Peer>,
     knocks: u32,
     deadline: Deadline,
 }
@@ -244,30 +246,41 @@ impl Clients {
                     Some(end) => client.connect_socket(end)?,
                     None => client.connect(server.socket().ok_or(ClientError::Gone)?)?,
                 }
-                self.clients.insert(*number, client);
+                self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }
+            Step::ConnectRaw(number) => {
+                let mut client = self.dialled(server, *number)?;
+                client.greeting()?;
+                self.clients.insert(*number, Peer::Raw(Box::new(client)));
+                Ok(())
+            }
+            Step::Dial(number) => {
+                let client = self.dialled(server, *number)?;
+                self.clients.insert(*number, Peer::Raw(Box::new(client)));
+                Ok(())
+            }
+            Step::Greeting(client) => self.raw(*client)?.greeting(),
+            Step::Send(client, messages) => self.raw(*client)?.send(messages),
+            Step::Answers(client) => self.raw(*client)?.answers(),
+            Step::Say(client, messages) => self.raw(*client)?.say(messages),
+            Step::Dropped(client) => self.raw(*client)?.until_closed(),
+            Step::HalfClose(client) => self.raw(*client)?.half_close(),
+            Step::Entered(layer, callback, times) => {
+                reached(server.wait_until(self.deadline, |seen| seen.entered(*layer, *callback) >= *times))
+            }
+            Step::Signal(signal) => send(server, *signal).map_err(|_| ClientError::Gone),
             Step::Knock => self.knock(server, false),
             Step::Peek => self.knock(server, true),
-            Step::List(client) => self.client(*client)?.list().map(drop),
+            Step::List(client) => self.client(*client)?.list(),
             Step::Info(client, export) => self.client(*client)?.info(export),
             Step::Go(client, export) => self.client(*client)?.go(export),
-            Step::Request(client, command) => self.client(*client)?.command(*command).map(drop),
-            Step::Pipeline(client, commands) => {
-                let client = self.client(*client)?;
-                let sent: Vec<_> = commands.iter().map(|command| client.send(*command)).collect();
-                sent.into_iter().try_for_each(|ticket| client.wait(ticket?).map(drop))
-            }
+            Step::Request(client, command) => self.client(*client)?.requests(&[*command]),
+            Step::Pipeline(client, commands) => self.client(*client)?.requests(commands),
             Step::Running(client, command) => {
-                let (deadline, client) = (self.deadline, self.client(*client)?);
                 let before = server.observer.data_calls();
-                let ticket = client.send(*command)?;
-                client.leave_behind(ticket);
-                match server.wait_until(deadline, |seen| seen.data_calls() > before) {
-                    Woken::Happened => Ok(()),
-                    Woken::Dead => Err(ClientError::Gone),
-                    Woken::Late => Err(ClientError::Timeout),
-                }
+                self.client(*client)?.send(*command)?;
+                reached(server.wait_until(self.deadline, |seen| seen.data_calls() > before))
             }
             Step::Abort(client) => self.taken(*client)?.abort(),
             Step::Disconnect(client) => self.taken(*client)?.disconnect(),
@@ -279,12 +292,25 @@ impl Clients {
         }
     }
 
-    fn client(&mut self, number: u32) -> Result<&mut Client, ClientError> {
+    fn client(&mut self, number: u32) -> Result<&mut Peer, ClientError> {
         self.clients.get_mut(&number).ok_or(ClientError::Gone)
     }
 
-    fn taken(&mut self, number: u32) -> Result<Client, ClientError> {
+    fn raw(&mut self, number: u32) -> Result<&mut Raw, ClientError> {
+        self.client(number)?.raw()
+    }
+
+    fn taken(&mut self, number: u32) -> Result<Peer, ClientError> {
         self.clients.remove(&number).ok_or(ClientError::Gone)
+    }
+
+    /// A raw client that has connected, and has not waited for the greeting.
+    fn dialled(&self, server: &mut Server, number: u32) -> Result<Raw, ClientError> {
+        let trace = server.trace().ok_or(ClientError::Gone)?;
+        match server.take_client_end() {
+            Some(end) => Raw::on(number, end, trace, self.deadline),
+            None => Raw::dial(number, server.socket().ok_or(ClientError::Gone)?, trace, self.deadline),
+        }
     }
 
     /// A connection that is made and dropped without a byte from our side; with or without the server's greeting.
@@ -314,6 +340,7 @@ impl Clients {
     /// Waits until the server knows that it is to stop: it then refuses requests.
     fn await_shutdown(&mut self) -> Result<(), Mishap> {
         for client in self.clients.values_mut() {
+            let Ok(client) = client.nbd() else { continue };
             client
                 .await_shutdown()
                 .map_err(|_| Mishap::Hang { doing: "it does not notice the signal".to_owned() })?;
@@ -323,12 +350,17 @@ impl Clients {
 
     /// Every client that is still there says goodbye; one that cannot is dropped.
     fn leave(&mut self) {
-        for (_, mut client) in std::mem::take(&mut self.clients) {
-            if client.is_ready() {
-                let _ = client.disconnect();
-            } else {
-                client.hang_up();
-            }
+        for (_, client) in std::mem::take(&mut self.clients) {
+            client.leave();
         }
+    }
+}
+
+/// A step that waits for something in the trace, as a client's.
+fn reached(woken: Woken) -> Result<(), ClientError> {
+    match woken {
+        Woken::Happened => Ok(()),
+        Woken::Dead => Err(ClientError::Gone),
+        Woken::Late => Err(ClientError::Timeout),
     }
 }

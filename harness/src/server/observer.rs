@@ -1,6 +1,6 @@
 //! What a trace that is still growing shows about the server: is it ready, what is still open?
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use layers_trace::{Callback, Kind, Writer};
 
@@ -13,6 +13,7 @@ pub struct Observer {
     ready: Option<u32>,
     open: HashSet<u32>,
     data_calls: u64,
+    entered: HashMap<(u8, Callback), u64>,
 }
 
 impl Observer {
@@ -24,6 +25,9 @@ impl Observer {
             let Some(record) = trace.published(self.next) else { return };
             self.next += 1;
             let callback = Callback::from_number(record.callback);
+            if let (Some(Kind::Enter), Some(callback)) = (Kind::from_number(record.kind), callback) {
+                *self.entered.entry((record.layer, callback)).or_default() += 1;
+            }
             match (Kind::from_number(record.kind), callback) {
                 (Some(Kind::Layer), _) => {
                     self.layers = self.layers.saturating_add(1);
@@ -67,5 +71,10 @@ impl Observer {
     /// Data callbacks that the plugin has entered so far.
     pub fn data_calls(&self) -> u64 {
         self.data_calls
+    }
+
+    /// How often this layer has entered this callback so far.
+    pub fn entered(&self, layer: u8, callback: Callback) -> u64 {
+        self.entered.get(&(layer, callback)).copied().unwrap_or(0)
     }
 }

@@ -104,7 +104,7 @@ numbered! {
         StartTls = 7,
         /// NBD_CMD_READ.
         Read = 8,
-        /// NBD_CMD_WRITE.
+        /// NBD_CMD_WRITE; `b` says how many bytes of its data the client holds back.
         Write = 9,
         /// NBD_CMD_FLUSH.
         Flush = 10,
@@ -116,10 +116,23 @@ numbered! {
         Cache = 13,
         /// NBD_CMD_BLOCK_STATUS.
         BlockStatus = 14,
-        /// NBD_CMD_DISC, then wait for the server to close.
+        /// NBD_CMD_DISC, then wait for the server to close. (libnbd closes its own direction then, the raw client
+        /// nothing.)
         Disconnect = 15,
         /// Close the socket without a word.
         Hangup = 16,
+        /// NBD_OPT_STRUCTURED_REPLY.
+        StructuredReply = 17,
+        /// NBD_OPT_SET_META_CONTEXT for an export; the texts are its name, and the names of the contexts.
+        SetMetaContext = 18,
+        /// An option that the protocol does not know; its number in `b`.
+        UnknownOption = 19,
+        /// A request of a type that the protocol does not know; its number in `b`.
+        UnknownCommand = 20,
+        /// Bytes that begin no message.
+        Garbage = 21,
+        /// Close the socket in the direction of the server, and go on listening.
+        HalfClose = 22,
     }
 }
 

@@ -17,6 +17,7 @@ use layers_trace::writer::record;
 use layers_trace::{CallId, Field, Kind, Operation, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 
+pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
 use ffi::Closure;
 use pending::{Answer, Pending};
@@ -41,39 +42,6 @@ const INFO_NAME: u64 = 1 << 1;
 const INFO_DESCRIPTION: u64 = 1 << 2;
 const INFO_BLOCK_SIZE: u64 = 1 << 3;
 
-/// What went wrong at the client's end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// The server refused, or libnbd did.
-    #[error("{message}")]
-    Refused {
-        /// What libnbd says.
-        message: String,
-        /// `errno` that goes with it.
-        errno: i32,
-    },
-    /// The connection is gone.
-    #[error("the server closed the connection")]
-    Gone,
-    /// The deadline passed.
-    #[error("no answer before the deadline")]
-    Timeout,
-    /// A name with a NUL byte in it.
-    #[error("a name holds a NUL byte")]
-    Nul,
-}
-
-impl ClientError {
-    fn errno(&self) -> u32 {
-        match self {
-            ClientError::Refused { errno, .. } => errno.cast_unsigned(),
-            ClientError::Gone => libc::ENOTCONN.cast_unsigned(),
-            ClientError::Timeout => libc::ETIMEDOUT.cast_unsigned(),
-            ClientError::Nul => libc::EINVAL.cast_unsigned(),
-        }
-    }
-}
-
 /// What a client wants of its connection, before it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wishes {
@@ -89,19 +57,6 @@ impl Default for Wishes {
     fn default() -> Wishes {
         Wishes { block_size: true, full_info: true, structured_replies: true }
     }
-}
-
-/// A request of the transmission phase. Offsets and counts in bytes, flags NBD_CMD_FLAG_*.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Command {
-    /// NBD_CMD_READ and so on.
-    pub operation: Operation,
-    /// Byte offset.
-    pub offset: u64,
-    /// Byte count.
-    pub count: u32,
-    /// NBD_CMD_FLAG_*.
-    pub flags: u32,
 }
 
 /// A client.

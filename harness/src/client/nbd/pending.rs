@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use layers_trace::{CallId, Operation};
 
+use super::super::pattern;
 use super::ffi::{self, Closure};
 use super::{ClientError, Command, check, last_error};
 
@@ -38,9 +39,8 @@ impl Pending {
         };
         let mut buffer = vec![0; length].into_boxed_slice();
         if command.operation == Operation::Write {
-            for (offset, byte) in (command.offset..).zip(&mut buffer) {
-                // Differs between neighbours, between blocks of 256 and of 64 Ki; never zero.
-                *byte = (offset ^ offset >> 8 ^ offset >> 16) as u8 | 1;
+            for (byte, value) in buffer.iter_mut().zip(pattern(command.offset, length)) {
+                *byte = value;
             }
         }
         Pending { cookie: 0, command, call, buffer, extents: Box::default() }

@@ -4,7 +4,8 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::by_server;
-use crate::history::{Client, ConnectionId, History};
+use super::survival::is_lost;
+use crate::history::{Client, ConnectionId, History, Request};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -44,7 +45,7 @@ pub const RULES: &[Rule] = &[
         antecedent: "a client that closes its socket halfway through the data of a write",
         example: "half of NBD_CMD_WRITE, L2.pwrite",
         fix: "call pwrite only when all the data is there",
-        check: Checker::Later("needs a client that records how much of a write's data it has sent"),
+        check: Checker::Trace(|| Box::new(PartialPayload::default())),
     },
 ];
 
@@ -75,6 +76,7 @@ impl CarriedOut {
         let request = client.waiting.iter().map(|request| &request.event).find(|request| {
             request.operation().and_then(callback_of) == Some(call.callback)
                 && (request.offset(), request.count()) == (now.event.offset(), now.event.count())
+                && request.b == 0
                 && !served.contains(&(client.number, request.position))
         });
         if let Some(position) = request.map(|request| request.position) {
@@ -98,7 +100,8 @@ impl CarriedOut {
                 count > 0 && count <= 32 << 20 && offset.checked_add(count).is_some_and(|end| end <= size);
             let allowed = callback == Callback::Pread || writable;
             let visible = history.outermost(callback) == Some(handle.layer);
-            if fits && allowed && visible && request.event.flags() == 0 {
+            let whole = request.event.b == 0;
+            if fits && allowed && visible && whole && request.event.flags() == 0 {
                 self.owed.push((connection, request.event.clone()));
             }
         }
@@ -141,8 +144,8 @@ impl Check for CarriedOut {
                 self.served.retain(|(client, _)| *client != now.event.handle);
             }
             (EventKind::Reply, _) => {
-                // An error is an answer: the server has refused, and said so.
-                if now.event.result() < 0 {
+                // An error is an answer: the server has refused, and said so. Its silence is none.
+                if now.event.result() < 0 && !is_lost(now.event) {
                     self.owed.retain(|(_, request)| request.position != now.event.call);
                 }
                 let owed = self.owed.iter().any(|(_, request)| request.position == now.event.call);
@@ -194,6 +197,74 @@ impl Check for EndsByItself {
     }
 }
 
+/// What is not there is not written.
+#[derive(Default)]
+struct PartialPayload {
+    /// Writes whose data was sent in part, in connections that are not over.
+    cut: Vec<(ConnectionId, Event)>,
+}
+
+/// What a request or a data call covers, as first byte and the one after the last.
+fn range(event: &Event) -> (u64, u64) {
+    (event.offset(), event.offset().saturating_add(event.count().into()))
+}
+
+fn overlap(one: &Event, other: &Event) -> bool {
+    let ((begin, end), (start, stop)) = (range(one), range(other));
+    begin < stop && start < end
+}
+
+impl PartialPayload {
+    fn asked(&mut self, now: &Now<'_>) {
+        let client = now.history.client(now.event.handle);
+        if now.event.operation() == Some(Operation::Write)
+            && now.event.b > 0
+            && let Some(connection) = client.and_then(|client| client.connection)
+        {
+            self.cut.push((connection, now.event.clone()));
+        }
+    }
+
+    fn written(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+        let mut cut = self.cut.iter().filter(|(connection, _)| Some(*connection) == call.connection);
+        let Some((connection, cut)) = cut.find(|(_, cut)| overlap(cut, now.event)) else { return };
+        // Another request of the same client may be the reason: one that is whole.
+        let waiting = now.history.client_of(*connection).into_iter().flat_map(|client| &client.waiting);
+        let is_write = |request: &&Request| {
+            matches!(request.operation, Operation::Write | Operation::Zero) && request.event.b == 0
+        };
+        if !waiting.filter(is_write).any(|request| overlap(&request.event, now.event)) {
+            let expected = format!("no pwrite: {} bytes of the data were never sent", cut.b);
+            report.broken([cut, now.event], expected, "it is called");
+        }
+    }
+
+    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        if now.history.first_close(handle.chain).is_some() {
+            return;
+        }
+        for _ in self.cut.extract_if(.., |(connection, _)| Some(*connection) == handle.connection) {
+            report.exercised();
+        }
+    }
+}
+
+impl Check for PartialPayload {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Pwrite, Callback::Close]).notes(EventKind::Request)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.callback() {
+            Some(Callback::Pwrite) => self.written(now, report),
+            Some(_) => self.closed(now, report),
+            None => self.asked(now),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::*;
@@ -226,6 +297,50 @@ mod tests {
         accepts(RULE, hasty(true));
         rejects(RULE, hasty(false));
         assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    /// The client closes its socket when it has sent half a write, which comes to the layers or not.
+    fn vanishing(offset: u64, written: bool) -> Script {
+        let good = reference();
+        let leave = good.events.iter().position(|event| event.operation() == Some(Operation::Disconnect));
+        good.with(leave.unwrap(), |script| {
+            let event = script.request(1, Operation::Write);
+            (event.a, event.b, event.c) = (offset, 100, 512);
+            if written {
+                script.through_chain(&[4, 5, 6], Callback::Pwrite, 0, |event| {
+                    (event.a, event.c) = (offset, 512);
+                });
+            }
+        })
+    }
+
+    #[test]
+    fn half_a_write_is_none() {
+        const RULE: &str = "conn.partial-payload";
+        accepts(RULE, vanishing(8192, false));
+        rejects(RULE, vanishing(8192, true));
+        // Where a whole write is still to be answered, nobody can tell whose this one is.
+        let mut both = vanishing(8192, true);
+        let cut = both.events.iter().position(|event| event.b == 100 && event.c == 512).unwrap();
+        both = both.with(cut, |script| {
+            let event = script.request(1, Operation::Write);
+            (event.a, event.c) = (8192, 512);
+        });
+        accepts(RULE, both);
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_connection_that_ends_first_is_no_answer() {
+        const RULE: &str = "conn.requests-before-disc";
+        let mut script = hasty(false);
+        let write = script.events.iter().rposition(|event| event.operation() == Some(Operation::Write));
+        let write = script.events[write.unwrap()].position;
+        let end = script.index(Kind::Enter, 2, Callback::Close, 1);
+        script = script.with(end + 2, |script| {
+            script.reply(write, -1).c = libc::ENOTCONN.cast_unsigned();
+        });
+        rejects(RULE, script);
     }
 
     #[test]

@@ -1,7 +1,93 @@
-//! Clients that send what no client should: through the raw client.
+//! What no honest client says: requests that are refused, bytes that are no message, and half of a message.
 
-use super::super::Scenario;
+use layers_trace::{Callback, Operation};
+
+use super::super::{Scenario, Step, command, flag};
+use super::{connect, go};
+use crate::client::raw::Message;
+use crate::stack::Stack;
+
+/// Bytes of the reference plugin's disk.
+const SIZE: u64 = 1 << 20;
+/// The most that nbdkit reads or writes at once (nbdkit-protocol(1)).
+const MOST: u32 = 64 << 20;
 
 pub(super) fn all() -> Vec<Scenario> {
-    Vec::new()
+    vec![requests(), partial_write(), garbage()]
+}
+
+fn read(client: u32) -> Step {
+    Step::Request(client, command(Operation::Read, 0, 512, 0))
+}
+
+/// Each is refused, no layer sees it, and the connection goes on.
+fn requests() -> Scenario {
+    use Operation::{Cache, Read, Trim, Write, Zero};
+    let refused = [
+        command(Read, 0, 0, 0),
+        command(Read, SIZE - 511, 512, 0),
+        command(Read, SIZE, 1, 0),
+        command(Read, u64::MAX - 511, 512, 0),
+        command(Read, u64::MAX, 512, 0),
+        command(Read, 0, MOST + 512, 0),
+        command(Read, 0, 512, 1 << 15),
+        command(Read, 0, 512, flag::FAST_ZERO),
+        command(Write, SIZE - 511, 512, 0),
+        command(Write, 0, 512, flag::NO_HOLE),
+        command(Trim, u64::MAX - 511, 512, 0),
+        command(Zero, SIZE, 512, 0),
+        command(Zero, 0, 512, flag::REQ_ONE),
+        command(Cache, SIZE - 511, 512, 0),
+    ];
+    let mut script = vec![Step::ConnectRaw(1), go(1, ""), read(1)];
+    script.extend(refused.map(|request| Step::Request(1, request).fails()));
+    script.extend([Step::Say(1, vec![Message::UnknownCommand(99)]).fails(), read(1), Step::Disconnect(1)]);
+    Scenario::new(
+        "reject/requests",
+        "requests that the server must refuse: range, size, flags and type",
+        Stack::reference(2),
+    )
+    .script(script)
+}
+
+fn partial_write() -> Scenario {
+    let write = |offset| command(Operation::Write, offset, 4096, 0);
+    let half = |client, sent| {
+        [
+            Step::ConnectRaw(client),
+            go(client, ""),
+            Step::Request(client, write(8192)),
+            Step::Send(client, vec![Message::Partial(write(0), sent)]),
+            Step::HangUp(client),
+        ]
+    };
+    let script = [half(1, 2048), half(2, 0), half(3, 4095)].concat();
+    Scenario::new(
+        "leave/partial-write",
+        "a client that vanishes in the middle of the data of a write",
+        Stack::reference(2),
+    )
+    .script(script)
+}
+
+fn garbage() -> Scenario {
+    Scenario::new(
+        "reject/garbage",
+        "bytes that are no message, instead of an option and instead of a request",
+        Stack::reference(2),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        Step::Say(1, vec![Message::Garbage]).fails(),
+        Step::HangUp(1),
+        Step::ConnectRaw(2),
+        go(2, ""),
+        read(2),
+        Step::Say(2, vec![Message::Garbage]).fails(),
+        Step::HangUp(2),
+        connect(3),
+        go(3, ""),
+        Step::Entered(2, Callback::Open, 2),
+        Step::Disconnect(3),
+    ])
 }

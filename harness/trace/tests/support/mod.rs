@@ -52,7 +52,7 @@ pub(crate) fn good_trace() -> impl Strategy<Value = Vec<Event>> {
             let kind = Kind::from_number(kind).expect("a kind");
             let number = match kind {
                 Kind::Enter | Kind::Exit => number % Callback::ALL.len() as u8,
-                Kind::Request | Kind::Reply => 1 + number % Operation::Hangup as u8,
+                Kind::Request | Kind::Reply => 1 + number % Operation::HalfClose as u8,
                 Kind::Probe => 1 + number % Probe::ContextBackend as u8,
                 _ => number,
             };

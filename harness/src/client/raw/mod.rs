@@ -1,0 +1,248 @@
+//! A small NBD client that says whatever a scenario asks of it, also what no honest client would: options in any order,
+//! requests that the protocol forbids, half of one, several messages in one write, or nothing.
+//!
+//! Each message is written into the trace before its bytes leave, and each answer once it is here, as the libnbd client
+//! does it. Every read and write has the deadline of the client.
+
+mod answer;
+mod message;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use layers_trace::record::Record;
+use layers_trace::writer::record;
+use layers_trace::{CallId, Field, Kind, Operation, Writer};
+
+use super::{ClientError, Command};
+use crate::deadline::Deadline;
+pub use message::{Message, info};
+use socket::Socket;
+
+/// NBD_FLAG_FIXED_NEWSTYLE and NBD_FLAG_NO_ZEROES, which have the same numbers for server and client.
+const CLIENT_FLAGS: u32 = 3;
+
+/// A client.
+#[derive(Debug)]
+pub struct Raw {
+    number: u32,
+    trace: Arc<Writer>,
+    socket: Socket,
+    phase: Phase,
+    /// The record of a Connect whose greeting has not come.
+    connecting: Option<CallId>,
+    /// Messages without their whole answer, oldest first.
+    asked: VecDeque<Asked>,
+    cookie: u64,
+    /// Transmission flags of the export.
+    flags: u64,
+}
+
+/// How far the connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    Options,
+    Transmission,
+    Over,
+}
+
+/// A message that is to be answered.
+#[derive(Debug)]
+struct Asked {
+    operation: Operation,
+    call: CallId,
+    cookie: u64,
+    /// Bytes that a successful read brings.
+    count: u32,
+    /// It was sent whole, and so has an answer.
+    whole: bool,
+    /// What answers so far have told: exports, descriptions.
+    told: Vec<(Field, Vec<u8>)>,
+    /// The first error so far, of an answer in several parts.
+    error: Option<ClientError>,
+}
+
+impl Asked {
+    /// The end of the connection is what it asks for.
+    fn ends(&self) -> bool {
+        matches!(self.operation, Operation::Disconnect | Operation::Abort)
+    }
+}
+
+impl Raw {
+    /// Client `number` connects to a unix socket, and does not wait for anything. All that it does takes no longer than
+    /// until `deadline`.
+    pub fn dial(
+        number: u32,
+        path: &Path,
+        trace: Arc<Writer>,
+        deadline: Deadline,
+    ) -> Result<Raw, ClientError> {
+        let call = begin(number, &trace);
+        match Socket::connect(path, deadline) {
+            Ok(socket) => Ok(Raw::with(number, socket, trace, call)),
+            Err(error) => {
+                reply(&trace, number, Operation::Connect, call, &Err(error.clone()), 0, &[]);
+                Err(error)
+            }
+        }
+    }
+
+    /// The same on a socket that is connected.
+    pub fn on(
+        number: u32,
+        socket: OwnedFd,
+        trace: Arc<Writer>,
+        deadline: Deadline,
+    ) -> Result<Raw, ClientError> {
+        let call = begin(number, &trace);
+        Ok(Raw::with(number, Socket::on(socket, deadline)?, trace, call))
+    }
+
+    fn with(number: u32, socket: Socket, trace: Arc<Writer>, call: CallId) -> Raw {
+        Raw {
+            number,
+            trace,
+            socket,
+            phase: Phase::Greeting,
+            connecting: Some(call),
+            asked: VecDeque::new(),
+            cookie: 0,
+            flags: 0,
+        }
+    }
+
+    /// Waits for the greeting, and answers it. After it a newstyle server takes options, and an oldstyle one requests.
+    pub fn greeting(&mut self) -> Result<(), ClientError> {
+        let result = self.read_greeting();
+        if let Some(call) = self.connecting.take() {
+            reply(&self.trace, self.number, Operation::Connect, call, &result, self.flags, &[]);
+        }
+        result
+    }
+
+    /// The connection takes requests.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Transmission
+    }
+
+    /// Sends these messages in one write, and waits for nothing.
+    pub fn send(&mut self, messages: &[Message]) -> Result<(), ClientError> {
+        if self.asked.iter().any(|asked| !asked.whole) {
+            return Err(ClientError::cannot("the rest of a write is still to come"));
+        }
+        let mut bytes = Vec::new();
+        for message in messages {
+            self.cookie += 1;
+            message.write(self.cookie, &mut bytes);
+            let (fill, texts) = message.record();
+            let operation = message.operation();
+            let texts: Vec<(Field, &[u8])> =
+                texts.iter().map(|(field, text)| (*field, text.as_slice())).collect();
+            let entry = Record { handle: self.number, ..record(Kind::Request, 0, operation as u8) };
+            let call =
+                self.trace.enter(Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, ..entry }, &texts);
+            self.asked.push_back(Asked {
+                operation,
+                call,
+                cookie: self.cookie,
+                count: fill.c,
+                whole: !matches!(message, Message::Partial(..)),
+                told: Vec::new(),
+                error: None,
+            });
+        }
+        // A server that has closed shows it when its answers are read.
+        match self.socket.send(&bytes) {
+            Err(ClientError::Gone) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Waits for the answers to all messages that were sent whole; the error is that of the first refused one.
+    pub fn answers(&mut self) -> Result<(), ClientError> {
+        let mut first = Ok(());
+        while self.asked.iter().any(|asked| asked.whole) {
+            let outcome = self.next_answer();
+            if first.is_ok() {
+                first = outcome.clone();
+            }
+            if outcome == Err(ClientError::Timeout) {
+                break;
+            }
+        }
+        first
+    }
+
+    /// Sends these messages in one write, then waits for all answers.
+    pub fn say(&mut self, messages: &[Message]) -> Result<(), ClientError> {
+        self.send(messages)?;
+        self.answers()
+    }
+
+    /// Waits until the server has closed the connection.
+    pub fn until_closed(&mut self) -> Result<(), ClientError> {
+        while self.phase != Phase::Over {
+            // Whatever else comes is of no interest here.
+            if self.next_answer() == Err(ClientError::Timeout) {
+                return Err(ClientError::Timeout);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the server that nothing more will come, and goes on listening.
+    pub fn half_close(&mut self) -> Result<(), ClientError> {
+        let entry = |kind| Record { handle: self.number, ..record(kind, 0, Operation::HalfClose as u8) };
+        let call = self.trace.enter(entry(Kind::Request), &[]);
+        let result = self.socket.half_close();
+        self.trace.exit(call, entry(Kind::Reply), &[]);
+        result
+    }
+
+    /// Closes the socket without a word.
+    pub fn hang_up(self) {
+        let Raw { number, trace, socket, .. } = self;
+        let entry = |kind| Record { handle: number, ..record(kind, 0, Operation::Hangup as u8) };
+        let call = trace.enter(entry(Kind::Request), &[]);
+        drop(socket);
+        trace.exit(call, entry(Kind::Reply), &[]);
+    }
+
+    /// This message has its whole answer.
+    fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>) {
+        let texts: Vec<(Field, &[u8])> =
+            asked.told.iter().map(|(field, text)| (*field, text.as_slice())).collect();
+        let selects = matches!(asked.operation, Operation::Go | Operation::ExportName | Operation::Info);
+        let flags = if selects && result.is_ok() { self.flags } else { 0 };
+        reply(&self.trace, self.number, asked.operation, asked.call, result, flags, &texts);
+    }
+}
+
+fn begin(number: u32, trace: &Writer) -> CallId {
+    let entry = record(Kind::Request, 0, Operation::Connect as u8);
+    trace.enter(Record { handle: number, ..entry }, &[])
+}
+
+fn reply(
+    trace: &Writer,
+    number: u32,
+    operation: Operation,
+    call: CallId,
+    result: &Result<(), ClientError>,
+    flags: u64,
+    texts: &[(Field, &[u8])],
+) {
+    let (a, c) = match result {
+        Ok(()) => (0, 0),
+        Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
+    };
+    let entry = Record { handle: number, ..record(Kind::Reply, 0, operation as u8) };
+    trace.exit(call, Record { a, b: flags, c, ..entry }, texts);
+}

@@ -1,0 +1,99 @@
+//! A stream socket on which every wait ends at a deadline.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use super::ClientError;
+use crate::deadline::{Deadline, timespec};
+
+/// Bytes asked for at once.
+const CHUNK: usize = 64 << 10;
+
+/// The client's end.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: OwnedFd,
+    deadline: Deadline,
+    /// What has come and is not yet taken.
+    inbox: Vec<u8>,
+}
+
+impl Socket {
+    pub(super) fn connect(path: &Path, deadline: Deadline) -> Result<Socket, ClientError> {
+        let stream = UnixStream::connect(path).map_err(refused)?;
+        Socket::on(stream.into(), deadline)
+    }
+
+    pub(super) fn on(stream: OwnedFd, deadline: Deadline) -> Result<Socket, ClientError> {
+        rustix::io::ioctl_fionbio(&stream, true).map_err(|error| refused(error.into()))?;
+        Ok(Socket { stream, deadline, inbox: Vec::new() })
+    }
+
+    /// Everything, in one system call if the kernel takes it so.
+    pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
+        while !bytes.is_empty() {
+            match send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+                Err(rustix::io::Errno::AGAIN) => self.wait(PollFlags::OUT)?,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(ClientError::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next bytes, exactly so many.
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], ClientError> {
+        self.fill(N)?;
+        let mut taken = [0; N];
+        for (to, from) in taken.iter_mut().zip(self.inbox.drain(..N)) {
+            *to = from;
+        }
+        Ok(taken)
+    }
+
+    /// The next bytes, as many as a message says.
+    pub(super) fn take_all(&mut self, length: usize) -> Result<Vec<u8>, ClientError> {
+        self.fill(length)?;
+        Ok(self.inbox.drain(..length).collect())
+    }
+
+    fn fill(&mut self, length: usize) -> Result<(), ClientError> {
+        while self.inbox.len() < length {
+            let mut chunk = [0; CHUNK];
+            match recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(ClientError::Gone),
+                Ok((received, _)) => self.inbox.extend(chunk.iter().take(received)),
+                Err(rustix::io::Errno::AGAIN) => self.wait(PollFlags::IN)?,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(ClientError::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, events: PollFlags) -> Result<(), ClientError> {
+        let mut watched = [PollFd::from_borrowed_fd(self.stream.as_fd(), events)];
+        match poll(&mut watched, Some(&timespec(self.deadline.left()))) {
+            Ok(0) => Err(ClientError::Timeout),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(_) => Err(ClientError::Gone),
+        }
+    }
+
+    pub(super) fn half_close(&self) -> Result<(), ClientError> {
+        shutdown(&self.stream, Shutdown::Write).map_err(|_| ClientError::Gone)
+    }
+}
+
+fn refused(error: io::Error) -> ClientError {
+    ClientError::Refused {
+        message: format!("cannot connect: {error}"),
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    }
+}
