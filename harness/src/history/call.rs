@@ -166,6 +166,7 @@ impl History {
             Callback::Unload => self.unloading = self.unloading.or(Some(position)),
             Callback::Open => self.open_entered(&call),
             Callback::Close => self.close_entered(&call),
+            Callback::GetReady => self.models.told(&call.enter),
             _ => {}
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {
@@ -187,6 +188,7 @@ impl History {
         match call.callback {
             Callback::Open if event.result() != 0 => self.opened(event, call),
             Callback::Close => self.closed(call),
+            Callback::ThreadModel => self.models.answered(event),
             Callback::Preconnect if call.parent.is_none() && event.result() < 0 => self.denied(call),
             Callback::AfterFork
                 if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>

@@ -12,6 +12,7 @@ mod call;
 mod client;
 mod connection;
 mod handle;
+mod model;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use call::{Call, Thread};
 pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
 pub use handle::{ChainId, Handle};
+pub use model::ThreadModel;
 
 use crate::run::{Run, Start};
 
@@ -80,6 +82,7 @@ pub struct History {
     arrivals: client::Arrivals,
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
+    models: model::Models,
     signals: Vec<Event>,
     end: Option<(End, Event)>,
     failed_start: Option<Event>,
@@ -180,6 +183,11 @@ impl History {
     /// All clients.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
         self.clients.values()
+    }
+
+    /// The connection that began last, of those that the server may still serve.
+    pub fn latest_connection(&self) -> Option<&Connection> {
+        self.connections.values().next_back()
     }
 
     /// The client at the other end of this connection, where it is certain which one that is.
