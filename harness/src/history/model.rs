@@ -45,7 +45,7 @@ impl Models {
     pub(super) fn answered(&mut self, exit: &Event) {
         let answer = ThreadModel::from_number(exit.result());
         let most_serial = if exit.layer == 0 { &mut self.plugin } else { &mut self.filters };
-        *most_serial = most_serial.into_iter().map(|model| *model).chain(answer).min();
+        *most_serial = (*most_serial).into_iter().chain(answer).min();
     }
 
     pub(super) fn told(&mut self, enter: &Event) {
