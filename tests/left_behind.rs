@@ -85,6 +85,28 @@ fn nothing_is_left_when_the_command_is_interrupted() {
     }
 }
 
+/// However many servers are starting, serving and ending at that moment.
+#[test]
+fn nothing_is_left_when_a_run_of_many_scenarios_is_interrupted() {
+    for servers in 0..12_u32 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = layers(&directory, &["conform", "nbdkit", "--jobs", "4"]).spawn().unwrap();
+        let (deadline, mut seen) =
+            (Deadline::after(Duration::from_secs(30)), std::collections::BTreeSet::new());
+        while seen.len() <= 3 * servers as usize {
+            assert!(!deadline.passed(), "no servers are started");
+            seen.extend(std::fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.path()));
+        }
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&command),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        command.wait().unwrap();
+        assert_nothing_left(&directory);
+    }
+}
+
 /// Records claimed so far, out of the header of a trace that is still growing.
 fn claimed(trace: &std::path::Path) -> u64 {
     let cursor = std::fs::read(trace).ok().and_then(|bytes| bytes.get(128..136)?.try_into().ok());

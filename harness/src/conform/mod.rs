@@ -187,7 +187,8 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let player = Player { rules, timeout: plan.timeout, ..Player::new(plan.server) };
     let scenarios = &plan.selection.scenarios;
     let items = Items { alone: scenarios.iter().map(Scenario::needs_quiet).collect(), jobs: plan.jobs };
-    let mut summary = summary::Summary::new(plan);
+    let (selected, version) = (&plan.selection.rules, plan.server.version);
+    let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version);
     let play = |index: usize| match scenarios.get(index) {
         Some(scenario) => Tries::play(&player, scenario, plan.level.tries(scenario)),
         None => Ok(Tries::default()),

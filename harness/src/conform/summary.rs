@@ -1,6 +1,6 @@
 //! From what the tries of each scenario say to what the whole run says.
 
-use super::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing, Tries};
+use super::{Conformance, Fault, RuleVerdict, ScenarioVerdict, Standing, Tries};
 use crate::baseline::{Baseline, How, What};
 use crate::level::Level;
 use crate::rules::{Checker, Kind, Party, Rule};
@@ -19,12 +19,17 @@ pub(super) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(super) fn new(plan: &Plan<'a>) -> Summary<'a> {
-        let rules = plan.selection.rules.iter().map(|rule| fresh(rule)).collect();
+    /// Of these rules, on a server of this version.
+    pub(super) fn new(
+        rules: &[&'static Rule],
+        baseline: &'a Baseline,
+        level: Level,
+        version: Version,
+    ) -> Summary<'a> {
+        let rules = rules.iter().map(|rule| fresh(rule)).collect();
         let (scenarios, faults, known, stale) = Default::default();
         let so_far = Conformance { rules, scenarios, faults, known, stale, judged: false };
-        let version = plan.server.version;
-        Summary { baseline: plan.baseline, level: plan.level, version, so_far, passed: Vec::new() }
+        Summary { baseline, level, version, so_far, passed: Vec::new() }
     }
 
     /// What has become of a scenario.
@@ -163,5 +168,146 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
             Verdict::HarnessError(format!("the {} that broke it is the harness's own", rule.party))
         }
         _ => Verdict::Fail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::Entry;
+    use crate::conform::RuleTries;
+    use crate::rules;
+    use crate::stack::Stack;
+    use crate::verdict::Exit;
+
+    const OF_SERVER: &str = "close.exactly-once";
+    const OF_FILTER: &str = "config.outer-to-inner";
+
+    fn rule(id: &str) -> &'static Rule {
+        rules::find(id).unwrap()
+    }
+
+    fn scenario(name: &str) -> Scenario {
+        Scenario::new(name, "", Stack::reference(0))
+    }
+
+    fn race(name: &str) -> Scenario {
+        Scenario { tries: 25, ..scenario(name) }
+    }
+
+    /// This rule, broken in so many of so many tries.
+    fn broken(id: &str, times: u32, count: u32) -> Tries {
+        let one = RuleTries {
+            rule: rule(id),
+            exercised: count.into(),
+            broken: times.into(),
+            tries: times,
+            first: None,
+        };
+        Tries { count, passed: count, rules: vec![one], ..Tries::default() }
+    }
+
+    fn astray(verdict: Verdict, times: u32, count: u32) -> Tries {
+        Tries { passed: count - times, astray: vec![(verdict, times)], ..broken(OF_SERVER, 0, count) }
+    }
+
+    fn crash() -> Verdict {
+        Verdict::Crash("the server was killed by signal 6".to_owned())
+    }
+
+    fn known(what: What, scenario: &str, how: How) -> Baseline {
+        let entry = Entry { what, scenario: scenario.to_owned(), how, why: "a test".to_owned() };
+        Baseline { entries: vec![entry] }
+    }
+
+    fn run(baseline: &Baseline, played: &[(Scenario, Tries)]) -> Conformance {
+        let rules = [rule(OF_SERVER), rule(OF_FILTER)];
+        let mut summary = Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5));
+        for (scenario, tries) in played {
+            summary.add(scenario, tries);
+        }
+        summary.finish()
+    }
+
+    fn run_without(played: &[(Scenario, Tries)]) -> Conformance {
+        run(&Baseline::default(), played)
+    }
+
+    #[test]
+    fn a_broken_rule_fails_and_a_known_one_does_not() {
+        let played = [(scenario("one"), broken(OF_SERVER, 1, 1))];
+        assert_eq!(run_without(&played).exit(), Exit::Violation);
+        let baseline = known(What::Rule(rule(OF_SERVER)), "one", How::Deterministic);
+        let known = run(&baseline, &played);
+        assert_eq!(
+            (known.exit(), &*known.meaning()),
+            (Exit::Conformant, "conformant except 1 known finding")
+        );
+        assert_eq!((&known.rules[0].verdict, known.rules[0].known), (&Verdict::Fail, true));
+        let elsewhere =
+            [(scenario("one"), broken(OF_SERVER, 1, 1)), (scenario("two"), broken(OF_SERVER, 1, 1))];
+        assert_eq!(run(&baseline, &elsewhere).exit(), Exit::Violation);
+    }
+
+    #[test]
+    fn what_did_not_happen_is_stale_unless_it_is_a_race_or_could_not_be_judged() {
+        let what = What::Rule(rule(OF_SERVER));
+        let held = [(scenario("one"), broken(OF_SERVER, 0, 1))];
+        let always = known(what.clone(), "one", How::Deterministic);
+        assert_eq!(run(&always, &held).exit(), Exit::Stale);
+        let lost = astray(Verdict::Inconclusive("lost".to_owned()), 1, 1);
+        assert_eq!(run(&always, &[(scenario("one"), lost)]).stale, []);
+        assert_eq!(run(&always, &[(scenario("two"), broken(OF_SERVER, 0, 1))]).stale, []);
+        let race = run(&known(what, "one", How::Race { seen: 1, tries: 9 }), &held);
+        assert_eq!((race.exit(), race.known.len()), (Exit::Conformant, 1));
+    }
+
+    #[test]
+    fn a_race_is_counted_and_changes_no_verdict_of_a_rule() {
+        let played =
+            [(race("race/one"), broken(OF_SERVER, 3, 25)), (scenario("two"), broken(OF_SERVER, 0, 1))];
+        let new = run_without(&played);
+        assert_eq!(
+            (new.exit(), &new.rules[0].verdict, new.rules[0].exercised),
+            (Exit::Violation, &Verdict::Pass, 1)
+        );
+        let how = How::Race { seen: 3, tries: 25 };
+        assert_eq!(
+            run(&known(What::Rule(rule(OF_SERVER)), "race/one", how), &played).exit(),
+            Exit::Conformant
+        );
+        // The same for what the baseline calls a race in a scenario that is none.
+        let flips = [(scenario("one"), broken(OF_SERVER, 1, 1))];
+        let known = run(&known(What::Rule(rule(OF_SERVER)), "one", how), &flips);
+        assert_eq!((known.exit(), &known.rules[0].verdict), (Exit::Conformant, &Verdict::Pass));
+    }
+
+    #[test]
+    fn a_crash_fails_a_race_and_is_known_by_its_signal() {
+        let played = [(race("race/one"), astray(crash(), 2, 25))];
+        let new = run_without(&played);
+        assert_eq!((new.exit(), &new.scenarios[0].verdict), (Exit::Violation, &Verdict::Pass));
+        let how = How::Race { seen: 2, tries: 25 };
+        assert_eq!(run(&known(What::Verdict(crash()), "race/one", how), &played).exit(), Exit::Conformant);
+        let other = Verdict::Crash("the server was killed by signal 11".to_owned());
+        assert_eq!(run(&known(What::Verdict(other), "race/one", how), &played).exit(), Exit::Violation);
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_told_of_is_inconclusive() {
+        let lost = || Verdict::Inconclusive("lost".to_owned());
+        assert_eq!(run_without(&[(scenario("one"), astray(lost(), 1, 1))]).exit(), Exit::Inconclusive);
+        assert_eq!(run_without(&[(race("race/one"), astray(lost(), 24, 25))]).exit(), Exit::Conformant);
+        assert_eq!(run_without(&[(race("race/one"), astray(lost(), 25, 25))]).exit(), Exit::Inconclusive);
+        assert_eq!(run_without(&[]).exit(), Exit::NothingJudged);
+    }
+
+    #[test]
+    fn what_our_own_layers_break_is_no_fault_of_the_server() {
+        let ours = run_without(&[(scenario("one"), broken(OF_FILTER, 1, 1))]);
+        assert_eq!((ours.exit(), ours.rules[1].verdict.word()), (Exit::Harness, "harness-error"));
+        let meant = scenario("one").breaking(&[OF_FILTER]);
+        let meant = run_without(&[(meant, broken(OF_FILTER, 1, 1))]);
+        assert_eq!((meant.exit(), meant.faults.len()), (Exit::Conformant, 0));
     }
 }

@@ -3,8 +3,9 @@
 //! Servers are in process groups of their own, so the terminal's signal does not reach them. The `layers` command
 //! therefore keeps a list of what is alive and, before it dies of the signal, kills and removes all of it.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -14,20 +15,33 @@ use super::process::kill_escaped;
 #[derive(Debug)]
 struct Live {
     run_id: u64,
-    group: Pid,
+    /// Of its server or client, once that is started.
+    group: Option<Pid>,
     directory: Option<PathBuf>,
 }
 
 static LIVE: Mutex<Vec<Live>> = Mutex::new(Vec::new());
 
-/// A server or client of this run is alive, in this process group; a server has a private directory.
-pub(super) fn began(run_id: u64, group: Pid, directory: Option<PathBuf>) {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner).push(Live { run_id, group, directory });
+fn live() -> MutexGuard<'static, Vec<Live>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the private directory of this run. Once the process has been told to stop there is no other.
+pub(super) fn directory(run_id: u64) -> io::Result<tempfile::TempDir> {
+    let mut live = live();
+    let directory = tempfile::Builder::new().prefix("layers-").tempdir()?;
+    live.push(Live { run_id, group: None, directory: Some(directory.path().to_owned()) });
+    Ok(directory)
+}
+
+/// A server or client of this run is alive, in this process group.
+pub(super) fn began(run_id: u64, group: Pid) {
+    live().push(Live { run_id, group: Some(group), directory: None });
 }
 
 /// All of this run are gone.
 pub(super) fn ended(run_id: u64) {
-    LIVE.lock().unwrap_or_else(PoisonError::into_inner).retain(|live| live.run_id != run_id);
+    live().retain(|live| live.run_id != run_id);
 }
 
 const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
@@ -45,11 +59,14 @@ pub fn clean_up_on_signals() {
             return;
         }
         // Held to the end: whoever finds its server gone waits here before it says something about that.
-        let mut all = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-        for live in all.drain(..) {
-            let _ = kill_process_group(live.group, Signal::KILL);
+        let mut all = live();
+        for live in all.iter() {
+            let _ = live.group.map(|group| kill_process_group(group, Signal::KILL));
             kill_escaped(live.run_id);
-            let _ = live.directory.map(std::fs::remove_dir_all);
+        }
+        // Last of all: a server that is still alive could write to its directory.
+        for directory in all.drain(..).filter_map(|live| live.directory) {
+            let _ = std::fs::remove_dir_all(directory);
         }
         unblock();
         // SAFETY: the default action of all three ends the process, as whoever sent the signal expects; where the

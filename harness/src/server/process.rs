@@ -349,7 +349,7 @@ pub fn run_client(
     in_own_group(&mut command);
     let mut child = command.spawn()?;
     let pid = Pid::from_child(&child);
-    super::interrupt::began(run_id, pid, None);
+    super::interrupt::began(run_id, pid);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
     let ended = poll(&mut watched, Some(&timespec(deadline.left())))? > 0;
@@ -360,14 +360,20 @@ pub fn run_client(
 }
 
 /// A child that leads its own process group, has our signals unblocked, and dies should this process be killed in a way
-/// that leaves it no time to clean up.
+/// that leaves it no time to clean up, or the thread that started it end.
 fn in_own_group(command: &mut Command) {
+    let parent = rustix::process::getpid();
     command.process_group(0);
     // SAFETY: between fork and exec the closure makes async-signal-safe calls only.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             super::interrupt::unblock();
-            Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // A parent that was killed before that call is told of by this one alone.
+            match rustix::process::getppid() == Some(parent) {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            }
         });
     }
 }

@@ -190,7 +190,7 @@ impl Nbdkit {
         let description = serde_json::to_string(&launch.run).map_err(io::Error::other)?;
         trace.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
 
-        let directory = tempfile::Builder::new().prefix("layers-").tempdir()?;
+        let directory = interrupt::directory(run_id)?;
         let mut pass = vec![&file];
         let mut environment: Vec<(String, OsString)> = vec![
             (TRACE_VARIABLE.into(), descriptor_path(&file)),
@@ -233,7 +233,7 @@ impl Nbdkit {
             cpu: launch.cpu,
         })
         .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
-        interrupt::began(run_id, process.group(), Some(directory.path().to_owned()));
+        interrupt::began(run_id, process.group());
         Ok(Server {
             process,
             trace: Some((file, Arc::new(trace))),

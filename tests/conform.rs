@@ -1,0 +1,144 @@
+//! The whole run on Debian's nbdkit: what it must say there, and that it says the same every time.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use layers::baseline::{Baseline, Entry};
+use layers::conform::{Conformance, Listener, Plan, ScenarioVerdict, Standing, conform};
+use layers::level::Level;
+use layers::rules::Checker;
+use layers::select::Selection;
+use layers::server::nbdkit::Nbdkit;
+use layers::server::process::become_subreaper;
+use layers::verdict::{Exit, Verdict};
+
+struct Nobody;
+
+impl Listener for Nobody {
+    fn played(&mut self, _verdict: &ScenarioVerdict) {}
+}
+
+fn run() -> Conformance {
+    become_subreaper().unwrap();
+    let (server, selection) = (Nbdkit::find(None).unwrap(), Selection::new(&[], &[]).unwrap());
+    let baseline = Baseline::embedded("nbdkit", server.version).unwrap().unwrap_or_default();
+    let plan = Plan {
+        server: &server,
+        selection: &selection,
+        level: Level::Should,
+        jobs: NonZeroUsize::new(2).unwrap(),
+        timeout: Duration::from_secs(10),
+        baseline: &baseline,
+    };
+    conform(&plan, &mut Nobody).unwrap()
+}
+
+fn full_run() -> &'static Conformance {
+    static RUN: OnceLock<Conformance> = OnceLock::new();
+    RUN.get_or_init(run)
+}
+
+/// What a server breaks differs from version to version: a version that has no baseline is not spoken of here.
+fn has_baseline() -> bool {
+    Baseline::embedded("nbdkit", Nbdkit::find(None).unwrap().version).unwrap().is_some()
+}
+
+#[test]
+fn a_server_with_a_baseline_is_conformant_except_what_stands_there() {
+    if has_baseline() {
+        let run = full_run();
+        let shown = |entry: &Entry| format!("{} in {}", entry.what, entry.scenario);
+        let known = |standing: &Standing| matches!(standing, Standing::Known { .. } | Standing::Habit);
+        let new: Vec<_> = run.faults.iter().filter(|fault| !known(&fault.standing)).collect();
+        let stale: Vec<_> = run.stale.iter().map(shown).collect();
+        let astray: Vec<_> = run.scenarios.iter().filter(|one| one.verdict != Verdict::Pass).collect();
+        assert!(new.is_empty(), "{new:#?}");
+        assert_eq!(stale, [""; 0]);
+        assert!(astray.is_empty(), "{astray:#?}");
+        assert_eq!(run.exit(), Exit::Conformant);
+    }
+}
+
+/// Rules that apply and that no scenario puts to the test yet.
+const NOT_YET: &[&str] =
+    &["ptr.next.null-when-skipped", "finalize.next-usable", "conn.partial-payload", "nego.error-not-cached"];
+
+#[test]
+fn every_rule_that_applies_is_put_to_the_test() {
+    let version = Nbdkit::find(None).unwrap().version;
+    let applies =
+        |rule: &layers::rules::Rule| rule.since <= version && !matches!(rule.check, Checker::Nothing);
+    let rules = full_run().rules.iter();
+    let never = rules.filter(|verdict| applies(verdict.rule) && verdict.exercised == 0);
+    let never: Vec<&str> = never.map(|verdict| verdict.rule.id).filter(|id| !NOT_YET.contains(id)).collect();
+    if has_baseline() {
+        assert_eq!(never, [""; 0], "a rule that is never put to the test is not judged");
+    }
+}
+
+/// What a run says that must not depend on chance: all but how often races were lost.
+fn verdicts(run: &Conformance) -> BTreeMap<String, String> {
+    let rules = run
+        .rules
+        .iter()
+        .map(|one| (one.rule.id.to_owned(), format!("{:?} {:?}", one.verdict, one.broken_in)));
+    let scenarios = run.scenarios.iter().map(|one| (one.name.clone(), format!("{:?}", one.verdict)));
+    let by_chance = |standing: &Standing| matches!(standing, Standing::Known { race: true, .. });
+    let faults = run.faults.iter().filter(|fault| !by_chance(&fault.standing));
+    let faults = faults.map(|one| {
+        let name = format!("{} in {}", one.what, one.scenario);
+        (name, format!("{} of {} tries, {:?}", one.times, one.tries, one.standing))
+    });
+    let exit = ("exit".to_owned(), run.meaning());
+    rules.chain(scenarios).chain(faults).chain([exit]).collect()
+}
+
+/// Takes minutes: `cargo test -p layers --test conform -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn fifty_full_runs_give_the_same_verdicts() {
+    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(50_u32);
+    let first = run();
+    let (wanted, mut different) = (verdicts(&first), Vec::new());
+    let mut rates: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let mut exercised: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for number in 1..=runs {
+        let this = if number == 1 { first.clone() } else { run() };
+        let said = verdicts(&this);
+        let names = wanted.keys().chain(said.keys().filter(|name| !wanted.contains_key(*name)));
+        for name in names.filter(|name| wanted.get(*name) != said.get(*name)) {
+            different.push(format!(
+                "run {number}: {name}: {:?}, first {:?}",
+                said.get(name),
+                wanted.get(name)
+            ));
+        }
+        for fault in &this.faults {
+            if matches!(fault.standing, Standing::Known { race: true, .. }) {
+                rates.entry(format!("{} in {}", fault.what, fault.scenario)).or_default().push(fault.times);
+            }
+        }
+        for rule in &this.rules {
+            exercised.entry(rule.rule.id).or_default().push(rule.exercised);
+        }
+    }
+    for (what, times) in rates {
+        let (seen, all) = (times.iter().filter(|times| **times > 0).count(), times.iter().sum::<u32>());
+        println!(
+            "{what}: in {seen} of {runs} runs, {all} times, {:?} to {:?}",
+            times.iter().min(),
+            times.iter().max()
+        );
+    }
+    for (id, counts) in exercised {
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        if least != most {
+            println!("{id}: exercised {least} to {most} times");
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
