@@ -17,7 +17,7 @@ use crate::server::nbdkit::{Nbdkit, ServerError};
 use crate::verdict::{Exit, Verdict};
 use schedule::{Items, in_order};
 
-pub use tries::{RuleTries, Tries};
+pub use tries::{Control, RuleTries, Tries};
 pub use verdicts::{verdict_of, verdict_of_troubles};
 
 /// What is to be played, on what, and how.
@@ -71,6 +71,8 @@ pub struct ScenarioVerdict {
     pub astray: Vec<(Verdict, u32)>,
     /// Events recorded.
     pub events: u64,
+    /// What it must show.
+    pub controls: Vec<Control>,
 }
 
 /// A rule that a scenario broke, or a crash or hang of the server in it.

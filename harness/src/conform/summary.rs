@@ -149,6 +149,7 @@ fn verdict_of_scenario(scenario: &Scenario, tries: &Tries) -> ScenarioVerdict {
         tries: tries.count,
         astray: tries.astray.clone(),
         events: tries.events,
+        controls: tries.controls.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::verdicts::verdict_of;
 use crate::rules::{Finding, Rule};
-use crate::scenario::{Player, Recording, Scenario};
+use crate::scenario::{Expectation, Player, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
 
@@ -19,6 +19,17 @@ pub struct Tries {
     pub events: u64,
     /// What the tries that passed say of each rule.
     pub rules: Vec<RuleTries>,
+    /// What the scenario must show, and whether the last try did.
+    pub controls: Vec<Control>,
+}
+
+/// Something that a scenario must show, for its rules to mean something.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// What.
+    pub expected: Expectation,
+    /// Pass, or inconclusive with what was seen instead.
+    pub verdict: Verdict,
 }
 
 /// What all tries of a scenario say of one rule.
@@ -36,16 +47,60 @@ pub struct RuleTries {
     pub first: Option<Finding>,
 }
 
+/// A run that shows too little, because the machine was busy with something else, is played again, up to so many times.
+const MOST_ATTEMPTS: u32 = 5;
+
+/// What a run that went as planned shows of what it must; one that did not is inconclusive anyway.
+fn controls(verdict: &Verdict, recording: &Recording, scenario: &Scenario) -> Vec<Control> {
+    let expects = scenario.expects.iter().filter(|_| *verdict == Verdict::Pass);
+    let control = |expected: &Expectation| {
+        let shortfall = expected.shortfall(&recording.judgement);
+        Control { expected: *expected, verdict: shortfall.map_or(Verdict::Pass, Verdict::Inconclusive) }
+    };
+    expects.map(control).collect()
+}
+
 impl Tries {
     /// Plays it `count` times.
     pub(super) fn play(player: &Player<'_>, scenario: &Scenario, count: u32) -> Result<Tries, ServerError> {
         let mut tries = Tries { count, ..Tries::default() };
         for _ in 0..count {
-            let recording = player.play(scenario)?;
-            let verdict = verdict_of(&recording, scenario);
-            tries.add(verdict, recording);
+            tries.once(player, scenario)?;
+        }
+        while !tries.shown() && tries.count < count * MOST_ATTEMPTS {
+            tries.count += 1;
+            tries.once(player, scenario)?;
+        }
+        if !tries.shown() {
+            tries.add_astray(Verdict::Inconclusive(tries.not_shown()));
         }
         Ok(tries)
+    }
+
+    fn once(&mut self, player: &Player<'_>, scenario: &Scenario) -> Result<(), ServerError> {
+        let mut recording = player.play(scenario)?;
+        let verdict = verdict_of(&recording, scenario);
+        self.controls = controls(&verdict, &recording, scenario);
+        if !self.shown() {
+            // What is broken is broken, but nothing that holds was put to the test as it should have been.
+            for result in &mut recording.judgement.results {
+                result.exercised = result.exercised.min(result.broken);
+            }
+        }
+        self.add(verdict, recording);
+        Ok(())
+    }
+
+    /// The last try has shown what the scenario must show.
+    fn shown(&self) -> bool {
+        self.controls.iter().all(|control| control.verdict == Verdict::Pass)
+    }
+
+    fn not_shown(&self) -> String {
+        let missing = self.controls.iter().filter(|control| control.verdict != Verdict::Pass);
+        let each = missing
+            .map(|control| format!("{}: {}", control.expected, control.verdict.reason().unwrap_or_default()));
+        format!("it did not show what it must ({})", each.collect::<Vec<_>>().join("; "))
     }
 
     fn add(&mut self, verdict: Verdict, recording: Recording) {

@@ -161,6 +161,7 @@ impl History {
 
     pub(super) fn entered(&mut self, call: Call) {
         let position = call.enter.position;
+        self.count_entered(&call);
         match call.callback {
             Callback::Cleanup => self.cleaning = self.cleaning.or(Some(position)),
             Callback::Unload => self.unloading = self.unloading.or(Some(position)),
@@ -185,6 +186,7 @@ impl History {
 
     pub(super) fn exited(&mut self, event: &Event, call: &Call) {
         debug_assert_eq!(event.kind, Kind::Exit);
+        self.count_exited(call);
         match call.callback {
             Callback::Open if event.result() != 0 => self.opened(event, call),
             Callback::Close => self.closed(call),

@@ -8,6 +8,7 @@
 //! first other connected call) on a thread of its own; a handle belongs to the connection of the thread that opened
 //! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.
 
+mod at_once;
 mod call;
 mod client;
 mod connection;
@@ -83,6 +84,7 @@ pub struct History {
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
     models: model::Models,
+    at_once: at_once::AtOnce,
     signals: Vec<Event>,
     end: Option<(End, Event)>,
     failed_start: Option<Event>,

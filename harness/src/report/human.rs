@@ -170,6 +170,22 @@ fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
     conformance.scenarios.iter().find(|one| one.name == scenario).map_or(0, |one| one.tries)
 }
 
+impl<W: Write> Human<W> {
+    /// What scenarios had to show, so that a rule that held in them means something.
+    fn controls(&mut self, conformance: &Conformance) -> io::Result<()> {
+        let controls = || conformance.scenarios.iter().flat_map(|scenario| &scenario.controls);
+        let (all, shown) =
+            (controls().count(), controls().filter(|one| one.verdict == Verdict::Pass).count());
+        if all == 0 {
+            return Ok(());
+        }
+        writeln!(
+            self.to,
+            "\ncontrols: {shown} of {all} shown (that calls did overlap, or that clients asked for it)"
+        )
+    }
+}
+
 impl<W: Write> Reporter for Human<W> {
     fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         writeln!(
@@ -198,6 +214,7 @@ impl<W: Write> Reporter for Human<W> {
         self.not_judged(conformance)?;
         self.known(conformance)?;
         self.findings(plan, conformance)?;
+        self.controls(conformance)?;
         let judged = conformance.rules.iter().filter(|verdict| is_judged(verdict)).count();
         let of = conformance.rules.iter().filter(|verdict| !matches!(verdict.rule.check, Checker::Nothing));
         let astray = conformance.scenarios.iter().filter(|s| s.verdict != Verdict::Pass).count();

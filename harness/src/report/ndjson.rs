@@ -129,6 +129,14 @@ impl<W: Write> Reporter for Ndjson<W> {
             .iter()
             .map(|(verdict, times)| json!({"verdict": verdict.word(), "reason": verdict.reason(), "times": times}))
             .collect();
+        let controls: Vec<Value> = verdict
+            .controls
+            .iter()
+            .map(|control| {
+                let (word, reason) = (control.verdict.word(), control.verdict.reason());
+                json!({"expected": control.expected.to_string(), "verdict": word, "reason": reason})
+            })
+            .collect();
         self.line(&json!({
             "type": "scenario",
             "name": verdict.name,
@@ -138,6 +146,7 @@ impl<W: Write> Reporter for Ndjson<W> {
             "tries": verdict.tries,
             "astray": astray,
             "events": verdict.events,
+            "controls": controls,
         }))
     }
 

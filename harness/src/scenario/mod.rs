@@ -1,5 +1,6 @@
 //! What to run: a stack, how the server is started, what clients do, and how the run ends.
 
+mod expectation;
 pub mod named;
 pub mod play;
 
@@ -12,6 +13,7 @@ use crate::client::raw::Message;
 use crate::run::Start;
 use crate::stack::Stack;
 
+pub use expectation::Expectation;
 pub use play::{Mishap, Player, Recording};
 
 /// A run, before it runs.
@@ -39,6 +41,8 @@ pub struct Scenario {
     pub repeatable: bool,
     /// Ids of the rules that its own layers or clients break on purpose.
     pub breaks: &'static [&'static str],
+    /// What it must show; a run that does not is inconclusive, and another is tried.
+    pub expects: Vec<Expectation>,
 }
 
 impl Scenario {
@@ -56,6 +60,7 @@ impl Scenario {
             one_cpu: false,
             repeatable: true,
             breaks: &[],
+            expects: Vec::new(),
         }
     }
 
@@ -91,6 +96,13 @@ impl Scenario {
     #[must_use]
     pub fn breaking(mut self, rules: &'static [&'static str]) -> Scenario {
         self.breaks = rules;
+        self
+    }
+
+    /// One that must show this.
+    #[must_use]
+    pub fn expects(mut self, expects: Vec<Expectation>) -> Scenario {
+        self.expects = expects;
         self
     }
 

@@ -1,0 +1,73 @@
+//! How much was in progress at the same time, at most.
+
+use std::collections::BTreeMap;
+
+use layers_trace::Callback;
+
+use super::connection::ConnectionId;
+use super::{Call, History};
+
+/// Calls that the server makes for clients, the outermost of each thread.
+#[derive(Debug, Default)]
+pub(super) struct AtOnce {
+    /// For each callback: in progress now, and the most there have been.
+    callbacks: BTreeMap<Callback, (u32, u32)>,
+    /// Data calls in progress now, on each connection that has any.
+    data: BTreeMap<ConnectionId, u32>,
+    most_data: u32,
+}
+
+impl AtOnce {
+    fn entered(&mut self, call: &Call) {
+        let (now, most) = self.callbacks.entry(call.callback).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+        if let Some(connection) = call.connection.filter(|_| call.callback.is_data()) {
+            let now = self.data.entry(connection).or_default();
+            *now += 1;
+            self.most_data = self.most_data.max(*now);
+        }
+    }
+
+    fn exited(&mut self, call: &Call) {
+        if let Some((now, _)) = self.callbacks.get_mut(&call.callback) {
+            *now = now.saturating_sub(1);
+        }
+        if let Some(connection) = call.connection.filter(|_| call.callback.is_data())
+            && let Some(now) = self.data.get_mut(&connection)
+        {
+            *now = now.saturating_sub(1);
+            if *now == 0 {
+                self.data.remove(&connection);
+            }
+        }
+    }
+}
+
+impl History {
+    fn is_servers_call(&self, call: &Call) -> bool {
+        call.parent.is_none() && call.callback.is_connected() && self.is_for_client(call)
+    }
+
+    pub(super) fn count_entered(&mut self, call: &Call) {
+        if self.is_servers_call(call) {
+            self.at_once.entered(call);
+        }
+    }
+
+    pub(super) fn count_exited(&mut self, call: &Call) {
+        if self.is_servers_call(call) {
+            self.at_once.exited(call);
+        }
+    }
+
+    /// The most calls of this callback, for clients, that have been in progress at the same time.
+    pub fn most_at_once(&self, callback: Callback) -> u32 {
+        self.at_once.callbacks.get(&callback).map_or(0, |(_, most)| *most)
+    }
+
+    /// The most data calls of one connection that have been in progress at the same time.
+    pub fn most_data_at_once(&self) -> u32 {
+        self.at_once.most_data
+    }
+}
