@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use layers_trace::{Callback, Event, Kind};
 
 use super::connection::ConnectionId;
+use super::made::MadeList;
 use super::{ChainId, History};
 
 /// Threads that are remembered at the same time, as long as some of them are idle.
@@ -23,6 +24,12 @@ pub struct Call {
     pub connection: Option<ConnectionId>,
     /// The chain of handles that it belongs to; for `open`, the chain that it makes or extends.
     pub chain: Option<ChainId>,
+    /// For a data call that the server makes itself: the client it must be for, where that is known.
+    pub client: Option<u32>,
+    /// That client's request, as the position of its record.
+    pub request: Option<u32>,
+    /// Data calls made inside it, on the same chain; see [`MadeList`].
+    pub made: MadeList,
     /// For `open`: it has called the `open` below.
     pub(super) opened_below: bool,
 }
@@ -53,6 +60,8 @@ pub struct Thread {
     pub pid: u32,
     /// The connection it was last seen to serve by itself.
     pub connection: Option<ConnectionId>,
+    /// The client and the request that its last data call of the server's own was for.
+    pub(super) serving: Option<(u32, u32)>,
     stack: Vec<Call>,
 }
 
@@ -90,7 +99,7 @@ impl History {
                 if self.threads.len() >= MOST_THREADS {
                     self.forget_idle_threads();
                 }
-                self.threads.push(Thread { tid, pid, connection: None, stack: Vec::new() });
+                self.threads.push(Thread { tid, pid, connection: None, serving: None, stack: Vec::new() });
                 self.threads.len() - 1
             }),
         };
@@ -99,7 +108,7 @@ impl History {
         let thread = &mut self.threads[index];
         if thread.pid != pid {
             // A forked child begins with a copy of one thread, in the middle of nothing that we record.
-            *thread = Thread { tid, pid, connection: None, stack: Vec::new() };
+            *thread = Thread { tid, pid, connection: None, serving: None, stack: Vec::new() };
         }
         thread
     }
@@ -132,6 +141,9 @@ impl History {
             parent: parent.map(Call::id),
             connection: None,
             chain: None,
+            client: None,
+            request: None,
+            made: MadeList::default(),
             opened_below: false,
         };
         let from_parent = parent.and_then(|parent| parent.connection);
@@ -143,6 +155,9 @@ impl History {
             if let Some(handle) = self.handles.get(&event.handle) {
                 call.connection = handle.connection;
                 call.chain = Some(handle.chain);
+            }
+            if let Some((client, request)) = self.request_of(&call) {
+                (call.client, call.request) = (Some(client), request);
             }
         } else if callback == Callback::Preconnect && call.parent.is_none() {
             call.connection = Some(self.begin_connection(event));
@@ -172,6 +187,9 @@ impl History {
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {
             handle.entered(&call);
+        }
+        if call.callback.is_data() {
+            self.made_entered(&call);
         }
         self.thread_mut(call.enter.tid, call.enter.pid).stack.push(call);
     }
@@ -209,6 +227,9 @@ impl History {
         );
         if is_start && event.result() < 0 && self.failed_start.is_none() {
             self.failed_start = Some(event.clone());
+        }
+        if call.callback.is_data() {
+            self.made_returned(event, call);
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {
             handle.exited(event, call);

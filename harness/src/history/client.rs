@@ -4,6 +4,7 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::History;
 use super::connection::ConnectionId;
+use super::made::MadeList;
 use crate::run::Start;
 
 /// A request of a client, from the moment before it is sent to its reply.
@@ -13,6 +14,8 @@ pub struct Request {
     pub event: Event,
     /// What was asked.
     pub operation: Operation,
+    /// The data calls that the server makes for it.
+    pub made: MadeList,
 }
 
 /// A client of the harness's.
@@ -28,6 +31,8 @@ pub struct Client {
     pub last_option: Option<Request>,
     /// It has sent NBD_CMD_DISC or NBD_OPT_ABORT, or has closed its socket: the record of that.
     pub leaving: Option<Event>,
+    /// Its connection is gone: requests that have no answer may still be served.
+    pub lost: bool,
 }
 
 /// Clients and connections that are still to be told apart.
@@ -42,6 +47,11 @@ pub(super) struct Arrivals {
 }
 
 impl Client {
+    /// The request with this record that it waits for.
+    pub fn waits_for(&self, position: u32) -> Option<&Request> {
+        self.waiting.iter().find(|request| request.event.position == position)
+    }
+
     /// It is waiting for the answer to this operation.
     pub fn awaits(&self, operation: Operation) -> Option<&Request> {
         self.waiting.iter().find(|request| request.operation == operation)
@@ -64,19 +74,23 @@ impl History {
             waiting: Vec::new(),
             last_option: None,
             leaving: None,
+            lost: false,
         });
         if event.kind == Kind::Reply {
             // A client that has given up tells nothing of the server, which may still be about to answer.
+            const GONE: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
+            client.lost |= GONE.contains(&event.errno().cast_signed());
             if event.errno() != libc::ETIMEDOUT.cast_unsigned() {
                 client.waiting.retain(|request| request.event.position != event.call);
             }
             return;
         }
-        let request = Request { event: event.clone(), operation };
+        let request = Request { event: event.clone(), operation, made: MadeList::default() };
         match operation {
             Operation::Connect => {
                 client.connection = self.arrivals.early.take();
                 client.leaving = None;
+                client.lost = false;
                 client.last_option = None;
                 client.waiting.clear();
                 if client.connection.is_none() {

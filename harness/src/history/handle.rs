@@ -9,6 +9,13 @@ use super::{Call, History};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId(pub u32);
 
+/// Queries that there are: the callbacks from `get_size` to `can_cache`.
+const QUERIES: usize = (Callback::CanCache as usize) - (Callback::GetSize as usize) + 1;
+
+fn query_index(query: Callback) -> Option<usize> {
+    (query as usize).checked_sub(Callback::GetSize as usize)
+}
+
 /// An open handle.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -48,6 +55,8 @@ pub struct Handle {
     pub failed_query: Option<Event>,
     /// Exits of the queries that have succeeded, one each.
     answers: Vec<Event>,
+    /// What they gave, by callback.
+    values: [Option<i64>; QUERIES],
 }
 
 impl Handle {
@@ -68,7 +77,7 @@ impl Handle {
 
     /// What the layer answered to this query, if it was asked and did not fail.
     pub fn answer(&self, query: Callback) -> Option<i64> {
-        self.answered(query).map(Event::result)
+        *self.values.get(query_index(query)?)?
     }
 
     /// The exit of this query with that answer.
@@ -111,7 +120,12 @@ impl Handle {
             query if query.is_query() && event.result() < 0 => {
                 self.failed_query = self.failed_query.take().or_else(|| Some(event.clone()));
             }
-            query if query.is_query() && self.answer(query).is_none() => self.answers.push(event.clone()),
+            query if query.is_query() && self.answer(query).is_none() => {
+                if let Some(value) = query_index(query).and_then(|index| self.values.get_mut(index)) {
+                    *value = Some(event.result());
+                }
+                self.answers.push(event.clone());
+            }
             _ => {}
         }
     }
@@ -144,6 +158,7 @@ impl History {
             in_flight: 0,
             failed_query: None,
             answers: Vec::new(),
+            values: [None; QUERIES],
         };
         self.handles.insert(handle.id, handle);
     }

@@ -9,20 +9,24 @@
 //! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.
 
 mod at_once;
+mod answers;
 mod call;
 mod client;
 mod connection;
 mod handle;
+mod made;
 mod model;
 
 use std::collections::BTreeMap;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
+pub use answers::*;
 pub use call::{Call, Thread};
 pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
 pub use handle::{ChainId, Handle};
+pub use made::{FAST_ZERO, FUA, Inside, MAY_TRIM, Made, MadeList, REQ_ONE, callback_of, present};
 pub use model::ThreadModel;
 
 use crate::run::{Run, Start};

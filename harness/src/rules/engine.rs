@@ -4,7 +4,7 @@ use layers_trace::reader::Events;
 use layers_trace::{Callback, Event, Kind, ReadError, Reader};
 
 use super::finding::{CallRef, Finding};
-use super::rule::{Check, Checker, Rule};
+use super::rule::{Check, Checker, Party, Rule};
 use crate::history::{Call, End, Handle, History};
 use crate::version::Version;
 
@@ -60,12 +60,24 @@ impl Report<'_> {
         expected: impl Into<String>,
         actual: impl Into<String>,
     ) {
+        self.broken_by(self.result.rule.party, events, expected, actual);
+    }
+
+    /// The same, where it is not the duty of the rule's party alone: this one has failed in it.
+    pub fn broken_by<'e>(
+        &mut self,
+        party: Party,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
         self.result.broken += 1;
         if self.result.findings.len() < MOST_FINDINGS {
             let calls = events.into_iter().map(CallRef::from).collect();
             let rule = self.result.rule.id;
             self.result.findings.push(Finding {
                 rule,
+                party,
                 calls,
                 expected: expected.into(),
                 actual: actual.into(),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
+use super::rule::Party;
+
 /// An event as a finding quotes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRef {
@@ -75,6 +77,8 @@ impl fmt::Display for CallRef {
 pub struct Finding {
     /// Id of the rule.
     pub rule: &'static str,
+    /// Who has failed in it: the rule's party, unless a filter does what is else the server's to do.
+    pub party: Party,
     /// The two or three events that conflict, in order.
     pub calls: Vec<CallRef>,
     /// What the rule asks here.

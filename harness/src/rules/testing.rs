@@ -3,6 +3,7 @@
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
 
 use super::{Judge, Judgement};
+use crate::history::MAY_TRIM;
 use crate::run::{Parameter, Run, Start, Tls};
 use crate::version::Version;
 
@@ -233,7 +234,8 @@ impl Script {
     /// The same, from this layer of the chain inwards: what a filter asks of the layer below.
     pub(crate) fn through_from(&mut self, handles: &[u32], top: u8, callback: Callback, result: i64) {
         let inner = handles.get(..=usize::from(top)).unwrap();
-        self.through_chain(inner, callback, result, |_| {});
+        let count = if callback.is_data() && callback != Callback::Flush { 512 } else { 0 };
+        self.through_chain(inner, callback, result, |event| event.c = count);
     }
 
     /// Finalizes and closes a chain.
@@ -411,9 +413,15 @@ impl Script {
                 let event = self.request(1, *operation);
                 (event.a, event.c) = if *operation == Operation::Flush { (0, 0) } else { (4096, 512) };
                 let request = event.position;
+                let range = if *callback == Callback::Flush { (0, 0) } else { (4096, 512) };
+                let flags = if *callback == Callback::Zero { MAY_TRIM } else { 0 };
                 self.through_chain(&handles, *callback, 0, |event| {
-                    (event.a, event.c) = if *callback == Callback::Flush { (0, 0) } else { (4096, 512) };
+                    (event.a, event.c, event.d) = (range.0, range.1, flags);
                 });
+                if *callback == Callback::Extents {
+                    // One extent, as every layer sees it.
+                    self.events.iter_mut().rev().take(handles.len()).for_each(|exit| exit.b = 1);
+                }
                 self.reply(request, 0);
             }
             let leave = self.request(1, Operation::Disconnect).position;

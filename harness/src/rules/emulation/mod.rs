@@ -1,6 +1,12 @@
 //! What the server does instead of a layer: zeroes as writes, FUA as a flush, cache as reads, extents made up.
 
+pub mod cache;
+pub mod extents;
+pub mod fua;
+mod task;
+pub mod zero;
+
 use super::Rule;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
-pub const RULES: &[&[Rule]] = &[];
+pub const RULES: &[&[Rule]] = &[zero::RULES, fua::RULES, cache::RULES, extents::RULES];
