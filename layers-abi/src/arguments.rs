@@ -6,9 +6,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use layers_trace::Field;
 use layers_trace::event::ERR_WAS_NULL;
 use layers_trace::record::Record;
+use layers_trace::{Callback, Field};
 
 use crate::call::Call;
 
@@ -86,8 +86,6 @@ arguments! {
     IsTls(c_int) |is_tls, record| record.c = is_tls.cast_unsigned();
     /// `int thread_model`, final or of the layer below.
     ThreadModel(c_int) |model, record| record.a = i64::from(model).cast_unsigned();
-    /// `void *buf`
-    Buffer(*mut c_void) |buffer, record| record.b = buffer.addr() as u64;
     /// `uint32_t count`
     Count(u32) |count, record| record.c = count;
     /// `uint64_t offset`
@@ -96,6 +94,36 @@ arguments! {
     Flags(u32) |flags, record| record.d = flags;
     /// `int may_trim` of API version 1, which is the flag NBDKIT_FLAG_MAY_TRIM of version 2.
     MayTrim(c_int) |may_trim, record| record.d = u32::from(may_trim != 0);
+}
+
+/// `void *buf`
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Buffer(pub *mut c_void);
+
+impl Argument for Buffer {
+    unsafe fn enter(self, call: &mut Call<'_>) -> Self {
+        call.enter.b = self.0.addr() as u64;
+        self
+    }
+
+    unsafe fn exit(self, call: &mut Call<'_>) {
+        if call.layer.looks_at_writes && call.callback() == Callback::Pwrite && !self.0.is_null() {
+            // SAFETY: the buffer of a write, with as many bytes as the call is for.
+            let bytes =
+                unsafe { std::slice::from_raw_parts(self.0.cast_const().cast(), call.enter.c as usize) };
+            call.exit.b = if is_all_zero(bytes) { 1 } else { 2 };
+        }
+    }
+}
+
+/// None of these bytes is another than zero.
+pub fn is_all_zero(bytes: &[u8]) -> bool {
+    // SAFETY: any eight bytes are a u64.
+    let (head, words, tail) = unsafe { bytes.align_to::<u64>() };
+    // Whole blocks, so that the compiler can take many words at once, and the first other byte ends it soon.
+    let blank = |block: &[u64]| block.iter().fold(0, |seen, word| seen | word) == 0;
+    head.iter().chain(tail).all(|byte| *byte == 0) && words.chunks(256).all(blank)
 }
 
 macro_rules! functions {

@@ -47,6 +47,11 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Of this callback.
+    pub fn callback(&self) -> Callback {
+        self.callback
+    }
+
     /// Records the enter. The target is called next.
     #[inline]
     pub fn start(&mut self) {

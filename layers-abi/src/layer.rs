@@ -43,6 +43,8 @@ pub struct Layer {
     pub boxes: &'static Boxes,
     /// How to look into the server's lists.
     pub lists: Lists,
+    /// Writes are looked at: whether all bytes are zero.
+    pub looks_at_writes: bool,
     /// Keys and values that `config` got.
     parameters: Mutex<Vec<Kept>>,
     /// A string that the reference plugin interned in `load`.
@@ -57,6 +59,7 @@ impl Layer {
             writer: &image.writer,
             boxes: &image.boxes,
             lists,
+            looks_at_writes: false,
             parameters: Mutex::default(),
             interned: OnceLock::new(),
         }

@@ -1,10 +1,10 @@
 //! What a reference layer does, prepared so that a data callback takes no lock and allocates nothing.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::null;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use layers_behaviour::{Behaviour, Failure, Nullable};
+use layers_behaviour::{Behaviour, Extents, Failure, Nullable};
 use layers_trace::Callback;
 
 /// A behaviour, ready to be asked.
@@ -19,6 +19,13 @@ pub struct Shape {
     default_export: Option<Option<CString>>,
     /// `Some(None)` is NULL.
     description: Option<Option<CString>>,
+    /// Answers that change from open to open, with the number of opens after which each changes.
+    cycle: Vec<(Callback, Vec<i64>, usize)>,
+    opens: AtomicUsize,
+    /// What a plugin's extents lists.
+    pub extents: Extents,
+    /// A filter opens the layer below read-only.
+    pub opens_readonly: bool,
 }
 
 /// What one callback does.
@@ -64,6 +71,10 @@ impl Shape {
             }),
             default_export: behaviour.default_export.as_ref().map(nullable),
             description: behaviour.export_description.as_ref().map(nullable),
+            cycle: cycle(&behaviour.cycle),
+            opens: AtomicUsize::new(0),
+            extents: behaviour.extents,
+            opens_readonly: behaviour.opens_readonly,
         }
     }
 
@@ -79,6 +90,21 @@ impl Shape {
             Some(failure) if failure.after_next => Fate::FailsAfterNext(failure.errno),
             Some(failure) => Fate::Fails(failure.errno),
         }
+    }
+
+    /// An `open`: what it is to return, by which [`Shape::answer_on`] knows it. It points to nothing and is never NULL.
+    pub fn handle(&self) -> *mut c_void {
+        let turn = self.opens.fetch_add(1, Ordering::Relaxed) % TURNS;
+        std::ptr::without_provenance_mut(turn + 1)
+    }
+
+    /// The answer of a question on this handle, if it does not depend on others.
+    pub fn answer_on(&self, handle: *mut c_void, callback: Callback) -> Option<i64> {
+        if let Some((_, values, stride)) = self.cycle.iter().find(|(query, ..)| *query == callback) {
+            let turn = handle.addr().wrapping_sub(1) / stride;
+            return values.get(turn % values.len()).copied();
+        }
+        self.answer(callback)
     }
 
     /// The fixed answer of a question.
@@ -99,6 +125,26 @@ impl Shape {
     fn plan(&self, callback: Callback) -> Option<&Plan> {
         self.plans.get(usize::from(callback as u8))
     }
+}
+
+/// Handles that can be told apart, which is more than any cycle has combinations.
+const TURNS: usize = 1 << 20;
+
+/// The last question's value changes with every open, the one before it when those behind it have been through all.
+fn cycle(cycle: &[(Callback, Vec<i64>)]) -> Vec<(Callback, Vec<i64>, usize)> {
+    let mut stride = 1;
+    let mut all: Vec<_> = cycle
+        .iter()
+        .rev()
+        .filter(|(_, values)| !values.is_empty())
+        .map(|(callback, values)| {
+            let own = stride;
+            stride *= values.len();
+            (*callback, values.clone(), own)
+        })
+        .collect();
+    all.reverse();
+    all
 }
 
 /// The others return void: there is no way for them to fail.
@@ -146,6 +192,20 @@ mod tests {
         let fates = [(); 3].map(|()| shape.begin(Callback::Pread));
         assert_eq!(fates, [Fate::Natural, Fate::Fails(28), Fate::Natural]);
         assert_eq!(shape.begin(Callback::Pwrite), Fate::Natural);
+    }
+
+    #[test]
+    fn answers_go_through_all_combinations() {
+        let cycle = vec![(Callback::CanZero, vec![0, 1]), (Callback::CanFua, vec![0, 1, 2])];
+        let shape = Shape::new(&Behaviour { cycle, ..Behaviour::default() });
+        let turn = |_| {
+            let handle = shape.handle();
+            let answer = |query| shape.answer_on(handle, query).unwrap();
+            (answer(Callback::CanZero), answer(Callback::CanFua))
+        };
+        let turns: Vec<_> = (0..7).map(turn).collect();
+        assert_eq!(turns, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 0)]);
+        assert_eq!(shape.answer_on(shape.handle(), Callback::CanCache), None);
     }
 
     #[test]

@@ -133,9 +133,9 @@ macro_rules! questions {
     ($($variant:ident $field:ident;)*) => {
         $(
             /// The fixed answer, or that of the layer below.
-            unsafe extern "C" fn $field<const LAYER: usize>(next: Next, _handle: Handle) -> c_int {
+            unsafe extern "C" fn $field<const LAYER: usize>(next: Next, handle: Handle) -> c_int {
                 shaped::<LAYER, _>(Callback::$variant, |reference| {
-                    match reference.shape.answer(Callback::$variant) {
+                    match reference.shape.answer_on(handle.0, Callback::$variant) {
                         Some(fixed) => c_int::try_from(fixed).unwrap_or(-1),
                         // SAFETY: the server's own `next`.
                         None => unsafe { reference.below.$field(next) },
@@ -146,13 +146,13 @@ macro_rules! questions {
 
         /// Asks below what this filter answers itself. Otherwise nobody would, and the server insists on the question
         /// before the first request is passed on (nbdkit-filter(3), `.prepare`).
-        unsafe fn ask_below(reference: &Reference, next: Next) -> bool {
+        unsafe fn ask_below(reference: &Reference, next: Next, handle: Handle) -> bool {
             let mut answered = true;
             if reference.shape.answer(Callback::GetSize).is_some() {
                 // SAFETY: the server's own `next`, in prepare.
                 answered &= unsafe { reference.below.get_size(next) } != -1;
             }
-            $(if reference.shape.answer(Callback::$variant).is_some() {
+            $(if reference.shape.answer_on(handle.0, Callback::$variant).is_some() {
                 // SAFETY: as above.
                 answered &= unsafe { reference.below.$field(next) } != -1;
             })*
@@ -276,8 +276,9 @@ unsafe extern "C" fn open<const LAYER: usize>(
     _is_tls: IsTls,
 ) -> Handle {
     shaped::<LAYER, _>(Callback::Open, |reference| {
+        let readonly = if reference.shape.opens_readonly { ReadOnly(1) } else { readonly };
         let below: c_int = go_on!(next(context, readonly, export_name));
-        if below == -1 { Handle::FAILED } else { Handle((&raw const *reference).cast_mut().cast()) }
+        if below == -1 { Handle::FAILED } else { Handle(reference.shape.handle()) }
     })
 }
 
@@ -285,10 +286,10 @@ unsafe extern "C" fn close<const LAYER: usize>(_handle: Handle) {
     shaped::<LAYER, _>(Callback::Close, |_| ());
 }
 
-unsafe extern "C" fn prepare<const LAYER: usize>(next: Next, _handle: Handle, _readonly: ReadOnly) -> c_int {
+unsafe extern "C" fn prepare<const LAYER: usize>(next: Next, handle: Handle, _readonly: ReadOnly) -> c_int {
     shaped::<LAYER, _>(Callback::Prepare, |reference| {
         // SAFETY: the server's own `next`, in prepare.
-        if unsafe { ask_below(reference, next) } { 0 } else { -1 }
+        if unsafe { ask_below(reference, next, handle) } { 0 } else { -1 }
     })
 }
 

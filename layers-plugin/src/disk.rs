@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layers_abi::arguments::is_all_zero;
+
 /// Unit of extents.
 const PAGE: u64 = 4096;
 /// More is not mapped: a larger disk reads as zeroes behind this, and is full there.
@@ -86,9 +88,13 @@ impl Disk {
         if memory.inside(offset, count) < count as usize {
             return Err(libc::ENOSPC);
         }
-        for page in offset / PAGE..(offset + u64::from(count)).div_ceil(PAGE) {
-            memory.touch(page);
+        let pages = offset / PAGE..(offset + u64::from(count)).div_ceil(PAGE);
+        // SAFETY: the buffer holds `count` bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer, count as usize) };
+        if is_all_zero(bytes) && !pages.clone().any(|page| memory.is_touched(page)) {
+            return Ok(());
         }
+        pages.for_each(|page| memory.touch(page));
         // SAFETY: the whole range is mapped.
         unsafe { std::ptr::copy_nonoverlapping(buffer, memory.at(offset), count as usize) };
         Ok(())

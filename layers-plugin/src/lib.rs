@@ -65,9 +65,13 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
         }
     };
     let file = layer::target_file(LAYER);
-    let table = match &file {
-        Some(path) => target::load(path, "plugin_init")?.cast_const().cast(),
-        None => reference::table(&layer::behaviour(LAYER)?),
+    let behaviour = layer::behaviour(LAYER);
+    let (table, looks_at_writes) = match &file {
+        Some(path) => (target::load(path, "plugin_init")?.cast_const().cast(), false),
+        None => {
+            let behaviour = behaviour?;
+            (reference::table(&behaviour), behaviour.looks_at_writes)
+        }
     };
     // SAFETY: a structure of a plugin: ours, or what a function called plugin_init has returned.
     let mut copy = unsafe { PluginCopy::new(table) };
@@ -76,7 +80,8 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
     *shown = target.replaced_by(&trampolines::TABLE);
     // Boxes must be opened whether the target cares for the end of a handle or not.
     shown.close = trampolines::TABLE.close;
-    let layer = Layer::new(LAYER, image, Lists::of_server());
+    let mut layer = Layer::new(LAYER, image, Lists::of_server());
+    layer.looks_at_writes = looks_at_writes;
     register(&layer, &target, shown.callbacks(), file.as_deref());
     WRAPPED.get_or_init(|| Wrapped { layer, target, is_reference: file.is_none() });
     Ok(SHOWN.get_or_init(|| copy))

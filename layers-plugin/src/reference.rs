@@ -1,7 +1,7 @@
 //! The reference plugin: a disk in memory that has every callback and does what its behaviour says.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::null;
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
 use layers_abi::arguments::{
@@ -16,7 +16,7 @@ use layers_abi::server::{
     nbdkit_strdup_intern,
 };
 use layers_abi::shape::{Fate, Shape};
-use layers_behaviour::Behaviour;
+use layers_behaviour::{Behaviour, Extents as Wrong};
 use layers_trace::Callback;
 
 use crate::disk::Disk;
@@ -135,8 +135,8 @@ fn done(result: Result<(), c_int>) -> c_int {
 }
 
 /// A question: the fixed answer of the behaviour, or this.
-fn answer(callback: Callback, natural: c_int) -> c_int {
-    shaped(callback, |reference| match reference.shape.answer(callback) {
+fn answer(handle: Handle, callback: Callback, natural: c_int) -> c_int {
+    shaped(callback, |reference| match reference.shape.answer_on(handle.0, callback) {
         Some(fixed) => c_int::try_from(fixed).unwrap_or(-1),
         None => natural,
     })
@@ -144,8 +144,8 @@ fn answer(callback: Callback, natural: c_int) -> c_int {
 
 macro_rules! questions {
     ($($variant:ident $name:ident $natural:expr;)*) => {$(
-        unsafe extern "C" fn $name(_handle: Handle) -> c_int {
-            answer(Callback::$variant, $natural)
+        unsafe extern "C" fn $name(handle: Handle) -> c_int {
+            answer(handle, Callback::$variant, $natural)
         }
     )*};
 }
@@ -200,7 +200,7 @@ unsafe extern "C" fn config_complete() -> c_int {
 }
 
 unsafe extern "C" fn thread_model() -> c_int {
-    answer(Callback::ThreadModel, PARALLEL)
+    answer(Handle(null_mut()), Callback::ThreadModel, PARALLEL)
 }
 
 unsafe extern "C" fn dump_plugin() {
@@ -249,7 +249,7 @@ unsafe extern "C" fn default_export(_readonly: ReadOnly, _is_tls: IsTls) -> Expo
 }
 
 unsafe extern "C" fn open(_readonly: ReadOnly) -> Handle {
-    shaped(Callback::Open, |reference| Handle((&raw const *reference).cast_mut().cast::<c_void>()))
+    shaped(Callback::Open, |reference| Handle(reference.shape.handle()))
 }
 
 unsafe extern "C" fn close(_handle: Handle) {
@@ -334,6 +334,11 @@ unsafe extern "C" fn extents(
 ) -> c_int {
     shaped(Callback::Extents, |reference| {
         let one = flags.0 & REQ_ONE != 0;
+        if let Some(wrong) = wrong_extents(reference.shape.extents, offset.0) {
+            // SAFETY: the server's list. Whether it takes an extent shows in what it makes of the list.
+            let added = |(offset, length)| unsafe { nbdkit_add_extent(list, offset, length, HOLE) };
+            return wrong.into_iter().map(added).min().unwrap_or(0);
+        }
         for extent in reference.disk.extents(offset.0, count.0) {
             let kind = if extent.is_hole { HOLE } else { 0 };
             // SAFETY: the server's list.
@@ -346,6 +351,16 @@ unsafe extern "C" fn extents(
         }
         0
     })
+}
+
+/// Lists of extents that the server cannot use: offsets and lengths.
+fn wrong_extents(extents: Wrong, offset: u64) -> Option<Vec<(u64, u64)>> {
+    match extents {
+        Wrong::Natural => None,
+        Wrong::Empty => Some(Vec::new()),
+        Wrong::Unordered => Some(vec![(offset + 8192, 4096), (offset, 4096)]),
+        Wrong::Gap => Some(vec![(offset, 4096), (offset + 8192, 4096)]),
+    }
 }
 
 unsafe extern "C" fn cache(_handle: Handle, _count: Count, _offset: Offset, _flags: Flags) -> c_int {

@@ -74,6 +74,19 @@ pub struct Behaviour {
     /// here answers without asking below.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<Callback, i64>,
+    /// Answers that change from one `open` of this layer to the next: the n-th gets the n-th of all combinations of these, the
+    /// last callback's value changing fastest, and begins anew after the last. A filter answers these without asking below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cycle: Vec<(Callback, Vec<i64>)>,
+    /// A plugin records of each write whether its bytes are all zero.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub looks_at_writes: bool,
+    /// What a plugin's `extents` puts into the list.
+    #[serde(skip_serializing_if = "Extents::is_natural")]
+    pub extents: Extents,
+    /// A filter opens the layer below read-only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub opens_readonly: bool,
     /// Answer of `block_size`: minimum, preferred, maximum, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<[u32; 3]>,
@@ -102,6 +115,27 @@ pub enum Nullable {
     Text(String),
     /// NULL.
     Null,
+}
+
+/// What `extents` of a reference plugin puts into the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extents {
+    /// What the disk has.
+    #[default]
+    Natural,
+    /// Nothing, and it succeeds all the same.
+    Empty,
+    /// A later extent first.
+    Unordered,
+    /// Two extents with a gap between them.
+    Gap,
+}
+
+impl Extents {
+    fn is_natural(&self) -> bool {
+        *self == Extents::Natural
+    }
 }
 
 /// One call that fails: -1, or NULL where the callback returns a pointer.

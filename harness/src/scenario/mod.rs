@@ -174,6 +174,8 @@ pub enum Step {
     Go(u32, String),
     /// Send one request and wait for its answer.
     Request(u32, Command),
+    /// Send those of these requests that the server offers to serve, one after another; each may fail.
+    Offered(u32, Vec<Command>),
     /// Send these requests in one go, then wait for all answers.
     Pipeline(u32, Vec<Command>),
     /// Send a request, and wait until the innermost layer has entered it; its answer is not waited for.

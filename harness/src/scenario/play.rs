@@ -276,6 +276,14 @@ impl Clients {
             Step::Info(client, export) => self.client(*client)?.info(export),
             Step::Go(client, export) => self.client(*client)?.go(export),
             Step::Request(client, command) => self.client(*client)?.requests(&[*command]),
+            Step::Offered(client, commands) => {
+                let client = self.client(*client)?.nbd()?;
+                let offered: Vec<_> = commands.iter().filter(|command| client.offers(command)).collect();
+                offered.into_iter().try_for_each(|command| match client.command(*command) {
+                    Ok(_) | Err(ClientError::Refused { .. }) => Ok(()),
+                    Err(error) => Err(error),
+                })
+            }
             Step::Pipeline(client, commands) => self.client(*client)?.requests(commands),
             Step::Running(client, command) => {
                 let before = server.observer.data_calls();

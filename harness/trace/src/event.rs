@@ -183,6 +183,7 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | finalize, get_size, can_* … | next | | | | |
 /// | pread … cache | next | offset | buffer, or extents | count | flags |
 /// | exit of an int or int64 callback | | result | | errno | `*err` or [`ERR_WAS_NULL`] |
+/// | exit of pwrite (plugin) | | result | bytes were 1 all zero, 2 not, 0 not looked at | errno | |
 /// | exit of open, default_export, … | | 1 if not NULL | | errno | |
 /// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
 /// | exit of list_exports | | result | exports now in the list | errno | |

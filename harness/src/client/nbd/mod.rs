@@ -355,6 +355,26 @@ impl Client {
         unsafe { ffi::nbd_can_meta_context(self.raw(), c"base:allocation".as_ptr()) > 0 }
     }
 
+    /// The server offers what this request asks for.
+    pub fn offers(&self, command: &Command) -> bool {
+        use Operation::{BlockStatus, Cache, Flush, Read, Trim, Write, Zero};
+        let flags = self.flags();
+        let told = |bit: u32| flags & 1 << bit != 0;
+        let kind = match command.operation {
+            Read => true,
+            Write => !told(1),
+            Flush => told(2),
+            Trim => !told(1) && told(5),
+            Zero => !told(1) && told(6),
+            Cache => told(10),
+            BlockStatus => self.can_block_status(),
+            _ => false,
+        };
+        let fua = command.flags & 1 == 0 || told(3);
+        let fast = command.operation != Zero || command.flags & 1 << 4 == 0 || told(11);
+        kind && fua && fast
+    }
+
     /// NBD_OPT_ABORT, then waits for the end of the connection.
     pub fn abort(&mut self) -> Result<(), ClientError> {
         let call = self.request(Operation::Abort, Record::default(), &[]);
