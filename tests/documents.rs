@@ -64,6 +64,14 @@ fn every_scenario_that_is_named_exists() {
 }
 
 #[test]
+fn every_scenario_of_the_reference_has_its_row() {
+    let text = std::fs::read_to_string(root().join("docs/scenarios.md")).unwrap();
+    let number = |line: &str| line.strip_prefix("| ")?.split_once(' ')?.0.parse().ok();
+    let rows: Vec<u32> = text.lines().filter_map(number).collect();
+    assert_eq!(rows, (1..=51).collect::<Vec<u32>>());
+}
+
+#[test]
 fn every_assertion_of_test_layers_is_covered_by_a_rule() {
     let text = std::fs::read_to_string(root().join("docs/test-layers.md")).unwrap();
     let rows: Vec<Vec<&str>> = text

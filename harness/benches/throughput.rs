@@ -49,7 +49,7 @@ fn traced(nbdkit: &Nbdkit) -> Duration {
     let deadline = Deadline::after(Duration::from_secs(60));
     let stack = Stack::reference(3);
     let run = nbdkit.describe("throughput", &stack, Start::Foreground, false);
-    let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: None, cpu: None };
+    let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: None, cpu: None, command: None };
     let mut server = nbdkit.start(&serve).expect("nbdkit starts");
     assert_eq!(server.wait_ready(deadline), Woken::Happened);
     let taken = requests(server.socket().expect("it listens"));

@@ -18,6 +18,8 @@ pub enum Start {
     Captive,
     /// Socket activation (LISTEN_FDS).
     Activated,
+    /// `--exit-with-parent -U SOCKET`, as the child of a shell.
+    ExitWithParent,
     /// `--dump-plugin`.
     DumpPlugin,
     /// `--help`.

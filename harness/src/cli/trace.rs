@@ -140,7 +140,14 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     let stack = stack(arguments)?;
     let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
     let run = nbdkit.describe("trace", &stack, Start::Foreground, false);
-    let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: arguments.save.as_deref(), cpu: None };
+    let serve = Serve {
+        stack: &stack,
+        run,
+        capacity: CAPACITY,
+        keep: arguments.save.as_deref(),
+        cpu: None,
+        command: None,
+    };
     let mut server = nbdkit.start(&serve)?;
     match server.wait_ready(deadline) {
         Woken::Happened => {}

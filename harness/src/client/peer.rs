@@ -82,6 +82,14 @@ impl Peer {
         }
     }
 
+    /// Waits for all answers that are still to come.
+    pub fn answers(&mut self) -> Result<(), ClientError> {
+        match self {
+            Peer::Nbd(client) => client.answers(),
+            Peer::Raw(raw) => raw.answers(),
+        }
+    }
+
     /// NBD_OPT_ABORT, then waits for the end of the connection.
     pub fn abort(&mut self) -> Result<(), ClientError> {
         match self {

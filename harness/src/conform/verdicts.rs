@@ -14,12 +14,16 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
         (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
         (None, Some(verdict)) => verdict,
         (None, None) => match recording.end {
-            Some(End::Exited(code)) if scenario.start_fails == (code == 0) => {
+            Some(End::Exited(code)) if !ended_as_planned(scenario, code) => {
                 Verdict::Inconclusive(format!("the server ended with exit status {code}"))
             }
             _ => Verdict::Pass,
         },
     }
+}
+
+fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {
+    if scenario.start_fails { code != 0 } else { code == scenario.exit_status }
 }
 
 /// What a trace alone says, if it is not whole.

@@ -29,7 +29,11 @@ pub struct Client {
     pub waiting: Vec<Request>,
     /// The last option that selects or lists exports, which the server is answering or has answered.
     pub last_option: Option<Request>,
-    /// It has sent NBD_CMD_DISC or NBD_OPT_ABORT, or has closed its socket: the record of that.
+    /// It has sent an option while it waited for the answer to another: from then on nobody can tell which one a
+    /// callback is for, because the server is ahead of what the client has heard.
+    pub pipelines: bool,
+    /// It has sent NBD_CMD_DISC or NBD_OPT_ABORT, or has closed its socket, or its own
+    /// direction of it: the record of that.
     pub leaving: Option<Event>,
     /// Its connection is gone: requests that have no answer may still be served.
     pub lost: bool,
@@ -57,10 +61,15 @@ impl Client {
         self.waiting.iter().find(|request| request.operation == operation)
     }
 
-    /// The request that selects an export, or asks about one, and that it is waiting for.
+    /// The request that selects an export, or asks about one, and that it is waiting for; if it is certain which.
     pub fn selects(&self) -> Option<&Request> {
+        self.selecting().next().filter(|_| !self.pipelines)
+    }
+
+    /// All such requests, oldest first.
+    pub fn selecting(&self) -> impl Iterator<Item = &Request> {
         const SELECTING: &[Operation] = &[Operation::Info, Operation::Go, Operation::ExportName];
-        self.waiting.iter().find(|request| SELECTING.contains(&request.operation))
+        self.waiting.iter().filter(|request| SELECTING.contains(&request.operation))
     }
 }
 
@@ -73,6 +82,7 @@ impl History {
             connection: None,
             waiting: Vec::new(),
             last_option: None,
+            pipelines: false,
             leaving: None,
             lost: false,
         });
@@ -92,15 +102,18 @@ impl History {
                 client.leaving = None;
                 client.lost = false;
                 client.last_option = None;
+                client.pipelines = false;
                 client.waiting.clear();
                 if client.connection.is_none() {
                     self.arrivals.clients.push(number);
                 }
             }
             Operation::List | Operation::Info | Operation::Go | Operation::ExportName => {
+                client.pipelines |=
+                    client.selecting().next().is_some() || client.awaits(Operation::List).is_some();
                 client.last_option = Some(request.clone());
             }
-            Operation::Abort | Operation::Disconnect | Operation::Hangup => {
+            Operation::Abort | Operation::Disconnect | Operation::Hangup | Operation::HalfClose => {
                 client.leaving = client.leaving.take().or(Some(event.clone()));
             }
             _ => {}

@@ -31,8 +31,12 @@ pub struct Scenario {
     pub script: Vec<Step>,
     /// How the run ends.
     pub ending: Ending,
+    /// The command of `--run`, if it is to be one that does not wait for the script.
+    pub command: Option<&'static str>,
     /// The server must not get as far as serving.
     pub start_fails: bool,
+    /// The exit status, where the server gets as far as serving.
+    pub exit_status: i32,
     /// Decided by a race that the script provokes: played this often, and reported as a rate. 1 for all others.
     pub tries: u32,
     /// The server runs on one CPU only, where its threads take turns and do not meet.
@@ -55,7 +59,9 @@ impl Scenario {
             start: Start::Foreground,
             script: Vec::new(),
             ending: Ending::Stop(STOP),
+            command: None,
             start_fails: false,
+            exit_status: 0,
             tries: 1,
             one_cpu: false,
             repeatable: true,
@@ -133,7 +139,7 @@ pub enum Ending {
     /// The server ends by itself once its only client has left (`-s`), or once the command of `--run` has ended,
     /// which waits for all closes.
     ByItself,
-    /// The command of `--run` ends while clients are connected.
+    /// The command of `--run`, or the server's parent, ends while clients are connected.
     CommandEnds,
 }
 
@@ -150,7 +156,7 @@ pub enum Step {
     Greeting(u32),
     /// A raw client sends these messages in one write, and waits for nothing.
     Send(u32, Vec<Message>),
-    /// A raw client waits for all answers that it has not got; any that is an error makes the step fail.
+    /// Wait for all answers that this client has not got; any that is an error makes the step fail.
     Answers(u32),
     /// [`Step::Send`] and [`Step::Answers`].
     Say(u32, Vec<Message>),
@@ -162,6 +168,9 @@ pub enum Step {
     Entered(u8, Callback, u64),
     /// Send the server this signal, and go on.
     Signal(i32),
+    /// A client over libnbd asks until the server shows that it is shutting down: it refuses requests. Only where the
+    /// outermost layer has no extents, so that no layer sees the questions.
+    Noticed(u32),
     /// Connect and do not even read: a bare connection, closed again at once.
     Knock,
     /// Connect, wait for the greeting, and close without a word.

@@ -102,9 +102,11 @@ impl<'a> Player<'a> {
     /// Plays it once.
     pub fn play(&self, scenario: &Scenario) -> Result<Recording, ServerError> {
         let deadline = Deadline::after(self.timeout);
-        let run = self.server.describe(&scenario.name, &scenario.stack, scenario.start, true);
+        let logged = scenario.command.is_none();
+        let run = self.server.describe(&scenario.name, &scenario.stack, scenario.start, logged);
         let cpu = scenario.one_cpu.then_some(0);
-        let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep: self.keep, cpu };
+        let (keep, command) = (self.keep, scenario.command);
+        let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep, cpu, command };
         let mut server = self.server.start(&serve)?;
         let mut mishaps = Vec::new();
         if let Err(mishap) = perform(&mut server, scenario, deadline) {
@@ -262,13 +264,14 @@ impl Clients {
             }
             Step::Greeting(client) => self.raw(*client)?.greeting(),
             Step::Send(client, messages) => self.raw(*client)?.send(messages),
-            Step::Answers(client) => self.raw(*client)?.answers(),
+            Step::Answers(client) => self.client(*client)?.answers(),
             Step::Say(client, messages) => self.raw(*client)?.say(messages),
             Step::Dropped(client) => self.raw(*client)?.until_closed(),
             Step::HalfClose(client) => self.raw(*client)?.half_close(),
             Step::Entered(layer, callback, times) => {
                 reached(server.wait_until(self.deadline, |seen| seen.entered(*layer, *callback) >= *times))
             }
+            Step::Noticed(client) => self.client(*client)?.nbd()?.await_shutdown(),
             Step::Signal(signal) => send(server, *signal).map_err(|_| ClientError::Gone),
             Step::Knock => self.knock(server, false),
             Step::Peek => self.knock(server, true),

@@ -11,6 +11,7 @@ pub struct Observer {
     layers: u8,
     outermost_after_fork: Option<u8>,
     ready: Option<u32>,
+    failed: Option<u32>,
     open: HashSet<u32>,
     data_calls: u64,
     entered: HashMap<(u8, Callback), u64>,
@@ -39,6 +40,9 @@ impl Observer {
                 {
                     self.ready = Some(record.pid);
                 }
+                (Some(Kind::Exit), Some(Callback::AfterFork)) if record.a != 0 => {
+                    self.failed = Some(record.pid);
+                }
                 (Some(Kind::Exit), Some(Callback::Open)) if record.a != 0 => {
                     self.open.insert(record.handle);
                 }
@@ -56,6 +60,11 @@ impl Observer {
     /// Process id of the server once the outermost `after_fork` has returned: it serves clients.
     pub fn ready(&self) -> Option<u32> {
         self.ready
+    }
+
+    /// Process id of the server once some `after_fork` has failed: it is about to end.
+    pub fn failed(&self) -> Option<u32> {
+        self.failed
     }
 
     /// All of these many layers are loaded, and none tells when the server is ready, because none has `after_fork`.

@@ -26,6 +26,9 @@ use crate::history::End;
 /// whatever a shell redirects.
 const FIRST_PASSED: RawFd = 200;
 
+/// Where a server looks for sockets that listen already (systemd's SD_LISTEN_FDS_START).
+const FIRST_LISTENER: RawFd = 3;
+
 /// Shortest and longest pause between two looks at something that changes without waking anybody.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
@@ -74,6 +77,8 @@ pub struct Launch<'a> {
     pub pass: Vec<BorrowedFd<'a>>,
     /// Standard input and output, both; else the null device and a captured file.
     pub socket: Option<OwnedFd>,
+    /// A listening socket, which the child gets as its descriptor 3: the first one that systemd would pass on.
+    pub listener: Option<OwnedFd>,
     /// Run on this one CPU only.
     pub cpu: Option<usize>,
 }
@@ -88,6 +93,8 @@ pub struct Process {
     stderr: File,
     /// A process of another parent that belongs to the same case: a daemon, once it is known.
     daemon: Option<Daemon>,
+    /// The first process, of which `daemon` is a descendant, has been reaped.
+    first_reaped: bool,
 }
 
 #[derive(Debug)]
@@ -121,12 +128,23 @@ impl Process {
         };
         let pass: Vec<RawFd> = launch.pass.iter().map(AsRawFd::as_raw_fd).collect();
         let cpu = launch.cpu;
+        let listener = launch.listener.as_ref().map(AsRawFd::as_raw_fd);
         // SAFETY: between fork and exec the closure makes system calls only; the descriptors are open, as `launch`
-        // borrows them until the child runs.
+        // borrows or owns them until the child runs. What the child had as descriptor 3 was its own copy, and would
+        // have been closed by exec.
         unsafe {
             command.pre_exec(move || {
                 for fd in &pass {
                     fcntl_setfd(BorrowedFd::borrow_raw(*fd), FdFlags::empty())?;
+                }
+                match listener {
+                    Some(FIRST_LISTENER) => {
+                        fcntl_setfd(BorrowedFd::borrow_raw(FIRST_LISTENER), FdFlags::empty())?;
+                    }
+                    Some(listener) if libc::dup2(listener, FIRST_LISTENER) < 0 => {
+                        return Err(io::Error::last_os_error());
+                    }
+                    _ => {}
                 }
                 if let Some(cpu) = cpu {
                     let mut one = rustix::thread::CpuSet::new();
@@ -147,7 +165,7 @@ impl Process {
                 return Err(error.into());
             }
         };
-        Ok(Process { pid, pidfd, end: None, stdout, stderr, daemon: None })
+        Ok(Process { pid, pidfd, end: None, stdout, stderr, daemon: None, first_reaped: false })
     }
 
     /// Process id, which is also that of its group.
@@ -160,14 +178,14 @@ impl Process {
         self.pid
     }
 
-    /// From now on the process to watch, to signal and to reap is this descendant: the first one has forked it and
-    /// gone. Its exit status can be had only when this process is a subreaper.
+    /// From now on the process to watch, to signal and to reap is this descendant: the first one has forked it, and
+    /// has gone or is not the server. Its exit status can be had only when this process is a subreaper.
     pub fn follow(&mut self, pid: u32) -> io::Result<()> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("not a process id"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         self.daemon = Some(Daemon { pid, pidfd });
-        self.end = None;
+        self.first_reaped = self.end.take().is_some();
         Ok(())
     }
 
@@ -267,6 +285,10 @@ impl Process {
         let _ = kill_process_group(self.pid, Signal::KILL);
         if let Some(daemon) = &self.daemon {
             let _ = kill_process(daemon.pid, Signal::KILL);
+            // The first process may have outlived its fork, and is a zombie by now.
+            if !std::mem::replace(&mut self.first_reaped, true) {
+                let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED);
+            }
         }
         if self.end.is_none() {
             // SIGKILL cannot be held up; the wait is for the kernel alone.

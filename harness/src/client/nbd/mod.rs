@@ -487,6 +487,12 @@ impl Client {
         result.map(|()| pending.into_answer())
     }
 
+    /// Waits for the answers to all requests that were left behind.
+    pub fn answers(&mut self) -> Result<(), ClientError> {
+        let cookies: Vec<u64> = self.pending.iter().map(|pending| pending.cookie).collect();
+        cookies.into_iter().try_for_each(|cookie| self.wait(Ticket(cookie)).map(drop))
+    }
+
     fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {
         // 1: done, 0: not yet, -1: done and failed.
         let outcome = std::cell::Cell::new(0);
@@ -516,14 +522,17 @@ impl Client {
             match self.answer(cookie) {
                 Ok(()) if self.deadline.passed() => return Err(ClientError::Timeout),
                 Ok(()) => self.pending.retain(|pending| pending.cookie != cookie),
-                Err(ClientError::Refused { errno: libc::ESHUTDOWN, .. }) => return Ok(()),
+                Err(ClientError::Refused { errno: libc::ESHUTDOWN, .. }) => {
+                    self.pending.retain(|pending| pending.cookie != cookie);
+                    return Ok(());
+                }
                 Err(_) if self.is_over() => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Nobody will wait for this request: it is answered, or not, when the connection ends.
+    /// Nobody waits for this request now; [`Client::answers`] may, later.
     pub fn leave_behind(&self, ticket: Ticket) {
         let Ticket(_) = ticket;
     }

@@ -78,7 +78,7 @@ fn is_empty(request: &Request) -> bool {
 /// The client waits for something that needs the default name.
 fn needs_default(client: &Client) -> bool {
     client.awaits(Operation::List).is_some()
-        || client.selects().is_some_and(|request| is_empty(request) || request.event.b & INFO_NAME != 0)
+        || client.selecting().any(|request| is_empty(request) || request.event.b & INFO_NAME != 0)
 }
 
 /// The call is the server's own, for a client.

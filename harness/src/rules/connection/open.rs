@@ -94,7 +94,7 @@ fn is_servers(history: &History, call: &Call) -> bool {
 
 /// The client waits for the answer to something that opens an export.
 fn has_chosen(client: &Client) -> bool {
-    client.selects().is_some()
+    client.selecting().next().is_some()
 }
 
 /// A client has asked for it.
@@ -243,7 +243,7 @@ impl CyclePerOption {
         if !is_choice || now.event.result() != 0 {
             return;
         }
-        let client = now.history.client(now.event.handle);
+        let client = now.history.client(now.event.handle).filter(|client| !client.pipelines);
         let Some(connection) = client.and_then(|client| client.connection) else { return };
         let cycle = self.cycles.iter_mut().find(|cycle| cycle.connection == connection);
         if is_info || cycle.as_ref().is_some_and(|cycle| cycle.informed) {
@@ -405,6 +405,13 @@ mod tests {
         let good = reference();
         let late = good.index(Kind::Exit, 2, Callback::Open, 1) + 1;
         rejects(RULE, good.moved(0, Callback::Close, 0, late));
+        // A client that does not wait for the answer to one option before it sends the next.
+        let mut script = reference();
+        let go = script.events.iter().position(is(Kind::Request, Operation::Go)).unwrap();
+        let info = script.events.iter().position(is(Kind::Request, Operation::Info)).unwrap();
+        let asked = script.events.remove(go);
+        script.events.insert(info + 1, asked);
+        assert!(broken(script).is_empty());
         // Two cycles for one option.
         let good = reference();
         let reply = good.events.iter().position(is(Kind::Reply, Operation::Info)).unwrap();

@@ -53,7 +53,8 @@ impl Survives {
             self.cases.retain(|case| case.connection != connection);
             return;
         }
-        let Some(client) = now.history.client_of(connection) else { return };
+        let client = now.history.client_of(connection).filter(|client| !client.pipelines);
+        let Some(client) = client else { return };
         let request = client.waiting.iter().find(|request| is_option(request.operation));
         let known = self.cases.iter().any(|case| case.connection == connection && !case.told);
         if let Some(request) = request.filter(|_| !known && (self.failure.is)(now)) {

@@ -98,7 +98,7 @@ impl Check for ForksAsAsked {
             Start::Daemon => {
                 report.expect(!same, [before, now.event], "a daemon has forked", "it is the same process");
             }
-            Start::Foreground | Start::Single => {
+            Start::Foreground | Start::Single | Start::ExitWithParent => {
                 report.expect(same, [before, now.event], "there is no fork", "it is another process");
             }
             _ => {}

@@ -1,10 +1,10 @@
 //! Listing and naming exports, and what negotiation asks.
 
 use layers_behaviour::Nullable;
-use layers_trace::{Callback, Operation};
+use layers_trace::Callback;
 
-use super::super::{Scenario, Step, command};
-use super::{always, connect, go, info, nth, nth_after_next};
+use super::super::{Scenario, Step};
+use super::{always, connect, go, info, nth, nth_after_next, read};
 use crate::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -25,10 +25,6 @@ pub(super) fn all() -> Vec<Scenario> {
         oldstyle(),
         oldstyle_open_fails(),
     ]
-}
-
-fn read(client: u32) -> Step {
-    Step::Request(client, command(Operation::Read, 0, 512, 0))
 }
 
 fn list_twice() -> Scenario {

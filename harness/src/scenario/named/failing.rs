@@ -1,9 +1,9 @@
 //! Callbacks of a connection that fail.
 
-use layers_trace::{Callback, Operation};
+use layers_trace::Callback;
 
-use super::super::{Scenario, Step, command};
-use super::{always, connect, go, nth, nth_after_next};
+use super::super::{Scenario, Step};
+use super::{always, connect, go, nth, nth_after_next, read};
 use crate::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -17,10 +17,6 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend((1..=2).map(finalize_of_attempt));
     all.extend((0..=2).map(read_fails));
     all
-}
-
-fn read(client: u32) -> Step {
-    Step::Request(client, command(Operation::Read, 0, 512, 0))
 }
 
 /// A first attempt that fails, a second one that does not, on one connection.

@@ -7,6 +7,8 @@ mod contexts;
 mod ending;
 mod exports;
 mod failing;
+mod leaving;
+mod options;
 mod overlapping;
 mod quitting;
 mod rejecting;
@@ -15,10 +17,11 @@ mod starting;
 mod tls;
 
 use layers_behaviour::Failure;
-use layers_trace::Callback;
+use layers_trace::{Callback, Operation};
 
-use super::{Scenario, Step};
+use super::{Scenario, Step, command};
 use crate::client::nbd::Wishes;
+use crate::client::raw::Message;
 
 /// All of them, in the order in which they are played.
 pub fn all() -> Vec<Scenario> {
@@ -26,7 +29,9 @@ pub fn all() -> Vec<Scenario> {
         serving::all(),
         exports::all(),
         starting::all(),
+        options::all(),
         failing::all(),
+        leaving::all(),
         ending::all(),
         rejecting::all(),
         tls::all(),
@@ -53,6 +58,14 @@ fn go(client: u32, export: &str) -> Step {
 
 fn info(client: u32, export: &str) -> Step {
     Step::Info(client, export.to_owned())
+}
+
+fn say(client: u32, messages: impl Into<Vec<Message>>) -> Step {
+    Step::Say(client, messages.into())
+}
+
+fn read(client: u32) -> Step {
+    Step::Request(client, command(Operation::Read, 0, 512, 0))
 }
 
 /// Every call of this callback fails with EIO.

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Operation};
 
 use super::super::{Scenario, Step, command, flag};
-use super::{connect, go};
+use super::{connect, go, read, say};
 use crate::client::raw::Message;
 use crate::stack::Stack;
 
@@ -13,11 +13,7 @@ const SIZE: u64 = 1 << 20;
 const MOST: u32 = 64 << 20;
 
 pub(super) fn all() -> Vec<Scenario> {
-    vec![requests(), partial_write(), garbage()]
-}
-
-fn read(client: u32) -> Step {
-    Step::Request(client, command(Operation::Read, 0, 512, 0))
+    vec![requests(), oversize_write(), options(), partial_write(), garbage()]
 }
 
 /// Each is refused, no layer sees it, and the connection goes on.
@@ -41,13 +37,50 @@ fn requests() -> Scenario {
     ];
     let mut script = vec![Step::ConnectRaw(1), go(1, ""), read(1)];
     script.extend(refused.map(|request| Step::Request(1, request).fails()));
-    script.extend([Step::Say(1, vec![Message::UnknownCommand(99)]).fails(), read(1), Step::Disconnect(1)]);
+    script.extend([say(1, [Message::UnknownCommand(99)]).fails(), read(1), Step::Disconnect(1)]);
     Scenario::new(
         "reject/requests",
         "requests that the server must refuse: range, size, flags and type",
         Stack::reference(2),
     )
     .script(script)
+}
+
+/// More data than the server is willing to skip: it ends the connection instead.
+fn oversize_write() -> Scenario {
+    let huge = command(Operation::Write, 0, 2 * MOST + 512, 0);
+    Scenario::new(
+        "reject/oversize-write",
+        "a write with more data than the server skips",
+        Stack::reference(2),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        go(1, ""),
+        Step::Send(1, vec![Message::Partial(huge, 4096)]),
+        Step::Dropped(1),
+        Step::HangUp(1),
+    ])
+}
+
+/// Each is refused, and the negotiation goes on.
+fn options() -> Scenario {
+    let contexts = vec!["base:allocation".to_owned()];
+    Scenario::new(
+        "reject/options",
+        "options that the server must refuse, after which the client is served",
+        Stack::reference(2),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        say(1, [Message::UnknownOption(99)]).fails(),
+        say(1, [Message::StartTls]).fails(),
+        say(1, [Message::SetMetaContext(String::new(), contexts)]).fails(),
+        say(1, [Message::Info("a".to_owned(), vec![77])]),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
 }
 
 fn partial_write() -> Scenario {
@@ -78,12 +111,12 @@ fn garbage() -> Scenario {
     )
     .script([
         Step::ConnectRaw(1),
-        Step::Say(1, vec![Message::Garbage]).fails(),
+        say(1, [Message::Garbage]).fails(),
         Step::HangUp(1),
         Step::ConnectRaw(2),
         go(2, ""),
         read(2),
-        Step::Say(2, vec![Message::Garbage]).fails(),
+        say(2, [Message::Garbage]).fails(),
         Step::HangUp(2),
         connect(3),
         go(3, ""),

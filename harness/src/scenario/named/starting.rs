@@ -13,6 +13,7 @@ pub(super) fn all() -> Vec<Scenario> {
         informative("help", "--help", Start::Help),
         informative("version", "--version", Start::Version),
         daemon(),
+        activated(),
         parameters(),
         bare_parameter(),
         bare_first(),
@@ -51,6 +52,12 @@ fn informative(name: &str, about: &'static str, start: Start) -> Scenario {
 fn daemon() -> Scenario {
     Scenario::new("start/daemon", "a server that forks into the background", Stack::reference(2))
         .start(Start::Daemon)
+        .script(visit())
+}
+
+fn activated() -> Scenario {
+    Scenario::new("start/activated", "a server that is passed a socket that listens", Stack::reference(2))
+        .start(Start::Activated)
         .script(visit())
 }
 

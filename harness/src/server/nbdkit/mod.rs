@@ -8,6 +8,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ use crate::version::Version;
 
 /// In the directory of a run: where a daemon writes its process id.
 const PID_FILE: &str = "pid";
+/// In the same directory: what the command of `--run`, or the server's parent, reads from until it may end.
+const HOLD: &str = "hold";
 
 /// The oldest server whose filters the instrument can be.
 const OLDEST: Version = Version(1, 26, 0);
@@ -98,6 +101,7 @@ impl Nbdkit {
             environment: Vec::new(),
             pass: Vec::new(),
             socket: None,
+            listener: None,
             cpu: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
@@ -211,7 +215,8 @@ impl Nbdkit {
         }
 
         let mut ends = Ends::default();
-        let mut arguments = self.start_arguments(launch, directory.path(), &mut ends)?;
+        let (program, mut arguments) = self.under_shell(launch.run.start, directory.path());
+        arguments.extend(self.start_arguments(launch, directory.path(), &mut ends)?);
         for _ in 0..launch.stack.filters() {
             let mut argument = OsString::from("--filter=");
             argument.push(descriptor_path(filter));
@@ -225,11 +230,12 @@ impl Nbdkit {
             });
         }
         let process = Process::start(Launch {
-            program: &self.path,
+            program,
             arguments,
             environment,
             pass: pass.iter().map(|file| file.as_fd()).collect(),
             socket: ends.server.take(),
+            listener: ends.listener.take(),
             cpu: launch.cpu,
         })
         .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
@@ -240,6 +246,7 @@ impl Nbdkit {
             observer: Observer::default(),
             socket: ends.socket,
             client: ends.client,
+            address: ends.address,
             hold: ends.hold,
             start: launch.run.start,
             layers: launch.run.filters + 1,
@@ -248,6 +255,20 @@ impl Nbdkit {
             recorded_end: false,
             directory: Some(directory),
         })
+    }
+
+    /// The program to start, and what comes before the server's own arguments: some servers are started by a shell.
+    fn under_shell(&self, start: Start, directory: &Path) -> (&Path, Vec<OsString>) {
+        let script = match start {
+            // The process id is known only in the process that becomes the server.
+            Start::Activated => r#"export LISTEN_PID=$$ LISTEN_FDS=1; shift; exec "$@""#,
+            // The parent is there until it is told to end.
+            Start::ExitWithParent => r#"hold=$1; shift; "$@" & read x <"$hold""#,
+            _ => return (&self.path, Vec::new()),
+        };
+        let hold = directory.join(HOLD);
+        let arguments = ["-c".into(), script.into(), "sh".into(), hold.into(), (&self.path).into()];
+        (Path::new("/bin/sh"), arguments.into())
     }
 
     /// The server's own options.
@@ -272,20 +293,25 @@ impl Nbdkit {
                 arguments.push("-s".into());
             }
             Start::Captive => {
-                // The command tells where the server listens, and ends when it is told to.
-                let (address, hold) = (fifo(directory, "address")?, fifo(directory, "hold")?);
+                // The command tells where the server listens, and ends when it is told to, or as the scenario says.
+                ends.address = Some(fifo(directory, "address")?);
+                ends.hold = Some(fifo(directory, HOLD)?);
                 let folder = directory.display();
-                let script =
-                    format!(r#"printf '%s\n' "$unixsocket" > {folder}/address; read x < {folder}/hold"#);
+                let wait = format!("read x < {folder}/{HOLD}");
+                let command = launch.command.unwrap_or(&wait);
+                let script = format!(r#"printf '%s\n' "$unixsocket" > {folder}/address; {command}"#);
                 arguments.extend(["-U".into(), "-".into(), "--run".into(), script.into()]);
-                ends.hold = Some(Hold { address, hold });
+            }
+            Start::Activated => ends.listener = Some(UnixListener::bind(&socket)?.into()),
+            Start::ExitWithParent => {
+                ends.hold = Some(fifo(directory, HOLD)?);
+                arguments.extend(["--exit-with-parent".into(), "-U".into(), socket.clone().into()]);
             }
             Start::DumpPlugin => arguments.push("--dump-plugin".into()),
             Start::Help => arguments.push("--help".into()),
             Start::Version => arguments.push("--version".into()),
-            Start::Activated => return Err(io::Error::other("socket activation is not built yet")),
         }
-        if matches!(launch.run.start, Start::Foreground | Start::Daemon) {
+        if !matches!(launch.run.start, Start::Single | Start::Captive) && launch.run.start.serves() {
             ends.socket = Some(socket);
         }
         if stack.readonly {
@@ -331,6 +357,8 @@ pub struct Serve<'a> {
     pub keep: Option<&'a Path>,
     /// Run on this one CPU only.
     pub cpu: Option<usize>,
+    /// For [`Start::Captive`]: the command of `--run`. Without, one that ends when [`Server::release`] says so.
+    pub command: Option<&'a str>,
 }
 
 /// Our ends of what connects us to the server.
@@ -339,14 +367,11 @@ struct Ends {
     socket: Option<PathBuf>,
     client: Option<OwnedFd>,
     server: Option<OwnedFd>,
-    hold: Option<Hold>,
-}
-
-/// What keeps the command of `--run` alive.
-#[derive(Debug)]
-struct Hold {
-    address: File,
-    hold: File,
+    listener: Option<OwnedFd>,
+    /// Where the command of `--run` says where the server listens.
+    address: Option<File>,
+    /// What keeps that command, or the server's parent, alive.
+    hold: Option<File>,
 }
 
 /// Traces of earlier cases, for the next ones.

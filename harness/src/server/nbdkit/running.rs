@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use layers_trace::header::HEADER_SIZE;
 use layers_trace::record::RECORD_SIZE;
@@ -17,7 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, run_client};
-use super::{Hold, PID_FILE, POOL};
+use super::{PID_FILE, POOL};
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 use crate::run::Start;
@@ -32,7 +33,8 @@ pub struct Server {
     pub(super) trace: Option<(File, Arc<Writer>)>,
     pub(super) socket: Option<PathBuf>,
     pub(super) client: Option<OwnedFd>,
-    pub(super) hold: Option<Hold>,
+    pub(super) address: Option<File>,
+    pub(super) hold: Option<File>,
     pub(super) start: Start,
     pub(super) layers: u8,
     pub(super) run_id: u64,
@@ -92,16 +94,23 @@ impl Server {
         };
         let woken = match start {
             Start::Daemon => self.wait_for_daemon(deadline, ready),
+            Start::Captive => self.wait_for_child(deadline, ready),
             _ => self.wait_until(deadline, ready),
         };
         if woken != Woken::Happened {
             return woken;
         }
-        if let Some(hold) = &self.hold {
-            match read_line(&hold.address, deadline) {
+        if let Some(address) = &self.address {
+            match read_line(address, deadline) {
                 Some(address) => self.socket = Some(PathBuf::from(address)),
                 None => return Woken::Late,
             }
+        }
+        let pid = self.observer.ready();
+        if let (Start::ExitWithParent, Some(pid)) = (start, pid)
+            && self.process.follow(pid).is_err()
+        {
+            return Woken::Dead;
         }
         woken
     }
@@ -133,19 +142,41 @@ impl Server {
         }
     }
 
+    /// The server is a child of the process that runs the command of `--run`, and that one has its exit status only
+    /// where the server ends first: the command is held up until then.
+    fn wait_for_child(&mut self, deadline: Deadline, ready: impl Fn(&Observer) -> bool) -> Woken {
+        let woken = self.wait_until(deadline, |seen| ready(seen) || seen.failed().is_some());
+        let Some(pid) = self.observer.failed() else { return woken };
+        if !dies(pid, deadline) || self.release().is_err() {
+            return Woken::Late;
+        }
+        match self.process.wait_for_end(deadline) {
+            Some(_) => Woken::Dead,
+            None => Woken::Late,
+        }
+    }
+
     /// Sends a signal, and writes so into the trace first.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.note_signal(signal);
+        self.process.signal(signal)
+    }
+
+    fn note_signal(&self, signal: Signal) {
         if let Some((_, trace)) = &self.trace {
             let number = signal.as_raw().cast_unsigned().into();
             trace.note(layers_trace::record::Record { a: number, ..record(Kind::Signal, 0, 0) }, &[]);
         }
-        self.process.signal(signal)
     }
 
-    /// Lets the command of `--run` come to its end.
+    /// Lets the command of `--run`, or the server's parent, come to its end. The kernel then sends the server the signal
+    /// that the harness sends in other runs: the trace says so.
     pub fn release(&mut self) -> io::Result<()> {
+        if self.start == Start::ExitWithParent {
+            self.note_signal(Signal::TERM);
+        }
         match &mut self.hold {
-            Some(hold) => hold.hold.write_all(b"\n"),
+            Some(hold) => hold.write_all(b"\n"),
             None => Ok(()),
         }
     }
@@ -153,19 +184,13 @@ impl Server {
     /// Waits until the server is dead, and writes into the trace how it ended.
     pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
         let end = self.process.wait_for_end(deadline)?;
-        if self.start == Start::Captive && !self.wait_for_captive(deadline) {
+        // Under `--run` the server is a child of the process that runs the command, and may outlive it.
+        let child = self.observer.ready().filter(|_| self.start == Start::Captive);
+        if child.is_some_and(|pid| !dies(pid, deadline)) {
             return None;
         }
         self.record_end(end);
         Some(end)
-    }
-
-    /// Under `--run` the server is a child of the process that runs the command, and may outlive it.
-    fn wait_for_captive(&self, deadline: Deadline) -> bool {
-        let pid = self.observer.ready().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return true };
-        let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
-        poll(&mut watched, Some(&timespec(deadline.left()))).is_ok_and(|ready| ready > 0)
     }
 
     fn record_end(&mut self, end: End) {
@@ -199,10 +224,14 @@ impl Drop for Server {
             }
         }
         kill_escaped(self.run_id);
-        if let (Some(_), Some(socket)) = (&self.hold, &self.socket) {
-            // `-U -` makes a directory of its own, which a server that was killed leaves behind.
-            let _ = std::fs::remove_file(socket);
-            let _ = socket.parent().map(std::fs::remove_dir);
+        if let Some(address) = &self.address {
+            // `-U -` makes a directory of its own, which a server that was killed leaves behind. One that never served
+            // has perhaps still told where.
+            let told = || read_line(address, Deadline::after(Duration::ZERO)).map(PathBuf::from);
+            if let Some(socket) = self.socket.take().or_else(told).filter(|path| path.is_absolute()) {
+                let _ = std::fs::remove_file(&socket);
+                let _ = socket.parent().map(std::fs::remove_dir);
+            }
         }
         drop(self.directory.take());
         if let Some((file, trace)) = self.trace.as_ref().filter(|_| self.kept) {
@@ -217,6 +246,14 @@ impl Drop for Server {
             POOL.give(file, trace);
         }
     }
+}
+
+/// Waits until this process, of whatever parent, is dead.
+fn dies(pid: u32, deadline: Deadline) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return true };
+    let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
+    poll(&mut watched, Some(&timespec(deadline.left()))).is_ok_and(|ready| ready > 0)
 }
 
 /// Somebody listens on this unix socket. (That it exists is not enough: it does from bind on, and refuses until listen.)
