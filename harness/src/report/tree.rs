@@ -55,7 +55,9 @@ impl Builder {
             (Kind::Enter, Some(call)) => {
                 let waiting =
                     call.connection.and_then(|c| self.history.client_of(c)).map_or(0, |c| c.waiting.len());
-                if waiting < 2 {
+                // What the server does of itself, such as finalize after a goodbye in the same write, is no request.
+                let of_server = call.parent.is_none() && !call.callback.is_data();
+                if waiting < 2 || of_server {
                     self.group += 1;
                 }
                 let index = self.nodes.len();
