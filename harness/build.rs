@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The instruments: package, and the environment variable in which `env!` finds its file.
-const INSTRUMENTS: &[(&str, &str)] =
-    &[("layers-plugin", "LAYERS_PLUGIN_FILE"), ("layers-filter", "LAYERS_FILTER_FILE")];
+const INSTRUMENTS: &[(&str, &str)] = &[
+    ("layers-plugin", "LAYERS_PLUGIN_FILE"),
+    ("layers-filter", "LAYERS_FILTER_FILE"),
+    ("layers-applet", "LAYERS_APPLET_FILE"),
+];
 
 fn main() -> ExitCode {
     match find_libnbd().and_then(|()| build_instruments()) {
@@ -68,6 +71,7 @@ fn build_instruments() -> Result<(), String> {
     for source in [
         "layers-plugin",
         "layers-filter",
+        "layers-applet",
         "layers-abi",
         "harness/trace/src",
         "harness/trace/Cargo.toml",

@@ -26,6 +26,8 @@ pub enum Start {
     Help,
     /// `--version`.
     Version,
+    /// HAProxy's `-W`: a master process, and workers that it starts anew when it is told to.
+    MasterWorker,
 }
 
 impl Start {
@@ -63,7 +65,7 @@ pub struct Parameter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// `nbdkit`.
+    /// `nbdkit` or `haproxy`.
     pub server: String,
     /// Of the server, as it says itself.
     pub version: Version,

@@ -247,7 +247,7 @@ impl FilterTable {
 
     /// Drops the callbacks that a version does not have.
     pub fn keep_known(&mut self, layout: &FilterLayout) {
-        for callback in Callback::ALL {
+        for callback in Callback::NBDKIT {
             if layout.filter.word(callback.name()).is_none() {
                 self.remove(*callback);
             }

@@ -64,7 +64,7 @@ impl Shape {
         };
         let exports = behaviour.exports.as_ref();
         Shape {
-            plans: Callback::ALL.iter().map(plan).collect(),
+            plans: Callback::NBDKIT.iter().map(plan).collect(),
             block_size: behaviour.block_size,
             exports: exports.map(|list| {
                 list.iter().map(|(name, description)| (c_string(name), c_string(description))).collect()

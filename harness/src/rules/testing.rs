@@ -63,7 +63,7 @@ impl Script {
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
         for layer in 0..=run.filters {
             let every =
-                Callback::ALL.iter().filter(|c| !c.name().ends_with("_v1")).fold(0, |s, c| s | c.bit());
+                Callback::NBDKIT.iter().filter(|c| !c.name().ends_with("_v1")).fold(0, |s, c| s | c.bit());
             let callbacks = match layer {
                 0 => every & !Callback::Prepare.bit() & !Callback::Finalize.bit(),
                 _ => every & !Callback::DumpPlugin.bit(),

@@ -10,12 +10,19 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use super::process::above_standard;
 
 static PLUGIN: &[u8] = include_bytes!(env!("LAYERS_PLUGIN_FILE"));
+static APPLET: &[u8] = include_bytes!(env!("LAYERS_APPLET_FILE"));
 static FILTER: &[u8] = include_bytes!(env!("LAYERS_FILTER_FILE"));
 
 /// The plugin instrument; written once in the life of the process.
 pub fn plugin() -> io::Result<&'static File> {
     static FILE: OnceLock<File> = OnceLock::new();
     written_once(&FILE, "layers-plugin.so", PLUGIN)
+}
+
+/// The instrument of HAProxy; written once in the life of the process.
+pub fn applet() -> io::Result<&'static File> {
+    static FILE: OnceLock<File> = OnceLock::new();
+    written_once(&FILE, "layers-applet.so", APPLET)
 }
 
 /// The filter instrument; written once in the life of the process.

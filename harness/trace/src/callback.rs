@@ -2,7 +2,8 @@
 
 macro_rules! callbacks {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal,)*) => {
-        /// A callback of `struct nbdkit_plugin` or `struct nbdkit_filter`, under its field name.
+        /// A callback of nbdkit's `struct nbdkit_plugin` or `struct nbdkit_filter`, or of HAProxy's `struct cli_kw` or
+        /// `struct applet`, under its field name.
         ///
         /// The number is part of the trace format: append, never renumber.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,9 +64,21 @@ callbacks! {
     FlushV1 = 38 "_flush_v1",
     TrimV1 = 39 "_trim_v1",
     ZeroV1 = 40 "_zero_v1",
+    Parse = 41 "parse",
+    IoHandler = 42 "io_handler",
+    IoRelease = 43 "io_release",
+    Init = 44 "init",
+    Fct = 45 "fct",
+    Release = 46 "release",
 }
 
 impl Callback {
+    /// Those of nbdkit's plugins and filters.
+    pub const NBDKIT: &[Callback] = match Callback::ALL.split_at_checked(Callback::Parse as usize) {
+        Some((nbdkit, _)) => nbdkit,
+        None => &[],
+    };
+
     /// The callback with this number in the trace format.
     pub fn from_number(number: u8) -> Option<Callback> {
         Callback::ALL.get(usize::from(number)).copied()
@@ -93,12 +106,23 @@ impl Callback {
 
     /// Takes a handle, so that it belongs to one `open`.
     pub const fn has_handle(self) -> bool {
-        self as u8 >= Callback::Close as u8
+        self as u8 >= Callback::Close as u8 && !self.is_appctx()
     }
 
     /// Belongs to a client's connection (nbdkit-plugin(3), "CALLBACK LIFECYCLE"): all from `preconnect` on.
     pub const fn is_connected(self) -> bool {
-        self as u8 >= Callback::Preconnect as u8
+        self as u8 >= Callback::Preconnect as u8 && !self.is_appctx()
+    }
+
+    /// HAProxy's: takes an appctx. `parse`, `io_handler` and `io_release` are a keyword's; `init`, `fct` and `release` an
+    /// applet's.
+    pub const fn is_appctx(self) -> bool {
+        self as u8 >= Callback::Parse as u8
+    }
+
+    /// HAProxy's, of a keyword of its command line.
+    pub const fn is_keyword(self) -> bool {
+        matches!(self, Callback::Parse | Callback::IoHandler | Callback::IoRelease)
     }
 }
 
@@ -118,6 +142,7 @@ impl<'de> serde::Deserialize<'de> for Callback {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Callback, D::Error> {
         let name = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         Callback::from_name(&name)
+            .filter(|callback| !callback.is_appctx())
             .ok_or_else(|| serde::de::Error::custom(format!("`{name}` is not a callback of nbdkit")))
     }
 }

@@ -64,6 +64,10 @@ numbered! {
         Json = 7,
         /// Error message.
         Message = 8,
+        /// Words of a keyword of HAProxy's command line, or the name of an applet.
+        Keyword = 20,
+        /// Bytes that a client sent, or got.
+        Bytes = 21,
     }
 }
 
@@ -81,6 +85,22 @@ numbered! {
         /// `nbdkit_context_get_backend` of this handle's context gives what it gave in `open`, asked at the start
         /// of its `close` (nbdkit-filter(3), "nbdkit_context_get_backend").
         ContextBackend = 5,
+        /// Where the fields of an appctx lie, as the instrument of HAProxy found out (JSON); 0 when it could not tell.
+        AppctxLayout = 20,
+        /// `applet_reserve_svcctx` of a size that fits gave the storage area, and `svcctx` holds it; the size is in `b`.
+        Reserve = 21,
+        /// The handler is about to reserve more than fits; the size is in `b`. There is no result: the server is to stop.
+        ReserveTooMuch = 22,
+        /// A print helper has left `svcctx` at the print context in the storage area.
+        PrintContext = 23,
+        /// What the handler itself allocated and stored in `svcctx` reads as it was written.
+        OwnMemory = 24,
+        /// The allocation that the handler asked for failed as told: `svcctx` stays NULL.
+        OwnMemoryFailed = 25,
+        /// A print helper's context lies exactly on the transitional fields `ctx.cli` of HAProxy 2.6.
+        LegacyContext = 26,
+        /// From here on calls of the command, or of the applet, are not recorded: there were too many. Its last call is.
+        Unrecorded = 27,
     }
 }
 
@@ -133,6 +153,10 @@ numbered! {
         Garbage = 21,
         /// Close the socket in the direction of the server, and go on listening.
         HalfClose = 22,
+        /// Send bytes to HAProxy (its command line, or HTTP).
+        Send = 30,
+        /// Wait for an answer of HAProxy: bytes, or the end of them (result 0).
+        Receive = 31,
     }
 }
 
@@ -188,6 +212,12 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
 /// | exit of list_exports | | result | exports now in the list | errno | |
 /// | exit of extents | | result | extents now in the list | errno | err |
+/// | enter of an appctx callback | `svcctx` | address of the appctx | see [`crate::appctx::State`] | `st0` | flags |
+/// | exit of an appctx callback | `svcctx` | result | the same | `st0` | flags |
+///
+/// A registration ([`Kind::Layer`]) of a keyword or applet of HAProxy has its number in `handle` (the `number` of
+/// [`crate::appctx::State`] in its calls), its callbacks in `a`, in `c` 1 when it is the instrument's own, and its words in
+/// [`Field::Keyword`]. The `handle` of a call is the minted id of its appctx.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Position in the trace, which is the total order.

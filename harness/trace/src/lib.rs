@@ -27,6 +27,7 @@
 //! - **Handles** are numbered from 1 in the order of their `open`, and no number returns within a run.
 //! - **This run only.** Memory may have held other traces before; their records are never handed out.
 
+pub mod appctx;
 pub mod callback;
 mod clock;
 pub mod event;

@@ -310,6 +310,7 @@ impl Nbdkit {
             Start::DumpPlugin => arguments.push("--dump-plugin".into()),
             Start::Help => arguments.push("--help".into()),
             Start::Version => arguments.push("--version".into()),
+            Start::MasterWorker => return Err(io::Error::other("only HAProxy has a master and workers")),
         }
         if !matches!(launch.run.start, Start::Single | Start::Captive) && launch.run.start.serves() {
             ends.socket = Some(socket);
@@ -375,9 +376,9 @@ struct Ends {
 }
 
 /// Traces of earlier cases, for the next ones.
-static POOL: Pool = Pool::new();
+pub(super) static POOL: Pool = Pool::new();
 
-fn fresh(capacity: u64, run_id: u64) -> io::Result<(File, Writer)> {
+pub(super) fn fresh(capacity: u64, run_id: u64) -> io::Result<(File, Writer)> {
     let memory = memfd_create("trace", MemfdFlags::CLOEXEC)?;
     let file = File::from(above_standard(memory.as_fd())?);
     let trace = Writer::create(&file, capacity, run_id)?;
@@ -391,7 +392,7 @@ fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn descriptor_path(file: &File) -> OsString {
+pub(super) fn descriptor_path(file: &File) -> OsString {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
@@ -403,6 +404,6 @@ fn fifo(directory: &Path, name: &str) -> io::Result<File> {
 }
 
 /// A number that no other run has: the standard library seeds its hasher at random.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -1,0 +1,167 @@
+//! Applets: finding those of the executable, and recording their calls.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use layers_trace::writer::record;
+use layers_trace::{Callback, Field, Kind};
+
+use crate::call::Call;
+use crate::memory::{self, word};
+use crate::rows::{ROW, nth, table};
+use crate::server::Appctx;
+use crate::{Instrument, instrument};
+
+type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
+type Act = unsafe extern "C" fn(Appctx);
+
+/// Fields of `struct applet`, in bytes. Where `release` lies differs from version to version.
+const NAME: usize = 8;
+const INIT: usize = 16;
+const FCT: usize = 24;
+const RELEASES: [usize; 5] = [64, 56, 48, 40, 32];
+/// Longest name of an applet.
+const LONGEST_NAME: usize = 40;
+/// Numbers of applets begin here, beyond those of the keywords.
+pub(crate) const FIRST: usize = 1000;
+
+struct Target {
+    init: AtomicUsize,
+    fct: AtomicUsize,
+    release: AtomicUsize,
+}
+
+const ROWS: usize = 3;
+const APPLETS: usize = ROWS * ROW;
+
+static TARGETS: [Target; APPLETS] =
+    [const { Target { init: AtomicUsize::new(0), fct: AtomicUsize::new(0), release: AtomicUsize::new(0) } };
+        APPLETS];
+
+table!(INITS, InitRow, init: Init; 0 1 2);
+table!(FCTS, FctRow, fct: Act; 0 1 2);
+table!(RELEASE_TABLE, ReleaseRow, release: Act; 0 1 2);
+const _: () = assert!(INITS.len() == ROWS && FCTS.len() == ROWS && RELEASE_TABLE.len() == ROWS);
+
+/// Puts trampolines into every applet of the executable.
+pub(crate) fn wrap(instrument: &Instrument) {
+    let applets = find(instrument);
+    let Some(release) = release_offset(instrument, &applets) else {
+        return crate::complain("no applet looks as in any known version: none is recorded");
+    };
+    for (number, applet) in applets.into_iter().take(APPLETS).enumerate() {
+        wrap_one(instrument, number, applet, release);
+    }
+}
+
+/// Addresses of what looks like an applet in the writable data.
+fn find(instrument: &Instrument) -> Vec<usize> {
+    // enum obj_type of an applet, then padding: 6 from 2.2 on; what it is shows in the one that is always there.
+    let mut found: Vec<(u64, usize, Vec<u8>)> = Vec::new();
+    for range in &instrument.image.data {
+        for address in range.clone().step_by(8) {
+            let Some([head, name, init, fct]) = memory::read::<[usize; 4]>(address) else { continue };
+            let functions = instrument.image.is_text(fct) && (init == 0 || instrument.image.is_text(init));
+            if !(1..256).contains(&head) || !functions {
+                continue;
+            }
+            if let Some(name) = memory::text(name, LONGEST_NAME).filter(|name| !name.is_empty()) {
+                found.push((head as u64, address, name));
+            }
+        }
+    }
+    let kind = found.iter().find(|(_, _, name)| name == b"<CLI>").map(|(kind, ..)| *kind);
+    found.into_iter().filter(|(one, ..)| Some(*one) == kind).map(|(_, address, _)| address).collect()
+}
+
+/// `release` is the last function of the structure: the last place at which every applet has a function or NULL, and
+/// several have a function.
+fn release_offset(instrument: &Instrument, applets: &[usize]) -> Option<usize> {
+    const SEVERAL: usize = 3;
+    RELEASES.into_iter().find(|offset| {
+        let words: Option<Vec<usize>> = applets.iter().map(|applet| word(applet + offset)).collect();
+        words.is_some_and(|words| {
+            words.iter().all(|word| *word == 0 || instrument.image.is_text(*word))
+                && words.iter().filter(|word| **word != 0).count() >= SEVERAL
+        })
+    })
+}
+
+fn wrap_one(instrument: &Instrument, number: usize, applet: usize, release: usize) {
+    let Some(target) = TARGETS.get(number) else { return };
+    let functions = [
+        (Callback::Init, INIT, &target.init, nth(INITS, number).map(|f| f as usize)),
+        (Callback::Fct, FCT, &target.fct, nth(FCTS, number).map(|f| f as usize)),
+        (Callback::Release, release, &target.release, nth(RELEASE_TABLE, number).map(|f| f as usize)),
+    ];
+    let mut callbacks = 0;
+    for (callback, offset, slot, trampoline) in functions {
+        let (Some(real), Some(trampoline)) = (word(applet + offset), trampoline) else { continue };
+        if real == 0 {
+            continue;
+        }
+        slot.store(real, Ordering::Relaxed);
+        callbacks |= callback.bit();
+        // SAFETY: a slot of an applet in the server's writable data; no thread runs yet.
+        unsafe { ((applet + offset) as *mut usize).write(trampoline) };
+    }
+    let name = word(applet + NAME).and_then(|name| memory::text(name, LONGEST_NAME)).unwrap_or_default();
+    let mut note = record(Kind::Layer, 0, 0);
+    (note.handle, note.a) = ((FIRST + number) as u32, callbacks);
+    instrument.writer.note(note, &[(Field::Keyword, &name)]);
+}
+
+fn target(row: usize, column: usize) -> Option<(&'static Instrument, usize, &'static Target)> {
+    let number = row * ROW + column;
+    Some((instrument()?, FIRST + number, TARGETS.get(number)?))
+}
+
+/// Before 2.6 it is passed two arguments more; later versions leave there whatever was.
+unsafe extern "C" fn init<const R: usize, const C: usize>(
+    appctx: Appctx,
+    second: *mut c_void,
+    third: *mut c_void,
+) -> c_int {
+    let Some((instrument, number, target)) = target(R, C) else { return -1 };
+    // SAFETY: an init function of the server; it takes what it takes of these arguments.
+    let real = unsafe { crate::keywords::function::<Init>(target.init.load(Ordering::Relaxed)) };
+    let Some(real) = real else { return 0 };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(instrument, Callback::Init, appctx, number) };
+    call.start();
+    // SAFETY: the applet's own function, with the server's arguments.
+    let result = unsafe { real(appctx, second, third) };
+    call.finish(result.into(), false);
+    result
+}
+
+unsafe extern "C" fn fct<const R: usize, const C: usize>(appctx: Appctx) {
+    let Some((instrument, number, target)) = target(R, C) else { return };
+    // SAFETY: a function of an applet of the server.
+    let real = unsafe { crate::keywords::function::<Act>(target.fct.load(Ordering::Relaxed)) };
+    let Some(real) = real else { return };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(instrument, Callback::Fct, appctx, number) };
+    let recorded = call.counted();
+    if recorded {
+        call.start();
+    }
+    // SAFETY: the applet's own function, with the server's argument.
+    unsafe { real(appctx) };
+    if recorded {
+        call.finish(0, false);
+    }
+}
+
+unsafe extern "C" fn release<const R: usize, const C: usize>(appctx: Appctx) {
+    let Some((instrument, number, target)) = target(R, C) else { return };
+    // SAFETY: a function of an applet of the server.
+    let real = unsafe { crate::keywords::function::<Act>(target.release.load(Ordering::Relaxed)) };
+    let Some(real) = real else { return };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(instrument, Callback::Release, appctx, number) };
+    call.start();
+    // SAFETY: the applet's own function, with the server's argument.
+    unsafe { real(appctx) };
+    call.finish(0, true);
+}

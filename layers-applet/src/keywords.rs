@@ -1,0 +1,275 @@
+//! Keywords of the command line: finding all of them, and recording their calls.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use layers_trace::writer::record;
+use layers_trace::{Callback, Field, Kind};
+
+use crate::appctx::Entry;
+use crate::call::Call;
+use crate::memory::{self, word};
+use crate::rows::{ROW, nth, table};
+use crate::server::Appctx;
+use crate::{Instrument, instrument, own};
+
+pub(crate) type Parse = unsafe extern "C" fn(*mut *mut c_char, *mut c_char, Appctx, *mut c_void) -> c_int;
+pub(crate) type IoHandler = unsafe extern "C" fn(Appctx) -> c_int;
+pub(crate) type IoRelease = unsafe extern "C" fn(Appctx);
+
+/// Fields of `struct cli_kw`, in bytes: five words, the usage, then the callbacks.
+pub(crate) const WORDS: usize = 5;
+pub(crate) const PARSE: usize = 48;
+const IO_HANDLER: usize = 56;
+const IO_RELEASE: usize = 64;
+/// Sizes that the structure may have; which one shows in lists of several keywords.
+const STRIDES: [usize; 4] = [88, 96, 104, 112];
+/// Keywords in one list, and bytes in one word: more is not a list of keywords.
+const MOST_IN_LIST: usize = 128;
+const LONGEST_WORD: usize = 64;
+
+/// The callbacks behind the trampolines of one number; 0 for none.
+struct Target {
+    parse: AtomicUsize,
+    io_handler: AtomicUsize,
+    io_release: AtomicUsize,
+}
+
+const ROWS: usize = 24;
+const KEYWORDS: usize = ROWS * ROW;
+
+static TARGETS: [Target; KEYWORDS] = [const {
+    Target { parse: AtomicUsize::new(0), io_handler: AtomicUsize::new(0), io_release: AtomicUsize::new(0) }
+}; KEYWORDS];
+
+/// The list node of the instrument's own first keyword: from there the ring leads round all others.
+pub(crate) static OWN_NODE: OnceLock<usize> = OnceLock::new();
+
+table!(PARSES, ParseRow, parse: Parse; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+table!(IO_HANDLERS, IoHandlerRow, io_handler: IoHandler; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+table!(IO_RELEASES, IoReleaseRow, io_release: IoRelease; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+const _: () = assert!(PARSES.len() == ROWS && IO_HANDLERS.len() == ROWS && IO_RELEASES.len() == ROWS);
+
+/// Puts trampolines into every keyword that the server has registered.
+pub(crate) fn wrap(instrument: &Instrument) {
+    let Some(own) = OWN_NODE.get() else { return };
+    let lists = lists(*own);
+    let walks = |stride: usize| lists.iter().map(|list| keywords_of(instrument, *list, stride)).collect();
+    let Some(all) = STRIDES.into_iter().find_map(|stride| walks(stride)) else {
+        return crate::complain(
+            "the lists of keywords do not look as in any known version: none is recorded",
+        );
+    };
+    let all: Vec<Vec<usize>> = all;
+    for (number, keyword) in all.into_iter().flatten().enumerate() {
+        if number >= KEYWORDS {
+            return crate::complain("there are more keywords than can be recorded");
+        }
+        wrap_one(instrument, number, keyword);
+    }
+}
+
+/// The nodes of the ring, without its head: the node behind our own, which was put at the end.
+fn lists(own: usize) -> Vec<usize> {
+    let mut lists = vec![own];
+    let Some(head) = last_behind(own) else { return lists };
+    let mut node = word(head);
+    while let Some(list) = node.filter(|list| *list != head && lists.len() < 4096) {
+        if list != own {
+            lists.push(list);
+        }
+        node = word(list);
+    }
+    lists
+}
+
+/// The head has no keyword behind it that is one of ours; ours are the last of the ring, in the order of their making.
+fn last_behind(own: usize) -> Option<usize> {
+    let mut node = word(own)?;
+    while own::is_node(node) {
+        node = word(node)?;
+    }
+    Some(node)
+}
+
+/// Addresses of the keywords of one list; `None` when they do not look like keywords of this size.
+fn keywords_of(instrument: &Instrument, list: usize, stride: usize) -> Option<Vec<usize>> {
+    let mut keywords = Vec::new();
+    let mut keyword = list + 16;
+    while keywords.len() < MOST_IN_LIST {
+        match word(keyword)? {
+            0 => return Some(keywords),
+            first => memory::text(first, LONGEST_WORD).filter(|text| !text.is_empty())?,
+        };
+        for offset in [PARSE, IO_HANDLER, IO_RELEASE] {
+            let function = word(keyword + offset)?;
+            let ours = own::is_node(list);
+            if function != 0 && !ours && !instrument.image.is_text(function) {
+                return None;
+            }
+        }
+        keywords.push(keyword);
+        keyword += stride;
+    }
+    None
+}
+
+fn wrap_one(instrument: &Instrument, number: usize, keyword: usize) {
+    let Some(target) = TARGETS.get(number) else { return };
+    let functions = [
+        (Callback::Parse, PARSE, &target.parse, nth(PARSES, number).map(|f| f as usize)),
+        (Callback::IoHandler, IO_HANDLER, &target.io_handler, nth(IO_HANDLERS, number).map(|f| f as usize)),
+        (Callback::IoRelease, IO_RELEASE, &target.io_release, nth(IO_RELEASES, number).map(|f| f as usize)),
+    ];
+    let mut callbacks = 0;
+    for (callback, offset, slot, trampoline) in functions {
+        let (Some(real), Some(trampoline)) = (word(keyword + offset), trampoline) else { continue };
+        if real == 0 {
+            continue;
+        }
+        slot.store(real, Ordering::Relaxed);
+        callbacks |= callback.bit();
+        // SAFETY: a slot of a keyword in the server's writable data, or in ours; no thread runs yet.
+        unsafe { ((keyword + offset) as *mut usize).write(trampoline) };
+    }
+    let words: Vec<Vec<u8>> = (0..WORDS)
+        .map_while(|index| word(keyword + 8 * index).filter(|text| *text != 0))
+        .filter_map(|text| memory::text(text, LONGEST_WORD))
+        .collect();
+    let mut note = record(Kind::Layer, 0, 0);
+    (note.handle, note.a, note.c) = (number as u32, callbacks, own::has_keyword(keyword).into());
+    instrument.writer.note(note, &[(Field::Keyword, &words.join(&b' '))]);
+}
+
+/// What follows a call from its trampoline to its target.
+struct Keyword {
+    instrument: &'static Instrument,
+    number: usize,
+    target: &'static Target,
+}
+
+fn keyword(row: usize, column: usize) -> Option<Keyword> {
+    let number = row * ROW + column;
+    Some(Keyword { instrument: instrument()?, number, target: TARGETS.get(number)? })
+}
+
+unsafe extern "C" fn parse<const R: usize, const C: usize>(
+    words: *mut *mut c_char,
+    payload: *mut c_char,
+    appctx: Appctx,
+    private: *mut c_void,
+) -> c_int {
+    let Some(keyword) = keyword(R, C) else { return 1 };
+    // SAFETY: a parse function of the server, or our own, of this type.
+    let Some(real) = (unsafe { function::<Parse>(keyword.target.parse.load(Ordering::Relaxed)) }) else {
+        return 1;
+    };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(keyword.instrument, Callback::Parse, appctx, keyword.number) };
+    if let Some(entry) = call.entry {
+        entry.restart();
+        for slot in [&entry.io_handler, &entry.io_release] {
+            slot.store(0, Ordering::Relaxed);
+        }
+    }
+    keyword.learn(appctx);
+    call.start();
+    // SAFETY: the keyword's own function, with the server's arguments.
+    let result = unsafe { real(words, payload, appctx, private) };
+    if let Some(entry) = call.entry {
+        // SAFETY: the server's own argument.
+        unsafe { keyword.catch_replaced(appctx, entry) };
+    }
+    call.finish(result.into(), result != 0);
+    result
+}
+
+unsafe extern "C" fn io_handler<const R: usize, const C: usize>(appctx: Appctx) -> c_int {
+    let Some(keyword) = keyword(R, C) else { return 1 };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(keyword.instrument, Callback::IoHandler, appctx, keyword.number) };
+    keyword.learn(appctx);
+    let replaced = call.entry.map_or(0, |entry| entry.io_handler.load(Ordering::Relaxed));
+    let own = keyword.target.io_handler.load(Ordering::Relaxed);
+    // SAFETY: an io_handler of the server, or our own, of this type.
+    let Some(real) = (unsafe { function::<IoHandler>(if replaced == 0 { own } else { replaced }) }) else {
+        return 1;
+    };
+    let recorded = call.counted();
+    if recorded {
+        call.start();
+    }
+    // SAFETY: the keyword's own function, with the server's argument.
+    let result = unsafe { real(appctx) };
+    if recorded {
+        call.finish(result.into(), result != 0);
+    }
+    result
+}
+
+unsafe extern "C" fn io_release<const R: usize, const C: usize>(appctx: Appctx) {
+    let Some(keyword) = keyword(R, C) else { return };
+    // SAFETY: the server's own argument.
+    let mut call = unsafe { Call::new(keyword.instrument, Callback::IoRelease, appctx, keyword.number) };
+    let replaced = call.entry.map_or(0, |entry| entry.io_release.load(Ordering::Relaxed));
+    let own = keyword.target.io_release.load(Ordering::Relaxed);
+    // SAFETY: an io_release of the server, or our own, of this type.
+    let Some(real) = (unsafe { function::<IoRelease>(if replaced == 0 { own } else { replaced }) }) else {
+        return;
+    };
+    call.start();
+    // SAFETY: the keyword's own function, with the server's argument.
+    unsafe { real(appctx) };
+    call.finish(0, true);
+}
+
+/// The function at this address.
+///
+/// # Safety
+///
+/// There is one, of this type, or the address is 0.
+pub(crate) unsafe fn function<F: Copy>(address: usize) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<usize>()) };
+    // SAFETY: a function pointer, as the caller promises.
+    (address != 0).then(|| unsafe { std::mem::transmute_copy::<usize, F>(&address) })
+}
+
+impl Keyword {
+    /// In the first call that can tell: where the server keeps the handlers of the command.
+    fn learn(&self, appctx: Appctx) {
+        let layout = &self.instrument.layout;
+        if layout.io_handler().is_none()
+            && self.target.io_handler.load(Ordering::Relaxed) != 0
+            && let Some(trampoline) = nth(IO_HANDLERS, self.number)
+        {
+            layout.learn_io_handler(appctx, trampoline as usize, &self.instrument.writer);
+        }
+    }
+
+    /// Some `parse` functions put other handlers in place of the keyword's own: those are recorded, too, as the
+    /// keyword's.
+    ///
+    /// # Safety
+    ///
+    /// `appctx` is the one that the server has just passed.
+    unsafe fn catch_replaced(&self, appctx: Appctx, entry: &Entry) {
+        let Some(offset) = self.instrument.layout.io_handler() else { return };
+        let slots = [
+            (offset, nth(IO_HANDLERS, self.number).map(|f| f as usize), &entry.io_handler),
+            (offset + 8, nth(IO_RELEASES, self.number).map(|f| f as usize), &entry.io_release),
+        ];
+        for (offset, trampoline, kept) in slots {
+            let Some(trampoline) = trampoline else { continue };
+            // SAFETY: fields of the appctx that hold function pointers.
+            let slot = unsafe { appctx.byte_add(offset).cast::<usize>() };
+            // SAFETY: as above.
+            let now = unsafe { slot.read() };
+            if now != 0 && now != trampoline {
+                kept.store(now, Ordering::Relaxed);
+                // SAFETY: as above; the trampoline has the type of what stood there.
+                unsafe { slot.write(trampoline) };
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! HAProxy instrument: records every call of the keywords of its command line and of its applets.
+//!
+//! It is loaded into an unmodified server, by `LD_PRELOAD` or as a Lua module, and finds everything it needs at run
+//! time: functions by name, fields by what those functions do to a fake appctx, keywords by the list that its own
+//! keywords are put into, applets by how they look in the server's data. It never judges, and it never asserts: what is not
+//! found is not recorded, and the trace says so.
+
+mod appctx;
+mod applets;
+mod call;
+mod keywords;
+mod layout;
+mod memory;
+mod own;
+mod rows;
+mod server;
+
+use std::ffi::{CStr, c_int, c_void};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use layers_trace::{TRACE_VARIABLE, Writer};
+
+use layout::Layout;
+use server::Server;
+
+/// What the trampolines need. Made once, before the server has a thread.
+struct Instrument {
+    writer: Writer,
+    server: Server,
+    layout: Layout,
+    /// Text and data of the executable.
+    image: memory::Image,
+}
+
+static INSTRUMENT: OnceLock<Instrument> = OnceLock::new();
+
+fn instrument() -> Option<&'static Instrument> {
+    INSTRUMENT.get()
+}
+
+/// One line on standard error, for the harness to find.
+fn complain(what: &str) {
+    use std::io::Write;
+    // Nowhere is left to complain when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "layers: error: {what}");
+}
+
+/// Before the server reads its configuration: applets and services are copied from then on.
+fn begin() {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    // Whatever program inherits the environment loads this file, too.
+    let Some(server) = Server::find() else { return };
+    let Some(path) = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from) else { return };
+    if BEGUN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let writer = match Writer::attach(&path) {
+        Ok(writer) => writer,
+        Err(error) => return complain(&format!("cannot record into `{}`: {error}", path.display())),
+    };
+    let layout = Layout::discover(&server);
+    let image = memory::Image::of_executable();
+    let instrument = INSTRUMENT.get_or_init(|| Instrument { writer, server, layout, image });
+    instrument.layout.note(&instrument.writer, true);
+    applets::wrap(instrument);
+    own::register(instrument);
+    // SAFETY: the server's function, which keeps the pointer to ours.
+    unsafe { (instrument.server.register_post_check)(checked) };
+}
+
+/// The configuration has been read, and the server has no thread yet: every keyword is registered.
+extern "C" fn checked() -> c_int {
+    if let Some(instrument) = instrument() {
+        keywords::wrap(instrument);
+    }
+    0
+}
+
+extern "C" fn loaded() {
+    begin();
+}
+
+/// Run when this file is loaded by `LD_PRELOAD`; when it is loaded by Lua, the executable is there already, too.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = loaded;
+
+/// For `require("layers_applet")` in Lua: everything has been done when the file was loaded.
+#[unsafe(no_mangle)]
+pub extern "C" fn luaopen_layers_applet(_lua: *mut c_void) -> c_int {
+    begin();
+    0
+}
+
+/// A symbol of the executable, or of what it is linked with.
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a C string; the flag asks for the global scope.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
