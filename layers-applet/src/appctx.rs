@@ -1,6 +1,6 @@
 //! Appctxs: which one is which, and what they hold at a moment.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use layers_trace::appctx::{Context, Place, Slots, State};
 use layers_trace::event::HANDLE_FOREIGN;
@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) rounds: AtomicU32,
     /// Own keywords keep here what they stored in `svcctx`.
     pub(crate) memory: AtomicUsize,
+    /// An own keyword wants `svcctx` to be another one when it is called next.
+    pub(crate) meddle: AtomicBool,
 }
 
 /// Appctxs that there may be at once, over the life of the process: memory is used again.
@@ -48,6 +50,7 @@ static ENTRIES_BY_ADDRESS: [Entry; ENTRIES] = [const {
         io_release: AtomicUsize::new(0),
         rounds: AtomicU32::new(0),
         memory: AtomicUsize::new(0),
+        meddle: AtomicBool::new(false),
     }
 }; ENTRIES];
 

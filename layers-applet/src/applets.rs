@@ -9,7 +9,7 @@ use layers_trace::{Callback, Field, Kind};
 use crate::call::Call;
 use crate::memory::{self, word};
 use crate::rows::{ROW, nth, table};
-use crate::server::Appctx;
+use crate::server::{Appctx, function};
 use crate::{Instrument, instrument};
 
 type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
@@ -124,7 +124,7 @@ unsafe extern "C" fn init<const R: usize, const C: usize>(
 ) -> c_int {
     let Some((instrument, number, target)) = target(R, C) else { return -1 };
     // SAFETY: an init function of the server; it takes what it takes of these arguments.
-    let real = unsafe { crate::keywords::function::<Init>(target.init.load(Ordering::Relaxed)) };
+    let real = unsafe { function::<Init>(target.init.load(Ordering::Relaxed)) };
     let Some(real) = real else { return 0 };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Init, appctx, number) };
@@ -138,7 +138,7 @@ unsafe extern "C" fn init<const R: usize, const C: usize>(
 unsafe extern "C" fn fct<const R: usize, const C: usize>(appctx: Appctx) {
     let Some((instrument, number, target)) = target(R, C) else { return };
     // SAFETY: a function of an applet of the server.
-    let real = unsafe { crate::keywords::function::<Act>(target.fct.load(Ordering::Relaxed)) };
+    let real = unsafe { function::<Act>(target.fct.load(Ordering::Relaxed)) };
     let Some(real) = real else { return };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Fct, appctx, number) };
@@ -156,7 +156,7 @@ unsafe extern "C" fn fct<const R: usize, const C: usize>(appctx: Appctx) {
 unsafe extern "C" fn release<const R: usize, const C: usize>(appctx: Appctx) {
     let Some((instrument, number, target)) = target(R, C) else { return };
     // SAFETY: a function of an applet of the server.
-    let real = unsafe { crate::keywords::function::<Act>(target.release.load(Ordering::Relaxed)) };
+    let real = unsafe { function::<Act>(target.release.load(Ordering::Relaxed)) };
     let Some(real) = real else { return };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Release, appctx, number) };

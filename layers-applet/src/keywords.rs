@@ -11,7 +11,7 @@ use crate::appctx::Entry;
 use crate::call::Call;
 use crate::memory::{self, word};
 use crate::rows::{ROW, nth, table};
-use crate::server::Appctx;
+use crate::server::{Appctx, function};
 use crate::{Instrument, instrument, own};
 
 pub(crate) type Parse = unsafe extern "C" fn(*mut *mut c_char, *mut c_char, Appctx, *mut c_void) -> c_int;
@@ -56,7 +56,7 @@ pub(crate) fn wrap(instrument: &Instrument) {
     let Some(own) = OWN_NODE.get() else { return };
     let lists = lists(*own);
     let walks = |stride: usize| lists.iter().map(|list| keywords_of(instrument, *list, stride)).collect();
-    let Some(all) = STRIDES.into_iter().find_map(|stride| walks(stride)) else {
+    let Some(all) = STRIDES.into_iter().find_map(walks) else {
         return crate::complain(
             "the lists of keywords do not look as in any known version: none is recorded",
         );
@@ -202,8 +202,13 @@ unsafe extern "C" fn io_handler<const R: usize, const C: usize>(appctx: Appctx) 
     }
     // SAFETY: the keyword's own function, with the server's argument.
     let result = unsafe { real(appctx) };
+    let meddle = call.entry.is_some_and(|entry| entry.meddle.swap(false, Ordering::Relaxed));
     if recorded {
         call.finish(result.into(), result != 0);
+    }
+    if let Some(context) = keyword.instrument.layout.context.filter(|_| meddle) {
+        // SAFETY: a field of the appctx. Only an own keyword asks for this.
+        unsafe { appctx.byte_add(context.svcctx).cast::<usize>().write(appctx.addr()) };
     }
     result
 }
@@ -222,17 +227,6 @@ unsafe extern "C" fn io_release<const R: usize, const C: usize>(appctx: Appctx) 
     // SAFETY: the keyword's own function, with the server's argument.
     unsafe { real(appctx) };
     call.finish(0, true);
-}
-
-/// The function at this address.
-///
-/// # Safety
-///
-/// There is one, of this type, or the address is 0.
-pub(crate) unsafe fn function<F: Copy>(address: usize) -> Option<F> {
-    const { assert!(size_of::<F>() == size_of::<usize>()) };
-    // SAFETY: a function pointer, as the caller promises.
-    (address != 0).then(|| unsafe { std::mem::transmute_copy::<usize, F>(&address) })
 }
 
 impl Keyword {

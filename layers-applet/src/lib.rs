@@ -61,7 +61,7 @@ fn begin() {
         Err(error) => return complain(&format!("cannot record into `{}`: {error}", path.display())),
     };
     let layout = Layout::discover(&server);
-    let image = memory::Image::of_executable();
+    let image = memory::Image::around(server.register_keywords as usize);
     let instrument = INSTRUMENT.get_or_init(|| Instrument { writer, server, layout, image });
     instrument.layout.note(&instrument.writer, true);
     applets::wrap(instrument);

@@ -42,22 +42,18 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Of the executable of this process, as the kernel lists it.
-    pub(crate) fn of_executable() -> Image {
+    /// Of the file that this address belongs to. (The kernel's idea of the executable may be the dynamic linker, if a user
+    /// has run that.)
+    pub(crate) fn around(address: usize) -> Image {
         let mut image = Image::default();
-        let Ok(program) = std::fs::read_link("/proc/self/exe") else { return image };
-        let program = program.to_string_lossy().into_owned();
-        for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
-            let mut words = line.split_ascii_whitespace();
-            let (Some(range), Some(access)) = (words.next(), words.next()) else { continue };
-            let Some(range) = parsed(range) else { continue };
-            if !line.ends_with(&program) {
-                continue;
-            }
-            if access.contains('x') {
-                image.text.push(range);
-            } else if access.contains('w') {
-                image.data.push(range);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let mappings: Vec<Mapping> = maps.lines().filter_map(Mapping::of).collect();
+        let file = mappings.iter().find(|one| one.range.contains(&address)).map(|one| one.file);
+        for mapping in mappings.iter().filter(|one| Some(one.file) == file) {
+            if mapping.access.contains('x') {
+                image.text.push(mapping.range.clone());
+            } else if mapping.access.contains('w') {
+                image.data.push(mapping.range.clone());
             }
         }
         image
@@ -66,6 +62,21 @@ impl Image {
     /// A function of the executable may begin here.
     pub(crate) fn is_text(&self, address: usize) -> bool {
         self.text.iter().any(|range| range.contains(&address))
+    }
+}
+
+/// A line of the kernel's list.
+struct Mapping<'a> {
+    range: Range<usize>,
+    access: &'a str,
+    file: &'a str,
+}
+
+impl<'a> Mapping<'a> {
+    fn of(line: &'a str) -> Option<Mapping<'a>> {
+        let mut words = line.split_ascii_whitespace();
+        let (range, access) = (parsed(words.next()?)?, words.next()?);
+        Some(Mapping { range, access, file: words.nth(3)? })
     }
 }
 

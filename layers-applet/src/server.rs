@@ -31,16 +31,17 @@ impl Server {
         let register_post_check = symbol(c"hap_register_post_check")?;
         let register_keywords = symbol(c"cli_register_kw")?;
         let version = symbol(c"haproxy_version")?;
+        let optional = |name: &CStr| symbol(name).map_or(0, |found| found.addr());
         // SAFETY: HAProxy's functions of these names have these types in every version since 2.2, and
         // `haproxy_version` is an array of characters that ends with a NUL.
         unsafe {
             Some(Server {
-                register_post_check: std::mem::transmute(register_post_check),
-                register_keywords: std::mem::transmute(register_keywords),
-                reserve: symbol(c"applet_reserve_svcctx").map(|found| std::mem::transmute(found)),
-                reset: symbol(c"applet_reset_svcctx").map(|found| std::mem::transmute(found)),
-                has_level: symbol(c"cli_has_level").map(|found| std::mem::transmute(found)),
-                wake: symbol(c"hlua_applet_wakeup").map(|found| std::mem::transmute(found)),
+                register_post_check: function(register_post_check.addr())?,
+                register_keywords: function(register_keywords.addr())?,
+                reserve: function(optional(c"applet_reserve_svcctx")),
+                reset: function(optional(c"applet_reset_svcctx")),
+                has_level: function(optional(c"cli_has_level")),
+                wake: function(optional(c"hlua_applet_wakeup")),
                 version: CStr::from_ptr(version.cast::<c_char>()).to_string_lossy().into_owned(),
             })
         }
@@ -51,4 +52,15 @@ impl Server {
         let mut numbers = self.version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
+}
+
+/// The function at this address.
+///
+/// # Safety
+///
+/// There is one, of this type, or the address is 0.
+pub(crate) unsafe fn function<F: Copy>(address: usize) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<usize>()) };
+    // SAFETY: a function pointer, as the caller promises.
+    (address != 0).then(|| unsafe { std::mem::transmute_copy::<usize, F>(&address) })
 }
