@@ -47,7 +47,8 @@ fn unknown<'t>(text: &'t str, all: &[&str], separator: char) -> Vec<&'t str> {
 
 #[test]
 fn every_rule_that_is_named_exists() {
-    let ids: Vec<&str> = rules::all().map(|rule| rule.id).collect();
+    let checks = layers::validate::checks::all().map(|check| check.id);
+    let ids: Vec<&str> = rules::all().map(|rule| rule.id).chain(checks).collect();
     for (name, text) in documents() {
         assert_eq!(unknown(&text, &ids, '.'), [""; 0], "{name} names rules that are not in the catalogue");
     }
@@ -114,4 +115,17 @@ fn a_word_that_is_no_rule_is_found() {
     let all = ["close.last", "config.phase"];
     assert_eq!(unknown("`close.lats`, close.last, close.* and nginx.conf", &all, '.'), ["close.lats"]);
     assert_eq!(unknown("config.x* of `.close`.", &all, '.'), ["config.x*"]);
+}
+
+/// `UPDATE_DOCUMENTS=1 cargo test -p layers --test documents` writes it anew.
+#[test]
+fn the_list_of_checks_is_the_table_in_the_source() {
+    let path = root().join("docs/checks.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, _) = text.split_once("| id |").unwrap();
+    let now = before.to_owned() + &layers::validate::checks::markdown();
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), now, "docs/checks.md is as the source says");
 }

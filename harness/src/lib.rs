@@ -20,6 +20,7 @@ pub mod scenario;
 pub mod select;
 pub mod server;
 pub mod stack;
+pub mod validate;
 pub mod verdict;
 pub mod version;
 

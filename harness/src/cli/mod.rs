@@ -2,8 +2,10 @@
 
 mod check;
 mod conform;
+mod repro;
 mod rules;
 mod trace;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -21,12 +23,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Judge somebody's plugin and filters
+    Validate(Box<validate::Arguments>),
     /// Judge a server with the reference layers
     Conform(conform::Arguments),
     /// Record one run and print its tree of calls
     Trace(trace::Arguments),
     /// Judge recorded traces
     Check(check::Arguments),
+    /// Replay one case that was written to a file
+    Repro(repro::Arguments),
     /// List the rules, or explain some
     Rules(rules::Arguments),
 }
@@ -79,6 +85,8 @@ pub fn main() -> ExitCode {
     };
     crate::server::interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
+        Verb::Validate(arguments) => validate::run(&arguments),
+        Verb::Repro(arguments) => repro::run(&arguments),
         Verb::Conform(arguments) => conform::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),

@@ -13,11 +13,12 @@ use crate::conform::{verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::report::tree::tree;
 use crate::rules;
-use crate::run::{Parameter, Start};
+use crate::run::Start;
 use crate::scenario::{Player, named};
 use crate::server::nbdkit::{Nbdkit, Serve, Server};
 use crate::server::process::{Woken, become_subreaper};
 use crate::stack::{Layers, Stack};
+use crate::validate::subject;
 use crate::verdict::{Exit, Verdict};
 
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.
@@ -113,10 +114,7 @@ fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
     let named = arguments.plugin.first().is_some_and(|word| word == "nbdkit");
     let mut words = arguments.plugin.iter().skip(usize::from(named));
     let plugin = words.next();
-    let parameters = words.map(|word| match word.split_once('=') {
-        Some((key, value)) if is_key(key) => Parameter { key: Some(key.to_owned()), value: value.to_owned() },
-        _ => Parameter { key: None, value: word.clone() },
-    });
+    let parameters = words.map(|word| subject::parameter(word));
     let plugin = plugin.cloned().ok_or_else(|| Failure::new(Exit::Usage, NO_PLUGIN))?;
     let layers = Layers::Wrapped { filters: arguments.filters.clone(), plugin };
     Ok(Stack {
@@ -126,13 +124,6 @@ fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
         threads: arguments.threads,
         ..Stack::default()
     })
-}
-
-/// nbdkit-plugin(3), ".config": what a key looks like.
-fn is_key(text: &str) -> bool {
-    let mut letters = text.chars();
-    letters.next().is_some_and(|first| first.is_ascii_alphabetic())
-        && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
 }
 
 fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {

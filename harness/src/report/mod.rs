@@ -4,6 +4,7 @@ pub mod finding;
 pub mod human;
 pub mod ndjson;
 pub mod tree;
+pub mod validation;
 
 use std::io::{self, Write};
 

@@ -352,6 +352,16 @@ pub fn kill_escaped(run_id: u64) {
     }
 }
 
+/// How many processes there are whose environment names this run, apart from this one.
+pub(super) fn of_run(run_id: u64, apart: u32) -> usize {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| pid.cast_unsigned() != apart)
+        .filter_map(Pid::from_raw)
+        .filter(|pid| belongs_to(*pid, run_id))
+        .count()
+}
+
 /// The environment of this process names this run.
 pub(super) fn belongs_to(pid: Pid, run_id: u64) -> bool {
     let mark = format!("{}={run_id:x}", layers_behaviour::RUN_VARIABLE);

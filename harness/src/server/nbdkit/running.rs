@@ -17,8 +17,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::super::interrupt;
 use super::super::observer::Observer;
-use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, run_client};
-use super::{PID_FILE, POOL};
+use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, of_run, run_client};
+use super::{Hold, PID_FILE, POOL};
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 use crate::run::Start;
@@ -70,6 +70,18 @@ impl Server {
     /// Runs a program that drives the server; see [`run_client`].
     pub fn run_client(&self, command: Command, deadline: Deadline) -> io::Result<Option<ExitStatus>> {
         run_client(command, self.run_id, deadline)
+    }
+
+    /// Counts the processes of this run that are still there when the server itself has ended; waits a little for them
+    /// to go by themselves.
+    pub fn left_behind(&self, deadline: Deadline) -> usize {
+        let mut pause = Pause::new(deadline);
+        loop {
+            let left = of_run(self.run_id, self.process.pid());
+            if left == 0 || self.process.end().is_none() || !pause.take(&[]) {
+                return left;
+            }
+        }
     }
 
     /// Waits for something that the trace shows.

@@ -1,0 +1,49 @@
+//! `layers repro`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Failure;
+use crate::server::nbdkit::Nbdkit;
+use crate::server::process::become_subreaper;
+use crate::validate::{Repro, replay, subject};
+use crate::verdict::Exit;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The server program, if it is not the one on the PATH
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// Seconds that the case may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// A case that `layers validate` has written
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let server = Nbdkit::find(arguments.server.as_deref())?;
+    become_subreaper()?;
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{}: {}", repro.check, subject::words(&repro.stack))?;
+    for op in &repro.script {
+        writeln!(out, "  {op}")?;
+    }
+    let exit = match replay(&repro, &server, Duration::from_secs(arguments.timeout))? {
+        Some(wrong) => {
+            writeln!(out, "expected: {}\nactual:   {}", wrong.expected, wrong.actual)?;
+            Exit::Violation
+        }
+        None => {
+            writeln!(out, "nothing is broken now; when the case was written it was: {}", repro.actual)?;
+            Exit::Conformant
+        }
+    };
+    writeln!(out, "exit {}: {}", exit.code(), exit.meaning())?;
+    Ok(exit)
+}

@@ -1,0 +1,142 @@
+//! The report of `validate` for people: what broke, with all that helps to mend it; then the profiles; then one line.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::validate::{Finding, ProfileResult, ProfileVerdict, Validation};
+use crate::verdict::Verdict;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const ODD: Style = AnsiColor::Yellow.on_default();
+const DIM: Style = Style::new().dimmed();
+
+/// Writes all of it; `files` are those of the findings, in their order.
+pub fn write(to: &mut impl Write, validation: &Validation, files: &[Option<PathBuf>]) -> io::Result<()> {
+    writeln!(to, "nbdkit {}: {}", validation.server, validation.subject)?;
+    if let Some(parameter) = &validation.spared {
+        writeln!(
+            to,
+            "opened read-only: `{parameter}` names storage of yours (--allow-writes judges writing, too)"
+        )?;
+    }
+    writeln!(to)?;
+    if let Some(reason) = &validation.unloadable {
+        writeln!(to, "{BAD}cannot be loaded{BAD:#}: {reason}\n")?;
+    }
+    let mut files = files.iter();
+    for (id, verdict, findings) in everything(validation) {
+        if findings.is_empty() {
+            continue;
+        }
+        headline(to, id, verdict)?;
+        for one in findings {
+            finding(to, one, files.next().and_then(Option::as_deref))?;
+        }
+        if let Some(one) = findings.first() {
+            writeln!(to, "      {DIM}to fix it:{DIM:#} {}\n", one.fix)?;
+        }
+    }
+    undecided(to, validation)?;
+    profiles(to, &validation.profiles)?;
+    rules(to, validation)?;
+    last_line(to, validation)
+}
+
+fn everything(validation: &Validation) -> impl Iterator<Item = (&'static str, &Verdict, &[Finding])> {
+    let checks = validation.checks.iter().map(|one| (one.check.id, &one.verdict, &*one.findings));
+    checks.chain(validation.rules.iter().map(|one| (one.rule.id, &one.verdict, &*one.findings)))
+}
+
+fn headline(to: &mut impl Write, id: &str, verdict: &Verdict) -> io::Result<()> {
+    let (style, word) = match verdict {
+        Verdict::Fail => (BAD, "FAIL"),
+        Verdict::Crash(_) => (BAD, "CRASH"),
+        Verdict::Hang(_) => (BAD, "HANG"),
+        _ => (ODD, "warn"),
+    };
+    writeln!(to, "{style}{word:<5}{style:#} {id}")
+}
+
+fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::Result<()> {
+    let Finding { statement, clause, expected, actual, calls, blame, .. } = finding;
+    writeln!(to, "      {statement}")?;
+    writeln!(to, "      {DIM}{clause}{DIM:#}")?;
+    let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
+    writeln!(to, "      at fault: {layer}{} ({})", blame.name, blame.party)?;
+    writeln!(to, "      expected: {expected}")?;
+    writeln!(to, "      actual:   {actual}")?;
+    let last = calls.len().saturating_sub(1);
+    for (index, call) in calls.iter().enumerate() {
+        let mark = if index == last { format!("   {BAD}<- here{BAD:#}") } else { String::new() };
+        writeln!(to, "      {DIM}{:>6} |{DIM:#} {call}{mark}", call.position)?;
+    }
+    match file {
+        Some(file) => writeln!(to, "      replay:   layers repro {}", quoted(file)),
+        None => Ok(()),
+    }
+}
+
+/// A file as a shell takes it.
+fn quoted(file: &Path) -> String {
+    let text = file.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@%".contains(letter);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn undecided(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+    for (id, verdict, _) in everything(validation) {
+        if let Verdict::Inconclusive(reason) | Verdict::HarnessError(reason) = verdict {
+            writeln!(to, "{ODD}{}{ODD:#} {id}: {reason}", verdict.word())?;
+        }
+    }
+    Ok(())
+}
+
+fn profiles(to: &mut impl Write, profiles: &[ProfileResult]) -> io::Result<()> {
+    writeln!(to, "profiles:")?;
+    for one in profiles {
+        let style = match one.verdict {
+            ProfileVerdict::Conformant => GOOD,
+            ProfileVerdict::NotConformant => BAD,
+            ProfileVerdict::NotClaimed | ProfileVerdict::NotJudged => DIM,
+        };
+        let counted = match (one.hold, one.broken) {
+            (0, 0) => String::new(),
+            (hold, 0) => format!("{hold} checks hold"),
+            (hold, broken) => format!("{hold} checks hold, {broken} do not"),
+        };
+        let reason = one.reason.as_deref().unwrap_or(&counted);
+        writeln!(to, "  {:<13} {style}{:<15}{style:#} {reason}", one.profile, one.verdict.word())?;
+    }
+    Ok(())
+}
+
+fn rules(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+    let judged = validation.rules.iter().filter(|one| one.verdict.reason().is_none());
+    let (count, calls) = judged.fold((0, 0), |(count, calls), one| (count + 1, calls + one.exercised));
+    writeln!(to, "  {:<13} {count} of the catalogue had something to say, {calls} times\n", "rules")
+}
+
+fn last_line(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+    let exit = validation.exit();
+    let style = if exit.code() == 0 { GOOD } else { BAD };
+    let count = |word| validation.count(word);
+    let broken = count("fail") + count("crash") + count("hang");
+    writeln!(
+        to,
+        "{}: {} hold, {broken} broken, {} warn; {} not applicable, {} skipped, {} inconclusive; {} servers\n\
+         {style}exit {}: {}{style:#}",
+        validation.subject,
+        count("pass"),
+        count("warn"),
+        count("not-applicable"),
+        count("skipped"),
+        count("inconclusive"),
+        validation.cases,
+        exit.code(),
+        exit.meaning(),
+    )
+}

@@ -1,0 +1,258 @@
+//! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
+
+use std::time::Duration;
+
+use layers_trace::{Event, Reader};
+use rustix::process::Signal;
+
+use super::check::{Outcome, Plan};
+use super::clients::Clients;
+use super::op::Op;
+use super::usage::Usage;
+use crate::deadline::Deadline;
+use crate::history::End;
+use crate::rules::{Judgement, Party, judge};
+use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
+use crate::server::process::Woken;
+use crate::stack::Stack;
+
+/// Records of a case's trace: 64 MiB of address space, touched as it fills.
+const CAPACITY: u64 = 1 << 20;
+/// How long a server may take to die when its case has gone astray.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Plays cases.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bench<'a> {
+    /// The server.
+    pub(super) nbdkit: &'a Nbdkit,
+    /// For one case.
+    pub(super) timeout: Duration,
+    /// Bytes of resident memory that the server may use.
+    pub(super) memory: u64,
+    /// The number that written data begins from.
+    pub(super) seed: u64,
+}
+
+/// Why a script went no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// An answer is wrong.
+    Wrong(Wrong),
+    /// A request, or opening the export, was refused; this is what and how.
+    Refused(String),
+    /// No answer came before the deadline, to this.
+    NoAnswer(String),
+    /// The server closed the connection, in the middle of this.
+    Gone(String),
+}
+
+/// What was expected of the last step, and what came instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// By the model.
+    pub expected: String,
+    /// By the subject.
+    pub actual: String,
+    /// Bytes of the disk that it is about.
+    pub range: Option<(u64, u64)>,
+}
+
+impl Wrong {
+    /// About no bytes in particular.
+    pub(super) fn new(expected: impl Into<String>, actual: impl Into<String>) -> Wrong {
+        Wrong { expected: expected.into(), actual: actual.into(), range: None }
+    }
+}
+
+/// What a case left behind.
+#[derive(Debug)]
+pub(super) struct Played {
+    /// Where and why the script stopped, if it did: index of the step.
+    pub(super) stop: Option<(usize, Stop)>,
+    /// It stopped behind `judge`.
+    pub(super) judged: bool,
+    /// What went wrong with the server as a process.
+    pub(super) trouble: Option<Trouble>,
+    /// It started to serve.
+    pub(super) served: bool,
+    /// How it ended.
+    pub(super) end: Option<End>,
+    /// What the rules say.
+    pub(super) judgement: Judgement,
+    /// The whole trace.
+    pub(super) events: Vec<Event>,
+    /// What the first connection was told.
+    pub(super) answers: Option<super::clients::Answers>,
+    /// What it listed.
+    pub(super) listed: Vec<String>,
+    /// Why it did not start, in its own words.
+    pub(super) complaint: String,
+    /// What it wrote to standard error.
+    pub(super) stderr: String,
+    /// Child processes that are left.
+    pub(super) children: usize,
+    /// It wrote more than there is room for.
+    pub(super) floods: bool,
+}
+
+/// What can go wrong with a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Killed by this signal, which nobody has sent.
+    Crash(i32),
+    /// It did not do this before the deadline.
+    Hang(String),
+    /// It ended by itself, with this status.
+    Exit(i32),
+    /// It used more memory than it may: so many bytes.
+    Memory(u64),
+    /// Somebody else killed it.
+    Lost,
+}
+
+impl Bench<'_> {
+    /// Plays one case.
+    pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
+        let deadline = Deadline::after(self.timeout);
+        let run = self.nbdkit.describe(name, stack, plan.start, true);
+        let mut server =
+            self.nbdkit.start(&Serve { stack, run, capacity: CAPACITY, keep: None, cpu: None })?;
+        let usage = Usage::watch(server.process.pid(), self.memory);
+        let mut run = Run { plan, deadline, stop: None, judged: false, trouble: None, served: false };
+        let clients = run.go(&mut server, self.seed);
+        let (answers, listed) = clients.map_or((None, Vec::new()), |clients| (clients.first, clients.listed));
+        let end = run.finish(&mut server);
+        let peak = usage.finish();
+        if let Some(bytes) = peak.excess {
+            run.trouble = Some(Trouble::Memory(bytes));
+        }
+        let children = server.left_behind(Deadline::after(Duration::from_millis(300)));
+        let floods = server.process.floods();
+        server.process.kill();
+        let Run { stop, judged, trouble, served, .. } = run;
+        let (judgement, events) = match server.trace() {
+            Some(trace) => {
+                let reader = Reader::of(&trace);
+                let party = |party| matches!(party, Party::Plugin | Party::Filter | Party::Module);
+                let rules = crate::rules::all().filter(|rule| party(rule.party));
+                (judge(&reader, rules), reader.events().flatten().collect())
+            }
+            None => return Err(std::io::Error::other("the trace is gone").into()),
+        };
+        let (stderr, complaint) = (server.process.stderr(), server.complaint());
+        Ok(Played {
+            stop,
+            judged,
+            trouble,
+            served,
+            end,
+            judgement,
+            events,
+            answers,
+            listed,
+            complaint,
+            stderr,
+            children,
+            floods,
+        })
+    }
+}
+
+/// A case in progress.
+struct Run<'a> {
+    plan: &'a Plan,
+    deadline: Deadline,
+    stop: Option<(usize, Stop)>,
+    judged: bool,
+    trouble: Option<Trouble>,
+    served: bool,
+}
+
+impl Run<'_> {
+    /// From the first wait to the last client's goodbye.
+    fn go(&mut self, server: &mut Server, seed: u64) -> Option<Clients> {
+        if !self.plan.start.serves() {
+            return None;
+        }
+        match server.wait_ready(self.deadline) {
+            Woken::Happened => self.served = true,
+            Woken::Dead => return None,
+            Woken::Late => {
+                self.trouble = Some(Trouble::Hang("it does not get ready to serve".to_owned()));
+                return None;
+            }
+        }
+        let mut clients = Clients::new(self.deadline, seed);
+        for (index, op) in self.plan.script.iter().enumerate() {
+            self.judged |= *op == Op::Judge;
+            if let Err(stop) = clients.step(server, op) {
+                let refusal = matches!(stop, Stop::Refused(_)) && self.plan.refusal_fails && self.judged;
+                let stop = match stop {
+                    Stop::Refused(how) if refusal => Stop::Wrong(Wrong::new("it succeeds", how)),
+                    other => other,
+                };
+                self.stop = Some((index, stop));
+                break;
+            }
+        }
+        if let Some((_, Stop::NoAnswer(what))) = &self.stop {
+            self.trouble = Some(Trouble::Hang(format!("no answer to `{what}`")));
+        } else {
+            clients.leave();
+        }
+        Some(clients)
+    }
+
+    /// Ends the server, and says how that went.
+    fn finish(&mut self, server: &mut Server) -> Option<End> {
+        if self.trouble.is_some() {
+            let _ = server.signal(Signal::TERM);
+            return server.wait_for_end(Deadline::after(GRACE.min(self.deadline.left().max(GRACE))));
+        }
+        let mut asked = false;
+        if self.served {
+            let closed = server.wait_until(self.deadline, |seen| seen.open() == 0);
+            if closed == Woken::Late {
+                self.trouble =
+                    Some(Trouble::Hang("handles stay open after their clients have gone".to_owned()));
+            }
+            asked = server.process.end().is_none() && server.signal(Signal::TERM).is_ok();
+        }
+        let end = server.wait_for_end(self.deadline);
+        let before = self.trouble.take();
+        self.trouble = match end {
+            None if server.process.end().is_some() => before,
+            None => before.or(Some(Trouble::Hang("it does not come to its end".to_owned()))),
+            Some(End::Killed(libc::SIGKILL)) => Some(Trouble::Lost),
+            Some(End::Killed(signal)) if signal != libc::SIGTERM => Some(Trouble::Crash(signal)),
+            Some(End::Exited(code)) if self.served && !asked => Some(Trouble::Exit(code)),
+            Some(End::Exited(code)) if self.served && code != 0 => Some(Trouble::Exit(code)),
+            Some(_) => before,
+        };
+        end
+    }
+}
+
+/// What the plan's outcome says about how the server started and ended; only for cases without trouble.
+pub(super) fn judge_outcome(plan: &Plan, played: &Played) -> Result<(), Wrong> {
+    let said = || match played.stderr.lines().last() {
+        Some(line) => format!(": {line}"),
+        None => ", without a word".to_owned(),
+    };
+    let status = match played.end {
+        Some(End::Exited(code)) => format!("it ends with status {code}"),
+        Some(End::Killed(signal)) => format!("it is killed by signal {signal}"),
+        None => "it does not end".to_owned(),
+    };
+    match plan.outcome {
+        Outcome::Succeeds if played.end != Some(End::Exited(0)) => {
+            Err(Wrong::new("it ends with status 0", status + &said()))
+        }
+        Outcome::Refuses if played.served => {
+            Err(Wrong::new("the server refuses to start", "it starts, and serves"))
+        }
+        Outcome::Serves if !played.served => Err(Wrong::new("the server starts", status + &said())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,225 @@
+//! What a check is: one row of a table.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::claims::Claims;
+use super::op::Op;
+use crate::rules::Party;
+use crate::run::{Parameter, Start};
+use layers_behaviour::Behaviour;
+
+/// How much a check asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Documented as a duty, or what no server survives without.
+    Must,
+    /// Documented as advice, or what every client hopes for: broken, it warns.
+    Should,
+    /// A matter of taste: broken, it warns; judged on request.
+    Pedantic,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::Must => "must",
+            Level::Should => "should",
+            Level::Pedantic => "pedantic",
+        })
+    }
+}
+
+macro_rules! profiles {
+    ($($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*) => {
+        /// A part of what plugins and filters can do, which gets a verdict of its own.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Profile { $($(#[doc = $doc])* $variant,)* }
+
+        impl Profile {
+            /// All of them, in the order in which they are reported.
+            pub const ALL: &[Profile] = &[$(Profile::$variant,)*];
+
+            /// As it stands in reports.
+            pub fn word(self) -> &'static str {
+                match self { $(Profile::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+profiles! {
+    /// Loading, configuration, open, answers, the end.
+    Core = "core",
+    /// Reading.
+    Read = "read",
+    /// Writing.
+    Write = "write",
+    /// Writing zeroes, by a callback of its own.
+    Zero = "zero",
+    /// Trimming.
+    Trim = "trim",
+    /// Flushing.
+    Flush = "flush",
+    /// Force unit access.
+    Fua = "fua",
+    /// Extents, by a callback of its own.
+    Extents = "extents",
+    /// Caching.
+    Cache = "cache",
+    /// Several connections that see the same disk.
+    MultiConn = "multi-conn",
+    /// Block size constraints.
+    BlockSize = "block-size",
+    /// Lists of exports.
+    Exports = "exports",
+    /// The thread model, under parallel load.
+    Threads = "thread-model",
+    /// Descriptors, threads and memory, given back.
+    Resources = "resources",
+    /// What only filters do.
+    Filter = "filter",
+}
+
+impl Profile {
+    /// Only a subject that is written to can be judged by its checks.
+    pub fn writes(self) -> bool {
+        matches!(self, Profile::Write | Profile::Zero | Profile::Trim | Profile::Fua)
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// One check. The list, the explanation, the documents and the tests all read this value.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// Stable name: subject, then what holds.
+    pub id: &'static str,
+    /// How much it asks.
+    pub level: Level,
+    /// What it is counted under.
+    pub profile: Profile,
+    /// Whose duty it is.
+    pub party: Party,
+    /// What holds, in one sentence.
+    pub statement: &'static str,
+    /// Where it is promised: manual page and section.
+    pub clause: &'static str,
+    /// What breaks it.
+    pub broken_by: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
+    /// How it is judged.
+    pub play: Play,
+}
+
+/// How a check is judged.
+#[derive(Clone, Copy, Debug)]
+pub enum Play {
+    /// By cases on the stack as it was given.
+    Stack(fn(&Claims) -> Planned),
+    /// By cases of each filter alone, over our own plugin; the claims are those of the filter over a plugin that can
+    /// do everything.
+    Filter(fn(&Claims) -> Planned),
+    /// By looking at every case, whatever it is played for.
+    Always,
+    /// By looking at the files, before anything is started.
+    File,
+}
+
+/// Cases, or why there are none.
+pub type Planned = Result<Vec<Plan>, Unfit>;
+
+/// Why a check says nothing of this subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The subject does not offer it.
+    NotClaimed(&'static str),
+    /// It offers it, and the check still does not apply, for this reason.
+    Reason(String),
+}
+
+/// One case: a server of its own, a script, and what is expected of both.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The stack, as it differs from the given one.
+    pub twist: Twist,
+    /// How the server is made to serve.
+    pub start: Start,
+    /// What the clients do.
+    pub script: Vec<Op>,
+    /// How it ends.
+    pub outcome: Outcome,
+    /// A request that is refused is a finding, and not only the end of the case.
+    pub refusal_fails: bool,
+}
+
+/// How the stack of a case differs from the one that was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Twist {
+    /// Not at all.
+    #[default]
+    None,
+    /// `-r`.
+    Readonly,
+    /// This parameter more, at the end.
+    Parameter(Parameter),
+    /// No parameters.
+    Bare,
+    /// For a filter: over our own plugin with this behaviour.
+    Over(Box<Behaviour>),
+}
+
+/// What must become of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It serves, and ends well when it is told to.
+    Serves,
+    /// It does what it was started for, and ends with status 0.
+    Succeeds,
+    /// It may serve or refuse to start, as long as it says why.
+    StartsOrRefuses,
+    /// It refuses to start, and says why.
+    Refuses,
+}
+
+impl Plan {
+    /// A script on the stack as it was given.
+    pub fn new(script: Vec<Op>) -> Plan {
+        Plan {
+            twist: Twist::None,
+            start: Start::Foreground,
+            script,
+            outcome: Outcome::Serves,
+            refusal_fails: false,
+        }
+    }
+
+    /// Another stack.
+    #[must_use]
+    pub fn twist(mut self, twist: Twist) -> Plan {
+        self.twist = twist;
+        self
+    }
+
+    /// A start that serves nobody.
+    #[must_use]
+    pub fn start(mut self, start: Start, outcome: Outcome) -> Plan {
+        (self.start, self.outcome) = (start, outcome);
+        self
+    }
+
+    /// Refusing is failing.
+    #[must_use]
+    pub fn refusal_fails(mut self) -> Plan {
+        self.refusal_fails = true;
+        self
+    }
+}

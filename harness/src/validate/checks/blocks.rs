@@ -1,0 +1,62 @@
+//! Block size constraints: requests that keep to them are served.
+
+use super::script;
+use crate::rules::Party;
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
+use crate::validate::claims::{Claims, read, write};
+
+const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "block-size.minimum",
+        level: Level::Must,
+        profile: Profile::BlockSize,
+        party: Party::Module,
+        statement: "Requests of the minimum block size, at multiples of it, are served.",
+        clause: CLAUSE,
+        broken_by: "a minimum of 512 on a backing store that needs 4096",
+        fix: "tell the block size of the backing store as the minimum",
+        play: Play::Stack(|claims| sized(claims, |[minimum, ..]| minimum)),
+    },
+    Check {
+        id: "block-size.preferred",
+        level: Level::Must,
+        profile: Profile::BlockSize,
+        party: Party::Module,
+        statement: "Requests of the preferred block size, at multiples of it, are served.",
+        clause: CLAUSE,
+        broken_by: "a preferred size that .pread does not serve as a whole",
+        fix: "serve requests of any size between the minimum and the maximum",
+        play: Play::Stack(|claims| sized(claims, |[_, preferred, _]| preferred)),
+    },
+    Check {
+        id: "block-size.maximum",
+        level: Level::Must,
+        profile: Profile::BlockSize,
+        party: Party::Module,
+        statement: "Requests of the maximum block size are served (of 32 MiB, if it is more).",
+        clause: CLAUSE,
+        broken_by: "a maximum larger than the buffer that .pread copies through",
+        fix: "tell as the maximum what is served in one request",
+        play: Play::Stack(|claims| sized(claims, |[_, _, maximum]| maximum)),
+    },
+];
+
+fn sized(claims: &Claims, choose: impl Fn([u32; 3]) -> u32) -> Planned {
+    claims.tells_block_size()?;
+    let size = u64::from(choose(claims.block.unwrap_or_default())).min(claims.most());
+    if claims.end() < size {
+        return Err(Unfit::Reason(format!("the disk is smaller than {size} bytes")));
+    }
+    let last = (claims.end() - size) / size.max(1) * size;
+    let mut places: Vec<_> = [0, size, last].into_iter().filter(|at| at + size <= claims.end()).collect();
+    places.dedup();
+    let places = places.into_iter().map(|at| (at, u32::try_from(size).unwrap_or(u32::MAX)));
+    let steps = |(data, place)| match claims.writes() {
+        Ok(()) => vec![write(place, data), read(place)],
+        Err(_) => vec![read(place)],
+    };
+    let judged = (1..).zip(places).flat_map(steps).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+}

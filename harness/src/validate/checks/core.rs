@@ -1,0 +1,114 @@
+//! Loading, information, configuration, open.
+
+use super::script;
+use crate::rules::Party;
+use crate::run::{Parameter, Start};
+use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::claims::Claims;
+use crate::validate::op::Op;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "inform.dump-plugin",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "`--dump-plugin` comes to its end with status 0, without any parameters.",
+        clause: "nbdkit(1), \"--dump-plugin\"; nbdkit-plugin(3), \".dump_plugin\"",
+        broken_by: "a .load or .dump_plugin that needs what only parameters give",
+        fix: "leave what needs parameters to .config_complete or .get_ready, which --dump-plugin does not call",
+        play: Play::Stack(|_| informs(Start::DumpPlugin)),
+    },
+    Check {
+        id: "inform.help",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "`--help` comes to its end with status 0, without any parameters.",
+        clause: "nbdkit(1), \"--help\"; nbdkit-plugin(3), \".config_help\"",
+        broken_by: "a .load that fails without its environment",
+        fix: "leave what may fail to .config_complete or .get_ready, which --help does not call",
+        play: Play::Stack(|_| informs(Start::Help)),
+    },
+    Check {
+        id: "inform.version",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "`--version` comes to its end with status 0, without any parameters.",
+        clause: "nbdkit(1), \"--version\"; nbdkit-plugin(3), \".version\"",
+        broken_by: "a .load that fails without its environment",
+        fix: "leave what may fail to .config_complete or .get_ready, which --version does not call",
+        play: Play::Stack(|_| informs(Start::Version)),
+    },
+    Check {
+        id: "parameters.unknown",
+        level: Level::Should,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "A parameter that nobody knows is refused, with a message.",
+        clause: "nbdkit-plugin(3), \".config\"",
+        broken_by: "a .config that returns 0 for every key",
+        fix: "compare the key with those that are known; for any other call nbdkit_error and return -1",
+        play: Play::Stack(|_| Ok(vec![with_parameter("layers-no-such-parameter", "1", Outcome::Refuses)])),
+    },
+    Check {
+        id: "parameters.empty",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "An unknown parameter with an empty value is taken or refused.",
+        clause: "nbdkit-plugin(3), \".config\": the value may be empty",
+        broken_by: "a .config that looks at value[0] or takes strlen(value) - 1",
+        fix: "values may be empty: look at their length first",
+        play: Play::Stack(|_| {
+            Ok(vec![with_parameter("layers-no-such-parameter", "", Outcome::StartsOrRefuses)])
+        }),
+    },
+    Check {
+        id: "parameters.missing",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "Without any parameters it serves, or refuses to start with a message.",
+        clause: "nbdkit-plugin(3), \".config_complete\"",
+        broken_by: "an open that follows the pointer of a parameter that was never given",
+        fix: "look in .config_complete whether all that is needed was given; call nbdkit_error and return -1 if not",
+        play: Play::Stack(missing),
+    },
+    Check {
+        id: "open.same-answers",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "The size, what the export can do, and its block sizes are the same on every open.",
+        clause: "nbdkit-plugin(3), \".get_size\", \".can_write\" and the other questions",
+        broken_by: "a .can_* that answers from a counter or a clock; a size that grows with each open",
+        fix: "answer from what does not change while the server runs, or from the export's name",
+        play: Play::Stack(same_answers),
+    },
+];
+
+fn informs(start: Start) -> Planned {
+    Ok(vec![Plan::new(Vec::new()).twist(Twist::Bare).start(start, Outcome::Succeeds)])
+}
+
+fn with_parameter(key: &str, value: &str, outcome: Outcome) -> Plan {
+    let parameter = Parameter { key: Some(key.to_owned()), value: value.to_owned() };
+    Plan::new(Vec::new()).twist(Twist::Parameter(parameter)).start(Start::Foreground, outcome)
+}
+
+fn missing(claims: &Claims) -> Planned {
+    let script = vec![Op::Judge, Op::Connect(1, claims.export.clone())];
+    Ok(vec![Plan::new(script).twist(Twist::Bare).start(Start::Foreground, Outcome::StartsOrRefuses)])
+}
+
+fn same_answers(claims: &Claims) -> Planned {
+    let mut judged = Vec::new();
+    for client in 2..10 {
+        judged.push(Op::Disconnect(client - 1));
+        judged.push(Op::Connect(client, claims.export.clone()));
+        judged.push(Op::Answers(client));
+    }
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+}

@@ -1,0 +1,36 @@
+//! Lists of exports.
+
+use crate::rules::Party;
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::claims::Claims;
+use crate::validate::op::Op;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "exports.list",
+        level: Level::Must,
+        profile: Profile::Exports,
+        party: Party::Module,
+        statement: "The exports can be listed; no name comes twice; names and descriptions are UTF-8 of at most 4096 bytes.",
+        clause: "nbdkit-plugin(3), \".list_exports\"",
+        broken_by: "a .list_exports that fails, or that adds an export twice",
+        fix: "add each export once with nbdkit_add_export, and return 0",
+        play: Play::Stack(|claims| listed(claims, vec![Op::Judge, Op::List])),
+    },
+    Check {
+        id: "exports.open",
+        level: Level::Should,
+        profile: Profile::Exports,
+        party: Party::Module,
+        statement: "Every export that is listed opens.",
+        clause: "nbdkit-plugin(3), \".list_exports\", \".open\"",
+        broken_by: "a .list_exports that lists what .open refuses",
+        fix: "list what can be opened",
+        play: Play::Stack(|claims| listed(claims, vec![Op::List, Op::Judge, Op::OpenListed])),
+    },
+];
+
+fn listed(claims: &Claims, script: Vec<Op>) -> Planned {
+    claims.lists_exports()?;
+    Ok(vec![Plan::new(script).refusal_fails()])
+}

@@ -1,0 +1,46 @@
+//! Flushing.
+
+use super::script;
+use crate::rules::Party;
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::claims::{Claims, flush, read, write};
+
+const CLAUSE: &str = "nbdkit-plugin(3), \".flush\"";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "flush.succeeds",
+        level: Level::Should,
+        profile: Profile::Flush,
+        party: Party::Module,
+        statement: "A flush succeeds where it is claimed, also when nothing was written.",
+        clause: "nbdkit-plugin(3), \".can_flush\", \".flush\"",
+        broken_by: "a .can_flush that says yes and a .flush that always fails",
+        fix: "let .can_flush tell the truth",
+        play: Play::Stack(|claims| {
+            claims.flushes()?;
+            Ok(vec![Plan::new(script(claims, Vec::new(), vec![flush(), flush()])).refusal_fails()])
+        }),
+    },
+    Check {
+        id: "flush.keeps-data",
+        level: Level::Must,
+        profile: Profile::Flush,
+        party: Party::Module,
+        statement: "What was written before a flush is read after it.",
+        clause: CLAUSE,
+        broken_by: "a .flush that drops a cache without writing it back",
+        fix: "write back first, and forget only what is stored",
+        play: Play::Stack(keeps_data),
+    },
+];
+
+fn keeps_data(claims: &Claims) -> Planned {
+    claims.flushes()?;
+    claims.writes()?;
+    let places = claims.places();
+    let setup = (1..).zip(&places).map(|(data, place)| write(*place, data)).collect();
+    let reads = || places.iter().copied().map(read);
+    let judged = [flush()].into_iter().chain(reads()).chain([flush()]).chain(reads()).collect();
+    Ok(vec![Plan::new(script(claims, setup, judged))])
+}

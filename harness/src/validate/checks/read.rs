@@ -1,0 +1,101 @@
+//! Reading.
+
+use layers_trace::Operation;
+
+use super::script;
+use crate::rules::Party;
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::claims::{Claims, read, request};
+use crate::validate::op::Op;
+
+const CLAUSE: &str = "nbdkit-plugin(3), \".pread\"";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "read.succeeds",
+        level: Level::Should,
+        profile: Profile::Read,
+        party: Party::Module,
+        statement: "Reads at the start, in the middle and at the end of the disk succeed.",
+        clause: CLAUSE,
+        broken_by: "a .pread that fails for the last block, or for a size that is no multiple of 512",
+        fix: "every byte below .get_size can be read",
+        play: Play::Stack(succeeds),
+    },
+    Check {
+        id: "read.repeats",
+        level: Level::Must,
+        profile: Profile::Read,
+        party: Party::Module,
+        statement: "What nobody writes reads the same twice on one connection.",
+        clause: CLAUSE,
+        broken_by: "a .pread that leaves part of the buffer as it was",
+        fix: "fill all of the buffer, from the same source each time",
+        play: Play::Stack(repeats),
+    },
+    Check {
+        id: "read.odd",
+        level: Level::Must,
+        profile: Profile::Read,
+        party: Party::Module,
+        statement: "A byte reads the same in a small request at an odd offset as in a large one.",
+        clause: CLAUSE,
+        broken_by: "a .pread that rounds its offset down to a sector, or its count up",
+        fix: "serve exactly count bytes from exactly offset; or tell a minimum with .block_size",
+        play: Play::Stack(odd),
+    },
+    Check {
+        id: "read.large",
+        level: Level::Must,
+        profile: Profile::Read,
+        party: Party::Module,
+        statement: "The largest request reads the same bytes as small ones do.",
+        clause: CLAUSE,
+        broken_by: "a .pread that ignores a short read of the system call below",
+        fix: "read in a loop until all count bytes are there",
+        play: Play::Stack(large),
+    },
+];
+
+fn succeeds(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let reads = claims.places().into_iter().map(read).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), reads)).refusal_fails()])
+}
+
+fn repeats(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let once: Vec<Op> = claims.places().into_iter().map(read).collect();
+    Ok(vec![Plan::new(script(claims, once.clone(), once))])
+}
+
+fn odd(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let all: Vec<_> = claims.places().into_iter().filter_map(|place| claims.around(place, 700)).collect();
+    let setup = all.iter().copied().map(read).collect();
+    let small = |(offset, count): (u64, u32)| {
+        let unit = claims.unit();
+        [(1, 1), (511, 3), (u64::from(count) / 2, 513)]
+            .into_iter()
+            .filter(move |(skip, some)| skip + some <= u64::from(count) && offset % unit == 0)
+            .filter_map(move |(skip, some)| claims.range(offset + skip, some))
+            .map(read)
+    };
+    let judged = all.iter().copied().flat_map(small).collect();
+    Ok(vec![Plan::new(script(claims, setup, judged))])
+}
+
+fn large(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let whole = claims.range(0, claims.most()).unwrap_or_default();
+    let last = claims.range(claims.end().saturating_sub(claims.most()), claims.most()).unwrap_or_default();
+    let some = [0, 1 << 16, (1 << 20) + 512, (32 << 20) - 4096]
+        .into_iter()
+        .flat_map(|offset| [claims.range(offset, 4096), claims.range(last.0 + offset, 4096)])
+        .flatten()
+        .map(read)
+        .collect();
+    let judged =
+        vec![Op::Request(request(Operation::Read, whole)), Op::Request(request(Operation::Read, last))];
+    Ok(vec![Plan::new(script(claims, some, judged))])
+}

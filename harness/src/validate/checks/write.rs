@@ -1,0 +1,179 @@
+//! Writing, and what is read after it.
+
+use layers_trace::Operation;
+
+use super::script;
+use crate::rules::Party;
+use crate::run::Start;
+use crate::scenario::flag;
+use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::claims::{Claims, flagged, read, request, write};
+use crate::validate::op::{Op, Request};
+
+const CLAUSE: &str = "nbdkit-plugin(3), \".pwrite\"";
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "write.succeeds",
+        level: Level::Should,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "Writes at the start, in the middle and at the end of the disk succeed.",
+        clause: "nbdkit-plugin(3), \".can_write\", \".pwrite\"",
+        broken_by: "a .can_write that says yes on a disk that cannot be written to",
+        fix: "let .can_write tell the truth; every byte below .get_size can be written",
+        play: Play::Stack(succeeds),
+    },
+    Check {
+        id: "write.read-back",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "What was written is what is read, in whole blocks of 4096.",
+        clause: CLAUSE,
+        broken_by: "a .pwrite that returns 0 and has written nothing",
+        fix: "write all of the buffer before returning 0, and fail if that is not possible",
+        play: Play::Stack(read_back),
+    },
+    Check {
+        id: "write.odd",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "What was written at odd offsets and in odd sizes is what is read.",
+        clause: CLAUSE,
+        broken_by: "a .pwrite that rounds to sectors",
+        fix: "read, change and write back the blocks at both ends; or tell a minimum with .block_size",
+        play: Play::Stack(|claims| at(claims, |place| vec![write(place, 1), read(place)])),
+    },
+    Check {
+        id: "write.neighbours",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "A write leaves the bytes before and behind it as they were.",
+        clause: CLAUSE,
+        broken_by: "a .pwrite that writes whole blocks when it is given part of one",
+        fix: "write exactly count bytes at exactly offset",
+        play: Play::Stack(neighbours),
+    },
+    Check {
+        id: "write.last-wins",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "Of two writes to the same place the later one is read.",
+        clause: CLAUSE,
+        broken_by: "a cache that is not told of a second write",
+        fix: "update or drop what is cached whenever something is written",
+        play: Play::Stack(last_wins),
+    },
+    Check {
+        id: "write.large",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "The largest request is written as a whole, at both ends of the disk.",
+        clause: CLAUSE,
+        broken_by: "a .pwrite that ignores a short write of the system call below",
+        fix: "write in a loop until all count bytes are written",
+        play: Play::Stack(large),
+    },
+    Check {
+        id: "readonly.refuses",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "Opened read-only, the export says so, and nothing can be written to it.",
+        clause: "nbdkit(1), \"-r\"; nbdkit-plugin(3), \".open\": readonly",
+        broken_by: "a filter that opens the layer below for writing, and lets clients write",
+        fix: "pass readonly on to next, and do not answer .can_write with yes when it is set",
+        play: Play::Stack(readonly),
+    },
+    Check {
+        id: "fua.write",
+        level: Level::Must,
+        profile: Profile::Fua,
+        party: Party::Module,
+        statement: "A write with FUA is a write: what was written is what is read.",
+        clause: "nbdkit-plugin(3), \".can_fua\", \".pwrite\"",
+        broken_by: "a .pwrite that only flushes when it sees NBDKIT_FLAG_FUA, or that refuses the flag",
+        fix: "write, then make it durable; or let .can_fua say NBDKIT_FUA_EMULATE or NONE",
+        play: Play::Stack(with_fua),
+    },
+];
+
+fn succeeds(claims: &Claims) -> Planned {
+    claims.writes()?;
+    let writes = (1..).zip(claims.places()).map(|(data, place)| write(place, data)).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), writes)).refusal_fails()])
+}
+
+fn read_back(claims: &Claims) -> Planned {
+    claims.writes()?;
+    let middle = claims.end() / 2 / 4096 * 4096;
+    let last = claims.end().saturating_sub(4096) / 4096 * 4096;
+    let places: Vec<_> =
+        [0, 4096, middle, last].into_iter().filter_map(|at| claims.range(at, 4096)).collect();
+    let writes = (1..).zip(&places).map(|(data, place)| write(*place, data));
+    let judged = writes.chain(places.iter().copied().map(read)).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+}
+
+/// At every place these steps.
+fn at(claims: &Claims, steps: impl FnMut((u64, u32)) -> Vec<Op>) -> Planned {
+    claims.writes()?;
+    Ok(vec![Plan::new(script(claims, Vec::new(), claims.places().into_iter().flat_map(steps).collect()))])
+}
+
+fn neighbours(claims: &Claims) -> Planned {
+    claims.writes()?;
+    let around: Vec<_> =
+        claims.places().into_iter().filter_map(|p| Some((p, claims.around(p, 5000)?))).collect();
+    // Places may lie in one another's surroundings: one after another, each with a pattern of its own.
+    let setup: Vec<Op> =
+        (1..).zip(&around).flat_map(|(data, (_, all))| [write(*all, data), read(*all)]).collect();
+    let judged =
+        (100..).zip(&around).flat_map(|(data, (place, all))| [write(*place, data), read(*all)]).collect();
+    Ok(vec![Plan::new(script(claims, setup, judged))])
+}
+
+fn last_wins(claims: &Claims) -> Planned {
+    claims.writes()?;
+    let Some(all) = claims.range(0, 65536) else { return claims.holds(65536).map(|()| Vec::new()) };
+    let parts = [(0, 65536), (4096, 8192), (1000, 5000), (12000, 300), (0, 512), (4096, 8192), (65000, 536)];
+    let judged = (2..)
+        .zip(parts)
+        .filter_map(|(data, (offset, count))| Some((data, claims.range(offset, count)?)))
+        .flat_map(|(data, part)| [write(part, data), read(all)])
+        .collect();
+    Ok(vec![Plan::new(script(claims, vec![write(all, 1), read(all)], judged))])
+}
+
+fn large(claims: &Claims) -> Planned {
+    claims.writes()?;
+    let ends = [0, claims.end().saturating_sub(claims.most())];
+    let mut ranges: Vec<_> = ends.into_iter().filter_map(|at| claims.range(at, claims.most())).collect();
+    ranges.dedup();
+    let judged = (1..).zip(ranges).flat_map(|(data, range)| [write(range, data), read(range)]).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+}
+
+fn readonly(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let mut plan = Plan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone())])
+        .twist(Twist::Readonly)
+        .start(Start::Foreground, Outcome::Serves);
+    if let Some(range) = claims.range(0, 4096) {
+        let write = Request { data: 1, ..request(Operation::Write, range) };
+        plan.script.extend([read(range), Op::Refused(write), read(range)]);
+    }
+    Ok(vec![plan])
+}
+
+fn with_fua(claims: &Claims) -> Planned {
+    claims.has_fua()?;
+    let steps = |(data, place)| [flagged(write(place, data), flag::FUA), read(place)];
+    let judged = (1..).zip(claims.places()).flat_map(steps).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+}

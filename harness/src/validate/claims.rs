@@ -1,0 +1,239 @@
+//! What a stack offers, as its first case has shown it; and places on its disk to try things at.
+
+use layers_trace::{Callback, Event, Kind, Operation};
+
+use super::check::Unfit;
+use super::op::{Op, Request};
+use crate::scenario::flag;
+
+/// Transmission flags of the protocol, as bit numbers.
+mod bit {
+    pub(super) const READ_ONLY: u64 = 1;
+    pub(super) const FLUSH: u64 = 2;
+    pub(super) const FUA: u64 = 3;
+    pub(super) const TRIM: u64 = 5;
+    pub(super) const MULTI_CONN: u64 = 8;
+    pub(super) const CACHE: u64 = 10;
+    pub(super) const FAST_ZERO: u64 = 11;
+}
+
+/// The server refuses larger requests.
+const MOST: u64 = 32 << 20;
+
+/// What a stack offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Of the export, in bytes.
+    pub size: u64,
+    /// Transmission flags.
+    pub flags: u64,
+    /// Minimum, preferred and maximum, where they are told.
+    pub block: Option<[u32; 3]>,
+    /// base:allocation can be asked for.
+    pub block_status: bool,
+    /// The export that was opened.
+    pub export: String,
+    /// Callbacks that the subject's layers have, together.
+    pub callbacks: u64,
+    /// The thread model in force, 0 to 3.
+    pub thread_model: u32,
+    /// The subject is played without writing: `-r`, or its storage is the user's.
+    pub readonly: bool,
+}
+
+impl Claims {
+    fn flag(&self, bit: u64) -> bool {
+        self.flags & 1 << bit != 0
+    }
+
+    /// A layer of the subject has this callback.
+    pub fn has(&self, callback: Callback) -> bool {
+        self.callbacks & callback.bit() != 0
+    }
+
+    /// The subject can be written to.
+    pub fn writes(&self) -> Result<(), Unfit> {
+        claimed(!self.flag(bit::READ_ONLY), "the export is read-only")?;
+        self.holds(1)
+    }
+
+    /// The disk has room for this many bytes.
+    pub fn holds(&self, bytes: u64) -> Result<(), Unfit> {
+        if self.size < bytes.max(self.unit()) {
+            return Err(Unfit::Reason(format!("the disk has {} bytes", self.size)));
+        }
+        Ok(())
+    }
+
+    /// It has a `.zero` of its own.
+    pub fn zeroes(&self) -> Result<(), Unfit> {
+        self.writes()?;
+        claimed(self.has(Callback::Zero), "it has no .zero")
+    }
+
+    /// NBD_FLAG_SEND_FAST_ZERO.
+    pub fn zeroes_fast(&self) -> Result<(), Unfit> {
+        self.zeroes()?;
+        claimed(self.flag(bit::FAST_ZERO), "it does not claim fast zero")
+    }
+
+    /// NBD_FLAG_SEND_TRIM.
+    pub fn trims(&self) -> Result<(), Unfit> {
+        self.writes()?;
+        claimed(self.flag(bit::TRIM), "it does not claim trim")
+    }
+
+    /// NBD_FLAG_SEND_FLUSH.
+    pub fn flushes(&self) -> Result<(), Unfit> {
+        claimed(self.flag(bit::FLUSH), "it does not claim flush")
+    }
+
+    /// NBD_FLAG_SEND_FUA.
+    pub fn has_fua(&self) -> Result<(), Unfit> {
+        self.writes()?;
+        claimed(self.flag(bit::FUA), "it does not claim FUA")
+    }
+
+    /// It has an `.extents` of its own, and says that it can be asked.
+    pub fn tells_extents(&self) -> Result<(), Unfit> {
+        claimed(self.has(Callback::Extents), "it has no .extents")?;
+        claimed(self.block_status, "base:allocation was not negotiated")?;
+        self.holds(1)
+    }
+
+    /// NBD_FLAG_SEND_CACHE, by a callback of its own or by reads.
+    pub fn caches(&self) -> Result<(), Unfit> {
+        claimed(self.flag(bit::CACHE), "it does not claim cache")?;
+        self.holds(1)
+    }
+
+    /// NBD_FLAG_CAN_MULTI_CONN.
+    pub fn is_multi_conn(&self) -> Result<(), Unfit> {
+        claimed(self.flag(bit::MULTI_CONN), "it does not claim multi-conn")?;
+        self.is_shared()
+    }
+
+    /// More than one client can be connected at a time.
+    pub fn is_shared(&self) -> Result<(), Unfit> {
+        claimed(self.thread_model > 0, "it serves one connection at a time")
+    }
+
+    /// It has a `.block_size`, and it says something.
+    pub fn tells_block_size(&self) -> Result<(), Unfit> {
+        claimed(self.has(Callback::BlockSize) && self.block.is_some(), "it tells no block sizes")
+    }
+
+    /// It lists exports by itself.
+    pub fn lists_exports(&self) -> Result<(), Unfit> {
+        claimed(self.has(Callback::ListExports), "it has no .list_exports")
+    }
+
+    /// The unit of all requests.
+    pub fn unit(&self) -> u64 {
+        self.block.map_or(1, |[minimum, ..]| u64::from(minimum.max(1)))
+    }
+
+    /// The largest request.
+    pub fn most(&self) -> u64 {
+        let most = self.block.map_or(MOST, |[_, _, maximum]| u64::from(maximum)).min(MOST);
+        (most / self.unit()).max(1) * self.unit()
+    }
+
+    /// The end of the disk, as far as whole units go.
+    pub fn end(&self) -> u64 {
+        self.size / self.unit() * self.unit()
+    }
+
+    /// These bytes, widened to whole units and cut to what there is and to one request; `None` where nothing is left.
+    pub fn range(&self, offset: u64, count: u64) -> Option<(u64, u32)> {
+        let unit = self.unit();
+        let start = offset / unit * unit;
+        let end = offset.saturating_add(count).div_ceil(unit).saturating_mul(unit);
+        let end = end.min(self.end()).min(start.saturating_add(self.most()));
+        let count = end.checked_sub(start).filter(|count| *count > 0)?;
+        Some((start, u32::try_from(count).ok()?))
+    }
+
+    /// These bytes with up to so many more on either side.
+    pub fn around(&self, (offset, count): (u64, u32), margin: u64) -> Option<(u64, u32)> {
+        let start = offset.saturating_sub(margin);
+        self.range(start, offset - start + u64::from(count) + margin)
+    }
+
+    /// Places where things go wrong: the start, the end, odd offsets, both sides of powers of two.
+    pub fn places(&self) -> Vec<(u64, u32)> {
+        let end = self.end();
+        let wanted = [
+            (0, 512),
+            (0, 1),
+            (1, 1),
+            (511, 2),
+            (4095, 2),
+            (4096, 4096),
+            (65535, 4098),
+            ((1 << 20) - 3, 7),
+            (end.saturating_sub(4099), 4099),
+            (end.saturating_sub(1), 1),
+            (end / 2, 8193),
+        ];
+        let far = [25, 26, 31, 32, 40].map(|power| ((1 << power) - 5000, 10_000));
+        let mut ranges: Vec<_> = wanted
+            .into_iter()
+            .chain(far)
+            .filter(|(offset, count)| *count <= end && *offset <= end - *count)
+            .filter_map(|(offset, count)| self.range(offset, count))
+            .collect();
+        ranges.dedup();
+        ranges
+    }
+}
+
+fn claimed(holds: bool, otherwise: &'static str) -> Result<(), Unfit> {
+    if holds { Ok(()) } else { Err(Unfit::NotClaimed(otherwise)) }
+}
+
+/// A request of client 1.
+pub fn request(operation: Operation, (offset, count): (u64, u32)) -> Request {
+    Request { client: 1, operation, offset, count, flags: 0, data: 0 }
+}
+
+/// Client 1 writes this pattern.
+pub fn write(range: (u64, u32), data: u64) -> Op {
+    Op::Request(Request { data, ..request(Operation::Write, range) })
+}
+
+/// Client 1 reads.
+pub fn read(range: (u64, u32)) -> Op {
+    Op::Request(request(Operation::Read, range))
+}
+
+/// Client 1 flushes.
+pub fn flush() -> Op {
+    Op::Request(request(Operation::Flush, (0, 0)))
+}
+
+/// The same request with these flags as well.
+pub fn flagged(op: Op, flags: u32) -> Op {
+    match op {
+        Op::Request(request) => Op::Request(Request { flags: request.flags | flags, ..request }),
+        other => other,
+    }
+}
+
+/// FUA, where it is offered; else nothing.
+pub fn fua(claims: &Claims) -> u32 {
+    if claims.has_fua().is_ok() { flag::FUA } else { 0 }
+}
+
+/// Callbacks of the layers from this number on, and the thread model in force, out of a trace.
+pub fn registered(events: &[Event], from: u8) -> (u64, u32) {
+    let layers = events.iter().filter(|event| event.kind == Kind::Layer);
+    let callbacks = layers.clone().filter(|event| event.layer >= from);
+    let callbacks = callbacks.fold(0, |set, event| set | (event.a & !event.b));
+    let declared = layers.filter(|event| event.layer == 0).map(|event| event.c);
+    let answered = events
+        .iter()
+        .filter(|event| event.kind == Kind::Exit && event.callback() == Some(Callback::ThreadModel))
+        .filter_map(|event| u32::try_from(event.result()).ok());
+    (callbacks, declared.chain(answered).min().unwrap_or(3))
+}

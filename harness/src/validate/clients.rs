@@ -1,0 +1,414 @@
+//! The clients of a case, each with what it knows of the disk.
+
+use std::collections::BTreeMap;
+
+use layers_trace::Operation;
+
+use super::case::{Stop, Wrong};
+use super::disk::{Difference, Disk, pattern};
+use super::op::{Op, Request, Resource};
+use super::usage;
+use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
+use crate::deadline::Deadline;
+use crate::scenario::flag;
+use crate::server::nbdkit::Server;
+use crate::server::process::Woken;
+
+/// NBD_STATE_ZERO.
+const STATE_ZERO: u32 = 1 << 1;
+/// NBD_FLAG_READ_ONLY.
+const READ_ONLY: u64 = 1 << 1;
+/// Clients that a step makes for itself get numbers from here on.
+const OWN: u32 = 100;
+/// Exports of a list that are opened.
+const MOST_OPENED: usize = 32;
+
+/// What a client is told when it opens the export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answers {
+    /// Bytes.
+    pub(super) size: u64,
+    /// Transmission flags.
+    pub(super) flags: u64,
+    /// Minimum, preferred, maximum.
+    pub(super) block: Option<[u32; 3]>,
+    /// base:allocation can be asked for.
+    pub(super) block_status: bool,
+}
+
+struct Connected {
+    client: Client,
+    disk: Disk,
+}
+
+/// All clients of a case.
+pub(super) struct Clients {
+    deadline: Deadline,
+    /// The number that written data begins from.
+    seed: u64,
+    clients: BTreeMap<u32, Connected>,
+    /// What the first one was told.
+    pub(super) first: Option<Answers>,
+    pub(super) listed: Vec<String>,
+    measured: Option<usage::Held>,
+}
+
+/// What went on, for a client that got no proper answer.
+fn stop(what: impl ToString, error: ClientError) -> Stop {
+    let what = what.to_string();
+    match error {
+        ClientError::Timeout => Stop::NoAnswer(what),
+        ClientError::Gone => Stop::Gone(what),
+        ClientError::Refused { message, errno } if errno == libc::ENOTCONN => {
+            Stop::Gone(format!("{what} ({message})"))
+        }
+        ClientError::Refused { errno, .. } => Stop::Refused(format!("`{what}` fails with {}", named(errno))),
+        ClientError::Nul => Stop::Refused(format!("`{what}`: {error}")),
+    }
+}
+
+/// The name of an error number, where the protocol has it.
+fn named(errno: i32) -> String {
+    let name = match errno {
+        libc::EPERM => "EPERM",
+        libc::EIO => "EIO",
+        libc::ENOMEM => "ENOMEM",
+        libc::EINVAL => "EINVAL",
+        libc::ENOSPC => "ENOSPC",
+        libc::EOVERFLOW => "EOVERFLOW",
+        libc::ENOTSUP => "ENOTSUP",
+        libc::ESHUTDOWN => "ESHUTDOWN",
+        _ => return format!("error {errno}"),
+    };
+    name.to_owned()
+}
+
+fn wrong(expected: impl Into<String>, actual: impl Into<String>, range: (u64, u64)) -> Stop {
+    Stop::Wrong(Wrong { expected: expected.into(), actual: actual.into(), range: Some(range) })
+}
+
+fn differs(difference: Difference) -> Stop {
+    let Difference { offset, expected, actual } = difference;
+    wrong(
+        format!("byte {offset} of the disk reads as {expected:#04x}"),
+        format!("it reads as {actual:#04x}"),
+        (offset, 1),
+    )
+}
+
+impl Clients {
+    pub(super) fn new(deadline: Deadline, seed: u64) -> Clients {
+        Clients { deadline, seed, clients: BTreeMap::new(), first: None, listed: Vec::new(), measured: None }
+    }
+
+    /// One step of the script.
+    pub(super) fn step(&mut self, server: &mut Server, op: &Op) -> Result<(), Stop> {
+        match op {
+            Op::Judge => Ok(()),
+            Op::Connect(number, export) => self.connect(server, *number, export),
+            Op::Disconnect(number) => self.disconnect(*number),
+            Op::Answers(number) => self.same_answers(*number),
+            Op::List => self.list(server),
+            Op::OpenListed => self.open_listed(server),
+            Op::Request(request) => self.request(request),
+            Op::Refused(request) => self.refused(request),
+            Op::Share(from, to) => self.share(*from, *to),
+            Op::Cycles(times) => self.cycles(server, *times),
+            Op::Measure => self.measure(server),
+            Op::Compare(resource) => self.compare(server, *resource),
+            Op::Load { clients, depth, count, data } => self.load(server, *clients, *depth, *count, *data),
+        }
+    }
+
+    /// Every client that is still there says goodbye.
+    pub(super) fn leave(&mut self) {
+        for (_, mut connected) in std::mem::take(&mut self.clients) {
+            if connected.client.is_ready() {
+                let _ = connected.client.disconnect();
+            }
+        }
+    }
+
+    fn client(&mut self, number: u32) -> Result<&mut Connected, Stop> {
+        self.clients.get_mut(&number).ok_or_else(|| Stop::Gone(format!("client {number}")))
+    }
+
+    fn greeted(&self, server: &Server, number: u32) -> Result<Client, Stop> {
+        let gone = || Stop::Gone("connect".to_owned());
+        let trace = server.trace().ok_or_else(gone)?;
+        let socket = server.socket().ok_or_else(gone)?;
+        let mut client = Client::new(number, Wishes::default(), trace, self.deadline)
+            .map_err(|error| stop("connect", error))?;
+        client.connect(socket).map_err(|error| stop("connect", error))?;
+        Ok(client)
+    }
+
+    fn connect(&mut self, server: &Server, number: u32, export: &str) -> Result<(), Stop> {
+        let mut client = self.greeted(server, number)?;
+        client.go(export).map_err(|error| stop(format!("open export `{export}`"), error))?;
+        let answers = answers(&client);
+        self.first.get_or_insert(answers);
+        self.clients.insert(number, Connected { client, disk: Disk::default() });
+        Ok(())
+    }
+
+    fn disconnect(&mut self, number: u32) -> Result<(), Stop> {
+        match self.clients.remove(&number) {
+            Some(mut connected) => connected.client.disconnect().map_err(|error| stop("disconnect", error)),
+            None => Err(Stop::Gone(format!("client {number}"))),
+        }
+    }
+
+    fn same_answers(&mut self, number: u32) -> Result<(), Stop> {
+        let now = answers(&self.client(number)?.client);
+        match &self.first {
+            Some(first) if *first != now => Err(Stop::Wrong(Wrong::new(
+                format!("as the first connection was told: {}", told(first)),
+                told(&now),
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&mut self, server: &Server) -> Result<(), Stop> {
+        let mut client = self.greeted(server, OWN)?;
+        let listed = client.list().map_err(|error| stop("list exports", error))?;
+        client.abort().map_err(|error| stop("leave", error))?;
+        for (index, (name, description)) in listed.iter().enumerate() {
+            let before = listed.get(..index).unwrap_or_default();
+            if before.iter().any(|(one, _)| one == name) {
+                let actual = format!("`{name}` comes twice");
+                return Err(Stop::Wrong(Wrong::new("each export is listed once", actual)));
+            }
+            if [name, description].into_iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) {
+                let actual = format!("`{name}`: {description}");
+                return Err(Stop::Wrong(Wrong::new("names and descriptions are UTF-8", actual)));
+            }
+        }
+        self.listed = listed.into_iter().map(|(name, _)| name).collect();
+        Ok(())
+    }
+
+    fn open_listed(&mut self, server: &Server) -> Result<(), Stop> {
+        for name in self.listed.clone().into_iter().take(MOST_OPENED) {
+            self.connect(server, OWN, &name)?;
+            self.disconnect(OWN)?;
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: &Request) -> Result<(), Stop> {
+        let seed = self.seed << 32;
+        let Connected { client, disk } = self.client(request.client)?;
+        let Request { operation, offset, count, flags, data, .. } = *request;
+        let (length, data) = (u64::from(count), data ^ seed);
+        let failed = |error| stop(request, error);
+        let command = Command { operation, offset, count, flags };
+        match operation {
+            Operation::Read => {
+                let bytes = client.command(command).map_err(failed)?;
+                disk.read(offset, &bytes).map_err(differs)
+            }
+            Operation::Write => {
+                let bytes = pattern(data, offset, count as usize);
+                disk.forget(offset, length);
+                client
+                    .send_data(offset, &bytes, flags)
+                    .and_then(|ticket| client.wait(ticket))
+                    .map_err(failed)?;
+                disk.write(offset, length, data);
+                Ok(())
+            }
+            Operation::Zero => {
+                disk.forget(offset, length);
+                match client.command(command) {
+                    Ok(_) => disk.zero(offset, length),
+                    // The one answer besides success that a fast zero may have.
+                    Err(ClientError::Refused { errno: libc::ENOTSUP, .. })
+                        if flags & flag::FAST_ZERO != 0 => {}
+                    Err(error) => return Err(failed(error)),
+                }
+                Ok(())
+            }
+            Operation::Trim => {
+                disk.forget(offset, length);
+                client.command(command).map(drop).map_err(failed)
+            }
+            Operation::BlockStatus => {
+                let extents = client.extents(offset, count, flags).map_err(failed)?;
+                judge_extents(request, &extents, disk)
+            }
+            _ => client.command(command).map(drop).map_err(failed),
+        }
+    }
+
+    fn refused(&mut self, request: &Request) -> Result<(), Stop> {
+        let Connected { client, .. } = self.client(request.client)?;
+        if client.flags() & READ_ONLY == 0 {
+            let (expected, actual) = ("the export is read-only", "it can be written to");
+            return Err(Stop::Wrong(Wrong::new(expected, actual)));
+        }
+        match self.request(request) {
+            Ok(()) => Err(Stop::Wrong(Wrong::new("it is refused", format!("`{request}` succeeds")))),
+            Err(Stop::Refused(_)) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn share(&mut self, from: u32, to: u32) -> Result<(), Stop> {
+        let known = self.client(from)?.disk.clone();
+        self.client(to)?.disk.take_from(&known);
+        Ok(())
+    }
+
+    fn cycles(&mut self, server: &mut Server, times: u32) -> Result<(), Stop> {
+        for _ in 0..times {
+            self.connect(server, OWN, "")?;
+            if let Some(Connected { client, .. }) = self.clients.get_mut(&OWN) {
+                let size = client.size().unwrap_or(0).min(4096);
+                let count = u32::try_from(size).unwrap_or(0);
+                let read = Command { operation: Operation::Read, offset: 0, count, flags: 0 };
+                if count == 4096 {
+                    client.command(read).map_err(|error| stop("read", error))?;
+                }
+            }
+            self.disconnect(OWN)?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, server: &mut Server) -> Result<(), Stop> {
+        self.quiet(server)?;
+        self.measured = usage::held(server.process.pid());
+        Ok(())
+    }
+
+    fn quiet(&self, server: &mut Server) -> Result<(), Stop> {
+        match server.wait_until(self.deadline, |seen| seen.open() == 0) {
+            Woken::Happened => Ok(()),
+            Woken::Dead => Err(Stop::Gone("waiting for the closes".to_owned())),
+            Woken::Late => Err(Stop::NoAnswer("disconnect".to_owned())),
+        }
+    }
+
+    fn compare(&mut self, server: &mut Server, resource: Resource) -> Result<(), Stop> {
+        self.quiet(server)?;
+        let Some(before) = self.measured else { return Ok(()) };
+        match usage::settles(&mut server.process, before, resource) {
+            None => Ok(()),
+            Some(after) => Err(Stop::Wrong(Wrong::new(
+                format!("the server holds {} as before", resource.word()),
+                format!("{} became {after}", before.text(resource)),
+            ))),
+        }
+    }
+
+    /// Each request has its own part of the disk: first all writes at once (where that is possible), then all reads.
+    fn load(&mut self, server: &Server, clients: u32, depth: u32, count: u32, data: u64) -> Result<(), Stop> {
+        for number in OWN..OWN + clients {
+            self.connect(server, number, "")?;
+        }
+        let place = |number: u32, index: u32| u64::from((number - OWN) * depth + index) * u64::from(count);
+        let parts: Vec<(u32, u64)> = (0..depth)
+            .flat_map(|i| (OWN..OWN + clients).map(move |n| (n, i)))
+            .map(|(n, i)| (n, place(n, i)))
+            .collect();
+        let writable = self.client(OWN)?.client.flags() & READ_ONLY == 0;
+        let data = data ^ self.seed << 32;
+        if writable {
+            self.together(
+                &parts,
+                |client, offset| client.send_data(offset, &pattern(data + offset, offset, count as usize), 0),
+                |disk, offset, _| {
+                    disk.write(offset, u64::from(count), data + offset);
+                    Ok(())
+                },
+            )?;
+        } else {
+            for (number, offset) in &parts {
+                self.request(&Request {
+                    client: *number,
+                    operation: Operation::Read,
+                    offset: *offset,
+                    count,
+                    flags: 0,
+                    data: 0,
+                })?;
+            }
+        }
+        let command = |offset| Command { operation: Operation::Read, offset, count, flags: 0 };
+        self.together(
+            &parts,
+            |client, offset| client.send(command(offset)),
+            |disk, offset, bytes| disk.read(offset, &bytes).map_err(differs),
+        )?;
+        (OWN..OWN + clients).try_for_each(|number| self.disconnect(number))
+    }
+
+    /// Sends all of these requests before it waits for the first answer.
+    fn together(
+        &mut self,
+        parts: &[(u32, u64)],
+        send: impl Fn(&mut Client, u64) -> Result<Ticket, ClientError>,
+        take: impl Fn(&mut Disk, u64, Vec<u8>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let what = "a request among many";
+        let mut tickets = Vec::new();
+        for (number, offset) in parts {
+            let ticket =
+                send(&mut self.client(*number)?.client, *offset).map_err(|error| stop(what, error))?;
+            tickets.push((*number, *offset, ticket));
+        }
+        let mut outcome = Ok(());
+        for (number, offset, ticket) in tickets {
+            let connected = self.client(number)?;
+            let answer = connected.client.wait(ticket).map_err(|error| stop(what, error));
+            let taken = answer.and_then(|bytes| take(&mut connected.disk, offset, bytes));
+            outcome = outcome.and(taken);
+            if matches!(outcome, Err(Stop::NoAnswer(_))) {
+                break;
+            }
+        }
+        outcome
+    }
+}
+
+fn answers(client: &Client) -> Answers {
+    Answers {
+        size: client.size().unwrap_or(0),
+        flags: client.flags(),
+        block: client.block_sizes(),
+        block_status: client.can_block_status(),
+    }
+}
+
+fn told(answers: &Answers) -> String {
+    let Answers { size, flags, block, block_status } = answers;
+    let block = block.map_or("none".to_owned(), |[min, pref, max]| format!("{min}, {pref}, {max}"));
+    let extents = if *block_status { "" } else { "no " };
+    format!("size {size}, flags {flags:#x}, block sizes {block}, {extents}block status")
+}
+
+fn judge_extents(request: &Request, extents: &[(u32, u32)], disk: &Disk) -> Result<(), Stop> {
+    let range = (request.offset, u64::from(request.count));
+    if extents.is_empty() || extents.iter().any(|(length, _)| *length == 0) {
+        let actual = format!("`{request}` gives {extents:?}");
+        return Err(wrong("at least one extent, and none of length 0", actual, range));
+    }
+    if request.flags & flag::REQ_ONE != 0 && extents.len() > 1 {
+        return Err(wrong("one extent", format!("`{request}` gives {}", extents.len()), range));
+    }
+    let mut at = request.offset;
+    for (length, state) in extents {
+        let zero = state & STATE_ZERO != 0;
+        if let Some(byte) = zero.then(|| disk.first_nonzero(at, u64::from(*length))).flatten() {
+            return Err(wrong(
+                format!("byte {byte} of the disk is in no extent of zeroes: it is not zero"),
+                format!("`{request}` tells of {length} zeroes from {at} on"),
+                (byte, 1),
+            ));
+        }
+        at += u64::from(*length);
+    }
+    Ok(())
+}

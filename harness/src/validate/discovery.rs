@@ -1,0 +1,89 @@
+//! The first case: does it start, which export opens, and what does that export offer?
+
+use super::case::{Bench, Played, Stop};
+use super::check::Plan;
+use super::claims::{Claims, registered};
+use super::op::Op;
+use crate::server::nbdkit::ServerError;
+use crate::stack::Stack;
+
+/// What came of it.
+pub(super) enum Found {
+    /// An export opens, and offers this.
+    Claims(Claims),
+    /// It serves, and no export opens, for this reason.
+    NoExport(String),
+    /// It does not start, for this reason.
+    DoesNotStart(String),
+    /// It crashed, hung or went away: the case tells.
+    Troubled,
+}
+
+/// A case that discovery has played.
+pub(super) struct Explored {
+    pub(super) plan: Plan,
+    pub(super) played: Played,
+}
+
+/// Opens the default export; if that does not open, the first one that is listed. `from` is the subject's innermost
+/// layer.
+pub(super) fn discover(
+    bench: &Bench<'_>,
+    stack: &Stack,
+    from: u8,
+) -> Result<(Found, Vec<Explored>), ServerError> {
+    let mut explored = Vec::new();
+    let mut attempt = |script: Vec<Op>| -> Result<Found, ServerError> {
+        let plan = Plan::new(script);
+        let played = bench.play("discovery", stack, &plan)?;
+        let found = found(&played, stack, from);
+        explored.push(Explored { plan, played });
+        Ok(found)
+    };
+    let first = attempt(vec![Op::Judge, Op::Connect(1, String::new())])?;
+    let Found::NoExport(reason) = first else { return Ok((first, explored)) };
+    let listing = attempt(vec![Op::Judge, Op::List])?;
+    let listed =
+        explored.last().and_then(|one| one.played.listed.iter().find(|name| !name.is_empty()).cloned());
+    let (Found::NoExport(_), Some(name)) = (listing, listed) else {
+        return Ok((Found::NoExport(reason), explored));
+    };
+    let plan = Plan::new(vec![Op::Judge, Op::Connect(1, name.clone())]);
+    let played = bench.play("discovery", stack, &plan)?;
+    let found = match found(&played, stack, from) {
+        Found::Claims(claims) => Found::Claims(Claims { export: name, ..claims }),
+        Found::NoExport(_) => Found::NoExport(reason),
+        other => other,
+    };
+    explored.push(Explored { plan, played });
+    Ok((found, explored))
+}
+
+fn found(played: &Played, stack: &Stack, from: u8) -> Found {
+    if played.trouble.is_some() {
+        return Found::Troubled;
+    }
+    if !played.served {
+        return Found::DoesNotStart(played.complaint.clone());
+    }
+    let reason = match &played.stop {
+        None => "no client has asked".to_owned(),
+        Some((_, Stop::Refused(what) | Stop::Gone(what) | Stop::NoAnswer(what))) => {
+            let said = played.stderr.lines().rfind(|line| line.contains("error:")).unwrap_or_default();
+            format!("{what}: {said}")
+        }
+        Some((_, Stop::Wrong(wrong))) => wrong.actual.clone(),
+    };
+    let Some(answers) = &played.answers else { return Found::NoExport(reason) };
+    let (callbacks, thread_model) = registered(&played.events, from);
+    Found::Claims(Claims {
+        size: answers.size,
+        flags: answers.flags,
+        block: answers.block,
+        block_status: answers.block_status,
+        export: String::new(),
+        callbacks,
+        thread_model,
+        readonly: stack.readonly,
+    })
+}

@@ -1,0 +1,238 @@
+//! The model: what is known of every byte of the disk, without holding the bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a run of bytes holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    /// Zeroes.
+    Zero,
+    /// The pattern with this number.
+    Pattern(u64),
+    /// These bytes, which were read; the first one is at this offset.
+    Read(Arc<[u8]>, u64),
+}
+
+/// A disk of which some bytes are known.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// By first offset: end, and content. They do not overlap; what lies between them is unknown.
+    runs: BTreeMap<u64, (u64, Content)>,
+}
+
+/// The first byte that is not as the model says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where.
+    pub offset: u64,
+    /// What must be there.
+    pub expected: u8,
+    /// What was read.
+    pub actual: u8,
+}
+
+/// The bytes of a pattern at an offset: they tell one pattern from another and one place from another.
+pub fn pattern(number: u64, offset: u64, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    fill(number, offset, &mut bytes);
+    bytes
+}
+
+fn fill(number: u64, offset: u64, bytes: &mut [u8]) {
+    let mut at = offset;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let word = mixed(number, at / 8).to_le_bytes();
+        let from = word.get((at % 8) as usize..).unwrap_or_default();
+        let count = from.len().min(rest.len());
+        let (now, later) = rest.split_at_mut(count);
+        now.copy_from_slice(from.get(..count).unwrap_or_default());
+        (rest, at) = (later, at + count as u64);
+    }
+}
+
+/// Eight bytes, none of them zero: a hole must not look like data.
+fn mixed(number: u64, word: u64) -> u64 {
+    // The finishing step of splitmix64.
+    let mut x = word.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x632b_e59b);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ x >> 31) | 0x0101_0101_0101_0101
+}
+
+impl Disk {
+    /// A pattern was written there.
+    pub fn write(&mut self, offset: u64, count: u64, pattern: u64) {
+        self.put(offset, count, Content::Pattern(pattern));
+    }
+
+    /// It reads as zeroes there.
+    pub fn zero(&mut self, offset: u64, count: u64) {
+        self.put(offset, count, Content::Zero);
+    }
+
+    /// Anything may be there.
+    pub fn forget(&mut self, offset: u64, count: u64) {
+        let end = offset.saturating_add(count);
+        let keys: Vec<u64> = self
+            .runs
+            .range(..end)
+            .rev()
+            .take_while(|(_, (to, _))| *to > offset)
+            .map(|(from, _)| *from)
+            .collect();
+        for from in keys {
+            let Some((to, content)) = self.runs.remove(&from) else { continue };
+            if to > end {
+                self.runs.insert(end, (to, content.clone()));
+            }
+            if from < offset {
+                self.runs.insert(from, (offset, content));
+            }
+        }
+    }
+
+    fn put(&mut self, offset: u64, count: u64, content: Content) {
+        self.forget(offset, count);
+        if count > 0 {
+            self.runs.insert(offset, (offset.saturating_add(count), content));
+        }
+    }
+
+    /// Compares what was read with what is known; what was not known is from now on.
+    pub fn read(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Difference> {
+        let end = offset + bytes.len() as u64;
+        let mut known = 0;
+        for (from, to, content) in self.overlapping(offset, end) {
+            known += to - from;
+            let actual = bytes.get((from - offset) as usize..(to - offset) as usize).unwrap_or_default();
+            if let Some(difference) = differs(&content, from, actual) {
+                return Err(difference);
+            }
+        }
+        if known < bytes.len() as u64 {
+            self.learn(offset, bytes);
+        }
+        Ok(())
+    }
+
+    /// The first byte of this range that is known not to be zero.
+    pub fn first_nonzero(&self, offset: u64, count: u64) -> Option<u64> {
+        self.overlapping(offset, offset.saturating_add(count)).into_iter().find_map(|(from, to, content)| {
+            match content {
+                Content::Zero => None,
+                Content::Pattern(_) => Some(from),
+                Content::Read(bytes, start) => {
+                    let part = bytes.get((from - start) as usize..(to - start) as usize).unwrap_or_default();
+                    part.iter().position(|byte| *byte != 0).map(|at| from + at as u64)
+                }
+            }
+        })
+    }
+
+    /// Takes over what the other disk knows.
+    pub fn take_from(&mut self, other: &Disk) {
+        self.clone_from(other);
+    }
+
+    fn overlapping(&self, offset: u64, end: u64) -> Vec<(u64, u64, Content)> {
+        let mut runs: Vec<_> = self
+            .runs
+            .range(..end)
+            .rev()
+            .take_while(|(_, (to, _))| *to > offset)
+            .map(|(from, (to, content))| ((*from).max(offset), (*to).min(end), content.clone()))
+            .collect();
+        runs.reverse();
+        runs
+    }
+
+    fn learn(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        let shared: Arc<[u8]> = bytes.into();
+        let mut at = offset;
+        for (from, to, _) in self.overlapping(offset, end).into_iter().chain([(end, end, Content::Zero)]) {
+            if at < from {
+                self.runs.insert(at, (from, Content::Read(Arc::clone(&shared), offset)));
+            }
+            at = to;
+        }
+    }
+}
+
+fn differs(content: &Content, offset: u64, actual: &[u8]) -> Option<Difference> {
+    let first = |expected: &[u8]| {
+        let at = expected.iter().zip(actual).position(|(one, other)| one != other)?;
+        Some(Difference {
+            offset: offset + at as u64,
+            expected: expected.get(at).copied().unwrap_or_default(),
+            actual: actual.get(at).copied().unwrap_or_default(),
+        })
+    };
+    match content {
+        Content::Zero => {
+            let at = actual.iter().position(|byte| *byte != 0)?;
+            let actual = actual.get(at).copied().unwrap_or_default();
+            Some(Difference { offset: offset + at as u64, expected: 0, actual })
+        }
+        Content::Pattern(number) => first(&pattern(*number, offset, actual.len())),
+        Content::Read(bytes, start) => {
+            let from = (offset - start) as usize;
+            first(bytes.get(from..from + actual.len()).unwrap_or_default())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_write_wins_and_neighbours_are_kept() {
+        let mut disk = Disk::default();
+        disk.write(0, 100, 1);
+        disk.write(40, 20, 2);
+        disk.zero(50, 5);
+        let mut bytes = pattern(1, 0, 100);
+        bytes[40..60].copy_from_slice(&pattern(2, 40, 20));
+        bytes[50..55].fill(0);
+        assert_eq!(disk.read(0, &bytes), Ok(()));
+        assert_eq!(disk.read(45, &bytes[45..70]), Ok(()));
+        bytes[99] ^= 0x10;
+        assert_eq!(disk.read(0, &bytes).unwrap_err().offset, 99);
+        bytes[50] = 7;
+        assert_eq!(disk.read(0, &bytes), Err(Difference { offset: 50, expected: 0, actual: 7 }));
+    }
+
+    #[test]
+    fn what_was_read_once_must_be_read_again() {
+        let mut disk = Disk::default();
+        disk.write(10, 5, 1);
+        let mut bytes = vec![9; 30];
+        bytes[10..15].copy_from_slice(&pattern(1, 10, 5));
+        assert_eq!(disk.read(0, &bytes), Ok(()));
+        assert_eq!(disk.read(20, &[9; 10]), Ok(()));
+        assert_eq!(disk.read(20, &[9, 8]), Err(Difference { offset: 21, expected: 9, actual: 8 }));
+        disk.forget(20, 10);
+        assert_eq!(disk.read(20, &[9, 8]), Ok(()));
+    }
+
+    #[test]
+    fn only_bytes_that_are_known_count_as_nonzero() {
+        let mut disk = Disk::default();
+        assert_eq!(disk.first_nonzero(0, 100), None);
+        disk.zero(0, 50);
+        disk.write(50, 10, 1);
+        assert_eq!(disk.first_nonzero(0, 100), Some(50));
+        assert_eq!(disk.first_nonzero(0, 50), None);
+    }
+
+    #[test]
+    fn patterns_have_no_zero_byte_and_do_not_repeat() {
+        let one = pattern(1, 4093, 64);
+        assert!(one.iter().all(|byte| *byte != 0));
+        assert_eq!(one[3..], pattern(1, 4096, 61));
+        assert_ne!(one, pattern(2, 4093, 64));
+    }
+}

@@ -1,0 +1,168 @@
+//! A look at the file of a plugin or filter, without loading it.
+
+use std::path::{Path, PathBuf};
+
+use object::{Object, ObjectKind, ObjectSymbol};
+
+/// What a file is given as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The plugin.
+    Plugin,
+    /// A filter.
+    Filter,
+}
+
+impl Role {
+    fn word(self) -> &'static str {
+        match self {
+            Role::Plugin => "plugin",
+            Role::Filter => "filter",
+        }
+    }
+}
+
+/// Why a file cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not an object file at all.
+    #[error("cannot load `{}`: it is not a shared library (an ELF file); a script is a parameter of the sh, eval, python, … plugin", .0.display())]
+    NotElf(PathBuf),
+    /// A program or an object file.
+    #[error("cannot load `{path}`: it is {found} and not a shared library; link it with -shared")]
+    NotShared {
+        /// The file.
+        path: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// For another machine.
+    #[error("cannot load `{path}`: it is for {found}, and the server is for {needed}")]
+    Machine {
+        /// The file.
+        path: String,
+        /// The machine that it is for.
+        found: String,
+        /// The machine that the server is for.
+        needed: String,
+    },
+    /// The other kind of module.
+    #[error("cannot load `{path}` as a {given}: it is a {found}; {advice}")]
+    OtherRole {
+        /// The file.
+        path: String,
+        /// As what it was given.
+        given: &'static str,
+        /// What it is.
+        found: &'static str,
+        /// How to give it.
+        advice: &'static str,
+    },
+    /// No module of nbdkit.
+    #[error("cannot load `{}`: it has neither plugin_init nor filter_init (NBDKIT_REGISTER_PLUGIN or NBDKIT_REGISTER_FILTER)", .0.display())]
+    NoInit(PathBuf),
+}
+
+/// Looks at a file.
+pub(super) fn look(path: &Path, role: Role, server: &Path) -> Result<(), ImageError> {
+    let bytes =
+        std::fs::read(path).map_err(|source| ImageError::Unreadable { path: path.to_owned(), source })?;
+    let file = object::File::parse(&*bytes).map_err(|_| ImageError::NotElf(path.to_owned()))?;
+    let shown = || path.display().to_string();
+    if file.format() != object::BinaryFormat::Elf {
+        return Err(ImageError::NotElf(path.to_owned()));
+    }
+    if let Some(needed) = machine(server).filter(|needed| *needed != machine_of(&file)) {
+        return Err(ImageError::Machine { path: shown(), found: machine_of(&file), needed });
+    }
+    match file.kind() {
+        ObjectKind::Dynamic => {}
+        ObjectKind::Executable => {
+            return Err(ImageError::NotShared { path: shown(), found: "a program" });
+        }
+        _ => return Err(ImageError::NotShared { path: shown(), found: "an object file" }),
+    }
+    let defines =
+        |name: &str| file.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name() == Ok(name));
+    match (role, defines("plugin_init"), defines("filter_init")) {
+        (Role::Plugin, true, _) | (Role::Filter, _, true) => Ok(()),
+        (Role::Plugin, false, true) => Err(ImageError::OtherRole {
+            path: shown(),
+            given: role.word(),
+            found: "filter",
+            advice: "give it with --filter=",
+        }),
+        (Role::Filter, true, false) => Err(ImageError::OtherRole {
+            path: shown(),
+            given: role.word(),
+            found: "plugin",
+            advice: "give it without --filter=",
+        }),
+        (_, false, false) => Err(ImageError::NoInit(path.to_owned())),
+    }
+}
+
+/// What the server or the instrument says when a module loads and does not fit; `None` for any other reason not to
+/// start, such as a parameter.
+pub(super) fn of_server(complaint: &str) -> Option<String> {
+    let misfits = ["incompatible", "cannot load", "cannot open", "registration", "API version", "_version"];
+    misfits.iter().any(|word| complaint.contains(word)).then(|| complaint.to_owned())
+}
+
+fn machine_of(file: &object::File<'_>) -> String {
+    let bits = if file.is_64() { 64 } else { 32 };
+    let order = if file.is_little_endian() { "little" } else { "big" };
+    format!("{:?} ({bits} bits, {order}-endian)", file.architecture())
+}
+
+/// That of a program on the PATH or at a path; `None` where it is no ELF file (a script that starts the server).
+fn machine(program: &Path) -> Option<String> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let file = if program.components().count() > 1 {
+        program.to_owned()
+    } else {
+        std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.is_file())?
+    };
+    let bytes = std::fs::read(file).ok()?;
+    Some(machine_of(&object::File::parse(&*bytes).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(bytes: &[u8]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.so");
+        std::fs::write(&path, bytes).unwrap();
+        look(&path, Role::Plugin, Path::new("/proc/self/exe")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_text_file_is_no_library() {
+        assert!(looked(b"#!/bin/sh\n").contains("not a shared library"));
+    }
+
+    #[test]
+    fn a_cut_library_is_no_library() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        looked(&own[..100]);
+    }
+
+    #[test]
+    fn a_library_for_another_machine_is_told_by_its_header() {
+        let mut own = std::fs::read("/proc/self/exe").unwrap();
+        // e_machine: EM_AARCH64, or EM_X86_64 on that.
+        let is_arm = own[18] == 183;
+        own[18..20].copy_from_slice(if is_arm { &[62, 0] } else { &[183, 0] });
+        assert!(looked(&own).contains("and the server is for"));
+    }
+}

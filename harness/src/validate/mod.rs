@@ -1,0 +1,236 @@
+//! `layers validate`: judging somebody else's plugin and filters.
+//!
+//! ```text
+//!  files ─▶ image ─▶ discovery ─▶ claims ─▶ checks ─▶ plans ─▶ cases ─▶ findings ─▶ profiles
+//! ```
+//!
+//! The subject runs in a server, wrapped by the instruments, and never in this process. Its claims decide which checks
+//! are played; each check writes scripts, each script is played on a server of its own, and every answer is held
+//! against a model of the disk. The rules of the catalogue whose party is a plugin or a filter are held against every
+//! trace.
+
+mod case;
+pub mod check;
+pub mod checks;
+pub mod claims;
+mod clients;
+mod discovery;
+pub mod disk;
+mod image;
+pub mod op;
+mod processes;
+mod profile;
+mod quoted;
+pub mod repro;
+mod runner;
+pub mod subject;
+mod usage;
+mod verdicts;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use case::Wrong;
+pub use check::{Check, Level, Profile};
+pub use image::{ImageError, Role};
+pub use profile::{ProfileResult, ProfileVerdict};
+pub use repro::Repro;
+pub use runner::replay;
+pub use verdicts::{Blame, CheckVerdict, Finding, Validation};
+
+use crate::rules::{self, Party, Rule};
+use crate::run::Parameter;
+use crate::select::matches;
+use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::stack::{Layers, Stack};
+
+/// Told of checks as they are judged.
+pub trait Listener {
+    /// This check is about to be played.
+    fn playing(&mut self, check: &'static Check);
+}
+
+/// Nobody listens.
+impl Listener for () {
+    fn playing(&mut self, _: &'static Check) {}
+}
+
+/// A validation to be run: what to judge, and how.
+///
+/// ```no_run
+/// # fn main() -> Result<(), layers::validate::ValidateError> {
+/// let validation = layers::validate::Validate::plugin("memory").param("size", "64M").run()?;
+/// assert!(validation.is_conformant());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Validate {
+    pub(crate) stack: Stack,
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) only: Vec<String>,
+    pub(crate) skip: Vec<String>,
+    pub(crate) level: Level,
+    pub(crate) allow_writes: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) memory: u64,
+    pub(crate) seed: u64,
+}
+
+/// Why a subject could not even be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A pattern that selects nothing: most likely a slip of the pen.
+    #[error("`{0}` matches no check and no rule: `layers validate --list` lists them all")]
+    NoMatch(String),
+}
+
+impl Validate {
+    /// Judges this plugin: a name such as `memory`, or a path.
+    pub fn plugin(plugin: impl Into<String>) -> Validate {
+        let layers = Layers::Wrapped { filters: Vec::new(), plugin: plugin.into() };
+        Validate::stack(Stack { layers, ..Stack::default() })
+    }
+
+    /// Judges this stack, which must be one of [`Layers::Wrapped`].
+    pub fn stack(stack: Stack) -> Validate {
+        Validate {
+            stack,
+            server: None,
+            only: Vec::new(),
+            skip: Vec::new(),
+            level: Level::Should,
+            allow_writes: false,
+            timeout: Duration::from_secs(10),
+            memory: 2 << 30,
+            seed: 1,
+        }
+    }
+
+    /// With this filter inside those that were given before, as on the server's command line.
+    #[must_use]
+    pub fn filter(mut self, filter: impl Into<String>) -> Validate {
+        if let Layers::Wrapped { filters, .. } = &mut self.stack.layers {
+            filters.push(filter.into());
+        }
+        self
+    }
+
+    /// With this parameter, behind those that were given before.
+    #[must_use]
+    pub fn param(mut self, key: impl Into<String>, value: impl Into<String>) -> Validate {
+        self.stack.parameters.push(Parameter { key: Some(key.into()), value: value.into() });
+        self
+    }
+
+    /// With this bare parameter, behind those that were given before.
+    #[must_use]
+    pub fn argument(mut self, value: impl Into<String>) -> Validate {
+        self.stack.parameters.push(Parameter { key: None, value: value.into() });
+        self
+    }
+
+    /// In this server, and not the one on the PATH.
+    #[must_use]
+    pub fn server(mut self, path: impl Into<PathBuf>) -> Validate {
+        self.server = Some(path.into());
+        self
+    }
+
+    /// Only checks and rules that one of these patterns names; `*` stands for any text.
+    #[must_use]
+    pub fn only(mut self, patterns: impl IntoIterator<Item = String>) -> Validate {
+        self.only.extend(patterns);
+        self
+    }
+
+    /// No check and no rule that one of these patterns names.
+    #[must_use]
+    pub fn skip(mut self, patterns: impl IntoIterator<Item = String>) -> Validate {
+        self.skip.extend(patterns);
+        self
+    }
+
+    /// Checks up to this level; [`Level::Should`] unless said otherwise.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Validate {
+        self.level = level;
+        self
+    }
+
+    /// Writes to storage that a parameter names, too.
+    #[must_use]
+    pub fn allow_writes(mut self, allow: bool) -> Validate {
+        self.allow_writes = allow;
+        self
+    }
+
+    /// Time for each case; 10 seconds unless said otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Validate {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Bytes of resident memory that the server may use; 2 GiB unless said otherwise.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Validate {
+        self.memory = bytes;
+        self
+    }
+
+    /// The number that all written data begins from.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Validate {
+        self.seed = seed;
+        self
+    }
+
+    /// Runs it.
+    pub fn run(&self) -> Result<Validation, ValidateError> {
+        self.run_telling(&mut ())
+    }
+
+    /// Runs it, and tells of each check as it is played.
+    pub fn run_telling(&self, listener: &mut dyn Listener) -> Result<Validation, ValidateError> {
+        let selection = Selection::new(self)?;
+        let nbdkit = Nbdkit::find(self.server.as_deref())?;
+        Ok(runner::run(self, &nbdkit, &selection, listener)?)
+    }
+}
+
+/// The rules of the catalogue that judge plugins and filters.
+pub fn module_rules() -> impl Iterator<Item = &'static Rule> {
+    rules::all().filter(|rule| matches!(rule.party, Party::Plugin | Party::Filter | Party::Module))
+}
+
+/// What is to be judged.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    pub(crate) checks: Vec<&'static Check>,
+    pub(crate) rules: Vec<&'static Rule>,
+}
+
+impl Selection {
+    fn new(validate: &Validate) -> Result<Selection, ValidateError> {
+        let ids: Vec<&str> =
+            checks::all().map(|check| check.id).chain(module_rules().map(|rule| rule.id)).collect();
+        for pattern in validate.only.iter().chain(&validate.skip) {
+            if !ids.iter().any(|id| matches(pattern, id)) {
+                return Err(ValidateError::NoMatch(pattern.clone()));
+            }
+        }
+        let wanted = |id: &str| {
+            (validate.only.is_empty() || validate.only.iter().any(|pattern| matches(pattern, id)))
+                && !validate.skip.iter().any(|pattern| matches(pattern, id))
+        };
+        let checks = checks::all().filter(|check| wanted(check.id) && check.level <= validate.level);
+        Ok(Selection {
+            checks: checks.collect(),
+            rules: module_rules().filter(|rule| wanted(rule.id)).collect(),
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! One step of a case, as a value: what a check asks a client to do, and what stands in a file for `layers repro`.
+//!
+//! Each has one line of text. What an operation must lead to is not written down with it: that follows from the
+//! operations before, through the model of the disk.
+
+use std::fmt;
+use std::str::FromStr;
+
+use layers_trace::Operation;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::flag;
+
+/// A request of the transmission phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The client that sends it.
+    pub client: u32,
+    /// Which one: read, write, zero, trim, flush, cache or block status.
+    pub operation: Operation,
+    /// Byte offset.
+    pub offset: u64,
+    /// Byte count.
+    pub count: u32,
+    /// NBD_CMD_FLAG_*.
+    pub flags: u32,
+    /// What a write writes: the number of a pattern.
+    pub data: u64,
+}
+
+/// Something that a process must not keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Open file descriptors.
+    Descriptors,
+    /// Threads.
+    Threads,
+    /// Resident memory.
+    Memory,
+}
+
+impl Resource {
+    const ALL: [Resource; 3] = [Resource::Descriptors, Resource::Threads, Resource::Memory];
+
+    /// As it stands in a file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Resource::Descriptors => "descriptors",
+            Resource::Threads => "threads",
+            Resource::Memory => "memory",
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Op {
+    /// From here on the subject is judged; before, the case is being set up.
+    Judge,
+    /// This client connects and selects this export.
+    Connect(u32, String),
+    /// This client says goodbye, and waits until the server has closed the connection.
+    Disconnect(u32),
+    /// This client's export has the size, the flags and the block sizes of the first one of the case.
+    Answers(u32),
+    /// The exports are listed, and the list is well-formed.
+    List,
+    /// Each export of that list opens.
+    OpenListed,
+    /// A request.
+    Request(Request),
+    /// A request that the server must refuse.
+    Refused(Request),
+    /// This client, the second one, sees what the first one has flushed.
+    Share(u32, u32),
+    /// So many clients connect and disconnect again, one after another.
+    Cycles(u32),
+    /// Takes down what the server holds.
+    Measure,
+    /// It holds no more of this than then.
+    Compare(Resource),
+    /// So many clients at once, each with so many requests in flight, each in a part of the disk of its own.
+    Load {
+        /// How many clients.
+        clients: u32,
+        /// How many requests each has in flight.
+        depth: u32,
+        /// Bytes of a request.
+        count: u32,
+        /// Number of the first pattern.
+        data: u64,
+    },
+}
+
+const REQUESTS: &[(&str, Operation)] = &[
+    ("read", Operation::Read),
+    ("write", Operation::Write),
+    ("zero", Operation::Zero),
+    ("trim", Operation::Trim),
+    ("flush", Operation::Flush),
+    ("cache", Operation::Cache),
+    ("extents", Operation::BlockStatus),
+];
+
+const FLAGS: &[(&str, u32)] =
+    &[("fua", flag::FUA), ("no-hole", flag::NO_HOLE), ("one", flag::REQ_ONE), ("fast", flag::FAST_ZERO)];
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = REQUESTS.iter().find(|(_, one)| *one == self.operation).map_or("?", |(word, _)| word);
+        write!(f, "{word} {}", self.client)?;
+        if self.operation != Operation::Flush {
+            write!(f, " offset={} count={}", self.offset, self.count)?;
+        }
+        if self.operation == Operation::Write {
+            write!(f, " data={}", self.data)?;
+        }
+        for (word, _) in FLAGS.iter().filter(|(_, bit)| self.flags & bit != 0) {
+            write!(f, " {word}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Judge => write!(f, "judge"),
+            Op::Connect(client, export) if export.is_empty() => write!(f, "connect {client}"),
+            Op::Connect(client, export) => write!(f, "connect {client} export={export}"),
+            Op::Disconnect(client) => write!(f, "disconnect {client}"),
+            Op::Answers(client) => write!(f, "answers {client}"),
+            Op::List => write!(f, "list"),
+            Op::OpenListed => write!(f, "open-listed"),
+            Op::Request(request) => request.fmt(f),
+            Op::Refused(request) => write!(f, "refused {request}"),
+            Op::Share(from, to) => write!(f, "share {from} {to}"),
+            Op::Cycles(times) => write!(f, "cycles {times}"),
+            Op::Measure => write!(f, "measure"),
+            Op::Compare(resource) => write!(f, "compare {}", resource.word()),
+            Op::Load { clients, depth, count, data } => {
+                write!(f, "load {clients} depth={depth} count={count} data={data}")
+            }
+        }
+    }
+}
+
+impl From<Op> for String {
+    fn from(op: Op) -> String {
+        op.to_string()
+    }
+}
+
+/// A line that is no step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a step of a script")]
+pub struct NotAnOp(String);
+
+impl TryFrom<String> for Op {
+    type Error = NotAnOp;
+
+    fn try_from(line: String) -> Result<Op, NotAnOp> {
+        line.parse()
+    }
+}
+
+impl FromStr for Op {
+    type Err = NotAnOp;
+
+    fn from_str(line: &str) -> Result<Op, NotAnOp> {
+        parse(line).ok_or_else(|| NotAnOp(line.to_owned()))
+    }
+}
+
+fn parse(line: &str) -> Option<Op> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if word == "connect" {
+        let (client, export) = rest.split_once(" export=").unwrap_or((rest, ""));
+        return Some(Op::Connect(client.parse().ok()?, export.to_owned()));
+    }
+    let mut words = rest.split_ascii_whitespace();
+    let op = match word {
+        "judge" => Op::Judge,
+        "disconnect" => Op::Disconnect(words.next()?.parse().ok()?),
+        "answers" => Op::Answers(words.next()?.parse().ok()?),
+        "list" => Op::List,
+        "open-listed" => Op::OpenListed,
+        "share" => Op::Share(words.next()?.parse().ok()?, words.next()?.parse().ok()?),
+        "cycles" => Op::Cycles(words.next()?.parse().ok()?),
+        "measure" => Op::Measure,
+        "compare" => {
+            let word = words.next()?;
+            Op::Compare(Resource::ALL.into_iter().find(|resource| resource.word() == word)?)
+        }
+        "load" => Op::Load {
+            clients: words.next()?.parse().ok()?,
+            depth: field(words.next()?, "depth")?,
+            count: field(words.next()?, "count")?,
+            data: field(words.next()?, "data")?,
+        },
+        "refused" => {
+            let word = words.next()?;
+            Op::Refused(request(word, &mut words)?)
+        }
+        word => Op::Request(request(word, &mut words)?),
+    };
+    words.next().is_none().then_some(op)
+}
+
+fn field<T: FromStr>(word: &str, name: &str) -> Option<T> {
+    word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()
+}
+
+fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<Request> {
+    let (_, operation) = *REQUESTS.iter().find(|(one, _)| *one == word)?;
+    let client = words.next()?.parse().ok()?;
+    let (mut offset, mut count, mut data) = (0, 0, 0);
+    if operation != Operation::Flush {
+        offset = field(words.next()?, "offset")?;
+        count = field(words.next()?, "count")?;
+    }
+    if operation == Operation::Write {
+        data = field(words.next()?, "data")?;
+    }
+    let mut flags = 0;
+    for word in words {
+        flags |= FLAGS.iter().find(|(one, _)| *one == word)?.1;
+    }
+    Some(Request { client, operation, offset, count, flags, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_reads_back_as_written() {
+        let request = Request {
+            client: 1,
+            operation: Operation::Zero,
+            offset: 4096,
+            count: 512,
+            flags: flag::FUA | flag::NO_HOLE,
+            data: 0,
+        };
+        let ops = [
+            Op::Judge,
+            Op::Connect(1, String::new()),
+            Op::Connect(2, "a b".to_owned()),
+            Op::Disconnect(1),
+            Op::Answers(1),
+            Op::List,
+            Op::OpenListed,
+            Op::Request(request),
+            Op::Refused(Request { operation: Operation::Write, data: 7, flags: 0, ..request }),
+            Op::Request(Request { operation: Operation::Flush, offset: 0, count: 0, flags: 0, ..request }),
+            Op::Share(1, 2),
+            Op::Cycles(64),
+            Op::Measure,
+            Op::Compare(Resource::Threads),
+            Op::Load { clients: 4, depth: 8, count: 4096, data: 3 },
+        ];
+        for op in ops {
+            assert_eq!(op.to_string().parse::<Op>(), Ok(op));
+        }
+    }
+
+    #[test]
+    fn what_is_no_step_is_an_error() {
+        for line in ["", "reed 1 offset=0 count=1", "read 1", "read 1 offset=0 count=1 fue", "judge 1"] {
+            assert_eq!(line.parse::<Op>(), Err(NotAnOp(line.to_owned())));
+        }
+    }
+}

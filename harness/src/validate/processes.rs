@@ -1,0 +1,148 @@
+//! What every case shows about the server as a process, whatever it was played for.
+
+use layers_trace::{Callback, Event, Kind};
+
+use super::case::{Played, Stop, Trouble, Wrong};
+use super::check::Plan;
+use crate::rules::CallRef;
+use crate::verdict::Verdict;
+
+/// Calls in flight that are shown.
+const MOST_CALLS: usize = 8;
+
+/// One thing that is wrong with the process.
+pub(super) struct Seen {
+    /// The check that it breaks.
+    pub(super) id: &'static str,
+    /// A crash and a hang are verdicts of their own.
+    pub(super) verdict: Option<Verdict>,
+    pub(super) wrong: Wrong,
+    /// The calls that show it; without any, those in flight do.
+    pub(super) calls: Vec<CallRef>,
+}
+
+impl Seen {
+    fn new(id: &'static str, expected: &str, actual: impl Into<String>) -> Seen {
+        Seen { id, verdict: None, wrong: Wrong::new(expected, actual), calls: Vec::new() }
+    }
+}
+
+/// Everything that is wrong with the process; the subject's innermost layer is `from`.
+pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
+    let mut all = Vec::new();
+    let memory = match &played.trouble {
+        Some(Trouble::Memory(bytes)) => Some(*bytes),
+        _ => None,
+    };
+    match &played.trouble {
+        Some(Trouble::Crash(signal)) => {
+            let how = format!("the server is killed by signal {signal} ({})", signal_name(*signal));
+            let verdict = Some(Verdict::Crash(how.clone()));
+            all.push(Seen {
+                verdict,
+                ..Seen::new("process.crash", "the server lives until it is told to end", how)
+            });
+        }
+        Some(Trouble::Hang(what)) if !played.floods => {
+            let verdict = Some(Verdict::Hang(what.clone()));
+            all.push(Seen {
+                verdict,
+                ..Seen::new("process.hang", "an end before the deadline", what.clone())
+            });
+        }
+        Some(Trouble::Exit(code)) => {
+            let how = format!("it ends by itself, with status {code}");
+            all.push(Seen::new(
+                "process.exit",
+                "the server lives until it is told to end, and ends with status 0",
+                how,
+            ));
+        }
+        _ => {}
+    }
+    if let Some(bytes) = memory {
+        let how = format!("it held {} MiB when it was killed", bytes >> 20);
+        all.push(Seen::new("process.memory", "the server stays within its memory (--memory)", how));
+    }
+    if played.floods {
+        all.push(Seen::new("process.output", "less than 16 MiB of messages", "the room for them is full"));
+    }
+    if played.children > 0 {
+        let how = format!("{} left behind", played.children);
+        all.push(Seen::new("process.children", "no child process is left when the server has ended", how));
+    }
+    if let (None, Some((index, Stop::Gone(what)))) = (&played.trouble, &played.stop)
+        && matches!(plan.script.get(*index), Some(super::op::Op::Request(_) | super::op::Op::Load { .. }))
+    {
+        let how = format!("the connection ends in the middle of `{what}`, and the server lives");
+        all.push(Seen::new("process.descriptors", "the connection stays until the client leaves", how));
+    }
+    if let Some(call) = silent_failure(played, from) {
+        let how = format!("{call}, and no message");
+        let seen = Seen::new("errors.message", "a message that says why the call fails", how);
+        all.push(Seen { calls: vec![call], ..seen });
+    }
+    all
+}
+
+/// This case says something about this check.
+pub(super) fn is_judged(id: &str, played: &Played) -> bool {
+    match id {
+        "resources.after-unload" => false,
+        "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
+        _ => true,
+    }
+}
+
+/// A callback that failed although the server has printed no error at all.
+fn silent_failure(played: &Played, from: u8) -> Option<CallRef> {
+    if played.stderr.contains("error:") || played.stderr.contains("error ") {
+        return None;
+    }
+    let failed = |event: &&Event| {
+        let expects = |callback| {
+            matches!(
+                callback,
+                Callback::Config | Callback::ConfigComplete | Callback::GetReady | Callback::Open
+            )
+        };
+        let not_supported = [libc::ENOTSUP, libc::EOPNOTSUPP].contains(&event.errno().cast_signed());
+        event.kind == Kind::Exit
+            && event.layer >= from
+            && event.callback().is_some_and(|callback| match callback {
+                Callback::Open => event.result() == 0,
+                callback if callback.is_data() => event.result() < 0 && !not_supported,
+                callback => expects(callback) && event.result() < 0,
+            })
+    };
+    played.events.iter().find(failed).map(CallRef::from)
+}
+
+/// The calls that never returned; without any, the last ones.
+pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
+    let mut open: Vec<&Event> = Vec::new();
+    for event in events {
+        match event.kind {
+            Kind::Enter => open.push(event),
+            Kind::Exit => open.retain(|enter| enter.position != event.call),
+            _ => {}
+        }
+    }
+    if open.is_empty() {
+        open = events.iter().filter(|event| matches!(event.kind, Kind::Enter | Kind::Exit)).collect();
+    }
+    let skip = open.len().saturating_sub(MOST_CALLS);
+    open.into_iter().skip(skip).map(CallRef::from).collect()
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        libc::SIGABRT => "SIGABRT: abort() or a failed assertion".to_owned(),
+        libc::SIGSEGV => "SIGSEGV: an address that is not there".to_owned(),
+        libc::SIGBUS => "SIGBUS: an address behind the end of a file".to_owned(),
+        libc::SIGFPE => "SIGFPE: a division by zero".to_owned(),
+        libc::SIGILL => "SIGILL: no such instruction".to_owned(),
+        libc::SIGPIPE => "SIGPIPE: a write to nobody".to_owned(),
+        other => format!("number {other}"),
+    }
+}

@@ -1,0 +1,79 @@
+//! A verdict for each part of what a subject can do.
+
+use super::check::Profile;
+use super::verdicts::CheckVerdict;
+use crate::verdict::Verdict;
+
+/// What is said of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileVerdict {
+    /// Claimed; what was judged holds, and something was.
+    Conformant,
+    /// Claimed, and a promise is broken.
+    NotConformant,
+    /// The subject does not offer it.
+    NotClaimed,
+    /// Nothing was judged, for other reasons.
+    NotJudged,
+}
+
+impl ProfileVerdict {
+    /// As it stands in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProfileVerdict::Conformant => "conformant",
+            ProfileVerdict::NotConformant => "not conformant",
+            ProfileVerdict::NotClaimed => "not claimed",
+            ProfileVerdict::NotJudged => "not judged",
+        }
+    }
+}
+
+/// A profile, and what its checks say together.
+#[derive(Clone, Debug)]
+pub struct ProfileResult {
+    /// Which.
+    pub profile: Profile,
+    /// What is said.
+    pub verdict: ProfileVerdict,
+    /// Checks that hold.
+    pub hold: usize,
+    /// Checks that are broken or warn.
+    pub broken: usize,
+    /// Why nothing was judged, or was not claimed.
+    pub reason: Option<String>,
+}
+
+/// The verdicts of all profiles that have a check among these.
+pub(super) fn of(checks: &[CheckVerdict]) -> Vec<ProfileResult> {
+    let of_profile = |profile| checks.iter().filter(move |one| one.check.profile == profile);
+    let some = Profile::ALL.iter().copied().filter(|profile| of_profile(*profile).next().is_some());
+    some.map(|profile| result(profile, &of_profile(profile).collect::<Vec<_>>())).collect()
+}
+
+fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
+    let count = |words: &[&str]| checks.iter().filter(|one| words.contains(&one.verdict.word())).count();
+    let hold = count(&["pass"]);
+    let broken = count(&["fail", "crash", "hang"]);
+    let warn = count(&["warn"]);
+    let unclaimed = checks.iter().find(|one| one.not_claimed);
+    let other = checks.iter().find(|one| one.verdict.reason().is_some());
+    let reason = |one: Option<&&CheckVerdict>| one.and_then(|one| one.verdict.reason()).map(str::to_owned);
+    let (verdict, reason) = match (broken, hold + warn) {
+        (1.., _) => (ProfileVerdict::NotConformant, None),
+        (0, 1..) => (ProfileVerdict::Conformant, None),
+        (0, 0) if checks.iter().all(|one| one.not_claimed) => (ProfileVerdict::NotClaimed, reason(unclaimed)),
+        (0, 0) => (ProfileVerdict::NotJudged, reason(other)),
+    };
+    ProfileResult { profile, verdict, hold, broken: broken + warn, reason }
+}
+
+impl From<&super::check::Unfit> for Verdict {
+    fn from(unfit: &super::check::Unfit) -> Verdict {
+        use super::check::Unfit;
+        match unfit {
+            Unfit::NotClaimed(what) => Verdict::NotApplicable(format!("not claimed: {what}")),
+            Unfit::Reason(what) => Verdict::NotApplicable(what.clone()),
+        }
+    }
+}

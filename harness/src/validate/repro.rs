@@ -1,0 +1,135 @@
+//! One case as a file: a readable scenario that `layers repro` replays.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Outcome, Plan, Twist};
+use super::op::Op;
+use crate::run::Start;
+use crate::stack::Stack;
+
+/// Version of the format.
+pub const FORMAT: u32 = 1;
+
+/// One case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repro {
+    /// Version of the format.
+    pub layers_repro: u32,
+    /// The check or rule that it breaks.
+    pub check: String,
+    /// What was expected, for the reader.
+    pub expected: String,
+    /// What came instead, for the reader.
+    pub actual: String,
+    /// Number that the data of the case begins from.
+    pub seed: u64,
+    /// How the server is made to serve.
+    pub start: Start,
+    /// What must become of it.
+    pub outcome: Outcome,
+    /// A refused request is a finding.
+    pub refusal_fails: bool,
+    /// What the clients do.
+    pub script: Vec<Op>,
+    /// Layers, with their behaviours, parameters and options.
+    pub stack: Stack,
+}
+
+/// Why a file is no case.
+#[derive(Debug, thiserror::Error)]
+pub enum ReproError {
+    /// It cannot be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is something else.
+    #[error("`{}` is not a case that layers has written: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        source: serde_json::Error,
+    },
+    /// Written by another version.
+    #[error("`{}` is a case of format {found}, and this program reads format {FORMAT}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u64,
+    },
+}
+
+impl Repro {
+    /// The plan of this case: its stack is complete already.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            twist: Twist::None,
+            start: self.start,
+            script: self.script.clone(),
+            outcome: self.outcome,
+            refusal_fails: self.refusal_fails,
+        }
+    }
+
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Repro, ReproError> {
+        let named = || path.to_owned();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ReproError::Read { path: named(), source })?;
+        let json = |source| ReproError::Json { path: named(), source };
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
+        let found = value.get("layers_repro").and_then(serde_json::Value::as_u64);
+        match found {
+            Some(found) if found != u64::from(FORMAT) => Err(ReproError::Version { path: named(), found }),
+            // Read once more, for the place of a mistake.
+            _ => serde_json::from_str(&text).map_err(json),
+        }
+    }
+
+    /// Writes it into this directory, which is made if it is not there; gives the file.
+    pub fn write(&self, directory: &Path, name: &str) -> std::io::Result<PathBuf> {
+        std::fs::create_dir_all(directory)?;
+        let path = directory.join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::other)?;
+        std::fs::write(&path, text + "\n")?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_reads_back_as_written_and_a_misspelt_key_is_an_error_with_its_place() {
+        let repro = Repro {
+            layers_repro: FORMAT,
+            check: "write.odd".to_owned(),
+            expected: "x".to_owned(),
+            actual: "y".to_owned(),
+            seed: 7,
+            start: Start::Foreground,
+            outcome: Outcome::Serves,
+            refusal_fails: true,
+            script: vec![Op::Connect(1, String::new()), Op::Judge],
+            stack: Stack::reference(1),
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = repro.write(directory.path(), "case").unwrap();
+        assert_eq!(Repro::read(&path).unwrap(), repro);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("refusal_fails", "refusal_falls")).unwrap();
+        let error = Repro::read(&path).unwrap_err().to_string();
+        assert!(error.contains("refusal_falls") && error.contains("line"), "{error}");
+        std::fs::write(&path, text.replace("\"layers_repro\": 1", "\"layers_repro\": 2")).unwrap();
+        assert!(Repro::read(&path).unwrap_err().to_string().contains("format 2"));
+    }
+}

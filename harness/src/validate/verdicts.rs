@@ -1,0 +1,146 @@
+//! What is said of a subject: a verdict for each check and rule, and the findings behind it.
+
+use super::check::{Check, Level};
+use super::claims::Claims;
+use super::profile::ProfileResult;
+use super::repro::Repro;
+use crate::rules::{CallRef, Kind, Party, Rule};
+use crate::verdict::{Exit, Verdict};
+
+/// The layer at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blame {
+    /// Its number, 0 for the plugin, where one layer can be named.
+    pub layer: Option<u8>,
+    /// What it calls itself.
+    pub name: String,
+    /// Its part.
+    pub party: Party,
+}
+
+/// One broken check or rule.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Id of the check or rule.
+    pub id: &'static str,
+    /// How much it asks.
+    pub level: Level,
+    /// What holds.
+    pub statement: &'static str,
+    /// Where it is promised.
+    pub clause: &'static str,
+    /// What to do about it.
+    pub fix: &'static str,
+    /// What was expected here.
+    pub expected: String,
+    /// What came instead.
+    pub actual: String,
+    /// The calls that show it, in order.
+    pub calls: Vec<CallRef>,
+    /// Who is at fault.
+    pub blame: Blame,
+    /// The case, to be replayed.
+    pub repro: Box<Repro>,
+}
+
+/// What is said of one check.
+#[derive(Clone, Debug)]
+pub struct CheckVerdict {
+    /// The check.
+    pub check: &'static Check,
+    /// What is said.
+    pub verdict: Verdict,
+    /// Nothing is said because the subject does not offer it.
+    pub not_claimed: bool,
+    /// What broke it.
+    pub findings: Vec<Finding>,
+}
+
+/// What is said of one rule.
+#[derive(Clone, Debug)]
+pub struct RuleVerdict {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What is said.
+    pub verdict: Verdict,
+    /// How often it had something to say.
+    pub exercised: u64,
+    /// How often it was broken.
+    pub broken: u64,
+    /// The first finding of each case that broke it, the first few.
+    pub findings: Vec<Finding>,
+}
+
+impl RuleVerdict {
+    /// As a level.
+    pub(super) fn level(rule: &Rule) -> Level {
+        match rule.kind {
+            Kind::Required | Kind::Forbidden => Level::Must,
+            Kind::Observed | Kind::Unspecified => Level::Should,
+        }
+    }
+}
+
+/// All that is said of a subject.
+#[derive(Debug)]
+pub struct Validation {
+    /// The subject, as on the server's command line.
+    pub subject: String,
+    /// The server: its version.
+    pub server: String,
+    /// The storage that is the user's, and so was not written to.
+    pub spared: Option<String>,
+    /// What it offers, where that could be found out.
+    pub claims: Option<Claims>,
+    /// Why it cannot be loaded, if it cannot.
+    pub unloadable: Option<String>,
+    /// One for each selected check.
+    pub checks: Vec<CheckVerdict>,
+    /// One for each selected rule.
+    pub rules: Vec<RuleVerdict>,
+    /// One for each profile with a selected check.
+    pub profiles: Vec<ProfileResult>,
+    /// Servers that were played.
+    pub cases: u32,
+}
+
+impl Validation {
+    /// All verdicts, with their ids.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
+        let checks = self.checks.iter().map(|one| (one.check.id, &one.verdict));
+        checks.chain(self.rules.iter().map(|one| (one.rule.id, &one.verdict)))
+    }
+
+    /// All findings, in the order of the checks.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let checks = self.checks.iter().flat_map(|one| &one.findings);
+        checks.chain(self.rules.iter().flat_map(|one| &one.findings))
+    }
+
+    /// How many verdicts have this word.
+    pub fn count(&self, word: &str) -> usize {
+        self.verdicts().filter(|(_, verdict)| verdict.word() == word).count()
+    }
+
+    /// The ids that fired: broken, warned, crashed, hung.
+    pub fn fired(&self) -> Vec<&'static str> {
+        let bad = ["fail", "warn", "crash", "hang"];
+        self.verdicts().filter(|(_, verdict)| bad.contains(&verdict.word())).map(|(id, _)| id).collect()
+    }
+
+    /// Everything that was judged holds, and something was.
+    pub fn is_conformant(&self) -> bool {
+        self.exit() == Exit::Conformant
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        let loads = self.unloadable.is_none();
+        let unloadable = (!loads).then_some(Exit::Unloadable);
+        // That a file cannot be loaded is one cause, and not a violation besides.
+        let verdicts = self.verdicts().filter(|_| loads).map(|(_, verdict)| verdict.exit());
+        let judged = self.count("pass") + self.count("fail") + self.count("warn") > 0;
+        let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
+        Exit::of(verdicts.filter(|exit| *exit != Exit::Conformant).chain(unloadable).chain([floor]))
+    }
+}
