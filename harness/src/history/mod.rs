@@ -8,8 +8,8 @@
 //! first other connected call) on a thread of its own; a handle belongs to the connection of the thread that opened
 //! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.
 
-mod at_once;
 mod answers;
+mod at_once;
 mod call;
 mod client;
 mod connection;
