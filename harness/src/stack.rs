@@ -1,5 +1,7 @@
 //! A stack: a plugin under its filters, and how the server that runs it is started.
 
+use std::collections::BTreeMap;
+
 use layers_behaviour::{Behaviour, Behaviours};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,9 @@ use crate::run::{Parameter, Tls};
 pub struct Stack {
     /// What the layers are and do.
     pub layers: Layers,
+    /// Among layers of our own, those that are somebody else's, wrapped: a name or a file, by number (0 is the plugin).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaced: BTreeMap<u8, String>,
     /// Parameters after the plugin, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
@@ -33,6 +38,7 @@ pub struct Stack {
 /// The layers of a stack.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "there is one for each scenario, and most are the large one")]
 pub enum Layers {
     /// Our own plugin and filters.
     Reference(Behaviours),

@@ -35,11 +35,21 @@ impl<'a> Call<'a> {
     /// A call of this callback has come in.
     #[inline]
     pub fn new(layer: &'a Layer, callback: Callback) -> Call<'a> {
+        Call::of_kind(layer, callback, Kind::Enter, Kind::Exit)
+    }
+
+    /// The reference filter is about to call this operation of the layer below.
+    pub fn asking(layer: &'a Layer, callback: Callback) -> Call<'a> {
+        Call::of_kind(layer, callback, Kind::Ask, Kind::Answer)
+    }
+
+    #[inline]
+    fn of_kind(layer: &'a Layer, callback: Callback, enter: Kind, exit: Kind) -> Call<'a> {
         Call {
             errno: errno::get(),
             layer,
-            enter: record(Kind::Enter, layer.number, callback as u8),
-            exit: record(Kind::Exit, layer.number, callback as u8),
+            enter: record(enter, layer.number, callback as u8),
+            exit: record(exit, layer.number, callback as u8),
             texts: Vec::new(),
             failed: false,
             callback,
@@ -103,11 +113,14 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Records one call of a callback with these arguments, and makes it.
+/// Records one call of a callback (or this [`Call`]) with these arguments, and makes it.
 #[macro_export]
 macro_rules! record_call {
-    ($layer:expr, $callback:expr, $target:expr, ($($argument:ident),*)) => {{
-        let mut call = $crate::call::Call::new($layer, $callback);
+    ($layer:expr, $callback:expr, $target:expr, ($($argument:ident),*)) => {
+        $crate::record_call!($crate::call::Call::new($layer, $callback), $target, ($($argument),*))
+    };
+    ($call:expr, $target:expr, ($($argument:ident),*)) => {{
+        let mut call = $call;
         $(
             // SAFETY: the server's own argument of this call.
             let $argument = ($argument, unsafe { $crate::arguments::Argument::enter($argument, &mut call) });

@@ -10,6 +10,7 @@
 //! | [`boxes`] | which `open` a handle came from |
 //! | [`kept`] | whether a string of the server still reads as it did |
 //! | [`shape`] | what a reference layer does |
+//! | [`deeds`] | what it does to the server and to itself |
 //! | [`target`] | how somebody else's file is loaded |
 //! | [`server`] | the functions of nbdkit that the instruments link |
 //!
@@ -18,6 +19,7 @@
 pub mod arguments;
 pub mod boxes;
 pub mod call;
+pub mod deeds;
 pub mod errno;
 pub mod filter;
 pub mod init;

@@ -1,15 +1,20 @@
-//! Calling the layer below: `struct nbdkit_next_ops` of any version.
+//! Calling the layer below: `struct nbdkit_next_ops` of any version. What is called can be recorded.
 
 use std::ffi::c_int;
+
+use layers_trace::Callback;
 
 use crate::arguments::{
     Buffer, Count, DescriptionResult, ErrorPointer, Extents, Flags, Maximum, Minimum, Next, Offset, Outcome,
     Preferred,
 };
+use crate::call::Call;
+use crate::layer::Layer;
 use crate::layout::FilterLayout;
+use crate::record_call;
 
 macro_rules! next_ops {
-    ($($field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
+    ($($variant:ident $field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
         /// Offsets of the operations. The structure itself must not be copied: the server's is longer.
         #[derive(Clone, Copy, Debug)]
         pub struct NextOps {
@@ -24,17 +29,24 @@ macro_rules! next_ops {
 
             $(
                 /// The operation of this name in the layer below. It fails if there is no layer below (its open was
-                /// skipped), or no such operation in this version.
+                /// skipped), or no such operation in this version. `log` records it, as a layer's.
                 ///
                 /// # Safety
                 ///
                 /// `next` and the other arguments are what nbdkit-filter(3) asks for.
-                pub unsafe fn $field(&self, next: Next $(, $argument: $kind)*) -> $result {
+                #[allow(clippy::too_many_arguments, reason = "the header's own, and the log")]
+                pub unsafe fn $field(&self, log: Option<&Layer>, next: Next $(, $argument: $kind)*) -> $result {
                     // SAFETY: the layout has an operation of this type at this offset.
-                    match unsafe { operation::<unsafe extern "C" fn(Next $(, $kind)*) -> $result>(next, self.$field) } {
+                    let operation = unsafe {
+                        operation::<unsafe extern "C" fn(Next $(, $kind)*) -> $result>(next, self.$field)
+                    };
+                    match (operation, log) {
+                        (None, _) => Outcome::FAILED,
                         // SAFETY: as the caller promises.
-                        Some(operation) => unsafe { operation(next $(, $argument)*) },
-                        None => Outcome::FAILED,
+                        (Some(operation), None) => unsafe { operation(next $(, $argument)*) },
+                        (Some(operation), Some(layer)) => {
+                            record_call!(Call::asking(layer, Callback::$variant), operation, (next $(, $argument)*))
+                        }
                     }
                 }
             )*
@@ -43,26 +55,28 @@ macro_rules! next_ops {
 }
 
 next_ops! {
-    get_size() -> i64;
-    export_description() -> DescriptionResult;
-    block_size(minimum: Minimum, preferred: Preferred, maximum: Maximum) -> c_int;
-    can_write() -> c_int;
-    can_flush() -> c_int;
-    is_rotational() -> c_int;
-    can_trim() -> c_int;
-    can_zero() -> c_int;
-    can_fast_zero() -> c_int;
-    can_extents() -> c_int;
-    can_fua() -> c_int;
-    can_multi_conn() -> c_int;
-    can_cache() -> c_int;
-    pread(buffer: Buffer, count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
-    pwrite(buffer: Buffer, count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
-    flush(flags: Flags, err: ErrorPointer) -> c_int;
-    trim(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
-    zero(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
-    extents(count: Count, offset: Offset, flags: Flags, extents: Extents, err: ErrorPointer) -> c_int;
-    cache(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
+    Prepare prepare() -> c_int;
+    Finalize finalize() -> c_int;
+    GetSize get_size() -> i64;
+    ExportDescription export_description() -> DescriptionResult;
+    BlockSize block_size(minimum: Minimum, preferred: Preferred, maximum: Maximum) -> c_int;
+    CanWrite can_write() -> c_int;
+    CanFlush can_flush() -> c_int;
+    IsRotational is_rotational() -> c_int;
+    CanTrim can_trim() -> c_int;
+    CanZero can_zero() -> c_int;
+    CanFastZero can_fast_zero() -> c_int;
+    CanExtents can_extents() -> c_int;
+    CanFua can_fua() -> c_int;
+    CanMultiConn can_multi_conn() -> c_int;
+    CanCache can_cache() -> c_int;
+    Pread pread(buffer: Buffer, count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
+    Pwrite pwrite(buffer: Buffer, count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
+    Flush flush(flags: Flags, err: ErrorPointer) -> c_int;
+    Trim trim(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
+    Zero zero(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
+    Extents extents(count: Count, offset: Offset, flags: Flags, extents: Extents, err: ErrorPointer) -> c_int;
+    Cache cache(count: Count, offset: Offset, flags: Flags, err: ErrorPointer) -> c_int;
 }
 
 /// # Safety

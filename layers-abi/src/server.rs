@@ -2,9 +2,9 @@
 //!
 //! Whatever came later is looked up with dlsym where it is needed.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_uint};
 
-use crate::arguments::{Backend, Context, Exports, Extents};
+use crate::arguments::{Backend, Context, Exports, Extents, Next};
 
 /// `struct nbdkit_export`
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,32 @@ unsafe extern "C" {
     pub fn nbdkit_add_extent(extents: Extents, offset: u64, length: u64, kind: u32) -> c_int;
     pub fn nbdkit_extents_count(extents: Extents) -> usize;
     pub fn nbdkit_context_get_backend(context: Context) -> Backend;
+    pub fn nbdkit_shutdown();
+    pub fn nbdkit_nanosleep(seconds: c_uint, nanoseconds: c_uint) -> c_int;
+    pub fn nbdkit_next_context_open(
+        backend: Backend,
+        readonly: c_int,
+        export_name: *const c_char,
+        shared: c_int,
+    ) -> Next;
+    pub fn nbdkit_next_context_close(next: Next);
+    pub fn nbdkit_context_set_next(context: Context, next: Next) -> Next;
+}
+
+/// What any layer may ask of the server beside its work.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the fields are named after the functions")]
+pub struct Services {
+    pub shutdown: unsafe extern "C" fn(),
+    pub nanosleep: unsafe extern "C" fn(c_uint, c_uint) -> c_int,
+}
+
+impl Services {
+    /// Those of the server that loaded this image.
+    #[inline]
+    pub fn of_server() -> Services {
+        Services { shutdown: nbdkit_shutdown, nanosleep: nbdkit_nanosleep }
+    }
 }
 
 /// How to look into the server's lists of exports and extents.

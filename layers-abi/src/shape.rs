@@ -1,10 +1,10 @@
 //! What a reference layer does, prepared so that a data callback takes no lock and allocates nothing.
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::null;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use layers_behaviour::{Behaviour, Extents, Failure, Nullable};
+use layers_behaviour::{Act, Behaviour, Deed, Extents, Failure, Nullable, Skip};
 use layers_trace::Callback;
 
 /// A behaviour, ready to be asked.
@@ -26,6 +26,12 @@ pub struct Shape {
     pub extents: Extents,
     /// A filter opens the layer below read-only.
     pub opens_readonly: bool,
+    swallow: Vec<CString>,
+    skip: Vec<Skip>,
+    /// Asks below in each request what it answers itself.
+    pub ask_late: bool,
+    /// Records what it calls below.
+    pub log_below: bool,
 }
 
 /// What one callback does.
@@ -34,7 +40,17 @@ struct Plan {
     answer: Option<i64>,
     sleep: u32,
     failures: Vec<Failure>,
+    acts: Vec<Act>,
     calls: AtomicU32,
+}
+
+/// A call that has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// Which of this callback's calls, from 1.
+    pub nth: u32,
+    /// How it is to end.
+    pub fate: Fate,
 }
 
 /// How one call is to end.
@@ -60,6 +76,7 @@ impl Shape {
                 .filter(|failure| failure.callback == *callback && has_result(*callback))
                 .cloned()
                 .collect(),
+            acts: behaviour.acts.iter().filter(|act| act.callback == *callback).cloned().collect(),
             calls: AtomicU32::new(0),
         };
         let exports = behaviour.exports.as_ref();
@@ -75,21 +92,42 @@ impl Shape {
             opens: AtomicUsize::new(0),
             extents: behaviour.extents,
             opens_readonly: behaviour.opens_readonly,
+            swallow: behaviour.swallow.iter().map(|key| c_string(key)).collect(),
+            skip: behaviour.skip.iter().copied().collect(),
+            ask_late: behaviour.ask_late,
+            log_below: behaviour.log_below,
         }
     }
 
     /// A call begins: counts it, sleeps as long as it is to sleep, and says how it is to end.
-    pub fn begin(&self, callback: Callback) -> Fate {
-        let Some(plan) = self.plan(callback) else { return Fate::Natural };
+    pub fn begin(&self, callback: Callback) -> Begun {
+        let Some(plan) = self.plan(callback) else { return Begun { nth: 0, fate: Fate::Natural } };
         let call = plan.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if plan.sleep != 0 {
             sleep(plan.sleep);
         }
-        match plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call)) {
+        let fate = match plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call)) {
             None => Fate::Natural,
             Some(failure) if failure.after_next => Fate::FailsAfterNext(failure.errno),
             Some(failure) => Fate::Fails(failure.errno),
-        }
+        };
+        Begun { nth: call, fate }
+    }
+
+    /// What is to be done in the n-th call, beside the work.
+    pub fn deeds(&self, callback: Callback, nth: u32) -> impl Iterator<Item = Deed> + '_ {
+        let acts = self.plan(callback).map(|plan| plan.acts.as_slice()).unwrap_or_default();
+        acts.iter().filter(move |act| act.nth.is_none_or(|one| one == nth)).map(|act| act.deed)
+    }
+
+    /// A parameter with this key is not for the layers below.
+    pub fn swallows(&self, key: &CStr) -> bool {
+        self.swallow.iter().any(|own| own.as_c_str() == key)
+    }
+
+    /// There the layer below is not called.
+    pub fn skips(&self, place: Skip) -> bool {
+        self.skip.contains(&place)
     }
 
     /// An `open`: what it is to return, by which [`Shape::answer_on`] knows it. It points to nothing and is never NULL.
@@ -189,9 +227,20 @@ mod tests {
     fn the_nth_call_fails_and_no_other() {
         let fail = vec![Failure { callback: Callback::Pread, nth: Some(2), errno: 28, after_next: false }];
         let shape = Shape::new(&Behaviour { fail, ..Behaviour::default() });
-        let fates = [(); 3].map(|()| shape.begin(Callback::Pread));
+        let fates = [(); 3].map(|()| shape.begin(Callback::Pread).fate);
         assert_eq!(fates, [Fate::Natural, Fate::Fails(28), Fate::Natural]);
-        assert_eq!(shape.begin(Callback::Pwrite), Fate::Natural);
+        assert_eq!(shape.begin(Callback::Pwrite).fate, Fate::Natural);
+    }
+
+    #[test]
+    fn deeds_are_done_in_their_calls() {
+        let act = |nth, deed| Act { callback: Callback::Open, nth, deed };
+        let acts = vec![act(Some(2), Deed::Shutdown), act(None, Deed::Identify)];
+        let shape = Shape::new(&Behaviour { acts, ..Behaviour::default() });
+        let deeds = |nth| shape.deeds(Callback::Open, nth).collect::<Vec<_>>();
+        assert_eq!(deeds(1), [Deed::Identify]);
+        assert_eq!(deeds(2), [Deed::Shutdown, Deed::Identify]);
+        assert!(shape.deeds(Callback::Close, 1).next().is_none());
     }
 
     #[test]

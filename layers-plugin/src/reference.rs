@@ -8,16 +8,17 @@ use layers_abi::arguments::{
     Buffer, Count, DescriptionResult, ExportNameResult, Exports, Extents, Flags, Handle, IsTls, Key, Maximum,
     Minimum, Offset, Outcome, Preferred, ReadOnly, Value,
 };
-use layers_abi::errno;
 use layers_abi::kept::Kept;
 use layers_abi::plugin::Plugin;
 use layers_abi::server::{
-    nbdkit_add_export, nbdkit_add_extent, nbdkit_error, nbdkit_parse_size, nbdkit_set_error,
-    nbdkit_strdup_intern,
+    Services, nbdkit_add_export, nbdkit_add_extent, nbdkit_error, nbdkit_export_name, nbdkit_is_tls,
+    nbdkit_parse_size, nbdkit_set_error, nbdkit_strdup_intern,
 };
 use layers_abi::shape::{Fate, Shape};
-use layers_behaviour::{Behaviour, Extents as Wrong};
-use layers_trace::Callback;
+use layers_abi::{deeds, errno};
+use layers_behaviour::{Behaviour, Deed, Extents as Wrong};
+use layers_trace::record::Record;
+use layers_trace::{Callback, Probe};
 
 use crate::disk::Disk;
 
@@ -106,10 +107,16 @@ const fn concat_version() -> *const c_char {
     }
 }
 
-/// One call: counted, slept in, failed if the behaviour says so, else what `work` does.
+/// One call: counted, slept in, failed if the behaviour says so, else what `work` does; before it come its deeds.
 fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) -> R) -> R {
     let Some(reference) = REFERENCE.get() else { return R::FAILED };
-    match reference.shape.begin(callback) {
+    let begun = reference.shape.begin(callback);
+    for deed in reference.shape.deeds(callback, begun.nth) {
+        if !perform(deed) {
+            return fail(errno::get());
+        }
+    }
+    match begun.fate {
         Fate::Natural => work(reference),
         Fate::Fails(error) | Fate::FailsAfterNext(error) => {
             let name = callback.name();
@@ -121,6 +128,20 @@ fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) 
             fail(error)
         }
     }
+}
+
+/// Whether it went well.
+fn perform(deed: Deed) -> bool {
+    let Some(wrapped) = crate::wrapped() else { return true };
+    let layer = &wrapped.layer;
+    if deed != Deed::Identify {
+        return deeds::perform(deed, layer, Services::of_server()).unwrap_or(true);
+    }
+    // SAFETY: both may be called in connected callbacks; outside a connection they fail.
+    let (name, is_tls) = unsafe { (nbdkit_export_name(), nbdkit_is_tls()) };
+    let (a, b) = (u64::from(!name.is_null()), u64::from(is_tls.cast_unsigned()));
+    deeds::note(layer, Record { a, b, ..deeds::probe(layer, Probe::Identity) });
+    true
 }
 
 fn fail<R: Outcome>(error: c_int) -> R {

@@ -4,11 +4,15 @@
 //! server calls its init function, because it decides which callbacks exist before any parameter arrives. Unknown
 //! keys are errors on both sides.
 
+mod act;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use layers_trace::Callback;
 use serde::{Deserialize, Serialize};
+
+pub use act::{Act, Deed, Skip};
 
 /// Environment variable that names the JSON file with a [`Behaviours`].
 pub const BEHAVIOUR_VARIABLE: &str = "LAYERS_BEHAVIOUR";
@@ -105,6 +109,22 @@ pub struct Behaviour {
     /// Calls that fail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fail: Vec<Failure>,
+    /// Keys of parameters that a filter keeps to itself.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub swallow: BTreeSet<String>,
+    /// Where a filter does not call on. One that opens nothing below serves zeroes of its own, of the size that `answers`
+    /// gives.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub skip: BTreeSet<Skip>,
+    /// What a filter answers itself (`answers`) it asks below in each request, instead of once in `prepare`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ask_late: bool,
+    /// A filter writes into the trace what it calls in the layer below and of the server's functions for contexts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub log_below: bool,
+    /// What it does beside its work.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Act>,
 }
 
 /// What a callback that returns a string answers: `{"text": "main"}` or `"null"`.
@@ -168,6 +188,8 @@ mod tests {
         let error = |text: &str| serde_json::from_str::<Behaviours>(text).unwrap_err().to_string();
         assert!(error(r#"{"plugin": {"slep": {}}}"#).contains("unknown field `slep`"));
         assert!(error(r#"{"plugin": {"absent": ["cash"]}}"#).contains("`cash` is not a callback"));
+        assert!(error(r#"{"plugin": {"skip": ["close"]}}"#).contains("unknown variant `close`"));
+        assert!(error(r#"{"plugin": {"acts": [{"callback": "open", "deed": "sing"}]}}"#).contains("`sing`"));
     }
 
     #[test]
@@ -181,6 +203,9 @@ mod tests {
             filters: vec![Behaviour {
                 fail: vec![Failure { callback: Callback::Open, nth: Some(1), errno: 28, after_next: true }],
                 sleep: [(Callback::Pread, 20)].into(),
+                swallow: ["key".to_owned()].into(),
+                skip: [Skip::ConfigComplete].into(),
+                acts: vec![Act { callback: Callback::Open, nth: Some(2), deed: Deed::Disconnect(true) }],
                 ..Behaviour::default()
             }],
         };

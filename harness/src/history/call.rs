@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use layers_trace::{Callback, Event, Kind};
+use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
 
 use super::connection::ConnectionId;
 use super::made::MadeList;
@@ -30,6 +30,8 @@ pub struct Call {
     pub request: Option<u32>,
     /// Data calls made inside it, on the same chain; see [`MadeList`].
     pub made: MadeList,
+    /// For `open`: the filter that has opened the context itself, instead of the server.
+    pub owner: Option<u8>,
     /// For `open`: it has called the `open` below.
     pub(super) opened_below: bool,
 }
@@ -63,12 +65,30 @@ pub struct Thread {
     /// The client and the request that its last data call of the server's own was for.
     pub(super) serving: Option<(u32, u32)>,
     stack: Vec<Call>,
+    /// What reference filters ask below them and have no answer of yet, outermost first.
+    asks: Vec<Event>,
 }
 
 impl Thread {
+    fn new(tid: u32, pid: u32) -> Thread {
+        Thread { tid, pid, connection: None, serving: None, stack: Vec::new(), asks: Vec::new() }
+    }
+
     /// Calls in flight, outermost first.
     pub fn stack(&self) -> &[Call] {
         &self.stack
+    }
+
+    /// What a reference filter asks below it at this moment, as far as it writes that down.
+    pub fn asking(&self) -> Option<&Event> {
+        self.asks.last()
+    }
+
+    /// The innermost call in flight opens a context of its own, and says so.
+    fn opens_context(&self) -> Option<&Event> {
+        let current = self.current()?.id();
+        let function = Some(Below::Context(ContextFunction::Open));
+        self.asking().filter(|ask| ask.position > current && ask.below() == function)
     }
 
     pub(super) fn current_mut(&mut self) -> Option<&mut Call> {
@@ -99,7 +119,7 @@ impl History {
                 if self.threads.len() >= MOST_THREADS {
                     self.forget_idle_threads();
                 }
-                self.threads.push(Thread { tid, pid, connection: None, serving: None, stack: Vec::new() });
+                self.threads.push(Thread::new(tid, pid));
                 self.threads.len() - 1
             }),
         };
@@ -108,7 +128,7 @@ impl History {
         let thread = &mut self.threads[index];
         if thread.pid != pid {
             // A forked child begins with a copy of one thread, in the middle of nothing that we record.
-            *thread = Thread { tid, pid, connection: None, serving: None, stack: Vec::new() };
+            *thread = Thread::new(tid, pid);
         }
         thread
     }
@@ -144,12 +164,16 @@ impl History {
             client: None,
             request: None,
             made: MadeList::default(),
+            owner: None,
             opened_below: false,
         };
         let from_parent = parent.and_then(|parent| parent.connection);
-        let nested_open = parent
+        let shared = thread.opens_context().is_some_and(|ask| ask.c != 0);
+        let passed_on = parent
             .filter(|parent| parent.callback == Callback::Open && parent.layer() > event.layer)
-            .and_then(|parent| parent.chain);
+            .filter(|parent| !parent.opened_below && thread.opens_context().is_none())
+            .map(|parent| (parent.chain, parent.owner));
+        let opener = parent.map(Call::layer);
         let own = thread.connection;
         if callback.has_handle() {
             if let Some(handle) = self.handles.get(&event.handle) {
@@ -168,10 +192,37 @@ impl History {
                 (None, _, None) => Some(self.begin_connection(event)),
             };
             if callback == Callback::Open {
-                call.chain = Some(nested_open.unwrap_or(ChainId(event.position)));
+                let (chain, owner) = passed_on.unwrap_or_else(|| (None, self.owner(event, opener)));
+                call.chain = chain.or(Some(ChainId(event.position)));
+                call.owner = owner;
+                // A shared context belongs to no connection, whoever is being served.
+                call.connection = call.connection.filter(|_| !shared);
             }
         }
         call
+    }
+
+    /// Who opens the context that begins with this `open`, which no `open` of another layer passes on.
+    fn owner(&self, open: &Event, caller: Option<u8>) -> Option<u8> {
+        let above = || self.layers.iter().map(|layer| layer.number).find(|number| *number > open.layer);
+        match caller {
+            Some(layer) => Some(layer),
+            // A filter's own thread, unless it is the server that opens.
+            None if Some(open.layer) == self.outermost(Callback::Open) => None,
+            None => above(),
+        }
+    }
+
+    /// What a reference filter does below it, or has the answer of.
+    pub(super) fn asked(&mut self, event: &Event) {
+        if event.kind == Kind::Ask && event.below() == Some(Below::Context(ContextFunction::SetNext)) {
+            self.manages(event.layer);
+        }
+        let asks = &mut self.thread_mut(event.tid, event.pid).asks;
+        match event.kind {
+            Kind::Ask => asks.push(event.clone()),
+            _ => asks.truncate(asks.iter().position(|ask| ask.position == event.call).unwrap_or(asks.len())),
+        }
     }
 
     pub(super) fn entered(&mut self, call: Call) {
@@ -183,6 +234,7 @@ impl History {
             Callback::Open => self.open_entered(&call),
             Callback::Close => self.close_entered(&call),
             Callback::GetReady => self.models.told(&call.enter),
+            Callback::Finalize => self.finalize_entered(&call),
             _ => {}
         }
         if let Some(handle) = self.handles.get_mut(&call.handle()) {

@@ -31,8 +31,10 @@ pub struct Handle {
     pub open: Event,
     /// Position of the exit of its `open`.
     pub opened: u32,
-    /// The filter opened the chain itself (nbdkit_next_context_open), instead of the server.
+    /// A filter opened the chain itself (nbdkit_next_context_open), instead of the server.
     pub manual: bool,
+    /// Which filter that is.
+    pub owner: Option<u8>,
     /// `next` of the first callback after `open`; filters only.
     pub next: Option<u64>,
     /// Enter of its `prepare`.
@@ -135,10 +137,6 @@ impl History {
     pub(super) fn opened(&mut self, event: &Event, call: &Call) {
         self.minted = self.minted.max(event.handle);
         let chain = call.chain.unwrap_or(ChainId(call.id()));
-        // In a chain that the server opens, the outermost call stands alone on its thread; a filter's own begins
-        // inside another callback, or on a thread that serves no connection.
-        let root = self.thread(event.tid).and_then(|thread| thread.stack().first()).unwrap_or(call);
-        let manual = root.callback != Callback::Open || Some(root.layer()) != self.outermost(Callback::Open);
         let handle = Handle {
             id: event.handle,
             layer: call.layer(),
@@ -146,7 +144,8 @@ impl History {
             connection: call.connection,
             open: call.enter.clone(),
             opened: event.position,
-            manual,
+            manual: call.owner.is_some(),
+            owner: call.owner,
             next: None,
             preparing: None,
             prepared: None,
@@ -163,27 +162,46 @@ impl History {
         self.handles.insert(handle.id, handle);
     }
 
+    /// This filter manages contexts of its own.
+    pub(super) fn manages(&mut self, layer: u8) {
+        if let Some(bits) = self.openers.get_mut(usize::from(layer / 64)) {
+            *bits |= 1 << (layer % 64);
+        }
+    }
+
     /// Notes who opens: the server, a filter that passes on its own `open` (once), or a filter for itself.
     pub(super) fn open_entered(&mut self, call: &Call) {
-        let below = call.layer();
-        let Some(opener) = self.layers.iter().map(|layer| layer.number).find(|number| *number > below) else {
-            return;
-        };
-        let passes_on = match self.thread_mut(call.enter.tid, call.enter.pid).current_mut() {
-            Some(parent) if parent.callback == Callback::Open && parent.layer() == opener => {
-                !std::mem::replace(&mut parent.opened_below, true)
+        let passed_on = match self.thread_mut(call.enter.tid, call.enter.pid).current_mut() {
+            Some(parent) if parent.callback == Callback::Open && parent.chain == call.chain => {
+                parent.opened_below = true;
+                true
             }
-            Some(_) => false,
-            // A layer whose `open` is not recorded may stand between this one and the server.
-            None => Some(below) == self.outermost(Callback::Open),
+            _ => false,
         };
-        if !passes_on && let Some(bits) = self.openers.get_mut(usize::from(opener / 64)) {
-            *bits |= 1 << (opener % 64);
+        if let Some(owner) = call.owner.filter(|_| !passed_on) {
+            self.manages(owner);
+        }
+    }
+
+    /// The filter that does this below itself, instead of the server. (In an `open` that fails the server closes what is
+    /// already open below.)
+    fn done_by_filter(&self, call: &Call) -> Option<u8> {
+        let parent = self.parent(call)?;
+        let undoes = parent.callback == Callback::Open && call.callback == Callback::Close;
+        (parent.layer() > call.layer() && !undoes).then(|| parent.layer())
+    }
+
+    pub(super) fn finalize_entered(&mut self, call: &Call) {
+        if let Some(filter) = self.done_by_filter(call) {
+            self.manages(filter);
         }
     }
 
     pub(super) fn close_entered(&mut self, call: &Call) {
-        if let Some(chain) = call.chain {
+        if let Some(filter) = self.done_by_filter(call) {
+            // What it puts in the place of these is another chain; the handle of its own stays open.
+            self.manages(filter);
+        } else if let Some(chain) = call.chain {
             self.closing.entry(chain).or_insert_with(|| call.enter.clone());
         }
     }

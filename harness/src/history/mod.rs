@@ -286,8 +286,9 @@ impl History {
         }
     }
 
-    /// This filter has opened a context otherwise than by passing on its own `open`, or more than one in it. From then
-    /// on its `next` may be one that it chose itself (nbdkit_context_set_next).
+    /// This filter has opened a context otherwise than by passing on its own `open`, or more than one in it, or has
+    /// finalized or closed what is below it. From then on its `next` may be one that it chose itself, or none
+    /// (nbdkit_context_set_next).
     pub fn opens_contexts(&self, layer: u8) -> bool {
         self.openers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
     }
@@ -322,6 +323,7 @@ impl History {
                 self.end = Some((end, event.clone()));
             }
             (Kind::Request | Kind::Reply, _) => self.client_event(event),
+            (Kind::Ask | Kind::Answer, _) => self.asked(event),
             _ => {}
         }
     }

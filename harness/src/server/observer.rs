@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use layers_trace::record::Record;
 use layers_trace::{Callback, Kind, Writer};
 
 /// Follows a trace record by record; each look costs only what is new.
@@ -13,6 +14,8 @@ pub struct Observer {
     ready: Option<u32>,
     failed: Option<u32>,
     open: HashSet<u32>,
+    /// Calls of `after_fork` in flight. What is opened in one is a filter's own, for the life of the server.
+    forked: u32,
     data_calls: u64,
     entered: HashMap<(u8, Callback), u64>,
 }
@@ -35,15 +38,9 @@ impl Observer {
                     let has = record.a & Callback::AfterFork.bit() != 0;
                     self.outermost_after_fork = self.outermost_after_fork.max(has.then_some(record.layer));
                 }
-                (Some(Kind::Exit), Some(Callback::AfterFork))
-                    if record.a == 0 && Some(record.layer) == self.outermost_after_fork =>
-                {
-                    self.ready = Some(record.pid);
-                }
-                (Some(Kind::Exit), Some(Callback::AfterFork)) if record.a != 0 => {
-                    self.failed = Some(record.pid);
-                }
-                (Some(Kind::Exit), Some(Callback::Open)) if record.a != 0 => {
+                (Some(Kind::Enter), Some(Callback::AfterFork)) => self.forked += 1,
+                (Some(Kind::Exit), Some(Callback::AfterFork)) => self.forked(&record),
+                (Some(Kind::Exit), Some(Callback::Open)) if record.a != 0 && self.forked == 0 => {
                     self.open.insert(record.handle);
                 }
                 (Some(Kind::Enter), Some(data)) if data.is_data() && record.layer == 0 => {
@@ -54,6 +51,15 @@ impl Observer {
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn forked(&mut self, exit: &Record) {
+        self.forked = self.forked.saturating_sub(1);
+        if exit.a != 0 {
+            self.failed = Some(exit.pid);
+        } else if Some(exit.layer) == self.outermost_after_fork {
+            self.ready = Some(exit.pid);
         }
     }
 
@@ -72,7 +78,7 @@ impl Observer {
         self.layers == layers && self.outermost_after_fork.is_none()
     }
 
-    /// Handles that are open now.
+    /// Handles that are open now, but for those of contexts that a filter opened before there were clients.
     pub fn open(&self) -> usize {
         self.open.len()
     }

@@ -109,6 +109,11 @@ impl Callback {
         self as u8 >= Callback::Close as u8 && !self.is_appctx()
     }
 
+    /// An operation of `struct nbdkit_next_ops`: `prepare`, `finalize`, questions and data.
+    pub const fn is_below(self) -> bool {
+        self as u8 >= Callback::Prepare as u8 && self as u8 <= Callback::Cache as u8
+    }
+
     /// Belongs to a client's connection (nbdkit-plugin(3), "CALLBACK LIFECYCLE"): all from `preconnect` on.
     pub const fn is_connected(self) -> bool {
         self as u8 >= Callback::Preconnect as u8 && !self.is_appctx()

@@ -42,6 +42,10 @@ numbered! {
         End = 9,
         /// Text that belongs to the record before; the reader folds it in and never hands it out.
         Text = 10,
+        /// A reference filter is about to call the layer below, or to manage a context; see [`Below`].
+        Ask = 11,
+        /// It has the answer.
+        Answer = 12,
     }
 }
 
@@ -101,6 +105,52 @@ numbered! {
         LegacyContext = 26,
         /// From here on calls of the command, or of the applet, are not recorded: there were too many. Its last call is.
         Unrecorded = 27,
+        /// `nbdkit_nanosleep` has returned: `a` is 1 when it slept to the end, `b` the nanoseconds asked for, `context`
+        /// those that passed (nbdkit-plugin(3), "SLEEPING"). Nothing was promised of `a`.
+        Nanosleep = 6,
+        /// The reference plugin asks who its client is: `a` is 1 when `nbdkit_export_name` is not NULL, `b` is
+        /// `nbdkit_is_tls`. Nothing was promised of `a`.
+        Identity = 7,
+        /// A reference layer calls `nbdkit_shutdown` next.
+        Shutdown = 8,
+        /// A reference layer calls `nbdkit_disconnect` next, with `force` in `b`; `a` is 0 when the server has no such
+        /// function, and then nothing is called.
+        Disconnect = 9,
+    }
+}
+
+numbered! {
+    /// A function of the server that manages contexts (nbdkit-filter(3), "nbdkit_next"). The numbers do not meet those of
+    /// callbacks.
+    ContextFunction {
+        /// `nbdkit_next_context_open`: `context` is the backend, `c` is 1 when shared, `d` is readonly; the answer's `b` is
+        /// the new `next`.
+        Open = 64,
+        /// `nbdkit_next_context_close`: `context` is the `next`.
+        Close = 65,
+        /// `nbdkit_context_set_next`: `context` is the filter's own, `b` the `next` to be; the answer's `b` is the one that
+        /// was.
+        SetNext = 66,
+    }
+}
+
+/// What a filter calls below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// This operation of `next`; the fields are those of the callback in a filter.
+    Next(Callback),
+    /// A function of the server.
+    Context(ContextFunction),
+}
+
+impl Below {
+    /// What has this number in the trace format.
+    pub fn from_number(number: u8) -> Option<Below> {
+        let function = || ContextFunction::from_number(number).map(Below::Context);
+        Callback::from_number(number)
+            .filter(|callback| callback.is_below())
+            .map(Below::Next)
+            .or_else(function)
     }
 }
 
@@ -232,7 +282,7 @@ pub struct Event {
     pub tid: u32,
     /// Process; it changes when the server forks.
     pub pid: u32,
-    /// Position of the enter (of the request, for a reply) that this belongs to; its own for an enter.
+    /// Position of the enter (of the request or ask, for a reply or answer) that this belongs to; its own for an enter.
     pub call: u32,
     /// Minted id of the handle, [`HANDLE_NULL`] or [`HANDLE_FOREIGN`]; for a request and its reply, the client.
     pub handle: u32,
@@ -263,6 +313,11 @@ impl Event {
         matches!(self.kind, Kind::Request | Kind::Reply)
             .then(|| Operation::from_number(self.number))
             .flatten()
+    }
+
+    /// What a reference filter asks below it, or has the answer of.
+    pub fn below(&self) -> Option<Below> {
+        matches!(self.kind, Kind::Ask | Kind::Answer).then(|| Below::from_number(self.number)).flatten()
     }
 
     /// What a probe looked at.

@@ -39,7 +39,7 @@ mod thread;
 pub mod writer;
 
 pub use callback::Callback;
-pub use event::{Event, Field, Kind, Operation, Probe, Text};
+pub use event::{Below, ContextFunction, Event, Field, Kind, Operation, Probe, Text};
 pub use reader::{ReadError, Reader};
 pub use writer::{CallId, Writer};
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::callback::Callback;
-use crate::event::{Event, Field, Kind, Operation, Probe, Text};
+use crate::event::{Below, Event, Field, Kind, Operation, Probe, Text};
 use crate::header::{HEADER_SIZE, MAGIC, VERSION};
 use crate::record::{RECORD_SIZE, Record, TEXT_CONTINUES, TEXT_CUT, TEXT_SIZE};
 use crate::writer::{MOST_RECORDS, Writer};
@@ -164,15 +164,18 @@ impl<'a> Reader<'a> {
             Kind::Enter | Kind::Exit => Callback::from_number(record.callback).is_some(),
             Kind::Probe => Probe::from_number(record.callback).is_some(),
             Kind::Request | Kind::Reply => Operation::from_number(record.callback).is_some(),
+            Kind::Ask | Kind::Answer => Below::from_number(record.callback).is_some(),
             Kind::Layer | Kind::Run | Kind::Signal | Kind::End | Kind::Text => true,
         };
         if !known {
             return Err(bad("callback, operation or probe"));
         }
         let refers_back = match kind {
-            Kind::Enter | Kind::Request => u64::from(record.call) == position,
+            Kind::Enter | Kind::Request | Kind::Ask => u64::from(record.call) == position,
             // An exit whose enter was lost says so.
-            Kind::Exit | Kind::Reply => u64::from(record.call) < position || record.call == u32::MAX,
+            Kind::Exit | Kind::Reply | Kind::Answer => {
+                u64::from(record.call) < position || record.call == u32::MAX
+            }
             _ => true,
         };
         if !refers_back {

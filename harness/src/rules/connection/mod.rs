@@ -10,7 +10,7 @@ pub mod open;
 pub mod open_fails;
 pub mod preconnect;
 pub mod prepare;
-mod survival;
+pub(super) mod survival;
 pub mod tls;
 
 use layers_trace::Callback;

@@ -107,7 +107,7 @@ impl Survives {
 }
 
 /// The client is told of the end of the connection, instead of an answer.
-pub(super) fn is_lost(reply: &Event) -> bool {
+pub(in crate::rules) fn is_lost(reply: &Event) -> bool {
     const LOST: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
     reply.result() < 0 && LOST.iter().any(|errno| errno.cast_unsigned() == reply.errno())
 }

@@ -1,5 +1,6 @@
 //! What the server asks about a handle while it negotiates: sizes, abilities, descriptions.
 
+mod asked_again;
 mod bad_answer;
 pub mod flags;
 pub mod info;

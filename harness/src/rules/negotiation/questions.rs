@@ -3,7 +3,9 @@
 use layers_trace::{Callback, Kind as EventKind};
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use super::asked_again::AskedAgain;
 use super::asked_by_server;
+use crate::history::Call;
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -25,7 +27,7 @@ pub const RULES: &[Rule] = &[
         kind: Kind::Required,
         party: Party::Server,
         since: Version(1, 15, 1),
-        statement: "get_size, block_size, is_rotational and can_* are not asked again of a handle that has answered.",
+        statement: "get_size, block_size, is_rotational and can_* are asked of a handle once at most, unless they failed.",
         clause: "nbdkit-plugin(3), Callback lifecycle; nbdkit-filter(3), .get_size and .can_write",
         antecedent: "such a query",
         example: "L0.can_write(1) = 1, L0.can_write(1)",
@@ -39,12 +41,10 @@ pub const RULES: &[Rule] = &[
         since: Version(1, 15, 1),
         statement: "A query that has failed is asked again when somebody wants to know again.",
         clause: "not in the manual",
-        antecedent: "a filter that asks below again after a failure",
+        antecedent: "a filter that asks below again after a failure, and writes that down",
         example: "L0.can_trim = -1, and L1 is told of a failure without another call of L0",
         fix: "none needed; a filter that depends on it should remember the failure itself",
-        check: Checker::Later(
-            "needs a record of what filters ask of next, beside what reaches the layer below",
-        ),
+        check: Checker::Trace(|| Box::new(AskedAgain::default())),
     },
     Rule {
         id: "nego.before-data",
@@ -127,6 +127,15 @@ impl Check for AskedOnce {
                 [answer, now.event],
                 format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id),
                 "it is asked again",
+            );
+            return;
+        }
+        let same = |other: &&Call| other.handle() == handle.id && other.callback == call.callback;
+        if let Some(running) = now.history.in_flight().find(same) {
+            report.broken(
+                [&running.enter, now.event],
+                format!("one call of L{}.{} for handle {}", call.layer(), call.callback, handle.id),
+                "it is asked again while that call is running",
             );
         }
     }
@@ -283,6 +292,13 @@ mod tests {
             })
         };
         accepts(RULE, failing(reference()));
+        // Two requests at once, in both of which a filter asks.
+        let exit = reference().index(Kind::Exit, 0, Callback::GetSize, 0);
+        let at_once = reference().with(exit, |script| {
+            script.tid += 50;
+            script.on(&[1, 2, 3], 0, Callback::GetSize, 1 << 20);
+        });
+        rejects(RULE, at_once);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `nbdkit_context *`, and handles.
 
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
-use layers_trace::{Callback, Kind};
+use layers_trace::{Below, Callback, ContextFunction, Kind};
 
 use super::super::probed::context_still_answers;
 use super::super::{Check, Now, Report, Watch};
@@ -11,13 +11,17 @@ pub(super) struct ContextLives;
 
 impl Check for ContextLives {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open]).notes(Kind::Probe)
+        Watch::NONE.enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let layer = now.event.layer;
         if now.event.kind == Kind::Probe {
             context_still_answers(now, report, "the context answers in close as it did in open");
+            return;
+        }
+        if now.event.kind == Kind::Ask {
+            used(now, report);
             return;
         }
         if layer == 0 || !now.history.records(layer, Callback::Close) {
@@ -36,6 +40,20 @@ impl Check for ContextLives {
             );
         }
     }
+}
+
+/// A filter associates something with a context: one of a handle that is open, or being opened.
+fn used(now: &Now<'_>, report: &mut Report<'_>) {
+    let (layer, context) = (now.event.layer, now.event.context);
+    if now.event.below() != Some(Below::Context(ContextFunction::SetNext)) {
+        return;
+    }
+    let open = now.history.handles().any(|handle| handle.layer == layer && handle.context() == context);
+    let opening = now.history.in_flight().any(|call| {
+        call.callback == Callback::Open && call.layer() == layer && call.enter.context == context
+    });
+    let expected = format!("L{layer} uses the context of a handle that is open");
+    report.expect(open || opening, [now.event], expected, "that of none");
 }
 
 /// A layer gets its own handles.
@@ -88,6 +106,21 @@ mod tests {
             RULE,
             script.changed(Kind::Enter, 1, Callback::Open, 1, |event| event.context = context(1, 0)),
         );
+    }
+
+    #[test]
+    fn a_filter_uses_a_context_up_to_its_close() {
+        const RULE: &str = "ptr.context.lifetime";
+        let sets = |place: usize, context: u64| {
+            reference().with(place, |script| {
+                let ask = script.note(Kind::Ask, layers_trace::ContextFunction::SetNext as u8);
+                (ask.layer, ask.call, ask.context) = (1, ask.position, context);
+            })
+        };
+        let pread = reference().index(Kind::Exit, 1, Callback::Pread, 0);
+        exercised_and_holds(RULE, sets(pread, context(1, 3)));
+        rejects(RULE, sets(pread, context(1, 0)));
+        rejects(RULE, sets(reference().index(Kind::Enter, 1, Callback::Cleanup, 0), context(1, 3)));
     }
 
     #[test]

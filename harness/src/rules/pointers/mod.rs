@@ -51,10 +51,10 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "ptr.next.null-when-skipped",
         kind: Kind::Required,
-        // A filter that uses such a next crashes; what a trace shows is what the server gave it.
-        party: Party::Server,
+        // What the server gives is seen in every trace, what a filter does with it only where it writes that down.
+        party: Party::Filter,
         since: Version(1, 25, 4),
-        statement: "A filter that has opened nothing below gets NULL as next.",
+        statement: "A filter that has opened nothing below gets NULL as next, and does not use it.",
         clause: "nbdkit-filter(3), nbdkit_context_set_next and Other considerations",
         antecedent: "a filter whose open does not call next, or in which next failed, and whose handle is used",
         example: "L1.open without L0.open, L1.pread(next 1)",
@@ -64,10 +64,10 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "ptr.context.lifetime",
         kind: Kind::Required,
-        // Using a context too late is a filter's fault; what a trace shows is whether it was there in time.
-        party: Party::Server,
+        // Whether the context is there is the server's part, to use it in time the filter's.
+        party: Party::Filter,
         since: Version(1, 25, 4),
-        statement: "The context given to open stays this handle's own, and answers for its backend, up to its close.",
+        statement: "The context given to open stays this handle's own, and answers for its backend, up to its close; a filter uses it no longer.",
         clause: "nbdkit-filter(3), nbdkit_context_get_backend and .open",
         antecedent: "a handle of a filter that is closed, or a second one while it is open",
         example: "L1.open(context 1), and L1.open(context 1) before L1.close",

@@ -1,6 +1,6 @@
 //! `nbdkit_next *`.
 
-use layers_trace::Callback;
+use layers_trace::{Below, Callback, Kind};
 
 use super::super::{Check, Now, Report, Watch};
 use crate::history::{Handle, History};
@@ -40,10 +40,19 @@ pub(super) struct NullWhenSkipped;
 
 impl Check for NullWhenSkipped {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(given_next)
+        Watch::NONE.enters_where(given_next).notes(Kind::Ask)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.kind == Kind::Ask {
+            let current = now.history.thread(now.event.tid).and_then(|thread| thread.current());
+            let call = current.map(|call| &call.enter);
+            if let (Some(Below::Next(operation)), 0) = (now.event.below(), now.event.context) {
+                let actual = format!("L{} calls next->{operation}", now.event.layer);
+                report.broken(call.into_iter().chain([now.event]), "NULL is not used as next", actual);
+            }
+            return;
+        }
         // Only the first next of a handle is of interest, and that of one that has had none.
         let Some(handle) = now.handle.filter(|handle| handle.next.is_none()) else { return };
         if handle.layer != now.event.layer || !opened_nothing(now.history, handle) {
@@ -122,6 +131,12 @@ mod tests {
         assert!(result.exercised > 0 && result.broken == 0);
         let change = |event: &mut Event| event.context = context(0, 0);
         rejects(RULE, skipping().changed(Kind::Enter, 1, Callback::Prepare, 0, change));
+        let prepare = skipping().index(Kind::Exit, 1, Callback::Prepare, 0);
+        let used = skipping().with(prepare, |script| {
+            let ask = script.note(Kind::Ask, Callback::GetSize as u8);
+            (ask.layer, ask.call) = (1, ask.position);
+        });
+        rejects(RULE, used);
         assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
     }
 }

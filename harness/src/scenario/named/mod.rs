@@ -16,7 +16,7 @@ mod serving;
 mod starting;
 mod tls;
 
-use layers_behaviour::Failure;
+use layers_behaviour::{Act, Deed, Failure};
 use layers_trace::{Callback, Operation};
 
 use super::{Scenario, Step, command};
@@ -81,4 +81,14 @@ fn nth(callback: Callback, nth: u32) -> Failure {
 /// A filter's n-th call fails after the layer below has succeeded.
 fn nth_after_next(callback: Callback, n: u32) -> Failure {
     Failure { after_next: true, ..nth(callback, n) }
+}
+
+/// This deed in every call of this callback.
+fn act(callback: Callback, deed: Deed) -> Act {
+    Act { callback, nth: None, deed }
+}
+
+/// This deed in its n-th call.
+fn act_nth(callback: Callback, nth: u32, deed: Deed) -> Act {
+    Act { nth: Some(nth), ..act(callback, deed) }
 }

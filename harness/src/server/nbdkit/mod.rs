@@ -150,15 +150,24 @@ impl Nbdkit {
     }
 
     /// The files of those layers that are somebody else's, by number.
-    fn targets(&self, layers: &Layers) -> Vec<(usize, PathBuf)> {
-        let (filters, plugin) = match layers {
-            Layers::Reference(_) => return Vec::new(),
+    fn targets(&self, stack: &Stack) -> Vec<(usize, PathBuf)> {
+        let (filters, plugin) = match &stack.layers {
+            Layers::Reference(_) => return self.replaced(stack),
             Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),
             Layers::Over { filters, .. } => (filters, None),
         };
         let filters = filters.iter().rev().map(|filter| self.filter_file(filter));
         let plugin = plugin.map(|plugin| (0, self.plugin_file(plugin)));
         plugin.into_iter().chain((1..).zip(filters)).collect()
+    }
+
+    /// Those among layers of our own.
+    fn replaced(&self, stack: &Stack) -> Vec<(usize, PathBuf)> {
+        let file = |(layer, name): (&u8, &String)| match layer {
+            0 => (0, self.plugin_file(name)),
+            filter => (usize::from(*filter), self.filter_file(name)),
+        };
+        stack.replaced.iter().map(file).collect()
     }
 
     /// What the first event of a trace of this stack says.
@@ -210,7 +219,7 @@ impl Nbdkit {
         }
         let (plugin, filter) = (instruments::plugin()?, instruments::filter()?);
         pass.extend([plugin, filter]);
-        for (layer, file) in self.targets(&launch.stack.layers) {
+        for (layer, file) in self.targets(launch.stack) {
             environment.push((format!("{TARGET_VARIABLE_PREFIX}{layer}"), file.into()));
         }
 
