@@ -99,6 +99,7 @@ impl Haproxy {
             environment: Vec::new(),
             pass: Vec::new(),
             socket: None,
+            listener: None,
             cpu: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
@@ -176,10 +177,11 @@ impl Haproxy {
             environment,
             pass: Vec::new(),
             socket: None,
+            listener: None,
             cpu: None,
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
-        interrupt::began(run_id, process.group(), Some(folder.to_owned()));
+        interrupt::began(run_id, process.group());
         Ok(Server {
             process,
             trace: Some((file, Arc::new(trace))),

@@ -116,8 +116,14 @@ impl Bench<'_> {
     pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
         let deadline = Deadline::after(self.timeout);
         let run = self.nbdkit.describe(name, stack, plan.start, true);
-        let mut server =
-            self.nbdkit.start(&Serve { stack, run, capacity: CAPACITY, keep: None, cpu: None })?;
+        let mut server = self.nbdkit.start(&Serve {
+            stack,
+            run,
+            capacity: CAPACITY,
+            keep: None,
+            cpu: None,
+            command: None,
+        })?;
         let usage = Usage::watch(server.process.pid(), self.memory);
         let mut run = Run { plan, deadline, stop: None, judged: false, trouble: None, served: false };
         let clients = run.go(&mut server, self.seed);

@@ -18,7 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, of_run, run_client};
-use super::{Hold, PID_FILE, POOL};
+use super::{PID_FILE, POOL};
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 use crate::run::Start;
