@@ -96,7 +96,7 @@ fn plugin(zero: i64, fua: i64) -> Scenario {
 
 /// A filter offers what the plugin can do or the server can make up for it, and no more.
 fn filter(zero: i64, fua: i64, cache: i64) -> Scenario {
-    let as_good = |answer: i64| if answer == 0 { &THREE[..1] } else { THREE };
+    let as_good = |answer: i64| if answer == 0 { THREE.get(..1).unwrap_or(THREE) } else { THREE };
     let answers: &[(Callback, &[i64])] = &[
         (Callback::CanZero, THREE),
         (Callback::CanFua, as_good(fua)),
