@@ -33,6 +33,14 @@ impl Peer {
         }
     }
 
+    /// The raw client, if it is one.
+    pub fn into_raw(self) -> Result<Raw, ClientError> {
+        match self {
+            Peer::Raw(raw) => Ok(*raw),
+            Peer::Nbd(_) => Err(ClientError::cannot("only a raw client can do that")),
+        }
+    }
+
     /// NBD_OPT_LIST.
     pub fn list(&mut self) -> Result<(), ClientError> {
         match self {

@@ -148,6 +148,10 @@ pub enum Ending {
 pub enum Step {
     /// Connect and read the greeting.
     Connect(u32, Wishes),
+    /// Connect, and complete STARTTLS before anything else.
+    ConnectTls(u32),
+    /// A raw client that is negotiating completes STARTTLS, and is one over libnbd from then on.
+    StartTls(u32),
     /// Connect with a raw client and read the greeting. All other steps are for both kinds of clients, unless they say.
     ConnectRaw(u32),
     /// Connect with a raw client and wait for nothing.

@@ -13,7 +13,7 @@ use layers_trace::{Event, Kind, Operation, Reader, Writer};
 use rustix::process::Signal;
 
 use super::{Ending, Scenario, Step};
-use crate::client::nbd::Client;
+use crate::client::nbd::{Client, Wishes};
 use crate::client::raw::Raw;
 use crate::client::{ClientError, Peer};
 use crate::deadline::Deadline;
@@ -248,6 +248,22 @@ impl Clients {
                     Some(end) => client.connect_socket(end)?,
                     None => client.connect(server.socket().ok_or(ClientError::Gone)?)?,
                 }
+                self.clients.insert(*number, Peer::Nbd(Box::new(client)));
+                Ok(())
+            }
+            Step::ConnectTls(number) => {
+                let trace = server.trace().ok_or(ClientError::Gone)?;
+                let mut client = Client::new(*number, Wishes::default(), trace, self.deadline)?;
+                client.secure(server.keys().ok_or(ClientError::Gone)?)?;
+                client.connect(server.socket().ok_or(ClientError::Gone)?)?;
+                self.clients.insert(*number, Peer::Nbd(Box::new(client)));
+                Ok(())
+            }
+            Step::StartTls(number) => {
+                let socket = self.taken(*number)?.into_raw()?.into_fresh()?;
+                let (trace, keys) = (server.trace(), server.keys());
+                let (trace, keys) = (trace.ok_or(ClientError::Gone)?, keys.ok_or(ClientError::Gone)?);
+                let client = Client::take_over(*number, socket, keys, trace, self.deadline)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }

@@ -34,6 +34,8 @@ impl<F> Closure<F> {
         Closure { callback: None, user_data: std::ptr::null_mut(), free: None };
 }
 
+/// LIBNBD_TLS_REQUIRE.
+pub(super) const TLS_REQUIRE: c_int = 2;
 /// LIBNBD_AIO_DIRECTION_READ.
 pub(super) const DIRECTION_READ: c_uint = 1;
 /// LIBNBD_AIO_DIRECTION_WRITE.
@@ -53,6 +55,9 @@ unsafe extern "C" {
     pub(super) fn nbd_get_errno() -> c_int;
     pub(super) fn nbd_set_export_name(h: *mut Handle, name: *const c_char) -> c_int;
     pub(super) fn nbd_set_request_block_size(h: *mut Handle, request: bool) -> c_int;
+    pub(super) fn nbd_set_tls(h: *mut Handle, tls: c_int) -> c_int;
+    pub(super) fn nbd_set_tls_username(h: *mut Handle, name: *const c_char) -> c_int;
+    pub(super) fn nbd_set_tls_psk_file(h: *mut Handle, file: *const c_char) -> c_int;
     pub(super) fn nbd_set_full_info(h: *mut Handle, request: bool) -> c_int;
     pub(super) fn nbd_set_strict_mode(h: *mut Handle, flags: u32) -> c_int;
     pub(super) fn nbd_set_opt_mode(h: *mut Handle, enable: bool) -> c_int;

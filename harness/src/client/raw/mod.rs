@@ -6,6 +6,7 @@
 
 mod answer;
 mod message;
+mod relay;
 mod socket;
 #[cfg(test)]
 mod tests;

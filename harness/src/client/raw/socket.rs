@@ -34,6 +34,24 @@ impl Socket {
         Ok(Socket { stream, deadline, inbox: Vec::new() })
     }
 
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// What has come so far, which may be nothing.
+    pub(super) fn whatever(&mut self) -> Result<Vec<u8>, ClientError> {
+        let mut chunk = [0; CHUNK];
+        match recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
+            Ok((0, _)) if self.inbox.is_empty() => Err(ClientError::Gone),
+            Ok((received, _)) => {
+                self.inbox.extend(chunk.iter().take(received));
+                Ok(std::mem::take(&mut self.inbox))
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(std::mem::take(&mut self.inbox)),
+            Err(_) => Err(ClientError::Gone),
+        }
+    }
+
     /// Everything, in one system call if the kernel takes it so.
     pub(super) fn send(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
         while !bytes.is_empty() {
@@ -88,6 +106,26 @@ impl Socket {
 
     pub(super) fn half_close(&self) -> Result<(), ClientError> {
         shutdown(&self.stream, Shutdown::Write).map_err(|_| ClientError::Gone)
+    }
+}
+
+/// Waits until one of two sockets, of those that are to be watched, is ready.
+pub(super) fn wait_for_either(
+    one: &Socket,
+    watch_one: bool,
+    other: &Socket,
+    watch_other: bool,
+    events: PollFlags,
+) -> Result<(), ClientError> {
+    let sockets = [(one, watch_one), (other, watch_other)].into_iter();
+    let mut watched: Vec<PollFd<'_>> = sockets
+        .filter(|(_, watch)| *watch)
+        .map(|(socket, _)| PollFd::from_borrowed_fd(socket.stream.as_fd(), events))
+        .collect();
+    match poll(&mut watched, Some(&timespec(one.deadline.left()))) {
+        Ok(0) => Err(ClientError::Timeout),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(_) => Err(ClientError::Gone),
     }
 }
 

@@ -13,7 +13,7 @@ const SIZE: u64 = 1 << 20;
 const MOST: u32 = 64 << 20;
 
 pub(super) fn all() -> Vec<Scenario> {
-    vec![requests(), oversize_write(), options(), partial_write(), garbage()]
+    vec![requests(), oversize_write(), options(), partial_write(), garbage(), fast_zero_unoffered()]
 }
 
 /// Each is refused, no layer sees it, and the connection goes on.
@@ -61,6 +61,21 @@ fn oversize_write() -> Scenario {
         Step::Dropped(1),
         Step::HangUp(1),
     ])
+}
+
+/// nbdkit 1.32 aborts instead of refusing it.
+fn fast_zero_unoffered() -> Scenario {
+    let stack = Stack::reference(0).with(0, |plugin| {
+        plugin.absent.insert(Callback::CanFastZero);
+    });
+    let zero = command(Operation::Zero, 0, 4096, flag::FAST_ZERO);
+    Scenario::new(
+        "reject/fast-zero-unoffered",
+        "a request to zero only if that is fast, which the server has not offered",
+        stack,
+    )
+    .script([Step::ConnectRaw(1), go(1, ""), Step::Request(1, zero).fails(), Step::HangUp(1)])
+    .unordered()
 }
 
 /// Each is refused, and the negotiation goes on.

@@ -1,7 +1,96 @@
 //! TLS: before, at and after the upgrade.
 
-use super::super::Scenario;
+use layers_behaviour::Nullable;
+
+use super::super::{Scenario, Step};
+use super::{connect, go, info, read, say};
+use crate::client::raw::Message;
+use crate::run::Tls;
+use crate::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
-    Vec::new()
+    vec![plain(), whole("on", Tls::On), whole("require", Tls::Require), refused(), upgrade(), late()]
+}
+
+/// A plugin whose default export has a name, under `--tls`.
+fn stack(tls: Tls) -> Stack {
+    let named = |plugin: &mut layers_behaviour::Behaviour| {
+        plugin.default_export = Some(Nullable::Text("main".into()));
+    };
+    Stack { tls, ..Stack::reference(2).with(0, named) }
+}
+
+fn plain() -> Scenario {
+    Scenario::new("tls/on-plain", "--tls=on, and a client that does without", stack(Tls::On)).script([
+        connect(1),
+        Step::List(1),
+        info(1, "a"),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn whole(name: &str, tls: Tls) -> Scenario {
+    Scenario::new(format!("tls/{name}"), "a client that begins with STARTTLS", stack(tls)).script([
+        Step::ConnectTls(1),
+        Step::List(1),
+        info(1, "a"),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+/// Only preconnect comes before TLS there.
+fn refused() -> Scenario {
+    let list = || say(1, [Message::List]).fails();
+    Scenario::new("tls/require-plain", "--tls=require, and clients that do without", stack(Tls::Require))
+        .script([
+            Step::ConnectRaw(1),
+            list(),
+            info(1, "").fails(),
+            go(1, "").fails(),
+            Step::Abort(1),
+            Step::ConnectRaw(2),
+            say(2, [Message::ExportName(String::new())]).fails(),
+            Step::HangUp(2),
+        ])
+}
+
+fn upgrade() -> Scenario {
+    Scenario::new(
+        "tls/upgrade",
+        "a client that lists and asks, then completes STARTTLS, and begins anew",
+        stack(Tls::On),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        say(1, [Message::List]),
+        info(1, ""),
+        Step::StartTls(1),
+        Step::List(1).perhaps(),
+        info(1, ""),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn late() -> Scenario {
+    Scenario::new(
+        "tls/upgrade-required",
+        "a client that is refused until it completes STARTTLS",
+        stack(Tls::Require),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        say(1, [Message::List]).fails(),
+        info(1, "a").fails(),
+        Step::StartTls(1),
+        Step::List(1),
+        go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
 }

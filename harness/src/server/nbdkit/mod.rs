@@ -254,6 +254,7 @@ impl Nbdkit {
             trace: Some((file, Arc::new(trace))),
             observer: Observer::default(),
             socket: ends.socket,
+            keys: ends.keys,
             client: ends.client,
             address: ends.address,
             hold: ends.hold,
@@ -333,6 +334,15 @@ impl Nbdkit {
         if stack.no_structured_replies {
             arguments.push("--no-sr".into());
         }
+        // Clients of the user's have keys or certificates of their own.
+        if stack.tls != Tls::Off && launch.run.client_log {
+            let keys = directory.join("keys.psk");
+            std::fs::write(&keys, key())?;
+            let mut argument = OsString::from("--tls-psk=");
+            argument.push(&keys);
+            arguments.push(argument);
+            ends.keys = Some(keys);
+        }
         match stack.tls {
             Tls::Off => {}
             Tls::On => arguments.push("--tls=on".into()),
@@ -375,6 +385,8 @@ pub struct Serve<'a> {
 #[derive(Debug, Default)]
 struct Ends {
     socket: Option<PathBuf>,
+    /// The key that clients share with the server, for TLS.
+    keys: Option<PathBuf>,
     client: Option<OwnedFd>,
     server: Option<OwnedFd>,
     listener: Option<OwnedFd>,
@@ -410,6 +422,12 @@ fn fifo(directory: &Path, name: &str) -> io::Result<File> {
     mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     // Open for both, so that neither end waits for the other.
     File::options().read(true).write(true).open(path)
+}
+
+/// A key for TLS, as gnutls reads it: a name and 32 bytes.
+fn key() -> String {
+    let words: String = (0..4).map(|_| format!("{:016x}", random())).collect();
+    format!("{}:{words}\n", crate::client::nbd::USER)
 }
 
 /// A number that no other run has: the standard library seeds its hasher at random.

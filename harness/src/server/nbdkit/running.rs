@@ -32,6 +32,7 @@ pub struct Server {
     pub observer: Observer,
     pub(super) trace: Option<(File, Arc<Writer>)>,
     pub(super) socket: Option<PathBuf>,
+    pub(super) keys: Option<PathBuf>,
     pub(super) client: Option<OwnedFd>,
     pub(super) address: Option<File>,
     pub(super) hold: Option<File>,
@@ -52,6 +53,11 @@ impl Server {
     /// The unix socket that it listens on, where it does.
     pub fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
+    }
+
+    /// The file with the key that clients need for TLS.
+    pub fn keys(&self) -> Option<&Path> {
+        self.keys.as_deref()
     }
 
     /// The client's end of the one connection of `-s`; once.

@@ -1,0 +1,190 @@
+//! Negotiation: lists, questions about exports, and the choice of one.
+
+use std::ffi::{CStr, CString, c_int};
+use std::ptr::NonNull;
+
+use layers_trace::record::Record;
+use layers_trace::{Field, Operation};
+
+use super::ffi::{self, Closure};
+use super::pending;
+use super::{Client, ClientError, Command, Question, Wishes, check, last_message};
+
+/// Transmission flags of the protocol, rebuilt from what libnbd says of the export.
+const FLAG_BITS: &[(u32, Question)] = &[
+    (1, ffi::nbd_is_read_only),
+    (2, ffi::nbd_can_flush),
+    (3, ffi::nbd_can_fua),
+    (4, ffi::nbd_is_rotational),
+    (5, ffi::nbd_can_trim),
+    (6, ffi::nbd_can_zero),
+    (7, ffi::nbd_can_df),
+    (8, ffi::nbd_can_multi_conn),
+    (10, ffi::nbd_can_cache),
+    (11, ffi::nbd_can_fast_zero),
+];
+/// Bits of NBD_INFO types in the trace: the type's number.
+const INFO_NAME: u64 = 1 << 1;
+const INFO_DESCRIPTION: u64 = 1 << 2;
+const INFO_BLOCK_SIZE: u64 = 1 << 3;
+
+/// What it asks to be told of an export, as those bits.
+pub(super) fn infos(wishes: Wishes) -> u64 {
+    let full = if wishes.full_info { INFO_NAME | INFO_DESCRIPTION } else { 0 };
+    let block_size = if wishes.block_size { INFO_BLOCK_SIZE } else { 0 };
+    1 | full | block_size
+}
+
+impl Client {
+    fn option_done(&mut self, started: c_int, error: &c_int) -> Result<(), ClientError> {
+        check(started)?;
+        self.until(|client| !client.question(ffi::nbd_aio_is_connecting))?;
+        match std::hint::black_box(*error) {
+            0 => Ok(()),
+            errno => Err(ClientError::Refused { message: last_message(), errno }),
+        }
+    }
+
+    /// NBD_OPT_LIST: names and descriptions.
+    pub fn list(&mut self) -> Result<Vec<(String, String)>, ClientError> {
+        let call = self.request(Operation::List, Record::default(), &[]);
+        let mut exports: Vec<(String, String)> = Vec::new();
+        let mut error: c_int = 0;
+        let list = Closure {
+            callback: Some(pending::collect_export as ffi::ListFn),
+            user_data: (&raw mut exports).cast(),
+            free: None,
+        };
+        let done = pending::note_error(&mut error);
+        // SAFETY: a live handle; both closures' data live until the option is over, which `option_done` waits for,
+        // or, if it gives up, until the connection is dead, after which libnbd calls neither.
+        let started = unsafe { ffi::nbd_aio_opt_list(self.raw(), list, done) };
+        let result = self.option_done(started, &error);
+        self.give_up_unless_over(&result);
+        let texts: Vec<(Field, &[u8])> = exports
+            .iter()
+            .flat_map(|(name, text)| {
+                [(Field::Export, name.as_bytes()), (Field::Description, text.as_bytes())]
+            })
+            .collect();
+        self.reply(Operation::List, call, &result, 0, &texts);
+        result.map(|()| exports)
+    }
+
+    /// NBD_OPT_INFO for this export.
+    pub fn info(&mut self, export: &str) -> Result<(), ClientError> {
+        self.select(Operation::Info, export, ffi::nbd_aio_opt_info)
+    }
+
+    /// NBD_OPT_GO for this export: on success the connection is ready for requests.
+    pub fn go(&mut self, export: &str) -> Result<(), ClientError> {
+        self.select(Operation::Go, export, ffi::nbd_aio_opt_go)
+    }
+
+    fn select(
+        &mut self,
+        operation: Operation,
+        export: &str,
+        option: unsafe extern "C" fn(*mut ffi::Handle, Closure<ffi::CompletionFn>) -> c_int,
+    ) -> Result<(), ClientError> {
+        let name = CString::new(export).map_err(|_| ClientError::Nul)?;
+        let fill = Record { b: self.infos, ..Record::default() };
+        let call = self.request(operation, fill, &[(Field::Export, export.as_bytes())]);
+        let mut error: c_int = 0;
+        let done = pending::note_error(&mut error);
+        // SAFETY: a live handle, a NUL-terminated name that libnbd copies, and a closure as in `list`.
+        let started = unsafe {
+            match ffi::nbd_set_export_name(self.raw(), name.as_ptr()) {
+                0 => option(self.raw(), done),
+                failed => failed,
+            }
+        };
+        let result = self.option_done(started, &error);
+        self.give_up_unless_over(&result);
+        let mut texts: Vec<(Field, Vec<u8>)> = Vec::new();
+        if result.is_ok() && self.infos & INFO_NAME != 0 {
+            let canonical = self.string(ffi::nbd_get_canonical_export_name);
+            texts.extend(canonical.map(|name| (Field::Export, name)));
+            let description = self.string(ffi::nbd_get_export_description);
+            texts.extend(description.map(|text| (Field::Description, text)));
+        }
+        let texts: Vec<(Field, &[u8])> =
+            texts.iter().map(|(field, text)| (*field, text.as_slice())).collect();
+        let flags = if result.is_ok() { self.flags() } else { 0 };
+        self.reply(operation, call, &result, flags, &texts);
+        result
+    }
+
+    /// After a time-out libnbd may still hold pointers into our stack: end the connection, and it forgets them.
+    fn give_up_unless_over(&mut self, result: &Result<(), ClientError>) {
+        if matches!(result, Err(ClientError::Timeout)) {
+            // SAFETY: the old handle is closed exactly once, here; a fresh one takes its place. Closing runs the
+            // callbacks that are still due before it returns.
+            unsafe {
+                if let Some(fresh) = NonNull::new(ffi::nbd_create()) {
+                    ffi::nbd_close(std::mem::replace(&mut self.handle, fresh).as_ptr());
+                }
+            }
+        }
+    }
+
+    fn string(
+        &self,
+        ask: unsafe extern "C" fn(*mut ffi::Handle) -> *mut std::ffi::c_char,
+    ) -> Option<Vec<u8>> {
+        // SAFETY: a live handle; the string is ours and is freed once copied.
+        unsafe {
+            let text = NonNull::new(ask(self.raw()))?;
+            let bytes = CStr::from_ptr(text.as_ptr()).to_bytes().to_vec();
+            ffi::free(text.as_ptr().cast());
+            Some(bytes)
+        }
+    }
+
+    /// Transmission flags of the selected export, as bits of the protocol.
+    pub fn flags(&self) -> u64 {
+        FLAG_BITS.iter().filter(|(_, ask)| self.question(*ask)).fold(1, |flags, (bit, _)| flags | 1 << bit)
+    }
+
+    /// Minimum, preferred and maximum block size of the selected export, where the server tells them.
+    pub fn block_sizes(&self) -> Option<[u32; 3]> {
+        let ask = |which| {
+            // SAFETY: a live handle.
+            let size = unsafe { ffi::nbd_get_block_size(self.raw(), which) };
+            u32::try_from(size).ok().filter(|size| *size > 0)
+        };
+        Some([ask(ffi::SIZE_MINIMUM)?, ask(ffi::SIZE_PREFERRED)?, ask(ffi::SIZE_MAXIMUM)?])
+    }
+
+    /// Size of the selected export in bytes.
+    pub fn size(&self) -> Option<u64> {
+        // SAFETY: a live handle.
+        u64::try_from(unsafe { ffi::nbd_get_size(self.raw()) }).ok()
+    }
+
+    /// The server promised base:allocation, so that [`Operation::BlockStatus`] makes sense.
+    pub fn can_block_status(&self) -> bool {
+        // SAFETY: a live handle and a NUL-terminated string.
+        unsafe { ffi::nbd_can_meta_context(self.raw(), c"base:allocation".as_ptr()) > 0 }
+    }
+
+    /// The server offers what this request asks for.
+    pub fn offers(&self, command: &Command) -> bool {
+        use Operation::{BlockStatus, Cache, Flush, Read, Trim, Write, Zero};
+        let flags = self.flags();
+        let told = |bit: u32| flags & 1 << bit != 0;
+        let kind = match command.operation {
+            Read => true,
+            Write => !told(1),
+            Flush => told(2),
+            Trim => !told(1) && told(5),
+            Zero => !told(1) && told(6),
+            Cache => told(10),
+            BlockStatus => self.can_block_status(),
+            _ => false,
+        };
+        let fua = command.flags & 1 == 0 || told(3);
+        let fast = command.operation != Zero || command.flags & 1 << 4 == 0 || told(11);
+        kind && fua && fast
+    }
+}

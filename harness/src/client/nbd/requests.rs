@@ -1,0 +1,131 @@
+//! The transmission phase: requests, their answers, and whether there still are any.
+
+use layers_trace::record::Record;
+use layers_trace::{CallId, Operation};
+
+use super::pending::{Answer, Pending};
+use super::{Client, ClientError, Command, ffi, last_error};
+
+/// A request in flight.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a request that nobody waits for has no reply in the trace"]
+pub struct Ticket(u64);
+
+impl Client {
+    /// Sends a request and waits for its answer. A read gives its bytes.
+    pub fn command(&mut self, command: Command) -> Result<Vec<u8>, ClientError> {
+        let ticket = self.send(command)?;
+        self.wait(ticket)
+    }
+
+    /// Asks for the extents of a range: lengths and flags, in order.
+    pub fn extents(&mut self, offset: u64, count: u32, flags: u32) -> Result<Vec<(u32, u32)>, ClientError> {
+        let ticket = self.send(Command { operation: Operation::BlockStatus, offset, count, flags })?;
+        self.answered(ticket).map(|answer| answer.extents)
+    }
+
+    /// Sends a request without waiting. A write carries a pattern that tells its offset.
+    pub fn send(&mut self, command: Command) -> Result<Ticket, ClientError> {
+        self.send_pending(command, |call| Pending::new(command, call))
+    }
+
+    /// Sends a write of these bytes without waiting.
+    pub fn send_data(&mut self, offset: u64, data: &[u8], flags: u32) -> Result<Ticket, ClientError> {
+        let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let command = Command { operation: Operation::Write, offset, count, flags };
+        self.send_pending(command, |call| Pending::of_data(command, call, data))
+    }
+
+    fn send_pending(
+        &mut self,
+        command: Command,
+        pending: impl FnOnce(CallId) -> Pending,
+    ) -> Result<Ticket, ClientError> {
+        let fill = Record { a: command.offset, c: command.count, d: command.flags, ..Record::default() };
+        let call = self.request(command.operation, fill, &[]);
+        let mut pending = pending(call);
+        match pending.start(self.handle) {
+            Ok(cookie) => {
+                self.pending.push(pending);
+                Ok(Ticket(cookie))
+            }
+            Err(error) => {
+                self.reply(command.operation, call, &Err::<(), _>(error.clone()), 0, &[]);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the answer to a request.
+    pub fn wait(&mut self, ticket: Ticket) -> Result<Vec<u8>, ClientError> {
+        self.answered(ticket).map(|answer| answer.bytes)
+    }
+
+    fn answered(&mut self, ticket: Ticket) -> Result<Answer, ClientError> {
+        let cookie = ticket.0;
+        let result = self.answer(cookie);
+        let Some(index) = self.pending.iter().position(|pending| pending.cookie == cookie) else {
+            return Err(ClientError::Gone);
+        };
+        if matches!(result, Err(ClientError::Timeout)) {
+            // libnbd still owns the buffer; it stays until the handle is closed.
+            if let Some(pending) = self.pending.get(index) {
+                self.reply(pending.command.operation, pending.call, &result, 0, &[]);
+            }
+            return Err(ClientError::Timeout);
+        }
+        let pending = self.pending.swap_remove(index);
+        self.reply(pending.command.operation, pending.call, &result, 0, &[]);
+        result.map(|()| pending.into_answer())
+    }
+
+    /// Waits for the answers to all requests that were left behind.
+    pub fn answers(&mut self) -> Result<(), ClientError> {
+        let cookies: Vec<u64> = self.pending.iter().map(|pending| pending.cookie).collect();
+        cookies.into_iter().try_for_each(|cookie| self.wait(Ticket(cookie)).map(drop))
+    }
+
+    fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {
+        // 1: done, 0: not yet, -1: done and failed.
+        let outcome = std::cell::Cell::new(0);
+        self.until(|client| {
+            // SAFETY: a live handle and a cookie that libnbd gave for it.
+            outcome.set(unsafe { ffi::nbd_aio_command_completed(client.raw(), cookie) });
+            outcome.get() != 0
+        })?;
+        if outcome.get() < 0 { Err(last_error()) } else { Ok(()) }
+    }
+
+    /// Waits until the server shows that it is shutting down: it refuses a request (ESHUTDOWN), or ends the connection
+    /// instead of reading one.
+    ///
+    /// The question is a block status, which reaches no layer if the outermost one has no extents; it is no request of
+    /// the scenario's and is not written into the trace.
+    pub fn await_shutdown(&mut self) -> Result<(), ClientError> {
+        let question = Command { operation: Operation::BlockStatus, offset: 0, count: 512, flags: 0 };
+        loop {
+            let mut pending = Pending::new(question, CallId::LOST);
+            let cookie = match pending.start(self.handle) {
+                Ok(cookie) => cookie,
+                Err(_) if self.is_over() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            self.pending.push(pending);
+            match self.answer(cookie) {
+                Ok(()) if self.deadline.passed() => return Err(ClientError::Timeout),
+                Ok(()) => self.pending.retain(|pending| pending.cookie != cookie),
+                Err(ClientError::Refused { errno: libc::ESHUTDOWN, .. }) => {
+                    self.pending.retain(|pending| pending.cookie != cookie);
+                    return Ok(());
+                }
+                Err(_) if self.is_over() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Nobody waits for this request now; [`Client::answers`] may, later.
+    pub fn leave_behind(&self, ticket: Ticket) {
+        let Ticket(_) = ticket;
+    }
+}

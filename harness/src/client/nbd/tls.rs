@@ -1,0 +1,63 @@
+//! TLS: libnbd does it as soon as it is connected, with a key that client and server share.
+
+use std::ffi::CString;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use layers_trace::record::Record;
+use layers_trace::{CallId, Operation, Writer};
+
+use super::{Client, ClientError, Wishes, check, ffi};
+use crate::deadline::Deadline;
+
+/// The client's name in a file of keys that [`Client::secure`] takes.
+pub const USER: &str = "layers";
+
+impl Client {
+    /// It is to complete STARTTLS before anything else, with its key in this file (gnutls's `psktool` writes such).
+    pub fn secure(&mut self, keys: &Path) -> Result<(), ClientError> {
+        let file = CString::new(keys.as_os_str().as_bytes()).map_err(|_| ClientError::Nul)?;
+        let user = CString::new(USER).map_err(|_| ClientError::Nul)?;
+        // SAFETY: a live handle, not yet connected; the strings are NUL-terminated, and libnbd copies them.
+        unsafe {
+            check(ffi::nbd_set_tls(self.raw(), ffi::TLS_REQUIRE))?;
+            check(ffi::nbd_set_tls_username(self.raw(), user.as_ptr()))?;
+            check(ffi::nbd_set_tls_psk_file(self.raw(), file.as_ptr()))?;
+        }
+        self.secure = true;
+        Ok(())
+    }
+
+    /// Client `number` goes on with a connection on which only the greeting has come as far as this socket shows, and
+    /// completes STARTTLS.
+    pub fn take_over(
+        number: u32,
+        socket: OwnedFd,
+        keys: &Path,
+        trace: Arc<Writer>,
+        deadline: Deadline,
+    ) -> Result<Client, ClientError> {
+        let mut client = Client::new(number, Wishes::default(), trace, deadline)?;
+        client.secure(keys)?;
+        let upgrade = client.upgrades();
+        // SAFETY: a live handle and an open descriptor that is libnbd's from here on.
+        let started = unsafe { ffi::nbd_aio_connect_socket(client.raw(), socket.into_raw_fd()) };
+        let result = client.connected(started);
+        client.upgraded(upgrade, &result);
+        result.map(|()| client)
+    }
+
+    /// Writes into the trace that it is about to ask for TLS, if it is.
+    pub(super) fn upgrades(&self) -> Option<CallId> {
+        self.secure.then(|| self.request(Operation::StartTls, Record::default(), &[]))
+    }
+
+    /// And what became of it.
+    pub(super) fn upgraded(&self, upgrade: Option<CallId>, result: &Result<(), ClientError>) {
+        if let Some(call) = upgrade {
+            self.reply(Operation::StartTls, call, result, 0, &[]);
+        }
+    }
+}
