@@ -38,12 +38,15 @@ fn relay(mut client: Socket, mut server: Socket) -> Result<(), ClientError> {
         return Err(ClientError::cannot("the other client negotiates otherwise"));
     }
     let (mut asks, mut answers) = (true, true);
-    while asks || answers {
-        wait_for_either(&client, asks, &server, answers, PollFlags::IN)?;
+    loop {
+        // More than was taken may have come already: first look, then wait.
         asks = asks && pass(&mut client, &mut server)?;
         answers = answers && pass(&mut server, &mut client)?;
+        if !asks && !answers {
+            return Ok(());
+        }
+        wait_for_either(&client, asks, &server, answers, PollFlags::IN)?;
     }
-    Ok(())
 }
 
 /// Passes on what is there; false at the end, which is passed on too.
