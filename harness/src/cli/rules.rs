@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::Failure;
+use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
 use crate::verdict::Exit;
 
@@ -13,10 +14,17 @@ pub(super) struct Arguments {
     /// Explain these rules; without any, list them all
     #[arg(value_name = "ID")]
     ids: Vec<String>,
+    /// List them all as a page of documentation
+    #[arg(long, conflicts_with = "ids")]
+    markdown: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut out = anstream::stdout().lock();
+    if arguments.markdown {
+        write!(out, "{}", catalogue())?;
+        return Ok(Exit::Conformant);
+    }
     if arguments.ids.is_empty() {
         for rule in rules::all() {
             writeln!(out, "{:<36} {:<11} {:<16} {}", rule.id, rule.kind, rule.party, rule.statement)?;

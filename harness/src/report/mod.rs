@@ -1,5 +1,6 @@
 //! What people and programs read: a file a format.
 
+pub mod catalogue;
 pub mod finding;
 pub mod human;
 pub mod ndjson;

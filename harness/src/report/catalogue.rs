@@ -1,0 +1,32 @@
+//! The catalogue of rules as a page of documentation.
+
+use crate::rules::{self, Checker, Rule};
+
+/// All rules, as docs/catalogue.md has them: a table for each family.
+pub fn catalogue() -> String {
+    let mut page = String::from(
+        "# The catalogue\n\nEvery rule that `layers` knows, written by `layers rules --markdown`. [rules.md](rules.md) says \
+         what a rule\nis and how it is judged; `layers rules ID` explains one, with its clause of the manual.\n",
+    );
+    let mut family = "";
+    for rule in rules::all() {
+        let this = rule.id.split('.').next().unwrap_or_default();
+        if this != family {
+            family = this;
+            page += &format!(
+                "\n## {family}\n\n| id | kind | since | party | statement |\n|---|---|---|---|---|\n"
+            );
+        }
+        page += &row(rule);
+    }
+    page
+}
+
+fn row(rule: &Rule) -> String {
+    let Rule { id, kind, since, party, statement, .. } = rule;
+    let judged = match rule.check {
+        Checker::Later(reason) => format!(" (Not judged: {reason}.)"),
+        Checker::Trace(_) | Checker::Nothing => String::new(),
+    };
+    format!("| `{id}` | {kind} | {since} | {party} | {}{judged} |\n", statement.replace('|', "\\|"))
+}
