@@ -116,3 +116,78 @@ fn list(key: &str, items: impl Iterator<Item = String>) -> String {
         many => format!("{key} = [\n{}]", many.concat()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::parse;
+    use super::*;
+    use crate::conform::ScenarioVerdict;
+    use crate::rules;
+    use crate::verdict::Verdict;
+
+    const VERSION: Version = Version(1, 32, 5);
+
+    fn broken(id: &str) -> What {
+        What::Rule(rules::find(id).unwrap())
+    }
+
+    fn entry(what: What, scenario: &str, how: How) -> Entry {
+        Entry { what, scenario: scenario.to_owned(), how, why: "a \"test\"".to_owned() }
+    }
+
+    fn fault(what: What, scenario: &str, times: u32, tries: u32, standing: Standing) -> Fault {
+        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, standing }
+    }
+
+    fn scenario(name: &str, race: bool, tries: u32) -> ScenarioVerdict {
+        let (name, verdict) = (name.to_owned(), Verdict::Pass);
+        ScenarioVerdict { name, verdict, race, tries, astray: Vec::new(), events: 0 }
+    }
+
+    fn run(faults: Vec<Fault>, stale: Vec<Entry>) -> Conformance {
+        let scenarios =
+            vec![scenario("classical", false, 1), scenario("race/hang-up-with-requests", true, 25)];
+        Conformance { rules: Vec::new(), scenarios, faults, known: Vec::new(), stale, judged: true }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let crash = What::Verdict(Verdict::Crash("the server was killed by signal 6".to_owned()));
+        let entries = vec![
+            entry(broken("close.last"), "classical", How::Deterministic),
+            entry(broken("close.exactly-once"), "classical", How::Deterministic),
+            entry(broken("close.last"), "depth/1", How::Deterministic),
+            entry(crash, "race/hang-up-with-requests", How::Race { seen: 3, tries: 75 }),
+        ];
+        let old = Baseline { entries };
+        let nothing = Conformance { scenarios: Vec::new(), ..run(Vec::new(), Vec::new()) };
+        let read = parse(&updated(&old, "nbdkit", VERSION, &nothing), "b.toml", "nbdkit", VERSION).unwrap();
+        assert_eq!(read.entries.len(), old.entries.len());
+        assert!(old.entries.iter().all(|entry| read.entries.contains(entry)), "{read:?}");
+    }
+
+    #[test]
+    fn what_is_stale_goes_and_what_is_new_comes_without_a_reason() {
+        let old = Baseline { entries: vec![entry(broken("close.last"), "classical", How::Deterministic)] };
+        let new = fault(broken("close.exactly-once"), "classical", 1, 1, Standing::New);
+        let habit = fault(broken("close.after-inflight"), "classical", 1, 1, Standing::Habit);
+        let text = updated(&old, "nbdkit", VERSION, &run(vec![new, habit], old.entries.clone()));
+        assert!(!text.contains("close.last") && !text.contains("close.after-inflight"), "{text}");
+        assert!(text.contains("rules = [\"close.exactly-once\"]"), "{text}");
+        assert!(text.contains("how = \"deterministic\"\nwhy = \"\""), "{text}");
+    }
+
+    #[test]
+    fn rates_of_races_add_up() {
+        let (what, race) = (broken("close.last"), "race/hang-up-with-requests");
+        let old = Baseline { entries: vec![entry(what.clone(), race, How::Race { seen: 3, tries: 75 })] };
+        let known = Standing::Known { why: "a test".to_owned(), race: true };
+        let text = updated(&old, "nbdkit", VERSION, &run(vec![fault(what, race, 2, 25, known)], Vec::new()));
+        assert!(text.contains("seen = 5\ntries = 100\n"), "{text}");
+        let text = updated(&old, "nbdkit", VERSION, &run(Vec::new(), Vec::new()));
+        assert!(text.contains("seen = 3\ntries = 100\n"), "{text}");
+        let new = fault(broken("close.last"), race, 25, 25, Standing::New);
+        let text = updated(&Baseline::default(), "nbdkit", VERSION, &run(vec![new], Vec::new()));
+        assert!(text.contains("how = \"race\"\nseen = 25\ntries = 25\n"), "{text}");
+    }
+}
