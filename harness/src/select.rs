@@ -2,6 +2,7 @@
 
 use crate::rules::{self, Rule};
 use crate::scenario::{Scenario, named};
+use crate::server::Which;
 
 /// A pattern that selects nothing: most likely a slip of the pen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +21,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Everything that a pattern of `only` names (or everything, without any) and none of `skip` does.
+    /// Of this server's, everything that a pattern of `only` names (or everything, without any) and none of `skip` does.
     ///
     /// In a pattern `*` stands for any text. One that names rules leaves the scenarios alone, and the other way round.
-    pub fn new(only: &[String], skip: &[String]) -> Result<Selection, NoMatch> {
-        let ids: Vec<&str> = rules::all().map(|rule| rule.id).collect();
-        let scenarios = named::all();
+    pub fn new(server: Which, only: &[String], skip: &[String]) -> Result<Selection, NoMatch> {
+        let ids: Vec<&str> = rules::of(server).map(|rule| rule.id).collect();
+        let scenarios = named::of(server);
         let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
         for pattern in only.iter().chain(skip) {
             if !ids.iter().chain(&names).any(|text| matches(pattern, text)) {
@@ -38,7 +39,7 @@ impl Selection {
             (only.peek().is_none() || only.any(|pattern| matches(pattern, text)))
                 && !skip.iter().any(|pattern| matches(pattern, text))
         };
-        let rules = rules::all().filter(|rule| wanted(rule.id, &ids)).collect();
+        let rules = rules::of(server).filter(|rule| wanted(rule.id, &ids)).collect();
         let chosen = names.iter().map(|name| wanted(name, &names)).collect::<Vec<bool>>();
         let scenarios =
             scenarios.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(s, _)| s).collect();
@@ -77,14 +78,16 @@ mod tests {
 
     #[test]
     fn a_pattern_that_matches_nothing_is_an_error() {
-        let error = Selection::new(&["lifecycel.*".to_owned()], &[]).unwrap_err();
+        let error = Selection::new(Which::Nbdkit, &["lifecycel.*".to_owned()], &[]).unwrap_err();
         assert_eq!(error, NoMatch("lifecycel.*".to_owned()));
     }
 
     #[test]
     fn a_pattern_of_rules_leaves_the_scenarios_alone() {
-        let all = Selection::new(&[], &[]).unwrap();
-        let some = Selection::new(&["lifecycle.cleanup.*".to_owned()], &["depth/*".to_owned()]).unwrap();
+        let all = Selection::new(Which::Nbdkit, &[], &[]).unwrap();
+        let some =
+            Selection::new(Which::Nbdkit, &["lifecycle.cleanup.*".to_owned()], &["depth/*".to_owned()])
+                .unwrap();
         assert!(some.rules.iter().all(|rule| rule.id.starts_with("lifecycle.cleanup.")));
         assert!(!some.rules.is_empty());
         assert_eq!(some.scenarios.len(), all.scenarios.len() - 9);

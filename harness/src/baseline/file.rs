@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Baseline, Entry, How, What};
-use crate::rules::{self, Kind, Party};
+use crate::rules::{self, Kind};
 use crate::scenario::named;
 use crate::verdict::Verdict;
 use crate::version::Version;
@@ -155,7 +155,7 @@ fn rule(id: &Spanned<String>) -> Result<What, Wrong> {
         Some(rule) if !matches!(rule.kind, Kind::Required | Kind::Forbidden) => {
             wrong(format!("`{name}` is {}: that it is broken fails nothing", rule.kind))
         }
-        Some(rule) if rule.party != Party::Server => {
+        Some(rule) if !rule.party.comes_with_server() => {
             wrong(format!("`{name}` is the duty of a {}, not of the server", rule.party))
         }
         Some(rule) => Ok(What::Rule(rule)),

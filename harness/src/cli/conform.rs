@@ -1,4 +1,4 @@
-//! `layers conform nbdkit`.
+//! `layers conform`.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -14,13 +14,10 @@ use crate::conform::{Conformance, Listener, Plan, ScenarioVerdict, conform};
 use crate::level::Level;
 use crate::report::{Format, Reporter};
 use crate::select::Selection;
-use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
+use crate::server::{Installed, Which};
 use crate::verdict::Exit;
 use crate::version::Version;
-
-/// As the command line and a baseline name the server.
-const NBDKIT: &str = "nbdkit";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -62,6 +59,17 @@ pub(super) struct Arguments {
 enum ServerKind {
     /// The NBD server
     Nbdkit,
+    /// The load balancer: its command line and its applets
+    Haproxy,
+}
+
+impl From<ServerKind> for Which {
+    fn from(kind: ServerKind) -> Which {
+        match kind {
+            ServerKind::Nbdkit => Which::Nbdkit,
+            ServerKind::Haproxy => Which::Haproxy,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -144,13 +152,13 @@ impl Listener for Relay {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let ServerKind::Nbdkit = arguments.server_kind;
+    let which = Which::from(arguments.server_kind);
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-    let selection = Selection::new(&arguments.only, &arguments.skip).map_err(|error| usage(&error))?;
+    let selection = Selection::new(which, &arguments.only, &arguments.skip).map_err(|error| usage(&error))?;
     let reporters = reporters(&arguments.report)?;
     become_subreaper()?;
-    let server = Nbdkit::find(arguments.server.as_deref())?;
-    let baseline = baseline(arguments, server.version)?;
+    let server = Installed::find(which, arguments.server.as_deref())?;
+    let baseline = baseline(arguments, which, server.version())?;
     let plan = Plan {
         server: &server,
         selection: &selection,
@@ -165,7 +173,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     relay.each(|reporter| reporter.end(&plan, &conformance));
     relay.written?;
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
-        update(path, &baseline, server.version, &conformance)?;
+        update(path, &baseline, &server, &conformance)?;
     }
     Ok(conformance.exit())
 }
@@ -183,19 +191,19 @@ fn reporters(wanted: &[Report]) -> Result<Vec<Box<dyn Reporter>>, Failure> {
     wanted.iter().map(Report::reporter).collect()
 }
 
-fn baseline(arguments: &Arguments, version: Version) -> Result<Baseline, Failure> {
+fn baseline(arguments: &Arguments, which: Which, version: Version) -> Result<Baseline, Failure> {
     let found = match &arguments.baseline {
         // A file that is to be written need not be there.
         Some(path) if arguments.update_baseline && !path.exists() => Ok(Baseline::default()),
-        Some(path) => Baseline::load(path, NBDKIT, version),
+        Some(path) => Baseline::load(path, which.name(), version),
         None if arguments.no_baseline => Ok(Baseline::default()),
-        None => Baseline::embedded(NBDKIT, version).map(Option::unwrap_or_default),
+        None => Baseline::embedded(which.name(), version).map(Option::unwrap_or_default),
     };
     found.map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-fn update(path: &Path, old: &Baseline, version: Version, run: &Conformance) -> Result<(), Failure> {
-    std::fs::write(path, updated(old, NBDKIT, version, run)).map_err(|error| {
+fn update(path: &Path, old: &Baseline, server: &Installed, run: &Conformance) -> Result<(), Failure> {
+    std::fs::write(path, updated(old, server.which().name(), server.version(), run)).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))
     })
 }

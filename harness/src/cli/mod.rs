@@ -52,9 +52,10 @@ impl Failure {
 
 impl From<crate::server::nbdkit::ServerError> for Failure {
     fn from(error: crate::server::nbdkit::ServerError) -> Failure {
+        use crate::server::haproxy::HaproxyError;
         use crate::server::nbdkit::ServerError;
         let exit = match error {
-            ServerError::Harness(_) => Exit::Harness,
+            ServerError::Harness(_) | ServerError::Haproxy(HaproxyError::Harness(_)) => Exit::Harness,
             _ => Exit::NoServer,
         };
         Failure::new(exit, error)

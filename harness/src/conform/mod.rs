@@ -11,9 +11,10 @@ use std::time::Duration;
 use crate::baseline::{Baseline, Entry, What};
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
-use crate::scenario::{Player, Scenario};
+use crate::scenario::{Player, Scenario, SessionPlayer};
 use crate::select::Selection;
-use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::server::Installed;
+use crate::server::nbdkit::ServerError;
 use crate::verdict::{Exit, Verdict};
 use schedule::{Items, in_order};
 
@@ -24,7 +25,7 @@ pub use verdicts::{verdict_of, verdict_of_troubles};
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
     /// The server.
-    pub server: &'a Nbdkit,
+    pub server: &'a Installed,
     /// Rules and scenarios.
     pub selection: &'a Selection,
     /// How much is asked.
@@ -185,14 +186,23 @@ pub trait Listener {
 /// Plays everything.
 pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conformance, ServerError> {
     let judged = |rule: &&&'static Rule| plan.level.judges(rule);
-    let rules = plan.selection.rules.iter().filter(judged).copied().collect();
-    let player = Player { rules, timeout: plan.timeout, ..Player::new(plan.server) };
+    let rules: Vec<_> = plan.selection.rules.iter().filter(judged).copied().collect();
+    let record = |scenario: &Scenario| match plan.server {
+        Installed::Nbdkit(server) => {
+            Player { rules: rules.clone(), timeout: plan.timeout, ..Player::new(server) }.play(scenario)
+        }
+        Installed::Haproxy(server) => {
+            let player =
+                SessionPlayer { rules: rules.clone(), timeout: plan.timeout, ..SessionPlayer::new(server) };
+            Ok(player.play(scenario)?)
+        }
+    };
     let scenarios = &plan.selection.scenarios;
     let items = Items { alone: scenarios.iter().map(Scenario::needs_quiet).collect(), jobs: plan.jobs };
-    let (selected, version) = (&plan.selection.rules, plan.server.version);
+    let (selected, version) = (&plan.selection.rules, plan.server.version());
     let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version);
     let play = |index: usize| match scenarios.get(index) {
-        Some(scenario) => Tries::play(&player, scenario, plan.level.tries(scenario)),
+        Some(scenario) => Tries::play(&record, scenario, plan.level.tries(scenario)),
         None => Ok(Tries::default()),
     };
     in_order(&items, play, |index, tries| {

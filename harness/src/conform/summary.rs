@@ -3,7 +3,7 @@
 use super::{Conformance, Fault, RuleVerdict, ScenarioVerdict, Standing, Tries};
 use crate::baseline::{Baseline, How, What};
 use crate::level::Level;
-use crate::rules::{Checker, Kind, Party, Rule};
+use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
 use crate::version::Version;
@@ -80,7 +80,7 @@ impl<'a> Summary<'a> {
             if rule.kind == Kind::Observed {
                 return Standing::Habit;
             }
-            if rule.party != Party::Server {
+            if !rule.party.comes_with_server() {
                 return Standing::Ours;
             }
         }
@@ -165,7 +165,7 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
         }
         (_, 0) => Verdict::Pass,
         _ if rule.kind == Kind::Observed => Verdict::Warn,
-        _ if rule.party != Party::Server => {
+        _ if !rule.party.comes_with_server() => {
             Verdict::HarnessError(format!("the {} that broke it is the harness's own", rule.party))
         }
         _ => Verdict::Fail,

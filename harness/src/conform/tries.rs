@@ -2,7 +2,7 @@
 
 use super::verdicts::verdict_of;
 use crate::rules::{Finding, Rule};
-use crate::scenario::{Expectation, Player, Recording, Scenario};
+use crate::scenario::{Expectation, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
 
@@ -62,14 +62,18 @@ fn controls(verdict: &Verdict, recording: &Recording, scenario: &Scenario) -> Ve
 
 impl Tries {
     /// Plays it `count` times.
-    pub(super) fn play(player: &Player<'_>, scenario: &Scenario, count: u32) -> Result<Tries, ServerError> {
+    pub(super) fn play(
+        record: impl Fn(&Scenario) -> Result<Recording, ServerError>,
+        scenario: &Scenario,
+        count: u32,
+    ) -> Result<Tries, ServerError> {
         let mut tries = Tries { count, ..Tries::default() };
         for _ in 0..count {
-            tries.once(player, scenario)?;
+            tries.once(&record, scenario)?;
         }
         while !tries.shown() && tries.count < count * MOST_ATTEMPTS {
             tries.count += 1;
-            tries.once(player, scenario)?;
+            tries.once(&record, scenario)?;
         }
         if !tries.shown() {
             tries.add_astray(Verdict::Inconclusive(tries.not_shown()));
@@ -77,8 +81,12 @@ impl Tries {
         Ok(tries)
     }
 
-    fn once(&mut self, player: &Player<'_>, scenario: &Scenario) -> Result<(), ServerError> {
-        let mut recording = player.play(scenario)?;
+    fn once(
+        &mut self,
+        record: impl Fn(&Scenario) -> Result<Recording, ServerError>,
+        scenario: &Scenario,
+    ) -> Result<(), ServerError> {
+        let mut recording = record(scenario)?;
         let verdict = verdict_of(&recording, scenario);
         self.controls = controls(&verdict, &recording, scenario);
         if !self.shown() {

@@ -9,6 +9,7 @@
 //! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.
 
 mod answers;
+mod appctx;
 mod at_once;
 mod call;
 mod client;
@@ -19,9 +20,11 @@ mod model;
 
 use std::collections::BTreeMap;
 
+use layers_trace::appctx::is_registration;
 use layers_trace::{Callback, Event, Field, Kind};
 
 pub use answers::*;
+pub use appctx::{Appctx, Command, Registered};
 pub use call::{Call, Thread};
 pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
@@ -95,6 +98,7 @@ pub struct History {
     serving: Option<u32>,
     cleaning: Option<u32>,
     unloading: Option<u32>,
+    appctxs: appctx::Appctxs,
 }
 
 impl History {
@@ -305,9 +309,14 @@ impl History {
 
     /// Second half, after the checks have looked: what this event changes.
     pub fn apply(&mut self, event: &Event, call: Option<Call>) {
+        if event.callback().is_some_and(Callback::is_appctx) {
+            self.appctxs.called(event);
+        }
         match (event.kind, call) {
             (Kind::Enter, Some(call)) => self.entered(call),
             (Kind::Exit, Some(call)) => self.exited(event, &call),
+            (Kind::Layer, _) if is_registration(event) => self.appctxs.register(event),
+            (Kind::Probe, _) => self.appctxs.probed(event),
             (Kind::Layer, _) => self.registered(event),
             (Kind::Run, _) => {
                 let text = event.text(Field::Json).map(|text| text.bytes.as_slice()).unwrap_or_default();

@@ -190,9 +190,10 @@ impl<W: Write> Reporter for Human<W> {
     fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         writeln!(
             self.to,
-            "nbdkit {} ({}): {} scenarios, {} rules, level {}\n",
-            plan.server.version,
-            plan.server.path.display(),
+            "{} {} ({}): {} scenarios, {} rules, level {}\n",
+            plan.server.which().name(),
+            plan.server.version(),
+            plan.server.path().display(),
             plan.selection.scenarios.len(),
             plan.selection.rules.len(),
             plan.level.word(),
@@ -222,9 +223,10 @@ impl<W: Write> Reporter for Human<W> {
         let style = if exit.code() == 0 { GOOD } else { BAD };
         writeln!(
             self.to,
-            "\nnbdkit {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
+            "\n{} {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
              {astray} of {} scenarios went astray\n{style}exit {}: {}{style:#}",
-            plan.server.version,
+            plan.server.which().name(),
+            plan.server.version(),
             of.count(),
             conformance.count("pass"),
             conformance.count("fail"),

@@ -10,6 +10,7 @@ pub mod validation;
 use std::io::{self, Write};
 
 use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
+use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
@@ -42,10 +43,10 @@ impl Format {
 
 /// The command that shows this again.
 pub fn reproduce(plan: &Plan<'_>, fault: &Fault) -> String {
-    let path = &plan.server.path;
-    let server = match path.as_os_str() == "nbdkit" {
+    let (name, path) = (plan.server.which().name(), plan.server.path());
+    let server = match path.as_os_str() == "nbdkit" || path == DEBIANS_HAPROXY {
         true => String::new(),
         false => format!(" --server {}", path.display()),
     };
-    format!("layers conform nbdkit{server} --only {}", fault.scenario)
+    format!("layers conform {name}{server} --only {}", fault.scenario)
 }

@@ -1,11 +1,15 @@
 //! One pass over a trace, all rules at once.
 
+use std::collections::HashSet;
+
 use layers_trace::reader::Events;
 use layers_trace::{Callback, Event, Kind, ReadError, Reader};
 
 use super::finding::{CallRef, Finding};
 use super::rule::{Check, Checker, Party, Rule};
 use crate::history::{Call, End, Handle, History};
+use crate::run::Run;
+use crate::server::Which;
 use crate::version::Version;
 
 /// Findings kept for one rule and one trace; the rest is counted.
@@ -249,7 +253,8 @@ impl Judge {
             None => troubles.push(Trouble::NoEnd),
             Some(End::Killed(signal)) => {
                 let sent = self.history.signals().iter().any(|sent| sent.a as i32 == signal);
-                if !sent {
+                // A server that was asked for too much stops on purpose.
+                if !sent && self.history.asked_too_much().is_none() {
                     troubles.push(Trouble::Killed(signal));
                 }
             }
@@ -268,7 +273,11 @@ impl Judge {
 ///
 /// The version that gates the rules is that of the run's description; without one every rule applies.
 pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>) -> Judgement {
-    let version = recorded_version(reader.events()).unwrap_or(Version(u16::MAX, 0, 0));
+    let run = recorded_run(reader.events());
+    let version = run.as_ref().map_or(Version(u16::MAX, 0, 0), |run| run.version);
+    let of_server = run.as_ref().and_then(|run| Which::named(&run.server));
+    let ids: Option<HashSet<&str>> = of_server.map(|server| super::of(server).map(|rule| rule.id).collect());
+    let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
     let mut judge = Judge::new(rules, version);
     let mut events = reader.events();
     let mut damaged = None;
@@ -292,9 +301,9 @@ pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>
     judgement
 }
 
-fn recorded_version(mut events: Events<'_>) -> Option<Version> {
+fn recorded_run(mut events: Events<'_>) -> Option<Run> {
     let first = events.next()?.ok()?;
     let mut history = History::new();
     history.apply(&first, None);
-    history.run().map(|run| run.version)
+    history.run().cloned()
 }

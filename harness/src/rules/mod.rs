@@ -5,6 +5,7 @@
 //! [`History`], so that "was it still open?" can be asked at a close; the call that the event enters or exits is
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
 
+pub mod appctx;
 pub mod config;
 pub mod connection;
 pub mod contexts;
@@ -30,8 +31,25 @@ pub use finding::{CallRef, Finding};
 pub use rule::{Check, Checker, Kind, Party, Rule};
 pub use watch::Watch;
 
-/// Every rule, in the order of the catalogue.
+use crate::server::Which;
+
+/// Every rule, in the order of the catalogue: nbdkit's, then HAProxy's.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
+    of_nbdkit().chain(of_haproxy())
+}
+
+/// The rules of this server.
+pub fn of(server: Which) -> impl Iterator<Item = &'static Rule> {
+    let nbdkit = (server == Which::Nbdkit).then(of_nbdkit);
+    let haproxy = (server == Which::Haproxy).then(of_haproxy);
+    nbdkit.into_iter().flatten().chain(haproxy.into_iter().flatten())
+}
+
+fn of_haproxy() -> impl Iterator<Item = &'static Rule> {
+    appctx::RULES.iter().copied().flatten()
+}
+
+fn of_nbdkit() -> impl Iterator<Item = &'static Rule> {
     [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES]
         .into_iter()
         .chain(connection::RULES.iter().copied())

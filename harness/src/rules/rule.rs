@@ -44,6 +44,15 @@ pub enum Party {
     Module,
     /// The client.
     Client,
+    /// A keyword's or an applet's functions; those of HAProxy's own come with the server.
+    Handler,
+}
+
+impl Party {
+    /// Whoever installs the server is owed this by it, not by something that they add.
+    pub fn comes_with_server(self) -> bool {
+        matches!(self, Party::Server | Party::Handler)
+    }
 }
 
 impl fmt::Display for Party {
@@ -54,6 +63,7 @@ impl fmt::Display for Party {
             Party::Filter => "filter",
             Party::Module => "plugin or filter",
             Party::Client => "client",
+            Party::Handler => "handler",
         })
     }
 }

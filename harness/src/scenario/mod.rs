@@ -3,6 +3,8 @@
 mod expectation;
 pub mod named;
 pub mod play;
+pub mod session;
+pub mod session_play;
 
 use layers_trace::{Callback, Operation};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,10 @@ use crate::stack::Stack;
 
 pub use expectation::Expectation;
 pub use play::{Mishap, Player, Recording};
+pub use session::Session;
+pub use session_play::SessionPlayer;
+
+use crate::server::Which;
 
 /// A run, before it runs.
 #[derive(Clone, Debug)]
@@ -47,6 +53,8 @@ pub struct Scenario {
     pub breaks: &'static [&'static str],
     /// What it must show; a run that does not is inconclusive, and another is tried.
     pub expects: Vec<Expectation>,
+    /// What clients of HAProxy do; `None` in a scenario of nbdkit.
+    pub session: Option<Session>,
 }
 
 impl Scenario {
@@ -67,6 +75,7 @@ impl Scenario {
             repeatable: true,
             breaks: &[],
             expects: Vec::new(),
+            session: None,
         }
     }
 
@@ -110,6 +119,11 @@ impl Scenario {
     pub fn expects(mut self, expects: Vec<Expectation>) -> Scenario {
         self.expects = expects;
         self
+    }
+
+    /// The server that it is for.
+    pub fn server(&self) -> Which {
+        if self.session.is_some() { Which::Haproxy } else { Which::Nbdkit }
     }
 
     /// One of several tries of a race.

@@ -95,7 +95,7 @@ pub struct Player<'a> {
 impl<'a> Player<'a> {
     /// Judges by every rule; a run may take ten seconds.
     pub fn new(server: &'a Nbdkit) -> Player<'a> {
-        let rules = crate::rules::all().collect();
+        let rules = crate::rules::of(crate::server::Which::Nbdkit).collect();
         Player { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
     }
 
@@ -142,7 +142,7 @@ impl<'a> Player<'a> {
     }
 }
 
-fn judge_nothing() -> Judgement {
+pub(super) fn judge_nothing() -> Judgement {
     crate::rules::Judge::new([], crate::version::Version(0, 0, 0)).finish()
 }
 

@@ -8,3 +8,77 @@ mod observer;
 pub mod process;
 
 pub use observer::Observer;
+
+use std::path::Path;
+
+use haproxy::Haproxy;
+use nbdkit::{Nbdkit, ServerError};
+
+use crate::version::Version;
+
+/// Which server is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// nbdkit.
+    Nbdkit,
+    /// HAProxy.
+    Haproxy,
+}
+
+impl Which {
+    /// As the command line, a trace and a baseline name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Nbdkit => "nbdkit",
+            Which::Haproxy => "haproxy",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Which> {
+        [Which::Nbdkit, Which::Haproxy].into_iter().find(|which| which.name() == name)
+    }
+}
+
+/// An installed server of either kind.
+#[derive(Clone, Debug)]
+pub enum Installed {
+    /// nbdkit.
+    Nbdkit(Nbdkit),
+    /// HAProxy.
+    Haproxy(Haproxy),
+}
+
+impl Installed {
+    /// Asks the program at `path`, or the usual one, what it is.
+    pub fn find(which: Which, path: Option<&Path>) -> Result<Installed, ServerError> {
+        Ok(match which {
+            Which::Nbdkit => Installed::Nbdkit(Nbdkit::find(path)?),
+            Which::Haproxy => Installed::Haproxy(Haproxy::find(path)?),
+        })
+    }
+
+    /// Which it is.
+    pub fn which(&self) -> Which {
+        match self {
+            Installed::Nbdkit(_) => Which::Nbdkit,
+            Installed::Haproxy(_) => Which::Haproxy,
+        }
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        match self {
+            Installed::Nbdkit(server) => server.version,
+            Installed::Haproxy(server) => server.version,
+        }
+    }
+
+    /// Its program.
+    pub fn path(&self) -> &Path {
+        match self {
+            Installed::Nbdkit(server) => &server.path,
+            Installed::Haproxy(server) => &server.path,
+        }
+    }
+}

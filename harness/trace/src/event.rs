@@ -101,10 +101,8 @@ numbered! {
         OwnMemory = 24,
         /// The allocation that the handler asked for failed as told: `svcctx` stays NULL.
         OwnMemoryFailed = 25,
-        /// A print helper's context lies exactly on the transitional fields `ctx.cli` of HAProxy 2.6.
-        LegacyContext = 26,
         /// From here on calls of the command, or of the applet, are not recorded: there were too many. Its last call is.
-        Unrecorded = 27,
+        Unrecorded = 26,
         /// `nbdkit_nanosleep` has returned: `a` is 1 when it slept to the end, `b` the nanoseconds asked for, `context`
         /// those that passed (nbdkit-plugin(3), "SLEEPING"). Nothing was promised of `a`.
         Nanosleep = 6,

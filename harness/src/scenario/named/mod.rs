@@ -13,6 +13,7 @@ mod overlapping;
 mod quitting;
 mod rejecting;
 mod serving;
+mod sessions;
 mod starting;
 mod tls;
 
@@ -22,9 +23,22 @@ use layers_trace::{Callback, Operation};
 use super::{Scenario, Step, command};
 use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
+use crate::server::Which;
 
-/// All of them, in the order in which they are played.
+/// All of them, in the order in which they are played: nbdkit's, then HAProxy's.
 pub fn all() -> Vec<Scenario> {
+    [of(Which::Nbdkit), of(Which::Haproxy)].concat()
+}
+
+/// Those for this server.
+pub fn of(server: Which) -> Vec<Scenario> {
+    match server {
+        Which::Nbdkit => of_nbdkit(),
+        Which::Haproxy => sessions::all(),
+    }
+}
+
+fn of_nbdkit() -> Vec<Scenario> {
     [
         serving::all(),
         exports::all(),

@@ -23,6 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 pub use running::Server;
 
+use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
 use super::{instruments, interrupt};
@@ -85,6 +86,9 @@ pub enum ServerError {
         /// Its version.
         version: Version,
     },
+    /// The server is the other one.
+    #[error(transparent)]
+    Haproxy(#[from] HaproxyError),
     /// Something on the harness's side.
     #[error("cannot prepare the run: {0}")]
     Harness(#[from] io::Error),

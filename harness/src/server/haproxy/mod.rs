@@ -1,5 +1,7 @@
 //! HAProxy: finding it, and running it with the instrument.
 
+mod progress;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -25,14 +27,22 @@ use crate::history::End;
 use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
+pub use progress::Progress;
+
 /// In the directory of a run: the command line of the server, or of its workers; full rights.
 const CLI: &str = "cli";
 /// The configuration.
 const CONFIGURATION: &str = "haproxy.cfg";
 /// The command line of the master process.
 const MASTER: &str = "master";
+/// Files of patterns that the configurations name, and how much is in them beside the entry `one`.
+const ACL: &str = "acl";
+const MAP: &str = "map";
+const ENTRIES: usize = 300;
 /// What stands in a configuration for the directory of the run.
 const DIRECTORY_MARK: &str = "{dir}";
+/// Where Debian installs it.
+pub const DEBIANS: &str = "/usr/sbin/haproxy";
 /// The first command of each run is a client of this number.
 const FIRST_CLIENT: u32 = 0;
 
@@ -79,7 +89,7 @@ pub struct Serve<'a> {
     /// Text of the configuration; `{dir}` in it becomes the directory of the run.
     pub configuration: &'a str,
     /// Options of the server, beyond its configuration.
-    pub arguments: &'a [String],
+    pub arguments: &'a [&'a str],
     /// How it is started: in the foreground, or as master and workers.
     pub start: Start,
     /// Records that the trace can hold.
@@ -157,6 +167,10 @@ impl Haproxy {
         let folder = directory.path();
         let shown = folder.to_string_lossy();
         std::fs::write(folder.join(CONFIGURATION), serve.configuration.replace(DIRECTORY_MARK, &shown))?;
+        for (name, entry) in [(ACL, "one"), (MAP, "one value")] {
+            let more: String = (0..ENTRIES).map(|number| format!("key{number} value{number}\n")).collect();
+            std::fs::write(folder.join(name), format!("{entry}\n{more}"))?;
+        }
         let applet = instruments::applet()?;
         let environment: Vec<(String, OsString)> = vec![
             (TRACE_VARIABLE.into(), lasting_path(&file)),
@@ -189,6 +203,7 @@ impl Haproxy {
             kept: serve.keep.is_some(),
             recorded_end: false,
             directory: Some(directory),
+            progress: Progress::default(),
         })
     }
 }
@@ -200,7 +215,7 @@ fn lasting_path(file: &File) -> OsString {
 
 /// Debian installs it where the PATH of users does not lead.
 fn on_path() -> PathBuf {
-    let usual = PathBuf::from("/usr/sbin/haproxy");
+    let usual = PathBuf::from(DEBIANS);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let named = std::env::split_paths(&path).map(|folder| folder.join("haproxy")).find(|file| file.exists());
     named.unwrap_or(usual)
@@ -216,12 +231,35 @@ pub struct Server {
     kept: bool,
     recorded_end: bool,
     directory: Option<tempfile::TempDir>,
+    progress: Progress,
 }
 
 impl Server {
     /// The trace, for clients to write to.
     pub fn trace(&self) -> Option<Arc<Writer>> {
         self.trace.as_ref().map(|(_, trace)| Arc::clone(trace))
+    }
+
+    /// Takes in what the trace shows since the last look.
+    pub fn look(&mut self) {
+        if let Some((_, trace)) = &self.trace {
+            self.progress.look(trace);
+        }
+    }
+
+    /// What it showed then.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Waits for something that the trace shows.
+    pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Progress) -> bool) -> Woken {
+        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        let (progress, process) = (&mut self.progress, &mut self.process);
+        process.wait_until(deadline, || {
+            progress.look(trace);
+            happened(progress)
+        })
     }
 
     /// A file in the directory of the run: `cli`, `operator`, `user`, `http` or `master` are sockets.
