@@ -165,6 +165,7 @@ fn rule(id: &Spanned<String>) -> Result<What, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Party;
 
     const GOOD: &str = r#"server = "nbdkit"
 version = "1.32.5"
