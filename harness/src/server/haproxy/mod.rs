@@ -111,6 +111,7 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
+            listener: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),
@@ -163,7 +164,7 @@ impl Haproxy {
         let description = serde_json::to_string(&self.describe(serve)).map_err(io::Error::other)?;
         trace.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
 
-        let directory = tempfile::Builder::new().prefix("layers-").tempdir()?;
+        let directory = interrupt::directory(run_id)?;
         let folder = directory.path();
         let shown = folder.to_string_lossy();
         std::fs::write(folder.join(CONFIGURATION), serve.configuration.replace(DIRECTORY_MARK, &shown))?;
@@ -193,6 +194,7 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
+            listener: None,
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
