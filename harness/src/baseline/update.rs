@@ -141,7 +141,7 @@ mod tests {
 
     fn scenario(name: &str, race: bool, tries: u32) -> ScenarioVerdict {
         let (name, verdict) = (name.to_owned(), Verdict::Pass);
-        ScenarioVerdict { name, verdict, race, tries, astray: Vec::new(), events: 0 }
+        ScenarioVerdict { name, verdict, race, tries, astray: Vec::new(), events: 0, controls: Vec::new() }
     }
 
     fn run(faults: Vec<Fault>, stale: Vec<Entry>) -> Conformance {

@@ -202,7 +202,7 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let (selected, version) = (&plan.selection.rules, plan.server.version());
     let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version);
     let play = |index: usize| match scenarios.get(index) {
-        Some(scenario) => Tries::play(&record, scenario, plan.level.tries(scenario)),
+        Some(scenario) => Tries::play(record, scenario, plan.level.tries(scenario)),
         None => Ok(Tries::default()),
     };
     in_order(&items, play, |index, tries| {

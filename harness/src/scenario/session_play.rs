@@ -177,8 +177,8 @@ impl<'a> Acting<'a> {
     /// Commands on a connection of their own, and all their answers.
     fn ask(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
         let mut client = self.connect(socket)?;
-        let commands = commands
-            .replace("{dir}", &self.server.file("").to_string_lossy().trim_end_matches('/').to_owned());
+        let commands =
+            commands.replace("{dir}", &self.server.file("").to_string_lossy().trim_end_matches('/'));
         let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
             // The command line of the master closes only when nothing more can come.
             if socket == Socket::Master {

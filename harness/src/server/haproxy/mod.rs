@@ -111,7 +111,6 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
-            listener: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),
@@ -194,7 +193,6 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
-            listener: None,
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());

@@ -36,13 +36,13 @@ impl Progress {
         match (Kind::from_number(record.kind), callback) {
             (Some(Kind::Layer), _) => self.naming = record.handle < FIRST_APPLET,
             (Some(Kind::Text), _)
-                if naming && Field::from_number(record.callback) == Some(Field::Keyword) =>
+                if naming
+                    && Field::from_number(record.callback) == Some(Field::Keyword)
+                    && record.layer & TEXT_CONTINUES == 0 =>
             {
-                if record.layer & TEXT_CONTINUES == 0 {
-                    let bytes = record.to_bytes();
-                    let words = bytes.get(8..8 + usize::from(record.texts)).unwrap_or_default();
-                    self.keywords.push(String::from_utf8_lossy(words).into_owned());
-                }
+                let bytes = record.to_bytes();
+                let words = bytes.get(8..8 + usize::from(record.texts)).unwrap_or_default();
+                self.keywords.push(String::from_utf8_lossy(words).into_owned());
             }
             (Some(Kind::Enter), Some(Callback::Parse | Callback::IoHandler)) => {
                 self.live.insert(record.handle);
