@@ -31,8 +31,7 @@ fn events_of(command: &str) -> Vec<Event> {
     server.ask(1, command, deadline).unwrap();
     server.signal(Signal::TERM).unwrap();
     server.wait_for_end(deadline).unwrap();
-    let events = Reader::of(&server.trace().unwrap()).events().map(Result::unwrap).collect();
-    events
+    Reader::of(&server.trace().unwrap()).events().map(Result::unwrap).collect()
 }
 
 #[test]

@@ -178,7 +178,7 @@ impl<'a> Acting<'a> {
     fn ask(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
         let mut client = self.connect(socket)?;
         let commands =
-            commands.replace("{dir}", &self.server.file("").to_string_lossy().trim_end_matches('/'));
+            commands.replace("{dir}", self.server.file("").to_string_lossy().trim_end_matches('/'));
         let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
             // The command line of the master closes only when nothing more can come.
             if socket == Socket::Master {
