@@ -1,66 +1,13 @@
-//! Every rule can fail: for each one that the named scenarios exercise there is a change to a trace recorded from a real
-//! nbdkit that it rejects.
-//!
-//! The changes are made by a few operators (drop, double, move, re-thread, change an argument or a result) applied to
-//! every call and note of the trace. A rule that survives all of them is a rule that checks nothing.
-
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+//! The changes that every rule is tried with: each of them applied to a call or note of a trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers::rules::{Checker, Judge, Rule, all};
-use layers::scenario::{Player, named};
-use layers::server::Which;
-use layers::server::nbdkit::Nbdkit;
-use layers::server::process::become_subreaper;
-use layers::version::Version;
 use layers_trace::{Callback, Event, Kind, Operation};
 
-/// Rules that no single change of these breaks; each has a counter-example, made by hand, beside its check.
-const BROKEN_ELSEWHERE: &[(&str, &str)] = &[
-    ("open.fail.no-close", "a failed open has no handle, so its close must be invented"),
-    ("open.fail.retry", "the second attempt must vanish together with its replies"),
-    ("conn.disc-prompt", "the close must move behind the client's own end of the connection"),
-];
+use super::recorded::Trace;
 
-/// Traces in which a rule is tried with one operator.
-const TRACES: usize = 2;
 /// Calls of one layer, callback and kind that are tried in one trace.
 const CALLS: usize = 1;
-
-type Trace = Vec<Event>;
-
-/// Ids of those of `rules` that this trace breaks, and of those that it exercises.
-///
-/// Positions are the places in the list; exits follow their enters, wherever those have gone.
-fn judged(
-    trace: &[Event],
-    rules: &[&'static Rule],
-    version: layers::version::Version,
-) -> [BTreeSet<&'static str>; 2] {
-    let mut judge = Judge::new(rules.iter().copied(), version);
-    let mut places = vec![u32::MAX; trace.iter().map(|event| event.position as usize + 1).max().unwrap_or(0)];
-    for (place, event) in trace.iter().enumerate() {
-        places[event.position as usize] = place as u32;
-    }
-    for (place, event) in trace.iter().enumerate() {
-        let position = place as u32;
-        let call = match event.kind {
-            Kind::Enter | Kind::Request => position,
-            _ => places.get(event.call as usize).copied().unwrap_or(u32::MAX),
-        };
-        if (event.position, event.call) == (position, call) {
-            judge.feed(event);
-        } else {
-            judge.feed(&Event { position, call, ..event.clone() });
-        }
-    }
-    let results = judge.finish().results;
-    let ids = |test: fn(&layers::rules::RuleResult) -> bool| {
-        results.iter().filter(|result| test(result)).map(|result| result.rule.id).collect()
-    };
-    [ids(|result| result.broken > 0), ids(|result| result.exercised > 0)]
-}
 
 /// Places of the events of one call: enter and exit, or request and reply.
 fn both(trace: &[Event], place: usize) -> Vec<usize> {
@@ -101,10 +48,10 @@ fn doubled(trace: &[Event], places: &[usize], to: usize) -> Trace {
 }
 
 /// What becomes of each changed trace.
-type Try<'a> = dyn FnMut(&[Event]) + 'a;
+pub(crate) type Try<'a> = dyn FnMut(&[Event]) + 'a;
 
 /// The event (with its other half) dropped, doubled, in another place in space, or with other arguments.
-fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
+pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     let here = both(trace, place);
     let (first, last, kind) = (here[0], here[here.len() - 1], trace[place].kind);
     let on_thread = |n: &usize| trace[*n].tid == trace[first].tid && trace[*n].kind != Kind::Probe;
@@ -165,7 +112,7 @@ fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
 }
 
 /// The event (with its other half) elsewhere in time: near by, and in front of what begins or ends something.
-fn displaced(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
+pub(crate) fn displaced(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     use Callback::{
         AfterFork, Cleanup, Close, ConfigComplete, Finalize, GetReady, Load, Open, Pread, Preconnect, Unload,
     };
@@ -212,7 +159,7 @@ fn displaced(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
 }
 
 /// The first few of each sort.
-fn samples(trace: &[Event]) -> Vec<usize> {
+pub(crate) fn samples(trace: &[Event]) -> Vec<usize> {
     let mut seen = BTreeMap::new();
     let top = trace.iter().map(|event| event.layer).max();
     let opens = |event: &Event| {
@@ -232,76 +179,4 @@ fn samples(trace: &[Event]) -> Vec<usize> {
         .filter(|(_, event)| opens(event) && sample(event))
         .map(|(place, _)| place)
         .collect()
-}
-
-struct Recorded {
-    trace: Trace,
-    /// Rules that it exercises and does not break.
-    holds: BTreeSet<&'static str>,
-}
-
-/// Tries the operator on every sample of every trace, and takes those rules out of `alive` that a change breaks.
-fn kill(
-    alive: &mut Vec<&'static Rule>,
-    recorded: &mut [Recorded],
-    version: Version,
-    operator: fn(&mut Trace, usize, &mut Try<'_>),
-) {
-    let mut tried: BTreeMap<&str, usize> = BTreeMap::new();
-    for one in recorded {
-        let mut here: Vec<&'static Rule> =
-            alive.iter().copied().filter(|rule| one.holds.contains(rule.id)).collect();
-        here.retain(|rule| {
-            let traces = tried.entry(rule.id).or_default();
-            *traces += 1;
-            *traces <= TRACES
-        });
-        for place in samples(&one.trace) {
-            operator(&mut one.trace, place, &mut |mutant| {
-                if !here.is_empty() {
-                    let [killed, _] = judged(mutant, &here, version);
-                    here.retain(|rule| !killed.contains(rule.id));
-                    alive.retain(|rule| !killed.contains(rule.id));
-                }
-            });
-            if here.is_empty() {
-                break;
-            }
-        }
-    }
-}
-
-#[test]
-fn every_exercised_rule_rejects_a_change_to_a_real_trace() {
-    become_subreaper().unwrap();
-    let server = Nbdkit::find(None).unwrap();
-    let judgeable: Vec<&'static Rule> =
-        all().filter(|rule| matches!(rule.check, Checker::Trace(_))).collect();
-    let player = Player { keep_events: true, ..Player::new(&server) };
-    let scenarios = named::of(Which::Nbdkit).into_iter().filter(|scenario| !scenario.is_race());
-    let mut recorded: Vec<Recorded> = scenarios
-        .map(|scenario| {
-            let trace = player.play(&scenario).unwrap().events;
-            let [broken, exercised] = judged(&trace, &judgeable, server.version);
-            Recorded { trace, holds: exercised.difference(&broken).copied().collect() }
-        })
-        .collect();
-    // Short ones say the same in less time, but not everything: a short one, a long one, and so on.
-    recorded.sort_by_key(|one| one.trace.len());
-    let mut long = recorded.split_off(recorded.len() / 2);
-    let short = recorded.into_iter();
-    let mut recorded = Vec::new();
-    for one in short {
-        recorded.extend([Some(one), long.pop()].into_iter().flatten());
-    }
-    recorded.extend(long);
-    let elsewhere = |rule: &Rule| BROKEN_ELSEWHERE.iter().any(|(id, _)| *id == rule.id);
-    let holds = |rule: &Rule| recorded.iter().any(|one| one.holds.contains(rule.id));
-    let mut alive: Vec<_> = judgeable.into_iter().filter(|rule| holds(rule) && !elsewhere(rule)).collect();
-    let tried = alive.len();
-    kill(&mut alive, &mut recorded, server.version, altered);
-    kill(&mut alive, &mut recorded, server.version, displaced);
-    let survivors: Vec<&str> = alive.iter().map(|rule| rule.id).collect();
-    assert!(tried > 40, "only {tried} rules were tried");
-    assert!(survivors.is_empty(), "of {tried} rules nothing breaks {survivors:#?}");
 }

@@ -1,0 +1,302 @@
+//! Changes drawn at random: of all of them, how many does at least one rule reject?
+//!
+//! Drawn by proptest from a fixed seed, so that the number is the same in every run but for what the server itself orders
+//! differently. PROPTEST_CASES draws more, LAYERS_SEED others. Nothing is shrunk: a change is small already.
+
+use std::collections::BTreeMap;
+
+use layers_trace::{Callback, Event, Kind};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::recorded::{Recorded, Trace, judged, recordings, side_by_side};
+use super::survivors::excuse;
+
+/// Changes that are drawn, unless PROPTEST_CASES says otherwise.
+const CASES: usize = 16_000;
+/// Of those that mean something, so many in a hundred must be rejected.
+const LEAST: f64 = 90.0;
+
+/// What is done to a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operator {
+    /// A call, request or note vanishes, with its other half.
+    Drop,
+    /// An exit or reply vanishes.
+    DropExit,
+    /// A call or note happens once more, right after it.
+    Double,
+    /// A call or note happens elsewhere.
+    Move,
+    /// An event and the next one change places.
+    Swap,
+    /// A call is made by another thread.
+    Thread,
+    /// One field of one event becomes another value.
+    Field(Field),
+    /// The trace ends here.
+    Cut,
+}
+
+/// What of an event is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Field {
+    Layer,
+    Handle,
+    Context,
+    A,
+    B,
+    C,
+    D,
+    Texts,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) operator: Operator,
+    scenario: Index,
+    place: Index,
+    to: Index,
+    amount: u8,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    use Field::{A, B, C, Context, D, Handle, Layer, Texts};
+    let field = prop::sample::select(vec![Layer, Handle, Context, A, B, C, D, Texts]);
+    let operator = prop_oneof![
+        2 => Just(Operator::Drop),
+        1 => Just(Operator::DropExit),
+        1 => Just(Operator::Double),
+        2 => Just(Operator::Move),
+        1 => Just(Operator::Swap),
+        1 => Just(Operator::Thread),
+        4 => field.prop_map(Operator::Field),
+        1 => Just(Operator::Cut),
+    ];
+    (operator, any::<Index>(), any::<Index>(), any::<Index>(), 1..=3_u8)
+        .prop_map(|(operator, scenario, place, to, amount)| Change { operator, scenario, place, to, amount })
+}
+
+/// A trace with one change, and where it is.
+pub(crate) struct Mutant<'a> {
+    pub(crate) operator: Operator,
+    pub(crate) from: &'a Recorded,
+    /// The event that was chosen, as it was.
+    pub(crate) event: &'a Event,
+    /// Its place.
+    pub(crate) place: usize,
+    /// For a move: where it went.
+    pub(crate) to: usize,
+    pub(crate) trace: Trace,
+}
+
+/// Places of an event and its other half.
+pub(crate) fn halves(trace: &[Event], place: usize) -> Vec<usize> {
+    let event = &trace[place];
+    let other = |other: &Event| {
+        other.position == event.position
+            || (is_call(event)
+                && is_call(other)
+                && other.call == event.call
+                && is_request(other) == is_request(event))
+    };
+    (0..trace.len()).filter(|place| other(&trace[*place])).collect()
+}
+
+fn is_call(event: &Event) -> bool {
+    matches!(event.kind, Kind::Enter | Kind::Exit | Kind::Request | Kind::Reply)
+}
+
+pub(crate) fn is_request(event: &Event) -> bool {
+    matches!(event.kind, Kind::Request | Kind::Reply)
+}
+
+fn without(trace: &[Event], places: &[usize]) -> Trace {
+    trace
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| !places.contains(place))
+        .map(|(_, event)| event.clone())
+        .collect()
+}
+
+impl Change {
+    /// The changed trace, unless this changes nothing.
+    fn apply<'a>(&self, all: &'a [Recorded]) -> Option<Mutant<'a>> {
+        let from = &all[self.scenario.index(all.len())];
+        let trace = &from.trace;
+        // The description of the run is the harness's, as is what it says of the end.
+        let subject = |place: &usize| !matches!(trace[*place].kind, Kind::Run | Kind::Layer | Kind::End);
+        let places: Vec<usize> = (0..trace.len()).filter(subject).collect();
+        let place = *places.get(self.place.index(places.len().max(1)))?;
+        let (to, mutant) = self.changed(trace, &places, place)?;
+        (mutant != *trace).then(|| Mutant {
+            operator: self.operator,
+            from,
+            event: &trace[place],
+            place,
+            to,
+            trace: mutant,
+        })
+    }
+
+    fn changed(&self, trace: &Trace, places: &[usize], place: usize) -> Option<(usize, Trace)> {
+        let here = halves(trace, place);
+        let last = *here.last()?;
+        let mutant = match self.operator {
+            Operator::Drop => without(trace, &here),
+            Operator::DropExit => without(trace, &here[1..]),
+            Operator::Double => {
+                let fresh = trace.iter().map(|event| event.position).max()? + 1;
+                let again = here.iter().enumerate().map(|(n, place)| {
+                    let event = trace[*place].clone();
+                    Event {
+                        position: fresh + n as u32,
+                        call: if is_call(&event) { fresh } else { event.call },
+                        ..event
+                    }
+                });
+                let again: Trace = again.collect();
+                let mut trace = trace.clone();
+                trace.splice(last + 1..last + 1, again);
+                trace
+            }
+            Operator::Move => {
+                let to = places[self.to.index(places.len())];
+                let before = here.iter().filter(|place| **place < to).count();
+                let taken: Trace = here.iter().map(|place| trace[*place].clone()).collect();
+                let mut trace = without(trace, &here);
+                trace.splice(to - before..to - before, taken);
+                return Some((to, trace));
+            }
+            Operator::Swap => {
+                let next = place + 1;
+                let mut trace = trace.clone();
+                (next < trace.len() && trace[next].kind != Kind::End).then(|| trace.swap(place, next))?;
+                return Some((next, trace));
+            }
+            Operator::Thread => {
+                let mut trace = trace.clone();
+                here.iter().for_each(|place| trace[*place].tid ^= 0x1_0000);
+                trace
+            }
+            Operator::Field(field) => {
+                let mut trace = trace.clone();
+                self.field(field, &mut trace[place]);
+                trace
+            }
+            Operator::Cut => {
+                let rest: Vec<usize> =
+                    (place + 1..trace.len()).filter(|n| trace[*n].kind != Kind::End).collect();
+                without(trace, &rest)
+            }
+        };
+        Some((place, mutant))
+    }
+
+    fn field(&self, field: Field, event: &mut Event) {
+        let amount = u32::from(self.amount);
+        match field {
+            Field::Layer => event.layer = event.layer.wrapping_add(1) % 4,
+            Field::Handle => event.handle = event.handle.wrapping_add(amount),
+            Field::Context => event.context ^= 16 << amount,
+            Field::A if amount == 1 => event.a = (-1_i64).cast_unsigned(),
+            Field::A => event.a = event.a.wrapping_add(u64::from(amount)),
+            Field::B => event.b ^= 1 << amount,
+            Field::C => event.c ^= 1 << amount,
+            Field::D => event.d ^= 1 << amount,
+            Field::Texts => event.texts.iter_mut().for_each(|text| text.bytes.push(b'!')),
+        }
+    }
+}
+
+/// What became of the changes of one sort.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    killed: usize,
+    /// Nothing that any clause speaks of was changed, by why.
+    equivalent: BTreeMap<&'static str, usize>,
+    /// Survivors that nothing excuses, by what was changed.
+    unexplained: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn add(&mut self, mutant: &Mutant<'_>) {
+        let recordings = recordings();
+        let [broken, _] = judged(&mutant.trace, &recordings.rules, recordings.version);
+        if broken.iter().any(|id| !mutant.from.broken.contains(id)) {
+            self.killed += 1;
+        } else if let Some(why) = excuse(mutant) {
+            *self.equivalent.entry(why).or_default() += 1;
+        } else {
+            *self.unexplained.entry(shown(mutant)).or_default() += 1;
+        }
+    }
+
+    fn and(mut self, other: Tally) -> Tally {
+        self.killed += other.killed;
+        other.equivalent.into_iter().for_each(|(why, n)| *self.equivalent.entry(why).or_default() += n);
+        other.unexplained.into_iter().for_each(|(what, n)| *self.unexplained.entry(what).or_default() += n);
+        self
+    }
+}
+
+fn shown(mutant: &Mutant<'_>) -> String {
+    let event = mutant.event;
+    let what = match event.kind {
+        Kind::Enter | Kind::Exit => event.callback().map_or("?", Callback::name).to_owned(),
+        Kind::Request | Kind::Reply => format!("{:?}", event.operation()),
+        _ => String::new(),
+    };
+    format!("{:?} {:?} {what}", mutant.operator, event.kind)
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn most_changes_are_rejected() {
+    let recordings = recordings();
+    let (cases, seed) = (number("PROPTEST_CASES", CASES), number("LAYERS_SEED", 1));
+    let shares: Vec<usize> = (0..8).collect();
+    let tallies = side_by_side(&shares, |share| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(seed as u64).to_le_bytes());
+        bytes[8] = *share as u8;
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let mut tally = Tally::default();
+        for _ in 0..cases / shares.len() {
+            let change = change().new_tree(&mut runner).unwrap().current();
+            if let Some(mutant) = change.apply(&recordings.all) {
+                tally.add(&mutant);
+            }
+        }
+        tally
+    });
+    let tally = tallies.into_iter().reduce(Tally::and).unwrap();
+    let equivalent: usize = tally.equivalent.values().sum();
+    let unexplained: usize = tally.unexplained.values().sum();
+    let counted = tally.killed + unexplained;
+    let rate = 100.0 * tally.killed as f64 / counted as f64;
+    let raw = 100.0 * tally.killed as f64 / (counted + equivalent) as f64;
+    println!(
+        "seed {seed}: {} changes, {} rejected ({raw:.1} %); {equivalent} change nothing that is promised, \
+         so that of {counted} that do {rate:.1} % are rejected",
+        counted + equivalent,
+        tally.killed
+    );
+    for (why, times) in &tally.equivalent {
+        println!("{times:>6}  {why}");
+    }
+    let mut unexplained: Vec<_> = tally.unexplained.iter().collect();
+    unexplained.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    for (what, times) in unexplained.iter().take(number("LAYERS_SURVIVORS", 40)) {
+        println!("{times:>6}  not rejected: {what}");
+    }
+    assert!(rate >= LEAST, "only {rate:.1} % are rejected");
+}
