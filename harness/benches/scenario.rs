@@ -14,6 +14,7 @@ use layers::conform::{Listener, Plan, ScenarioVerdict, conform};
 use layers::level::Level;
 use layers::scenario::{Player, named};
 use layers::select::Selection;
+use layers::server::Installed;
 use layers::server::nbdkit::Nbdkit;
 use layers::verdict::Verdict;
 use side_by_side::{SideBySide, median, time, verdict};
@@ -82,9 +83,10 @@ fn second_job(server: &Nbdkit) {
     let scenario = named::find("classical").expect("a named scenario");
     let scenarios = vec![scenario; BATCH];
     let selection = Selection { rules: layers::rules::all().collect(), scenarios };
+    let installed = Installed::Nbdkit(server.clone());
     let ours = |jobs: usize| {
         let plan = Plan {
-            server,
+            server: &installed,
             selection: &selection,
             level: Level::Should,
             jobs: NonZeroUsize::new(jobs).expect("a number of jobs"),
