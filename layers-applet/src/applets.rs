@@ -1,6 +1,7 @@
 //! Applets: finding those of the executable, and recording their calls.
 
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layers_trace::writer::record;
@@ -49,9 +50,46 @@ pub(crate) fn wrap(instrument: &Instrument) {
     let Some(release) = release_offset(instrument, &applets) else {
         return crate::complain("no applet looks as in any known version: none is recorded");
     };
-    for (number, applet) in applets.into_iter().take(APPLETS).enumerate() {
+    // One place is left for our own.
+    for (number, applet) in applets.into_iter().take(APPLETS - 1).enumerate() {
         wrap_one(instrument, number, applet, release);
     }
+}
+
+/// Numbers of the applets of the exporter of metrics, and of our own service, which is the same but for its `init`.
+static EXPORTER: OnceLock<usize> = OnceLock::new();
+static FAILING: OnceLock<usize> = OnceLock::new();
+
+/// Registers our own; false where there is no exporter.
+pub(crate) fn add_failing(instrument: &Instrument, name: &[u8]) -> bool {
+    let Some(exporter) = EXPORTER.get().and_then(|number| TARGETS.get(*number)) else { return false };
+    let number = *FAILING.get_or_init(|| APPLETS - 1);
+    let Some(target) = TARGETS.get(number) else { return false };
+    target.init.store(crate::own::service::fail as *const () as usize, Ordering::Relaxed);
+    target.fct.store(exporter.fct.load(Ordering::Relaxed), Ordering::Relaxed);
+    target.release.store(exporter.release.load(Ordering::Relaxed), Ordering::Relaxed);
+    let mut note = record(Kind::Layer, 0, 0);
+    let callbacks = [Callback::Init, Callback::Fct, Callback::Release];
+    (note.handle, note.c) = ((FIRST + number) as u32, 1);
+    note.a = callbacks.iter().fold(0, |set, callback| set | callback.bit());
+    instrument.writer.note(note, &[(Field::Keyword, name)]);
+    true
+}
+
+/// What stands in our own service in place of this function of the exporter.
+pub(crate) fn failing_for(address: usize) -> Option<usize> {
+    let (exporter, failing) = (*EXPORTER.get()?, *FAILING.get()?);
+    let target = TARGETS.get(exporter)?;
+    let of = |table: &[[Act; ROW]], number: usize| nth(table, number).map(|f| f as usize);
+    let pairs = [
+        (target.init.load(Ordering::Relaxed), nth(INITS, exporter)? as usize, nth(INITS, failing)? as usize),
+        (target.fct.load(Ordering::Relaxed), of(FCTS, exporter)?, of(FCTS, failing)?),
+        (target.release.load(Ordering::Relaxed), of(RELEASE_TABLE, exporter)?, of(RELEASE_TABLE, failing)?),
+    ];
+    let found = pairs
+        .into_iter()
+        .find(|(real, wrapped, _)| address != 0 && (address == *real || address == *wrapped));
+    found.map(|(_, _, ours)| ours)
 }
 
 /// Addresses of what looks like an applet in the writable data.
@@ -106,6 +144,9 @@ fn wrap_one(instrument: &Instrument, number: usize, applet: usize, release: usiz
         unsafe { ((applet + offset) as *mut usize).write(trampoline) };
     }
     let name = word(applet + NAME).and_then(|name| memory::text(name, LONGEST_NAME)).unwrap_or_default();
+    if name == b"<PROMEX>" {
+        EXPORTER.get_or_init(|| number);
+    }
     let mut note = record(Kind::Layer, 0, 0);
     (note.handle, note.a) = ((FIRST + number) as u32, callbacks);
     instrument.writer.note(note, &[(Field::Keyword, &name)]);

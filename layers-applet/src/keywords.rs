@@ -43,8 +43,8 @@ static TARGETS: [Target; KEYWORDS] = [const {
     Target { parse: AtomicUsize::new(0), io_handler: AtomicUsize::new(0), io_release: AtomicUsize::new(0) }
 }; KEYWORDS];
 
-/// The list node of the instrument's own first keyword: from there the ring leads round all others.
-pub(crate) static OWN_NODE: OnceLock<usize> = OnceLock::new();
+/// The head of the ring of all lists of keywords: what stands behind our first list when that has just been added.
+pub(crate) static HEAD: OnceLock<usize> = OnceLock::new();
 
 table!(PARSES, ParseRow, parse: Parse; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
 table!(IO_HANDLERS, IoHandlerRow, io_handler: IoHandler; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
@@ -53,8 +53,8 @@ const _: () = assert!(PARSES.len() == ROWS && IO_HANDLERS.len() == ROWS && IO_RE
 
 /// Puts trampolines into every keyword that the server has registered.
 pub(crate) fn wrap(instrument: &Instrument) {
-    let Some(own) = OWN_NODE.get() else { return };
-    let lists = lists(*own);
+    let Some(head) = HEAD.get() else { return };
+    let lists = lists(*head);
     let walks = |stride: usize| lists.iter().map(|list| keywords_of(instrument, *list, stride)).collect();
     let Some(all) = STRIDES.into_iter().find_map(walks) else {
         return crate::complain(
@@ -70,27 +70,11 @@ pub(crate) fn wrap(instrument: &Instrument) {
     }
 }
 
-/// The nodes of the ring, without its head: the node behind our own, which was put at the end.
-fn lists(own: usize) -> Vec<usize> {
-    let mut lists = vec![own];
-    let Some(head) = last_behind(own) else { return lists };
-    let mut node = word(head);
-    while let Some(list) = node.filter(|list| *list != head && lists.len() < 4096) {
-        if list != own {
-            lists.push(list);
-        }
-        node = word(list);
-    }
-    lists
-}
-
-/// The head has no keyword behind it that is one of ours; ours are the last of the ring, in the order of their making.
-fn last_behind(own: usize) -> Option<usize> {
-    let mut node = word(own)?;
-    while own::is_node(node) {
-        node = word(node)?;
-    }
-    Some(node)
+/// The nodes of the ring, without its head.
+fn lists(head: usize) -> Vec<usize> {
+    const MOST: usize = 4096;
+    let next = |node: &usize| word(*node).filter(|next| *next != head);
+    std::iter::successors(next(&head), next).take(MOST).collect()
 }
 
 /// Addresses of the keywords of one list; `None` when they do not look like keywords of this size.

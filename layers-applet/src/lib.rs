@@ -66,6 +66,7 @@ fn begin() {
     instrument.layout.note(&instrument.writer, true);
     applets::wrap(instrument);
     own::register(instrument);
+    own::service::register(instrument);
     // SAFETY: the server's function, which keeps the pointer to ours.
     unsafe { (instrument.server.register_post_check)(checked) };
 }

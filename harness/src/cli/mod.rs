@@ -5,6 +5,7 @@ mod conform;
 mod repro;
 mod rules;
 mod trace;
+mod trace_haproxy;
 mod validate;
 
 use std::process::ExitCode;

@@ -8,14 +8,15 @@ use std::time::Duration;
 use clap::Args;
 use layers_trace::Reader;
 
-use super::Failure;
+use super::{Failure, trace_haproxy};
 use crate::conform::{verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::report::tree::tree;
 use crate::rules;
 use crate::run::Start;
-use crate::scenario::{Player, named};
-use crate::server::nbdkit::{Nbdkit, Serve, Server};
+use crate::scenario::{Player, SessionPlayer, named};
+use crate::server::Installed;
+use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
 use crate::stack::{Layers, Stack};
 use crate::validate::subject;
@@ -29,7 +30,7 @@ const NO_PLUGIN: &str = "name a plugin, or a scenario with --scenario (`layers t
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layers trace [OPTIONS] [nbdkit] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
-    layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
+    layers trace [OPTIONS] haproxy -f CONFIG [-- COMMAND...]\n       layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
 )]
 pub(super) struct Arguments {
     /// A named scenario with the reference layers, instead of layers of your own
@@ -47,6 +48,9 @@ pub(super) struct Arguments {
     /// Seconds that the whole run may take
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// HAProxy's configuration; `{dir}` in it becomes a private directory
+    #[arg(short = 'f', value_name = "CONFIG")]
+    configuration: Option<PathBuf>,
     /// A filter (name or path), outermost first; may be repeated
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
@@ -59,7 +63,7 @@ pub(super) struct Arguments {
     /// The plugin (name or path) and its parameters
     #[arg(value_name = "PLUGIN", num_args = 0..)]
     plugin: Vec<String>,
-    /// A program that drives the server; `{uri}` in it becomes the address
+    /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy
     #[arg(last = true, value_name = "CLIENT COMMAND")]
     client: Vec<String>,
 }
@@ -78,6 +82,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     become_subreaper()?;
     match &arguments.scenario {
         Some(name) => trace_scenario(arguments, name),
+        None if arguments.plugin.first().is_some_and(|word| word == "haproxy") => trace_session(arguments),
+        None if arguments.configuration.is_some() => Err(Failure::new(
+            Exit::Usage,
+            "-f names a configuration of HAProxy: `layers trace haproxy -f CONFIG`",
+        )),
         None => trace_stack(arguments),
     }
 }
@@ -89,16 +98,31 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
             format!("there is no scenario `{name}`: `layers trace --list` lists them all"),
         )
     })?;
-    let server = Nbdkit::find(arguments.server.as_deref())?;
-    let player = Player {
-        keep_events: true,
-        keep: arguments.save.as_deref(),
-        timeout: Duration::from_secs(arguments.timeout),
-        ..Player::new(&server)
+    let (keep, timeout) = (arguments.save.as_deref(), Duration::from_secs(arguments.timeout));
+    let recording = match Installed::find(scenario.server(), arguments.server.as_deref())? {
+        Installed::Nbdkit(server) => {
+            Player { keep_events: true, keep, timeout, ..Player::new(&server) }.play(&scenario)?
+        }
+        Installed::Haproxy(server) => {
+            let player = SessionPlayer { keep_events: true, keep, timeout, ..SessionPlayer::new(&server) };
+            player.play(&scenario).map_err(ServerError::from)?
+        }
     };
-    let recording = player.play(&scenario)?;
     write!(anstream::stdout(), "{}", tree(&recording.events))?;
     Ok(said(&verdict_of(&recording, &scenario)))
+}
+
+fn trace_session(arguments: &Arguments) -> Result<Exit, Failure> {
+    let configuration = arguments.configuration.as_deref().ok_or_else(|| {
+        Failure::new(Exit::Usage, "name a configuration: `layers trace haproxy -f CONFIG -- COMMAND...`")
+    })?;
+    trace_haproxy::run(&trace_haproxy::Session {
+        server: arguments.server.as_deref(),
+        configuration,
+        commands: &arguments.client,
+        timeout: Duration::from_secs(arguments.timeout),
+        save: arguments.save.as_deref(),
+    })
 }
 
 /// Says what went astray, if anything did, and gives the exit code for it.

@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod finding;
 pub mod human;
 pub mod ndjson;
+pub mod session_tree;
 pub mod tree;
 pub mod validation;
 

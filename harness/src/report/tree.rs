@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
+use super::session_tree::{is_session, session_tree};
 use crate::history::{ConnectionId, End, History};
 
 /// A call with what happened inside it.
@@ -31,6 +32,9 @@ enum Section {
 
 /// Renders all calls of a trace.
 pub fn tree(events: &[Event]) -> String {
+    if is_session(events) {
+        return session_tree(events);
+    }
     let mut builder = Builder::default();
     for event in events {
         builder.take(event);

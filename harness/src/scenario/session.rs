@@ -81,6 +81,8 @@ pub enum SessionStep {
         /// Commands of a client, each on a connection of its own.
         commands: Vec<String>,
     },
+    /// Every session of the command line is shut down by another one.
+    ShutDownSessions,
     /// Send the server this signal.
     Signal(i32),
 }
@@ -145,4 +147,4 @@ pub const ARGUMENTS: &[(&str, &str)] = &[
 ];
 
 /// Keywords that are not called: they end the session or the server, or never answer.
-pub const LEFT_OUT: &[&str] = &["_getsocks", "quit", "wait", "debug dev"];
+pub const LEFT_OUT: &[&str] = &["_getsocks", "quit", "prompt", "wait", "debug dev"];

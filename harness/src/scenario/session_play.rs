@@ -171,6 +171,14 @@ impl<'a> Acting<'a> {
 
     fn connect(&mut self, socket: Socket) -> Result<Client, CliError> {
         self.own += 1;
+        if socket == Socket::Master {
+            // The master starts itself anew once its workers are there, and listens only then.
+            let file = self.server.file(socket.file());
+            let deadline = self.deadline;
+            self.server
+                .process
+                .wait_until(deadline, || std::os::unix::net::UnixStream::connect(&file).is_ok());
+        }
         self.server.connect(self.own, socket.file(), self.deadline)
     }
 
@@ -224,6 +232,7 @@ impl<'a> Acting<'a> {
             SessionStep::LeaveAtEveryCall(command) => self.leave_at_every_call(command),
             SessionStep::EveryKeyword { complete } => self.every_keyword(*complete),
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
+            SessionStep::ShutDownSessions => self.shut_down_sessions(),
             SessionStep::Signal(signal) => self.signal(*signal),
         }
     }
@@ -288,6 +297,18 @@ impl<'a> Acting<'a> {
                 None => words,
             };
             self.ask(Socket::Cli, &command)?;
+        }
+        Ok(())
+    }
+
+    /// The list has an address for each session; our own is over when the next command comes.
+    fn shut_down_sessions(&mut self) -> Result<(), CliError> {
+        let listed = self.ask(Socket::Cli, "show sess")?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        for line in listed.lines().filter(|line| line.contains("fe=GLOBAL")) {
+            if let Some((address, _)) = line.split_once(':') {
+                self.ask(Socket::Cli, &format!("shutdown session {address}"))?;
+            }
         }
         Ok(())
     }

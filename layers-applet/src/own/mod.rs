@@ -3,12 +3,14 @@
 mod bad;
 mod context;
 mod good;
+pub(crate) mod service;
 
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
 use crate::Instrument;
-use crate::keywords::{IoHandler, IoRelease, OWN_NODE, PARSE, Parse};
+use crate::keywords::{HEAD, IoHandler, IoRelease, PARSE, Parse};
+use crate::memory::word;
 
 /// Words of 8 bytes for the node of a list, one keyword, and an empty one behind it, whatever its size.
 const NODE: usize = 40;
@@ -34,9 +36,8 @@ pub(crate) fn register(instrument: &Instrument) {
     for node in nodes {
         // SAFETY: a list of keywords that lives for ever.
         unsafe { (instrument.server.register_keywords)(*node as *mut c_void) };
-    }
-    if let Some(first) = nodes.first() {
-        OWN_NODE.get_or_init(|| *first);
+        // New lists go to the end of the ring: behind ours is its head.
+        HEAD.get_or_init(|| word(*node).unwrap_or_default());
     }
 }
 

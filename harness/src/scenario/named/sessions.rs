@@ -10,6 +10,9 @@ const PLAIN: &str = include_str!("../../../../fixtures/haproxy/plain.cfg");
 /// Much to show, in small pieces: a handler stops after the same few calls each time, when nobody reads.
 const SMALL: &str = include_str!("../../../../fixtures/haproxy/small.cfg");
 
+/// With the harness's own service, which only its instrument provides.
+const SERVICE: &str = include_str!("../../../../fixtures/haproxy/service.cfg");
+
 /// Keywords whose answer may come in several calls.
 const DUMPS: &[(&str, &str)] = &[
     ("stat", "show stat"),
@@ -162,11 +165,7 @@ fn sessions() -> Vec<Scenario> {
 }
 
 fn leaving() -> Vec<Scenario> {
-    let mut all = vec![
-        abort("wait", "layers wait"),
-        abort("wait-own", "layers wait-own"),
-        abort("wait-null", "layers wait-null"),
-    ];
+    let mut all: Vec<Scenario> = ["wait", "wait-own", "wait-null"].map(shut_down).into();
     all.extend(DUMPS.iter().map(|(name, command)| {
         let steps = vec![
             SessionStep::LeaveAtEveryCall((*command).to_owned()),
@@ -180,20 +179,21 @@ fn leaving() -> Vec<Scenario> {
     all
 }
 
-/// The handler waits until its client has gone.
-fn abort(name: &str, command: &str) -> Scenario {
-    session(
-        format!("leave-cli/{name}"),
-        "a client that leaves while its command waits",
-        vec![
-            SessionStep::Connect(1, Socket::Cli),
-            send(1, &format!("{command}\n")),
-            // One is the first command of every run.
-            SessionStep::Handled(2),
-            SessionStep::HangUp(1),
-            SessionStep::Released,
-        ],
-    )
+/// A keyword of the harness's own that waits, and never looks at its client.
+fn waiting(command: &str) -> Vec<SessionStep> {
+    vec![
+        SessionStep::Connect(1, Socket::Cli),
+        send(1, &format!("{command}\n")),
+        // One call is that of the first command of every run.
+        SessionStep::Handled(2),
+    ]
+}
+
+fn shut_down(name: &str) -> Scenario {
+    let mut steps = waiting(&format!("layers {name}"));
+    steps.extend([SessionStep::ShutDownSessions, SessionStep::Released, SessionStep::HangUp(1)]);
+    session(format!("shut-down/{name}"), "a session that is shut down while its command waits", steps)
+        .unordered()
 }
 
 fn own() -> Vec<Scenario> {
@@ -260,7 +260,12 @@ fn bad() -> Vec<Scenario> {
             .unordered()
             .breaking(breaks)
     };
-    KEYWORDS.iter().map(one).collect()
+    let mut all: Vec<Scenario> = KEYWORDS.iter().map(one).collect();
+    let mut steps = waiting("layers wait");
+    steps.push(SessionStep::HangUp(1));
+    let about = "a handler that never looks whether its client has gone";
+    all.push(session("own/deaf", about, steps).unordered().breaking(&["release.eventually"]));
+    all
 }
 
 fn masters() -> Vec<Scenario> {
@@ -276,18 +281,20 @@ fn masters() -> Vec<Scenario> {
                 SessionStep::Ask(Socket::Master, "@master show version".to_owned()),
             ],
         )),
-        master(session(
-            "master/reload",
-            "a new worker while a command of the old one waits for its client",
-            vec![
-                SessionStep::Connect(1, Socket::Cli),
-                send(1, "layers wait-own\n"),
-                SessionStep::Handled(2),
-                SessionStep::Perhaps(Socket::Master, "reload".to_owned()),
-                SessionStep::HangUp(1),
-                SessionStep::Released,
-            ],
-        )),
+        with(
+            master(session(
+                "master/reload",
+                "a new worker in the middle of a dump of the old one",
+                vec![
+                    SessionStep::Connect(1, Socket::Cli),
+                    send(1, "show servers state\n"),
+                    SessionStep::Handled(2),
+                    SessionStep::Perhaps(Socket::Master, "reload".to_owned()),
+                    SessionStep::ReadToEnd(1),
+                ],
+            )),
+            |session| session.configuration = SMALL,
+        ),
     ]
 }
 
@@ -328,17 +335,32 @@ fn http() -> Vec<Scenario> {
             ],
         ));
     }
+    let failing = session(
+        "http/failing-init",
+        "a service whose init fails",
+        vec![
+            SessionStep::Connect(1, Socket::Http),
+            SessionStep::Send(1, last("/failing")),
+            SessionStep::ReadToEnd(1),
+        ],
+    );
+    all.push(with(failing, |session| session.configuration = SERVICE));
     all.into_iter().map(Scenario::unordered).collect()
 }
 
 fn endings() -> Vec<Scenario> {
-    let waiting =
-        || vec![SessionStep::Connect(1, Socket::Cli), send(1, "layers wait-own\n"), SessionStep::Handled(2)];
+    let dumping = || {
+        vec![SessionStep::Connect(1, Socket::Cli), send(1, "show servers state\n"), SessionStep::Handled(2)]
+    };
+    let about = "SIGUSR1 in the middle of a dump: the server waits for its client, which leaves";
+    let small = |session: &mut Session| session.configuration = SMALL;
     vec![
-        session("stop/soft", "SIGUSR1 while a command waits: the server waits for its client", waiting())
-            .ending(Ending::Interrupt(libc::SIGUSR1))
+        with(session("stop/soft", about, dumping()).ending(Ending::Interrupt(libc::SIGUSR1)), small)
             .unordered(),
-        session("stop/hard", "SIGTERM while a command waits", waiting())
+        with(session("stop/hard", "SIGTERM in the middle of a dump", dumping()), small)
+            .ending(Ending::Cut(libc::SIGTERM))
+            .unordered(),
+        session("stop/hard-waiting", "SIGTERM while a command waits", waiting("layers wait-own"))
             .ending(Ending::Cut(libc::SIGTERM))
             .unordered(),
     ]

@@ -1,0 +1,94 @@
+//! `layers trace haproxy -f CONFIG -- COMMANDS`.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use layers_trace::Reader;
+use rustix::process::Signal;
+
+use super::Failure;
+use crate::conform::verdict_of_troubles;
+use crate::deadline::Deadline;
+use crate::report::tree::tree;
+use crate::run::Start;
+use crate::server::haproxy::{Haproxy, HaproxyError, Serve};
+use crate::server::nbdkit::ServerError;
+use crate::server::process::Woken;
+use crate::verdict::{Exit, Verdict};
+
+/// Records of a user's own run.
+const CAPACITY: u64 = 1 << 20;
+
+/// What to run.
+pub(super) struct Session<'a> {
+    /// The program, if it is not the usual one.
+    pub(super) server: Option<&'a Path>,
+    /// File of the configuration; `{dir}` in it becomes a private directory, with the socket `cli` in it.
+    pub(super) configuration: &'a Path,
+    /// Commands, each on a connection of its own.
+    pub(super) commands: &'a [String],
+    /// For the whole run.
+    pub(super) timeout: Duration,
+    /// Keep the trace in this file.
+    pub(super) save: Option<&'a Path>,
+}
+
+/// Runs it, prints what the server answers on standard error and the tree of calls on standard output.
+pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
+    let shown = session.configuration.display();
+    let configuration = std::fs::read_to_string(session.configuration).map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
+    })?;
+    let configuration = with_command_line(&configuration);
+    let deadline = Deadline::after(session.timeout);
+    let haproxy = Haproxy::find(session.server).map_err(ServerError::from)?;
+    let serve = Serve {
+        scenario: "trace",
+        configuration: &configuration,
+        arguments: &[],
+        start: Start::Foreground,
+        capacity: CAPACITY,
+        keep: session.save,
+    };
+    let mut server = haproxy.start(&serve).map_err(|error: HaproxyError| ServerError::from(error))?;
+    match server.wait_ready(deadline) {
+        Woken::Happened => {}
+        Woken::Dead => {
+            let complaint = server.complaint();
+            return Err(Failure::new(Exit::Usage, format!("the server did not start: {complaint}")));
+        }
+        Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
+    }
+    let mut hung = None;
+    for (number, command) in (1..).zip(session.commands) {
+        match server.ask(number, command, deadline) {
+            Ok(answer) => anstream::eprint!("{answer}"),
+            Err(error) => {
+                hung = Some(Verdict::Hang(format!("no answer to `{command}`: {error}")));
+                break;
+            }
+        }
+    }
+    let _ = server.signal(Signal::TERM);
+    if server.wait_for_end(deadline).is_none() {
+        hung = hung.or(Some(Verdict::Hang("the server does not end after SIGTERM".to_owned())));
+    }
+    let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
+    let events: Vec<_> = Reader::of(&trace).events().flatten().collect();
+    write!(anstream::stdout(), "{}", tree(&events))?;
+    let judgement = crate::rules::judge(&Reader::of(&trace), std::iter::empty());
+    let verdict = hung.or_else(|| verdict_of_troubles(&judgement.troubles)).unwrap_or(Verdict::Pass);
+    if let Some(reason) = verdict.reason() {
+        anstream::eprintln!("layers: {}: {reason}", verdict.word());
+    }
+    Ok(verdict.exit())
+}
+
+/// A configuration need not have the command line that the harness asks.
+fn with_command_line(text: &str) -> String {
+    match text.contains("{dir}/cli") {
+        true => text.to_owned(),
+        false => format!("global\n    stats socket {{dir}}/cli level admin mode 600\n\n{text}"),
+    }
+}
