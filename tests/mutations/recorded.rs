@@ -48,8 +48,7 @@ pub(crate) fn recordings() -> &'static Recordings {
             let trace = player.play(scenario).unwrap().events;
             let [broken, exercised] = judged(&trace, &rules, server.version);
             let holds = exercised.difference(&broken).copied().collect();
-            let (scenario, repeatable) = (scenario.name.clone(), scenario.repeatable);
-            Recorded { scenario, trace, repeatable, holds, broken }
+            Recorded { trace, repeatable: scenario.repeatable, holds, broken }
         };
         let all = side_by_side(&scenarios, record);
         Recordings { version: server.version, rules, all }
