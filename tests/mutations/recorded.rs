@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use layers::rules::{Checker, Judge, Rule, all};
+use layers::rules::{Checker, Judge, Rule, of};
 use layers::scenario::{Player, named};
 use layers::server::Which;
 use layers::server::nbdkit::Nbdkit;
@@ -40,7 +40,8 @@ pub(crate) fn recordings() -> &'static Recordings {
     RECORDINGS.get_or_init(|| {
         become_subreaper().unwrap();
         let server = Nbdkit::find(None).unwrap();
-        let rules: Vec<_> = all().filter(|rule| matches!(rule.check, Checker::Trace(_))).collect();
+        let rules: Vec<_> =
+            of(Which::Nbdkit).filter(|rule| matches!(rule.check, Checker::Trace(_))).collect();
         let scenarios: Vec<_> =
             named::of(Which::Nbdkit).into_iter().filter(|scenario| !scenario.is_race()).collect();
         let record = |scenario: &layers::scenario::Scenario| {
