@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_was_associated_comes_back_and_what_is_stays() {
-        accepts(RULE, reopening(context(0, 2)));
+        exercised_and_holds(RULE, reopening(context(0, 2)));
         rejects(RULE, reopening(0));
         rejects(RULE, reopening(NEW));
         let good = reopening(context(0, 2));

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_filter_reopens_what_is_below_and_nobody_else_notices() {
-        accepts(RULE, reopening());
+        exercised_and_holds(RULE, reopening());
         assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
         rejects(RULE, reopening().without(1, Callback::Finalize, 1));
         rejects(RULE, reopening().without(1, Callback::Finalize, 1).without(1, Callback::Close, 1));

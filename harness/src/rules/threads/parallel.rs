@@ -137,7 +137,7 @@ impl Check for ControlExclusive {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::{Script, accepts, judged, rejects, run};
+    use super::super::super::testing::{Script, accepts, exercised_and_holds, judged, rejects, run};
     use super::super::visits::{FIRST, Visits, WORKER};
     use crate::run::Run;
 
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn no_more_at_once_than_the_limit() {
         const RULE: &str = "tm.parallel.limit";
-        accepts(RULE, reads(3, None, 17, 16));
+        exercised_and_holds(RULE, reads(3, None, 17, 16));
         rejects(RULE, reads(3, None, 17, 17));
-        accepts(RULE, reads(3, Some(0), 17, 16));
-        accepts(RULE, reads(3, Some(4), 5, 4));
+        exercised_and_holds(RULE, reads(3, Some(0), 17, 16));
+        exercised_and_holds(RULE, reads(3, Some(4), 5, 4));
         rejects(RULE, reads(3, Some(4), 5, 5));
         let exercised = |script| judged(script).result(RULE).unwrap().exercised;
         assert_eq!(exercised(reads(3, None, 16, 16)), 0, "no more was asked for");
