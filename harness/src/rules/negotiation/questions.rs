@@ -5,7 +5,6 @@ use layers_trace::{Callback, Kind as EventKind};
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
-use crate::history::Call;
 use crate::version::Version;
 
 /// The rules of this topic.
