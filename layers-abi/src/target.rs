@@ -7,6 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 
+use layers_trace::record::Record;
+use layers_trace::writer::record;
+use layers_trace::{Kind, Probe, Writer};
+
 use crate::init::InitError;
 
 static OPEN: Mutex<Vec<Library>> = Mutex::new(Vec::new());
@@ -24,8 +28,51 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError>
     let init = *init.map_err(|_| InitError::NoInit { path: path.to_owned(), symbol })?;
     // SAFETY: as above.
     let table = unsafe { init() };
+    // SAFETY: the library is loaded, and nobody but us runs its code yet.
+    unsafe { set_debug_flags(&library, &arguments()) };
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(library);
     if table.is_null() { Err(InitError::NullTable { path: path.to_owned(), symbol }) } else { Ok(table) }
+}
+
+/// The command line of the server.
+fn arguments() -> Vec<String> {
+    let bytes = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The server looks for the variables of `-D` in the file that it has loaded itself, which is the instrument: so they are
+/// set here.
+///
+/// # Safety
+///
+/// A variable of such a name is an int (nbdkit-plugin(3), "Debug Flags"), which no other thread uses yet.
+unsafe fn set_debug_flags(library: &Library, arguments: &[String]) {
+    for (symbol, value) in debug_flags(arguments) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if let Ok(variable) = library.get::<*mut c_int>(symbol.as_bytes()) {
+                **variable = value;
+            }
+        }
+    }
+}
+
+/// The variables that `-D NAME.FLAG=N` asks for, and their values (nbdkit(1), "-D").
+fn debug_flags(arguments: &[String]) -> Vec<(String, c_int)> {
+    let mut flags = Vec::new();
+    for (index, word) in arguments.iter().enumerate() {
+        let next = || arguments.get(index + 1).map(String::as_str);
+        let flag = match word.as_str() {
+            "-D" | "--debug" => next(),
+            word => word.strip_prefix("--debug=").or_else(|| word.strip_prefix("-D")),
+        };
+        let parts = flag.and_then(|flag| flag.split_once('=')).and_then(|(flag, value)| {
+            let (name, flag) = flag.split_once('.')?;
+            Some((format!("{name}_debug_{flag}").replace(['-', '.'], "_"), value.parse().ok()?))
+        });
+        flags.extend(parts);
+    }
+    flags
 }
 
 /// What the dynamic linker said; the error itself only says which of its functions failed.
@@ -43,6 +90,26 @@ pub fn close_all() {
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
+
+/// Records how many threads the process has, at the end of an image that has loaded a target. Those that have just been
+/// told to end get a moment for it.
+pub fn probe_threads(writer: &Writer, layer: u8) {
+    if EXITING.load(Ordering::Acquire).is_null() || is_exiting() {
+        return;
+    }
+    let count = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) as u64;
+    let begun = std::time::Instant::now();
+    let mut threads = count();
+    while threads > 1 && begun.elapsed() < LAST_MOMENT {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        threads = count();
+    }
+    let probe = record(Kind::Probe, layer, Probe::ThreadsLeft as u8);
+    writer.note(Record { a: u64::from(threads <= 1), b: threads, ..probe }, &[]);
+}
+
+/// A thread that has been joined may still be listed for an instant.
+const LAST_MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// A semaphore that exit(3) posts; leaked, because it outlives this image.
 static EXITING: AtomicPtr<libc::sem_t> = AtomicPtr::new(std::ptr::null_mut());
@@ -77,4 +144,32 @@ fn is_exiting() -> bool {
     let mut value = 0;
     // SAFETY: initialised by `watch_exit` and never freed.
     !semaphore.is_null() && unsafe { libc::sem_getvalue(semaphore, &mut value) } == 0 && value > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_flags_are_read_as_the_server_reads_them() {
+        let words = [
+            "nbdkit",
+            "-D",
+            "file.zero=1",
+            "-Dnbdkit.x=2",
+            "--debug=my-filter.a.b=-3",
+            "--debug",
+            "x.y=4",
+            "-D",
+        ];
+        let flags = debug_flags(&words.map(str::to_owned));
+        let named = |name: &str, value| (name.to_owned(), value);
+        let expected = [
+            named("file_debug_zero", 1),
+            named("nbdkit_debug_x", 2),
+            named("my_filter_debug_a_b", -3),
+            named("x_debug_y", 4),
+        ];
+        assert_eq!(flags, expected);
+    }
 }

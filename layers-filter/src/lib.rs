@@ -147,6 +147,10 @@ fn empty(name: &'static CStr) -> Result<(FilterLayout, FilterWords), InitError> 
 
 /// Closes the targets when the server closes this file.
 extern "C" fn finish() {
+    if let Some(image) = IMAGE.get() {
+        // All filters share this image: it ends with the last of them.
+        target::probe_threads(&image.writer, 1);
+    }
     target::close_all();
 }
 

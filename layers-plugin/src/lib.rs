@@ -103,6 +103,9 @@ fn register(layer: &Layer, target: &Plugin, shown: u64, file: Option<&Path>) {
 
 /// Closes the target when the server closes this file.
 extern "C" fn finish() {
+    if let Some(image) = IMAGE.get() {
+        target::probe_threads(&image.writer, LAYER);
+    }
     target::close_all();
 }
 

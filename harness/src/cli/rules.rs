@@ -7,11 +7,12 @@ use clap::Args;
 use super::Failure;
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
+use crate::validate::{Check, checks};
 use crate::verdict::Exit;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Explain these rules; without any, list them all
+    /// Explain these rules and checks of `validate`; without any, list them all
     #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// List them all as a page of documentation
@@ -31,17 +32,41 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Conformant);
     }
-    let found: Result<Vec<_>, _> = arguments.ids.iter().map(|id| rules::find(id).ok_or(id)).collect();
+    let found: Result<Vec<_>, _> = arguments.ids.iter().map(|id| find(id).ok_or(id)).collect();
     let found = found.map_err(|id| {
-        Failure::new(Exit::Usage, format!("there is no rule `{id}`: `layers rules` lists them all"))
+        let lists = "`layers rules` lists the rules, `layers validate --list` the checks";
+        Failure::new(Exit::Usage, format!("there is no rule and no check `{id}`: {lists}"))
     })?;
-    for (index, rule) in found.into_iter().enumerate() {
+    for (index, one) in found.into_iter().enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
-        explain(&mut out, rule)?;
+        match one {
+            Explained::Rule(rule) => explain(&mut out, rule)?,
+            Explained::Check(check) => explain_check(&mut out, check)?,
+        }
     }
     Ok(Exit::Conformant)
+}
+
+enum Explained {
+    Rule(&'static Rule),
+    Check(&'static Check),
+}
+
+fn find(id: &str) -> Option<Explained> {
+    rules::find(id).map(Explained::Rule).or_else(|| checks::find(id).map(Explained::Check))
+}
+
+fn explain_check(out: &mut impl Write, check: &Check) -> std::io::Result<()> {
+    writeln!(out, "{}\n  {}\n", check.id, check.statement)?;
+    let mut row = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<13} {value}");
+    row("level", &check.level.word())?;
+    row("profile", &check.profile)?;
+    row("party", &check.party)?;
+    row("clause", &check.clause)?;
+    row("broken by", &check.broken_by)?;
+    row("to fix it", &check.fix)
 }
 
 fn explain(out: &mut impl Write, rule: &Rule) -> std::io::Result<()> {

@@ -82,7 +82,7 @@ pub(super) struct Arguments {
 fn level(word: &str) -> Result<Level, String> {
     [Level::Must, Level::Should, Level::Pedantic]
         .into_iter()
-        .find(|level| level.to_string() == word)
+        .find(|level| level.word() == word)
         .ok_or_else(|| "it is must, should or pedantic".to_owned())
 }
 
@@ -122,7 +122,7 @@ fn list() -> Result<Exit, Failure> {
     let mut out = anstream::stdout().lock();
     for check in checks::all() {
         let (id, profile, statement) = (check.id, check.profile, check.statement);
-        writeln!(out, "{id:<26} {:<9} {profile:<13} {statement}", check.level)?;
+        writeln!(out, "{id:<26} {:<9} {profile:<13} {statement}", check.level.word())?;
     }
     for rule in module_rules() {
         writeln!(out, "{:<26} {:<9} {:<13} {}", rule.id, rule.kind, "rule", rule.statement)?;

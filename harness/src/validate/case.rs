@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Bench<'a> {
     /// The server.
     pub(super) nbdkit: &'a Nbdkit,
-    /// For one case.
+    /// For one step of a case.
     pub(super) timeout: Duration,
     /// Bytes of resident memory that the server may use.
     pub(super) memory: u64,
@@ -125,7 +125,15 @@ impl Bench<'_> {
             command: None,
         })?;
         let usage = Usage::watch(server.process.pid(), self.memory);
-        let mut run = Run { plan, deadline, stop: None, judged: false, trouble: None, served: false };
+        let mut run = Run {
+            plan,
+            timeout: self.timeout,
+            deadline,
+            stop: None,
+            judged: false,
+            trouble: None,
+            served: false,
+        };
         let clients = run.go(&mut server, self.seed);
         let (answers, listed) = clients.map_or((None, Vec::new()), |clients| (clients.first, clients.listed));
         let end = run.finish(&mut server);
@@ -168,6 +176,8 @@ impl Bench<'_> {
 /// A case in progress.
 struct Run<'a> {
     plan: &'a Plan,
+    /// For each step, and for the end.
+    timeout: Duration,
     deadline: Deadline,
     stop: Option<(usize, Stop)>,
     judged: bool,
@@ -189,9 +199,10 @@ impl Run<'_> {
                 return None;
             }
         }
-        let mut clients = Clients::new(self.deadline, seed);
+        let mut clients = Clients::new(self.timeout, seed);
         for (index, op) in self.plan.script.iter().enumerate() {
             self.judged |= *op == Op::Judge;
+            clients.begin_step();
             if let Err(stop) = clients.step(server, op) {
                 let refusal = matches!(stop, Stop::Refused(_)) && self.plan.refusal_fails && self.judged;
                 let stop = match stop {
@@ -205,8 +216,11 @@ impl Run<'_> {
         if let Some((_, Stop::NoAnswer(what))) = &self.stop {
             self.trouble = Some(Trouble::Hang(format!("no answer to `{what}`")));
         } else {
+            clients.begin_step();
             clients.leave();
         }
+        // However long the script took, the end has its own time.
+        self.deadline = Deadline::after(self.timeout);
         Some(clients)
     }
 

@@ -10,27 +10,7 @@ use crate::rules::Party;
 use crate::run::{Parameter, Start};
 use layers_behaviour::Behaviour;
 
-/// How much a check asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Documented as a duty, or what no server survives without.
-    Must,
-    /// Documented as advice, or what every client hopes for: broken, it warns.
-    Should,
-    /// A matter of taste: broken, it warns; judged on request.
-    Pedantic,
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Level::Must => "must",
-            Level::Should => "should",
-            Level::Pedantic => "pedantic",
-        })
-    }
-}
+pub use crate::level::Level;
 
 macro_rules! profiles {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*) => {
@@ -101,7 +81,7 @@ impl fmt::Display for Profile {
 pub struct Check {
     /// Stable name: subject, then what holds.
     pub id: &'static str,
-    /// How much it asks.
+    /// From which level on it is judged. Broken, it fails at [`Level::Must`] and warns at the others.
     pub level: Level,
     /// What it is counted under.
     pub profile: Profile,

@@ -12,6 +12,7 @@ mod bit {
     pub(super) const FLUSH: u64 = 2;
     pub(super) const FUA: u64 = 3;
     pub(super) const TRIM: u64 = 5;
+    pub(super) const ZERO: u64 = 6;
     pub(super) const MULTI_CONN: u64 = 8;
     pub(super) const CACHE: u64 = 10;
     pub(super) const FAST_ZERO: u64 = 11;
@@ -68,7 +69,8 @@ impl Claims {
     /// It has a `.zero` of its own.
     pub fn zeroes(&self) -> Result<(), Unfit> {
         self.writes()?;
-        claimed(self.has(Callback::Zero), "it has no .zero")
+        claimed(self.has(Callback::Zero), "it has no .zero")?;
+        claimed(self.flag(bit::ZERO), "it does not claim write zeroes")
     }
 
     /// NBD_FLAG_SEND_FAST_ZERO.

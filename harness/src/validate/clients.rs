@@ -1,12 +1,13 @@
 //! The clients of a case, each with what it knows of the disk.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use layers_trace::Operation;
 
 use super::case::{Stop, Wrong};
 use super::disk::{Difference, Disk, pattern};
-use super::op::{Op, Request, Resource};
+use super::op::{Load, Op, Request, Resource};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;
@@ -20,6 +21,9 @@ const STATE_ZERO: u32 = 1 << 1;
 const READ_ONLY: u64 = 1 << 1;
 /// Clients that a step makes for itself get numbers from here on.
 const OWN: u32 = 100;
+/// Connections that cycles make in any case, and the time after which there are no more.
+const FEWEST_CYCLES: u32 = 10;
+const MOST_CYCLING: Duration = Duration::from_secs(4);
 /// Exports of a list that are opened.
 const MOST_OPENED: usize = 32;
 
@@ -43,6 +47,9 @@ struct Connected {
 
 /// All clients of a case.
 pub(super) struct Clients {
+    /// For one step.
+    timeout: Duration,
+    /// Of this step.
     deadline: Deadline,
     /// The number that written data begins from.
     seed: u64,
@@ -64,6 +71,14 @@ fn stop(what: impl ToString, error: ClientError) -> Stop {
         }
         ClientError::Refused { errno, .. } => Stop::Refused(format!("`{what}` fails with {}", named(errno))),
         ClientError::Nul => Stop::Refused(format!("`{what}`: {error}")),
+    }
+}
+
+/// Being refused is as good as not.
+fn perhaps(outcome: Result<(), Stop>) -> Result<(), Stop> {
+    match outcome {
+        Err(Stop::Refused(_)) => Ok(()),
+        other => other,
     }
 }
 
@@ -97,8 +112,25 @@ fn differs(difference: Difference) -> Stop {
 }
 
 impl Clients {
-    pub(super) fn new(deadline: Deadline, seed: u64) -> Clients {
-        Clients { deadline, seed, clients: BTreeMap::new(), first: None, listed: Vec::new(), measured: None }
+    /// Each step may take so long.
+    pub(super) fn new(timeout: Duration, seed: u64) -> Clients {
+        Clients {
+            timeout,
+            deadline: Deadline::after(timeout),
+            seed,
+            clients: BTreeMap::new(),
+            first: None,
+            listed: Vec::new(),
+            measured: None,
+        }
+    }
+
+    /// The time of a step begins.
+    pub(super) fn begin_step(&mut self) {
+        self.deadline = Deadline::after(self.timeout);
+        for connected in self.clients.values_mut() {
+            connected.client.set_deadline(self.deadline);
+        }
     }
 
     /// One step of the script.
@@ -112,11 +144,16 @@ impl Clients {
             Op::OpenListed => self.open_listed(server),
             Op::Request(request) => self.request(request),
             Op::Refused(request) => self.refused(request),
+            Op::Perhaps(request) => perhaps(self.request(request)),
+            Op::PerhapsConnect(number, export) => match self.connect(server, *number, export) {
+                Err(Stop::Gone(_)) => Ok(()),
+                other => perhaps(other),
+            },
             Op::Share(from, to) => self.share(*from, *to),
-            Op::Cycles(times) => self.cycles(server, *times),
+            Op::Cycles(times, export) => self.cycles(server, *times, export),
             Op::Measure => self.measure(server),
             Op::Compare(resource) => self.compare(server, *resource),
-            Op::Load { clients, depth, count, data } => self.load(server, *clients, *depth, *count, *data),
+            Op::Load(load) => self.load(server, load),
         }
     }
 
@@ -261,9 +298,15 @@ impl Clients {
         Ok(())
     }
 
-    fn cycles(&mut self, server: &mut Server, times: u32) -> Result<(), Stop> {
-        for _ in 0..times {
-            self.connect(server, OWN, "")?;
+    fn cycles(&mut self, server: &mut Server, times: u32, export: &str) -> Result<(), Stop> {
+        let begun = Instant::now();
+        for cycle in 0..times {
+            // A slow subject is measured by fewer.
+            if cycle >= FEWEST_CYCLES && begun.elapsed() > MOST_CYCLING {
+                break;
+            }
+            self.begin_step();
+            self.connect(server, OWN, export)?;
             if let Some(Connected { client, .. }) = self.clients.get_mut(&OWN) {
                 let size = client.size().unwrap_or(0).min(4096);
                 let count = u32::try_from(size).unwrap_or(0);
@@ -304,9 +347,10 @@ impl Clients {
     }
 
     /// Each request has its own part of the disk: first all writes at once (where that is possible), then all reads.
-    fn load(&mut self, server: &Server, clients: u32, depth: u32, count: u32, data: u64) -> Result<(), Stop> {
+    fn load(&mut self, server: &Server, load: &Load) -> Result<(), Stop> {
+        let Load { clients, depth, count, data, ref export } = *load;
         for number in OWN..OWN + clients {
-            self.connect(server, number, "")?;
+            self.connect(server, number, export)?;
         }
         let place = |number: u32, index: u32| u64::from((number - OWN) * depth + index) * u64::from(count);
         let parts: Vec<(u32, u64)> = (0..depth)

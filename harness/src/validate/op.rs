@@ -52,6 +52,21 @@ impl Resource {
     }
 }
 
+/// Clients at once, each with many requests in flight, each request in a part of the disk of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// How many clients.
+    pub clients: u32,
+    /// How many requests each has in flight.
+    pub depth: u32,
+    /// Bytes of a request.
+    pub count: u32,
+    /// Number of the first pattern.
+    pub data: u64,
+    /// What they open.
+    pub export: String,
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -72,25 +87,20 @@ pub enum Op {
     Request(Request),
     /// A request that the server must refuse.
     Refused(Request),
+    /// A request that may succeed or be refused.
+    Perhaps(Request),
+    /// This client opens this export, or is refused.
+    PerhapsConnect(u32, String),
     /// This client, the second one, sees what the first one has flushed.
     Share(u32, u32),
-    /// So many clients connect and disconnect again, one after another.
-    Cycles(u32),
+    /// So many clients open this export and leave again, one after another.
+    Cycles(u32, String),
     /// Takes down what the server holds.
     Measure,
     /// It holds no more of this than then.
     Compare(Resource),
-    /// So many clients at once, each with so many requests in flight, each in a part of the disk of its own.
-    Load {
-        /// How many clients.
-        clients: u32,
-        /// How many requests each has in flight.
-        depth: u32,
-        /// Bytes of a request.
-        count: u32,
-        /// Number of the first pattern.
-        data: u64,
-    },
+    /// Requests of several clients at once.
+    Load(Load),
 }
 
 const REQUESTS: &[(&str, Operation)] = &[
@@ -127,23 +137,29 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::Judge => write!(f, "judge"),
-            Op::Connect(client, export) if export.is_empty() => write!(f, "connect {client}"),
-            Op::Connect(client, export) => write!(f, "connect {client} export={export}"),
+            Op::Connect(client, export) => write!(f, "connect {client}{}", suffix(export)),
             Op::Disconnect(client) => write!(f, "disconnect {client}"),
             Op::Answers(client) => write!(f, "answers {client}"),
             Op::List => write!(f, "list"),
             Op::OpenListed => write!(f, "open-listed"),
             Op::Request(request) => request.fmt(f),
             Op::Refused(request) => write!(f, "refused {request}"),
+            Op::Perhaps(request) => write!(f, "perhaps {request}"),
+            Op::PerhapsConnect(client, export) => write!(f, "perhaps-connect {client}{}", suffix(export)),
             Op::Share(from, to) => write!(f, "share {from} {to}"),
-            Op::Cycles(times) => write!(f, "cycles {times}"),
+            Op::Cycles(times, export) => write!(f, "cycles {times}{}", suffix(export)),
             Op::Measure => write!(f, "measure"),
             Op::Compare(resource) => write!(f, "compare {}", resource.word()),
-            Op::Load { clients, depth, count, data } => {
-                write!(f, "load {clients} depth={depth} count={count} data={data}")
+            Op::Load(Load { clients, depth, count, data, export }) => {
+                write!(f, "load {clients} depth={depth} count={count} data={data}{}", suffix(export))
             }
         }
     }
+}
+
+/// The name of an export may hold anything, and so stands last.
+fn suffix(export: &str) -> String {
+    if export.is_empty() { String::new() } else { format!(" export={export}") }
 }
 
 impl From<Op> for String {
@@ -175,30 +191,39 @@ impl FromStr for Op {
 
 fn parse(line: &str) -> Option<Op> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-    if word == "connect" {
-        let (client, export) = rest.split_once(" export=").unwrap_or((rest, ""));
-        return Some(Op::Connect(client.parse().ok()?, export.to_owned()));
+    let (rest, export) = rest.split_once(" export=").unwrap_or((rest, ""));
+    let takes_export = matches!(word, "connect" | "perhaps-connect" | "cycles" | "load");
+    if !export.is_empty() && !takes_export {
+        return None;
     }
+    let export = export.to_owned();
     let mut words = rest.split_ascii_whitespace();
     let op = match word {
         "judge" => Op::Judge,
+        "perhaps-connect" => Op::PerhapsConnect(words.next()?.parse().ok()?, export),
+        "connect" => Op::Connect(words.next()?.parse().ok()?, export),
         "disconnect" => Op::Disconnect(words.next()?.parse().ok()?),
         "answers" => Op::Answers(words.next()?.parse().ok()?),
         "list" => Op::List,
         "open-listed" => Op::OpenListed,
         "share" => Op::Share(words.next()?.parse().ok()?, words.next()?.parse().ok()?),
-        "cycles" => Op::Cycles(words.next()?.parse().ok()?),
+        "cycles" => Op::Cycles(words.next()?.parse().ok()?, export),
         "measure" => Op::Measure,
         "compare" => {
             let word = words.next()?;
             Op::Compare(Resource::ALL.into_iter().find(|resource| resource.word() == word)?)
         }
-        "load" => Op::Load {
+        "load" => Op::Load(Load {
             clients: words.next()?.parse().ok()?,
             depth: field(words.next()?, "depth")?,
             count: field(words.next()?, "count")?,
             data: field(words.next()?, "data")?,
-        },
+            export,
+        }),
+        "perhaps" => {
+            let word = words.next()?;
+            Op::Perhaps(request(word, &mut words)?)
+        }
         "refused" => {
             let word = words.next()?;
             Op::Refused(request(word, &mut words)?)
@@ -255,11 +280,13 @@ mod tests {
             Op::Request(request),
             Op::Refused(Request { operation: Operation::Write, data: 7, flags: 0, ..request }),
             Op::Request(Request { operation: Operation::Flush, offset: 0, count: 0, flags: 0, ..request }),
+            Op::Perhaps(request),
+            Op::PerhapsConnect(3, "x".to_owned()),
             Op::Share(1, 2),
-            Op::Cycles(64),
+            Op::Cycles(64, "x".to_owned()),
             Op::Measure,
             Op::Compare(Resource::Threads),
-            Op::Load { clients: 4, depth: 8, count: 4096, data: 3 },
+            Op::Load(Load { clients: 4, depth: 8, count: 4096, data: 3, export: String::new() }),
         ];
         for op in ops {
             assert_eq!(op.to_string().parse::<Op>(), Ok(op));

@@ -1,6 +1,6 @@
 //! What every case shows about the server as a process, whatever it was played for.
 
-use layers_trace::{Callback, Event, Kind};
+use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
@@ -77,6 +77,14 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         let how = format!("the connection ends in the middle of `{what}`, and the server lives");
         all.push(Seen::new("process.descriptors", "the connection stays until the client leaves", how));
     }
+    if let Some(threads) = threads_left(played).filter(|threads| *threads > 1) {
+        let how = format!("{threads} threads are left, and the main thread is one of them");
+        all.push(Seen::new(
+            "resources.after-unload",
+            "only the main thread is left after the last .unload",
+            how,
+        ));
+    }
     if let Some(call) = silent_failure(played, from) {
         let how = format!("{call}, and no message");
         let seen = Seen::new("errors.message", "a message that says why the call fails", how);
@@ -88,10 +96,16 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
 /// This case says something about this check.
 pub(super) fn is_judged(id: &str, played: &Played) -> bool {
     match id {
-        "resources.after-unload" => false,
+        "resources.after-unload" => threads_left(played).is_some(),
         "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
         _ => true,
     }
+}
+
+/// How many threads the process had when the last layer had been unloaded; `None` where nobody looked.
+fn threads_left(played: &Played) -> Option<u64> {
+    let probes = played.events.iter().filter(|event| event.probe() == Some(Probe::ThreadsLeft));
+    probes.last().map(|event| event.b)
 }
 
 /// A callback that failed although the server has printed no error at all.
@@ -106,7 +120,10 @@ fn silent_failure(played: &Played, from: u8) -> Option<CallRef> {
                 Callback::Config | Callback::ConfigComplete | Callback::GetReady | Callback::Open
             )
         };
-        let not_supported = [libc::ENOTSUP, libc::EOPNOTSUPP].contains(&event.errno().cast_signed());
+        // A filter's error is what it leaves in *err.
+        let of_filter = if event.layer > 0 { event.err() } else { None };
+        let error = of_filter.unwrap_or(event.errno()).cast_signed();
+        let not_supported = error == libc::ENOTSUP;
         event.kind == Kind::Exit
             && event.layer >= from
             && event.callback().is_some_and(|callback| match callback {

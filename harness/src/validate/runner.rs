@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use layers_behaviour::Behaviour;
+use layers_trace::Operation;
 
 use super::case::{Bench, Played, Stop, Trouble, Wrong, judge_outcome};
 use super::check::{Check, Level, Plan, Play, Twist};
 use super::claims::Claims;
 use super::discovery::{Found, discover};
 use super::image::{self, Role};
+use super::op::Op;
 use super::repro::{FORMAT, Repro};
 use super::verdicts::{Blame, CheckVerdict, Finding, RuleVerdict, Validation};
 use super::{Listener, Selection, Validate, processes, profile, quoted, subject};
@@ -16,7 +18,7 @@ use crate::rules::{Kind, Party, Trouble as TraceTrouble};
 use crate::run::Parameter;
 use crate::server::nbdkit::{Nbdkit, ServerError};
 use crate::stack::{Layers, Stack};
-use crate::verdict::Verdict;
+use crate::verdict::{Exit, Verdict};
 
 /// Cases that may hang before the rest is left out.
 const MOST_HANGS: u32 = 2;
@@ -225,11 +227,18 @@ impl Runner<'_> {
             said.verdict = Verdict::Skipped("cases hang: see process.hang".to_owned());
             return Ok(said);
         }
+        if check.id != READ_BACK && plans.iter().any(relies_on_writes) && self.is_broken(READ_BACK) {
+            said.verdict = Verdict::Skipped(format!("what is written is not what is read: see {READ_BACK}"));
+            return Ok(said);
+        }
         for plan in plans {
             let stack = twisted(stack, &plan.twist);
             let played = self.bench.play(check.id, &stack, &plan)?;
             self.absorb(&stack, &plan, &played, from);
-            let (verdict, wrong) = verdict_of(check, &plan, &played);
+            let (mut verdict, wrong) = verdict_of(check, &plan, &played);
+            if let (Verdict::Inconclusive(why), Some(other)) = (&verdict, self.first_broken()) {
+                verdict = Verdict::Skipped(format!("{why} (see {other})"));
+            }
             if let Some((index, wrong)) = wrong {
                 let repro = repro(check.id, &stack, &plan, &wrong, index, self.bench.seed);
                 let calls = quoted::calls(&played.events, &wrong);
@@ -242,6 +251,16 @@ impl Runner<'_> {
             }
         }
         Ok(said)
+    }
+
+    fn is_broken(&self, id: &str) -> bool {
+        self.checks.iter().any(|said| said.check.id == id && !said.findings.is_empty())
+    }
+
+    /// A check that has failed already, and is a reason for others to go no further.
+    fn first_broken(&self) -> Option<&'static str> {
+        let all = self.always.iter().chain(&self.checks);
+        all.filter(|said| said.verdict.exit() == Exit::Violation).map(|said| said.check.id).next()
     }
 
     /// What a case says besides what it was played for.
@@ -340,6 +359,17 @@ impl Runner<'_> {
             cases: self.cases,
         }
     }
+}
+
+/// Without this, nothing can be said of what comes after a write.
+const READ_BACK: &str = "write.read-back";
+
+/// It writes, and reads.
+fn relies_on_writes(plan: &Plan) -> bool {
+    let is = |op: &Op, operation| matches!(op, Op::Request(request) if request.operation == operation);
+    let reads = plan.script.iter().any(|op| is(op, Operation::Read) || is(op, Operation::BlockStatus));
+    let writes = plan.script.iter().any(|op| is(op, Operation::Write));
+    (reads && writes) || plan.script.iter().any(|op| matches!(op, Op::Load(_)))
 }
 
 fn fresh(rule: &'static crate::rules::Rule) -> RuleVerdict {

@@ -89,6 +89,9 @@ numbered! {
         /// `nbdkit_context_get_backend` of this handle's context gives what it gave in `open`, asked at the start
         /// of its `close` (nbdkit-filter(3), "nbdkit_context_get_backend").
         ContextBackend = 5,
+        /// Threads of the process when the last layer of an image has been unloaded, in `b`; `a` is 1 when only the main
+        /// thread is left (nbdkit-plugin(3), ".cleanup", ".unload").
+        ThreadsLeft = 16,
         /// Where the fields of an appctx lie, as the instrument of HAProxy found out (JSON); 0 when it could not tell.
         AppctxLayout = 20,
         /// `applet_reserve_svcctx` of a size that fits gave the storage area, and `svcctx` holds it; the size is in `b`.

@@ -246,6 +246,11 @@ impl Client {
         trace.exit(call, Record { handle: number, ..record(Kind::Reply, 0, Operation::Hangup as u8) }, &[]);
     }
 
+    /// From now on its operations together take no longer than until then.
+    pub fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
     /// The connection is over, from whichever end.
     pub fn is_over(&self) -> bool {
         self.question(ffi::nbd_aio_is_dead) || self.question(ffi::nbd_aio_is_closed)

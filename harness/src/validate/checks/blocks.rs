@@ -3,7 +3,7 @@
 use super::script;
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
-use crate::validate::claims::{Claims, read, write};
+use crate::validate::claims::{Claims, read};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 
@@ -13,7 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::BlockSize,
         party: Party::Module,
-        statement: "Requests of the minimum block size, at multiples of it, are served.",
+        statement: "Reads of the minimum block size, at multiples of it, are served.",
         clause: CLAUSE,
         broken_by: "a minimum of 512 on a backing store that needs 4096",
         fix: "tell the block size of the backing store as the minimum",
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::BlockSize,
         party: Party::Module,
-        statement: "Requests of the preferred block size, at multiples of it, are served.",
+        statement: "Reads of the preferred block size, at multiples of it, are served.",
         clause: CLAUSE,
         broken_by: "a preferred size that .pread does not serve as a whole",
         fix: "serve requests of any size between the minimum and the maximum",
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::BlockSize,
         party: Party::Module,
-        statement: "Requests of the maximum block size are served (of 32 MiB, if it is more).",
+        statement: "Reads of the maximum block size are served (of 32 MiB, if it is more).",
         clause: CLAUSE,
         broken_by: "a maximum larger than the buffer that .pread copies through",
         fix: "tell as the maximum what is served in one request",
@@ -53,10 +53,6 @@ fn sized(claims: &Claims, choose: impl Fn([u32; 3]) -> u32) -> Planned {
     let mut places: Vec<_> = [0, size, last].into_iter().filter(|at| at + size <= claims.end()).collect();
     places.dedup();
     let places = places.into_iter().map(|at| (at, u32::try_from(size).unwrap_or(u32::MAX)));
-    let steps = |(data, place)| match claims.writes() {
-        Ok(()) => vec![write(place, data), read(place)],
-        Err(_) => vec![read(place)],
-    };
-    let judged = (1..).zip(places).flat_map(steps).collect();
+    let judged = places.map(read).collect();
     Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
 }

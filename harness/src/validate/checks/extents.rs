@@ -84,16 +84,14 @@ fn true_everywhere(claims: &Claims) -> Planned {
 fn after_write(claims: &Claims) -> Planned {
     claims.tells_extents()?;
     claims.writes()?;
-    let steps = |(data, place): (u64, (u64, u32))| {
-        let around = claims.around(place, 100_000).unwrap_or(place);
-        [
-            extents(around, 0),
-            write(place, data),
-            read(place),
-            extents(around, 0),
-            extents(place, flag::REQ_ONE),
-        ]
-    };
-    let judged = (1..).zip(claims.places()).flat_map(steps).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    let places = claims.places();
+    let around = |place| claims.around(place, 100_000).unwrap_or(place);
+    let write =
+        |(data, place): (u64, &(u64, u32))| [extents(around(*place), 0), write(*place, data), read(*place)];
+    let setup = (1..).zip(&places).flat_map(write).collect();
+    let judged = places
+        .iter()
+        .flat_map(|place| [extents(around(*place), 0), extents(*place, flag::REQ_ONE)])
+        .collect();
+    Ok(vec![Plan::new(script(claims, setup, judged))])
 }

@@ -1,5 +1,187 @@
 //! What only filters do: they stand between the server and a plugin that can do much or little, and that may fail.
+//!
+//! Each filter is played alone, over our own plugin, whose data and errors are known.
 
-use crate::validate::check::Check;
+use std::collections::BTreeSet;
 
-pub(super) const CHECKS: &[Check] = &[];
+use layers_behaviour::{Behaviour, Failure};
+use layers_trace::{Callback, Operation};
+
+use super::script;
+use crate::rules::Party;
+use crate::run::Start;
+use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::claims::{Claims, flush, read, request, write};
+use crate::validate::op::Op;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "filter.data-full",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "Over a plugin that can do everything, what was written is read, and what was zeroed is zero.",
+        clause: "nbdkit-filter(3), \".pread\", \".pwrite\", \".zero\"",
+        broken_by: "a filter that shifts the offset of reads and not of writes",
+        fix: "change requests of all kinds alike",
+        play: Play::Filter(|claims| Ok(vec![data(claims)?])),
+    },
+    Check {
+        id: "filter.data-bare",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "The same holds over a plugin that can only read and write.",
+        clause: "nbdkit-filter(3), \"nbdkit_next\"",
+        broken_by: "a filter that calls next->zero where next->can_zero says no",
+        fix: "ask next->can_* before calling what may not be there, or answer .can_* like next",
+        play: Play::Filter(|claims| Ok(vec![over(data(claims)?, bare())])),
+    },
+    Check {
+        id: "filter.failing-requests",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "When a request of the layer below fails, the server lives, and later requests are answered rightly.",
+        clause: "nbdkit-filter(3), \"ERROR HANDLING\"",
+        broken_by: "a filter that keeps a lock, or takes a half-filled block for good, when next fails",
+        fix: "release what was taken, drop what was cached, set *err and return -1",
+        play: Play::Filter(failing_requests),
+    },
+    Check {
+        id: "filter.failing-answers",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "When the layer below fails to open or to answer a question, the server lives and serves the next client.",
+        clause: "nbdkit-filter(3), \".open\", \".get_size\", \".can_write\"",
+        broken_by: "a filter that goes on with a size of -1, or frees its handle twice, when next fails",
+        fix: "look at what next returns; undo what was done; return NULL or -1",
+        play: Play::Filter(failing_answers),
+    },
+    Check {
+        id: "filter.readonly",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "Over a plugin that cannot be written to, no write reaches it, and reads are right.",
+        clause: "nbdkit-filter(3), \".can_write\"",
+        broken_by: "a filter that answers .can_write with yes and passes writes on",
+        fix: "answer .can_write like next, or keep what is written in the filter",
+        play: Play::Filter(over_readonly),
+    },
+];
+
+fn over(plan: Plan, behaviour: Behaviour) -> Plan {
+    plan.twist(Twist::Over(Box::new(behaviour)))
+}
+
+/// A plugin that reads and writes, and has nothing else that it could do without.
+fn bare() -> Behaviour {
+    use Callback::{
+        BlockSize, Cache, CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim,
+        CanZero, Extents, Flush, Trim, Zero,
+    };
+    let absent = [
+        BlockSize,
+        Cache,
+        CanCache,
+        CanExtents,
+        CanFastZero,
+        CanFlush,
+        CanFua,
+        CanMultiConn,
+        CanTrim,
+        CanZero,
+        Extents,
+        Flush,
+        Trim,
+        Zero,
+    ];
+    Behaviour { absent: BTreeSet::from(absent), ..Behaviour::default() }
+}
+
+/// Reads, writes and zeroes in turn. Zeroes are asked for by writing them, so that it fits a plugin of any kind.
+fn data(claims: &Claims) -> Result<Plan, super::super::check::Unfit> {
+    claims.writes()?;
+    let steps = |(data, place): (u64, (u64, u32))| {
+        let around = claims.around(place, 5000).unwrap_or(place);
+        [write(around, data), read(around), write(place, data + 500), read(around)]
+    };
+    let judged = (1..).zip(claims.places()).flat_map(steps).collect();
+    Ok(Plan::new(script(claims, Vec::new(), judged)))
+}
+
+/// Each request fails once below, at its second call; whatever the client is told, what follows is right.
+fn failing_requests(claims: &Claims) -> Planned {
+    claims.holds(1 << 16)?;
+    let writable = claims.writes().is_ok();
+    let mut failing = vec![(Callback::Pread, Operation::Read)];
+    if writable {
+        failing.push((Callback::Pwrite, Operation::Write));
+        failing.extend(claims.zeroes().is_ok().then_some((Callback::Zero, Operation::Zero)));
+        failing.extend(claims.trims().is_ok().then_some((Callback::Trim, Operation::Trim)));
+        failing.extend(claims.flushes().is_ok().then_some((Callback::Flush, Operation::Flush)));
+    }
+    failing.extend(claims.tells_extents().is_ok().then_some((Callback::Extents, Operation::BlockStatus)));
+    failing.extend(claims.caches().is_ok().then_some((Callback::Cache, Operation::Cache)));
+    let Some(place) = claims.range(4096, 8192) else { return Ok(Vec::new()) };
+    let plans = failing.into_iter().map(|(callback, operation)| {
+        let fail = vec![Failure { callback, nth: Some(2), errno: libc::EIO, after_next: false }];
+        let mut steps: Vec<Op> = (0..4).map(|_| Op::Perhaps(request(operation, place))).collect();
+        if writable {
+            steps.extend([write(place, 1), read(place), write(place, 2)]);
+            steps.extend(claims.flushes().is_ok().then(flush));
+        }
+        steps.extend([
+            read(place),
+            Op::Disconnect(1),
+            Op::Connect(2, claims.export.clone()),
+            Op::Disconnect(2),
+        ]);
+        over(Plan::new(script(claims, Vec::new(), steps)), Behaviour { fail, ..Behaviour::default() })
+    });
+    Ok(plans.collect())
+}
+
+/// Each question fails once below, for the first client; the second one is served.
+fn failing_answers(claims: &Claims) -> Planned {
+    use Callback::{
+        CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
+        GetSize, IsRotational, Open,
+    };
+    let failing = [
+        Open,
+        GetSize,
+        CanWrite,
+        CanFlush,
+        IsRotational,
+        CanTrim,
+        CanZero,
+        CanFastZero,
+        CanExtents,
+        CanFua,
+        CanMultiConn,
+        CanCache,
+    ];
+    let place = claims.range(0, 512);
+    let plans = failing.into_iter().map(|callback| {
+        let fail = vec![Failure { callback, nth: Some(1), errno: libc::EIO, after_next: false }];
+        let mut steps = vec![Op::Judge, Op::PerhapsConnect(1, claims.export.clone())];
+        steps.push(Op::Connect(2, claims.export.clone()));
+        steps.extend(place.map(|place| {
+            Op::Request(super::super::op::Request { client: 2, ..request(Operation::Read, place) })
+        }));
+        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
+        over(plan, Behaviour { fail, ..Behaviour::default() })
+    });
+    Ok(plans.collect())
+}
+
+fn over_readonly(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let answers = [(Callback::CanWrite, 0)].into();
+    let reads = claims.places().into_iter().map(read);
+    let plan = Plan::new(script(claims, Vec::new(), reads.collect()));
+    Ok(vec![over(plan, Behaviour { answers, ..Behaviour::default() })])
+}

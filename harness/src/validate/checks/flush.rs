@@ -39,7 +39,7 @@ fn keeps_data(claims: &Claims) -> Planned {
     claims.flushes()?;
     claims.writes()?;
     let places = claims.places();
-    let setup = (1..).zip(&places).map(|(data, place)| write(*place, data)).collect();
+    let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let reads = || places.iter().copied().map(read);
     let judged = [flush()].into_iter().chain(reads()).chain([flush()]).chain(reads()).collect();
     Ok(vec![Plan::new(script(claims, setup, judged))])

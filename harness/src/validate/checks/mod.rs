@@ -55,6 +55,7 @@ pub fn find(id: &str) -> Option<&'static Check> {
 pub fn markdown() -> String {
     let row = |check: &Check| {
         let Check { id, level, profile, statement, clause, broken_by, .. } = check;
+        let level = level.word();
         format!("| `{id}` | {level} | {profile} | {statement} | {broken_by} | {clause} |\n")
     };
     let head = "| id | level | profile | what holds | broken by | clause |\n|---|---|---|---|---|---|\n";

@@ -57,7 +57,8 @@ pub(super) const CHECKS: &[Check] = &[
 /// Connections, after a few that warm the server up.
 const CYCLES: u32 = 100;
 
-fn cycles(_: &Claims, resource: Resource) -> Planned {
-    let script = vec![Op::Cycles(10), Op::Measure, Op::Judge, Op::Cycles(CYCLES), Op::Compare(resource)];
+fn cycles(claims: &Claims, resource: Resource) -> Planned {
+    let cycles = |times| Op::Cycles(times, claims.export.clone());
+    let script = vec![cycles(10), Op::Measure, Op::Judge, cycles(CYCLES), Op::Compare(resource)];
     Ok(vec![Plan::new(script)])
 }

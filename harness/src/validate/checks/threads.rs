@@ -3,7 +3,7 @@
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
 use crate::validate::claims::Claims;
-use crate::validate::op::Op;
+use crate::validate::op::{Load, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \"Threads\"";
 const FIX: &str = "hold a lock round what requests share, or claim a stricter thread model";
@@ -42,12 +42,12 @@ const DEPTH: u32 = 16;
 fn loaded(claims: &Claims, clients: u32) -> Planned {
     claims.holds(1)?;
     let share = claims.end() / u64::from(clients * DEPTH);
-    let count = share.min(16384) / claims.unit() * claims.unit();
+    let count = share.min(4096) / claims.unit() * claims.unit();
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     if count == 0 {
         return Err(Unfit::Reason(format!("the disk has {} bytes", claims.size)));
     }
-    // The first client is there already; each further step has its own.
-    let judged = [1, 1001, 2001].map(|data| Op::Load { clients, depth: DEPTH, count, data });
+    let judged = [1, 2, 3, 4, 5, 6]
+        .map(|data| Op::Load(Load { clients, depth: DEPTH, count, data, export: claims.export.clone() }));
     Ok(vec![Plan::new([vec![Op::Judge], judged.to_vec()].concat())])
 }

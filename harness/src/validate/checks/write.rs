@@ -173,7 +173,9 @@ fn readonly(claims: &Claims) -> Planned {
 
 fn with_fua(claims: &Claims) -> Planned {
     claims.has_fua()?;
+    // What is refused without the flag is no business of the flag's.
+    let setup = (1..).zip(claims.places()).map(|(data, place)| write(place, data)).collect();
     let steps = |(data, place)| [flagged(write(place, data), flag::FUA), read(place)];
-    let judged = (1..).zip(claims.places()).flat_map(steps).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+    let judged = (100..).zip(claims.places()).flat_map(steps).collect();
+    Ok(vec![Plan::new(script(claims, setup, judged)).refusal_fails()])
 }

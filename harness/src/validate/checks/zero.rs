@@ -14,6 +14,17 @@ const FIX: &str = "write zeroes to exactly the range, or fail with EOPNOTSUPP so
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
+        id: "zero.succeeds",
+        level: Level::Should,
+        profile: Profile::Zero,
+        party: Party::Module,
+        statement: "Zeroing succeeds where it is claimed, with and without leave to punch a hole.",
+        clause: "nbdkit-plugin(3), \".can_zero\", \".zero\"",
+        broken_by: "a .zero that fails with EIO, so that the server does not fall back to .pwrite",
+        fix: "fail with EOPNOTSUPP, and the server writes the zeroes",
+        play: Play::Stack(succeeds),
+    },
+    Check {
         id: "zero.may-trim",
         level: Level::Must,
         profile: Profile::Zero,
@@ -109,7 +120,15 @@ fn zeroed(claims: &Claims, flags: u32) -> Planned {
     let places = claims.places();
     let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let judged = places.iter().flat_map(|place| [zero(*place, flags), read(*place)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged)).refusal_fails()])
+    let plan = Plan::new(script(claims, setup, judged));
+    // A fast zero has its own way to refuse, and no other.
+    Ok(vec![if flags & flag::FAST_ZERO != 0 { plan.refusal_fails() } else { plan }])
+}
+
+fn succeeds(claims: &Claims) -> Planned {
+    claims.zeroes()?;
+    let judged = claims.places().into_iter().flat_map(|place| [zero(place, 0), zero(place, flag::NO_HOLE)]);
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged.collect())).refusal_fails()])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
