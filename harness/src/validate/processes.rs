@@ -104,8 +104,8 @@ pub(super) fn is_judged(id: &str, played: &Played) -> bool {
 
 /// How many threads the process had when the last layer had been unloaded; `None` where nobody looked.
 fn threads_left(played: &Played) -> Option<u64> {
-    let probes = played.events.iter().filter(|event| event.probe() == Some(Probe::ThreadsLeft));
-    probes.last().map(|event| event.b)
+    let mut probes = played.events.iter().filter(|event| event.probe() == Some(Probe::ThreadsLeft));
+    probes.next_back().map(|event| event.b)
 }
 
 /// A callback that failed although the server has printed no error at all.

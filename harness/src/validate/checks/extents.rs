@@ -86,9 +86,9 @@ fn after_write(claims: &Claims) -> Planned {
     claims.writes()?;
     let places = claims.places();
     let around = |place| claims.around(place, 100_000).unwrap_or(place);
-    let write =
-        |(data, place): (u64, &(u64, u32))| [extents(around(*place), 0), write(*place, data), read(*place)];
-    let setup = (1..).zip(&places).flat_map(write).collect();
+    let before = places.iter().map(|place| extents(around(*place), 0));
+    let written = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]);
+    let setup = before.chain(written).collect();
     let judged = places
         .iter()
         .flat_map(|place| [extents(around(*place), 0), extents(*place, flag::REQ_ONE)])

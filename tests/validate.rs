@@ -1,0 +1,158 @@
+//! `layers validate` and `layers repro`, end to end.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use predicates::prelude::*;
+use predicates::str::{contains, is_empty};
+
+/// Runs it in a directory of its own, where the cases of findings are left.
+fn layers(directory: &Path, arguments: &[&str]) -> Assert {
+    let mut command = Command::cargo_bin("layers").unwrap();
+    command.current_dir(directory).args(arguments).timeout(Duration::from_secs(300)).assert()
+}
+
+fn validate(directory: &Path, arguments: &[&str]) -> Assert {
+    layers(directory, &[&["validate"], arguments].concat())
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A plugin of shell code that serves one mebibyte of zeroes, with more.
+fn eval<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let plain = ["eval", "get_size=echo 1M", "pread=dd if=/dev/zero count=$3 iflag=count_bytes 2>/dev/null"];
+    plain.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn a_good_plugin_is_conformant_and_the_last_line_says_so() {
+    let directory = temporary();
+    let last =
+        predicate::function(|text: &str| text.lines().last().unwrap().starts_with("exit 0: conformant"));
+    validate(directory.path(), &["memory", "64M"])
+        .code(0)
+        .stdout(last.and(contains("write         conformant")).and(contains("exports       not claimed")));
+    let left = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing is written without a finding");
+}
+
+#[test]
+fn what_is_no_module_is_told_by_its_file() {
+    let directory = temporary();
+    let text = directory.path().join("x.so");
+    std::fs::write(&text, "#!/bin/sh\n").unwrap();
+    let x = text.display().to_string();
+    validate(directory.path(), &[&x]).code(5).stdout(contains("not a shared library"));
+    validate(directory.path(), &["/nowhere/x.so"]).code(5).stdout(contains("/nowhere/x.so"));
+    validate(directory.path(), &["--filter=memory", "null"]).code(5);
+    validate(directory.path(), &["/bin/true"]).code(5).stdout(contains("cannot load"));
+}
+
+#[test]
+fn a_library_that_is_no_module_says_what_it_lacks() {
+    let directory = temporary();
+    let library = directory.path().join("lib.so");
+    let source = directory.path().join("lib.c");
+    std::fs::write(&source, "int nothing (void) { return 0; }\n").unwrap();
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(built.success());
+    let path = library.display().to_string();
+    validate(directory.path(), &[&path]).code(5).stdout(contains("neither plugin_init nor filter_init"));
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_a_usage_error() {
+    let directory = temporary();
+    validate(directory.path(), &["--only", "wirte.*", "memory"])
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("wirte.*"));
+}
+
+#[test]
+fn a_finding_is_replayed_by_the_line_that_it_ends_with() {
+    let directory = temporary();
+    let forgets = ["can_write=exit 0", "pwrite=cat >/dev/null"];
+    let arguments = [&["--only", "write.*"], &eval(&forgets)[..]].concat();
+    let assert = validate(directory.path(), &arguments).code(1).stdout(contains("FAIL  write.read-back"));
+    let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    let line = output.lines().find_map(|line| line.trim().strip_prefix("replay:")).unwrap();
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    assert_eq!(words[..2], ["layers", "repro"]);
+    layers(directory.path(), &words[1..]).code(1).stdout(contains("expected: byte 0"));
+}
+
+#[test]
+fn storage_of_the_users_is_not_written_to_unless_allowed() {
+    let directory = temporary();
+    let disk = directory.path().join("disk");
+    std::fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let path = disk.display().to_string();
+    let some = ["--only", "write.*", "--only", "read.*"];
+    validate(directory.path(), &[&some[..], &["file", &path]].concat())
+        .code(0)
+        .stdout(contains("opened read-only").and(contains("write         not judged")));
+    assert_eq!(std::fs::read(&disk).unwrap(), vec![7; 1 << 20]);
+    validate(directory.path(), &[&some[..], &["--allow-writes", "file", &path]].concat())
+        .code(0)
+        .stdout(contains("write         conformant"));
+    assert_ne!(std::fs::read(&disk).unwrap(), vec![7; 1 << 20]);
+}
+
+#[test]
+fn a_crash_is_a_verdict_with_the_call_in_flight() {
+    let directory = temporary();
+    let crash = ["eval", "get_size=echo 1M", "pread=kill -SEGV $PPID; sleep 1"];
+    validate(directory.path(), &[&["--only", "read.*", "--only", "process.*"], &crash[..]].concat())
+        .code(1)
+        .stdout(contains("CRASH process.crash").and(contains("enter L0.pread")));
+}
+
+#[test]
+fn a_hang_is_a_verdict_and_leaves_nothing_alive() {
+    let directory = temporary();
+    // A time that no other process on this machine sleeps for.
+    let hang = ["eval", "get_size=echo 1M", "pread=sleep 86399.5"];
+    let arguments = [&["--only", "read.*", "--only", "process.*", "--timeout", "1"], &hang[..]].concat();
+    validate(directory.path(), &arguments)
+        .code(1)
+        .stdout(contains("HANG  process.hang").and(contains("enter L0.pread")));
+    let left = std::process::Command::new("pgrep").args(["-x", "-f", "sleep 86399.5"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+#[test]
+fn the_checks_are_listed_and_explained() {
+    let directory = temporary();
+    validate(directory.path(), &["--list"])
+        .code(0)
+        .stdout(contains("write.odd").and(contains("nego.size.range")));
+    let ids: Vec<&str> = layers::validate::checks::all().map(|check| check.id).collect();
+    let explained = layers(directory.path(), &[&["rules"], &ids[..]].concat()).code(0);
+    let text = String::from_utf8(explained.get_output().stdout.clone()).unwrap();
+    for check in layers::validate::checks::all() {
+        assert!(
+            [check.statement, check.clause, check.broken_by, check.fix]
+                .iter()
+                .all(|part| text.contains(part))
+        );
+    }
+}
+
+#[test]
+fn the_library_gives_the_same_verdicts() {
+    let validation = layers::validate::Validate::plugin("memory")
+        .argument("1M")
+        .only(["write.*".to_owned()])
+        .run()
+        .unwrap();
+    assert!(validation.is_conformant(), "{:?}", validation.fired());
+    assert!(validation.count("pass") >= 5);
+}
