@@ -108,7 +108,7 @@ fn wrapped_filters_are_what_they_are() {
     for words in FILTERS {
         let (filters, parameters): (Vec<&str>, Vec<&str>) =
             words.iter().copied().partition(|word| word.starts_with("--filter="));
-        let plugin = ["data", "data=( 0x55 0xAA )*10000"];
+        let plugin = ["data", "data=( 0x55 0xAA )*10240"];
         let all: Vec<&str> = filters.into_iter().chain(plugin).chain(parameters).collect();
         same(&all);
     }
