@@ -282,7 +282,9 @@ impl Server {
         });
         let (Some(stream), Some(trace)) = (first, self.trace()) else { return woken };
         let mut client = Client::connected(FIRST_CLIENT, stream, trace, deadline);
-        match client.send(b"layers plain\n").and_then(|()| client.read_to_end()) {
+        let answered = client.send(b"layers plain\n").and_then(|()| client.read_to_end());
+        client.hang_up();
+        match answered {
             Ok(_) => Woken::Happened,
             Err(CliError::Timeout) => Woken::Late,
             Err(_) => Woken::Dead,
