@@ -85,3 +85,6 @@ fn exporter() -> Option<usize> {
 pub(crate) unsafe extern "C" fn fail(_: Appctx, _: *mut c_void, _: *mut c_void) -> c_int {
     -1
 }
+
+/// There is nothing to release; that it is called at all is for a rule to judge.
+pub(crate) unsafe extern "C" fn release(_: Appctx) {}
