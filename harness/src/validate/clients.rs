@@ -280,14 +280,19 @@ impl Clients {
     }
 
     fn refused(&mut self, request: &Request) -> Result<(), Stop> {
-        let Connected { client, .. } = self.client(request.client)?;
+        let Connected { client, disk } = self.client(request.client)?;
         if client.flags() & READ_ONLY == 0 {
             let (expected, actual) = ("the export is read-only", "it can be written to");
             return Err(Stop::Wrong(Wrong::new(expected, actual)));
         }
+        let known = disk.clone();
         match self.request(request) {
             Ok(()) => Err(Stop::Wrong(Wrong::new("it is refused", format!("`{request}` succeeds")))),
-            Err(Stop::Refused(_)) => Ok(()),
+            Err(Stop::Refused(_)) => {
+                // What is refused changes nothing: what was known before still is.
+                self.client(request.client)?.disk = known;
+                Ok(())
+            }
             Err(other) => Err(other),
         }
     }

@@ -1,0 +1,247 @@
+//! The zoo: each animal in `fixtures/zoo` is caught by its own checks and rules, and by no others; those without fault
+//! come out clean; and there is no check and no rule of modules that no animal breaks, but for a reason.
+//!
+//! `fixtures/zoo/zoo.toml` says what must fire. With `LAYERS_ZOO_RUNS=20` each animal is judged 20 times, with
+//! `LAYERS_ZOO_ONLY=TEXT` only those with this text in their name.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use layers::server::process::become_subreaper;
+use layers::validate::{Validate, Validation, checks, module_rules};
+use serde::Deserialize;
+
+/// For one case: several times what the slowest good one takes on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Less than what a flood asks for, and much more than any other animal needs.
+const MEMORY: u64 = 512 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    animal: Vec<Animal>,
+    /// Checks and rules that no animal breaks, each with the reason.
+    unbroken: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Animal {
+    /// Source, in `fixtures/zoo`.
+    file: String,
+    /// For a filter: the plugin below it, in `fixtures/zoo`; `plugins/good.c` unless said otherwise.
+    over: Option<String>,
+    /// What the user gives to the plugin.
+    #[serde(default)]
+    parameters: Vec<String>,
+    /// Checks and rules that must fire, and no others.
+    fires: BTreeSet<String>,
+    /// Checks and rules that fire in some runs only, with the reason; the others must fire in all of them.
+    #[serde(default)]
+    may: BTreeMap<String, String>,
+    /// The server cannot load it, and so it cannot be judged any further.
+    #[serde(default)]
+    unloadable: bool,
+    /// A fault that nothing catches so far, and why.
+    missed: Option<String>,
+}
+
+impl Animal {
+    fn is_bad(&self) -> bool {
+        !self.name().starts_with("good")
+    }
+
+    fn name(&self) -> &str {
+        Path::new(&self.file).file_stem().unwrap().to_str().unwrap()
+    }
+}
+
+fn zoo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fixtures/zoo")
+}
+
+fn built() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("zoo")
+}
+
+fn manifest() -> Manifest {
+    toml::from_str(&std::fs::read_to_string(zoo().join("zoo.toml")).unwrap()).unwrap()
+}
+
+/// What nbdkit loads for this source.
+fn module(file: &str) -> PathBuf {
+    let path = Path::new(file);
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    match path.extension().unwrap().to_str().unwrap() {
+        "c" => built().join(path.with_extension("so")),
+        "rs" => built().join(format!("rust/debug/examples/lib{stem}.so")),
+        _ => zoo().join(path),
+    }
+}
+
+/// Files with this extension in a folder of the zoo, as they stand in the manifest.
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(zoo().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let wanted = entries.filter(|path| path.extension().is_some_and(|found| found == extension));
+    let name = |path: PathBuf| format!("{folder}/{}", path.file_name().unwrap().to_str().unwrap());
+    let mut names: Vec<String> = wanted.map(name).collect();
+    names.sort();
+    names
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|data| data.modified()).ok()
+}
+
+/// Compiles what is older than its source.
+fn compile(file: &str) {
+    let (source, library) = (zoo().join(file), module(file));
+    let sources = [source.clone(), zoo().join("plugin.h"), zoo().join("filter.h")];
+    let newest = sources.iter().filter_map(|path| modified(path)).max();
+    if modified(&library) > newest {
+        return;
+    }
+    std::fs::create_dir_all(library.parent().unwrap()).unwrap();
+    let flags = ["-O1", "-g", "-Wall", "-Werror", "-fPIC", "-shared", "-pthread"];
+    let new = library.with_extension("new");
+    let status = Command::new("cc").args(flags).arg("-o").arg(&new).arg(&source).status().unwrap();
+    assert!(status.success(), "cc cannot compile {}", source.display());
+    std::fs::rename(new, library).unwrap();
+}
+
+/// Builds the animals in Rust, without the net where that is possible.
+fn build_rust() {
+    let build = |more: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--quiet", "--examples"]).args(more);
+        cargo.arg("--manifest-path").arg(zoo().join("rust/Cargo.toml"));
+        cargo.arg("--target-dir").arg(built().join("rust"));
+        cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS").output().unwrap()
+    };
+    if !build(&["--offline"]).status.success() {
+        let output = build(&[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Does this for each item, two at a time or as many as there are processors.
+fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(item);
+                }
+            });
+        }
+    });
+}
+
+fn validate(animal: &Animal) -> Validation {
+    let subject = module(&animal.file).display().to_string();
+    let validation = match animal.file.split('/').next().unwrap() {
+        "filters" => {
+            let over = animal.over.as_deref().unwrap_or("plugins/good.c");
+            Validate::plugin(module(over).display().to_string()).filter(subject)
+        }
+        "shell" => Validate::plugin("sh").argument(subject),
+        _ => Validate::plugin(subject),
+    };
+    let validation = animal.parameters.iter().fold(validation, |validation, parameter| {
+        let (key, value) = parameter.split_once('=').unwrap();
+        validation.param(key, value)
+    });
+    validation.timeout(TIMEOUT).memory(MEMORY).run().unwrap()
+}
+
+/// How what fired differs from what the manifest says.
+fn difference(animal: &Animal, validation: &Validation) -> Option<String> {
+    let fired: BTreeSet<String> = validation.fired().into_iter().map(str::to_owned).collect();
+    let missing: Vec<_> = animal.fires.difference(&fired).collect();
+    let besides: Vec<_> =
+        fired.difference(&animal.fires).filter(|id| !animal.may.contains_key(*id)).collect();
+    if validation.unloadable.is_some() != animal.unloadable {
+        return Some(format!("{}: cannot be loaded: {:?}", animal.file, validation.unloadable));
+    }
+    if missing.is_empty() && besides.is_empty() {
+        return None;
+    }
+    let findings = validation.findings().filter(|finding| besides.iter().any(|id| *id == finding.id));
+    let findings: Vec<String> = findings
+        .map(|finding| format!("{}: {}, but {}", finding.id, finding.expected, finding.actual))
+        .collect();
+    Some(format!(
+        "{}: silent {missing:?}, fires besides {besides:?}\n    {}",
+        animal.file,
+        findings.join("\n    ")
+    ))
+}
+
+#[test]
+fn each_animal_is_caught_by_its_own_checks_and_by_no_others() {
+    become_subreaper().unwrap();
+    let manifest = manifest();
+    let sources = [files("plugins", "c"), files("filters", "c")].concat();
+    each(&sources, |file| compile(file));
+    build_rust();
+    let only = std::env::var("LAYERS_ZOO_ONLY").unwrap_or_default();
+    let runs: usize = std::env::var("LAYERS_ZOO_RUNS").map_or(1, |runs| runs.parse().unwrap());
+    let wanted: Vec<&Animal> = manifest.animal.iter().filter(|animal| animal.file.contains(&only)).collect();
+    let wrong = Mutex::new(Vec::new());
+    for _ in 0..runs {
+        each(&wanted, |animal| {
+            let found = difference(animal, &validate(animal));
+            wrong.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        });
+    }
+    let mut wrong = wrong.into_inner().unwrap();
+    wrong.sort();
+    assert!(wrong.is_empty(), "{} of {} runs\n{}", wrong.len(), wanted.len() * runs, wrong.join("\n"));
+}
+
+#[test]
+fn every_check_and_every_rule_of_modules_is_broken_by_an_animal_or_has_a_reason() {
+    let manifest = manifest();
+    let ids: BTreeSet<&str> =
+        checks::all().map(|check| check.id).chain(module_rules().map(|rule| rule.id)).collect();
+    let broken: BTreeSet<&str> =
+        manifest.animal.iter().flat_map(|animal| &animal.fires).map(String::as_str).collect();
+    let excused: BTreeSet<&str> = manifest.unbroken.keys().map(String::as_str).collect();
+    let unknown: Vec<_> = broken.union(&excused).filter(|id| !ids.contains(*id)).collect();
+    assert!(unknown.is_empty(), "neither a check nor a rule of modules: {unknown:?}");
+    let unbroken: Vec<_> = ids.iter().filter(|id| !broken.contains(*id) && !excused.contains(*id)).collect();
+    assert!(unbroken.is_empty(), "no animal breaks {unbroken:?}");
+    let stale: Vec<_> = broken.intersection(&excused).collect();
+    assert!(stale.is_empty(), "broken after all: {stale:?}");
+}
+
+#[test]
+fn every_file_of_the_zoo_has_its_entry_and_there_are_enough_of_each_kind() {
+    let animals = manifest().animal;
+    let entries: Vec<&str> = animals.iter().map(|animal| animal.file.as_str()).collect();
+    let folders =
+        [("plugins", "c"), ("filters", "c"), ("shell", "sh"), ("rust/animals", "rs"), ("files", "so")];
+    let mut on_disk: Vec<String> =
+        folders.iter().flat_map(|(folder, extension)| files(folder, extension)).collect();
+    let mut listed: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
+    on_disk.sort();
+    listed.sort();
+    assert_eq!(listed, on_disk);
+    let bad = |folder: &str| {
+        let caught = |animal: &&Animal| animal.is_bad() && animal.missed.is_none();
+        animals.iter().filter(|animal| animal.file.starts_with(folder)).filter(caught).count()
+    };
+    assert!(bad("plugins") + bad("shell") + bad("rust") >= 30 && bad("filters") >= 15);
+    for folder in ["plugins", "filters", "shell", "rust"] {
+        let good = |animal: &&Animal| animal.file.starts_with(folder) && !animal.is_bad();
+        assert!(animals.iter().any(|animal| good(&animal)), "{folder} has nothing good");
+    }
+}
