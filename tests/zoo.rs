@@ -62,6 +62,11 @@ impl Animal {
         !self.name().starts_with("good")
     }
 
+    /// Hundreds of connections: for those that are good, and those whose fault it is to keep something.
+    fn skips_cycles(&self) -> bool {
+        self.is_bad() && !self.fires.iter().any(|id| id.starts_with("resources."))
+    }
+
     fn name(&self) -> &str {
         Path::new(&self.file).file_stem().unwrap().to_str().unwrap()
     }
@@ -164,6 +169,8 @@ fn validate(animal: &Animal) -> Validation {
         let (key, value) = parameter.split_once('=').unwrap();
         validation.param(key, value)
     });
+    let cycles = ["resources.descriptors", "resources.threads", "resources.memory"].map(str::to_owned);
+    let validation = if animal.skips_cycles() { validation.skip(cycles) } else { validation };
     let timeout = animal.seconds.map_or(TIMEOUT, Duration::from_secs);
     validation.skip(animal.skip.iter().cloned()).timeout(timeout).memory(MEMORY).run().unwrap()
 }
