@@ -131,7 +131,7 @@ fn slow_unextended() -> Stack {
 
 fn signal_running() -> Scenario {
     let read = command(Operation::Read, 0, 512, 0);
-    let about = "SIGTERM while a request is running, which is answered";
+    let about = "SIGTERM while a request is running, whose client asks for more";
     Scenario::new("end/sigterm/running", about, slow_unextended())
         .script([
             connect(1),
@@ -139,9 +139,11 @@ fn signal_running() -> Scenario {
             Step::Running(1, read),
             Step::Signal(libc::SIGTERM),
             Step::Noticed(1),
-            Step::Answers(1),
+            // The callback returns. Whether its reply still gets out, once others have found the server stopping, varies.
+            Step::Answers(1).perhaps(),
         ])
         .ending(Ending::ByItself)
+        .unordered()
 }
 
 /// What becomes of the one that negotiates is left open.
