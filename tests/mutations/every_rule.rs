@@ -1,10 +1,7 @@
-//! Every rule can fail: for each one that the named scenarios exercise there is a change that it rejects, and the rules
-//! that may fire with it are those that stand beside it in `tests/self-test.txt`.
-//!
-//! LAYERS_SELF_TEST=write adds to that table what is missing; look at it before it is committed.
+//! Every rule can fail: for each one that the named scenarios exercise there is a change that it rejects. With
+//! `--nocapture` the test prints which other rules reject that change as well.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use layers::rules::Rule;
 use layers::version::Version;
@@ -17,15 +14,17 @@ const BROKEN_ELSEWHERE: &[(&str, &str)] = &[
     ("open.fail.no-close", "a failed open has no handle, so its close must be invented"),
     ("open.fail.retry", "the second attempt must vanish together with its replies"),
     ("conn.disc-prompt", "the close must move behind the client's own end of the connection"),
+    ("emul.extents.nonempty", "an empty list and a client that is told of success must come together"),
+    ("emul.zero.fast-no-fallback", "a write must be invented inside a fast zero"),
+    ("data.error.zero-notsup", "a filter's zero must fail with one certain error"),
+    ("data.max-io", "the count must grow far beyond what the operators write"),
+    ("data.buf.distinct", "two calls must meet, and be given one buffer"),
 ];
 
 /// Traces in which a rule is tried with one operator.
 const TRACES: usize = 2;
 
 type Operator = fn(&mut Trace, usize, &mut Try<'_>);
-
-/// What a rule rejected, as its first change: the other rules that reject it as well.
-type Table = BTreeMap<String, Vec<String>>;
 
 /// Rules in search of a change that breaks them.
 struct Search {
@@ -91,7 +90,8 @@ fn in_order_of_trial(recorded: &[Recorded]) -> Vec<Recorded> {
 fn search() -> (usize, Vec<&'static str>, BTreeMap<&'static str, Ids>) {
     let recordings = recordings();
     let elsewhere = |rule: &Rule| BROKEN_ELSEWHERE.iter().any(|(id, _)| *id == rule.id);
-    let holds = |rule: &Rule| recordings.all.iter().any(|one| one.holds.contains(rule.id));
+    // Which rules a scenario without a fixed order exercises is for chance to say.
+    let holds = |rule: &Rule| recordings.all.iter().any(|one| one.repeatable && one.holds.contains(rule.id));
     let rules: Vec<&'static Rule> =
         recordings.rules.iter().copied().filter(|rule| holds(rule) && !elsewhere(rule)).collect();
     let halves: Vec<Vec<&'static Rule>> =
@@ -107,75 +107,12 @@ fn search() -> (usize, Vec<&'static str>, BTreeMap<&'static str, Ids>) {
     (rules.len(), survivors, results.into_iter().flat_map(|search| search.found).collect())
 }
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/self-test.txt")
-}
-
-fn stored() -> Table {
-    let text = std::fs::read_to_string(path()).unwrap_or_default();
-    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines
-        .map(|line| {
-            let mut words = line.split_whitespace().map(str::to_owned);
-            (words.next().unwrap(), words.collect())
-        })
-        .collect()
-}
-
-fn write(mut table: Table, missing: &Table) {
-    for (rule, others) in missing {
-        let row = table.entry(rule.clone()).or_default();
-        row.extend(others.iter().cloned());
-        row.sort();
-        row.dedup();
-    }
-    let mut text = String::from(
-        "# For each rule: the others that may reject the first change that it rejects (tests/mutations/every_rule.rs).\n",
-    );
-    for (rule, others) in table {
-        let row: Vec<&str> =
-            std::iter::once(rule.as_str()).chain(others.iter().map(String::as_str)).collect();
-        text.push_str(&row.join(" "));
-        text.push('\n');
-    }
-    std::fs::write(path(), text).unwrap();
-}
-
 #[test]
 fn every_exercised_rule_rejects_a_change_to_a_real_trace() {
     let (tried, survivors, found) = search();
-    assert!(tried > 40, "only {tried} rules were tried");
+    assert!(tried > 100, "only {tried} rules were tried");
     assert!(survivors.is_empty(), "of {tried} rules nothing breaks {survivors:#?}");
-
-    let table = stored();
-    let missing: Table = found
-        .into_iter()
-        .filter_map(|(rule, others)| {
-            let row = table.get(rule);
-            let new: Vec<String> = others
-                .into_iter()
-                .filter(|other| row.is_none_or(|row| row.iter().all(|known| known != other)))
-                .map(str::to_owned)
-                .collect();
-            (row.is_none() || !new.is_empty()).then(|| (rule.to_owned(), new))
-        })
-        .collect();
-    if std::env::var("LAYERS_SELF_TEST").is_ok_and(|what| what == "write") {
-        write(table, &missing);
-        return;
-    }
-    assert!(
-        missing.is_empty(),
-        "tests/self-test.txt does not know that these rules fire, with these others; look whether they should, and \
-         let LAYERS_SELF_TEST=write add them: {missing:#?}"
-    );
-}
-
-#[test]
-fn the_table_names_rules() {
-    for (rule, others) in stored() {
-        for id in others.iter().chain([&rule]) {
-            assert!(layers::rules::find(id).is_some(), "there is no rule {id}");
-        }
+    for (rule, others) in found {
+        println!("{rule}: {}", others.into_iter().collect::<Vec<_>>().join(" "));
     }
 }
