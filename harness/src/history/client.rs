@@ -16,6 +16,8 @@ pub struct Request {
     pub operation: Operation,
     /// The data calls that the server makes for it.
     pub made: MadeList,
+    /// While it waited, a call was made that could have been for it as well as for another.
+    pub(super) mistakable: bool,
 }
 
 /// A client of the harness's.
@@ -95,7 +97,8 @@ impl History {
             }
             return;
         }
-        let request = Request { event: event.clone(), operation, made: MadeList::default() };
+        let request =
+            Request { event: event.clone(), operation, made: MadeList::default(), mistakable: false };
         match operation {
             Operation::Connect => {
                 client.connection = self.arrivals.early.take();

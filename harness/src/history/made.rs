@@ -220,16 +220,32 @@ impl Request {
         let same = self.operation == other.operation
             || [(Write, Zero), (Zero, Write), (Read, Cache), (Cache, Read)]
                 .contains(&(self.operation, other.operation));
-        same && other.has_range(&self.event)
+        // A flush may be a client's own, or make up for the FUA of another request.
+        let flush =
+            |one: &Request, other: &Request| one.operation == Operation::Flush && other.flags() & FUA != 0;
+        flush(self, other) || flush(other, self) || same && other.has_range(&self.event)
     }
 }
 
 impl Client {
     /// Another request waits that the calls made for this one could have been made for.
     pub fn is_ambiguous(&self, request: &Request) -> bool {
-        self.waiting
-            .iter()
-            .any(|other| other.event.position != request.event.position && request.is_like(other))
+        let other =
+            |other: &Request| other.event.position != request.event.position && request.is_like(other);
+        request.mistakable || self.waiting.iter().any(other)
+    }
+
+    /// A call is made for this request, or for one that is like it: from now on none of them can be judged by its calls.
+    fn take_for(&mut self, position: u32) {
+        let Some(taken) = self.waiting.iter().position(|one| one.event.position == position) else { return };
+        let (before, rest) = self.waiting.split_at_mut(taken);
+        let Some((taken, after)) = rest.split_first_mut() else { return };
+        let mut alone = true;
+        for other in before.iter_mut().chain(after).filter(|other| taken.is_like(other)) {
+            other.mistakable = true;
+            alone = false;
+        }
+        taken.mistakable |= !alone;
     }
 
     /// The request that the server must be serving with this call.
@@ -274,6 +290,11 @@ impl History {
             self.thread_mut(call.enter.tid, call.enter.pid).serving = serving;
             if let Some(request) = serving.and_then(|id| self.waiting_mut(id)) {
                 request.made.push(call);
+            }
+            if let Some((number, position)) = serving
+                && let Some(client) = self.clients.get_mut(&number)
+            {
+                client.take_for(position);
             }
         } else if let Some(parent) = self.thread_mut(call.enter.tid, call.enter.pid).current_mut()
             && parent.chain == call.chain
