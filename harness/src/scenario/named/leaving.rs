@@ -57,7 +57,9 @@ fn pipelined_disconnect() -> Scenario {
         "eight writes and the goodbye in one write",
         Stack::reference(2),
     )
-    .script([Step::ConnectRaw(1), go(1, ""), Step::Say(1, messages), Step::HangUp(1)])
+    // All are carried out; the replies may be lost once the server has read the goodbye.
+    .script([Step::ConnectRaw(1), go(1, ""), Step::Say(1, messages).perhaps(), Step::HangUp(1)])
+    .unordered()
 }
 
 fn half_close() -> Scenario {
