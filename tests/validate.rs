@@ -68,6 +68,31 @@ fn a_library_that_is_no_module_says_what_it_lacks() {
 }
 
 #[test]
+fn a_subject_that_nothing_can_be_read_from_is_never_conformant() {
+    let directory = temporary();
+    let refuses = ["eval", "get_size=echo EIO no disk >&2; exit 1", "pread=exit 1"];
+    validate(directory.path(), &refuses).code(7).stdout(
+        contains("undecided open.succeeds").and(contains("no disk")).and(contains("exit L0.get_size = -1")),
+    );
+    let only = ["--only", "write.*", "--only", "process.*"];
+    validate(directory.path(), &[&only[..], &refuses].concat()).code(7);
+    validate(directory.path(), &["--only", "write.*", "--skip", "write.*", "memory", "1M"])
+        .code(3)
+        .stdout(contains("exit 3: nothing was judged"));
+}
+
+#[test]
+fn what_is_said_does_not_depend_on_the_number_of_jobs() {
+    let directory = temporary();
+    let faulty = eval(&["can_write=exit 0", "pwrite=cat >/dev/null", "can_trim=exit 0", "trim=exit 1"]);
+    let said = |jobs: &str| {
+        let arguments = [&["--skip", "resources.*", "--jobs", jobs], &faulty[..]].concat();
+        validate(directory.path(), &arguments).code(1).get_output().stdout.clone()
+    };
+    assert_eq!(String::from_utf8_lossy(&said("1")), String::from_utf8_lossy(&said("3")));
+}
+
+#[test]
 fn a_pattern_that_matches_nothing_is_a_usage_error() {
     let directory = temporary();
     validate(directory.path(), &["--only", "wirte.*", "memory"])

@@ -17,6 +17,7 @@ pub mod report;
 pub mod rules;
 pub mod run;
 pub mod scenario;
+mod schedule;
 pub mod select;
 pub mod server;
 pub mod stack;

@@ -101,7 +101,7 @@ exits! {
     Unloadable = 5,
     /// the server is missing or cannot be used
     NoServer = 6,
-    /// inconclusive: a trace was cut off, or a server was lost
+    /// inconclusive: no export opened, a trace was cut off, or a server was lost
     Inconclusive = 7,
     /// the harness itself failed
     Harness = 70,

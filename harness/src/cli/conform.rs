@@ -163,7 +163,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         server: &server,
         selection: &selection,
         level: arguments.level.into(),
-        jobs: arguments.jobs.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+        jobs: super::jobs(arguments.jobs),
         timeout: Duration::from_secs(arguments.timeout),
         baseline: &baseline,
     };

@@ -8,6 +8,7 @@ mod trace;
 mod trace_haproxy;
 mod validate;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -72,6 +73,11 @@ impl From<std::io::Error> for Failure {
 fn exit_codes() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {exit}\n")).collect::<String>();
     format!("Exit codes:\n{lines}")
+}
+
+/// As many as were asked for, or one for each CPU.
+fn jobs(wanted: Option<NonZeroUsize>) -> NonZeroUsize {
+    wanted.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Runs the command of this process.

@@ -1,6 +1,7 @@
 //! `layers validate`.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub(super) struct Arguments {
     /// Write to storage of yours that a parameter names, and so destroy what is there
     #[arg(long)]
     allow_writes: bool,
+    /// Cases played at a time [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     /// Seconds that one case may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -99,6 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         .allow_writes(arguments.allow_writes)
         .timeout(Duration::from_secs(arguments.timeout))
         .memory(arguments.memory << 20)
+        .jobs(super::jobs(arguments.jobs))
         .seed(arguments.seed);
     if let Some(server) = &arguments.server {
         validate = validate.server(server);

@@ -1,6 +1,5 @@
 //! `layers conform`: every selected scenario on one server, judged by every selected rule.
 
-mod schedule;
 mod summary;
 mod tries;
 mod verdicts;
@@ -12,11 +11,11 @@ use crate::baseline::{Baseline, Entry, What};
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
 use crate::scenario::{Player, Scenario, SessionPlayer};
+use crate::schedule::{Items, in_order};
 use crate::select::Selection;
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
 use crate::verdict::{Exit, Verdict};
-use schedule::{Items, in_order};
 
 pub use tries::{Control, RuleTries, Tries};
 pub use verdicts::{verdict_of, verdict_of_troubles};

@@ -40,6 +40,9 @@ pub fn write(to: &mut impl Write, validation: &Validation, files: &[Option<PathB
         }
     }
     undecided(to, validation)?;
+    if let Some(reason) = &validation.cut_short {
+        writeln!(to, "{BAD}cut short{BAD:#}: {reason}\n")?;
+    }
     profiles(to, &validation.profiles)?;
     rules(to, validation)?;
     last_line(to, validation)
@@ -55,6 +58,7 @@ fn headline(to: &mut impl Write, id: &str, verdict: &Verdict) -> io::Result<()> 
         Verdict::Fail => (BAD, "FAIL"),
         Verdict::Crash(_) => (BAD, "CRASH"),
         Verdict::Hang(_) => (BAD, "HANG"),
+        Verdict::Inconclusive(_) => (ODD, "undecided"),
         _ => (ODD, "warn"),
     };
     writeln!(to, "{style}{word:<5}{style:#} {id}")
@@ -87,7 +91,7 @@ fn quoted(file: &Path) -> String {
 }
 
 fn undecided(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
-    for (id, verdict, _) in everything(validation) {
+    for (id, verdict, _) in everything(validation).filter(|(_, _, findings)| findings.is_empty()) {
         if let Verdict::Inconclusive(reason) | Verdict::HarnessError(reason) = verdict {
             writeln!(to, "{ODD}{}{ODD:#} {id}: {reason}", verdict.word())?;
         }
@@ -101,6 +105,7 @@ fn profiles(to: &mut impl Write, profiles: &[ProfileResult]) -> io::Result<()> {
         let style = match one.verdict {
             ProfileVerdict::Conformant => GOOD,
             ProfileVerdict::NotConformant => BAD,
+            ProfileVerdict::Inconclusive => ODD,
             ProfileVerdict::NotClaimed | ProfileVerdict::NotJudged => DIM,
         };
         let counted = match (one.hold, one.broken) {

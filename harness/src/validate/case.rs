@@ -16,8 +16,9 @@ use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
 
-/// Records of a case's trace: 64 MiB of address space, touched as it fills.
-const CAPACITY: u64 = 1 << 20;
+/// Records of a case's trace: 256 MiB of address space, touched as it fills. A filter that makes many small requests of
+/// a large one fills a quarter of it.
+const CAPACITY: u64 = 1 << 22;
 /// How long a server may take to die when its case has gone astray.
 const GRACE: Duration = Duration::from_secs(2);
 

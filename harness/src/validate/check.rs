@@ -109,6 +109,8 @@ pub enum Play {
     Filter(fn(&Claims) -> Planned),
     /// By looking at every case, whatever it is played for.
     Always,
+    /// By the first connection: whether any export opens.
+    Opens,
     /// By looking at the files, before anything is started.
     File,
 }

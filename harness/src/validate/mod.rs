@@ -9,24 +9,31 @@
 //! against a model of the disk. The rules of the catalogue whose party is a plugin or a filter are held against every
 //! trace.
 
+mod blame;
 mod case;
 pub mod check;
 pub mod checks;
 pub mod claims;
 mod clients;
+mod collected;
 mod discovery;
 pub mod disk;
+mod ground;
 mod image;
+mod judging;
 pub mod op;
 mod processes;
 mod profile;
 mod quoted;
+mod replay;
 pub mod repro;
 mod runner;
 pub mod subject;
+mod task;
 mod usage;
 mod verdicts;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +41,8 @@ pub use case::Wrong;
 pub use check::{Check, Level, Profile};
 pub use image::{ImageError, Role};
 pub use profile::{ProfileResult, ProfileVerdict};
+pub use replay::replay;
 pub use repro::Repro;
-pub use runner::replay;
 pub use verdicts::{Blame, CheckVerdict, Finding, Validation};
 
 use crate::rules::{self, Party, Rule};
@@ -46,13 +53,13 @@ use crate::stack::{Layers, Stack};
 
 /// Told of checks as they are judged.
 pub trait Listener {
-    /// This check is about to be played.
-    fn playing(&mut self, check: &'static Check);
+    /// `done` checks of `all` are judged, and this one is the next.
+    fn playing(&mut self, done: usize, all: usize, check: &'static Check);
 }
 
 /// Nobody listens.
 impl Listener for () {
-    fn playing(&mut self, _: &'static Check) {}
+    fn playing(&mut self, _: usize, _: usize, _: &'static Check) {}
 }
 
 /// A validation to be run: what to judge, and how.
@@ -75,6 +82,7 @@ pub struct Validate {
     pub(crate) timeout: Duration,
     pub(crate) memory: u64,
     pub(crate) seed: u64,
+    pub(crate) jobs: NonZeroUsize,
 }
 
 /// Why a subject could not even be looked at.
@@ -107,6 +115,7 @@ impl Validate {
             timeout: Duration::from_secs(10),
             memory: 2 << 30,
             seed: 1,
+            jobs: NonZeroUsize::MIN,
         }
     }
 
@@ -186,6 +195,13 @@ impl Validate {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Validate {
         self.seed = seed;
+        self
+    }
+
+    /// Plays so many cases at a time; one unless said otherwise. What is said does not depend on it.
+    #[must_use]
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Validate {
+        self.jobs = jobs;
         self
     }
 

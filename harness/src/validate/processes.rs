@@ -152,6 +152,18 @@ pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
     open.into_iter().skip(skip).map(CallRef::from).collect()
 }
 
+/// The last calls that failed; without any, the last ones.
+pub(super) fn failed(events: &[Event]) -> Vec<CallRef> {
+    let failed = |event: &&Event| {
+        let null = event.callback() == Some(Callback::Open) && event.result() == 0;
+        event.kind == Kind::Exit && (null || event.result() < 0)
+    };
+    let some: Vec<CallRef> = events.iter().filter(failed).map(CallRef::from).collect();
+    let all = if some.is_empty() { in_flight(events) } else { some };
+    let skip = all.len().saturating_sub(MOST_CALLS);
+    all.into_iter().skip(skip).collect()
+}
+
 fn signal_name(signal: i32) -> String {
     match signal {
         libc::SIGABRT => "SIGABRT: abort() or a failed assertion".to_owned(),

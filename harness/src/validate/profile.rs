@@ -2,7 +2,7 @@
 
 use super::check::Profile;
 use super::verdicts::CheckVerdict;
-use crate::verdict::Verdict;
+use crate::verdict::{Exit, Verdict};
 
 /// What is said of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum ProfileVerdict {
     NotClaimed,
     /// Nothing was judged, for other reasons.
     NotJudged,
+    /// Of some of it nothing can be told.
+    Inconclusive,
 }
 
 impl ProfileVerdict {
@@ -25,6 +27,7 @@ impl ProfileVerdict {
             ProfileVerdict::NotConformant => "not conformant",
             ProfileVerdict::NotClaimed => "not claimed",
             ProfileVerdict::NotJudged => "not judged",
+            ProfileVerdict::Inconclusive => "inconclusive",
         }
     }
 }
@@ -59,9 +62,13 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
     let unclaimed = checks.iter().find(|one| one.not_claimed);
     let other = checks.iter().find(|one| one.verdict.reason().is_some());
     let reason = |one: Option<&&CheckVerdict>| one.and_then(|one| one.verdict.reason()).map(str::to_owned);
-    let (verdict, reason) = match (broken, hold + warn) {
+    let open = checks.iter().find(|one| one.verdict.exit() == Exit::Inconclusive);
+    let (verdict, reason) = match (broken, hold) {
         (1.., _) => (ProfileVerdict::NotConformant, None),
+        _ if open.is_some() => (ProfileVerdict::Inconclusive, reason(open)),
         (0, 1..) => (ProfileVerdict::Conformant, None),
+        // A warning alone says nothing good of it.
+        (0, 0) if warn > 0 => (ProfileVerdict::NotJudged, None),
         (0, 0) if checks.iter().all(|one| one.not_claimed) => (ProfileVerdict::NotClaimed, reason(unclaimed)),
         (0, 0) => (ProfileVerdict::NotJudged, reason(other)),
     };

@@ -2,6 +2,7 @@
 
 use super::check::{Check, Level};
 use super::claims::Claims;
+use super::judging::worse;
 use super::profile::ProfileResult;
 use super::repro::Repro;
 use crate::rules::{CallRef, Kind, Party, Rule};
@@ -56,6 +57,21 @@ pub struct CheckVerdict {
     pub findings: Vec<Finding>,
 }
 
+impl CheckVerdict {
+    /// Nothing yet.
+    pub(super) fn unsaid(check: &'static Check) -> CheckVerdict {
+        let verdict = Verdict::NotApplicable("no case was played".to_owned());
+        CheckVerdict { check, verdict, not_claimed: false, findings: Vec::new() }
+    }
+
+    /// The same check on another ground says this.
+    pub(super) fn join(&mut self, other: CheckVerdict) {
+        self.findings.extend(other.findings);
+        self.verdict = worse(self.verdict.clone(), other.verdict);
+        self.not_claimed &= other.not_claimed;
+    }
+}
+
 /// What is said of one rule.
 #[derive(Clone, Debug)]
 pub struct RuleVerdict {
@@ -72,6 +88,11 @@ pub struct RuleVerdict {
 }
 
 impl RuleVerdict {
+    /// Nothing yet.
+    pub(super) fn unsaid(rule: &'static Rule) -> RuleVerdict {
+        RuleVerdict { rule, verdict: Verdict::Pass, exercised: 0, broken: 0, findings: Vec::new() }
+    }
+
     /// As a level.
     pub(super) fn level(rule: &Rule) -> Level {
         match rule.kind {
@@ -94,6 +115,8 @@ pub struct Validation {
     pub claims: Option<Claims>,
     /// Why it cannot be loaded, if it cannot.
     pub unloadable: Option<String>,
+    /// Why nothing could be said of most of it, if so; and then it is not conformant.
+    pub cut_short: Option<String>,
     /// One for each selected check.
     pub checks: Vec<CheckVerdict>,
     /// One for each selected rule.
@@ -122,10 +145,11 @@ impl Validation {
         self.verdicts().filter(|(_, verdict)| verdict.word() == word).count()
     }
 
-    /// The ids that fired: broken, warned, crashed, hung.
+    /// The ids that fired: those with a finding.
     pub fn fired(&self) -> Vec<&'static str> {
-        let bad = ["fail", "warn", "crash", "hang"];
-        self.verdicts().filter(|(_, verdict)| bad.contains(&verdict.word())).map(|(id, _)| id).collect()
+        let mut ids: Vec<&str> = self.findings().map(|finding| finding.id).collect();
+        ids.dedup();
+        ids
     }
 
     /// Everything that was judged holds, and something was.
@@ -139,8 +163,15 @@ impl Validation {
         let unloadable = (!loads).then_some(Exit::Unloadable);
         // That a file cannot be loaded is one cause, and not a violation besides.
         let verdicts = self.verdicts().filter(|_| loads).map(|(_, verdict)| verdict.exit());
+        let cut_short = self.cut_short.is_some().then_some(Exit::Inconclusive);
         let judged = self.count("pass") + self.count("fail") + self.count("warn") > 0;
         let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
-        Exit::of(verdicts.filter(|exit| *exit != Exit::Conformant).chain(unloadable).chain([floor]))
+        Exit::of(
+            verdicts
+                .filter(|exit| *exit != Exit::Conformant)
+                .chain(unloadable)
+                .chain(cut_short)
+                .chain([floor]),
+        )
     }
 }

@@ -77,6 +77,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(missing),
     },
     Check {
+        id: "open.succeeds",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "The default export opens, or one that is listed; without that nothing else can be judged.",
+        clause: "nbdkit-plugin(3), \".open\", \".get_size\", \".can_write\" and the other questions",
+        broken_by: "an .open that always fails; a .can_* that always answers -1; what is served is not there",
+        fix: "look at the calls that failed and at their message; give the parameters with which it serves something",
+        play: Play::Opens,
+    },
+    Check {
         id: "open.same-answers",
         level: Level::Must,
         profile: Profile::Core,

@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 /// What is to be done: so many items, some of which need the machine to themselves.
-pub(super) struct Items {
+pub(crate) struct Items {
     /// For each, whether nothing else of ours may run meanwhile.
-    pub(super) alone: Vec<bool>,
+    pub(crate) alone: Vec<bool>,
     /// How many of the others run at a time.
-    pub(super) jobs: NonZeroUsize,
+    pub(crate) jobs: NonZeroUsize,
 }
 
 /// Does `work` for each item, and hands the results to `take` in the items' order, each as soon as those before it are there.
 ///
 /// The first error in that order ends everything; what has begun comes to its end.
-pub(super) fn in_order<T, E>(
+pub(crate) fn in_order<T, E>(
     items: &Items,
     work: impl Fn(usize) -> Result<T, E> + Sync,
     mut take: impl FnMut(usize, T),

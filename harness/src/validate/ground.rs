@@ -1,0 +1,77 @@
+//! Where checks are played: on the stack as it was given, and on each of its filters alone over our own plugin.
+
+use layers_behaviour::Behaviour;
+
+use super::case::Bench;
+use super::check::Twist;
+use super::claims::Claims;
+use super::discovery::{Explored, Found, discover};
+use crate::run::Parameter;
+use crate::server::nbdkit::ServerError;
+use crate::stack::{Layers, Stack};
+use crate::verdict::Verdict;
+
+/// Parameter that says how large our own plugin's disk is.
+const OWN_SIZE: &str = "64M";
+
+/// A stack that was looked at.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The stack.
+    pub(super) stack: Stack,
+    /// The subject's innermost layer in it.
+    pub(super) from: u8,
+    /// What it offers; or what there is to be said of every check on it.
+    pub(super) claims: Result<Claims, Verdict>,
+}
+
+impl Ground {
+    /// This filter of the stack alone, over our own plugin; and the cases that were played to look at it.
+    pub(super) fn of_filter(
+        bench: &Bench<'_>,
+        given: &Stack,
+        filter: &str,
+    ) -> Result<(Ground, Vec<Explored>), ServerError> {
+        let stack = over(given, filter, &Behaviour::default());
+        let (found, explored) = discover(bench, &stack, 1)?;
+        let claims = match found {
+            Found::Claims(claims) => Ok(claims),
+            Found::NoExport(reason) | Found::DoesNotStart(reason) => Err(Verdict::NotApplicable(format!(
+                "{filter} does not serve over the reference plugin: {reason}"
+            ))),
+            Found::Troubled => Err(Verdict::Inconclusive(format!(
+                "{filter} over the reference plugin did not survive a connection"
+            ))),
+        };
+        Ok((Ground { stack, from: 1, claims }, explored))
+    }
+}
+
+/// This filter alone, with the parameters that may be its own, over our plugin.
+fn over(stack: &Stack, filter: &str, behaviour: &Behaviour) -> Stack {
+    let size = Parameter { key: Some("size".to_owned()), value: OWN_SIZE.to_owned() };
+    let keyed = stack.parameters.iter().filter(|one| one.key.as_deref().is_some_and(|key| key != "size"));
+    Stack {
+        layers: Layers::Over { filters: vec![filter.to_owned()], plugin: Box::new(behaviour.clone()) },
+        parameters: std::iter::once(size).chain(keyed.cloned()).collect(),
+        readonly: false,
+        ..stack.clone()
+    }
+}
+
+/// The stack of a case.
+pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
+    let mut stack = stack.clone();
+    match twist {
+        Twist::None => {}
+        Twist::Readonly => stack.readonly = true,
+        Twist::Parameter(parameter) => stack.parameters.push(parameter.clone()),
+        Twist::Bare => stack.parameters.clear(),
+        Twist::Over(behaviour) => {
+            if let Layers::Over { plugin, .. } = &mut stack.layers {
+                plugin.clone_from(behaviour);
+            }
+        }
+    }
+    stack
+}

@@ -1,0 +1,57 @@
+//! What one case says of the check that it was played for.
+
+use super::case::{Played, Stop, Trouble, Wrong, judge_outcome};
+use super::check::{Check, Level, Plan};
+use crate::verdict::Verdict;
+
+/// The verdict on a broken check.
+pub(super) fn broken(level: Level) -> Verdict {
+    match level {
+        Level::Must => Verdict::Fail,
+        Level::Should | Level::Pedantic => Verdict::Warn,
+    }
+}
+
+/// The one of two verdicts on cases of the same check that says more.
+pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::HarnessError(_) => 0,
+        Verdict::Crash(_) | Verdict::Hang(_) => 1,
+        Verdict::Fail => 2,
+        Verdict::Warn => 3,
+        Verdict::Inconclusive(_) => 4,
+        Verdict::Pass => 5,
+        Verdict::Skipped(_) => 6,
+        Verdict::NotApplicable(_) => 7,
+    };
+    if rank(&other) < rank(&one) { other } else { one }
+}
+
+/// What a case says; what is wrong comes with the index of the step.
+pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdict, Option<(usize, Wrong)>) {
+    let inconclusive = |why: &str| (Verdict::Inconclusive(why.to_owned()), None);
+    match &played.trouble {
+        Some(Trouble::Crash(_)) => return inconclusive("the server crashed: see process.crash"),
+        Some(Trouble::Hang(_)) => return inconclusive("the server hung: see process.hang"),
+        Some(Trouble::Exit(_)) => return inconclusive("the server went away: see process.exit"),
+        Some(Trouble::Memory(_)) => return inconclusive("the server was killed: see process.memory"),
+        Some(Trouble::Lost) => return inconclusive("something else killed the server with SIGKILL"),
+        None => {}
+    }
+    if let Err(wrong) = judge_outcome(plan, played) {
+        return (broken(check.level), Some((plan.script.len(), wrong)));
+    }
+    match &played.stop {
+        None => (Verdict::Pass, None),
+        Some((index, Stop::Wrong(wrong))) if played.judged => {
+            (broken(check.level), Some((*index, wrong.clone())))
+        }
+        Some((_, Stop::Wrong(wrong))) => inconclusive(&format!(
+            "its set-up went wrong: expected: {}; actual: {}",
+            wrong.expected, wrong.actual
+        )),
+        Some((_, Stop::Refused(how))) => (Verdict::NotApplicable(format!("refused: {how}")), None),
+        Some((_, Stop::Gone(what))) => inconclusive(&format!("the connection ended at `{what}`")),
+        Some((_, Stop::NoAnswer(what))) => inconclusive(&format!("no answer to `{what}`")),
+    }
+}

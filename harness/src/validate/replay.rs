@@ -1,0 +1,26 @@
+//! Replaying one case that was written to a file.
+
+use std::time::Duration;
+
+use super::case::{Bench, Wrong};
+use super::judging::verdict_of;
+use super::repro::Repro;
+use super::{checks, processes};
+use crate::server::nbdkit::{Nbdkit, ServerError};
+
+/// Replays a case; says what breaks its check or rule now, if anything does.
+pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Option<Wrong>, ServerError> {
+    let bench = Bench { nbdkit, timeout, memory: 2 << 30, seed: repro.seed };
+    let plan = repro.plan();
+    let played = bench.play(&repro.check, &repro.stack, &plan)?;
+    let of_process = processes::look(&plan, &played, 0).into_iter().find(|seen| seen.id == repro.check);
+    if let Some(seen) = of_process {
+        return Ok(Some(seen.wrong));
+    }
+    if let Some(result) = played.judgement.result(&repro.check) {
+        let found = result.findings.first();
+        return Ok(found.map(|found| Wrong::new(found.expected.clone(), found.actual.clone())));
+    }
+    let Some(check) = checks::find(&repro.check) else { return Ok(None) };
+    Ok(verdict_of(check, &plan, &played).1.map(|(_, wrong)| wrong))
+}
