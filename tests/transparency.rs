@@ -1,86 +1,59 @@
-//! A stack whose layers are wrapped by the instruments gives clients the same as it gives without them.
+//! A stack whose layers are wrapped by the instruments gives clients the same as it gives without them: every plugin
+//! and filter of Debian's that is run (`fixtures/debian`), and some stacks more.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "debian/subjects.rs"]
+mod subjects;
+
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// Information, block map and bytes, as programs of other people see them. The address stands in none of it.
-const LOOK: &str = r#"
-    nbdinfo "$1" | grep -v 'uri:'
-    nbdinfo --list "$1" | grep -v 'uri:'
-    nbdinfo --map "$1"
-    nbdcopy "$1" - | sha256sum
-"#;
+use layers::server::nbdkit::Nbdkit;
+use subjects::{Subject, each, installed, table};
 
-/// Plugins, with what they need; those that give the same each time.
-const PLUGINS: &[&[&str]] = &[
-    &["memory", "1M"],
-    &["null", "1M"],
-    &["pattern", "1M"],
-    &["random", "1M", "seed=1"],
-    &["sparse-random", "16M", "seed=1"],
-    &["full", "1M"],
-    &["zero"],
-    &["data", "data=( 0x55 0xAA )*1000 @0x8000 1"],
-    &["data", "raw=hello"],
-    &["eval", "get_size=echo 64K", "pread=dd if=/dev/zero count=$3 iflag=count_bytes 2>/dev/null"],
-    &["example1"],
-    &["file", "Cargo.toml"],
-    &["split", "Cargo.toml", "src/lib.rs"],
+/// Information, exports, block map and bytes, as programs of other people see them. The address stands in none of it.
+const LOOKS: [&str; 4] = [
+    "nbdinfo \"$1\" | grep -v 'uri:'",
+    "nbdinfo --list \"$1\" | grep -v 'uri:'",
+    "nbdinfo --map \"$1\"",
+    "nbdcopy \"$1\" - | sha256sum",
 ];
 
-/// Filters, outermost first, over `data`, with what they need.
-const FILTERS: &[&[&str]] = &[
-    &["--filter=blocksize"],
-    &["--filter=blocksize-policy", "blocksize-minimum=512", "blocksize-error-policy=allow"],
-    &["--filter=cache"],
-    &["--filter=cacheextents"],
-    &["--filter=checkwrite"],
-    &["--filter=cow"],
-    &["--filter=delay", "rdelay=1ms"],
-    &["--filter=error", "error-rate=0"],
-    &["--filter=fua"],
-    &["--filter=ip"],
-    &["--filter=limit", "limit=100"],
-    &["--filter=multi-conn"],
-    &["--filter=nocache"],
-    &["--filter=noextents"],
-    &["--filter=nofilter"],
-    &["--filter=noparallel"],
-    &["--filter=nozero"],
-    &["--filter=offset", "offset=512", "range=1024"],
-    &["--filter=protect", "protect=0-511"],
-    &["--filter=rate"],
-    &["--filter=readahead"],
-    &["--filter=retry"],
-    &["--filter=retry-request"],
-    &["--filter=scan"],
-    &["--filter=swab", "swab-bits=16"],
-    &["--filter=tls-fallback"],
-    &["--filter=truncate", "round-up=4096"],
-    &["--filter=readahead", "--filter=cache", "--filter=cow"],
+/// Stacks besides those of the table.
+const STACKS: &[&[&str]] = &[
+    &["sparse-random", "16M", "seed=7"],
+    &["data", "raw=hello"],
+    &["eval", "get_size=echo 64K", "pread=dd if=/dev/zero count=$3 iflag=count_bytes 2>/dev/null"],
+    &["--filter=blocksize-policy", "pattern", "1M", "blocksize-minimum=512", "blocksize-error-policy=allow"],
+    &["--filter=nozero", "data", "1"],
+    &["--filter=readahead", "--filter=cache", "--filter=cow", "data", "data=( 0x55 0xAA )*10240"],
 ];
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-fn unwrapped(words: &[&str]) -> String {
-    let run = format!("look() {{ {LOOK} }}; look \"$uri\" 1>&2");
-    let mut nbdkit = Command::new("timeout");
-    nbdkit.args(["60", "nbdkit", "-U", "-"]).args(words).arg("--run").arg(run);
-    let output = nbdkit.output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", text(&output));
-    seen(&String::from_utf8_lossy(&output.stderr))
+/// What the clients have printed, if all went well.
+fn printed(output: &Output) -> Result<String, String> {
+    match output.status.success() {
+        true => Ok(seen(&String::from_utf8_lossy(&output.stderr))),
+        false => Err(format!("{}: {}", output.status, text(output))),
+    }
 }
 
-fn wrapped(words: &[&str]) -> String {
+fn unwrapped(words: &[String], look: &str) -> Result<String, String> {
+    let run = format!("look() {{ {look}\n}}; look \"$uri\" 1>&2");
+    let mut nbdkit = Command::new("timeout");
+    nbdkit.args(["60", "nbdkit", "-U", "-"]).args(words).arg("--run").arg(run);
+    printed(&nbdkit.output().unwrap())
+}
+
+fn wrapped(words: &[String], look: &str) -> Result<String, String> {
     let mut layers = assert_cmd::Command::cargo_bin("layers").unwrap();
-    layers.arg("trace").args(words).args(["--", "sh", "-c", LOOK, "sh", "{uri}"]);
-    let output = layers.timeout(Duration::from_secs(60)).output().unwrap();
-    assert!(output.status.success(), "{words:?}: {}", text(&output));
-    seen(&String::from_utf8_lossy(&output.stderr))
+    layers.arg("trace").args(words).args(["--", "sh", "-c", look, "sh", "{uri}"]);
+    printed(&layers.timeout(Duration::from_secs(60)).output().unwrap())
 }
 
 /// Without what the server and the harness say about themselves.
@@ -89,27 +62,29 @@ fn seen(text: &str) -> String {
     text.lines().filter(others).map(|line| line.to_owned() + "\n").collect()
 }
 
-#[track_caller]
-fn same(words: &[&str]) {
-    let (bare, traced) = (unwrapped(words), wrapped(words));
-    assert!(bare.contains("export-size:"), "{words:?}: {bare}");
-    assert_eq!(bare, traced, "{words:?}");
+/// What clients see, with and without the instruments, if it is not the same or not what it should be.
+fn difference(subject: &Subject) -> Option<String> {
+    let looks = if subject.one_client { LOOKS.map(str::to_owned).to_vec() } else { vec![LOOKS.join("\n")] };
+    let of = |run: fn(&[String], &str) -> Result<String, String>| -> Result<String, String> {
+        looks.iter().map(|look| run(&subject.prepare().words, look)).collect()
+    };
+    let (bare, traced) = (of(unwrapped), of(wrapped));
+    let is_seen = bare.as_ref().is_ok_and(|bare| bare.contains("export-size:"));
+    (!is_seen || bare != traced)
+        .then(|| format!("{}\nwithout: {bare:?}\nwith: {traced:?}\n", subject.shown()))
 }
 
 #[test]
-fn wrapped_plugins_are_what_they_are() {
-    for words in PLUGINS {
-        same(words);
-    }
-}
-
-#[test]
-fn wrapped_filters_are_what_they_are() {
-    for words in FILTERS {
-        let (filters, parameters): (Vec<&str>, Vec<&str>) =
-            words.iter().copied().partition(|word| word.starts_with("--filter="));
-        let plugin = ["data", "data=( 0x55 0xAA )*10240"];
-        let all: Vec<&str> = filters.into_iter().chain(plugin).chain(parameters).collect();
-        same(&all);
-    }
+fn what_is_wrapped_is_what_it_is() {
+    let table = table();
+    let installed = installed(&Nbdkit::find(None).unwrap(), &table.packages);
+    let is_installed = |subject: &&Subject| installed.iter().any(|(module, _)| *module == subject.module);
+    let compared = |subject: &&Subject| subject.not_run.is_none() && subject.changes.is_none();
+    let rows = table.subject.iter().filter(is_installed).filter(compared).cloned();
+    let wanted: Vec<Subject> = STACKS.iter().map(|words| Subject::of(words)).chain(rows).collect();
+    assert!(wanted.len() > 60, "only {} are installed", wanted.len());
+    let wrong = Mutex::new(Vec::new());
+    each(&wanted, |subject| wrong.lock().unwrap().extend(difference(subject)));
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), wanted.len(), wrong.join("\n"));
 }

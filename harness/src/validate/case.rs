@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use layers_trace::{Event, Reader};
+use layers_trace::{Event, Probe, Reader};
 use rustix::process::Signal;
 
 use super::check::{Outcome, Plan};
@@ -145,8 +145,8 @@ impl Bench<'_> {
         let children = server.left_behind(Deadline::after(Duration::from_millis(300)));
         let floods = server.process.floods();
         server.process.kill();
-        let Run { stop, judged, trouble, served, .. } = run;
-        let (judgement, events) = match server.trace() {
+        let Run { mut stop, judged, mut trouble, served, .. } = run;
+        let (judgement, events): (_, Vec<Event>) = match server.trace() {
             Some(trace) => {
                 let reader = Reader::of(&trace);
                 let party = |party| matches!(party, Party::Plugin | Party::Filter | Party::Module);
@@ -156,6 +156,15 @@ impl Bench<'_> {
             None => return Err(std::io::Error::other("the trace is gone").into()),
         };
         let (stderr, complaint) = (server.process.stderr(), server.complaint());
+        if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
+            trouble = None;
+            let left =
+                || Stop::Refused("the server has ended in good order, on a module's request".to_owned());
+            stop = stop.map(|(index, stop)| match stop {
+                Stop::Wrong(_) => (index, stop),
+                _ => (index, left()),
+            });
+        }
         Ok(Played {
             stop,
             judged,
@@ -172,6 +181,11 @@ impl Bench<'_> {
             floods,
         })
     }
+}
+
+/// The server has unloaded its modules, as it does after nbdkit_shutdown and does not in the middle of exit(3).
+fn unloaded(events: &[Event]) -> bool {
+    events.iter().any(|event| event.probe() == Some(Probe::ThreadsLeft))
 }
 
 /// A case in progress.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use layers_trace::Operation;
+use layers_trace::{Operation, Reader};
 
 use super::case::{Stop, Wrong};
 use super::disk::{Difference, Disk, pattern};
+use super::durable::left_volatile;
 use super::op::{Load, Op, Request, Resource};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;
+use crate::rules::CallRef;
 use crate::scenario::flag;
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
@@ -145,6 +147,7 @@ impl Clients {
             Op::Request(request) => self.request(request),
             Op::Refused(request) => self.refused(request),
             Op::Perhaps(request) => perhaps(self.request(request)),
+            Op::Durable(request) => self.durable(server, request),
             Op::PerhapsConnect(number, export) => match self.connect(server, *number, export) {
                 Err(Stop::Gone(_)) => Ok(()),
                 other => perhaps(other),
@@ -294,6 +297,22 @@ impl Clients {
                 Ok(())
             }
             Err(other) => Err(other),
+        }
+    }
+
+    fn durable(&mut self, server: &Server, request: &Request) -> Result<(), Stop> {
+        match self.request(request) {
+            Err(Stop::Refused(_)) => return Ok(()),
+            other => other?,
+        }
+        let Some(trace) = server.trace() else { return Ok(()) };
+        match left_volatile(Reader::of(&trace).events().flatten()) {
+            None => Ok(()),
+            Some(write) => Err(wrong(
+                format!("when `{request}` succeeds, all that the plugin below was given to write is durable"),
+                format!("`{}` was neither flushed after it nor had FUA", CallRef::from(&write)),
+                (write.offset(), u64::from(write.count())),
+            )),
         }
     }
 

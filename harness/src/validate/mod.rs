@@ -18,6 +18,7 @@ mod clients;
 mod collected;
 mod discovery;
 pub mod disk;
+mod durable;
 mod ground;
 mod image;
 mod judging;

@@ -89,6 +89,8 @@ pub enum Op {
     Refused(Request),
     /// A request that may succeed or be refused.
     Perhaps(Request),
+    /// The same; where it succeeds, the plugin below has made all durable that it was given to write.
+    Durable(Request),
     /// This client opens this export, or is refused.
     PerhapsConnect(u32, String),
     /// This client, the second one, sees what the first one has flushed.
@@ -145,6 +147,7 @@ impl fmt::Display for Op {
             Op::Request(request) => request.fmt(f),
             Op::Refused(request) => write!(f, "refused {request}"),
             Op::Perhaps(request) => write!(f, "perhaps {request}"),
+            Op::Durable(request) => write!(f, "durable {request}"),
             Op::PerhapsConnect(client, export) => write!(f, "perhaps-connect {client}{}", suffix(export)),
             Op::Share(from, to) => write!(f, "share {from} {to}"),
             Op::Cycles(times, export) => write!(f, "cycles {times}{}", suffix(export)),
@@ -224,6 +227,10 @@ fn parse(line: &str) -> Option<Op> {
             let word = words.next()?;
             Op::Perhaps(request(word, &mut words)?)
         }
+        "durable" => {
+            let word = words.next()?;
+            Op::Durable(request(word, &mut words)?)
+        }
         "refused" => {
             let word = words.next()?;
             Op::Refused(request(word, &mut words)?)
@@ -281,6 +288,7 @@ mod tests {
             Op::Refused(Request { operation: Operation::Write, data: 7, flags: 0, ..request }),
             Op::Request(Request { operation: Operation::Flush, offset: 0, count: 0, flags: 0, ..request }),
             Op::Perhaps(request),
+            Op::Durable(request),
             Op::PerhapsConnect(3, "x".to_owned()),
             Op::Share(1, 2),
             Op::Cycles(64, "x".to_owned()),

@@ -10,8 +10,9 @@ use layers_trace::{Callback, Operation};
 use super::script;
 use crate::rules::Party;
 use crate::run::Start;
+use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
-use crate::validate::claims::{Claims, flush, read, request, write};
+use crate::validate::claims::{Claims, flagged, flush, read, request, write};
 use crate::validate::op::Op;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -36,6 +37,17 @@ pub(super) const CHECKS: &[Check] = &[
         broken_by: "a filter that calls next->zero where next->can_zero says no",
         fix: "ask next->can_* before calling what may not be there, or answer .can_* like next",
         play: Play::Filter(|claims| Ok(vec![over(data(claims)?, bare())])),
+    },
+    Check {
+        id: "filter.durable",
+        level: Level::Should,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "When a flush or a write with FUA succeeds, the plugin has made durable what the filter has written to it.",
+        clause: "nbdkit-filter(3), \".flush\", \".can_fua\"; nbdkit-plugin(3), \".flush\", \".pwrite\"",
+        broken_by: "a .flush that does not call next->flush, or drops its error; a .pwrite that takes the FUA flag off",
+        fix: "pass the flush and the flag on, or flush below before answering; return -1 when next fails",
+        play: Play::Filter(durable),
     },
     Check {
         id: "filter.failing-requests",
@@ -110,6 +122,39 @@ fn data(claims: &Claims) -> Result<Plan, super::super::check::Unfit> {
     };
     let judged = (1..).zip(claims.places()).flat_map(steps).collect();
     Ok(Plan::new(script(claims, Vec::new(), judged)))
+}
+
+/// Writes, then what makes them durable, over plugins that can, that cannot, and that fail to.
+fn durable(claims: &Claims) -> Planned {
+    claims.writes()?;
+    claims.flushes()?;
+    let flushes = Op::Durable(request(Operation::Flush, (0, 0)));
+    let places = claims.places();
+    let wrote = || (1..).zip(places.clone()).map(|(data, place)| write(place, data));
+    let mut flushed: Vec<Op> = wrote().flat_map(|op| [op, flushes.clone()]).collect();
+    flushed.extend(wrote().chain([flushes.clone()]));
+    let fail = vec![Failure { callback: Callback::Flush, nth: None, errno: libc::EIO, after_next: false }];
+    let mut plans = vec![
+        Plan::new(script(claims, Vec::new(), flushed)),
+        over(
+            Plan::new(script(claims, Vec::new(), wrote().chain([flushes]).collect())),
+            Behaviour { fail, ..Behaviour::default() },
+        ),
+    ];
+    if claims.has_fua().is_ok() {
+        let forced = |op| match flagged(op, flag::FUA) {
+            Op::Request(request) => Op::Durable(request),
+            other => other,
+        };
+        let forced: Vec<Op> = wrote().map(forced).collect();
+        plans.push(Plan::new(script(claims, Vec::new(), forced.clone())));
+        let absent = BTreeSet::from([Callback::CanFua]);
+        plans.push(over(
+            Plan::new(script(claims, Vec::new(), forced)),
+            Behaviour { absent, ..Behaviour::default() },
+        ));
+    }
+    Ok(plans)
 }
 
 /// Each request fails once below, at its second call; whatever the client is told, what follows is right.

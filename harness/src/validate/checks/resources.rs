@@ -57,8 +57,14 @@ pub(super) const CHECKS: &[Check] = &[
 /// Connections, after a few that warm the server up.
 const CYCLES: u32 = 100;
 
+/// The C library has a share of memory for each of several threads, and fills them one after another.
+fn warm_up(resource: Resource) -> u32 {
+    if resource == Resource::Memory { 60 } else { 10 }
+}
+
 fn cycles(claims: &Claims, resource: Resource) -> Planned {
     let cycles = |times| Op::Cycles(times, claims.export.clone());
-    let script = vec![cycles(10), Op::Measure, Op::Judge, cycles(CYCLES), Op::Compare(resource)];
+    let script =
+        vec![cycles(warm_up(resource)), Op::Measure, Op::Judge, cycles(CYCLES), Op::Compare(resource)];
     Ok(vec![Plan::new(script)])
 }
