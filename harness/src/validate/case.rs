@@ -22,6 +22,9 @@ const CAPACITY: u64 = 1 << 22;
 /// How long a server may take to die when its case has gone astray.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long a server that has closed a connection may take to be gone, if it is about to go.
+const LEAVING: Duration = Duration::from_millis(200);
+
 /// Plays cases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bench<'a> {
@@ -251,6 +254,9 @@ impl Run<'_> {
             if closed == Woken::Late {
                 self.trouble =
                     Some(Trouble::Hang("handles stay open after their clients have gone".to_owned()));
+            }
+            if matches!(self.stop, Some((_, Stop::Gone(_)))) {
+                let _ = server.wait_for_end(Deadline::after(LEAVING));
             }
             asked = server.process.end().is_none() && server.signal(Signal::TERM).is_ok();
         }

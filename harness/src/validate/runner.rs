@@ -27,12 +27,14 @@ pub(super) fn run(
     listener: &mut dyn Listener,
 ) -> Result<Validation, ServerError> {
     let mut stack = validate.stack.clone();
+    // What a parameter names (a disk, a log, a socket) is there only once, and several servers would share it.
+    let jobs = if subject::users_storage(&stack).is_some() { NonZeroUsize::MIN } else { validate.jobs };
     let storage = subject::users_storage(&stack).filter(|_| !validate.allow_writes && !stack.readonly);
     let spared = storage.map(subject::parameter_text);
     stack.readonly |= spared.is_some();
     let bench = Bench { nbdkit, timeout: validate.timeout, memory: validate.memory, seed: validate.seed };
     let collected = Collected::new(selection, validate.seed);
-    let mut runner = Runner { bench, jobs: validate.jobs, stack, selection, listener, collected };
+    let mut runner = Runner { bench, jobs, stack, selection, listener, collected };
     let reached = runner.run()?;
     let (cut, cases) = (runner.collected.cut(), runner.collected.cases);
     let (checks, rules) = runner.collected.finish(selection);
