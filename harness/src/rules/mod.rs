@@ -22,7 +22,7 @@ mod rule;
 pub mod shutdown;
 pub mod start;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod threads;
 mod watch;
 
