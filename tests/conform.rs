@@ -98,8 +98,8 @@ fn verdicts(run: &Conformance) -> BTreeMap<String, String> {
     let by_chance = |standing: &Standing| matches!(standing, Standing::Known { race: true, .. });
     let faults = run.faults.iter().filter(|fault| !by_chance(&fault.standing));
     let faults = faults.map(|one| {
-        let name = format!("{} in {}", one.what, one.scenario);
-        (name, format!("{} of {} tries, {:?}", one.times, one.tries, one.standing))
+        // A try that crashed, by chance, shows nothing else.
+        (format!("{} in {}", one.what, one.scenario), format!("{:?}", one.standing))
     });
     let exit = ("exit".to_owned(), run.meaning());
     rules.chain(scenarios).chain(faults).chain([exit]).collect()

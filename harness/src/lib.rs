@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod cli;
 pub mod client;
 pub mod conform;
+pub mod credentials;
 pub mod deadline;
 pub mod history;
 pub mod level;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use layers_behaviour::{Behaviour, Behaviours};
 use serde::{Deserialize, Serialize};
 
+use crate::credentials::Proof;
 use crate::run::{Parameter, Tls};
 
 /// One server process with its plugin and ordered filters.
@@ -16,6 +17,9 @@ pub struct Stack {
     /// Among layers of our own, those that are somebody else's, wrapped: a name or a file, by number (0 is the plugin).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub replaced: BTreeMap<u8, String>,
+    /// How the server is given the files of filters of our own, by number, where it is not the one file of them all.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub given: BTreeMap<u8, Given>,
     /// Parameters after the plugin, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
@@ -30,9 +34,26 @@ pub struct Stack {
     pub no_structured_replies: bool,
     /// `--tls`.
     pub tls: Tls,
+    /// Who proves what under TLS.
+    #[serde(skip_serializing_if = "is_default")]
+    pub proof: Proof,
     /// Further arguments of the server, as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How a server is given a file that it has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Given {
+    /// Through a symbolic link: to the dynamic linker still the same library.
+    Symlink,
+    /// As another file with the same contents: to the dynamic linker another library.
+    Copy,
 }
 
 /// The layers of a stack.

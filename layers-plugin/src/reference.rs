@@ -45,6 +45,9 @@ pub(crate) fn table(behaviour: &Behaviour) -> *const Plugin {
     for callback in &behaviour.absent {
         table.remove(*callback);
     }
+    if behaviour.no_magic_key {
+        table.magic_config_key = null();
+    }
     let disk = Disk::default();
     if let Some(size) = behaviour.answers.get(&Callback::GetSize).and_then(|size| u64::try_from(*size).ok()) {
         disk.set_size(size);

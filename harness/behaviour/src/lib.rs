@@ -82,6 +82,9 @@ pub struct Behaviour {
     /// last callback's value changing fastest, and begins anew after the last. A filter answers these without asking below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle: Vec<(Callback, Vec<i64>)>,
+    /// A plugin without a key for bare arguments (`magic_config_key`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_magic_key: bool,
     /// A plugin records of each write whether its bytes are all zero.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub looks_at_writes: bool,

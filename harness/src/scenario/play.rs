@@ -254,16 +254,16 @@ impl Clients {
             Step::ConnectTls(number) => {
                 let trace = server.trace().ok_or(ClientError::Gone)?;
                 let mut client = Client::new(*number, Wishes::default(), trace, self.deadline)?;
-                client.secure(server.keys().ok_or(ClientError::Gone)?)?;
+                client.secure(server.credentials().ok_or(ClientError::Gone)?)?;
                 client.connect(server.socket().ok_or(ClientError::Gone)?)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }
             Step::StartTls(number) => {
                 let socket = self.taken(*number)?.into_raw()?.into_fresh()?;
-                let (trace, keys) = (server.trace(), server.keys());
-                let (trace, keys) = (trace.ok_or(ClientError::Gone)?, keys.ok_or(ClientError::Gone)?);
-                let client = Client::take_over(*number, socket, keys, trace, self.deadline)?;
+                let trace = server.trace().ok_or(ClientError::Gone)?;
+                let credentials = server.credentials().ok_or(ClientError::Gone)?;
+                let client = Client::take_over(*number, socket, credentials, trace, self.deadline)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }

@@ -31,6 +31,11 @@ pub fn filter() -> io::Result<&'static File> {
     written_once(&FILE, "layers-filter.so", FILTER)
 }
 
+/// Another file with the same filter instrument in it.
+pub fn filter_copy() -> io::Result<File> {
+    sealed("layers-filter-copy.so", FILTER)
+}
+
 fn written_once(cell: &'static OnceLock<File>, name: &str, bytes: &[u8]) -> io::Result<&'static File> {
     if let Some(file) = cell.get() {
         return Ok(file);

@@ -57,6 +57,7 @@ unsafe extern "C" {
     pub(super) fn nbd_set_request_block_size(h: *mut Handle, request: bool) -> c_int;
     pub(super) fn nbd_set_tls(h: *mut Handle, tls: c_int) -> c_int;
     pub(super) fn nbd_set_tls_username(h: *mut Handle, name: *const c_char) -> c_int;
+    pub(super) fn nbd_set_tls_certificates(h: *mut Handle, folder: *const c_char) -> c_int;
     pub(super) fn nbd_set_tls_psk_file(h: *mut Handle, file: *const c_char) -> c_int;
     pub(super) fn nbd_set_full_info(h: *mut Handle, request: bool) -> c_int;
     pub(super) fn nbd_set_strict_mode(h: *mut Handle, flags: u32) -> c_int;

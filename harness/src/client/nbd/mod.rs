@@ -24,7 +24,6 @@ pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
 use pending::Pending;
 pub use requests::Ticket;
-pub use tls::USER;
 
 type Question = unsafe extern "C" fn(*mut ffi::Handle) -> c_int;
 

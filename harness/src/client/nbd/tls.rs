@@ -1,30 +1,37 @@
-//! TLS: libnbd does it as soon as it is connected, with a key that client and server share.
+//! TLS: libnbd does it as soon as it is connected.
 
 use std::ffi::CString;
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use layers_trace::record::Record;
 use layers_trace::{CallId, Operation, Writer};
 
 use super::{Client, ClientError, Wishes, check, ffi};
+use crate::credentials::{Credentials, Proof, USER};
 use crate::deadline::Deadline;
 
-/// The client's name in a file of keys that [`Client::secure`] takes.
-pub const USER: &str = "layers";
-
 impl Client {
-    /// It is to complete STARTTLS before anything else, with its key in this file (gnutls's `psktool` writes such).
-    pub fn secure(&mut self, keys: &Path) -> Result<(), ClientError> {
-        let file = CString::new(keys.as_os_str().as_bytes()).map_err(|_| ClientError::Nul)?;
-        let user = CString::new(USER).map_err(|_| ClientError::Nul)?;
-        // SAFETY: a live handle, not yet connected; the strings are NUL-terminated, and libnbd copies them.
-        unsafe {
-            check(ffi::nbd_set_tls(self.raw(), ffi::TLS_REQUIRE))?;
-            check(ffi::nbd_set_tls_username(self.raw(), user.as_ptr()))?;
-            check(ffi::nbd_set_tls_psk_file(self.raw(), file.as_ptr()))?;
+    /// It is to complete STARTTLS before anything else.
+    pub fn secure(&mut self, credentials: &Credentials) -> Result<(), ClientError> {
+        let path =
+            |path: PathBuf| CString::new(path.into_os_string().into_vec()).map_err(|_| ClientError::Nul);
+        // SAFETY: a live handle, not yet connected.
+        check(unsafe { ffi::nbd_set_tls(self.raw(), ffi::TLS_REQUIRE) })?;
+        if credentials.proof == Proof::SharedKey {
+            let user = CString::new(USER).map_err(|_| ClientError::Nul)?;
+            let file = path(credentials.shared_key())?;
+            // SAFETY: as above; the strings are NUL-terminated, and libnbd copies them.
+            unsafe {
+                check(ffi::nbd_set_tls_username(self.raw(), user.as_ptr()))?;
+                check(ffi::nbd_set_tls_psk_file(self.raw(), file.as_ptr()))?;
+            }
+        } else {
+            let folder = path(credentials.certificates())?;
+            // SAFETY: as above.
+            check(unsafe { ffi::nbd_set_tls_certificates(self.raw(), folder.as_ptr()) })?;
         }
         self.secure = true;
         Ok(())
@@ -35,12 +42,12 @@ impl Client {
     pub fn take_over(
         number: u32,
         socket: OwnedFd,
-        keys: &Path,
+        credentials: &Credentials,
         trace: Arc<Writer>,
         deadline: Deadline,
     ) -> Result<Client, ClientError> {
         let mut client = Client::new(number, Wishes::default(), trace, deadline)?;
-        client.secure(keys)?;
+        client.secure(credentials)?;
         let upgrade = client.upgrades();
         // SAFETY: a live handle and an open descriptor that is libnbd's from here on.
         let started = unsafe { ffi::nbd_aio_connect_socket(client.raw(), socket.into_raw_fd()) };

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Operation};
 use super::super::{Ending, Scenario, Step, command};
 use super::{always, connect, go, nth_after_next};
 use crate::run::{Parameter, Start};
-use crate::stack::Stack;
+use crate::stack::{Given, Stack};
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = vec![
@@ -18,6 +18,14 @@ pub(super) fn all() -> Vec<Scenario> {
         bare_parameter(),
         bare_first(),
         no_config(),
+        script_parameter(),
+        bare_later(),
+        given("symlink", "a filter that is given twice, once through a symbolic link", Given::Symlink),
+        given(
+            "copy",
+            "a filter that is given twice, once as another file with the same contents",
+            Given::Copy,
+        ),
     ];
     for callback in [
         Callback::Config,
@@ -90,6 +98,29 @@ fn no_config() -> Scenario {
     });
     let scenario = Scenario::new("start-fails/no-config", "a parameter for a plugin without config", stack);
     Scenario { start_fails: true, ..scenario }
+}
+
+fn without_magic_key(parameters: [Parameter; 2]) -> Stack {
+    let stack = Stack::reference(2).with(0, |plugin| plugin.no_magic_key = true);
+    Stack { parameters: parameters.into(), ..stack }
+}
+
+fn script_parameter() -> Scenario {
+    let stack = without_magic_key([bare("1M"), parameter("size", "1M")]);
+    Scenario::new("start/script-parameter", "a bare argument before the others, and no magic key", stack)
+        .script(visit())
+}
+
+fn bare_later() -> Scenario {
+    let stack = without_magic_key([parameter("size", "1M"), bare("1M")]);
+    let scenario =
+        Scenario::new("start-fails/bare-later", "a bare argument after another, and no magic key", stack);
+    Scenario { start_fails: true, ..scenario }
+}
+
+fn given(name: &str, about: &'static str, given: Given) -> Scenario {
+    let stack = Stack { given: [(2, given)].into(), ..Stack::reference(2) };
+    Scenario::new(format!("start/filter-{name}"), about, stack).script(visit())
 }
 
 fn failing_start(callback: Callback, layer: u8) -> Scenario {

@@ -5,11 +5,22 @@ use layers_behaviour::Nullable;
 use super::super::{Scenario, Step};
 use super::{connect, go, info, read, say};
 use crate::client::raw::Message;
+use crate::credentials::Proof;
 use crate::run::Tls;
 use crate::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
-    vec![plain(), whole("on", Tls::On), whole("require", Tls::Require), refused(), upgrade(), late()]
+    vec![
+        plain(),
+        whole("on", Tls::On),
+        whole("require", Tls::Require),
+        refused(),
+        upgrade(),
+        late(),
+        certified("certificate", Proof::ServerCertificate),
+        certified("both-certificates", Proof::BothCertificates),
+        uncertified(),
+    ]
 }
 
 /// A plugin whose default export has a name, under `--tls`.
@@ -32,14 +43,27 @@ fn plain() -> Scenario {
 }
 
 fn whole(name: &str, tls: Tls) -> Scenario {
-    Scenario::new(format!("tls/{name}"), "a client that begins with STARTTLS", stack(tls)).script([
-        Step::ConnectTls(1),
-        Step::List(1),
-        info(1, "a"),
-        go(1, ""),
-        read(1),
-        Step::Disconnect(1),
-    ])
+    Scenario::new(format!("tls/{name}"), "a client that begins with STARTTLS", stack(tls)).script(secure())
+}
+
+fn secure() -> [Step; 6] {
+    [Step::ConnectTls(1), Step::List(1), info(1, "a"), go(1, ""), read(1), Step::Disconnect(1)]
+}
+
+fn certified(name: &str, proof: Proof) -> Scenario {
+    let about = match proof {
+        Proof::ServerCertificate => "a client that begins with STARTTLS, where the server has a certificate",
+        _ => "a client that begins with STARTTLS, where both have certificates",
+    };
+    let stack = Stack { proof, ..stack(Tls::Require) };
+    Scenario::new(format!("tls/{name}"), about, stack).script(secure())
+}
+
+/// To the layers this is a client that never gets beyond the greeting.
+fn uncertified() -> Scenario {
+    let stack = Stack { proof: Proof::NoClientCertificate, ..stack(Tls::Require) };
+    Scenario::new("tls/no-certificate", "--tls-verify-peer, and a client without a certificate", stack)
+        .script([Step::ConnectTls(1).fails()])
 }
 
 /// Only preconnect comes before TLS there.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,10 +28,11 @@ use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
 use super::{instruments, interrupt};
+use crate::credentials::Credentials;
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::run::{Run, Start, Tls};
-use crate::stack::{Layers, Stack};
+use crate::stack::{Given, Layers, Stack};
 use crate::version::Version;
 
 /// In the directory of a run: where a daemon writes its process id.
@@ -223,6 +225,8 @@ impl Nbdkit {
         }
         let (plugin, filter) = (instruments::plugin()?, instruments::filter()?);
         pass.extend([plugin, filter]);
+        let (filters, copies) = filter_files(launch.stack, filter, directory.path())?;
+        pass.extend(&copies);
         for (layer, file) in self.targets(launch.stack) {
             environment.push((format!("{TARGET_VARIABLE_PREFIX}{layer}"), file.into()));
         }
@@ -230,9 +234,9 @@ impl Nbdkit {
         let mut ends = Ends::default();
         let (program, mut arguments) = self.under_shell(launch.run.start, directory.path());
         arguments.extend(self.start_arguments(launch, directory.path(), &mut ends)?);
-        for _ in 0..launch.stack.filters() {
+        for file in filters {
             let mut argument = OsString::from("--filter=");
-            argument.push(descriptor_path(filter));
+            argument.push(file);
             arguments.push(argument);
         }
         arguments.push(descriptor_path(plugin));
@@ -258,7 +262,7 @@ impl Nbdkit {
             trace: Some((file, Arc::new(trace))),
             observer: Observer::default(),
             socket: ends.socket,
-            keys: ends.keys,
+            credentials: ends.credentials,
             client: ends.client,
             address: ends.address,
             hold: ends.hold,
@@ -340,12 +344,9 @@ impl Nbdkit {
         }
         // Clients of the user's have keys or certificates of their own.
         if stack.tls != Tls::Off && launch.run.client_log {
-            let keys = directory.join("keys.psk");
-            std::fs::write(&keys, key())?;
-            let mut argument = OsString::from("--tls-psk=");
-            argument.push(&keys);
-            arguments.push(argument);
-            ends.keys = Some(keys);
+            let credentials = Credentials::make(stack.proof, directory)?;
+            arguments.extend(credentials.server_arguments().into_iter().map(OsString::from));
+            ends.credentials = Some(credentials);
         }
         match stack.tls {
             Tls::Off => {}
@@ -355,6 +356,28 @@ impl Nbdkit {
         arguments.extend(stack.arguments.iter().map(OsString::from));
         Ok(arguments)
     }
+}
+
+/// What the server is given as its filters, outermost first, and the copies among them.
+fn filter_files(stack: &Stack, filter: &File, directory: &Path) -> io::Result<(Vec<OsString>, Vec<File>)> {
+    let (mut files, mut copies) = (Vec::new(), Vec::new());
+    for layer in (1..=stack.filters()).rev() {
+        files.push(match stack.given.get(&layer) {
+            None => descriptor_path(filter),
+            Some(Given::Copy) => {
+                let copy = instruments::filter_copy()?;
+                let path = descriptor_path(&copy);
+                copies.push(copy);
+                path
+            }
+            Some(Given::Symlink) => {
+                let link = directory.join(format!("layers-filter-{layer}.so"));
+                symlink(descriptor_path(filter), &link)?;
+                link.into()
+            }
+        });
+    }
+    Ok((files, copies))
 }
 
 /// What the reference layers among these do.
@@ -389,8 +412,8 @@ pub struct Serve<'a> {
 #[derive(Debug, Default)]
 struct Ends {
     socket: Option<PathBuf>,
-    /// The key that clients share with the server, for TLS.
-    keys: Option<PathBuf>,
+    /// For TLS.
+    credentials: Option<Credentials>,
     client: Option<OwnedFd>,
     server: Option<OwnedFd>,
     listener: Option<OwnedFd>,
@@ -426,12 +449,6 @@ fn fifo(directory: &Path, name: &str) -> io::Result<File> {
     mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     // Open for both, so that neither end waits for the other.
     File::options().read(true).write(true).open(path)
-}
-
-/// A key for TLS, as gnutls reads it: a name and 32 bytes.
-fn key() -> String {
-    let words: String = (0..4).map(|_| format!("{:016x}", random())).collect();
-    format!("{}:{words}\n", crate::client::nbd::USER)
 }
 
 /// A number that no other run has: the standard library seeds its hasher at random.

@@ -19,6 +19,7 @@ use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, of_run, run_client};
 use super::{PID_FILE, POOL};
+use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 use crate::run::Start;
@@ -32,7 +33,7 @@ pub struct Server {
     pub observer: Observer,
     pub(super) trace: Option<(File, Arc<Writer>)>,
     pub(super) socket: Option<PathBuf>,
-    pub(super) keys: Option<PathBuf>,
+    pub(super) credentials: Option<Credentials>,
     pub(super) client: Option<OwnedFd>,
     pub(super) address: Option<File>,
     pub(super) hold: Option<File>,
@@ -55,9 +56,9 @@ impl Server {
         self.socket.as_deref()
     }
 
-    /// The file with the key that clients need for TLS.
-    pub fn keys(&self) -> Option<&Path> {
-        self.keys.as_deref()
+    /// What clients need for TLS.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     /// The client's end of the one connection of `-s`; once.
