@@ -106,11 +106,11 @@ impl Peer {
         }
     }
 
-    /// NBD_CMD_DISC, then waits for the server to close.
+    /// NBD_CMD_DISC and the end of this direction of the socket, then waits for the server to close.
     pub fn disconnect(&mut self) -> Result<(), ClientError> {
         match self {
             Peer::Nbd(client) => client.disconnect(),
-            Peer::Raw(raw) => raw.say(&[Message::Disconnect]),
+            Peer::Raw(raw) => raw.disconnect(),
         }
     }
 

@@ -166,10 +166,22 @@ impl Raw {
         }
     }
 
+    /// NBD_CMD_DISC and, as libnbd does it, the end of this direction; then waits for all answers and the end.
+    pub fn disconnect(&mut self) -> Result<(), ClientError> {
+        self.send(&[Message::Disconnect])?;
+        // A server that has closed already is what it waits for.
+        let _ = self.half_close();
+        self.answers()
+    }
+
     /// Waits for the answers to all messages that were sent whole; the error is that of the first refused one.
     pub fn answers(&mut self) -> Result<(), ClientError> {
         let mut first = Ok(());
         while self.asked.iter().any(|asked| asked.whole) {
+            if self.only_the_end_is_left() {
+                self.await_the_end();
+                break;
+            }
             let outcome = self.next_answer();
             if first.is_ok() {
                 first = outcome.clone();
@@ -205,6 +217,23 @@ impl Raw {
         let result = self.socket.half_close();
         self.trace.exit(call, entry(Kind::Reply), &[]);
         result
+    }
+
+    /// It has said goodbye, and every request has its answer.
+    fn only_the_end_is_left(&self) -> bool {
+        self.phase == Phase::Transmission
+            && self.asked.iter().all(|asked| asked.operation == Operation::Disconnect)
+    }
+
+    /// Gives the server half of the time that is left. A server that keeps the connection beyond it is for the rules to
+    /// judge, and the run goes on.
+    fn await_the_end(&mut self) {
+        let whole = self.socket.deadline();
+        self.socket.hurry(Deadline::after(whole.left() / 2));
+        while !self.asked.is_empty() {
+            let _ = self.next_answer();
+        }
+        self.socket.hurry(whole);
     }
 
     /// Closes the socket without a word.

@@ -38,6 +38,11 @@ impl Socket {
         self.deadline
     }
 
+    /// From now on every wait ends at another deadline.
+    pub(super) fn hurry(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
     /// What has come so far, which may be nothing.
     pub(super) fn whatever(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut chunk = [0; CHUNK];

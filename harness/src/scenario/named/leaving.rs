@@ -4,7 +4,7 @@ use layers_trace::{Callback, Operation};
 
 use super::super::{Ending, Scenario, Step, command};
 use super::ending::unextended;
-use super::{connect, go, info, read};
+use super::{connect, go, info, read, say};
 use crate::client::raw::Message;
 use crate::stack::Stack;
 
@@ -45,7 +45,7 @@ fn disconnect(running: u64) -> Scenario {
         go(1, ""),
         Step::Send(1, reads(running)),
         Step::Entered(0, Callback::Pread, running),
-        Step::Disconnect(1),
+        say(1, [Message::Disconnect]),
     ])
 }
 

@@ -128,7 +128,7 @@ fn all_at_once(arrive: impl Iterator<Item = Step>) -> Vec<Step> {
     script.extend(each(|client| reads(client, READS)));
     script.extend([Step::Dial(late), Step::Greeting(late), go(late, ""), reads(late, 1)]);
     script.extend(each(Step::Answers));
-    script.extend(each(goodbye).chain(each(Step::Dropped)));
+    script.extend(each(goodbye).chain(each(Step::HalfClose)).chain(each(Step::Dropped)));
     script.extend([Step::Answers(late), Step::Disconnect(late)]);
     script
 }
