@@ -16,8 +16,11 @@ pub use file::BaselineError;
 pub use update::updated;
 
 /// Server, version and text of each embedded baseline.
-const EMBEDDED: &[(&str, Version, &str)] =
-    &[("nbdkit", Version(1, 32, 5), include_str!("../scenario/baseline/nbdkit-1.32.5.toml"))];
+const EMBEDDED: &[(&str, Version, &str)] = &[
+    ("nbdkit", Version(1, 32, 5), include_str!("../scenario/baseline/nbdkit-1.32.5.toml")),
+    ("nbdkit", Version(1, 42, 3), include_str!("../scenario/baseline/nbdkit-1.42.3.toml")),
+    ("nbdkit", Version(1, 48, 1), include_str!("../scenario/baseline/nbdkit-1.48.1.toml")),
+];
 
 /// What can go wrong in a scenario.
 #[derive(Clone, Debug)]

@@ -102,10 +102,12 @@ impl History {
         self.handles().filter(below).max_by_key(|other| other.layer)
     }
 
-    /// The outermost handle that the server has opened for this connection.
+    /// The outermost handle that the server has opened for this connection. `None` once it has begun to close them: what
+    /// the outermost one had answered is forgotten.
     pub fn top(&self, connection: super::ConnectionId) -> Option<&Handle> {
         let own = |handle: &&Handle| handle.connection == Some(connection) && !handle.manual;
-        self.handles().filter(own).max_by_key(|handle| handle.layer)
+        let top = self.handles().filter(own).max_by_key(|handle| handle.layer)?;
+        self.first_close(top.chain).is_none().then_some(top)
     }
 
     /// How the server serves `callback` when it is asked of this handle. `None` where an answer is not known.
