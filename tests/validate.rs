@@ -20,6 +20,11 @@ fn validate(directory: &Path, arguments: &[&str]) -> Assert {
     layers(directory, &[&["validate"], arguments].concat())
 }
 
+/// How much is in a directory.
+fn entries(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
 fn temporary() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -38,8 +43,7 @@ fn a_good_plugin_is_conformant_and_the_last_line_says_so() {
     validate(directory.path(), &["memory", "64M"])
         .code(0)
         .stdout(last.and(contains("write         conformant")).and(contains("exports       not claimed")));
-    let left = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(left, 0, "nothing is written without a finding");
+    assert_eq!(entries(directory.path()), 0);
 }
 
 #[test]
@@ -108,10 +112,111 @@ fn a_finding_is_replayed_by_the_line_that_it_ends_with() {
     let arguments = [&["--only", "write.*"], &eval(&forgets)[..]].concat();
     let assert = validate(directory.path(), &arguments).code(1).stdout(contains("FAIL  write.read-back"));
     let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+    assert_eq!(entries(directory.path()), 0, "nothing is written where the user is");
     let line = output.lines().find_map(|line| line.trim().strip_prefix("replay:")).unwrap();
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     assert_eq!(words[..2], ["layers", "repro"]);
-    layers(directory.path(), &words[1..]).code(1).stdout(contains("expected: byte 0"));
+    let elsewhere = temporary();
+    layers(elsewhere.path(), &words[1..]).code(1).stdout(contains("expected: byte 0"));
+    validate(directory.path(), &[&["--repro", "here"], &arguments[..]].concat()).code(1);
+    assert!(directory.path().join("here/write.read-back.json").is_file());
+}
+
+/// Writes go nowhere, and nobody says so.
+const FORGETS: [&str; 2] = ["can_write=exit 0", "pwrite=cat >/dev/null"];
+
+#[test]
+fn a_known_finding_does_not_count_and_a_stale_one_does() {
+    let directory = temporary();
+    let file = directory.path().join("known.toml");
+    let some = ["--only", "write.read-back", "--only", "read.*", "--baseline", "known.toml"];
+    let bad = [&some[..], &eval(&FORGETS)[..]].concat();
+    validate(directory.path(), &bad).code(2).stderr(contains("known.toml"));
+    validate(directory.path(), &[&["--update-baseline"], &bad[..]].concat()).code(1);
+    validate(directory.path(), &bad).code(2).stderr(contains("known.toml:3: `why` is empty"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("why = \"\"", "why = \"it forgets\"")).unwrap();
+    validate(directory.path(), &bad)
+        .code(0)
+        .stdout(contains("known write.read-back").and(contains("exit 0: conformant except 1 known finding")));
+    let good = [&some[..], &["memory", "1M"]].concat();
+    validate(directory.path(), &good)
+        .code(4)
+        .stdout(contains("stale write.read-back: the baseline lists it, and it did not happen: it forgets"));
+    // Of what is not selected nothing can be said.
+    validate(directory.path(), &[&["--skip", "write.*"], &good[..]].concat()).code(0);
+    std::fs::write(&file, text.replace("write.read-back", "write.raed-back")).unwrap();
+    validate(directory.path(), &good).code(2).stderr(contains("known.toml:2: there is no check"));
+}
+
+#[test]
+fn another_crash_is_another_finding() {
+    let directory = temporary();
+    let crash = |signal: &str| format!("pread=kill -{signal} $PPID; sleep 1");
+    let (segv, abrt) = (crash("SEGV"), crash("ABRT"));
+    let some =
+        ["--only", "process.crash", "--only", "read.repeats", "--baseline", "k", "eval", "get_size=echo 1M"];
+    let with = |more: &[&str], crash: &str| validate(directory.path(), &[more, &some[..], &[crash]].concat());
+    with(&["--update-baseline"], &segv).code(1);
+    let file = directory.path().join("k");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("why = \"\"", "why = \"reported\"")).unwrap();
+    with(&[], &segv).code(0).stdout(contains("known process.crash"));
+    with(&[], &abrt).code(1).stdout(contains("CRASH process.crash"));
+}
+
+#[test]
+fn a_warning_counts_when_it_is_denied() {
+    let directory = temporary();
+    let refuses = eval(&["can_write=exit 0", "pwrite=echo EIO no >&2; exit 1"]);
+    let arguments = [&["--only", "write.succeeds"], &refuses[..]].concat();
+    validate(directory.path(), &arguments).code(0).stdout(contains("warn  write.succeeds"));
+    validate(directory.path(), &[&["--deny", "write.*"], &arguments[..]].concat())
+        .code(1)
+        .stdout(contains("FAIL  write.succeeds"));
+    validate(directory.path(), &[&["--deny", "wirte.*"], &arguments[..]].concat()).code(2);
+}
+
+#[test]
+fn settings_come_from_the_nearest_file_and_the_command_line_wins() {
+    let directory = temporary();
+    let below = directory.path().join("a/b");
+    std::fs::create_dir_all(&below).unwrap();
+    let file = directory.path().join("layers.toml");
+    std::fs::write(
+        &file,
+        "[validate]\nonly = [\"write.odd\"]\nreport = [\"human\", \"ndjson=run.ndjson\"]\n",
+    )
+    .unwrap();
+    let memory = ["memory", "1M"];
+    validate(&below, &memory).code(0).stdout(contains("memory 1M: 1 hold"));
+    let report = std::fs::read_to_string(directory.path().join("run.ndjson")).unwrap();
+    let lines: Vec<serde_json::Value> =
+        report.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["type"], &lines[0]["subject"]), (&"begin".into(), &"memory 1M".into()));
+    let end = lines.last().unwrap();
+    assert_eq!((&end["type"], &end["exit"]), (&"end".into(), &0.into()));
+    let odd = lines.iter().find(|line| line["type"] == "check").unwrap();
+    assert_eq!((&odd["id"], &odd["verdict"]), (&"write.odd".into(), &"pass".into()));
+    validate(&below, &[&["--only", "read.*"], &memory[..]].concat()).code(0).stdout(contains("4 hold"));
+    validate(&below, &[&["--no-config", "--only", "read.odd"], &memory[..]].concat())
+        .code(0)
+        .stdout(contains("1 hold"));
+    validate(&below, &["--show-config", "--seed", "7"])
+        .code(0)
+        .stdout(contains("seed = 7").and(contains("only = [\"write.odd\"]")).and(contains("layers.toml")));
+    std::fs::write(&file, "[validate]\n  lvel = \"must\"\n").unwrap();
+    validate(&below, &memory)
+        .code(2)
+        .stdout(is_empty())
+        .stderr(contains("layers.toml:2:3: unknown field `lvel`"));
+    std::fs::write(&file, "[validate]\nlevel = \"most\"\n").unwrap();
+    validate(&below, &memory).code(2).stderr(contains("layers.toml:2:9:"));
+    std::fs::write(&file, "[validate]\nallow-writes = true\n").unwrap();
+    validate(&below, &memory).code(2).stderr(contains("allow-writes"));
+    validate(&below, &[&["--config", "nowhere.toml"], &memory[..]].concat())
+        .code(2)
+        .stderr(contains("nowhere.toml"));
 }
 
 #[test]

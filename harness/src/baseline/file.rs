@@ -35,6 +35,14 @@ pub enum BaselineError {
     },
 }
 
+impl BaselineError {
+    /// Something is wrong at this byte of a file's text.
+    pub(crate) fn at(file: &str, text: &str, byte: usize, what: String) -> BaselineError {
+        let before = text.get(..byte).unwrap_or(text);
+        BaselineError::Wrong { file: file.to_owned(), line: before.matches('\n').count() + 1, what }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -68,10 +76,7 @@ pub(super) fn parse(
     server: &str,
     version: Version,
 ) -> Result<Baseline, BaselineError> {
-    let wrong = |(place, what): Wrong| {
-        let before = text.get(..place.start).unwrap_or(text);
-        BaselineError::Wrong { file: name.to_owned(), line: before.matches('\n').count() + 1, what }
-    };
+    let wrong = |(place, what): Wrong| BaselineError::at(name, text, place.start, what);
     let file: File = toml::from_str(text)
         .map_err(|error| wrong((error.span().unwrap_or_default(), error.message().to_owned())))?;
     if file.server.get_ref() != server || *file.version.get_ref() != version {

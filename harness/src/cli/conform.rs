@@ -1,23 +1,28 @@
 //! `layers conform`.
 
-use std::fs::File;
-use std::num::NonZeroUsize;
+use std::io::Write;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::progress::Progress;
+use super::reports::{self, Report};
+use super::{Asked, Failure, config};
 use crate::baseline::{Baseline, updated};
 use crate::conform::{Conformance, Listener, Plan, ScenarioVerdict, conform};
 use crate::level::Level;
-use crate::report::{Format, Reporter};
+use crate::report::Reporter;
 use crate::select::Selection;
 use crate::server::process::become_subreaper;
 use crate::server::{Installed, Which};
 use crate::verdict::Exit;
 use crate::version::Version;
+
+/// For one run of one scenario.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -26,21 +31,10 @@ pub(super) struct Arguments {
     /// The program, if it is not the one on the PATH
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-    /// Judge only the rules, or play only the scenarios, that match (`*` stands for any text); may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    only: Vec<String>,
-    /// Leave out the rules and scenarios that match; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    skip: Vec<String>,
-    /// How much is asked of the server
-    #[arg(long, value_enum, default_value = "should")]
-    level: Asked,
-    /// Scenarios played at a time [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-    /// Seconds that one run of one scenario may take
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: u64,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    config: config::Arguments,
     /// What is known of this server, in place of what comes with layers
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
@@ -50,9 +44,57 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long, requires = "baseline")]
     update_baseline: bool,
+}
+
+/// What may stand in a layers.toml, too.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[group(skip)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Settings {
+    /// Judge only the rules, or play only the scenarios, that match (`*` stands for any text); may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<String>,
+    /// Leave out the rules and scenarios that match; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skip: Vec<String>,
+    /// How much is asked of the server [default: should]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<Asked>,
+    /// Scenarios played at a time [default: one for each CPU]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<NonZeroUsize>,
+    /// Seconds that one run of one scenario may take [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<NonZeroU64>,
     /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson]
     #[arg(long, value_name = "FORMAT[=FILE]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,
+}
+
+impl Settings {
+    /// The paths of a file in this directory.
+    pub(super) fn relative_to(&mut self, directory: &Path) {
+        let reports = self.report.iter_mut().filter_map(|report| report.file.as_mut());
+        reports.for_each(|path| config::resolve(directory, path));
+    }
+
+    /// These, and where they say nothing, the others.
+    fn or(self, other: Settings) -> Settings {
+        Settings {
+            only: super::or(self.only, other.only),
+            skip: super::or(self.skip, other.skip),
+            level: self.level.or(other.level),
+            jobs: self.jobs.or(other.jobs),
+            timeout: self.timeout.or(other.timeout),
+            report: super::or(self.report, other.report),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -72,66 +114,12 @@ impl From<ServerKind> for Which {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Asked {
-    /// What its manual promises; races in a fifth of their tries
-    Must,
-    /// Also its habits, whose change is a warning
-    Should,
-    /// Also more tries: every scenario three times, races four times as often
-    Pedantic,
-}
-
-impl From<Asked> for Level {
-    fn from(asked: Asked) -> Level {
-        match asked {
-            Asked::Must => Level::Must,
-            Asked::Should => Level::Should,
-            Asked::Pedantic => Level::Pedantic,
-        }
-    }
-}
-
-/// A format, and where it goes.
-#[derive(Clone, Debug)]
-struct Report {
-    format: Format,
-    file: Option<PathBuf>,
-}
-
-impl FromStr for Report {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Report, String> {
-        let (format, file) = match text.split_once('=') {
-            Some((_, "")) => return Err("there is no file name after `=`".to_owned()),
-            Some((format, file)) => (format, Some(PathBuf::from(file))),
-            None => (text, None),
-        };
-        let names = || Format::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let format = Format::from_str(format, false).map_err(|_| {
-            let names: Vec<String> = names().map(|name| name.get_name().to_owned()).collect();
-            format!("there is no format `{format}`, only {}", names.join(", "))
-        })?;
-        Ok(Report { format, file })
-    }
-}
-
-impl Report {
-    fn reporter(&self) -> Result<Box<dyn Reporter>, Failure> {
-        let Some(path) = &self.file else {
-            return Ok(self.format.reporter(anstream::AutoStream::auto(std::io::stdout())));
-        };
-        let file = File::create(path).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot write the report `{}`: {error}", path.display()))
-        })?;
-        Ok(self.format.reporter(anstream::StripStream::new(file)))
-    }
-}
-
 /// Hands what happens to every reporter, and keeps the first error of writing for the end.
 struct Relay {
     reporters: Vec<Box<dyn Reporter>>,
+    progress: Progress,
+    done: usize,
+    all: usize,
     written: std::io::Result<()>,
 }
 
@@ -147,48 +135,47 @@ impl Relay {
 
 impl Listener for Relay {
     fn played(&mut self, verdict: &ScenarioVerdict) {
+        self.progress.clear();
         self.each(|reporter| reporter.scenario(verdict));
+        self.done += 1;
+        self.progress.show(self.done, self.all, &verdict.name);
     }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let which = Which::from(arguments.server_kind);
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-    let selection = Selection::new(which, &arguments.only, &arguments.skip).map_err(|error| usage(&error))?;
-    let reporters = reporters(&arguments.report)?;
+    let config = arguments.config.load()?;
+    let settings = arguments.settings.clone().or(config.conform.clone());
+    if arguments.config.show_config {
+        write!(anstream::stdout().lock(), "{}", config.show("conform", &settings)?)?;
+        return Ok(Exit::Conformant);
+    }
+    let selection = Selection::new(which, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
+    let reporters = reports::open(&settings.report)?;
     become_subreaper()?;
     let server = Installed::find(which, arguments.server.as_deref())?;
     let baseline = baseline(arguments, which, server.version())?;
     let plan = Plan {
         server: &server,
         selection: &selection,
-        level: arguments.level.into(),
-        jobs: super::jobs(arguments.jobs),
-        timeout: Duration::from_secs(arguments.timeout),
+        level: settings.level.map_or_else(Level::default, Level::from),
+        jobs: super::jobs(settings.jobs),
+        timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
         baseline: &baseline,
     };
-    let mut relay = Relay { reporters, written: Ok(()) };
+    let reporters = reporters.into_iter().map(|(format, to)| format.reporter(to)).collect();
+    let all = selection.scenarios.len();
+    let mut relay = Relay { reporters, progress: Progress::new(), done: 0, all, written: Ok(()) };
     relay.each(|reporter| reporter.begin(&plan));
     let conformance = conform(&plan, &mut relay)?;
+    relay.progress.clear();
     relay.each(|reporter| reporter.end(&plan, &conformance));
     relay.written?;
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         update(path, &baseline, &server, &conformance)?;
     }
     Ok(conformance.exit())
-}
-
-/// Two reports to standard output would be none.
-fn reporters(wanted: &[Report]) -> Result<Vec<Box<dyn Reporter>>, Failure> {
-    let human = [Report { format: Format::Human, file: None }];
-    let wanted = if wanted.is_empty() { &human } else { wanted };
-    if wanted.iter().filter(|report| report.file.is_none()).count() > 1 {
-        return Err(Failure::new(
-            Exit::Usage,
-            "only one report can go to standard output: give the others a file",
-        ));
-    }
-    wanted.iter().map(Report::reporter).collect()
 }
 
 fn baseline(arguments: &Arguments, which: Which, version: Version) -> Result<Baseline, Failure> {

@@ -1,9 +1,13 @@
 //! The command line: one file a verb. Each parses, calls the library, prints; nothing is decided here.
 
 mod check;
+mod config;
 mod conform;
+mod progress;
+mod reports;
 mod repro;
 mod rules;
+mod scratch;
 mod trace;
 mod trace_haproxy;
 mod validate;
@@ -11,8 +15,10 @@ mod validate;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
+use crate::level::Level;
 use crate::verdict::Exit;
 
 /// Test and conformance harness for servers that load other people's callbacks.
@@ -73,6 +79,33 @@ impl From<std::io::Error> for Failure {
 fn exit_codes() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {exit}\n")).collect::<String>();
     format!("Exit codes:\n{lines}")
+}
+
+/// How much is asked of a subject or a server.
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Asked {
+    /// What the manual promises; races in a fifth of their tries
+    Must,
+    /// Also habits and advice, which are warnings
+    Should,
+    /// Also what takes long: every scenario three times, races four times as often
+    Pedantic,
+}
+
+impl From<Asked> for Level {
+    fn from(asked: Asked) -> Level {
+        match asked {
+            Asked::Must => Level::Must,
+            Asked::Should => Level::Should,
+            Asked::Pedantic => Level::Pedantic,
+        }
+    }
+}
+
+/// This list, or the other one where it is empty.
+fn or<T>(list: Vec<T>, other: Vec<T>) -> Vec<T> {
+    if list.is_empty() { other } else { list }
 }
 
 /// As many as were asked for, or one for each CPU.

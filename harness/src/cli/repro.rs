@@ -27,8 +27,17 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let server = Nbdkit::find(arguments.server.as_deref())?;
+    // The case may be played in another directory. A server without a slash is looked for on the PATH.
+    let absolute = |path: &PathBuf| {
+        if path.components().count() > 1 { std::path::absolute(path) } else { Ok(path.clone()) }
+    };
+    let server = arguments.server.as_ref().map(absolute).transpose()?;
+    let server = Nbdkit::find(server.as_deref())?;
     become_subreaper()?;
+    // Elsewhere, a case is played where the user is.
+    if let Some(directory) = repro.directory.as_deref().filter(|directory| directory.is_dir()) {
+        std::env::set_current_dir(directory)?;
+    }
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}: {}", repro.check, subject::words(&repro.stack))?;
     for op in &repro.script {

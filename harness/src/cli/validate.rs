@@ -1,17 +1,22 @@
 //! `layers validate`.
 
 use std::io::Write;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
-use super::Failure;
-use crate::report::validation;
+use super::progress::Progress;
+use super::reports::{self, Report};
+use super::{Asked, Failure, config};
+use crate::report::ValidationReporter;
 use crate::server::process::become_subreaper;
 use crate::stack::{Layers, Stack};
-use crate::validate::{Level, Validate, ValidateError, Validation, checks, module_rules, subject};
+use crate::validate::{
+    Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
+};
 use crate::verdict::Exit;
 
 const ABOUT: &str = "\
@@ -20,9 +25,14 @@ Judge somebody's plugin and filters.
 The subject is written as on nbdkit's own command line, and runs in servers of its own, never in this process. What it
 does not claim is not asked of it, and is reported as not claimed.
 
-Checks write to the disk of the subject. Where a parameter names storage of yours (a path, a device, an address), the
-subject is opened read-only and what needs writing is skipped, unless --allow-writes is given: then everything on that
-storage may be destroyed. Findings are written as cases for `layers repro` into the directory of --repro.";
+Checks write to the disk of the subject, and destroy what is on it. Where a parameter names storage of yours (a path, a
+device, an address), the subject is therefore opened read-only and what needs writing is skipped, unless --allow-writes is
+given: then everything on that storage may be lost. A layers.toml cannot give that leave.
+
+The case of each finding is written to a file for `layers repro`, into a directory for temporary files or that of --repro.
+
+Settings that are always wanted stand under [validate] in a layers.toml in the working directory or above it, under the
+names of the options; what the command line says wins.";
 
 #[derive(Debug, Args)]
 #[command(
@@ -33,36 +43,16 @@ pub(super) struct Arguments {
     /// List the checks, and the rules that judge plugins and filters
     #[arg(long, exclusive = true)]
     list: bool,
-    /// The server program, if it is not the one on the PATH
-    #[arg(long, value_name = "PATH")]
-    server: Option<PathBuf>,
-    /// Only checks and rules with a matching id; `*` stands for any text; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    only: Vec<String>,
-    /// No checks and rules with a matching id
-    #[arg(long, value_name = "PATTERN")]
-    skip: Vec<String>,
-    /// How much to ask: must, should or pedantic
-    #[arg(long, value_name = "LEVEL", default_value = "should", value_parser = level)]
-    level: Level,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    config: config::Arguments,
     /// Write to storage of yours that a parameter names, and so destroy what is there
     #[arg(long)]
     allow_writes: bool,
-    /// Cases played at a time [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
-    /// Seconds that one case may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: u64,
-    /// MiB of memory that a server may use
-    #[arg(long, value_name = "MIB", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(16..))]
-    memory: u64,
-    /// Number that all written data begins from
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    seed: u64,
-    /// Directory for the cases of findings; made when there is one
-    #[arg(long, value_name = "DIRECTORY", default_value = "layers-repro")]
-    repro: PathBuf,
+    /// Write the baseline anew, without what is stale and with what is new, for you to say why
+    #[arg(long)]
+    update_baseline: bool,
     /// A filter (name or path), outermost first; may be repeated
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
@@ -83,34 +73,143 @@ pub(super) struct Arguments {
     plugin: Vec<String>,
 }
 
-fn level(word: &str) -> Result<Level, String> {
-    [Level::Must, Level::Should, Level::Pedantic]
-        .into_iter()
-        .find(|level| level.word() == word)
-        .ok_or_else(|| "it is must, should or pedantic".to_owned())
+/// What may stand in a layers.toml, too.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[group(skip)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Settings {
+    /// The server program, if it is not the one on the PATH
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<PathBuf>,
+    /// Only checks and rules with a matching id; `*` stands for any text; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<String>,
+    /// No checks and rules with a matching id
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skip: Vec<String>,
+    /// How much to ask [default: should]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<Asked>,
+    /// Warnings of checks and rules with a matching id count like failures; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deny: Vec<String>,
+    /// Cases played at a time [default: one for each CPU if the modules are the server's own and no parameter names
+    /// storage or code, else one: servers side by side may share something]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<NonZeroUsize>,
+    /// Seconds that one step of a case may take [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<NonZeroU64>,
+    /// MiB of memory that a server may use, 16 at least [default: 2048]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
+    /// Number that all written data begins from [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<PathBuf>,
+    /// Directory for the cases of findings, made when there is one [default: one for temporary files]
+    #[arg(long, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repro: Option<PathBuf>,
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson]
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    report: Vec<Report>,
+}
+
+impl Settings {
+    /// The paths of a file in this directory.
+    pub(super) fn relative_to(&mut self, directory: &Path) {
+        // A server without a slash is looked for on the PATH.
+        let server = self.server.iter_mut().filter(|path| path.components().count() > 1);
+        let reports = self.report.iter_mut().filter_map(|report| report.file.as_mut());
+        let paths = server.chain(&mut self.baseline).chain(&mut self.repro).chain(reports);
+        paths.for_each(|path| config::resolve(directory, path));
+    }
+
+    /// These, and where they say nothing, the others.
+    fn or(self, other: Settings) -> Settings {
+        Settings {
+            server: self.server.or(other.server),
+            only: super::or(self.only, other.only),
+            skip: super::or(self.skip, other.skip),
+            level: self.level.or(other.level),
+            deny: super::or(self.deny, other.deny),
+            jobs: self.jobs.or(other.jobs),
+            timeout: self.timeout.or(other.timeout),
+            memory: self.memory.or(other.memory),
+            seed: self.seed.or(other.seed),
+            baseline: self.baseline.or(other.baseline),
+            repro: self.repro.or(other.repro),
+            report: super::or(self.report, other.report),
+        }
+    }
+
+    fn apply(&self, mut validate: Validate) -> Result<Validate, Failure> {
+        if let Some(server) = &self.server {
+            validate = validate.server(server);
+        }
+        if let Some(level) = self.level {
+            validate = validate.level(level.into());
+        }
+        if let Some(timeout) = self.timeout {
+            validate = validate.timeout(Duration::from_secs(timeout.get()));
+        }
+        if let Some(memory) = self.memory {
+            let bytes = memory.checked_mul(1 << 20).filter(|_| memory >= 16);
+            let wrong =
+                || Failure::new(Exit::Usage, format!("a server cannot do with {memory} MiB (--memory)"));
+            validate = validate.memory(bytes.ok_or_else(wrong)?);
+        }
+        if let Some(seed) = self.seed {
+            validate = validate.seed(seed);
+        }
+        let lists = validate.only(self.only.iter().cloned()).skip(self.skip.iter().cloned());
+        Ok(lists.deny(self.deny.iter().cloned()))
+    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.list {
         return list();
     }
-    let stack = stack(arguments)?;
-    become_subreaper()?;
-    let mut validate = Validate::stack(stack)
-        .only(arguments.only.iter().cloned())
-        .skip(arguments.skip.iter().cloned())
-        .level(arguments.level)
-        .allow_writes(arguments.allow_writes)
-        .timeout(Duration::from_secs(arguments.timeout))
-        .memory(arguments.memory << 20)
-        .jobs(super::jobs(arguments.jobs))
-        .seed(arguments.seed);
-    if let Some(server) = &arguments.server {
-        validate = validate.server(server);
+    let config = arguments.config.load()?;
+    let settings = arguments.settings.clone().or(config.validate.clone());
+    if arguments.config.show_config {
+        write!(anstream::stdout().lock(), "{}", config.show("validate", &settings)?)?;
+        return Ok(Exit::Conformant);
     }
-    let validation = validate.run()?;
-    let files = write_cases(&validation, &arguments.repro)?;
-    validation::write(&mut anstream::stdout().lock(), &validation, &files)?;
+    let known = known(arguments, &settings)?;
+    let stack = stack(arguments)?;
+    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
+    let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
+    let validate = settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
+    let reporters = reports::open(&settings.report)?;
+    become_subreaper()?;
+    let reporters = reporters.into_iter().map(|(format, to)| format.of_validation(to)).collect();
+    let mut relay = Relay { reporters, progress: Progress::new(), written: Ok(()) };
+    let validation = validate.known(known.clone()).run_telling(&mut relay)?;
+    relay.progress.clear();
+    let files = write_cases(&validation, settings.repro.as_deref())?;
+    relay.each(|reporter| reporter.end(&validation, &files));
+    relay.written?;
+    if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
+        std::fs::write(path, known.updated(&validation)).map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))
+        })?;
+    }
     Ok(validation.exit())
 }
 
@@ -120,6 +219,35 @@ impl From<ValidateError> for Failure {
             ValidateError::Server(error) => error.into(),
             ValidateError::NoMatch(_) => Failure::new(Exit::Usage, error),
         }
+    }
+}
+
+/// Hands what happens to every reporter, and keeps the first error of writing for the end.
+struct Relay {
+    reporters: Vec<Box<dyn ValidationReporter>>,
+    progress: Progress,
+    written: std::io::Result<()>,
+}
+
+impl Relay {
+    fn each(&mut self, mut tell: impl FnMut(&mut dyn ValidationReporter) -> std::io::Result<()>) {
+        for reporter in &mut self.reporters {
+            if self.written.is_ok() {
+                self.written = tell(reporter.as_mut());
+            }
+        }
+    }
+}
+
+impl Listener for Relay {
+    fn begins(&mut self, subject: &Subject) {
+        self.each(|reporter| reporter.begin(subject));
+    }
+
+    fn playing(&mut self, done: usize, all: usize, check: &'static Check) {
+        self.progress.clear();
+        self.each(|reporter| reporter.playing(done, all, check));
+        self.progress.show(done, all, check.id);
     }
 }
 
@@ -152,18 +280,39 @@ fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
     })
 }
 
-/// A file for each finding.
-fn write_cases(validation: &Validation, directory: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
+fn known(arguments: &Arguments, settings: &Settings) -> Result<Known, Failure> {
+    match &settings.baseline {
+        // A file that is to be written need not be there.
+        Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
+        Some(path) => Known::load(path).map_err(|error| Failure::new(Exit::Usage, error)),
+        None if arguments.update_baseline => {
+            Err(Failure::new(Exit::Usage, "--update-baseline: there is no --baseline to write"))
+        }
+        None => Ok(Known::default()),
+    }
+}
+
+/// A file for each finding, in their order.
+fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    if validation.findings().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let directory = match directory {
+        Some(directory) => directory.to_owned(),
+        None => super::scratch::directory(&validation.subject)?,
+    };
+    let cannot = |error: std::io::Error| {
+        let shown = directory.display();
+        Failure::new(Exit::Usage, format!("cannot write the cases to `{shown}` (see --repro): {error}"))
+    };
+    let here = std::env::current_dir()?;
     let mut names: Vec<&str> = Vec::new();
     let mut files = Vec::new();
     for finding in validation.findings() {
         names.push(finding.id);
         let number = names.iter().filter(|name| **name == finding.id).count();
         let name = if number == 1 { finding.id.to_owned() } else { format!("{}-{number}", finding.id) };
-        let written = finding.repro.write(directory, &name).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot write to `{}` (--repro): {error}", directory.display()))
-        })?;
-        files.push(Some(written));
+        files.push(finding.repro.played_in(&here).write(&directory, &name).map_err(cannot)?);
     }
     Ok(files)
 }

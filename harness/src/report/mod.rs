@@ -7,11 +7,14 @@ pub mod ndjson;
 pub mod session_tree;
 pub mod tree;
 pub mod validation;
+pub mod validation_ndjson;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
+use crate::validate::{Check, Subject, Validation};
 
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
@@ -23,7 +26,17 @@ pub trait Reporter {
     fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()>;
 }
 
-/// The formats, each with what makes its reporter.
+/// A format of the report of `validate`, told of things as they happen.
+pub trait ValidationReporter {
+    /// A run begins.
+    fn begin(&mut self, subject: &Subject) -> io::Result<()>;
+    /// `done` checks of `all` are judged, and this one is the next.
+    fn playing(&mut self, done: usize, all: usize, check: &Check) -> io::Result<()>;
+    /// The run is over; `files` hold the cases of the findings, in their order, where they were written.
+    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()>;
+}
+
+/// The formats, each with what makes its reporters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Text for people
@@ -38,6 +51,14 @@ impl Format {
         match self {
             Format::Human => Box::new(human::Human::new(to)),
             Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
+        }
+    }
+
+    /// The same for `validate`.
+    pub fn of_validation<'a>(self, to: impl Write + 'a) -> Box<dyn ValidationReporter + 'a> {
+        match self {
+            Format::Human => Box::new(validation::Human::new(to)),
+            Format::Ndjson => Box::new(validation_ndjson::Ndjson::new(to)),
         }
     }
 }

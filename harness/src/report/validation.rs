@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::validate::{Finding, ProfileResult, ProfileVerdict, Validation};
+use super::ValidationReporter;
+use crate::validate::{
+    Check, Finding, KnownFinding, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
+};
 use crate::verdict::Verdict;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -13,16 +16,41 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const ODD: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
-/// Writes all of it; `files` are those of the findings, in their order.
-pub fn write(to: &mut impl Write, validation: &Validation, files: &[Option<PathBuf>]) -> io::Result<()> {
-    writeln!(to, "nbdkit {}: {}", validation.server, validation.subject)?;
-    if let Some(parameter) = &validation.spared {
-        writeln!(
-            to,
-            "opened read-only: `{parameter}` names storage of yours (--allow-writes judges writing, too)"
-        )?;
+/// Writes to `W`, which drops the colours where they do not belong.
+#[derive(Debug)]
+pub struct Human<W> {
+    to: W,
+}
+
+impl<W: Write> Human<W> {
+    /// Writes to `to`.
+    pub fn new(to: W) -> Human<W> {
+        Human { to }
     }
-    writeln!(to)?;
+}
+
+impl<W: Write> ValidationReporter for Human<W> {
+    fn begin(&mut self, subject: &Subject) -> io::Result<()> {
+        writeln!(self.to, "nbdkit {}: {}", subject.server, subject.words)?;
+        if let Some(parameter) = &subject.spared {
+            let more = "--allow-writes judges writing, too";
+            writeln!(self.to, "opened read-only: `{parameter}` names storage of yours ({more})")?;
+        }
+        writeln!(self.to)?;
+        self.to.flush()
+    }
+
+    fn playing(&mut self, _: usize, _: usize, _: &Check) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
+        write(&mut self.to, validation, files)?;
+        self.to.flush()
+    }
+}
+
+fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
     if let Some(reason) = &validation.unloadable {
         writeln!(to, "{BAD}cannot be loaded{BAD:#}: {reason}\n")?;
     }
@@ -31,15 +59,16 @@ pub fn write(to: &mut impl Write, validation: &Validation, files: &[Option<PathB
         if findings.is_empty() {
             continue;
         }
-        headline(to, id, verdict)?;
+        headline(to, id, verdict, validation.standing(id))?;
         for one in findings {
-            finding(to, one, files.next().and_then(Option::as_deref))?;
+            finding(to, one, files.next().map(PathBuf::as_path))?;
         }
         if let Some(one) = findings.first() {
             writeln!(to, "      {DIM}to fix it:{DIM:#} {}\n", one.fix)?;
         }
     }
     undecided(to, validation)?;
+    stale(to, validation)?;
     if let Some(reason) = &validation.cut_short {
         writeln!(to, "{BAD}cut short{BAD:#}: {reason}\n")?;
     }
@@ -53,8 +82,10 @@ fn everything(validation: &Validation) -> impl Iterator<Item = (&'static str, &V
     checks.chain(validation.rules.iter().map(|one| (one.rule.id, &one.verdict, &*one.findings)))
 }
 
-fn headline(to: &mut impl Write, id: &str, verdict: &Verdict) -> io::Result<()> {
+fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: Standing) -> io::Result<()> {
     let (style, word) = match verdict {
+        _ if standing == Standing::Known => (ODD, "known"),
+        _ if standing == Standing::Denied => (BAD, "FAIL"),
         Verdict::Fail => (BAD, "FAIL"),
         Verdict::Crash(_) => (BAD, "CRASH"),
         Verdict::Hang(_) => (BAD, "HANG"),
@@ -88,6 +119,13 @@ fn quoted(file: &Path) -> String {
     let text = file.display().to_string();
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@%".contains(letter);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn stale(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+    for KnownFinding { id, why, .. } in &validation.stale {
+        writeln!(to, "{BAD}stale{BAD:#} {id}: the baseline lists it, and it did not happen: {why}")?;
+    }
+    Ok(())
 }
 
 fn undecided(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
@@ -142,6 +180,6 @@ fn last_line(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
         count("inconclusive"),
         validation.cases,
         exit.code(),
-        exit.meaning(),
+        validation.meaning(),
     )
 }

@@ -1,6 +1,6 @@
 //! Findings, with the layer at fault and the case that shows them.
 
-use super::case::Wrong;
+use super::case::{Terms, Wrong};
 use super::check::{Check, Plan};
 use super::repro::{FORMAT, Repro};
 use super::subject;
@@ -15,7 +15,7 @@ pub(super) struct Scene<'a> {
     pub(super) plan: &'a Plan,
     /// The step at which it is over.
     pub(super) index: usize,
-    pub(super) seed: u64,
+    pub(super) terms: Terms,
 }
 
 impl Scene<'_> {
@@ -43,11 +43,13 @@ impl Scene<'_> {
             check: id.to_owned(),
             expected: wrong.expected.clone(),
             actual: wrong.actual.clone(),
-            seed: self.seed,
+            seed: self.terms.seed,
+            memory: self.terms.memory >> 20,
             start: self.plan.start,
             outcome: self.plan.outcome,
             refusal_fails: self.plan.refusal_fails,
             script: self.plan.script.iter().take(self.index.saturating_add(1)).cloned().collect(),
+            directory: None,
             stack: self.stack.clone(),
         }
     }

@@ -32,10 +32,17 @@ pub(super) struct Bench<'a> {
     pub(super) nbdkit: &'a Nbdkit,
     /// For one step of a case.
     pub(super) timeout: Duration,
-    /// Bytes of resident memory that the server may use.
-    pub(super) memory: u64,
+    /// What is part of a case.
+    pub(super) terms: Terms,
+}
+
+/// What every case of a run has in common, and a file keeps with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
     /// The number that written data begins from.
     pub(super) seed: u64,
+    /// Bytes of memory that the server may use.
+    pub(super) memory: u64,
 }
 
 /// Why a script went no further.
@@ -128,7 +135,7 @@ impl Bench<'_> {
             cpu: None,
             command: None,
         })?;
-        let usage = Usage::watch(server.process.pid(), self.memory);
+        let usage = Usage::watch(server.process.pid(), self.terms.memory);
         let mut run = Run {
             plan,
             timeout: self.timeout,
@@ -138,7 +145,7 @@ impl Bench<'_> {
             trouble: None,
             served: false,
         };
-        let clients = run.go(&mut server, self.seed);
+        let clients = run.go(&mut server, self.terms.seed);
         let (answers, listed) = clients.map_or((None, Vec::new()), |clients| (clients.first, clients.listed));
         let end = run.finish(&mut server);
         let peak = usage.finish();

@@ -2,7 +2,7 @@
 
 use super::Selection;
 use super::blame::{Scene, blame};
-use super::case::{Played, Trouble, Wrong};
+use super::case::{Played, Terms, Trouble, Wrong};
 use super::check::{Check, Plan, Play};
 use super::ground::twisted;
 use super::judging::{broken, verdict_of, worse};
@@ -19,7 +19,7 @@ const READ_BACK: &str = "write.read-back";
 /// All that has been said.
 #[derive(Debug)]
 pub(super) struct Collected {
-    seed: u64,
+    terms: Terms,
     checks: Vec<CheckVerdict>,
     /// Those that are judged in every case.
     always: Vec<CheckVerdict>,
@@ -33,10 +33,10 @@ pub(super) struct Collected {
 
 impl Collected {
     /// Nothing yet.
-    pub(super) fn new(selection: &Selection, seed: u64) -> Collected {
+    pub(super) fn new(selection: &Selection, terms: Terms) -> Collected {
         let always = selection.checks.iter().filter(|check| matches!(check.play, Play::Always));
         Collected {
-            seed,
+            terms,
             checks: Vec::new(),
             always: always.map(|check| CheckVerdict::unsaid(check)).collect(),
             rules: selection.rules.iter().map(|rule| RuleVerdict::unsaid(rule)).collect(),
@@ -107,7 +107,7 @@ impl Collected {
                 verdict = Verdict::Skipped(format!("{why} (see {other})"));
             }
             if let Some((index, wrong)) = wrong {
-                let scene = Scene { stack: &stack, plan, index, seed: self.seed };
+                let scene = Scene { stack: &stack, plan, index, terms: self.terms };
                 said.findings.push(scene.finding(check, &wrong, quoted::calls(&played.events, &wrong)));
             }
             said.verdict = worse(said.verdict, verdict);
@@ -133,7 +133,7 @@ impl Collected {
         self.cases += 1;
         self.hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
         let index = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);
-        let scene = Scene { stack, plan, index, seed: self.seed };
+        let scene = Scene { stack, plan, index, terms: self.terms };
         self.judge_process(&scene, played, from);
         if played.judgement.troubles.iter().any(|trouble| matches!(trouble, TraceTrouble::Lost(_))) {
             self.cut += 1;

@@ -22,6 +22,7 @@ mod durable;
 mod ground;
 mod image;
 mod judging;
+mod known;
 pub mod op;
 mod processes;
 mod profile;
@@ -41,10 +42,11 @@ use std::time::Duration;
 pub use case::Wrong;
 pub use check::{Check, Level, Profile};
 pub use image::{ImageError, Role};
+pub use known::{Known, KnownFinding};
 pub use profile::{ProfileResult, ProfileVerdict};
 pub use replay::replay;
 pub use repro::Repro;
-pub use verdicts::{Blame, CheckVerdict, Finding, Validation};
+pub use verdicts::{Blame, CheckVerdict, Finding, RuleVerdict, Standing, Subject, Validation};
 
 use crate::rules::{self, Party, Rule};
 use crate::run::Parameter;
@@ -54,12 +56,15 @@ use crate::stack::{Layers, Stack};
 
 /// Told of checks as they are judged.
 pub trait Listener {
+    /// A run begins.
+    fn begins(&mut self, subject: &Subject);
     /// `done` checks of `all` are judged, and this one is the next.
     fn playing(&mut self, done: usize, all: usize, check: &'static Check);
 }
 
 /// Nobody listens.
 impl Listener for () {
+    fn begins(&mut self, _: &Subject) {}
     fn playing(&mut self, _: usize, _: usize, _: &'static Check) {}
 }
 
@@ -84,6 +89,8 @@ pub struct Validate {
     pub(crate) memory: u64,
     pub(crate) seed: u64,
     pub(crate) jobs: NonZeroUsize,
+    pub(crate) known: Known,
+    pub(crate) deny: Vec<String>,
 }
 
 /// Why a subject could not even be looked at.
@@ -117,6 +124,8 @@ impl Validate {
             memory: 2 << 30,
             seed: 1,
             jobs: NonZeroUsize::MIN,
+            known: Known::default(),
+            deny: Vec::new(),
         }
     }
 
@@ -199,7 +208,22 @@ impl Validate {
         self
     }
 
-    /// Plays so many cases at a time; one unless said otherwise. What is said does not depend on it.
+    /// Findings that are known, and do not count.
+    #[must_use]
+    pub fn known(mut self, known: Known) -> Validate {
+        self.known = known;
+        self
+    }
+
+    /// Warnings of checks and rules that one of these patterns names count like failures.
+    #[must_use]
+    pub fn deny(mut self, patterns: impl IntoIterator<Item = String>) -> Validate {
+        self.deny.extend(patterns);
+        self
+    }
+
+    /// Plays so many cases at a time; one unless said otherwise. Where a parameter names storage of the user's it is one
+    /// in any case; elsewhere it is for the caller to know that servers side by side do not share anything.
     #[must_use]
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Validate {
         self.jobs = jobs;
@@ -215,7 +239,9 @@ impl Validate {
     pub fn run_telling(&self, listener: &mut dyn Listener) -> Result<Validation, ValidateError> {
         let selection = Selection::new(self)?;
         let nbdkit = Nbdkit::find(self.server.as_deref())?;
-        Ok(runner::run(self, &nbdkit, &selection, listener)?)
+        let mut validation = runner::run(self, &nbdkit, &selection, listener)?;
+        validation.stand(&self.known, &self.deny);
+        Ok(validation)
     }
 }
 
@@ -235,7 +261,7 @@ impl Selection {
     fn new(validate: &Validate) -> Result<Selection, ValidateError> {
         let ids: Vec<&str> =
             checks::all().map(|check| check.id).chain(module_rules().map(|rule| rule.id)).collect();
-        for pattern in validate.only.iter().chain(&validate.skip) {
+        for pattern in validate.only.iter().chain(&validate.skip).chain(&validate.deny) {
             if !ids.iter().any(|id| matches(pattern, id)) {
                 return Err(ValidateError::NoMatch(pattern.clone()));
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::case::{Bench, Wrong};
+use super::case::{Bench, Terms, Wrong};
 use super::judging::verdict_of;
 use super::repro::Repro;
 use super::{checks, processes};
@@ -10,7 +10,8 @@ use crate::server::nbdkit::{Nbdkit, ServerError};
 
 /// Replays a case; says what breaks its check or rule now, if anything does.
 pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Option<Wrong>, ServerError> {
-    let bench = Bench { nbdkit, timeout, memory: 2 << 30, seed: repro.seed };
+    let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20) };
+    let bench = Bench { nbdkit, timeout, terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
     let of_process = processes::look(&plan, &played, 0).into_iter().find(|seen| seen.id == repro.check);

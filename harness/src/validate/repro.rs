@@ -26,6 +26,8 @@ pub struct Repro {
     pub actual: String,
     /// Number that the data of the case begins from.
     pub seed: u64,
+    /// MiB of memory that the server may use.
+    pub memory: u64,
     /// How the server is made to serve.
     pub start: Start,
     /// What must become of it.
@@ -34,6 +36,9 @@ pub struct Repro {
     pub refusal_fails: bool,
     /// What the clients do.
     pub script: Vec<Op>,
+    /// Where it was played: what relative paths are relative to, as long as it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
     /// Layers, with their behaviours, parameters and options.
     pub stack: Stack,
 }
@@ -68,6 +73,12 @@ pub enum ReproError {
 }
 
 impl Repro {
+    /// The same case, with the directory that its paths are relative to.
+    #[must_use]
+    pub fn played_in(&self, directory: &Path) -> Repro {
+        Repro { directory: Some(directory.to_owned()), ..self.clone() }
+    }
+
     /// The plan of this case: its stack is complete already.
     pub fn plan(&self) -> Plan {
         Plan {
@@ -116,10 +127,12 @@ mod tests {
             expected: "x".to_owned(),
             actual: "y".to_owned(),
             seed: 7,
+            memory: 64,
             start: Start::Foreground,
             outcome: Outcome::Serves,
             refusal_fails: true,
             script: vec![Op::Connect(1, String::new()), Op::Judge],
+            directory: Some(PathBuf::from("/here")),
             stack: Stack::reference(1),
         };
         let directory = tempfile::tempdir().unwrap();

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blame::Scene;
-use super::case::{Bench, Wrong};
+use super::case::{Bench, Terms, Wrong};
 use super::check::{Check, Plan, Play};
 use super::collected::Collected;
 use super::discovery::{Explored, Found, discover};
 use super::ground::Ground;
 use super::image::{self, Role};
 use super::task::{Task, tasks};
-use super::verdicts::{Finding, Validation};
+use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, processes, profile, subject};
 use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError};
@@ -27,13 +27,22 @@ pub(super) fn run(
     listener: &mut dyn Listener,
 ) -> Result<Validation, ServerError> {
     let mut stack = validate.stack.clone();
+    let storage = subject::users_storage(&stack).map(subject::parameter_text);
     // What a parameter names (a disk, a log, a socket) is there only once, and several servers would share it.
-    let jobs = if subject::users_storage(&stack).is_some() { NonZeroUsize::MIN } else { validate.jobs };
-    let storage = subject::users_storage(&stack).filter(|_| !validate.allow_writes && !stack.readonly);
-    let spared = storage.map(subject::parameter_text);
+    let jobs = if storage.is_some() { NonZeroUsize::MIN } else { validate.jobs };
+    let spared = storage.filter(|_| !validate.allow_writes && !stack.readonly);
     stack.readonly |= spared.is_some();
-    let bench = Bench { nbdkit, timeout: validate.timeout, memory: validate.memory, seed: validate.seed };
-    let collected = Collected::new(selection, validate.seed);
+    let terms = Terms { seed: validate.seed, memory: validate.memory };
+    let bench = Bench { nbdkit, timeout: validate.timeout, terms };
+    listener.begins(&Subject {
+        words: subject::words(&validate.stack),
+        server: nbdkit.version.to_string(),
+        spared: spared.clone(),
+        level: validate.level,
+        checks: selection.checks.len(),
+        rules: selection.rules.len(),
+    });
+    let collected = Collected::new(selection, bench.terms);
     let mut runner = Runner { bench, jobs, stack, selection, listener, collected };
     let reached = runner.run()?;
     let (cut, cases) = (runner.collected.cut(), runner.collected.cases);
@@ -49,6 +58,9 @@ pub(super) fn run(
         checks,
         rules,
         cases,
+        known: Vec::new(),
+        denied: Vec::new(),
+        stale: Vec::new(),
     })
 }
 
@@ -128,7 +140,7 @@ impl Runner<'_> {
         let Some(actual) = wrong else { return self.collected.say(self.selection, of_file, &Verdict::Pass) };
         let wrong = Wrong::new("a module that this server can load", actual);
         let (stack, plan) = (&self.stack, Plan::new(Vec::new()));
-        let scene = Scene { stack, plan: &plan, index: 0, seed: self.bench.seed };
+        let scene = Scene { stack, plan: &plan, index: 0, terms: self.bench.terms };
         let finding = |check: &'static Check| scene.finding(check, &wrong, Vec::new());
         self.collected.say_wrong(self.selection, of_file, &Verdict::Fail, finding);
     }
@@ -136,7 +148,7 @@ impl Runner<'_> {
     /// That nothing opens may have a good reason outside of the subject; but then nothing is known of it.
     fn say_of_open(&mut self, explored: &[Explored], reason: &str) {
         let Some(Explored { plan, played }) = explored.first() else { return };
-        let scene = Scene { stack: &self.stack, plan, index: plan.script.len(), seed: self.bench.seed };
+        let scene = Scene { stack: &self.stack, plan, index: plan.script.len(), terms: self.bench.terms };
         let wrong = Wrong::new("an export opens", reason);
         let finding = |check: &'static Check| -> Finding {
             scene.finding(check, &wrong, processes::failed(&played.events))

@@ -38,6 +38,15 @@ pub fn users_storage(stack: &Stack) -> Option<&Parameter> {
     all.find(storage).map(|(_, parameter)| parameter)
 }
 
+/// Nothing outside of a server is touched, as far as can be told: the modules are the server's own, none of them runs
+/// somebody's code, and no parameter names storage. Only then do servers side by side not get in one another's way.
+pub fn keeps_to_itself(stack: &Stack) -> bool {
+    let Layers::Wrapped { filters, plugin } = &stack.layers else { return true };
+    let own = filters.iter().chain([plugin]).all(|name| !name.contains(['/', '.']));
+    let runs_code = SCRIPTED.iter().chain(ALL_CODE).any(|name| name == plugin);
+    own && !runs_code && users_storage(stack).is_none()
+}
+
 /// A path, an address, or the name of something that exists here.
 fn names_storage(value: &str) -> bool {
     value.contains('/') || std::path::Path::new(value).symlink_metadata().is_ok()
@@ -89,6 +98,21 @@ mod tests {
         assert!(!storage("sh", &["./script.sh"]));
         assert!(!storage("python", &["script=./script.py", "size=1M"]));
         assert!(!storage("eval", &["get_size=echo 64M", "pread=dd if=/dev/zero count=$3 iflag=count_bytes"]));
+    }
+
+    #[test]
+    fn servers_side_by_side_share_nothing_only_where_that_is_known() {
+        let alone = |filters: &[&str], plugin: &str, word: &str| {
+            let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+            let layers = Layers::Wrapped { filters, plugin: plugin.to_owned() };
+            keeps_to_itself(&Stack { layers, parameters: vec![parameter(word)], ..Stack::default() })
+        };
+        assert!(alone(&["cow"], "memory", "64M"));
+        assert!(!alone(&["./mine.so"], "memory", "64M"));
+        assert!(!alone(&[], "./mine.so", "64M"));
+        assert!(!alone(&[], "sh", "./script.sh"));
+        assert!(!alone(&[], "eval", "get_size=stat -c %s /disk"));
+        assert!(!alone(&[], "file", "/dev/sda"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use super::check::{Check, Level};
 use super::claims::Claims;
 use super::judging::worse;
+use super::known::{Known, KnownFinding};
 use super::profile::ProfileResult;
 use super::repro::Repro;
 use crate::rules::{CallRef, Kind, Party, Rule};
+use crate::select::matches;
 use crate::verdict::{Exit, Verdict};
 
 /// The layer at fault.
@@ -102,6 +104,45 @@ impl RuleVerdict {
     }
 }
 
+/// What is to be judged.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// As on the server's command line.
+    pub words: String,
+    /// The server: its version.
+    pub server: String,
+    /// The storage that is the user's, and so is not written to.
+    pub spared: Option<String>,
+    /// How much is asked.
+    pub level: Level,
+    /// Checks that are selected.
+    pub checks: usize,
+    /// Rules that are selected.
+    pub rules: usize,
+}
+
+/// What a verdict means for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// What it says.
+    Plain,
+    /// Nothing: it is in the baseline.
+    Known,
+    /// A failure: such warnings are denied.
+    Denied,
+}
+
+impl Standing {
+    /// One lower-case word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Standing::Plain => "plain",
+            Standing::Known => "known",
+            Standing::Denied => "denied",
+        }
+    }
+}
+
 /// All that is said of a subject.
 #[derive(Debug)]
 pub struct Validation {
@@ -125,6 +166,12 @@ pub struct Validation {
     pub profiles: Vec<ProfileResult>,
     /// Servers that were played.
     pub cases: u32,
+    /// The ids all of whose findings are in the baseline.
+    pub known: Vec<&'static str>,
+    /// The ids whose warnings count like failures.
+    pub denied: Vec<&'static str>,
+    /// What the baseline lists, and what did not happen although it was looked for.
+    pub stale: Vec<KnownFinding>,
 }
 
 impl Validation {
@@ -152,9 +199,52 @@ impl Validation {
         ids
     }
 
+    /// Tells what counts: not what is known, but warnings that are denied.
+    pub(super) fn stand(&mut self, known: &Known, deny: &[String]) {
+        let denied = |id: &str| deny.iter().any(|pattern| matches(pattern, id));
+        let warned = self.verdicts().filter(|(id, verdict)| **verdict == Verdict::Warn && denied(id));
+        self.denied = warned.map(|(id, _)| id).collect();
+        let all_known = |id: &str| self.findings().filter(|one| one.id == id).all(|one| known.has(one));
+        self.known = self.fired().into_iter().filter(|id| all_known(id)).collect();
+        self.stale = known.stale(self);
+    }
+
+    /// What the verdict of this id means for the run.
+    pub fn standing(&self, id: &str) -> Standing {
+        match (self.known.contains(&id), self.denied.contains(&id)) {
+            (true, _) => Standing::Known,
+            (false, true) => Standing::Denied,
+            (false, false) => Standing::Plain,
+        }
+    }
+
+    /// What fails the run, with ids.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
+        self.verdicts().filter(|(id, verdict)| match self.standing(id) {
+            Standing::Plain => verdict.exit() == Exit::Violation,
+            Standing::Denied => true,
+            Standing::Known => false,
+        })
+    }
+
     /// Everything that was judged holds, and something was.
     pub fn is_conformant(&self) -> bool {
         self.exit() == Exit::Conformant
+    }
+
+    /// What the exit code means here, in one line.
+    pub fn meaning(&self) -> String {
+        match (self.exit(), self.known.len()) {
+            (Exit::Conformant, known @ 1..) => {
+                let findings = if known == 1 { "finding" } else { "findings" };
+                let left_out = match self.count("skipped") {
+                    0 => String::new(),
+                    skipped => format!(", with {skipped} checks left out"),
+                };
+                format!("conformant except {known} known {findings}{left_out}")
+            }
+            (exit, _) => exit.meaning().to_owned(),
+        }
     }
 
     /// The exit code.
@@ -162,16 +252,14 @@ impl Validation {
         let loads = self.unloadable.is_none();
         let unloadable = (!loads).then_some(Exit::Unloadable);
         // That a file cannot be loaded is one cause, and not a violation besides.
-        let verdicts = self.verdicts().filter(|_| loads).map(|(_, verdict)| verdict.exit());
+        let failed = (loads && self.failures().next().is_some()).then_some(Exit::Violation);
+        let verdicts = self.verdicts().map(|(_, verdict)| verdict.exit());
+        let others = verdicts.filter(|exit| loads && !matches!(exit, Exit::Conformant | Exit::Violation));
+        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
         let cut_short = self.cut_short.is_some().then_some(Exit::Inconclusive);
-        let judged = self.count("pass") + self.count("fail") + self.count("warn") > 0;
+        let words = ["pass", "fail", "warn", "crash", "hang"];
+        let judged = words.iter().any(|word| self.count(word) > 0);
         let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
-        Exit::of(
-            verdicts
-                .filter(|exit| *exit != Exit::Conformant)
-                .chain(unloadable)
-                .chain(cut_short)
-                .chain([floor]),
-        )
+        Exit::of(others.chain(failed).chain(unloadable).chain(cut_short).chain(stale).chain([floor]))
     }
 }

@@ -1,0 +1,99 @@
+//! `layers.toml`: what is always wanted in a directory and below. What stands on the command line wins.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, conform, validate};
+use crate::verdict::Exit;
+
+/// Its name.
+const NAME: &str = "layers.toml";
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Arguments {
+    /// Settings, in place of the layers.toml that is found in the working directory or above it
+    #[arg(long, value_name = "FILE", conflicts_with = "no_config")]
+    config: Option<PathBuf>,
+    /// Read no layers.toml
+    #[arg(long)]
+    no_config: bool,
+    /// Print the settings that are in force, and where they come from, and do nothing else
+    #[arg(long)]
+    pub(super) show_config: bool,
+}
+
+/// What such a file holds: a table for each command that reads it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Config {
+    /// Where it was found.
+    #[serde(skip)]
+    path: Option<PathBuf>,
+    pub(super) validate: validate::Settings,
+    pub(super) conform: conform::Settings,
+}
+
+impl Arguments {
+    /// The file that was named, or the nearest one above the working directory, or nothing.
+    pub(super) fn load(&self) -> Result<Config, Failure> {
+        let found = match &self.config {
+            Some(path) => Some(path.clone()),
+            None if self.no_config => None,
+            None => {
+                std::env::current_dir()?.ancestors().map(|above| above.join(NAME)).find(|path| path.is_file())
+            }
+        };
+        found.map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
+    }
+}
+
+impl Config {
+    fn read(path: &Path) -> Result<Config, Failure> {
+        let usage = |what: String| Failure::new(Exit::Usage, format!("{}{what}", path.display()));
+        let text =
+            std::fs::read_to_string(path).map_err(|error| usage(format!(": cannot read it: {error}")))?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| {
+            let (line, column) = place(&text, error.span().unwrap_or_default().start);
+            usage(format!(":{line}:{column}: {}", error.message()))
+        })?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        config.validate.relative_to(directory);
+        config.conform.relative_to(directory);
+        config.path = Some(path.to_owned());
+        Ok(config)
+    }
+
+    /// These settings as the file would have them.
+    pub(super) fn show(&self, command: &str, settings: &impl Serialize) -> Result<String, Failure> {
+        let text = toml::to_string(settings).map_err(|error| Failure::new(Exit::Harness, error))?;
+        let from = self.path.as_ref().map_or("no layers.toml".to_owned(), |path| path.display().to_string());
+        Ok(format!("# from the command line and {from}\n[{command}]\n{text}"))
+    }
+}
+
+/// Line and column, from 1, of a byte.
+fn place(text: &str, byte: usize) -> (usize, usize) {
+    let before = text.get(..byte).unwrap_or(text);
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// A path that a file in this directory names.
+pub(super) fn resolve(directory: &Path, path: &mut PathBuf) {
+    *path = directory.join(&*path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_columns_count_from_one() {
+        assert_eq!(place("ab\ncd", 0), (1, 1));
+        assert_eq!(place("ab\ncd", 4), (2, 2));
+        assert_eq!(place("", 7), (1, 1));
+    }
+}

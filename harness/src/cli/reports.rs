@@ -1,0 +1,85 @@
+//! `--report FORMAT[=FILE]`: any number of reports of one run.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::report::Format;
+use crate::verdict::Exit;
+
+/// A format, and where it goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Report {
+    format: Format,
+    /// Relative to the working directory, or to the configuration file that names it.
+    pub(super) file: Option<PathBuf>,
+}
+
+impl FromStr for Report {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Report, String> {
+        let (format, file) = match text.split_once('=') {
+            Some((_, "")) => return Err("there is no file name after `=`".to_owned()),
+            Some((format, file)) => (format, Some(PathBuf::from(file))),
+            None => (text, None),
+        };
+        let names = || Format::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let format = Format::from_str(format, false).map_err(|_| {
+            let names: Vec<String> = names().map(|name| name.get_name().to_owned()).collect();
+            format!("there is no format `{format}`, only {}", names.join(", "))
+        })?;
+        Ok(Report { format, file })
+    }
+}
+
+impl From<Report> for String {
+    fn from(report: Report) -> String {
+        let format = report.format.to_possible_value();
+        let name = format.as_ref().map_or("", |format| format.get_name());
+        match report.file {
+            Some(file) => format!("{name}={}", file.display()),
+            None => name.to_owned(),
+        }
+    }
+}
+
+impl TryFrom<String> for Report {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Report, String> {
+        text.parse()
+    }
+}
+
+impl Report {
+    fn open(&self) -> Result<Box<dyn Write>, Failure> {
+        let Some(path) = &self.file else {
+            return Ok(Box::new(anstream::AutoStream::auto(std::io::stdout())));
+        };
+        let file = File::create(path).map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot write the report `{}`: {error}", path.display()))
+        })?;
+        Ok(Box::new(anstream::StripStream::new(file)))
+    }
+}
+
+/// The formats, each with where it goes; one for people, where none was asked for.
+pub(super) fn open(wanted: &[Report]) -> Result<Vec<(Format, Box<dyn Write>)>, Failure> {
+    let human = [Report { format: Format::Human, file: None }];
+    let wanted = if wanted.is_empty() { &human } else { wanted };
+    // Two reports to standard output would be none.
+    if wanted.iter().filter(|report| report.file.is_none()).count() > 1 {
+        return Err(Failure::new(
+            Exit::Usage,
+            "only one report can go to standard output: give the others a file",
+        ));
+    }
+    wanted.iter().map(|report| Ok((report.format, report.open()?))).collect()
+}

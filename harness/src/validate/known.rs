@@ -1,0 +1,170 @@
+//! What is known of a subject, and reviewed: findings that do not count for as long as they are there.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::verdicts::{Finding, Validation};
+use super::{checks, module_rules};
+use crate::baseline::BaselineError;
+use crate::verdict::Verdict;
+
+/// The findings that a file lists, each with the reason why it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    entries: Vec<KnownFinding>,
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFinding {
+    /// The check or rule.
+    pub id: String,
+    /// What came instead of what was expected; any, where it is not said.
+    pub actual: Option<String>,
+    /// Why it is kept.
+    pub why: String,
+}
+
+impl KnownFinding {
+    fn is_of(&self, finding: &Finding) -> bool {
+        self.id == finding.id && self.actual.as_ref().is_none_or(|actual| *actual == finding.actual)
+    }
+
+    fn text(&self) -> String {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let actual =
+            self.actual.as_deref().map_or(String::new(), |text| format!("actual = {}\n", quoted(text)));
+        format!("[[known]]\nid = {}\n{actual}why = {}\n", quoted(&self.id), quoted(&self.why))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    known: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: Spanned<String>,
+    actual: Option<String>,
+    why: Spanned<String>,
+}
+
+impl Known {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Known, BaselineError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| BaselineError::Unreadable { file: file.clone(), source })?;
+        Known::parse(&text, &file)
+    }
+
+    fn parse(text: &str, name: &str) -> Result<Known, BaselineError> {
+        let wrong = |start: usize, what: String| BaselineError::at(name, text, start, what);
+        let file: File = toml::from_str(text)
+            .map_err(|error| wrong(error.span().unwrap_or_default().start, error.message().to_owned()))?;
+        let mut entries: Vec<KnownFinding> = Vec::new();
+        for Entry { id, actual, why } in file.known {
+            let (place, id) = (id.span().start, id.into_inner());
+            if !checks::all().any(|check| check.id == id) && !module_rules().any(|rule| rule.id == id) {
+                let lists = "`layers validate --list` lists them all";
+                return Err(wrong(place, format!("there is no check and no rule `{id}`: {lists}")));
+            }
+            if entries.iter().any(|one| one.id == id && one.actual == actual) {
+                return Err(wrong(place, format!("`{id}` stands here twice")));
+            }
+            if why.get_ref().trim().is_empty() {
+                let what = "`why` is empty: say why the finding is kept";
+                return Err(wrong(why.span().start, what.to_owned()));
+            }
+            entries.push(KnownFinding { id, actual, why: why.into_inner() });
+        }
+        Ok(Known { entries })
+    }
+
+    /// All that is listed, in the order of the file.
+    pub fn entries(&self) -> &[KnownFinding] {
+        &self.entries
+    }
+
+    /// It lists this finding.
+    pub fn has(&self, finding: &Finding) -> bool {
+        self.entries.iter().any(|entry| entry.is_of(finding))
+    }
+
+    /// What is listed and was judged, and did not happen.
+    pub(super) fn stale(&self, validation: &Validation) -> Vec<KnownFinding> {
+        let is_stale = |entry: &&KnownFinding| {
+            let judged = |verdict: &Verdict| {
+                matches!(
+                    verdict,
+                    Verdict::Pass | Verdict::Fail | Verdict::Warn | Verdict::Crash(_) | Verdict::Hang(_)
+                )
+            };
+            validation.verdicts().any(|(id, verdict)| id == entry.id && judged(verdict))
+                && !validation.findings().any(|finding| entry.is_of(finding))
+        };
+        self.entries.iter().filter(is_stale).cloned().collect()
+    }
+
+    /// The text of the file after this run: without what is stale, with what is new, whose `why` is for you to write.
+    ///
+    /// A crash and a hang are listed with how they came about: another one is another finding.
+    pub fn updated(&self, validation: &Validation) -> String {
+        let stale = self.stale(validation);
+        let mut entries: Vec<KnownFinding> =
+            self.entries.iter().filter(|entry| !stale.contains(entry)).cloned().collect();
+        for (id, verdict) in validation.failures() {
+            let exact = matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
+            for finding in validation.findings().filter(|finding| finding.id == id) {
+                if !entries.iter().any(|entry| entry.is_of(finding)) {
+                    let actual = exact.then(|| finding.actual.clone());
+                    entries.push(KnownFinding { id: id.to_owned(), actual, why: String::new() });
+                }
+            }
+        }
+        entries.iter().map(KnownFinding::text).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[[known]]\nid = \"write.odd\"\nwhy = \"sectors\"\n";
+
+    fn read(text: &str) -> Result<Known, String> {
+        Known::parse(text, "k.toml").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_entry_names_a_check_or_a_rule_and_says_why() {
+        assert_eq!(read(GOOD).unwrap().entries()[0].id, "write.odd");
+        assert!(read(&GOOD.replace("write.odd", "nego.size.range")).is_ok());
+        let refused = |text: &str, said: &str| {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+        };
+        refused(&GOOD.replace("write.odd", "write.od"), "k.toml:2: there is no check and no rule `write.od`");
+        refused(&GOOD.replace("sectors", " "), "k.toml:3: `why` is empty");
+        refused(&GOOD.replace("why", "wyh"), "k.toml:3: unknown field `wyh`");
+        refused(&(GOOD.to_owned() + GOOD), "k.toml:5: `write.odd` stands here twice");
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let one = KnownFinding {
+            id: "process.crash".to_owned(),
+            actual: Some("killed by \"signal\" 6\n".to_owned()),
+            why: "it aborts".to_owned(),
+        };
+        let other = KnownFinding { actual: None, ..one.clone() };
+        let text = one.text() + "\n" + &other.text();
+        assert_eq!(read(&text).unwrap().entries(), [one, other]);
+    }
+}
