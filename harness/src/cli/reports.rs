@@ -70,8 +70,11 @@ impl Report {
     }
 }
 
+/// A report that can be written.
+pub(super) type Opened = (Format, Box<dyn Write>);
+
 /// The formats, each with where it goes; one for people, where none was asked for.
-pub(super) fn open(wanted: &[Report]) -> Result<Vec<(Format, Box<dyn Write>)>, Failure> {
+pub(super) fn open(wanted: &[Report]) -> Result<Vec<Opened>, Failure> {
     let human = [Report { format: Format::Human, file: None }];
     let wanted = if wanted.is_empty() { &human } else { wanted };
     // Two reports to standard output would be none.

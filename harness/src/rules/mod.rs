@@ -62,6 +62,11 @@ fn of_nbdkit() -> impl Iterator<Item = &'static Rule> {
         .flatten()
 }
 
+/// It is about the arguments of a request, for which a filter answers that passes the request on.
+pub fn is_of_callers(rule: &Rule) -> bool {
+    data::OF_CALLERS.iter().copied().flatten().any(|one| one.id == rule.id)
+}
+
 /// The rule with this id.
 pub fn find(id: &str) -> Option<&'static Rule> {
     all().find(|rule| rule.id == id)

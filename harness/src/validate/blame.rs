@@ -1,11 +1,14 @@
 //! Findings, with the layer at fault and the case that shows them.
 
+use layers_trace::{Event, Kind};
+
 use super::case::{Terms, Wrong};
 use super::check::{Check, Plan};
+use super::culprit::Suspects;
 use super::repro::{FORMAT, Repro};
 use super::subject;
 use super::verdicts::{Blame, Finding};
-use crate::rules::{CallRef, Party};
+use crate::rules::{self, CallRef, Party};
 use crate::stack::{Layers, Stack};
 
 /// A case, as far as a finding is concerned.
@@ -36,6 +39,27 @@ impl Scene<'_> {
         }
     }
 
+    /// One of these layers is at fault.
+    pub(super) fn suspected(&self, suspects: Suspects, party: Party) -> Blame {
+        let Suspects { first, last } = suspects;
+        if first == last {
+            return blame(self.stack, Some(last), party);
+        }
+        let names: Vec<String> =
+            (first..=last).map(|layer| blame(self.stack, Some(layer), party)).map(|one| one.name).collect();
+        Blame { layer: None, name: names.join(" or "), party }
+    }
+
+    /// Who has broken a rule.
+    pub(super) fn of_rule(&self, found: &rules::Finding, events: &[Event]) -> Blame {
+        let last = found.calls.last();
+        let layer = match found.party {
+            Party::Filter => last.and_then(|call| filter_of(found.rule, call, events)),
+            _ => last.map(|call| call.layer),
+        };
+        blame(self.stack, layer, found.party)
+    }
+
     /// The case as a file has it.
     pub(super) fn repro(&self, id: &str, wrong: &Wrong) -> Repro {
         Repro {
@@ -53,6 +77,25 @@ impl Scene<'_> {
             stack: self.stack.clone(),
         }
     }
+}
+
+/// The filter that a finding is about: the one whose own callback it is, or the one that makes the call.
+fn filter_of(rule: &str, call: &CallRef, events: &[Event]) -> Option<u8> {
+    let own = call.kind == Kind::Exit || rule.starts_with("ptr.");
+    if own && call.layer > 0 {
+        return Some(call.layer);
+    }
+    let mut open: Vec<&Event> = Vec::new();
+    let before = events.iter().take_while(|event| event.position < call.position);
+    for event in before.filter(|event| event.tid == call.tid) {
+        match event.kind {
+            Kind::Enter => open.push(event),
+            Kind::Exit => open.retain(|enter| enter.position != event.call),
+            _ => {}
+        }
+    }
+    let caller = open.iter().rev().find(|enter| enter.layer > call.layer).map(|enter| enter.layer);
+    caller.or((call.layer > 0).then_some(call.layer))
 }
 
 /// Names a layer; without filters only the plugin can be meant.

@@ -8,10 +8,10 @@ use rustix::process::Signal;
 use super::check::{Outcome, Plan};
 use super::clients::Clients;
 use super::op::Op;
-use super::usage::Usage;
+use super::usage::{self, Usage};
 use crate::deadline::Deadline;
 use crate::history::End;
-use crate::rules::{Judgement, Party, judge};
+use crate::rules::{Judgement, judge};
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
@@ -135,6 +135,7 @@ impl Bench<'_> {
             cpu: None,
             command: None,
         })?;
+        usage::limit(server.process.pid(), self.terms.memory);
         let usage = Usage::watch(server.process.pid(), self.terms.memory);
         let mut run = Run {
             plan,
@@ -159,9 +160,7 @@ impl Bench<'_> {
         let (judgement, events): (_, Vec<Event>) = match server.trace() {
             Some(trace) => {
                 let reader = Reader::of(&trace);
-                let party = |party| matches!(party, Party::Plugin | Party::Filter | Party::Module);
-                let rules = crate::rules::all().filter(|rule| party(rule.party));
-                (judge(&reader, rules), reader.events().flatten().collect())
+                (judge(&reader, super::module_rules()), reader.events().flatten().collect())
             }
             None => return Err(std::io::Error::other("the trace is gone").into()),
         };

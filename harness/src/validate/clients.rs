@@ -59,7 +59,8 @@ pub(super) struct Clients {
     /// What the first one was told.
     pub(super) first: Option<Answers>,
     pub(super) listed: Vec<String>,
-    measured: Option<usage::Held>,
+    /// What the server held, whenever that was looked at.
+    measured: Vec<usage::Held>,
 }
 
 /// What went on, for a client that got no proper answer.
@@ -123,7 +124,7 @@ impl Clients {
             clients: BTreeMap::new(),
             first: None,
             listed: Vec::new(),
-            measured: None,
+            measured: Vec::new(),
         }
     }
 
@@ -351,7 +352,7 @@ impl Clients {
 
     fn measure(&mut self, server: &mut Server) -> Result<(), Stop> {
         self.quiet(server)?;
-        self.measured = usage::held(server.process.pid());
+        self.measured.extend(usage::held(server.process.pid()));
         Ok(())
     }
 
@@ -365,12 +366,12 @@ impl Clients {
 
     fn compare(&mut self, server: &mut Server, resource: Resource) -> Result<(), Stop> {
         self.quiet(server)?;
-        let Some(before) = self.measured else { return Ok(()) };
-        match usage::settles(&mut server.process, before, resource) {
+        let held: Vec<String> = self.measured.iter().map(|held| held.text(resource)).collect();
+        match usage::settles(&mut server.process, &self.measured, resource) {
             None => Ok(()),
             Some(after) => Err(Stop::Wrong(Wrong::new(
                 format!("the server holds {} as before", resource.word()),
-                format!("{} became {after}", before.text(resource)),
+                format!("{} became {after}", held.join(", then ")),
             ))),
         }
     }

@@ -1,15 +1,15 @@
 //! What has been said so far. Cases are heard one at a time, in the order of the checks, however they were played.
 
 use super::Selection;
-use super::blame::{Scene, blame};
+use super::blame::Scene;
 use super::case::{Played, Terms, Trouble, Wrong};
 use super::check::{Check, Plan, Play};
 use super::ground::twisted;
 use super::judging::{broken, verdict_of, worse};
-use super::task::{MOST_FINDINGS, MOST_HANGS, Task};
+use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
-use super::{processes, quoted};
-use crate::rules::{Kind, Trouble as TraceTrouble};
+use super::{is_module, processes, quoted};
+use crate::rules::{CallRef, Kind, Party, Trouble as TraceTrouble};
 use crate::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
@@ -74,15 +74,15 @@ impl Collected {
     }
 
     /// What the cases of one check say. They count in their order, until enough is known.
-    pub(super) fn hear(&mut self, task: &Task<'_>, played: &[Played]) {
-        let said = self.judge(task, played);
+    pub(super) fn hear(&mut self, task: &Task<'_>, outcome: &Outcome) {
+        let said = self.judge(task, outcome);
         match self.checks.last_mut() {
             Some(before) if before.check.id == said.check.id => before.join(said),
             _ => self.checks.push(said),
         }
     }
 
-    fn judge(&mut self, task: &Task<'_>, played: &[Played]) -> CheckVerdict {
+    fn judge(&mut self, task: &Task<'_>, outcome: &Outcome) -> CheckVerdict {
         let (check, mut said) = (task.check, CheckVerdict::unsaid(task.check));
         let (ground, plans) = match (task.ground, &task.plans) {
             (Some(ground), Ok(plans)) => (ground, plans),
@@ -99,7 +99,7 @@ impl Collected {
             said.verdict = Verdict::Skipped(format!("what is written is not what is read: see {READ_BACK}"));
             return said;
         }
-        for (plan, played) in plans.iter().zip(played) {
+        for (plan, played) in plans.iter().zip(&outcome.cases) {
             let stack = twisted(&ground.stack, &plan.twist);
             self.absorb(&stack, plan, played, ground.from);
             let (mut verdict, wrong) = verdict_of(check, plan, played);
@@ -108,7 +108,9 @@ impl Collected {
             }
             if let Some((index, wrong)) = wrong {
                 let scene = Scene { stack: &stack, plan, index, terms: self.terms };
-                said.findings.push(scene.finding(check, &wrong, quoted::calls(&played.events, &wrong)));
+                let finding = scene.finding(check, &wrong, quoted::calls(&played.events, &wrong));
+                let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
+                said.findings.push(Finding { blame: blame.unwrap_or(finding.blame), ..finding });
             }
             said.verdict = worse(said.verdict, verdict);
             if said.findings.len() >= MOST_FINDINGS || self.hangs() {
@@ -169,12 +171,17 @@ impl Collected {
                 continue;
             };
             said.exercised += result.exercised;
-            // Our own plugin under somebody's filter is not what is judged.
-            let ours = |finding: &&crate::rules::Finding| {
-                finding.calls.iter().all(|call| call.callback.is_some() && call.layer < from)
+            // Our own plugin under somebody's filter is not what is judged, and neither is the server.
+            let counts = |finding: &&crate::rules::Finding| {
+                let ours = |call: &CallRef| call.callback.is_some() && call.layer < from;
+                is_module(finding.party)
+                    && !(finding.party == Party::Plugin && finding.calls.iter().all(ours))
             };
-            let Some(found) = result.findings.iter().find(|finding| !ours(finding)) else { continue };
-            said.broken += result.broken;
+            let mut found = result.findings.iter().filter(counts);
+            let Some(first) = found.next() else { continue };
+            said.broken +=
+                if is_module(result.rule.party) { result.broken } else { 1 + found.count() as u64 };
+            let found = first;
             if said.findings.len() >= MOST_FINDINGS {
                 continue;
             }
@@ -189,7 +196,7 @@ impl Collected {
                 expected: found.expected.clone(),
                 actual: found.actual.clone(),
                 calls: found.calls.clone(),
-                blame: blame(scene.stack, found.calls.last().map(|call| call.layer), rule.party),
+                blame: scene.of_rule(found, &played.events),
                 repro: Box::new(scene.repro(rule.id, &wrong)),
             });
         }

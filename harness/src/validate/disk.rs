@@ -47,10 +47,13 @@ fn fill(number: u64, offset: u64, bytes: &mut [u8]) {
         *to = *from;
     }
     // Whole words, and what is left of the last one.
-    for (word, part) in ((offset + before as u64) / 8..).zip(rest.chunks_mut(8)) {
-        let bytes = mixed(number, word).to_le_bytes();
-        part.copy_from_slice(bytes.get(..part.len()).unwrap_or_default());
+    let (mut word, mut rest) = ((offset + before as u64) / 8, rest);
+    while let Some((part, behind)) = rest.split_first_chunk_mut() {
+        *part = mixed(number, word).to_le_bytes();
+        (word, rest) = (word + 1, behind);
     }
+    let last = mixed(number, word).to_le_bytes();
+    rest.copy_from_slice(last.get(..rest.len()).unwrap_or_default());
 }
 
 /// Eight bytes, none of them zero: a hole must not look like data.
@@ -126,7 +129,7 @@ impl Disk {
                 Content::Pattern(_) => Some(from),
                 Content::Read(bytes, start) => {
                     let part = bytes.get((from - start) as usize..(to - start) as usize).unwrap_or_default();
-                    part.iter().position(|byte| *byte != 0).map(|at| from + at as u64)
+                    first_nonzero(part).map(|at| from + at as u64)
                 }
             }
         })
@@ -162,6 +165,15 @@ impl Disk {
     }
 }
 
+fn first_nonzero(bytes: &[u8]) -> Option<usize> {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    // A block at a time, as long as they are all zero.
+    let is_zero = |block: &[u8]| ZEROES.get(..block.len()) == Some(block);
+    let skip = bytes.chunks(ZEROES.len()).take_while(|block| is_zero(block)).count() * ZEROES.len();
+    let rest = bytes.get(skip..).unwrap_or_default();
+    rest.iter().position(|byte| *byte != 0).map(|at| skip + at)
+}
+
 fn differs(content: &Content, offset: u64, actual: &[u8]) -> Option<Difference> {
     let first = |expected: &[u8]| {
         // Nearly always they are the same, and that is told faster of all of them at once.
@@ -176,7 +188,11 @@ fn differs(content: &Content, offset: u64, actual: &[u8]) -> Option<Difference> 
         })
     };
     match content {
-        Content::Zero => first(&vec![0; actual.len()]),
+        Content::Zero => {
+            let at = first_nonzero(actual)?;
+            let actual = actual.get(at).copied().unwrap_or_default();
+            Some(Difference { offset: offset + at as u64, expected: 0, actual })
+        }
         Content::Pattern(number) => first(&pattern(*number, offset, actual.len())),
         Content::Read(bytes, start) => {
             let from = (offset - start) as usize;
@@ -227,6 +243,28 @@ mod tests {
         disk.write(50, 10, 1);
         assert_eq!(disk.first_nonzero(0, 100), Some(50));
         assert_eq!(disk.first_nonzero(0, 50), None);
+    }
+
+    #[test]
+    fn a_byte_is_found_behind_blocks_of_zeroes() {
+        for size in [0, 1, 4095, 4096, 4097, 10_000] {
+            assert_eq!(first_nonzero(&vec![0; size]), None);
+            for at in [0, 1, 4095, 4096, 9999].into_iter().filter(|at| *at < size) {
+                let mut bytes = vec![0; size];
+                bytes[at] = 1;
+                assert_eq!(first_nonzero(&bytes), Some(at));
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_the_same_whichever_part_of_it_is_asked_for() {
+        let all = pattern(3, 0, 100);
+        for from in 0..30 {
+            for count in 0..40 {
+                assert_eq!(pattern(3, from as u64, count), all[from..from + count]);
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod checks;
 pub mod claims;
 mod clients;
 mod collected;
+mod culprit;
 mod discovery;
 pub mod disk;
 mod durable;
@@ -245,9 +246,14 @@ impl Validate {
     }
 }
 
-/// The rules of the catalogue that judge plugins and filters.
+/// The rules of the catalogue that judge plugins and filters: theirs, and those about requests that filters pass on.
 pub fn module_rules() -> impl Iterator<Item = &'static Rule> {
-    rules::all().filter(|rule| matches!(rule.party, Party::Plugin | Party::Filter | Party::Module))
+    rules::all().filter(|rule| is_module(rule.party) || rules::is_of_callers(rule))
+}
+
+/// Plugins and filters.
+pub(crate) fn is_module(party: Party) -> bool {
+    matches!(party, Party::Plugin | Party::Filter | Party::Module)
 }
 
 /// What is to be judged.

@@ -11,7 +11,7 @@ use super::collected::Collected;
 use super::discovery::{Explored, Found, discover};
 use super::ground::Ground;
 use super::image::{self, Role};
-use super::task::{Task, tasks};
+use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, processes, profile, subject};
 use crate::schedule::{Items, in_order};
@@ -177,7 +177,7 @@ impl Runner<'_> {
         let hung = AtomicBool::new(collected.hangs());
         let work = |index: usize| match tasks.get(index) {
             Some(task) if !hung.load(Ordering::Relaxed) => task.play(bench),
-            _ => Ok(Vec::new()),
+            _ => Ok(Outcome::default()),
         };
         let items = Items { alone: vec![false; tasks.len()], jobs: self.jobs };
         let tell = |listener: &mut dyn Listener, index: usize| {
@@ -187,9 +187,9 @@ impl Runner<'_> {
             }
         };
         tell(*listener, 0);
-        in_order(&items, work, |index, played| {
+        in_order(&items, work, |index, outcome| {
             if let Some(task) = tasks.get(index) {
-                collected.hear(task, &played);
+                collected.hear(task, &outcome);
                 hung.store(collected.hangs(), Ordering::Relaxed);
             }
             tell(*listener, index + 1);

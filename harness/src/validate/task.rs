@@ -5,6 +5,7 @@ use layers_trace::Operation;
 use super::Selection;
 use super::case::{Bench, Played, Trouble};
 use super::check::{Check, Plan, Planned, Play, Unfit};
+use super::culprit::{self, Suspects};
 use super::ground::{Ground, twisted};
 use super::judging::verdict_of;
 use super::op::Op;
@@ -24,6 +25,15 @@ pub(super) struct Task<'a> {
     pub(super) ground: Option<&'a Ground>,
     /// What to play, or why nothing is.
     pub(super) plans: Result<Vec<Plan>, Left>,
+}
+
+/// What came of a task.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// In the order of the plans; those behind the last one were not played.
+    pub(super) cases: Vec<Played>,
+    /// Where it is broken, the layers among which the one at fault is, where that can be told.
+    pub(super) suspects: Option<Suspects>,
 }
 
 /// A check that has no cases.
@@ -68,19 +78,23 @@ impl<'a> Task<'a> {
     }
 
     /// Plays the cases until enough of them are broken or hang.
-    pub(super) fn play(&self, bench: &Bench<'_>) -> Result<Vec<Played>, ServerError> {
-        let (Some(ground), Ok(plans)) = (self.ground, &self.plans) else { return Ok(Vec::new()) };
-        let (mut all, mut broken, mut hangs) = (Vec::new(), 0, 0);
+    pub(super) fn play(&self, bench: &Bench<'_>) -> Result<Outcome, ServerError> {
+        let mut outcome = Outcome::default();
+        let (Some(ground), Ok(plans)) = (self.ground, &self.plans) else { return Ok(outcome) };
+        let (mut broken, mut hangs) = (0, 0);
         for plan in plans {
             let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan)?;
             broken += usize::from(verdict_of(self.check, plan, &played).1.is_some());
             hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
-            all.push(played);
+            outcome.cases.push(played);
             if broken >= MOST_FINDINGS || hangs >= MOST_HANGS {
                 break;
             }
         }
-        Ok(all)
+        if broken > 0 {
+            outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)?;
+        }
+        Ok(outcome)
     }
 
     /// Some case writes, and reads what it has written.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Rlimit, Signal, pidfd_open, pidfd_send_signal, prlimit};
 
 use super::op::Resource;
 use crate::deadline::Deadline;
@@ -15,8 +15,8 @@ use crate::server::process::{Process, Woken};
 const LOOK: Duration = Duration::from_millis(20);
 /// How long what is given back may take to be gone: threads of connections end after their clients have left.
 const SETTLE: Duration = Duration::from_millis(1500);
-/// Resident memory that may come in between for other reasons.
-const SLACK: u64 = 2 << 20;
+/// Memory that may come from one look to the next for other reasons.
+const SLACK: u64 = 512 << 10;
 
 /// What a process holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +58,39 @@ fn anonymous(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Waits until the process holds no more of this than before; else says what it holds in the end.
-pub(super) fn settles(process: &mut Process, before: Held, resource: Resource) -> Option<String> {
-    let most = before.amount(resource) + if resource == Resource::Memory { SLACK } else { 0 };
+/// Waits until the process holds no more of this than it did; else says what it holds in the end.
+///
+/// Memory that is given back is not given to the system at once, and each thread's share of it grows for a while: what
+/// does not grow from every look to the next is not lost.
+pub(super) fn settles(process: &mut Process, before: &[Held], resource: Resource) -> Option<String> {
+    let slack = if resource == Resource::Memory { SLACK } else { 0 };
+    let grows = |pair: &[Held]| match pair {
+        [one, next] => next.amount(resource) > one.amount(resource) + slack,
+        _ => false,
+    };
+    let last = before.last().filter(|_| before.windows(2).all(grows))?;
+    let most = last.amount(resource) + slack;
     let pid = process.pid();
     let is_back = || held(pid).is_none_or(|now| now.amount(resource) <= most);
     match process.wait_until(Deadline::after(SETTLE), is_back) {
         Woken::Late => held(pid).map(|now| now.text(resource)),
         Woken::Happened | Woken::Dead => None,
+    }
+}
+
+/// Bytes of writable memory beyond what a server may hold: stacks of threads count as a whole, used or not.
+const STACKS: u64 = 1 << 30;
+
+/// Has the kernel stop a server, and every child of it, that asks for very much more memory than it may hold before
+/// anybody can look; and lets no crash leave a core on the disk.
+///
+/// Only memory that is written to counts, not address space: a sparse disk of a tebibyte is none.
+pub(super) fn limit(pid: u32, most: u64) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    let data = most.saturating_add(most / 4).saturating_add(STACKS);
+    for (resource, bytes) in [(rustix::process::Resource::Data, data), (rustix::process::Resource::Core, 0)] {
+        // A server that has gone already needs no limit.
+        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(bytes), maximum: Some(bytes) });
     }
 }
 

@@ -24,6 +24,9 @@ pub const RULES: &[&[Rule]] = &[
     buffers::RULES,
 ];
 
+/// The topics whose findings are blamed on whoever makes the call.
+pub const OF_CALLERS: &[&[Rule]] = &[range::RULES, flags::RULES, gates::RULES];
+
 /// Who answers for the arguments of this call: the filter that passes it on, or the server where it comes from nowhere
 /// else or where it is not the call that the filter above is in (so that the server must have turned one into the other).
 fn caller(now: &Now<'_>) -> Party {
