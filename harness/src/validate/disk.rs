@@ -47,10 +47,11 @@ fn fill(number: u64, offset: u64, bytes: &mut [u8]) {
         *to = *from;
     }
     // Whole words, and what is left of the last one.
-    let (mut word, mut rest) = ((offset + before as u64) / 8, rest);
-    while let Some((part, behind)) = rest.split_first_chunk_mut() {
+    let mut word = (offset + before as u64) / 8;
+    let (whole, rest) = rest.as_chunks_mut();
+    for part in whole {
         *part = mixed(number, word).to_le_bytes();
-        (word, rest) = (word + 1, behind);
+        word += 1;
     }
     let last = mixed(number, word).to_le_bytes();
     rest.copy_from_slice(last.get(..rest.len()).unwrap_or_default());
