@@ -1,4 +1,4 @@
-//! The whole run on Debian's nbdkit: what it must say there, and that it says the same every time.
+//! The whole run on Debian's nbdkit, and on its HAProxy: what it must say there, and that it says the same every time.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -12,10 +12,10 @@ use layers::conform::{Conformance, Listener, Plan, ScenarioVerdict, Standing, co
 use layers::level::Level;
 use layers::rules::Checker;
 use layers::select::Selection;
-use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::server::{Installed, Which};
 use layers::verdict::{Exit, Verdict};
+use layers::version::Version;
 
 struct Nobody;
 
@@ -23,11 +23,11 @@ impl Listener for Nobody {
     fn played(&mut self, _verdict: &ScenarioVerdict) {}
 }
 
-fn run() -> Conformance {
+fn run(which: Which) -> Conformance {
     become_subreaper().unwrap();
-    let server = Installed::find(Which::Nbdkit, None).unwrap();
-    let selection = Selection::new(Which::Nbdkit, &[], &[]).unwrap();
-    let baseline = Baseline::embedded("nbdkit", server.version()).unwrap().unwrap_or_default();
+    let server = Installed::find(which, None).unwrap();
+    let selection = Selection::new(which, &[], &[]).unwrap();
+    let baseline = Baseline::embedded(which.name(), server.version()).unwrap().unwrap_or_default();
     let plan = Plan {
         server: &server,
         selection: &selection,
@@ -39,51 +39,61 @@ fn run() -> Conformance {
     conform(&plan, &mut Nobody).unwrap()
 }
 
-fn full_run() -> &'static Conformance {
-    static RUN: OnceLock<Conformance> = OnceLock::new();
-    RUN.get_or_init(run)
+fn full_run(which: Which) -> &'static Conformance {
+    static RUNS: [OnceLock<Conformance>; 2] = [const { OnceLock::new() }; 2];
+    RUNS[which as usize].get_or_init(|| run(which))
+}
+
+fn version(which: Which) -> Version {
+    Installed::find(which, None).unwrap().version()
 }
 
 /// What a server breaks differs from version to version: a version that has no baseline is not spoken of here.
-fn has_baseline() -> bool {
-    Baseline::embedded("nbdkit", Nbdkit::find(None).unwrap().version).unwrap().is_some()
+fn has_baseline(which: Which) -> bool {
+    Baseline::embedded(which.name(), version(which)).unwrap().is_some()
+}
+
+fn is_conformant_except_what_stands_there(which: Which) {
+    if !has_baseline(which) {
+        return;
+    }
+    // What a busy machine brings out once has to show itself again, in a run of its own.
+    let again;
+    let mut run = full_run(which);
+    if run.exit() != Exit::Conformant {
+        eprintln!("once more: {:#?}", run.faults);
+        again = self::run(which);
+        run = &again;
+    }
+    let shown = |entry: &Entry| format!("{} in {}", entry.what, entry.scenario);
+    let known = |standing: &Standing| matches!(standing, Standing::Known { .. } | Standing::Habit);
+    let new: Vec<_> = run.faults.iter().filter(|fault| !known(&fault.standing)).collect();
+    let stale: Vec<_> = run.stale.iter().map(shown).collect();
+    let is_known =
+        |name: &str| run.faults.iter().any(|fault| fault.scenario == name && known(&fault.standing));
+    let astray = |one: &&ScenarioVerdict| one.verdict != Verdict::Pass && !is_known(&one.name);
+    let astray: Vec<_> = run.scenarios.iter().filter(astray).collect();
+    assert!(new.is_empty(), "{new:#?}");
+    assert_eq!(stale, [""; 0]);
+    assert!(astray.is_empty(), "{astray:#?}");
+    assert_eq!(run.exit(), Exit::Conformant);
 }
 
 #[test]
 fn a_server_with_a_baseline_is_conformant_except_what_stands_there() {
-    if has_baseline() {
-        // What a busy machine brings out once has to show itself again, in a run of its own.
-        let again;
-        let mut run = full_run();
-        if run.exit() != Exit::Conformant {
-            eprintln!("once more: {:#?}", run.faults);
-            again = self::run();
-            run = &again;
-        }
-        let shown = |entry: &Entry| format!("{} in {}", entry.what, entry.scenario);
-        let known = |standing: &Standing| matches!(standing, Standing::Known { .. } | Standing::Habit);
-        let new: Vec<_> = run.faults.iter().filter(|fault| !known(&fault.standing)).collect();
-        let stale: Vec<_> = run.stale.iter().map(shown).collect();
-        let is_known =
-            |name: &str| run.faults.iter().any(|fault| fault.scenario == name && known(&fault.standing));
-        let astray = |one: &&ScenarioVerdict| one.verdict != Verdict::Pass && !is_known(&one.name);
-        let astray: Vec<_> = run.scenarios.iter().filter(astray).collect();
-        assert!(new.is_empty(), "{new:#?}");
-        assert_eq!(stale, [""; 0]);
-        assert!(astray.is_empty(), "{astray:#?}");
-        assert_eq!(run.exit(), Exit::Conformant);
-    }
+    is_conformant_except_what_stands_there(Which::Nbdkit);
+    is_conformant_except_what_stands_there(Which::Haproxy);
 }
 
 #[test]
 fn every_rule_that_applies_is_put_to_the_test() {
-    let version = Nbdkit::find(None).unwrap().version;
-    let applies =
-        |rule: &layers::rules::Rule| rule.since <= version && !matches!(rule.check, Checker::Nothing);
-    let rules = full_run().rules.iter();
-    let never = rules.filter(|verdict| applies(verdict.rule) && verdict.exercised == 0);
-    let never: Vec<&str> = never.map(|verdict| verdict.rule.id).collect();
-    if has_baseline() {
+    for which in [Which::Nbdkit, Which::Haproxy].into_iter().filter(|which| has_baseline(*which)) {
+        let version = version(which);
+        let applies =
+            |rule: &layers::rules::Rule| rule.since <= version && !matches!(rule.check, Checker::Nothing);
+        let rules = full_run(which).rules.iter();
+        let never = rules.filter(|verdict| applies(verdict.rule) && verdict.exercised == 0);
+        let never: Vec<&str> = never.map(|verdict| verdict.rule.id).collect();
         assert_eq!(never, [""; 0], "a rule that is never put to the test is not judged");
     }
 }
@@ -109,13 +119,24 @@ fn verdicts(run: &Conformance) -> BTreeMap<String, String> {
 #[test]
 #[ignore = "takes minutes"]
 fn fifty_full_runs_give_the_same_verdicts() {
-    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(50_u32);
-    let first = run();
+    give_the_same_verdicts(Which::Nbdkit, 50);
+}
+
+/// Takes minutes, too.
+#[test]
+#[ignore = "takes minutes"]
+fn twenty_full_runs_of_haproxy_give_the_same_verdicts() {
+    give_the_same_verdicts(Which::Haproxy, 20);
+}
+
+fn give_the_same_verdicts(which: Which, usual: u32) {
+    let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(usual);
+    let first = run(which);
     let (wanted, mut different) = (verdicts(&first), Vec::new());
     let mut rates: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     let mut exercised: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for number in 1..=runs {
-        let this = if number == 1 { first.clone() } else { run() };
+        let this = if number == 1 { first.clone() } else { run(which) };
         let said = verdicts(&this);
         let names = wanted.keys().chain(said.keys().filter(|name| !wanted.contains_key(*name)));
         for name in names.filter(|name| wanted.get(*name) != said.get(*name)) {

@@ -1,6 +1,6 @@
 //! Appctxs: which one is which, and what they hold at a moment.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use layers_trace::appctx::{Context, Place, Slots, State};
 use layers_trace::event::HANDLE_FOREIGN;
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     id: AtomicU32,
     /// Calls since the command began.
     calls: AtomicU32,
-    /// Handlers that the keyword's `parse` put in place of its own.
+    /// Handlers that a keyword put in place of its own.
     pub(crate) io_handler: AtomicUsize,
     /// The same.
     pub(crate) io_release: AtomicUsize,
@@ -34,8 +34,8 @@ pub(crate) struct Entry {
     pub(crate) rounds: AtomicU32,
     /// Own keywords keep here what they stored in `svcctx`.
     pub(crate) memory: AtomicUsize,
-    /// An own keyword wants `svcctx` to be another one when it is called next.
-    pub(crate) meddle: AtomicBool,
+    /// What an own keyword wants to be done to its appctx before it is called next ([`crate::own::meddle`]).
+    pub(crate) meddle: AtomicU32,
 }
 
 /// Appctxs that there may be at once, over the life of the process: memory is used again.
@@ -50,7 +50,7 @@ static ENTRIES_BY_ADDRESS: [Entry; ENTRIES] = [const {
         io_release: AtomicUsize::new(0),
         rounds: AtomicU32::new(0),
         memory: AtomicUsize::new(0),
-        meddle: AtomicBool::new(false),
+        meddle: AtomicU32::new(0),
     }
 }; ENTRIES];
 
@@ -114,6 +114,13 @@ impl Entry {
     pub(crate) fn restart(&self) {
         self.calls.store(0, Ordering::Relaxed);
         self.rounds.store(0, Ordering::Relaxed);
+    }
+
+    /// The handlers of the command that is over are not those of the next one, which may have no `parse`.
+    pub(crate) fn forget_replaced(&self) {
+        for slot in [&self.io_handler, &self.io_release] {
+            slot.store(0, Ordering::Relaxed);
+        }
     }
 
     /// One more call: is it to be recorded?

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use layers_trace::appctx::FIRST_APPLET;
 use layers_trace::writer::record;
 use layers_trace::{Callback, Field, Kind};
 
@@ -11,10 +12,10 @@ use crate::call::Call;
 use crate::memory::{self, word};
 use crate::rows::{ROW, nth, table};
 use crate::server::{Appctx, function};
-use crate::{Instrument, instrument};
+use crate::{Instrument, instrument, own};
 
-type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
-type Act = unsafe extern "C" fn(Appctx);
+pub(crate) type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
+pub(crate) type Act = unsafe extern "C" fn(Appctx);
 
 /// Fields of `struct applet`, in bytes. Where `release` lies differs from version to version.
 const NAME: usize = 8;
@@ -24,7 +25,7 @@ const RELEASES: [usize; 5] = [64, 56, 48, 40, 32];
 /// Longest name of an applet.
 const LONGEST_NAME: usize = 40;
 /// Numbers of applets begin here, beyond those of the keywords.
-pub(crate) const FIRST: usize = 1000;
+pub(crate) const FIRST: usize = FIRST_APPLET as usize;
 
 struct Target {
     init: AtomicUsize,
@@ -50,47 +51,65 @@ pub(crate) fn wrap(instrument: &Instrument) {
     let Some(release) = release_offset(instrument, &applets) else {
         return crate::complain("no applet looks as in any known version: none is recorded");
     };
-    // One place is left for our own.
-    for (number, applet) in applets.into_iter().take(APPLETS - 1).enumerate() {
+    // The last places are for our own.
+    for (number, applet) in applets.into_iter().take(APPLETS - own::service::COUNT).enumerate() {
         wrap_one(instrument, number, applet, release);
     }
 }
 
-/// Numbers of the applets of the exporter of metrics, and of our own service, which is the same but for its `init`.
+/// Number of the exporter of metrics, which our own services are copies of.
 static EXPORTER: OnceLock<usize> = OnceLock::new();
-static FAILING: OnceLock<usize> = OnceLock::new();
 
-/// Registers our own; false where there is no exporter.
-pub(crate) fn add_failing(instrument: &Instrument, name: &[u8]) -> bool {
-    let Some(exporter) = EXPORTER.get().and_then(|number| TARGETS.get(*number)) else { return false };
-    let number = *FAILING.get_or_init(|| APPLETS - 1);
-    let Some(target) = TARGETS.get(number) else { return false };
-    target.init.store(crate::own::service::fail as *const () as usize, Ordering::Relaxed);
-    target.fct.store(exporter.fct.load(Ordering::Relaxed), Ordering::Relaxed);
-    // The exporter's own would look for what its `init` has made.
-    target.release.store(crate::own::service::release as *const () as usize, Ordering::Relaxed);
-    let mut note = record(Kind::Layer, 0, 0);
-    let callbacks = [Callback::Init, Callback::Fct, Callback::Release];
-    (note.handle, note.c) = ((FIRST + number) as u32, 1);
-    note.a = callbacks.iter().fold(0, |set, callback| set | callback.bit());
-    instrument.writer.note(note, &[(Field::Keyword, name)]);
-    true
+/// The functions of an applet: `init`, `fct`, `release`, each 0 where there is none.
+pub(crate) type Functions = [usize; 3];
+
+fn real_functions(number: usize) -> Option<Functions> {
+    let target = TARGETS.get(number)?;
+    Some([&target.init, &target.fct, &target.release].map(|slot| slot.load(Ordering::Relaxed)))
 }
 
-/// What stands in our own service in place of this function of the exporter.
-pub(crate) fn failing_for(address: usize) -> Option<usize> {
-    let (exporter, failing) = (*EXPORTER.get()?, *FAILING.get()?);
-    let target = TARGETS.get(exporter)?;
-    let of = |table: &[[Act; ROW]], number: usize| nth(table, number).map(|f| f as usize);
-    let pairs = [
-        (target.init.load(Ordering::Relaxed), nth(INITS, exporter)? as usize, nth(INITS, failing)? as usize),
-        (target.fct.load(Ordering::Relaxed), of(FCTS, exporter)?, of(FCTS, failing)?),
-        (target.release.load(Ordering::Relaxed), of(RELEASE_TABLE, exporter)?, of(RELEASE_TABLE, failing)?),
-    ];
-    let found = pairs
-        .into_iter()
-        .find(|(real, wrapped, _)| address != 0 && (address == *real || address == *wrapped));
-    found.map(|(_, _, ours)| ours)
+/// Trampolines of the applet with this number, in the order of [`Functions`].
+pub(crate) fn trampolines(number: usize) -> Option<(Init, Act, Act)> {
+    Some((nth(INITS, number)?, nth(FCTS, number)?, nth(RELEASE_TABLE, number)?))
+}
+
+/// The exporter's own functions; `None` where there is no exporter.
+pub(crate) fn exporter() -> Option<Functions> {
+    real_functions(*EXPORTER.get()?)
+}
+
+/// Number of our n-th own service: from the last place on, downwards.
+pub(crate) fn number_of_own(index: usize) -> usize {
+    APPLETS.saturating_sub(index + 1)
+}
+
+/// Registers an own service, with these functions.
+pub(crate) fn add_own(instrument: &Instrument, number: usize, functions: Functions, name: &[u8]) {
+    let Some(target) = TARGETS.get(number) else { return };
+    let slots =
+        [(Callback::Init, &target.init), (Callback::Fct, &target.fct), (Callback::Release, &target.release)];
+    let mut callbacks = 0;
+    for ((callback, slot), function) in slots.into_iter().zip(functions) {
+        slot.store(function, Ordering::Relaxed);
+        callbacks |= if function == 0 { 0 } else { callback.bit() };
+    }
+    let mut note = record(Kind::Layer, 0, 0);
+    (note.handle, note.a, note.c) = ((FIRST + number) as u32, callbacks, 1);
+    instrument.writer.note(note, &[(Field::Keyword, name)]);
+}
+
+/// What stands in an own service in place of this function of the exporter.
+pub(crate) fn in_place_of(address: usize, number: usize) -> Option<usize> {
+    let exporter = *EXPORTER.get()?;
+    let real = real_functions(exporter)?;
+    let wrapped =
+        trampolines(exporter).map(|(init, fct, release)| [init as usize, fct as usize, release as usize])?;
+    let ours =
+        trampolines(number).map(|(init, fct, release)| [init as usize, fct as usize, release as usize])?;
+    let all = real.into_iter().zip(wrapped).zip(ours);
+    all.filter(|((real, wrapped), _)| address != 0 && (address == *real || address == *wrapped))
+        .map(|(_, ours)| ours)
+        .next()
 }
 
 /// Addresses of what looks like an applet in the writable data.
@@ -173,7 +192,12 @@ unsafe extern "C" fn init<const R: usize, const C: usize>(
     call.start();
     // SAFETY: the applet's own function, with the server's arguments.
     let result = unsafe { real(appctx, second, third) };
+    let entry = call.entry;
     call.finish(result.into(), false);
+    if let Some(entry) = entry {
+        // SAFETY: the server's own argument.
+        unsafe { own::service::after_init(R * ROW + C, appctx, entry) };
+    }
     result
 }
 
@@ -190,8 +214,13 @@ unsafe extern "C" fn fct<const R: usize, const C: usize>(appctx: Appctx) {
     }
     // SAFETY: the applet's own function, with the server's argument.
     unsafe { real(appctx) };
+    let entry = call.entry;
     if recorded {
         call.finish(0, false);
+    }
+    if let Some(entry) = entry {
+        // SAFETY: the server's own argument, between two calls of an own service that asks for this.
+        unsafe { own::meddle(instrument, appctx, entry) };
     }
 }
 
@@ -206,4 +235,6 @@ unsafe extern "C" fn release<const R: usize, const C: usize>(appctx: Appctx) {
     // SAFETY: the applet's own function, with the server's argument.
     unsafe { real(appctx) };
     call.finish(0, true);
+    // SAFETY: the server's own argument.
+    unsafe { own::service::after_release(R * ROW + C, appctx) };
 }

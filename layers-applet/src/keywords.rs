@@ -153,19 +153,22 @@ unsafe extern "C" fn parse<const R: usize, const C: usize>(
     let mut call = unsafe { Call::new(keyword.instrument, Callback::Parse, appctx, keyword.number) };
     if let Some(entry) = call.entry {
         entry.restart();
-        for slot in [&entry.io_handler, &entry.io_release] {
-            slot.store(0, Ordering::Relaxed);
-        }
+        entry.forget_replaced();
     }
     keyword.learn(appctx);
     call.start();
     // SAFETY: the keyword's own function, with the server's arguments.
     let result = unsafe { real(words, payload, appctx, private) };
-    if let Some(entry) = call.entry {
+    let entry = call.entry;
+    if let Some(entry) = entry {
         // SAFETY: the server's own argument.
         unsafe { keyword.catch_replaced(appctx, entry) };
     }
     call.finish(result.into(), result != 0);
+    if let Some(entry) = entry {
+        // SAFETY: the server's own argument, between two calls of an own keyword that asks for this.
+        unsafe { own::meddle(keyword.instrument, appctx, entry) };
+    }
     result
 }
 
@@ -186,13 +189,20 @@ unsafe extern "C" fn io_handler<const R: usize, const C: usize>(appctx: Appctx) 
     }
     // SAFETY: the keyword's own function, with the server's argument.
     let result = unsafe { real(appctx) };
-    let meddle = call.entry.is_some_and(|entry| entry.meddle.swap(false, Ordering::Relaxed));
+    let entry = call.entry;
+    if let Some(entry) = entry {
+        // SAFETY: the server's own argument.
+        unsafe { keyword.catch_replaced(appctx, entry) };
+        if result != 0 {
+            entry.io_handler.store(0, Ordering::Relaxed);
+        }
+    }
     if recorded {
         call.finish(result.into(), result != 0);
     }
-    if let Some(context) = keyword.instrument.layout.context.filter(|_| meddle) {
-        // SAFETY: a field of the appctx. Only an own keyword asks for this.
-        unsafe { appctx.byte_add(context.svcctx).cast::<usize>().write(appctx.addr()) };
+    if let Some(entry) = entry {
+        // SAFETY: the server's own argument, between two calls of an own keyword that asks for this.
+        unsafe { own::meddle(keyword.instrument, appctx, entry) };
     }
     result
 }
@@ -210,6 +220,9 @@ unsafe extern "C" fn io_release<const R: usize, const C: usize>(appctx: Appctx) 
     call.start();
     // SAFETY: the keyword's own function, with the server's argument.
     unsafe { real(appctx) };
+    if let Some(entry) = call.entry {
+        entry.forget_replaced();
+    }
     call.finish(0, true);
 }
 
@@ -225,8 +238,8 @@ impl Keyword {
         }
     }
 
-    /// Some `parse` functions put other handlers in place of the keyword's own: those are recorded, too, as the
-    /// keyword's.
+    /// Some functions put other handlers in place of the keyword's own (`parse` of `show events`, the handler of
+    /// `_loadstatus`): those are recorded, too, as the keyword's.
     ///
     /// # Safety
     ///

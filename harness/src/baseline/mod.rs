@@ -20,6 +20,7 @@ const EMBEDDED: &[(&str, Version, &str)] = &[
     ("nbdkit", Version(1, 32, 5), include_str!("../scenario/baseline/nbdkit-1.32.5.toml")),
     ("nbdkit", Version(1, 42, 3), include_str!("../scenario/baseline/nbdkit-1.42.3.toml")),
     ("nbdkit", Version(1, 48, 1), include_str!("../scenario/baseline/nbdkit-1.48.1.toml")),
+    ("haproxy", Version(2, 6, 12), include_str!("../scenario/baseline/haproxy-2.6.12.toml")),
 ];
 
 /// What can go wrong in a scenario.

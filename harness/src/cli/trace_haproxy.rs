@@ -12,7 +12,7 @@ use crate::conform::verdict_of_troubles;
 use crate::deadline::Deadline;
 use crate::report::tree::tree;
 use crate::run::Start;
-use crate::server::haproxy::{Haproxy, HaproxyError, Serve};
+use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
 use crate::verdict::{Exit, Verdict};
@@ -48,6 +48,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         configuration: &configuration,
         arguments: &[],
         start: Start::Foreground,
+        load: Load::Preload,
         capacity: CAPACITY,
         keep: session.save,
     };

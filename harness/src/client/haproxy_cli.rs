@@ -30,6 +30,9 @@ pub enum CliError {
     /// Anything else.
     #[error(transparent)]
     Io(std::io::Error),
+    /// It answers, but not as it should.
+    #[error("{0}")]
+    Other(String),
 }
 
 impl From<std::io::Error> for CliError {
@@ -68,6 +71,11 @@ impl Client {
     /// A client of a connection that is there already.
     pub fn connected(number: u32, stream: UnixStream, trace: Arc<Writer>, deadline: Deadline) -> Client {
         Client { number, stream, trace, deadline }
+    }
+
+    /// From now on this is its deadline.
+    pub fn hurry(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
     }
 
     /// Sends all of it.

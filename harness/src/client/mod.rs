@@ -1,6 +1,7 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
 pub mod haproxy_cli;
+pub mod http;
 pub mod nbd;
 mod peer;
 pub mod raw;

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::baseline::{Baseline, Entry, What};
+use crate::history::Wrapped;
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
 use crate::scenario::{Player, Scenario, SessionPlayer};
@@ -146,6 +147,10 @@ pub struct Conformance {
     pub stale: Vec<Entry>,
     /// Some rule was put to the test.
     pub judged: bool,
+    /// What the instrument of HAProxy stands in for.
+    pub wrapped: Wrapped,
+    /// Scenarios that were not played, because they need a newer server.
+    pub too_new: Vec<String>,
 }
 
 impl Conformance {
@@ -196,8 +201,10 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
             Ok(player.play(scenario)?)
         }
     };
-    let scenarios = &plan.selection.scenarios;
-    let items = Items { alone: scenarios.iter().map(Scenario::needs_quiet).collect(), jobs: plan.jobs };
+    let (scenarios, too_new): (Vec<&Scenario>, Vec<&Scenario>) =
+        plan.selection.scenarios.iter().partition(|scenario| scenario.since() <= plan.server.version());
+    let items =
+        Items { alone: scenarios.iter().map(|scenario| scenario.needs_quiet()).collect(), jobs: plan.jobs };
     let (selected, version) = (&plan.selection.rules, plan.server.version());
     let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version);
     let play = |index: usize| match scenarios.get(index) {
@@ -209,5 +216,7 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
             listener.played(&summary.add(scenario, &tries));
         }
     })?;
-    Ok(summary.finish())
+    let mut conformance = summary.finish();
+    conformance.too_new = too_new.into_iter().map(|scenario| scenario.name.clone()).collect();
+    Ok(conformance)
 }

@@ -27,13 +27,14 @@ impl<'a> Summary<'a> {
         version: Version,
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
-        let (scenarios, faults, known, stale) = Default::default();
-        let so_far = Conformance { rules, scenarios, faults, known, stale, judged: false };
+        let (scenarios, faults, known, stale, wrapped, too_new) = Default::default();
+        let so_far = Conformance { rules, scenarios, faults, known, stale, judged: false, wrapped, too_new };
         Summary { baseline, level, version, so_far, passed: Vec::new() }
     }
 
     /// What has become of a scenario.
     pub(super) fn add(&mut self, scenario: &Scenario, tries: &Tries) -> ScenarioVerdict {
+        self.so_far.wrapped = self.so_far.wrapped.max(tries.wrapped);
         if tries.passed > 0 {
             self.passed.push(scenario.name.clone());
         }

@@ -1,6 +1,7 @@
 //! One scenario, played as often as the level asks, and what the tries say together.
 
 use super::verdicts::verdict_of;
+use crate::history::Wrapped;
 use crate::rules::{Finding, Rule};
 use crate::scenario::{Expectation, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
@@ -21,6 +22,8 @@ pub struct Tries {
     pub rules: Vec<RuleTries>,
     /// What the scenario must show, and whether the last try did.
     pub controls: Vec<Control>,
+    /// What the instrument of HAProxy stands in for.
+    pub wrapped: Wrapped,
 }
 
 /// Something that a scenario must show, for its rules to mean something.
@@ -113,6 +116,7 @@ impl Tries {
 
     fn add(&mut self, verdict: Verdict, recording: Recording) {
         self.events += recording.judgement.events;
+        self.wrapped = self.wrapped.max(recording.judgement.history.wrapped());
         // What a run that went astray shows is not what its scenario is about; that it did is a verdict of its own.
         if verdict != Verdict::Pass {
             return self.add_astray(verdict);

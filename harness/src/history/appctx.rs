@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use layers_trace::appctx::State;
+use layers_trace::appctx::{FIRST_APPLET, State};
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use super::History;
@@ -25,6 +25,15 @@ impl Registered {
     pub fn has(&self, callback: Callback) -> bool {
         self.callbacks & callback.bit() != 0
     }
+}
+
+/// Keywords and applets of the server that the instrument stands in for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wrapped {
+    /// Of its command lines.
+    pub keywords: usize,
+    /// Of the executable.
+    pub applets: usize,
 }
 
 /// A command of a command line: from its first call until the server has nothing more to do for it.
@@ -112,6 +121,14 @@ impl History {
     /// All of them.
     pub fn all_registered(&self) -> impl Iterator<Item = &Registered> {
         self.appctxs.registered.values()
+    }
+
+    /// How many keywords and applets of the server's own are recorded.
+    pub fn wrapped(&self) -> Wrapped {
+        let of_server = self.appctxs.registered.iter().filter(|(_, one)| !one.own);
+        let (applets, keywords): (Vec<_>, Vec<_>) =
+            of_server.partition(|(number, _)| **number >= FIRST_APPLET);
+        Wrapped { keywords: keywords.len(), applets: applets.len() }
     }
 
     /// The appctx with this minted id.

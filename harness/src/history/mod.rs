@@ -24,7 +24,7 @@ use layers_trace::appctx::is_registration;
 use layers_trace::{Callback, Event, Field, Kind};
 
 pub use answers::*;
-pub use appctx::{Appctx, Command, Registered};
+pub use appctx::{Appctx, Command, Registered, Wrapped};
 pub use call::{Call, Thread};
 pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};

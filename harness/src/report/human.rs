@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use super::{Reporter, finding, reproduce};
 use crate::baseline::{How, What};
 use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::history::Wrapped;
 use crate::rules::Checker;
 use crate::verdict::Verdict;
 
@@ -171,6 +172,18 @@ fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
 }
 
 impl<W: Write> Human<W> {
+    /// What of the server was looked at, and what could not be played on it.
+    fn server(&mut self, conformance: &Conformance) -> io::Result<()> {
+        let Wrapped { keywords, applets } = conformance.wrapped;
+        if keywords > 0 {
+            writeln!(self.to, "\nwrapped: {keywords} keywords and {applets} applets of the server")?;
+        }
+        for scenario in &conformance.too_new {
+            writeln!(self.to, "not played: scenario {scenario}: the server is too old for it")?;
+        }
+        Ok(())
+    }
+
     /// What scenarios had to show, so that a rule that held in them means something.
     fn controls(&mut self, conformance: &Conformance) -> io::Result<()> {
         let controls = || conformance.scenarios.iter().flat_map(|scenario| &scenario.controls);
@@ -216,6 +229,7 @@ impl<W: Write> Reporter for Human<W> {
         self.known(conformance)?;
         self.findings(plan, conformance)?;
         self.controls(conformance)?;
+        self.server(conformance)?;
         let judged = conformance.rules.iter().filter(|verdict| is_judged(verdict)).count();
         let of = conformance.rules.iter().filter(|verdict| !matches!(verdict.rule.check, Checker::Nothing));
         let astray = conformance.scenarios.iter().filter(|s| s.verdict != Verdict::Pass).count();

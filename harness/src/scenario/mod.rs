@@ -14,6 +14,7 @@ use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
 use crate::run::Start;
 use crate::stack::Stack;
+use crate::version::Version;
 
 pub use expectation::Expectation;
 pub use play::{Mishap, Player, Recording};
@@ -124,6 +125,11 @@ impl Scenario {
     /// The server that it is for.
     pub fn server(&self) -> Which {
         if self.session.is_some() { Which::Haproxy } else { Which::Nbdkit }
+    }
+
+    /// The first version of its server that it makes sense for.
+    pub fn since(&self) -> Version {
+        self.session.as_ref().map_or(Version(0, 0, 0), |session| session.since)
     }
 
     /// One of several tries of a race.

@@ -1,5 +1,8 @@
 //! What clients of HAProxy do: the script of a session, in place of a script of NBD clients.
 
+use crate::server::haproxy::Load;
+use crate::version::Version;
+
 /// A run of HAProxy: its configuration, and what its clients do.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -7,6 +10,10 @@ pub struct Session {
     pub configuration: &'static str,
     /// Options of the server, beyond its configuration.
     pub arguments: &'static [&'static str],
+    /// How the instrument gets into the server.
+    pub load: Load,
+    /// The first version that it makes sense for.
+    pub since: Version,
     /// What the clients do, one step after another.
     pub steps: Vec<SessionStep>,
     /// The server is to stop in the middle, on purpose.
@@ -62,13 +69,19 @@ pub enum SessionStep {
     Ask(Socket, String),
     /// The same, without anything that has to be answered: the server may be about to die.
     Perhaps(Socket, String),
-    /// Wait until handlers have returned this often since the script began.
+    /// The same for a server that may have no memory for an answer: nobody waits for it long.
+    Attempt(Socket, String),
+    /// Wait until handlers have returned this often since a client connected last.
     Handled(u64),
     /// Wait until all commands have been released.
     Released,
-    /// For each call of its handler a connection of its own that sends this command, and closes once so many calls
-    /// have been made.
-    LeaveAtEveryCall(String),
+    /// Read one HTTP answer, which must have this status.
+    Response(u32, u16),
+    /// Wait until the server has nothing to do before it hears of its clients again.
+    Idle,
+    /// For each call at which the server waits for its client a connection of its own that sends this, reads until so many
+    /// calls have been made, and closes.
+    LeaveAtEveryCall(Socket, String),
     /// Every keyword that the server has registered, each on a connection of its own, with sensible arguments or none.
     EveryKeyword {
         /// With arguments, where the harness knows some.
@@ -85,6 +98,8 @@ pub enum SessionStep {
     ShutDownSessions,
     /// Send the server this signal.
     Signal(i32),
+    /// Kill the worker that ran the last command.
+    KillWorker,
 }
 
 /// A command on a connection of its own, and its answer.

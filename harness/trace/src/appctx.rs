@@ -6,6 +6,9 @@
 use crate::event::{Event, Kind};
 use crate::record::Record;
 
+/// Numbers under which applets are registered begin here, beyond those of keywords.
+pub const FIRST_APPLET: u16 = 1000;
+
 /// Bits of `d`.
 mod flag {
     pub(super) const CONTEXT_KNOWN: u32 = 1 << 0;

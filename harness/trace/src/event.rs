@@ -104,6 +104,8 @@ numbered! {
         OwnMemory = 24,
         /// The allocation that the handler asked for failed as told: `svcctx` stays NULL.
         OwnMemoryFailed = 25,
+        /// After the server has printed an error, the transitional fields `ctx.cli` of HAProxy 2.6 hold it.
+        LegacyFields = 27,
         /// From here on calls of the command, or of the applet, are not recorded: there were too many. Its last call is.
         Unrecorded = 26,
         /// `nbdkit_nanosleep` has returned: `a` is 1 when it slept to the end, `b` the nanoseconds asked for, `context`

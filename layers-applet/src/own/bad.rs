@@ -1,11 +1,13 @@
 //! Own keywords that break a rule, each one: the rules must notice.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::Own;
+use layers_trace::Probe;
+
 use super::context::Work;
-use super::good::{nothing, once, parse, reserve, succeed};
+use super::good::{check_own, free_own, nothing, once, parse, reserve, succeed};
+use super::{Meddling, Own};
 use crate::keywords::{IoHandler, IoRelease};
 use crate::server::{Appctx, function};
 
@@ -53,6 +55,76 @@ pub(super) const ALL: &[Own] = &[
         io_release: Some(nothing),
     },
     Own {
+        name: c"bad-context-first",
+        usage: c"layers bad-context-first                : svcctx is another one when the handler is called first",
+        parse: Some(reserve_and_meddle),
+        io_handler: Some(once),
+        io_release: None,
+    },
+    Own {
+        name: c"bad-context-release",
+        usage: c"layers bad-context-release              : svcctx is another one when it is released",
+        parse: Some(reserve),
+        io_handler: Some(meddle_at_end),
+        io_release: Some(nothing),
+    },
+    Own {
+        name: c"bad-bytes",
+        usage: c"layers bad-bytes                        : somebody writes to the storage area between two calls",
+        parse: Some(reserve),
+        io_handler: Some(written_to),
+        io_release: None,
+    },
+    Own {
+        name: c"bad-lost-release",
+        usage: c"layers bad-lost-release                 : the server forgets the release while the command waits",
+        parse: Some(reserve),
+        io_handler: Some(lose_release),
+        io_release: Some(nothing),
+    },
+    Own {
+        name: c"bad-parse-again",
+        usage: c"layers bad-parse-again                  : a command that begins with what another has left",
+        parse: Some(parse_again),
+        io_handler: Some(once),
+        io_release: None,
+    },
+    Own {
+        name: c"bad-reserve",
+        usage: c"layers bad-reserve                      : svcctx is not where reserving should have put it",
+        parse: Some(reserve_elsewhere),
+        io_handler: Some(once),
+        io_release: None,
+    },
+    Own {
+        name: c"bad-survivor",
+        usage: c"layers bad-survivor                     : a server that should have stopped goes on",
+        parse: Some(survive),
+        io_handler: Some(once),
+        io_release: None,
+    },
+    Own {
+        name: c"bad-own-memory",
+        usage: c"layers bad-own-memory                   : somebody writes to what the keyword has allocated",
+        parse: Some(allocate_and_scribble),
+        io_handler: Some(check_own),
+        io_release: Some(free_own),
+    },
+    Own {
+        name: c"bad-print-context",
+        usage: c"layers bad-print-context                : svcctx is not where printing should have put it",
+        parse: Some(print_elsewhere),
+        io_handler: None,
+        io_release: None,
+    },
+    Own {
+        name: c"bad-legacy",
+        usage: c"layers bad-legacy                       : the old fields do not hold what was printed",
+        parse: Some(misplace_legacy),
+        io_handler: None,
+        io_release: None,
+    },
+    Own {
         name: c"bad-release-null",
         usage: c"layers bad-release-null                 : a release that takes svcctx for granted: the server crashes",
         parse: Some(succeed),
@@ -76,11 +148,74 @@ parse! {
         0
     }
 
+    reserve_and_meddle(work) {
+        work.reserve(16);
+        work.ask_for(Meddling::Svcctx);
+        0
+    }
+
+    reserve_elsewhere(work) {
+        work.reserve(16);
+        work.set_svcctx(work.appctx.addr());
+        work.look_at_reserved(16);
+        0
+    }
+
+    survive(work) {
+        work.probe(Probe::ReserveTooMuch, true, u64::MAX);
+        0
+    }
+
+    allocate_and_scribble(work) {
+        work.allocate();
+        work.scribble();
+        0
+    }
+
+    print_elsewhere(work) {
+        work.print_unseen();
+        let printed = work.svcctx();
+        work.set_svcctx(work.appctx.addr());
+        work.look_at_print_context();
+        work.set_svcctx(printed.unwrap_or_default());
+        1
+    }
+
+    misplace_legacy(work) {
+        work.print_unseen();
+        work.set_legacy(c"layers: not what was printed\n");
+        work.look_at_legacy();
+        1
+    }
+
     fail_released(work) {
         // SAFETY: our own function, in the slot that the server has filled.
         unsafe { call_release(&work) };
         1
     }
+}
+
+/// The first call leaves its context as it is, and makes a second one.
+unsafe extern "C" fn parse_again(
+    words: *mut *mut c_char,
+    payload: *mut c_char,
+    appctx: Appctx,
+    private: *mut c_void,
+) -> c_int {
+    // SAFETY: what the server has just passed.
+    let Some(work) = (unsafe { Work::on(appctx) }) else { return 1 };
+    static AGAIN: AtomicBool = AtomicBool::new(false);
+    if AGAIN.swap(true, Ordering::Relaxed) {
+        return 0;
+    }
+    work.reserve(16);
+    work.dirty();
+    if let Some(parse) = super::parse_of(c"bad-parse-again") {
+        // SAFETY: the trampoline of this function, with the server's arguments.
+        unsafe { parse(words, payload, appctx, private) };
+    }
+    AGAIN.store(false, Ordering::Relaxed);
+    0
 }
 
 /// # Safety
@@ -131,16 +266,42 @@ unsafe extern "C" fn go_on(appctx: Appctx) -> c_int {
     1
 }
 
-/// The second round sees another `svcctx` than the first has left: [`crate::keywords`] changes it in between.
-unsafe extern "C" fn wait_once(appctx: Appctx) -> c_int {
+/// Has something done to the appctx between its first round and its second, which is its last.
+macro_rules! meddled_with {
+    ($($name:ident: $meddling:expr;)*) => {
+        $(unsafe extern "C" fn $name(appctx: Appctx) -> c_int {
+            // SAFETY: what the server has just passed.
+            let Some(work) = (unsafe { Work::on(appctx) }) else { return 1 };
+            if work.round() > 1 {
+                return 1;
+            }
+            work.ask_for($meddling);
+            work.wake();
+            0
+        })*
+    };
+}
+
+meddled_with! {
+    wait_once: Meddling::Svcctx;
+    written_to: Meddling::Storage;
+}
+
+/// Waits, and is never released.
+unsafe extern "C" fn lose_release(appctx: Appctx) -> c_int {
     // SAFETY: what the server has just passed.
-    let Some(work) = (unsafe { Work::on(appctx) }) else { return 1 };
-    if work.round() > 1 {
-        return 1;
+    if let Some(work) = unsafe { Work::on(appctx) } {
+        work.ask_for(Meddling::Release);
     }
-    work.entry.meddle.store(true, Ordering::Relaxed);
-    work.wake();
     0
+}
+
+unsafe extern "C" fn meddle_at_end(appctx: Appctx) -> c_int {
+    // SAFETY: what the server has just passed.
+    if let Some(work) = unsafe { Work::on(appctx) } {
+        work.ask_for(Meddling::Svcctx);
+    }
+    1
 }
 
 unsafe extern "C" fn use_null(appctx: Appctx) {

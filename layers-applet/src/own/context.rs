@@ -1,12 +1,14 @@
 //! What own keywords do with the context of their appctx, and what they look at meanwhile.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 use std::sync::atomic::Ordering;
 
 use layers_trace::Probe;
 
+use super::Meddling;
 use crate::appctx::Entry;
 use crate::call::note;
+use crate::memory::{read, word};
 use crate::server::Appctx;
 use crate::{Instrument, appctx, instrument};
 
@@ -75,6 +77,13 @@ impl Work {
         self.probe(Probe::Reserve, ok, size as u64);
     }
 
+    /// Says whether `svcctx` is where reserving so many bytes puts it.
+    pub(super) fn look_at_reserved(&self, size: usize) {
+        if let Some((storage, _)) = self.storage() {
+            self.probe(Probe::Reserve, self.svcctx() == Some(storage.addr()), size as u64);
+        }
+    }
+
     /// Writes over the whole storage area, and `st2`: the next command must see none of it.
     pub(super) fn dirty(&self) {
         if let Some((storage, size)) = self.storage() {
@@ -85,6 +94,32 @@ impl Work {
             // SAFETY: a field of the appctx.
             unsafe { self.appctx.byte_add(offset).cast::<u32>().write(7) };
         }
+    }
+
+    /// Looks where the transitional fields `ctx.cli` of HAProxy 2.6 lie after the server has printed an error: code that
+    /// was written for older versions reads and writes them there (`msg`, `err`, `severity`, behind a shadow of `svcctx`).
+    pub(super) fn look_at_legacy(&self) {
+        const BEGINNING: &[u8; 10] = b"Permission";
+        let (Some(layout), Some(_)) = (self.instrument.layout.context, self.instrument.layout.st2) else {
+            return;
+        };
+        let fields = self.appctx.addr() + layout.svcctx + size_of::<usize>();
+        let message = word(fields).and_then(read::<[u8; 10]>);
+        let maps = fields == self.appctx.addr() + layout.storage && message.as_ref() == Some(BEGINNING);
+        self.probe(Probe::LegacyFields, maps && word(fields + size_of::<usize>()) == Some(0), 0);
+    }
+
+    /// Puts another message there, as such code does.
+    pub(super) fn set_legacy(&self, message: &'static CStr) {
+        if let (Some(layout), Some(_)) = (self.instrument.layout.context, self.instrument.layout.st2) {
+            // SAFETY: the first word of the storage area.
+            unsafe { self.word(layout.svcctx + size_of::<usize>()).write(message.as_ptr().addr()) };
+        }
+    }
+
+    /// Has this done to the appctx before the command is called next.
+    pub(super) fn ask_for(&self, meddling: Meddling) {
+        self.entry.meddle.store(meddling as u32, Ordering::Relaxed);
     }
 
     /// Allocates memory, and stores it in `svcctx`.
@@ -122,14 +157,34 @@ impl Work {
     /// Has the server print an error into this appctx, and says where that left `svcctx`. Returns what `parse` is to
     /// return.
     pub(super) fn print(&self) -> i32 {
-        let Some(has_level) = self.instrument.server.has_level else { return 1 };
-        // SAFETY: the server's function with its own appctx.
-        unsafe { has_level(self.appctx, TOO_HIGH) };
-        if let Some((storage, _)) = self.storage() {
+        self.print_unseen();
+        self.look_at_print_context();
+        1
+    }
+
+    /// Has the server print an error into this appctx.
+    pub(super) fn print_unseen(&self) {
+        if let Some(has_level) = self.instrument.server.has_level {
+            // SAFETY: the server's function with its own appctx.
+            unsafe { has_level(self.appctx, TOO_HIGH) };
+        }
+    }
+
+    /// Says whether `svcctx` is at the print context.
+    pub(super) fn look_at_print_context(&self) {
+        if let (Some((storage, _)), Some(_)) = (self.storage(), self.instrument.server.has_level) {
             let at_print_context = self.svcctx() == Some(storage.addr());
             self.probe(Probe::PrintContext, at_print_context, 0);
         }
-        1
+    }
+
+    /// Writes over the first byte of what it has allocated.
+    pub(super) fn scribble(&self) {
+        let memory = self.entry.memory.load(Ordering::Relaxed);
+        if memory != 0 {
+            // SAFETY: what was allocated, and is not freed yet.
+            unsafe { (memory as *mut u8).write(!PATTERN) };
+        }
     }
 
     /// Has the handler called again, though nothing new has come or gone.

@@ -100,6 +100,13 @@ pub(super) const ALL: &[Own] = &[
         io_release: None,
     },
     Own {
+        name: c"legacy",
+        usage: c"layers legacy                           : an error as code for HAProxy before 2.6 prints it",
+        parse: Some(print_legacy),
+        io_handler: None,
+        io_release: None,
+    },
+    Own {
         name: c"failing",
         usage: c"layers failing                          : parse says that all is done; there is a handler and a release",
         parse: Some(fail),
@@ -223,6 +230,13 @@ parse! {
         work.print()
     }
 
+    print_legacy(work) {
+        work.print_unseen();
+        work.look_at_legacy();
+        work.set_legacy(c"layers: printed the old way\n");
+        1
+    }
+
     print_after_own(work) {
         // Never followed: it only must not be what is there afterwards.
         work.set_svcctx(work.appctx.addr());
@@ -260,7 +274,7 @@ unsafe extern "C" fn reserve_again(appctx: Appctx) -> c_int {
     unsafe { rounds(appctx, SOME) }
 }
 
-unsafe extern "C" fn check_own(appctx: Appctx) -> c_int {
+pub(super) unsafe extern "C" fn check_own(appctx: Appctx) -> c_int {
     // SAFETY: what the server has just passed.
     if let Some(work) = unsafe { Work::on(appctx) } {
         work.check_own();
@@ -269,7 +283,7 @@ unsafe extern "C" fn check_own(appctx: Appctx) -> c_int {
     unsafe { rounds(appctx, SOME) }
 }
 
-unsafe extern "C" fn free_own(appctx: Appctx) {
+pub(super) unsafe extern "C" fn free_own(appctx: Appctx) {
     // SAFETY: what the server has just passed.
     let Some(work) = (unsafe { Work::on(appctx) }) else { return };
     // Without an allocation there is nothing to look at, and NULL to be tolerated.

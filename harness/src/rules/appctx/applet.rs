@@ -1,11 +1,12 @@
 //! Applets as a whole.
 
-use layers_trace::Callback;
 use layers_trace::appctx::Place;
+use layers_trace::{Callback, Event};
 
 use super::super::engine::Now;
 use super::super::{Check, Checker, Kind, Party, Report, Rule, Watch};
 use super::{ALL, APPCTX, SVCCTX, Seen, shown};
+use crate::history::History;
 use crate::version::Version;
 
 pub(super) const RULES: &[Rule] = &[
@@ -148,6 +149,12 @@ impl Check for NoCallAfterRelease {
     }
 }
 
+/// Before 2.6, 0 says that it failed, and -1 that it wants to be called again.
+fn init_failed(exit: &Event, history: &History) -> bool {
+    let old = history.run().is_some_and(|run| run.version < SVCCTX);
+    if old { exit.result() == 0 } else { exit.result() < 0 }
+}
+
 struct NotAfterFailedInit;
 
 impl Check for NotAfterFailedInit {
@@ -157,13 +164,14 @@ impl Check for NotAfterFailedInit {
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let Some(seen) = Seen::of(now) else { return };
+        let failed = |exit: &Event| init_failed(exit, now.history);
         if now.is_exit() {
-            if now.event.result() < 0 {
+            if failed(now.event) {
                 report.exercised();
             }
             return;
         }
-        let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| exit.result() < 0);
+        let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));
         if let Some(exit) = failed {
             report.broken([exit, now.event], "no release", "it is called");
         }

@@ -41,12 +41,15 @@ pub(super) const RULES: &[Rule] = &[
         since: SVCCTX,
         statement: "In HAProxy 2.6 the transitional fields ctx.cli lie exactly where the print context does.",
         clause: APPCTX,
-        antecedent: "HAProxy 2.6, and an error printed into an appctx that is looked at",
-        example: "the message of cli_err is not at the first word of the storage area",
+        antecedent: "HAProxy 2.6, which alone has them, and a keyword that prints with them (the harness's own does)",
+        example: "ctx.cli.msg does not hold the message of cli_err",
         fix: "keep the order of the fields",
-        check: Checker::Later(
-            "nothing in a packaged server uses the transitional fields: only code compiled with its headers could",
-        ),
+        check: Checker::Trace(|| {
+            Box::new(Probed {
+                probe: Probe::LegacyFields,
+                expected: "the message in ctx.cli.msg, and no ctx.cli.err",
+            })
+        }),
     },
 ];
 
@@ -78,6 +81,14 @@ mod tests {
         const RULE: &str = "appctx.print.resets-to-print-ctx";
         accepts(RULE, dump().probe(Probe::PrintContext, true));
         rejects(RULE, dump().probe(Probe::PrintContext, false));
+    }
+
+    #[test]
+    fn what_is_printed_is_in_the_old_fields() {
+        const RULE: &str = "appctx.legacy.ctx-cli-maps";
+        accepts(RULE, dump().probe(Probe::LegacyFields, true));
+        rejects(RULE, dump().probe(Probe::LegacyFields, false));
+        is_silent(RULE, dump());
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Check for TooMuch {
 
     fn end(&mut self, history: &History, report: &mut Report<'_>) {
         let Some(asked) = history.asked_too_much() else { return };
-        let died = matches!(history.end(), Some(End::Killed(signal)) if signal != libc::SIGKILL)
+        let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
+        let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
             // A master reports the death of its worker by its own exit status.
             || matches!(history.end(), Some(End::Exited(status)) if status >= 128);
         let events = [asked].into_iter().chain(history.end_event());
@@ -150,6 +151,7 @@ mod tests {
         const RULE: &str = "appctx.reserve.oversize-crashes";
         accepts(RULE, dump().probe(Probe::ReserveTooMuch, true).killed(libc::SIGABRT));
         rejects(RULE, dump().probe(Probe::ReserveTooMuch, true));
+        rejects(RULE, dump().probe(Probe::ReserveTooMuch, true).ends_by(libc::SIGTERM));
         is_silent(RULE, dump());
     }
 

@@ -205,6 +205,12 @@ impl Script {
         self
     }
 
+    /// The server dies of the signal that it is sent.
+    pub(super) fn ends_by(mut self, signal: i32) -> Script {
+        self.events.last_mut().unwrap().a = signal.cast_unsigned().into();
+        self
+    }
+
     /// Without this call.
     pub(super) fn without(self, callback: Callback, nth: usize) -> Script {
         let place = self.place(Kind::Enter, callback, nth);

@@ -7,13 +7,13 @@ mod contexts;
 mod ending;
 mod exports;
 mod failing;
+pub mod haproxy;
 mod leaving;
 mod options;
 mod overlapping;
 mod quitting;
 mod rejecting;
 mod serving;
-mod sessions;
 mod starting;
 mod tls;
 
@@ -34,7 +34,7 @@ pub fn all() -> Vec<Scenario> {
 pub fn of(server: Which) -> Vec<Scenario> {
     match server {
         Which::Nbdkit => of_nbdkit(),
-        Which::Haproxy => sessions::all(),
+        Which::Haproxy => haproxy::all(),
     }
 }
 

@@ -1,32 +1,31 @@
 //! HAProxy: finding it, and running it with the instrument.
 
+mod load;
 mod progress;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use layers_behaviour::RUN_VARIABLE;
-use layers_trace::header::HEADER_SIZE;
-use layers_trace::record::{RECORD_SIZE, Record};
-use layers_trace::writer::record;
-use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
+use layers_trace::{TRACE_VARIABLE, Writer};
 use rustix::process::Signal;
 
-use super::nbdkit::{POOL, fresh, random};
-use super::process::{Launch, Process, Woken, above_standard, kill_escaped};
-use super::{instruments, interrupt};
+use super::interrupt;
+use super::process::{Launch, Process, Woken, kill_escaped};
+use super::tracing::{Tracing, random};
 use crate::client::haproxy_cli::{CliError, Client};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
+pub use load::Load;
 pub use progress::Progress;
 
 /// In the directory of a run: the command line of the server, or of its workers; full rights.
@@ -38,13 +37,17 @@ const MASTER: &str = "master";
 /// Files of patterns that the configurations name, and how much is in them beside the entry `one`.
 const ACL: &str = "acl";
 const MAP: &str = "map";
-const ENTRIES: usize = 300;
-/// What stands in a configuration for the directory of the run.
-const DIRECTORY_MARK: &str = "{dir}";
+const ENTRIES: usize = 1000;
+/// What a server behind the server answers, in words of 22 bytes.
+const PAGE: &str = "page";
+const PAGE_LINES: usize = 600;
 /// Where Debian installs it.
 pub const DEBIANS: &str = "/usr/sbin/haproxy";
 /// The first command of each run is a client of this number.
 const FIRST_CLIENT: u32 = 0;
+
+/// So often it is tried.
+const MOST_FIRSTS: u32 = 20;
 
 /// An installed HAProxy.
 #[derive(Clone, Debug)]
@@ -92,6 +95,8 @@ pub struct Serve<'a> {
     pub arguments: &'a [&'a str],
     /// How it is started: in the foreground, or as master and workers.
     pub start: Start,
+    /// How the instrument gets into it.
+    pub load: Load,
     /// Records that the trace can hold.
     pub capacity: u64,
     /// File for the trace; memory without.
@@ -151,32 +156,21 @@ impl Haproxy {
     /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
     pub fn start(&self, serve: &Serve<'_>) -> Result<Server, HaproxyError> {
         let run_id = random();
-        let (file, trace) = match serve.keep {
-            Some(path) => {
-                let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-                let file = File::from(above_standard(file.as_fd())?);
-                let trace = Writer::create(&file, serve.capacity, run_id)?;
-                (file, trace)
-            }
-            None => POOL.take(serve.capacity, run_id, || fresh(serve.capacity, run_id))?,
-        };
-        let description = serde_json::to_string(&self.describe(serve)).map_err(io::Error::other)?;
-        trace.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
-
+        let tracing = Tracing::begin(&self.describe(serve), run_id, serve.capacity, serve.keep)?;
         let directory = interrupt::directory(run_id)?;
         let folder = directory.path();
-        let shown = folder.to_string_lossy();
-        std::fs::write(folder.join(CONFIGURATION), serve.configuration.replace(DIRECTORY_MARK, &shown))?;
+        let configuration = load::configuration(serve.configuration, serve.load, folder)?;
+        std::fs::write(folder.join(CONFIGURATION), configuration)?;
         for (name, entry) in [(ACL, "one"), (MAP, "one value")] {
             let more: String = (0..ENTRIES).map(|number| format!("key{number} value{number}\n")).collect();
             std::fs::write(folder.join(name), format!("{entry}\n{more}"))?;
         }
-        let applet = instruments::applet()?;
-        let environment: Vec<(String, OsString)> = vec![
-            (TRACE_VARIABLE.into(), lasting_path(&file)),
-            ("LD_PRELOAD".into(), lasting_path(applet)),
+        std::fs::write(folder.join(PAGE), "All work and no play. ".repeat(PAGE_LINES))?;
+        let mut environment: Vec<(String, OsString)> = vec![
+            (TRACE_VARIABLE.into(), lasting_path(tracing.file()?)),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
+        environment.extend(load::environment(serve.load)?);
         let mut arguments: Vec<OsString> = vec!["-f".into(), folder.join(CONFIGURATION).into()];
         match serve.start {
             Start::MasterWorker => {
@@ -196,16 +190,17 @@ impl Haproxy {
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
-        Ok(Server {
-            process,
-            trace: Some((file, Arc::new(trace))),
-            run_id,
-            kept: serve.keep.is_some(),
-            recorded_end: false,
-            directory: Some(directory),
-            progress: Progress::default(),
-        })
+        Ok(Server { process, run_id, directory: Some(directory), progress: Progress::default(), tracing })
     }
+}
+
+/// Every thread of the process waits for something.
+fn all_sleep(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
+    })
 }
 
 /// A server started anew opens its files anew: by a path that does not depend on what it has kept open.
@@ -226,23 +221,22 @@ fn on_path() -> PathBuf {
 pub struct Server {
     /// The process; with workers, the master.
     pub process: Process,
-    trace: Option<(File, Arc<Writer>)>,
     run_id: u64,
-    kept: bool,
-    recorded_end: bool,
     directory: Option<tempfile::TempDir>,
     progress: Progress,
+    /// Last, so that everything else is gone when it is given back.
+    tracing: Tracing,
 }
 
 impl Server {
     /// The trace, for clients to write to.
     pub fn trace(&self) -> Option<Arc<Writer>> {
-        self.trace.as_ref().map(|(_, trace)| Arc::clone(trace))
+        self.tracing.writer().map(Arc::clone)
     }
 
     /// Takes in what the trace shows since the last look.
     pub fn look(&mut self) {
-        if let Some((_, trace)) = &self.trace {
+        if let Some(trace) = self.tracing.writer() {
             self.progress.look(trace);
         }
     }
@@ -254,7 +248,7 @@ impl Server {
 
     /// Waits for something that the trace shows.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Progress) -> bool) -> Woken {
-        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        let Some(trace) = self.tracing.writer() else { return Woken::Dead };
         let (progress, process) = (&mut self.progress, &mut self.process);
         process.wait_until(deadline, || {
             progress.look(trace);
@@ -275,20 +269,40 @@ impl Server {
 
     /// Waits until it has answered a first command; by it the instrument learns the rest of what it needs to know.
     pub fn wait_ready(&mut self, deadline: Deadline) -> Woken {
-        let (socket, mut first) = (self.file(CLI), None);
-        let woken = self.process.wait_until(deadline, || {
-            first = UnixStream::connect(&socket).ok();
-            first.is_some()
-        });
-        let (Some(stream), Some(trace)) = (first, self.trace()) else { return woken };
-        let mut client = Client::connected(FIRST_CLIENT, stream, trace, deadline);
-        let answered = client.send(b"layers plain\n").and_then(|()| client.read_to_end());
-        client.hang_up();
-        match answered {
-            Ok(_) => Woken::Happened,
-            Err(CliError::Timeout) => Woken::Late,
-            Err(_) => Woken::Dead,
+        let socket = self.file(CLI);
+        for _ in 0..MOST_FIRSTS {
+            let mut first = None;
+            let woken = self.process.wait_until(deadline, || {
+                first = UnixStream::connect(&socket).ok();
+                first.is_some()
+            });
+            let (Some(stream), Some(trace)) = (first, self.trace()) else { return woken };
+            let mut client = Client::connected(FIRST_CLIENT, stream, trace, deadline);
+            let answered = client.send(b"layers plain\n").and_then(|()| client.read_to_end());
+            client.hang_up();
+            self.look();
+            match answered {
+                Err(CliError::Timeout) => return Woken::Late,
+                // Whoever has no memory left for a connection closes it: the next one may be served.
+                _ if self.progress.handled() == 0 => {}
+                Ok(_) => return Woken::Happened,
+                Err(_) => return Woken::Dead,
+            }
         }
+        Woken::Dead
+    }
+
+    /// Waits until every thread of the server sleeps, and the trace stands still: until it hears of its clients again, or a
+    /// timer of its own runs out, nothing will happen.
+    pub fn wait_idle(&mut self, deadline: Deadline) -> Woken {
+        let Some(trace) = self.tracing.writer() else { return Woken::Dead };
+        let pid = self.process.pid();
+        let mut before = None;
+        self.process.wait_until(deadline, || {
+            let now = Some(trace.cursor());
+            let still = std::mem::replace(&mut before, now) == now;
+            still && all_sleep(pid)
+        })
     }
 
     /// One command on a connection of its own, and its whole answer.
@@ -310,25 +324,14 @@ impl Server {
 
     /// Sends a signal, and writes so into the trace first.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        if let Some((_, trace)) = &self.trace {
-            let number = signal.as_raw().cast_unsigned().into();
-            trace.note(Record { a: number, ..record(Kind::Signal, 0, 0) }, &[]);
-        }
+        self.tracing.signal(signal);
         self.process.signal(signal)
     }
 
     /// Waits until the server is dead, and writes into the trace how it ended.
     pub fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
         let end = self.process.wait_for_end(deadline)?;
-        if !std::mem::replace(&mut self.recorded_end, true) {
-            let status = match end {
-                End::Exited(code) => code << 8,
-                End::Killed(signal) => signal,
-            };
-            if let Some((_, trace)) = &self.trace {
-                trace.note(Record { a: status.cast_unsigned().into(), ..record(Kind::End, 0, 0) }, &[]);
-            }
-        }
+        self.tracing.end(end, &[]);
         Some(end)
     }
 }
@@ -338,16 +341,6 @@ impl Drop for Server {
         self.process.kill();
         kill_escaped(self.run_id);
         drop(self.directory.take());
-        if let Some((file, trace)) = self.trace.as_ref().filter(|_| self.kept) {
-            let records = trace.cursor().min(trace.capacity()) * RECORD_SIZE as u64;
-            let _ = file.set_len(HEADER_SIZE as u64 + records);
-        }
         interrupt::ended(self.run_id);
-        if let Some((file, trace)) = self.trace.take()
-            && !self.kept
-            && let Ok(trace) = Arc::try_unwrap(trace)
-        {
-            POOL.give(file, trace);
-        }
     }
 }

@@ -1,23 +1,30 @@
 //! What a trace of HAProxy that is still growing shows: which keywords there are, how far handlers have come, which commands
 //! wait for their release.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use layers_trace::appctx::FIRST_APPLET;
 use layers_trace::record::{Record, TEXT_CONTINUES};
 use layers_trace::{Callback, Field, Kind, Writer};
-
-/// Numbers of applets begin here.
-const FIRST_APPLET: u32 = 1000;
 
 /// Follows a trace record by record; each look costs only what is new.
 #[derive(Debug, Default)]
 pub struct Progress {
     next: u64,
     handled: u64,
+    /// Calls that have returned, by appctx: of its commands' handlers, or of its applet's function.
+    by_appctx: BTreeMap<u32, Calls>,
     live: HashSet<u32>,
     keywords: Vec<String>,
+    last_process: Option<u32>,
     /// The record before was the registration of a keyword: its words follow.
     naming: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Calls {
+    handler: u64,
+    applet: u64,
 }
 
 impl Progress {
@@ -34,7 +41,7 @@ impl Progress {
         let callback = Callback::from_number(record.callback);
         let naming = std::mem::replace(&mut self.naming, false);
         match (Kind::from_number(record.kind), callback) {
-            (Some(Kind::Layer), _) => self.naming = record.handle < FIRST_APPLET,
+            (Some(Kind::Layer), _) => self.naming = record.handle < u32::from(FIRST_APPLET),
             (Some(Kind::Text), _)
                 if naming
                     && Field::from_number(record.callback) == Some(Field::Keyword)
@@ -46,8 +53,15 @@ impl Progress {
             }
             (Some(Kind::Enter), Some(Callback::Parse | Callback::IoHandler)) => {
                 self.live.insert(record.handle);
+                self.last_process = Some(record.pid);
             }
-            (Some(Kind::Exit), Some(Callback::IoHandler)) => self.handled += 1,
+            (Some(Kind::Exit), Some(Callback::IoHandler)) => {
+                self.handled += 1;
+                self.by_appctx.entry(record.handle).or_default().handler += 1;
+            }
+            (Some(Kind::Exit), Some(Callback::Fct)) => {
+                self.by_appctx.entry(record.handle).or_default().applet += 1;
+            }
             (Some(Kind::Exit), Some(Callback::Release)) => {
                 self.live.remove(&record.handle);
             }
@@ -60,9 +74,29 @@ impl Progress {
         self.handled
     }
 
+    /// The youngest appctx that has been called; ids grow.
+    pub fn youngest(&self) -> u32 {
+        self.by_appctx.keys().next_back().copied().unwrap_or(0)
+    }
+
+    /// Calls of handlers that have returned, of appctxs younger than this one.
+    pub fn handled_since(&self, appctx: u32) -> u64 {
+        self.by_appctx.range(appctx.saturating_add(1)..).map(|(_, calls)| calls.handler).sum()
+    }
+
+    /// Calls of applets' functions that have returned, of appctxs younger than this one.
+    pub fn served_since(&self, appctx: u32) -> u64 {
+        self.by_appctx.range(appctx.saturating_add(1)..).map(|(_, calls)| calls.applet).sum()
+    }
+
     /// Appctxs that have run a command and are not released.
     pub fn live(&self) -> usize {
         self.live.len()
+    }
+
+    /// The process that ran the last command.
+    pub fn last_process(&self) -> Option<u32> {
+        self.last_process
     }
 
     /// Words of all keywords, in the order of their registration.

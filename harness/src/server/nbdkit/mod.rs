@@ -5,20 +5,17 @@ mod running;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use layers_behaviour::{
     BEHAVIOUR_VARIABLE, Behaviours, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE,
 };
-use layers_trace::writer::{Pool, record};
-use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
+use layers_trace::TRACE_VARIABLE;
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -27,6 +24,7 @@ pub use running::Server;
 use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
+use super::tracing::{Tracing, random};
 use super::{instruments, interrupt};
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
@@ -197,22 +195,12 @@ impl Nbdkit {
     /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
     pub fn start(&self, launch: &Serve<'_>) -> Result<Server, ServerError> {
         let run_id = random();
-        let (file, trace) = match launch.keep {
-            Some(path) => {
-                let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-                let file = File::from(above_standard(file.as_fd())?);
-                let trace = Writer::create(&file, launch.capacity, run_id)?;
-                (file, trace)
-            }
-            None => POOL.take(launch.capacity, run_id, || fresh(launch.capacity, run_id))?,
-        };
-        let description = serde_json::to_string(&launch.run).map_err(io::Error::other)?;
-        trace.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
-
+        let tracing = Tracing::begin(&launch.run, run_id, launch.capacity, launch.keep)?;
+        let file = tracing.file()?;
         let directory = interrupt::directory(run_id)?;
-        let mut pass = vec![&file];
+        let mut pass = vec![file];
         let mut environment: Vec<(String, OsString)> = vec![
-            (TRACE_VARIABLE.into(), descriptor_path(&file)),
+            (TRACE_VARIABLE.into(), descriptor_path(file)),
             (VERSION_VARIABLE.into(), self.version_text.clone().into()),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
@@ -259,7 +247,7 @@ impl Nbdkit {
         interrupt::began(run_id, process.group());
         Ok(Server {
             process,
-            trace: Some((file, Arc::new(trace))),
+            tracing,
             observer: Observer::default(),
             socket: ends.socket,
             credentials: ends.credentials,
@@ -269,8 +257,6 @@ impl Nbdkit {
             start: launch.run.start,
             layers: launch.run.filters + 1,
             run_id,
-            kept: launch.keep.is_some(),
-            recorded_end: false,
             directory: Some(directory),
         })
     }
@@ -423,16 +409,6 @@ struct Ends {
     hold: Option<File>,
 }
 
-/// Traces of earlier cases, for the next ones.
-pub(super) static POOL: Pool = Pool::new();
-
-pub(super) fn fresh(capacity: u64, run_id: u64) -> io::Result<(File, Writer)> {
-    let memory = memfd_create("trace", MemfdFlags::CLOEXEC)?;
-    let file = File::from(above_standard(memory.as_fd())?);
-    let trace = Writer::create(&file, capacity, run_id)?;
-    Ok((file, trace))
-}
-
 fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC)?;
     let mut file = File::from(above_standard(file.as_fd())?);
@@ -449,9 +425,4 @@ fn fifo(directory: &Path, name: &str) -> io::Result<File> {
     mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     // Open for both, so that neither end waits for the other.
     File::options().read(true).write(true).open(path)
-}
-
-/// A number that no other run has: the standard library seeds its hasher at random.
-pub(super) fn random() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
 }

@@ -8,17 +8,15 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
-use layers_trace::header::HEADER_SIZE;
-use layers_trace::record::RECORD_SIZE;
-use layers_trace::writer::record;
-use layers_trace::{Field, Kind, Writer};
+use layers_trace::{Field, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, of_run, run_client};
-use super::{PID_FILE, POOL};
+use super::super::tracing::Tracing;
+use super::PID_FILE;
 use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
@@ -31,7 +29,6 @@ pub struct Server {
     pub process: Process,
     /// What the trace shows so far.
     pub observer: Observer,
-    pub(super) trace: Option<(File, Arc<Writer>)>,
     pub(super) socket: Option<PathBuf>,
     pub(super) credentials: Option<Credentials>,
     pub(super) client: Option<OwnedFd>,
@@ -40,15 +37,15 @@ pub struct Server {
     pub(super) start: Start,
     pub(super) layers: u8,
     pub(super) run_id: u64,
-    pub(super) kept: bool,
-    pub(super) recorded_end: bool,
     pub(super) directory: Option<tempfile::TempDir>,
+    /// Last, so that everything else is gone when it is given back.
+    pub(super) tracing: Tracing,
 }
 
 impl Server {
     /// The trace, for clients to write to.
     pub fn trace(&self) -> Option<Arc<Writer>> {
-        self.trace.as_ref().map(|(_, trace)| Arc::clone(trace))
+        self.tracing.writer().map(Arc::clone)
     }
 
     /// The unix socket that it listens on, where it does.
@@ -93,7 +90,7 @@ impl Server {
 
     /// Waits for something that the trace shows.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Observer) -> bool) -> Woken {
-        let Some((_, trace)) = &self.trace else { return Woken::Dead };
+        let Some(trace) = self.tracing.writer() else { return Woken::Dead };
         let (observer, process) = (&mut self.observer, &mut self.process);
         process.wait_until(deadline, || {
             observer.look(trace);
@@ -177,22 +174,15 @@ impl Server {
 
     /// Sends a signal, and writes so into the trace first.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.note_signal(signal);
+        self.tracing.signal(signal);
         self.process.signal(signal)
-    }
-
-    fn note_signal(&self, signal: Signal) {
-        if let Some((_, trace)) = &self.trace {
-            let number = signal.as_raw().cast_unsigned().into();
-            trace.note(layers_trace::record::Record { a: number, ..record(Kind::Signal, 0, 0) }, &[]);
-        }
     }
 
     /// Lets the command of `--run`, or the server's parent, come to its end. The kernel then sends the server the signal
     /// that the harness sends in other runs: the trace says so.
     pub fn release(&mut self) -> io::Result<()> {
         if self.start == Start::ExitWithParent {
-            self.note_signal(Signal::TERM);
+            self.tracing.signal(Signal::TERM);
         }
         match &mut self.hold {
             Some(hold) => hold.write_all(b"\n"),
@@ -213,22 +203,12 @@ impl Server {
     }
 
     fn record_end(&mut self, end: End) {
-        if std::mem::replace(&mut self.recorded_end, true) {
-            return;
-        }
-        let status = match end {
-            End::Exited(code) => code << 8,
-            End::Killed(signal) => signal,
-        };
         let output = if self.start == Start::DumpPlugin { self.process.stdout() } else { String::new() };
         let texts: &[(Field, &[u8])] = match self.start {
             Start::DumpPlugin => &[(Field::Message, output.as_bytes())],
             _ => &[],
         };
-        if let Some((_, trace)) = &self.trace {
-            let record = record(Kind::End, 0, 0);
-            trace.note(layers_trace::record::Record { a: status.cast_unsigned().into(), ..record }, texts);
-        }
+        self.tracing.end(end, texts);
     }
 }
 
@@ -253,17 +233,7 @@ impl Drop for Server {
             }
         }
         drop(self.directory.take());
-        if let Some((file, trace)) = self.trace.as_ref().filter(|_| self.kept) {
-            let records = trace.cursor().min(trace.capacity()) * RECORD_SIZE as u64;
-            let _ = file.set_len(HEADER_SIZE as u64 + records);
-        }
         interrupt::ended(self.run_id);
-        if let Some((file, trace)) = self.trace.take()
-            && !self.kept
-            && let Ok(trace) = Arc::try_unwrap(trace)
-        {
-            POOL.give(file, trace);
-        }
     }
 }
 

@@ -1,119 +1,50 @@
-//! Playing a session on a real HAProxy.
+//! The steps of a session, one after another.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
-use layers_trace::Reader;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::play::{Mishap, Recording};
-use super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
-use super::{Ending, Scenario};
+use super::super::play::Mishap;
+use super::super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
+use super::super::{Ending, Scenario};
 use crate::client::haproxy_cli::{CliError, Client};
+use crate::client::http::Http;
 use crate::deadline::Deadline;
-use crate::rules::{Rule, judge};
-use crate::server::haproxy::{Haproxy, HaproxyError, Serve, Server};
+use crate::server::haproxy::{Progress, Server};
 use crate::server::process::Woken;
 
-/// Records of a session's trace: 8 MiB of address space, touched as it fills.
-const CAPACITY: u64 = 1 << 17;
-/// How long a server may take to die when its session has gone astray.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long a command may take to be released once its client has gone, before the server is told to stop.
+/// How long a command may take to be released once its client has gone: longer than the `stats timeout` of those
+/// configurations whose clients leave in the middle.
 const RELEASE: Duration = Duration::from_secs(2);
-/// Calls of one handler at which a client leaves, at most.
-const MOST_CALLS: u64 = 48;
-/// What is read at a time, where the handler is to go on step by step.
-const SIP: usize = 256;
+/// How long the server is watched for a moment in which it has nothing to do.
+pub(super) const IDLE: Duration = Duration::from_millis(300);
+/// How long a client waits for an answer that may never come.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Clients that the harness makes itself get numbers from here on.
 const OWN_CLIENTS: u32 = 1000;
-
-/// Plays sessions on one server.
-#[derive(Clone, Debug)]
-pub struct SessionPlayer<'a> {
-    /// The server.
-    pub server: &'a Haproxy,
-    /// Judged by these.
-    pub rules: Vec<&'static Rule>,
-    /// For a whole run.
-    pub timeout: Duration,
-    /// Hand out all events, too.
-    pub keep_events: bool,
-    /// Keep the trace in this file.
-    pub keep: Option<&'a Path>,
-}
-
-impl<'a> SessionPlayer<'a> {
-    /// Judges by every rule of HAProxy's; a run may take ten seconds.
-    pub fn new(server: &'a Haproxy) -> SessionPlayer<'a> {
-        let rules = crate::rules::of(crate::server::Which::Haproxy).collect();
-        SessionPlayer { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
-    }
-
-    /// Plays it once.
-    pub fn play(&self, scenario: &Scenario) -> Result<Recording, HaproxyError> {
-        let Some(session) = &scenario.session else {
-            return Err(std::io::Error::other(format!("`{}` is a scenario of nbdkit", scenario.name)).into());
-        };
-        let deadline = Deadline::after(self.timeout);
-        let serve = Serve {
-            scenario: &scenario.name,
-            configuration: session.configuration,
-            arguments: session.arguments,
-            start: scenario.start,
-            capacity: CAPACITY,
-            keep: self.keep,
-        };
-        let mut server = self.server.start(&serve)?;
-        let mut mishaps = Vec::new();
-        let mut acting = Acting::new(&mut server, deadline);
-        if let Err(mishap) = acting.perform(scenario, session) {
-            mishaps.push(mishap);
-        }
-        let end = if mishaps.is_empty() {
-            let end = server.wait_for_end(deadline);
-            let hangs = end.is_none() && server.process.end().is_none();
-            mishaps.extend(hangs.then(|| Mishap::Hang { doing: "it does not come to its end".to_owned() }));
-            end
-        } else {
-            // It may have crashed, which is for the trace to tell; if not, it is no longer needed.
-            let _ = server.signal(Signal::TERM);
-            server.wait_for_end(Deadline::after(GRACE))
-        };
-        server.process.kill();
-        Ok(self.recorded(&server, end, mishaps))
-    }
-
-    fn recorded(&self, server: &Server, end: Option<crate::history::End>, mishaps: Vec<Mishap>) -> Recording {
-        let (stdout, stderr) = (server.process.stdout(), server.process.stderr());
-        let (judgement, events) = match server.trace() {
-            Some(trace) => {
-                let reader = Reader::of(&trace);
-                let events = if self.keep_events { reader.events().flatten().collect() } else { Vec::new() };
-                (judge(&reader, self.rules.iter().copied()), events)
-            }
-            None => (super::play::judge_nothing(), Vec::new()),
-        };
-        Recording { judgement, mishaps, end, events, stdout, stderr }
-    }
-}
+/// A server without memory closes a connection now and then; so often it is asked.
+const MOST_QUESTIONS: u32 = 20;
 
 /// A session in progress.
-struct Acting<'a> {
-    server: &'a mut Server,
-    clients: BTreeMap<u32, Client>,
+pub(super) struct Acting<'a> {
+    pub(super) server: &'a mut Server,
+    clients: BTreeMap<u32, (Client, Http)>,
     own: u32,
-    deadline: Deadline,
+    pub(super) deadline: Deadline,
+    /// The youngest appctx when a client of the script connected last.
+    before: u32,
+    /// Something was not released in time: it is not waited for again.
+    forgotten: bool,
 }
 
 impl<'a> Acting<'a> {
-    fn new(server: &'a mut Server, deadline: Deadline) -> Acting<'a> {
-        Acting { server, clients: BTreeMap::new(), own: OWN_CLIENTS, deadline }
+    pub(super) fn new(server: &'a mut Server, deadline: Deadline) -> Acting<'a> {
+        Acting { server, clients: BTreeMap::new(), own: OWN_CLIENTS, deadline, before: 0, forgotten: false }
     }
 
     /// From the first wait to the signal that ends it; the caller waits for the end.
-    fn perform(&mut self, scenario: &Scenario, session: &Session) -> Result<(), Mishap> {
+    pub(super) fn perform(&mut self, scenario: &Scenario, session: &Session) -> Result<(), Mishap> {
         match self.server.wait_ready(self.deadline) {
             Woken::Happened => {}
             Woken::Dead => return Err(Mishap::NotStarted { complaint: self.server.complaint() }),
@@ -134,8 +65,7 @@ impl<'a> Acting<'a> {
         match scenario.ending {
             Ending::Stop(signal) => {
                 self.leave();
-                // That nothing is released is for a rule to say, not for us.
-                self.released(Deadline::after(RELEASE.min(self.deadline.left())));
+                self.await_release();
                 self.still_answers().map_err(failed)?;
                 self.signal(signal).map_err(failed)?;
             }
@@ -143,6 +73,7 @@ impl<'a> Acting<'a> {
                 self.signal(signal).map_err(failed)?;
                 self.leave();
             }
+            Ending::ByItself => self.leave(),
             _ => self.signal(libc::SIGTERM).map_err(failed)?,
         }
         Ok(())
@@ -150,12 +81,18 @@ impl<'a> Acting<'a> {
 
     /// Whatever it has been through, it goes on serving.
     fn still_answers(&mut self) -> Result<(), CliError> {
-        let answer = self.ask(Socket::Cli, "show info")?;
-        if answer.is_empty() { Err(CliError::Closed) } else { Ok(()) }
+        for _ in 0..MOST_QUESTIONS {
+            match self.ask(Socket::Cli, "show info") {
+                Ok(answer) if !answer.is_empty() => return Ok(()),
+                Ok(_) | Err(CliError::Closed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CliError::Closed)
     }
 
     fn leave(&mut self) {
-        for (_, client) in std::mem::take(&mut self.clients) {
+        for (_, (client, _)) in std::mem::take(&mut self.clients) {
             client.hang_up();
         }
     }
@@ -166,10 +103,11 @@ impl<'a> Acting<'a> {
     }
 
     fn client(&mut self, number: u32) -> Result<&mut Client, CliError> {
-        self.clients.get_mut(&number).ok_or(CliError::Closed)
+        self.clients.get_mut(&number).map(|(client, _)| client).ok_or(CliError::Closed)
     }
 
-    fn connect(&mut self, socket: Socket) -> Result<Client, CliError> {
+    /// A connection of the harness's own.
+    pub(super) fn connect(&mut self, socket: Socket) -> Result<Client, CliError> {
         self.own += 1;
         if socket == Socket::Master {
             // The master starts itself anew once its workers are there, and listens only then.
@@ -182,11 +120,15 @@ impl<'a> Acting<'a> {
         self.server.connect(self.own, socket.file(), self.deadline)
     }
 
+    /// With the directory of the run in it.
+    pub(super) fn placed(&self, text: &str) -> String {
+        text.replace("{dir}", self.server.file("").to_string_lossy().trim_end_matches('/'))
+    }
+
     /// Commands on a connection of their own, and all their answers.
     fn ask(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
         let mut client = self.connect(socket)?;
-        let commands =
-            commands.replace("{dir}", self.server.file("").to_string_lossy().trim_end_matches('/'));
+        let commands = self.placed(commands);
         let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
             // The command line of the master closes only when nothing more can come.
             if socket == Socket::Master {
@@ -201,19 +143,25 @@ impl<'a> Acting<'a> {
     fn step(&mut self, step: &SessionStep) -> Result<(), CliError> {
         match step {
             SessionStep::Connect(number, socket) => {
+                self.server.look();
+                self.before = self.server.progress().youngest();
                 let client = self.server.connect(*number, socket.file(), self.deadline)?;
-                self.clients.insert(*number, client);
+                self.clients.insert(*number, (client, Http::default()));
                 Ok(())
             }
-            SessionStep::Send(number, text) => self.client(*number)?.send(text.as_bytes()),
+            SessionStep::Send(number, text) => {
+                let text = self.placed(text);
+                self.client(*number)?.send(text.as_bytes())
+            }
             SessionStep::ReadUntil(number, ending) => {
                 self.client(*number)?.read_until(ending.as_bytes()).map(drop)
             }
             SessionStep::ReadBytes(number, count) => self.client(*number)?.read_bytes(*count).map(drop),
             SessionStep::ReadToEnd(number) => self.client(*number)?.read_to_end().map(drop),
+            SessionStep::Response(number, status) => self.response(*number, *status),
             SessionStep::HalfClose(number) => self.client(*number)?.half_close(),
             SessionStep::HangUp(number) => {
-                self.clients.remove(number).ok_or(CliError::Closed)?.hang_up();
+                self.clients.remove(number).ok_or(CliError::Closed)?.0.hang_up();
                 Ok(())
             }
             SessionStep::Ask(socket, commands) => self.ask(*socket, commands).map(drop),
@@ -221,26 +169,35 @@ impl<'a> Acting<'a> {
                 Err(CliError::Timeout) => Err(CliError::Timeout),
                 _ => Ok(()),
             },
+            SessionStep::Attempt(socket, command) => self.attempt(*socket, command),
             SessionStep::Handled(calls) => {
-                let calls = *calls;
-                self.wait(|progress| progress.handled() >= calls)
+                let (calls, before) = (*calls, self.before);
+                self.wait(|progress| progress.handled_since(before) >= calls)
             }
-            SessionStep::Released => match self.released(self.deadline) {
-                true => Ok(()),
-                false => Err(CliError::Timeout),
-            },
-            SessionStep::LeaveAtEveryCall(command) => self.leave_at_every_call(command),
+            SessionStep::Released => self.wait(|progress| progress.live() == 0),
+            SessionStep::Idle => {
+                self.server.wait_idle(Deadline::after(IDLE));
+                Ok(())
+            }
+            SessionStep::LeaveAtEveryCall(socket, text) => self.leave_at_every_call(*socket, text),
             SessionStep::EveryKeyword { complete } => self.every_keyword(*complete),
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
             SessionStep::ShutDownSessions => self.shut_down_sessions(),
             SessionStep::Signal(signal) => self.signal(*signal),
+            SessionStep::KillWorker => self.kill_worker(),
         }
     }
 
-    fn wait(
-        &mut self,
-        happened: impl FnMut(&crate::server::haproxy::Progress) -> bool,
-    ) -> Result<(), CliError> {
+    fn response(&mut self, number: u32, status: u16) -> Result<(), CliError> {
+        let (client, http) = self.clients.get_mut(&number).ok_or(CliError::Closed)?;
+        let got = http.response(client)?.status;
+        if got == status {
+            return Ok(());
+        }
+        Err(CliError::Other(format!("the answer has status {got}, not {status}")))
+    }
+
+    pub(super) fn wait(&mut self, happened: impl FnMut(&Progress) -> bool) -> Result<(), CliError> {
         match self.server.wait_until(self.deadline, happened) {
             Woken::Happened => Ok(()),
             Woken::Dead => Err(CliError::Closed),
@@ -248,37 +205,19 @@ impl<'a> Acting<'a> {
         }
     }
 
-    /// Waits until every appctx that has run a command is released.
-    fn released(&mut self, deadline: Deadline) -> bool {
-        self.server.wait_until(deadline, |progress| progress.live() == 0) != Woken::Late
+    /// Waits until every appctx that has run a command is released, but not for long: that one is not is for a rule to say.
+    pub(super) fn await_release(&mut self) {
+        let deadline = Deadline::after(RELEASE.min(self.deadline.left()));
+        self.forgotten = self.forgotten
+            || self.server.wait_until(deadline, |progress| progress.live() == 0) == Woken::Late;
     }
 
-    fn leave_at_every_call(&mut self, command: &str) -> Result<(), CliError> {
-        for calls in 1..=MOST_CALLS {
-            self.wait(|_| true)?;
-            let goal = self.server.progress().handled() + calls;
-            let mut client = self.connect(Socket::Cli)?;
-            client.send(format!("{command}\n").as_bytes())?;
-            let mut over = false;
-            loop {
-                self.server.look();
-                if self.server.progress().handled() >= goal {
-                    break;
-                }
-                match client.read_bytes(SIP) {
-                    Ok(_) => {}
-                    Err(CliError::Closed) => {
-                        over = true;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            client.hang_up();
-            if !self.released(Deadline::after(RELEASE)) || over {
-                return Ok(());
-            }
-        }
+    /// A command whose answer nobody waits for long, nor misses.
+    fn attempt(&mut self, socket: Socket, command: &str) -> Result<(), CliError> {
+        let mut client = self.connect(socket)?;
+        client.hurry(Deadline::after(PATIENCE.min(self.deadline.left())));
+        let _ = client.send(format!("{command}\n").as_bytes()).and_then(|()| client.read_to_end());
+        client.hang_up();
         Ok(())
     }
 
@@ -311,6 +250,15 @@ impl<'a> Acting<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A worker is a child of the process that we watch.
+    fn kill_worker(&mut self) -> Result<(), CliError> {
+        self.server.look();
+        let worker = self.server.progress().last_process().filter(|pid| *pid != self.server.process.pid());
+        let pid = worker.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| CliError::Other("no worker has run a command".to_owned()))?;
+        kill_process(pid, Signal::KILL).map_err(|error| CliError::Io(error.into()))
     }
 
     fn crowd(&mut self, clients: u32, commands: &[String]) -> Result<(), CliError> {

@@ -1,0 +1,58 @@
+//! The ways in which the instrument gets into an unmodified HAProxy.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+
+use super::super::instruments;
+use super::lasting_path;
+
+/// What stands in a configuration for the directory of the run.
+const DIRECTORY_MARK: &str = "{dir}";
+/// In the directory of a run: what Lua is told to load, and the module that it finds.
+const SCRIPT: &str = "layers.lua";
+const MODULE: &str = "layers_applet.so";
+
+/// How the instrument is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Load {
+    /// `LD_PRELOAD`: from the first instruction on, and in the master process, too.
+    #[default]
+    Preload,
+    /// A Lua module of the configuration's `lua-load`, the same for all threads.
+    Lua,
+    /// The same with `lua-load-per-thread`, once for each thread.
+    LuaPerThread,
+}
+
+impl Load {
+    /// The keyword of the configuration.
+    fn keyword(self) -> Option<&'static str> {
+        match self {
+            Load::Preload => None,
+            Load::Lua => Some("lua-load"),
+            Load::LuaPerThread => Some("lua-load-per-thread"),
+        }
+    }
+}
+
+/// The text of a configuration for a run in this directory. Writes there what it names for the instrument's sake.
+pub(super) fn configuration(text: &str, load: Load, directory: &Path) -> io::Result<String> {
+    let shown = directory.to_string_lossy();
+    let text = text.replace(DIRECTORY_MARK, &shown);
+    let Some(keyword) = load.keyword() else { return Ok(text) };
+    let script = directory.join(SCRIPT);
+    let lines = format!("package.cpath = \"{shown}/?.so;\" .. package.cpath\nrequire(\"layers_applet\")\n");
+    std::fs::write(&script, lines)?;
+    std::os::unix::fs::symlink(lasting_path(instruments::applet()?), directory.join(MODULE))?;
+    // Before any line that names a service: parsing copies it.
+    Ok(format!("global\n    {keyword} {}\n\n{text}", script.display()))
+}
+
+/// What the environment must say for it.
+pub(super) fn environment(load: Load) -> io::Result<Option<(String, OsString)>> {
+    match load {
+        Load::Preload => Ok(Some(("LD_PRELOAD".into(), lasting_path(instruments::applet()?)))),
+        Load::Lua | Load::LuaPerThread => Ok(None),
+    }
+}
