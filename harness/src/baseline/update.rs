@@ -147,7 +147,16 @@ mod tests {
     fn run(faults: Vec<Fault>, stale: Vec<Entry>) -> Conformance {
         let scenarios =
             vec![scenario("classical", false, 1), scenario("race/hang-up-with-requests", true, 25)];
-        Conformance { rules: Vec::new(), scenarios, faults, known: Vec::new(), stale, judged: true }
+        Conformance {
+            rules: Vec::new(),
+            scenarios,
+            faults,
+            known: Vec::new(),
+            stale,
+            judged: true,
+            wrapped: Default::default(),
+            too_new: Vec::new(),
+        }
     }
 
     #[test]
