@@ -100,10 +100,11 @@ fn filter_of(rule: &str, call: &CallRef, events: &[Event]) -> Option<u8> {
 
 /// Names a layer; without filters only the plugin can be meant.
 pub(super) fn blame(stack: &Stack, layer: Option<u8>, party: Party) -> Blame {
+    let replaced: Vec<String> = stack.replaced.values().cloned().collect();
     let (filters, plugin): (&[String], Option<&str>) = match &stack.layers {
         Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),
         Layers::Over { filters, .. } => (filters, None),
-        Layers::Reference(_) => (&[], None),
+        Layers::Reference(_) => (&replaced, None),
     };
     let layer = if filters.is_empty() { Some(0) } else { layer };
     let layer = if plugin.is_none() && filters.len() == 1 { Some(1) } else { layer };

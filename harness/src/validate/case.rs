@@ -1,5 +1,6 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
+use std::fmt;
 use std::time::Duration;
 
 use layers_trace::{Event, Probe, Reader};
@@ -56,6 +57,17 @@ pub(super) enum Stop {
     NoAnswer(String),
     /// The server closed the connection, in the middle of this.
     Gone(String),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Wrong(wrong) => f.write_str(&wrong.actual),
+            Stop::Refused(how) => f.write_str(how),
+            Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
+            Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
+        }
+    }
 }
 
 /// What was expected of the last step, and what came instead.

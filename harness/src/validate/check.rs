@@ -156,6 +156,8 @@ pub enum Twist {
     Bare,
     /// For a filter: over our own plugin with this behaviour.
     Over(Box<Behaviour>),
+    /// For a filter: over our own filter, which passes everything on, over our own plugin.
+    OverFilter,
 }
 
 /// What must become of the server.

@@ -1,6 +1,6 @@
 //! Where checks are played: on the stack as it was given, and on each of its filters alone over our own plugin.
 
-use layers_behaviour::Behaviour;
+use layers_behaviour::{Behaviour, Behaviours};
 
 use super::case::Bench;
 use super::check::Twist;
@@ -70,6 +70,13 @@ pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
         Twist::Over(behaviour) => {
             if let Layers::Over { plugin, .. } = &mut stack.layers {
                 plugin.clone_from(behaviour);
+            }
+        }
+        Twist::OverFilter => {
+            if let Layers::Over { filters, plugin } = &stack.layers {
+                let ours = vec![Behaviour::default(); 2];
+                stack.replaced = filters.iter().map(|filter| (2, filter.clone())).collect();
+                stack.layers = Layers::Reference(Behaviours { plugin: (**plugin).clone(), filters: ours });
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::case::{Bench, Terms, Wrong};
+use super::check::Play;
 use super::judging::verdict_of;
 use super::repro::Repro;
 use super::{checks, processes};
@@ -23,5 +24,8 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Optio
         return Ok(found.map(|found| Wrong::new(found.expected.clone(), found.actual.clone())));
     }
     let Some(check) = checks::find(&repro.check) else { return Ok(None) };
+    if let (Play::Opens, Some((_, stop))) = (check.play, &played.stop) {
+        return Ok(Some(Wrong::new(repro.expected.clone(), stop.to_string())));
+    }
     Ok(verdict_of(check, &plan, &played).1.map(|(_, wrong)| wrong))
 }

@@ -54,10 +54,11 @@ fn names_storage(value: &str) -> bool {
 
 /// How the subject is written on the server's command line.
 pub fn words(stack: &Stack) -> String {
+    let replaced: Vec<String> = stack.replaced.values().cloned().collect();
     let (filters, plugin): (&[String], &str) = match &stack.layers {
         Layers::Wrapped { filters, plugin } => (filters, plugin),
         Layers::Over { filters, .. } => (filters, "(reference plugin)"),
-        Layers::Reference(_) => (&[], "(reference plugin)"),
+        Layers::Reference(_) => (&replaced, "(reference plugin)"),
     };
     let mut words: Vec<String> = filters.iter().map(|filter| format!("--filter={filter}")).collect();
     words.push(plugin.to_owned());

@@ -39,6 +39,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Filter(|claims| Ok(vec![over(data(claims)?, bare())])),
     },
     Check {
+        id: "filter.over-filter",
+        level: Level::Must,
+        profile: Profile::Filter,
+        party: Party::Filter,
+        statement: "Over another filter, too, what was written is read, and what this filter opens below it ends rightly.",
+        clause: "nbdkit-filter(3), \"nbdkit_next\", nbdkit_next_context_open, nbdkit_next_context_close",
+        broken_by: "a filter that takes the layer below for a plugin",
+        fix: "reach the layer below through next alone; prepare and finalize contexts of your own",
+        play: Play::Filter(over_filter),
+    },
+    Check {
         id: "filter.durable",
         level: Level::Should,
         profile: Profile::Filter,
@@ -67,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
         party: Party::Filter,
         statement: "When the layer below fails to open or to answer a question, the server lives and serves the next client.",
         clause: "nbdkit-filter(3), \".open\", \".get_size\", \".can_write\"",
-        broken_by: "a filter that goes on with a size of -1, or frees its handle twice, when next fails",
+        broken_by: "a filter that goes on with a size of -1, frees its handle twice, or takes the failure for good",
         fix: "look at what next returns; undo what was done; return NULL or -1",
         play: Play::Filter(failing_answers),
     },
@@ -122,6 +133,20 @@ fn data(claims: &Claims) -> Result<Plan, super::super::check::Unfit> {
     };
     let judged = (1..).zip(claims.places()).flat_map(steps).collect();
     Ok(Plan::new(script(claims, Vec::new(), judged)))
+}
+
+/// The requests of the other cases, and a second client. What becomes of the filter's own contexts the rules say: a
+/// filter shows all of it, and a plugin knows neither prepare nor finalize.
+fn over_filter(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let reads = || claims.places().into_iter().map(read);
+    let mut steps: Vec<Op> = reads().collect();
+    if claims.writes().is_ok() {
+        steps.extend((1..).zip(claims.places()).flat_map(|(data, place)| [write(place, data), read(place)]));
+    }
+    steps.extend(claims.flushes().is_ok().then(flush));
+    steps.extend([Op::Disconnect(1), Op::Connect(2, claims.export.clone()), Op::Disconnect(2)]);
+    Ok(vec![Plan::new(script(claims, Vec::new(), steps)).twist(Twist::OverFilter)])
 }
 
 /// Writes, then what makes them durable, over plugins that can, that cannot, and that fail to.
@@ -217,7 +242,7 @@ fn failing_answers(claims: &Claims) -> Planned {
         steps.extend(place.map(|place| {
             Op::Request(super::super::op::Request { client: 2, ..request(Operation::Read, place) })
         }));
-        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
+        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves).refusal_fails();
         over(plan, Behaviour { fail, ..Behaviour::default() })
     });
     Ok(plans.collect())
