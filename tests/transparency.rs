@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod side_by_side;
 #[path = "debian/subjects.rs"]
 mod subjects;
 
@@ -11,7 +12,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use layers::server::nbdkit::Nbdkit;
-use subjects::{Subject, each, installed, table};
+use side_by_side::each;
+use subjects::{Subject, installed, table};
 
 /// Information, exports, block map and bytes, as programs of other people see them. The address stands in none of it.
 const LOOKS: [&str; 4] = [
@@ -84,7 +86,7 @@ fn what_is_wrapped_is_what_it_is() {
     let wanted: Vec<Subject> = STACKS.iter().map(|words| Subject::of(words)).chain(rows).collect();
     assert!(wanted.len() > 60, "only {} are installed", wanted.len());
     let wrong = Mutex::new(Vec::new());
-    each(&wanted, |subject| wrong.lock().unwrap().extend(difference(subject)));
+    each(&wanted, 2, |subject| wrong.lock().unwrap().extend(difference(subject)));
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), wanted.len(), wrong.join("\n"));
 }

@@ -7,10 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod side_by_side;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::validate::{Finding, Validate, Validation, checks, module_rules, replay};
 use serde::Deserialize;
+use side_by_side::each;
 
 /// For one case: several times what the slowest good one takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -156,21 +158,6 @@ fn build_rust() {
     }
 }
 
-/// Does this for each item; more at a time than there are processors, as most of the time a case waits for its server.
-fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get) * 2;
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    work(item);
-                }
-            });
-        }
-    });
-}
-
 fn validate(animal: &Animal) -> Validation {
     let subject = module(&animal.file).display().to_string();
     let validation = match animal.file.split('/').next().unwrap() {
@@ -225,7 +212,7 @@ fn each_animal_is_caught_by_its_own_checks_and_by_no_others() {
     become_subreaper().unwrap();
     let manifest = manifest();
     let sources = [files("plugins", "c"), files("filters", "c")].concat();
-    each(&sources, |file| compile(file));
+    each(&sources, 1, |file| compile(file));
     build_rust();
     let only = std::env::var("LAYERS_ZOO_ONLY").unwrap_or_default();
     let runs: usize = std::env::var("LAYERS_ZOO_RUNS").map_or(1, |runs| runs.parse().unwrap());
@@ -237,7 +224,8 @@ fn each_animal_is_caught_by_its_own_checks_and_by_no_others() {
     let nbdkit = Nbdkit::find(None).unwrap();
     let wrong = Mutex::new(Vec::new());
     let say = |what: String| wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
-    each(&wanted, |animal| {
+    // Most of the time a case waits for its server.
+    each(&wanted, 2, |animal| {
         let first = validate(animal);
         difference(animal, &first).into_iter().for_each(&say);
         for run in 2..=runs {

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layers::server::nbdkit::Nbdkit;
 use serde::Deserialize;
@@ -150,21 +149,6 @@ pub(crate) fn installed(nbdkit: &Nbdkit, packages: &[String]) -> Vec<(String, St
     }
     all.sort_by_key(|(module, _)| (module.contains("-filter"), module.to_lowercase()));
     all
-}
-
-/// Does this for each item, as many at a time as there are processors.
-pub(crate) fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
-    let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    work(item);
-                }
-            });
-        }
-    });
 }
 
 /// How a heading is linked to, in Markdown as it is commonly shown.

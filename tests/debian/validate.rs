@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a program for this project's own use fails by panicking")]
 
+#[path = "../side_by_side.rs"]
+mod side_by_side;
 mod subjects;
 
 use std::fmt::Write;
@@ -84,7 +86,7 @@ fn main() -> ExitCode {
         }
     }
     let rows = Mutex::new(Vec::new());
-    subjects::each(&wanted, |(subject, package)| {
+    side_by_side::each(&wanted, 1, |(subject, package)| {
         let row = row(subject, package);
         eprintln!("{:>4} s  {}: {}", row.seconds, row.subject, summary(&row));
         rows.lock().unwrap().push(row);
