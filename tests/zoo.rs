@@ -80,9 +80,9 @@ impl Animal {
         self.seconds.map_or(usual, Duration::from_secs)
     }
 
-    /// Its cases cannot be played alone: there are none, or they would take all memory.
+    /// Its cases cannot be played alone: there are none.
     fn is_judged_whole(&self) -> bool {
-        self.unloadable || self.fires.contains("process.memory")
+        self.unloadable
     }
 
     fn name(&self) -> &str {
