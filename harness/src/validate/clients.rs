@@ -21,6 +21,8 @@ use crate::server::process::Woken;
 const STATE_ZERO: u32 = 1 << 1;
 /// NBD_FLAG_READ_ONLY.
 const READ_ONLY: u64 = 1 << 1;
+/// What the system says of a connection whose other end is not there, or no longer.
+const GONE: &[i32] = &[libc::ENOTCONN, libc::ECONNRESET, libc::ECONNREFUSED, libc::EPIPE];
 /// Clients that a step makes for itself get numbers from here on.
 const OWN: u32 = 100;
 /// Connections that cycles make in any case, and the time after which there are no more.
@@ -69,7 +71,7 @@ fn stop(what: impl ToString, error: ClientError) -> Stop {
     match error {
         ClientError::Timeout => Stop::NoAnswer(what),
         ClientError::Gone => Stop::Gone(what),
-        ClientError::Refused { message, errno } if errno == libc::ENOTCONN => {
+        ClientError::Refused { message, errno } if GONE.contains(&errno) => {
             Stop::Gone(format!("{what} ({message})"))
         }
         ClientError::Refused { errno, .. } => Stop::Refused(format!("`{what}` fails with {}", named(errno))),

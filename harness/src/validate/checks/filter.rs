@@ -214,7 +214,8 @@ fn failing_requests(claims: &Claims) -> Planned {
     Ok(plans.collect())
 }
 
-/// Each question fails once below, for the first client; the second one is served.
+/// Each question fails once below. A filter may ask it for the first client, or keep its own answer for that one; the
+/// third one is served.
 fn failing_answers(claims: &Claims) -> Planned {
     use Callback::{
         CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
@@ -237,10 +238,10 @@ fn failing_answers(claims: &Claims) -> Planned {
     let place = claims.range(0, 512);
     let plans = failing.into_iter().map(|callback| {
         let fail = vec![Failure { callback, nth: Some(1), errno: libc::EIO, after_next: false }];
-        let mut steps = vec![Op::Judge, Op::PerhapsConnect(1, claims.export.clone())];
-        steps.push(Op::Connect(2, claims.export.clone()));
+        let perhaps = |client| Op::PerhapsConnect(client, claims.export.clone());
+        let mut steps = vec![Op::Judge, perhaps(1), perhaps(2), Op::Connect(3, claims.export.clone())];
         steps.extend(place.map(|place| {
-            Op::Request(super::super::op::Request { client: 2, ..request(Operation::Read, place) })
+            Op::Request(super::super::op::Request { client: 3, ..request(Operation::Read, place) })
         }));
         let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves).refusal_fails();
         over(plan, Behaviour { fail, ..Behaviour::default() })
