@@ -32,6 +32,7 @@ pub(crate) struct Subject {
     #[serde(default)]
     pub(crate) sometimes: BTreeMap<String, String>,
     pub(crate) changes: Option<String>,
+    pub(crate) not_compared: Option<String>,
     #[serde(default)]
     pub(crate) one_client: bool,
     pub(crate) not_run: Option<String>,
