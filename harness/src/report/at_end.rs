@@ -1,0 +1,65 @@
+//! A format that is written in one piece, when the run is over.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::cases::Run;
+use super::{Reporter, ValidationReporter};
+use crate::conform::{Conformance, Plan, ScenarioVerdict};
+use crate::validate::{Check, Subject, Validation};
+
+/// How such a format is written.
+pub type Writer = fn(&mut dyn Write, &Run) -> io::Result<()>;
+
+/// Writes to `W`.
+pub struct AtEnd<W> {
+    to: W,
+    write: Writer,
+}
+
+impl<W> fmt::Debug for AtEnd<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtEnd").finish_non_exhaustive()
+    }
+}
+
+impl<W: Write> AtEnd<W> {
+    /// Writes to `to`.
+    pub fn new(to: W, write: Writer) -> AtEnd<W> {
+        AtEnd { to, write }
+    }
+
+    fn run(&mut self, run: &Run) -> io::Result<()> {
+        (self.write)(&mut self.to, run)?;
+        self.to.flush()
+    }
+}
+
+impl<W: Write> Reporter for AtEnd<W> {
+    fn begin(&mut self, _: &Plan<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn scenario(&mut self, _: &ScenarioVerdict) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        self.run(&Run::of_conformance(plan, conformance))
+    }
+}
+
+impl<W: Write> ValidationReporter for AtEnd<W> {
+    fn begin(&mut self, _: &Subject) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn playing(&mut self, _: usize, _: usize, _: &Check) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, validation: &Validation, _: &[PathBuf]) -> io::Result<()> {
+        self.run(&Run::of_validation(validation))
+    }
+}

@@ -1,0 +1,233 @@
+//! What a run says, one case at a time: what the formats of test runners have in common.
+
+use crate::baseline::What;
+use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::validate::{self, Validation};
+use crate::verdict::{Exit, Verdict};
+
+use super::reproduce;
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was judged, and on which server.
+    pub name: String,
+    /// In the order of the report.
+    pub cases: Vec<Case>,
+    /// The exit code.
+    pub exit: Exit,
+    /// What the last line says.
+    pub meaning: String,
+}
+
+/// One rule, check or scenario.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What it is: `rules`, `checks`, `scenarios`, `baseline` or `run`.
+    pub group: &'static str,
+    /// Its id.
+    pub name: String,
+    /// What is said of it.
+    pub outcome: Outcome,
+}
+
+/// What is said of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It holds.
+    Passed,
+    /// It holds, and there is something to say.
+    Warned(Trouble),
+    /// Nothing was judged, for this reason.
+    Skipped(String),
+    /// It is broken, and the baseline says so.
+    Known(Trouble),
+    /// It is broken.
+    Failed(Trouble),
+    /// It could not be told.
+    Undecided(Trouble),
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// The word of the verdict.
+    pub word: &'static str,
+    /// In one line.
+    pub message: String,
+    /// All that helps to mend it; may be empty.
+    pub text: String,
+}
+
+impl Trouble {
+    fn new(word: &'static str, message: impl Into<String>) -> Trouble {
+        Trouble { word, message: message.into(), text: String::new() }
+    }
+}
+
+impl Outcome {
+    /// Of a verdict that has no finding of its own.
+    fn of(verdict: &Verdict) -> Outcome {
+        let trouble = || Trouble::new(verdict.word(), verdict.reason().unwrap_or_default());
+        match verdict {
+            Verdict::Pass => Outcome::Passed,
+            Verdict::Warn => Outcome::Warned(trouble()),
+            Verdict::NotApplicable(why) | Verdict::Skipped(why) => Outcome::Skipped(why.clone()),
+            Verdict::Fail | Verdict::Crash(_) | Verdict::Hang(_) => Outcome::Failed(trouble()),
+            Verdict::Inconclusive(_) | Verdict::HarnessError(_) => Outcome::Undecided(trouble()),
+        }
+    }
+}
+
+impl Run {
+    /// Of a run of `conform`.
+    pub fn of_conformance(plan: &Plan<'_>, conformance: &Conformance) -> Run {
+        let rules = conformance.rules.iter().map(|rule| rule_case(plan, conformance, rule));
+        let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, conformance, one));
+        let stale = conformance.stale.iter().map(|entry| Case {
+            group: "baseline",
+            name: format!("{} in {}", entry.what, entry.scenario),
+            outcome: Outcome::Failed(Trouble::new(
+                "stale",
+                format!("the baseline lists it, and it did not happen: {}", entry.why),
+            )),
+        });
+        Run {
+            name: format!("{} {}", plan.server.which().name(), plan.server.version()),
+            cases: rules.chain(scenarios).chain(stale).collect(),
+            exit: conformance.exit(),
+            meaning: conformance.meaning(),
+        }
+    }
+
+    /// Of a run of `validate`.
+    pub fn of_validation(validation: &Validation) -> Run {
+        let case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| {
+            Case { group, name: id.to_owned(), outcome: judged(validation, id, verdict, findings) }
+        };
+        let checks = validation.checks.iter();
+        let checks = checks.map(|one| case("checks", one.check.id, &one.verdict, &one.findings));
+        let rules = validation.rules.iter();
+        let rules = rules.map(|one| case("rules", one.rule.id, &one.verdict, &one.findings));
+        let stale = validation.stale.iter().map(|known| Case {
+            group: "baseline",
+            name: known.id.clone(),
+            outcome: Outcome::Failed(Trouble::new(
+                "stale",
+                format!("the baseline lists it, and it did not happen: {}", known.why),
+            )),
+        });
+        let unloadable = validation.unloadable.iter().map(|why| Case {
+            group: "run",
+            name: "loads".to_owned(),
+            outcome: Outcome::Failed(Trouble::new("fail", format!("it cannot be loaded: {why}"))),
+        });
+        let cut_short = validation.cut_short.iter().map(|why| Case {
+            group: "run",
+            name: "complete".to_owned(),
+            outcome: Outcome::Undecided(Trouble::new("inconclusive", format!("cut short: {why}"))),
+        });
+        Run {
+            name: format!("nbdkit {}: {}", validation.server, validation.subject),
+            cases: unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short).collect(),
+            exit: validation.exit(),
+            meaning: validation.meaning(),
+        }
+    }
+}
+
+fn judged(
+    validation: &Validation,
+    id: &'static str,
+    verdict: &Verdict,
+    findings: &[validate::Finding],
+) -> Outcome {
+    let Some(first) = findings.first() else { return Outcome::of(verdict) };
+    let trouble = Trouble {
+        word: verdict.word(),
+        message: format!("expected {}; {}", first.expected, first.actual),
+        text: findings.iter().map(finding_text).collect::<Vec<_>>().join("\n"),
+    };
+    match (validation.standing(id), verdict) {
+        (validate::Standing::Known, _) => Outcome::Known(trouble),
+        (validate::Standing::Denied, _) => Outcome::Failed(trouble),
+        (_, Verdict::Warn) => Outcome::Warned(trouble),
+        (_, Verdict::Inconclusive(_) | Verdict::HarnessError(_)) => Outcome::Undecided(trouble),
+        _ => Outcome::Failed(trouble),
+    }
+}
+
+fn finding_text(finding: &validate::Finding) -> String {
+    let layer = finding.blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
+    let calls: String = finding.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)).collect();
+    format!(
+        "{}\n({})\nat fault: {layer}{} ({})\nexpected: {}\nactual:   {}\n{calls}to fix it: {}\n",
+        finding.statement,
+        finding.clause,
+        finding.blame.name,
+        finding.blame.party,
+        finding.expected,
+        finding.actual,
+        finding.fix,
+    )
+}
+
+fn rule_case(plan: &Plan<'_>, conformance: &Conformance, rule: &RuleVerdict) -> Case {
+    let of_rule = |fault: &&Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
+    let faults: Vec<&Fault> = conformance.faults.iter().filter(of_rule).collect();
+    let group = "rules";
+    Case { group, name: rule.rule.id.to_owned(), outcome: outcome(plan, &faults, &rule.verdict) }
+}
+
+fn scenario_case(plan: &Plan<'_>, conformance: &Conformance, scenario: &ScenarioVerdict) -> Case {
+    let of_scenario =
+        |fault: &&Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
+    let faults: Vec<&Fault> = conformance.faults.iter().filter(of_scenario).collect();
+    let group = "scenarios";
+    Case { group, name: scenario.name.clone(), outcome: outcome(plan, &faults, &scenario.verdict) }
+}
+
+/// What is new counts most, then what is known, then the verdict itself.
+fn outcome(plan: &Plan<'_>, faults: &[&Fault], verdict: &Verdict) -> Outcome {
+    let having = |wanted: fn(&Standing) -> bool| -> Vec<&Fault> {
+        faults.iter().copied().filter(|fault| wanted(&fault.standing)).collect()
+    };
+    let trouble = |word, faults: &[&Fault]| {
+        let places: Vec<&str> = faults.iter().map(|fault| fault.scenario.as_str()).collect();
+        let text: Vec<String> = faults.iter().map(|fault| fault_text(plan, fault)).collect();
+        Trouble { word, message: format!("broken in {}", places.join(", ")), text: text.join("\n") }
+    };
+    let new = having(|standing| *standing == Standing::New);
+    let ours = having(|standing| *standing == Standing::Ours);
+    let known = having(|standing| matches!(standing, Standing::Known { .. }));
+    let habit = having(|standing| *standing == Standing::Habit);
+    if !new.is_empty() {
+        Outcome::Failed(trouble("fail", &new))
+    } else if !ours.is_empty() {
+        Outcome::Undecided(trouble("harness-error", &ours))
+    } else if !known.is_empty() {
+        Outcome::Known(trouble("known", &known))
+    } else if !habit.is_empty() {
+        Outcome::Warned(trouble("warn", &habit))
+    } else {
+        Outcome::of(verdict)
+    }
+}
+
+fn fault_text(plan: &Plan<'_>, fault: &Fault) -> String {
+    let mut text = format!("{} in {}, in {} of {} tries\n", fault.what, fault.scenario, fault.times, fault.tries);
+    match &fault.what {
+        What::Rule(rule) => {
+            text += &format!("{}\n({})\nat fault: {}\n", rule.statement, rule.clause, rule.party);
+        }
+        What::Verdict(verdict) => text += &format!("{}\n", verdict.reason().unwrap_or_default()),
+    }
+    if let Some(first) = &fault.first {
+        text += &format!("expected: {}\nactual:   {}\n", first.expected, first.actual);
+        text.extend(first.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)));
+    }
+    if let Standing::Known { why, .. } = &fault.standing {
+        text += &format!("known: {why}\n");
+    }
+    text + &format!("reproduce: {}\n", reproduce(plan, fault))
+}

@@ -1,0 +1,90 @@
+//! What GitHub shows of a run: annotations (workflow commands on standard output), and a summary of the step in Markdown.
+
+use std::io::{self, Write};
+
+use super::cases::{Case, Outcome, Run, Trouble};
+use crate::verdict::Exit;
+
+/// An annotation for each case that is broken, could not be told, or warns.
+pub fn annotations(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+    for case in &run.cases {
+        let (command, trouble) = match &case.outcome {
+            Outcome::Failed(trouble) | Outcome::Undecided(trouble) => ("error", trouble),
+            Outcome::Warned(trouble) => ("warning", trouble),
+            Outcome::Known(trouble) => ("notice", trouble),
+            Outcome::Passed | Outcome::Skipped(_) => continue,
+        };
+        let title = property(&format!("{}: {}", run.name, case.name));
+        let text = format!("{}\n{}", trouble.message, trouble.text);
+        writeln!(to, "::{command} title={title}::{}", data(text.trim_end()))?;
+    }
+    let command = if run.exit == Exit::Conformant { "notice" } else { "error" };
+    let title = property(&run.name);
+    writeln!(to, "::{command} title={title}::{}", data(&format!("exit {}: {}", run.exit.code(), run.meaning)))
+}
+
+/// A table of the groups, and what is broken at length.
+pub fn summary(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+    let sign = if run.exit == Exit::Conformant { "✅" } else { "❌" };
+    writeln!(to, "## {sign} layers: {}\n", escaped(&run.name))?;
+    writeln!(to, "exit {}: {}\n", run.exit.code(), escaped(&run.meaning))?;
+    writeln!(to, "| | passed | warned | known | failed | undecided | skipped |")?;
+    writeln!(to, "|---|--:|--:|--:|--:|--:|--:|")?;
+    for group in run.groups() {
+        let count = |wanted: fn(&Outcome) -> bool| {
+            run.cases.iter().filter(|case| case.group == group && wanted(&case.outcome)).count()
+        };
+        let passed = count(|outcome| *outcome == Outcome::Passed);
+        let warned = count(|outcome| matches!(outcome, Outcome::Warned(_)));
+        let known = count(|outcome| matches!(outcome, Outcome::Known(_)));
+        let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let undecided = count(|outcome| matches!(outcome, Outcome::Undecided(_)));
+        let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+        writeln!(
+            to,
+            "| {group} | {passed} | {warned} | {known} | {failed} | {undecided} | {skipped} |"
+        )?;
+    }
+    for case in &run.cases {
+        if let Outcome::Failed(trouble) | Outcome::Undecided(trouble) = &case.outcome {
+            at_length(to, case, trouble)?;
+        }
+    }
+    Ok(())
+}
+
+fn at_length(to: &mut dyn Write, case: &Case, trouble: &Trouble) -> io::Result<()> {
+    writeln!(to, "\n### {} `{}`\n\n{}", trouble.word, case.name, escaped(&trouble.message))?;
+    if trouble.text.is_empty() {
+        return Ok(());
+    }
+    // A fence that the text cannot close.
+    let longest = trouble.text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    writeln!(to, "\n{fence}text\n{}\n{fence}", trouble.text.trim_end())
+}
+
+/// Text of a workflow command.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// A property of one.
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// Text that Markdown and its HTML leave alone.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars() {
+        match letter {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '*' | '_' | '`' | '[' | ']' | '|' | '\\' => escaped.extend(['\\', letter]),
+            letter if letter.is_control() => escaped.push(' '),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}

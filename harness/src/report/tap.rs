@@ -1,0 +1,56 @@
+//! TAP, version 14: a line a case, with the details of what is broken as YAML below it.
+
+use std::io::{self, Write};
+
+use super::cases::{Case, Outcome, Run, Trouble};
+
+/// Writes it.
+pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+    writeln!(to, "TAP version 14\n# {}\n1..{}", one_line(&run.name), run.cases.len())?;
+    for (number, case) in (1..).zip(&run.cases) {
+        point(to, number, case)?;
+    }
+    writeln!(to, "# exit {}: {}", run.exit.code(), run.meaning)
+}
+
+fn point(to: &mut dyn Write, number: usize, case: &Case) -> io::Result<()> {
+    let name = format!("{number} - {}/{}", case.group, described(&case.name));
+    match &case.outcome {
+        Outcome::Passed => writeln!(to, "ok {name}"),
+        Outcome::Skipped(why) => writeln!(to, "ok {name} # SKIP {}", one_line(why)),
+        Outcome::Warned(trouble) => {
+            writeln!(to, "ok {name}")?;
+            details(to, trouble)
+        }
+        Outcome::Known(trouble) => {
+            writeln!(to, "not ok {name} # TODO known: {}", one_line(&trouble.message))?;
+            details(to, trouble)
+        }
+        Outcome::Failed(trouble) | Outcome::Undecided(trouble) => {
+            writeln!(to, "not ok {name}")?;
+            details(to, trouble)
+        }
+    }
+}
+
+/// JSON strings are YAML.
+fn details(to: &mut dyn Write, trouble: &Trouble) -> io::Result<()> {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    writeln!(to, "  ---\n  severity: {}\n  message: {}", trouble.word, quoted(&trouble.message))?;
+    if !trouble.text.is_empty() {
+        writeln!(to, "  details: |")?;
+        for line in trouble.text.lines() {
+            writeln!(to, "    {}", line.replace(char::is_control, " "))?;
+        }
+    }
+    writeln!(to, "  ...")
+}
+
+/// A description in which no `#` begins a directive.
+fn described(text: &str) -> String {
+    one_line(text).replace('\\', "\\\\").replace('#', "\\#")
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
