@@ -71,7 +71,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<NonZeroU64>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson]
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,

@@ -123,7 +123,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     repro: Option<PathBuf>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson]
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,

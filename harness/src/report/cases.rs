@@ -92,18 +92,17 @@ impl Run {
                 format!("the baseline lists it, and it did not happen: {}", entry.why),
             )),
         });
-        Run {
-            name: format!("{} {}", plan.server.which().name(), plan.server.version()),
-            cases: rules.chain(scenarios).chain(stale).collect(),
-            exit: conformance.exit(),
-            meaning: conformance.meaning(),
-        }
+        let name = format!("{} {}", plan.server.which().name(), plan.server.version());
+        let cases = rules.chain(scenarios).chain(stale).collect();
+        Run::new(name, cases, conformance.exit(), conformance.meaning())
     }
 
     /// Of a run of `validate`.
     pub fn of_validation(validation: &Validation) -> Run {
-        let case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| {
-            Case { group, name: id.to_owned(), outcome: judged(validation, id, verdict, findings) }
+        let case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| Case {
+            group,
+            name: id.to_owned(),
+            outcome: judged(validation, id, verdict, findings),
         };
         let checks = validation.checks.iter();
         let checks = checks.map(|one| case("checks", one.check.id, &one.verdict, &one.findings));
@@ -127,12 +126,30 @@ impl Run {
             name: "complete".to_owned(),
             outcome: Outcome::Undecided(Trouble::new("inconclusive", format!("cut short: {why}"))),
         });
-        Run {
-            name: format!("nbdkit {}: {}", validation.server, validation.subject),
-            cases: unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short).collect(),
-            exit: validation.exit(),
-            meaning: validation.meaning(),
+        let name = format!("nbdkit {}: {}", validation.server, validation.subject);
+        let cases = unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short).collect();
+        Run::new(name, cases, validation.exit(), validation.meaning())
+    }
+
+    /// The groups that have a case, in the order in which they first come.
+    pub fn groups(&self) -> Vec<&'static str> {
+        let mut groups = Vec::new();
+        for case in &self.cases {
+            if !groups.contains(&case.group) {
+                groups.push(case.group);
+            }
         }
+        groups
+    }
+
+    /// Whoever reads only the cases must not take for good what the exit code says is not.
+    fn new(name: String, mut cases: Vec<Case>, exit: Exit, meaning: String) -> Run {
+        let bad = |case: &Case| matches!(case.outcome, Outcome::Failed(_) | Outcome::Undecided(_));
+        if exit != Exit::Conformant && !cases.iter().any(bad) {
+            let outcome = Outcome::Undecided(Trouble::new("inconclusive", meaning.clone()));
+            cases.push(Case { group: "run", name: "conclusive".to_owned(), outcome });
+        }
+        Run { name, cases, exit, meaning }
     }
 }
 
@@ -215,7 +232,8 @@ fn outcome(plan: &Plan<'_>, faults: &[&Fault], verdict: &Verdict) -> Outcome {
 }
 
 fn fault_text(plan: &Plan<'_>, fault: &Fault) -> String {
-    let mut text = format!("{} in {}, in {} of {} tries\n", fault.what, fault.scenario, fault.times, fault.tries);
+    let mut text =
+        format!("{} in {}, in {} of {} tries\n", fault.what, fault.scenario, fault.times, fault.tries);
     match &fault.what {
         What::Rule(rule) => {
             text += &format!("{}\n({})\nat fault: {}\n", rule.statement, rule.clause, rule.party);

@@ -40,10 +40,7 @@ pub fn summary(to: &mut dyn Write, run: &Run) -> io::Result<()> {
         let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
         let undecided = count(|outcome| matches!(outcome, Outcome::Undecided(_)));
         let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
-        writeln!(
-            to,
-            "| {group} | {passed} | {warned} | {known} | {failed} | {undecided} | {skipped} |"
-        )?;
+        writeln!(to, "| {group} | {passed} | {warned} | {known} | {failed} | {undecided} | {skipped} |")?;
     }
     for case in &run.cases {
         if let Outcome::Failed(trouble) | Outcome::Undecided(trouble) = &case.outcome {

@@ -1,16 +1,23 @@
 //! What people and programs read: a file a format.
 
+pub mod at_end;
+pub mod cases;
 pub mod catalogue;
 pub mod finding;
+pub mod github;
 pub mod human;
+pub mod junit;
 pub mod ndjson;
 pub mod session_tree;
+pub mod tap;
 pub mod tree;
 pub mod validation;
 pub mod validation_ndjson;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+
+use at_end::AtEnd;
 
 use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
@@ -43,6 +50,14 @@ pub enum Format {
     Human,
     /// One JSON object a line
     Ndjson,
+    /// JUnit's XML
+    Junit,
+    /// TAP 14
+    Tap,
+    /// Annotations on GitHub
+    Github,
+    /// A summary in Markdown, as GitHub shows it of a step
+    Markdown,
 }
 
 impl Format {
@@ -51,6 +66,10 @@ impl Format {
         match self {
             Format::Human => Box::new(human::Human::new(to)),
             Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
+            Format::Junit => Box::new(AtEnd::new(to, junit::write)),
+            Format::Tap => Box::new(AtEnd::new(to, tap::write)),
+            Format::Github => Box::new(AtEnd::new(to, github::annotations)),
+            Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
         }
     }
 
@@ -59,6 +78,10 @@ impl Format {
         match self {
             Format::Human => Box::new(validation::Human::new(to)),
             Format::Ndjson => Box::new(validation_ndjson::Ndjson::new(to)),
+            Format::Junit => Box::new(AtEnd::new(to, junit::write)),
+            Format::Tap => Box::new(AtEnd::new(to, tap::write)),
+            Format::Github => Box::new(AtEnd::new(to, github::annotations)),
+            Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
         }
     }
 }

@@ -1,0 +1,110 @@
+//! Reports for other programs, read by those programs or by libraries that are not ours.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use assert_cmd::cargo::cargo_bin_cmd;
+use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
+
+/// All formats of one run of `layers` with these arguments, which ends with this code.
+fn reports(arguments: &[&str], code: i32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = cargo_bin_cmd!("layers");
+    command.args(arguments).current_dir(&folder);
+    for format in ["junit", "tap", "github", "markdown", "ndjson"] {
+        command.arg("--report").arg(format!("{format}={format}"));
+    }
+    command.assert().code(code);
+    folder
+}
+
+/// One promise that this server is known to break, one that holds, and many that are not judged.
+const ENDING: [&str; 6] =
+    ["conform", "nbdkit", "--only", "end/sigterm/connected", "--only", "close.exactly-once"];
+
+fn broken() -> tempfile::TempDir {
+    reports(&[&ENDING[..], &["--no-baseline"]].concat(), 1)
+}
+
+/// Its last line, and that it says yes.
+fn said_by(program: &str, arguments: &[&str], file: &Path) -> Output {
+    Command::new(program).args(arguments).arg(file).output().unwrap()
+}
+
+#[test]
+fn junit_is_valid_and_says_what_failed() {
+    for folder in [broken(), reports(&["validate", "memory", "1M", "--only", "read.*"], 0)] {
+        let file = folder.path().join("junit");
+        let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/junit.xsd");
+        let output = said_by("xmllint", &["--noout", "--schema", schema], &file);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let report = Report::deserialize_from_str(&fs::read_to_string(broken().path().join("junit")).unwrap());
+    let report = report.unwrap();
+    assert_eq!(report.failures, 1);
+    let case = report.test_suites.iter().flat_map(|suite| &suite.test_cases);
+    let case = case.into_iter().find(|case| case.name.as_str() == "close.exactly-once").unwrap();
+    let TestCaseStatus::NonSuccess { kind, message, description, .. } = &case.status else {
+        panic!("{:?}", case.status)
+    };
+    assert_eq!(*kind, NonSuccessKind::Failure);
+    assert_eq!(message.as_deref(), Some("broken in end/sigterm/connected"));
+    assert!(description.as_deref().unwrap().contains("reproduce: layers conform nbdkit"));
+}
+
+#[test]
+fn what_is_known_is_skipped_for_junit_and_to_do_for_tap() {
+    let folder = reports(&ENDING, 0);
+    let report = Report::deserialize_from_str(&fs::read_to_string(folder.path().join("junit")).unwrap());
+    let report = report.unwrap();
+    let cases = report.test_suites.iter().flat_map(|suite| &suite.test_cases);
+    let known = cases.filter_map(|case| match &case.status {
+        TestCaseStatus::Skipped { message, .. } => message.as_deref(),
+        _ => None,
+    });
+    assert_eq!(known.filter(|message| message.starts_with("known: ")).count(), 1);
+    let tap = fs::read_to_string(folder.path().join("tap")).unwrap();
+    let known = "close.exactly-once # TODO known: broken in end/sigterm/connected";
+    assert!(tap.contains(known), "{tap}");
+}
+
+/// The parser that comes with perl knows version 13, which has all that is used here.
+#[test]
+fn tap_is_read_by_its_own_parser() {
+    for (folder, passes) in [(broken(), false), (reports(&ENDING, 0), true)] {
+        let text = fs::read_to_string(folder.path().join("tap")).unwrap();
+        let older = folder.path().join("older.tap");
+        fs::write(&older, text.replacen("TAP version 14", "TAP version 13", 1)).unwrap();
+        let output = said_by("prove", &["--merge"], &older);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.success(), passes, "{said}");
+        assert!(!said.contains("Parse errors"), "{said}");
+    }
+}
+
+#[test]
+fn github_gets_an_annotation_for_what_fails_and_a_table() {
+    let folder = broken();
+    let annotations = fs::read_to_string(folder.path().join("github")).unwrap();
+    let lines: Vec<&str> = annotations.lines().collect();
+    assert_eq!(lines.len(), 2, "{annotations}");
+    assert!(lines.iter().all(|line| line.starts_with("::error title=nbdkit ")), "{annotations}");
+    assert!(annotations.contains("close.exactly-once::broken in end/sigterm/connected%0A"), "{annotations}");
+    let summary = fs::read_to_string(folder.path().join("markdown")).unwrap();
+    assert!(summary.contains("| rules | 0 | 0 | 0 | 1 | 0 | 0 |"), "{summary}");
+    assert!(summary.contains("### fail `close.exactly-once`"), "{summary}");
+}
+
+/// Whoever reads only the cases sees that nothing was judged.
+#[test]
+fn what_was_not_judged_is_no_success() {
+    let never = ["conform", "nbdkit", "--only", "inform/help", "--only", "close.exactly-once"];
+    let folder = reports(&never, 3);
+    let report = Report::deserialize_from_str(&fs::read_to_string(folder.path().join("junit")).unwrap());
+    assert_eq!(report.unwrap().errors, 1);
+    let tap = fs::read_to_string(folder.path().join("tap")).unwrap();
+    assert!(tap.contains("run/conclusive"), "{tap}");
+}
