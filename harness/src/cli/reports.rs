@@ -14,24 +14,24 @@ use crate::verdict::Exit;
 
 /// A format, and where it goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub(super) struct Report {
-    format: Format,
+#[serde(try_from = "String", into = "String", bound = "F: ValueEnum")]
+pub(super) struct Report<F = Format> {
+    pub(super) format: F,
     /// Relative to the working directory, or to the configuration file that names it.
     pub(super) file: Option<PathBuf>,
 }
 
-impl FromStr for Report {
+impl<F: ValueEnum> FromStr for Report<F> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Report, String> {
+    fn from_str(text: &str) -> Result<Report<F>, String> {
         let (format, file) = match text.split_once('=') {
             Some((_, "")) => return Err("there is no file name after `=`".to_owned()),
             Some((format, file)) => (format, Some(PathBuf::from(file))),
             None => (text, None),
         };
-        let names = || Format::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let format = Format::from_str(format, false).map_err(|_| {
+        let names = || F::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let format = F::from_str(format, false).map_err(|_| {
             let names: Vec<String> = names().map(|name| name.get_name().to_owned()).collect();
             format!("there is no format `{format}`, only {}", names.join(", "))
         })?;
@@ -39,8 +39,8 @@ impl FromStr for Report {
     }
 }
 
-impl From<Report> for String {
-    fn from(report: Report) -> String {
+impl<F: ValueEnum> From<Report<F>> for String {
+    fn from(report: Report<F>) -> String {
         let format = report.format.to_possible_value();
         let name = format.as_ref().map_or("", |format| format.get_name());
         match report.file {
@@ -50,15 +50,15 @@ impl From<Report> for String {
     }
 }
 
-impl TryFrom<String> for Report {
+impl<F: ValueEnum> TryFrom<String> for Report<F> {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Report, String> {
+    fn try_from(text: String) -> Result<Report<F>, String> {
         text.parse()
     }
 }
 
-impl Report {
+impl<F> Report<F> {
     fn open(&self) -> Result<Box<dyn Write>, Failure> {
         let Some(path) = &self.file else {
             return Ok(Box::new(anstream::AutoStream::auto(std::io::stdout())));
@@ -71,12 +71,16 @@ impl Report {
 }
 
 /// A report that can be written.
-pub(super) type Opened = (Format, Box<dyn Write>);
+pub(super) type Opened<F = Format> = (F, Box<dyn Write>);
 
-/// The formats, each with where it goes; one for people, where none was asked for.
-pub(super) fn open(wanted: &[Report]) -> Result<Vec<Opened>, Failure> {
-    let human = [Report { format: Format::Human, file: None }];
-    let wanted = if wanted.is_empty() { &human } else { wanted };
+/// The formats, each with where it goes; the first of all, where none was asked for.
+pub(super) fn open<F: ValueEnum>(wanted: &[Report<F>]) -> Result<Vec<Opened<F>>, Failure> {
+    let first: Vec<Report<F>> = F::value_variants()
+        .iter()
+        .take(1)
+        .map(|format| Report { format: format.clone(), file: None })
+        .collect();
+    let wanted = if wanted.is_empty() { &first } else { wanted };
     // Two reports to standard output would be none.
     if wanted.iter().filter(|report| report.file.is_none()).count() > 1 {
         return Err(Failure::new(
@@ -84,5 +88,5 @@ pub(super) fn open(wanted: &[Report]) -> Result<Vec<Opened>, Failure> {
             "only one report can go to standard output: give the others a file",
         ));
     }
-    wanted.iter().map(|report| Ok((report.format, report.open()?))).collect()
+    wanted.iter().map(|report| Ok((report.format.clone(), report.open()?))).collect()
 }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use clap::Args;
-use layers_trace::Reader;
+use clap::{Args, ValueEnum};
+use layers_trace::{Event, Reader};
 
+use super::reports::{self, Opened, Report};
 use super::{Failure, trace_haproxy};
 use crate::conform::{verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
+use crate::report::perfetto;
 use crate::report::tree::tree;
 use crate::rules;
 use crate::run::Start;
@@ -42,6 +44,9 @@ pub(super) struct Arguments {
     /// The server program, if it is not the one on the PATH
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
+    /// How to show it, and in which file if not on standard output; may be repeated [default: tree] [formats: tree, perfetto]
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    report: Vec<Report<Picture>>,
     /// Keep the trace in this file, for `layers check`
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -66,6 +71,25 @@ pub(super) struct Arguments {
     /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy
     #[arg(last = true, value_name = "CLIENT COMMAND")]
     client: Vec<String>,
+}
+
+/// What is shown of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Picture {
+    /// The calls as a tree
+    Tree,
+    /// A trace for ui.perfetto.dev
+    Perfetto,
+}
+
+fn show(pictures: Vec<Opened<Picture>>, events: &[Event]) -> std::io::Result<()> {
+    for (picture, mut to) in pictures {
+        match picture {
+            Picture::Tree => write!(to, "{}", tree(events))?,
+            Picture::Perfetto => perfetto::write(&mut to, events)?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
@@ -98,6 +122,7 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
             format!("there is no scenario `{name}`: `layers trace --list` lists them all"),
         )
     })?;
+    let pictures = reports::open(&arguments.report)?;
     let (keep, timeout) = (arguments.save.as_deref(), Duration::from_secs(arguments.timeout));
     let recording = match Installed::find(scenario.server(), arguments.server.as_deref())? {
         Installed::Nbdkit(server) => {
@@ -108,7 +133,7 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
             player.play(&scenario).map_err(ServerError::from)?
         }
     };
-    write!(anstream::stdout(), "{}", tree(&recording.events))?;
+    show(pictures, &recording.events)?;
     Ok(said(&verdict_of(&recording, &scenario)))
 }
 
@@ -151,6 +176,7 @@ fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
 }
 
 fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
+    let pictures = reports::open(&arguments.report)?;
     let nbdkit = Nbdkit::find(arguments.server.as_deref())?;
     let stack = stack(arguments)?;
     let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
@@ -176,7 +202,7 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     let verdict = verdict(&server);
     if let Some(trace) = server.trace() {
         let events: Vec<_> = Reader::of(&trace).events().flatten().collect();
-        write!(anstream::stdout(), "{}", tree(&events))?;
+        show(pictures, &events)?;
     }
     Ok(said(&hung.unwrap_or(verdict)))
 }

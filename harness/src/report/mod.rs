@@ -8,6 +8,7 @@ pub mod github;
 pub mod human;
 pub mod junit;
 pub mod ndjson;
+pub mod perfetto;
 pub mod session_tree;
 pub mod tap;
 pub mod tree;
