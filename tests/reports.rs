@@ -1,13 +1,15 @@
 //! Reports for other programs, read by those programs or by libraries that are not ours.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use assert_cmd::cargo::cargo_bin_cmd;
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
+use serde_json::Value;
 
 /// All formats of one run of `layers` with these arguments, which ends with this code.
 fn reports(arguments: &[&str], code: i32) -> tempfile::TempDir {
@@ -107,4 +109,34 @@ fn what_was_not_judged_is_no_success() {
     assert_eq!(report.unwrap().errors, 1);
     let tap = fs::read_to_string(folder.path().join("tap")).unwrap();
     assert!(tap.contains("run/conclusive"), "{tap}");
+}
+
+/// Read back: every slice lies inside those of its thread that are open when it begins, and has a name.
+#[test]
+fn perfetto_gets_slices_that_nest() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.json");
+    let report = format!("perfetto={}", file.display());
+    cargo_bin_cmd!("layers").args(["trace", "--scenario", "classical", "--report", &report]).assert().code(0);
+    let trace: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let ns = |event: &Value, key: &str| (event[key].as_f64().unwrap() * 1000.0).round() as u64;
+    let slices = events.iter().filter(|event| event["ph"] == "X");
+    // Layers are processes: what nests is the calls of one thread, whatever layer they are of.
+    let mut open: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut count = 0;
+    for slice in slices {
+        let (begin, end) = (ns(slice, "ts"), ns(slice, "ts") + ns(slice, "dur"));
+        let stack = open.entry(slice["tid"].as_u64().unwrap()).or_default();
+        stack.retain(|until| *until > begin);
+        assert!(stack.iter().all(|until| end <= *until), "{slice}");
+        stack.push(end);
+        count += 1;
+    }
+    assert!(count > 100, "{count} slices");
+    let begun = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
+    assert_eq!(begun("b"), begun("e"));
+    let names = events.iter().filter(|event| event["name"] == "process_name");
+    let names: Vec<&str> = names.map(|event| event["args"]["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"L0 layers") && names.contains(&"clients"), "{names:?}");
 }

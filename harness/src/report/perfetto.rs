@@ -24,7 +24,7 @@ pub fn write(to: &mut impl Write, events: &[Event]) -> io::Result<()> {
         tracks.see(event);
         let exit = exits.get(&event.position).copied();
         let ts = |time: u64| time.saturating_sub(begin) as f64 / 1000.0;
-        let name = CallRef::from(event).to_string();
+        let said = CallRef::from(event).to_string();
         match event.kind {
             Kind::Enter => {
                 let callback = event.callback().map_or("?", |callback| callback.name());
@@ -32,20 +32,24 @@ pub fn write(to: &mut impl Write, events: &[Event]) -> io::Result<()> {
                 out.event(&json!({
                     "ph": "X", "cat": "callback", "name": callback,
                     "pid": u32::from(event.layer) + 1, "tid": event.tid,
-                    "ts": ts(event.time), "dur": ts(until) - ts(event.time),
-                    "args": {"position": event.position, "enter": name,
+                    "ts": ts(event.time), "dur": until.saturating_sub(event.time) as f64 / 1000.0,
+                    "args": {"position": event.position, "enter": said,
                              "exit": exit.map(|exit| CallRef::from(exit).to_string())},
                 }))?;
             }
             Kind::Request => {
                 // Requests of one client overlap, which calls of one thread cannot.
+                let name = event.operation().map_or(said, |operation| format!("{operation:?}"));
                 let common = json!({"cat": "client", "name": name, "id": event.position, "pid": CLIENTS, "tid": event.handle});
+                let begun = json!({"ph": "b", "ts": ts(event.time), "args": {"position": event.position}});
                 let reply = exit.map(|exit| CallRef::from(exit).to_string());
-                out.event(&with(&common, &json!({"ph": "b", "ts": ts(event.time), "args": {"position": event.position}})))?;
-                out.event(&with(&common, &json!({"ph": "e", "ts": ts(exit.map_or(end, |exit| exit.time)), "args": {"reply": reply}})))?;
+                let until = exit.map_or(end, |exit| exit.time);
+                let ended = json!({"ph": "e", "ts": ts(until), "args": {"reply": reply}});
+                out.event(&with(&common, &begun))?;
+                out.event(&with(&common, &ended))?;
             }
             Kind::Signal | Kind::End => out.event(&json!({
-                "ph": "i", "s": "g", "cat": "server", "name": name, "pid": CLIENTS, "tid": 0, "ts": ts(event.time),
+                "ph": "i", "s": "g", "cat": "server", "name": said, "pid": CLIENTS, "tid": 0, "ts": ts(event.time),
             }))?,
             _ => {}
         }
@@ -96,7 +100,8 @@ impl Tracks {
     fn see(&mut self, event: &Event) {
         match event.kind {
             Kind::Layer => {
-                let name = event.text(Field::Name).map(ToString::to_string).unwrap_or_default();
+                let text = event.text(Field::Name).map_or(&[][..], |text| &text.bytes);
+                let name = String::from_utf8_lossy(text);
                 self.layers.insert(event.layer, format!("L{} {name}", event.layer));
             }
             Kind::Enter => {
