@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod deadline;
 pub mod history;
 pub mod level;
+pub mod libtest;
 pub mod report;
 pub mod rules;
 pub mod run;
