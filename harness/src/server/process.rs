@@ -352,14 +352,20 @@ pub fn kill_escaped(run_id: u64) {
     }
 }
 
-/// How many processes there are whose environment names this run, apart from this one.
-pub(super) fn of_run(run_id: u64, apart: u32) -> usize {
+/// The processes whose environment names this run, apart from this one.
+pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &i32| pid.cast_unsigned() != apart)
+        .filter(move |pid: &i32| pid.cast_unsigned() != apart)
         .filter_map(Pid::from_raw)
-        .filter(|pid| belongs_to(*pid, run_id))
-        .count()
+        .filter(move |pid| belongs_to(*pid, run_id))
+}
+
+/// Kills all of those.
+pub(super) fn kill_of_run(run_id: u64, apart: u32) {
+    for pid in of_run(run_id, apart) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// The environment of this process names this run.

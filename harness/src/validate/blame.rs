@@ -100,15 +100,23 @@ fn filter_of(rule: &str, call: &CallRef, events: &[Event]) -> Option<u8> {
 
 /// Names a layer; without filters only the plugin can be meant.
 pub(super) fn blame(stack: &Stack, layer: Option<u8>, party: Party) -> Blame {
-    let replaced: Vec<String> = stack.replaced.values().cloned().collect();
-    let (filters, plugin): (&[String], Option<&str>) = match &stack.layers {
-        Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),
-        Layers::Over { filters, .. } => (filters, None),
-        Layers::Reference(_) => (&replaced, None),
+    let filters: &[String] = match &stack.layers {
+        Layers::Wrapped { filters, .. } | Layers::Over { filters, .. } => filters,
+        Layers::Reference(_) => &[],
     };
-    let layer = if filters.is_empty() { Some(0) } else { layer };
-    let layer = if plugin.is_none() && filters.len() == 1 { Some(1) } else { layer };
-    let filter = |layer: u8| filters.len().checked_sub(layer.into()).and_then(|index| filters.get(index));
+    let plugin = match &stack.layers {
+        Layers::Wrapped { plugin, .. } => Some(plugin.as_str()),
+        _ => None,
+    };
+    // Where only one layer is not ours, it is that one.
+    let layer = match (filters, plugin, stack.replaced.keys().collect::<Vec<_>>().as_slice()) {
+        ([], Some(_), _) => Some(0),
+        ([_], None, _) => Some(1),
+        (_, _, [only]) => Some(**only),
+        _ => layer,
+    };
+    let of_stack = |layer: u8| filters.len().checked_sub(layer.into()).and_then(|index| filters.get(index));
+    let filter = |layer: u8| of_stack(layer).or_else(|| stack.replaced.get(&layer));
     match layer {
         Some(0) => Blame { layer, name: plugin.unwrap_or_default().to_owned(), party: Party::Plugin },
         Some(number) => {

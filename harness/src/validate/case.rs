@@ -9,10 +9,11 @@ use rustix::process::Signal;
 use super::check::{Outcome, Plan};
 use super::clients::Clients;
 use super::op::Op;
+use super::processes;
 use super::usage::{self, Usage};
 use crate::deadline::Deadline;
 use crate::history::End;
-use crate::rules::{Judgement, judge};
+use crate::rules::{CallRef, Judgement, judge};
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
@@ -105,6 +106,8 @@ pub(super) struct Played {
     pub(super) judgement: Judgement,
     /// The whole trace.
     pub(super) events: Vec<Event>,
+    /// If it hangs, the calls in flight when that was found out.
+    pub(super) in_flight: Vec<CallRef>,
     /// What the first connection was told.
     pub(super) answers: Option<super::clients::Answers>,
     /// What it listed.
@@ -157,6 +160,7 @@ impl Bench<'_> {
             judged: false,
             trouble: None,
             served: false,
+            in_flight: Vec::new(),
         };
         let clients = run.go(&mut server, self.terms.seed);
         let (answers, listed) = clients.map_or((None, Vec::new()), |clients| (clients.first, clients.listed));
@@ -168,7 +172,7 @@ impl Bench<'_> {
         let children = server.left_behind(Deadline::after(Duration::from_millis(300)));
         let floods = server.process.floods();
         server.process.kill();
-        let Run { mut stop, judged, mut trouble, served, .. } = run;
+        let Run { mut stop, judged, mut trouble, served, in_flight, .. } = run;
         let (judgement, events): (_, Vec<Event>) = match server.trace() {
             Some(trace) => {
                 let reader = Reader::of(&trace);
@@ -176,6 +180,12 @@ impl Bench<'_> {
             }
             None => return Err(std::io::Error::other("the trace is gone").into()),
         };
+        if let (None, true, Some(End::Exited(code))) = (&trouble, served, end)
+            && !processes::running(&events).is_empty()
+        {
+            // Told to end, it would have come back from every call first.
+            trouble = Some(Trouble::Exit(code));
+        }
         let (stderr, complaint) = (server.process.stderr(), server.complaint());
         if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
             trouble = None;
@@ -194,6 +204,7 @@ impl Bench<'_> {
             end,
             judgement,
             events,
+            in_flight,
             answers,
             listed,
             complaint,
@@ -219,6 +230,7 @@ struct Run<'a> {
     judged: bool,
     trouble: Option<Trouble>,
     served: bool,
+    in_flight: Vec<CallRef>,
 }
 
 impl Run<'_> {
@@ -263,6 +275,12 @@ impl Run<'_> {
     /// Ends the server, and says how that went.
     fn finish(&mut self, server: &mut Server) -> Option<End> {
         if self.trouble.is_some() {
+            if let Some(trace) = server.trace() {
+                let events: Vec<Event> = Reader::of(&trace).events().flatten().collect();
+                self.in_flight = processes::in_flight(&events);
+            }
+            // A server that only waits for a script comes to its end without it, and takes its files with it.
+            server.kill_others();
             let _ = server.signal(Signal::TERM);
             return server.wait_for_end(Deadline::after(GRACE.min(self.deadline.left().max(GRACE))));
         }
@@ -293,17 +311,22 @@ impl Run<'_> {
     }
 }
 
+/// How a server has ended.
+pub(super) fn status(end: Option<End>) -> String {
+    match end {
+        Some(End::Exited(code)) => format!("it ends with status {code}"),
+        Some(End::Killed(signal)) => format!("it is killed by signal {signal}"),
+        None => "it does not end".to_owned(),
+    }
+}
+
 /// What the plan's outcome says about how the server started and ended; only for cases without trouble.
 pub(super) fn judge_outcome(plan: &Plan, played: &Played) -> Result<(), Wrong> {
     let said = || match played.stderr.lines().last() {
         Some(line) => format!(": {line}"),
         None => ", without a word".to_owned(),
     };
-    let status = match played.end {
-        Some(End::Exited(code)) => format!("it ends with status {code}"),
-        Some(End::Killed(signal)) => format!("it is killed by signal {signal}"),
-        None => "it does not end".to_owned(),
-    };
+    let status = status(played.end);
     match plan.outcome {
         Outcome::Succeeds if played.end != Some(End::Exited(0)) => {
             Err(Wrong::new("it ends with status 0", status + &said()))

@@ -4,7 +4,7 @@ use super::Selection;
 use super::blame::Scene;
 use super::case::{Played, Terms, Trouble, Wrong};
 use super::check::{Check, Plan, Play};
-use super::ground::twisted;
+use super::ground::{innermost, twisted};
 use super::judging::{broken, verdict_of, worse};
 use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
@@ -101,7 +101,7 @@ impl Collected {
         }
         for (plan, played) in plans.iter().zip(&outcome.cases) {
             let stack = twisted(&ground.stack, &plan.twist);
-            self.absorb(&stack, plan, played, ground.from);
+            self.absorb(&stack, plan, played);
             let (mut verdict, wrong) = verdict_of(check, plan, played);
             if let (Verdict::Inconclusive(why), Some(other)) = (&verdict, self.first_broken()) {
                 verdict = Verdict::Skipped(format!("{why} (see {other})"));
@@ -130,8 +130,9 @@ impl Collected {
         all.filter(|said| said.verdict.exit() == Exit::Violation).map(|said| said.check.id).next()
     }
 
-    /// What a case says besides what it was played for; the subject's innermost layer in it is `from`.
-    pub(super) fn absorb(&mut self, stack: &Stack, plan: &Plan, played: &Played, from: u8) {
+    /// What a case says besides what it was played for.
+    pub(super) fn absorb(&mut self, stack: &Stack, plan: &Plan, played: &Played) {
+        let from = innermost(stack);
         self.cases += 1;
         self.hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
         let index = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);

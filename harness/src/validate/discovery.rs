@@ -1,9 +1,10 @@
 //! The first case: does it start, which export opens, and what does that export offer?
 
-use super::case::{Bench, Played, Stop};
+use super::case::{Bench, Played, Stop, status};
 use super::check::Plan;
 use super::claims::{Claims, registered};
 use super::op::Op;
+use super::processes::whereabouts;
 use crate::server::nbdkit::ServerError;
 use crate::stack::Stack;
 
@@ -59,12 +60,20 @@ pub(super) fn discover(
     Ok((found, explored))
 }
 
+/// Why it does not start: in its own words, or else where it ends.
+fn complaint(played: &Played) -> String {
+    if played.stderr.trim().is_empty() {
+        return format!("{} {}, without a word", status(played.end), whereabouts(&played.events));
+    }
+    played.complaint.clone()
+}
+
 fn found(played: &Played, stack: &Stack, from: u8) -> Found {
     if played.trouble.is_some() {
         return Found::Troubled;
     }
     if !played.served {
-        return Found::DoesNotStart(played.complaint.clone());
+        return Found::DoesNotStart(complaint(played));
     }
     let reason = match &played.stop {
         None => "no client has asked".to_owned(),

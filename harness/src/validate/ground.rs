@@ -19,8 +19,6 @@ const OWN_SIZE: &str = "64M";
 pub(super) struct Ground {
     /// The stack.
     pub(super) stack: Stack,
-    /// The subject's innermost layer in it.
-    pub(super) from: u8,
     /// What it offers; or what there is to be said of every check on it.
     pub(super) claims: Result<Claims, Verdict>,
 }
@@ -43,7 +41,7 @@ impl Ground {
                 "{filter} over the reference plugin did not survive a connection"
             ))),
         };
-        Ok((Ground { stack, from: 1, claims }, explored))
+        Ok((Ground { stack, claims }, explored))
     }
 }
 
@@ -59,6 +57,15 @@ fn over(stack: &Stack, filter: &str, behaviour: &Behaviour) -> Stack {
     }
 }
 
+/// The innermost layer of a stack that is the subject's.
+pub(super) fn innermost(stack: &Stack) -> u8 {
+    match &stack.layers {
+        Layers::Wrapped { .. } => 0,
+        Layers::Over { .. } => 1,
+        Layers::Reference(_) => stack.replaced.keys().next().copied().unwrap_or(0),
+    }
+}
+
 /// The stack of a case.
 pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
     let mut stack = stack.clone();
@@ -67,16 +74,16 @@ pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
         Twist::Readonly => stack.readonly = true,
         Twist::Parameter(parameter) => stack.parameters.push(parameter.clone()),
         Twist::Bare => stack.parameters.clear(),
+        Twist::OverFilter => {
+            if let Layers::Over { filters, plugin } = &stack.layers {
+                stack.replaced = (2..).zip(filters.iter().rev().cloned()).collect();
+                let ours = vec![Behaviour::default(); filters.len() + 1];
+                stack.layers = Layers::Reference(Behaviours { plugin: (**plugin).clone(), filters: ours });
+            }
+        }
         Twist::Over(behaviour) => {
             if let Layers::Over { plugin, .. } = &mut stack.layers {
                 plugin.clone_from(behaviour);
-            }
-        }
-        Twist::OverFilter => {
-            if let Layers::Over { filters, plugin } = &stack.layers {
-                let ours = vec![Behaviour::default(); 2];
-                stack.replaced = filters.iter().map(|filter| (2, filter.clone())).collect();
-                stack.layers = Layers::Reference(Behaviours { plugin: (**plugin).clone(), filters: ours });
             }
         }
     }

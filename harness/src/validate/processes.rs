@@ -4,6 +4,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
+use super::quoted;
 use crate::rules::CallRef;
 use crate::verdict::Verdict;
 
@@ -25,6 +26,11 @@ impl Seen {
     fn new(id: &'static str, expected: &str, actual: impl Into<String>) -> Seen {
         Seen { id, verdict: None, wrong: Wrong::new(expected, actual), calls: Vec::new() }
     }
+
+    /// With the last calls before the shutdown.
+    fn with_last_calls(self, played: &Played) -> Seen {
+        Seen { calls: quoted::calls(&played.events, &self.wrong), ..self }
+    }
 }
 
 /// Everything that is wrong with the process; the subject's innermost layer is `from`.
@@ -37,6 +43,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
     match &played.trouble {
         Some(Trouble::Crash(signal)) => {
             let how = format!("the server is killed by signal {signal} ({})", signal_name(*signal));
+            let how = how + before_any_call(played);
             let verdict = Some(Verdict::Crash(how.clone()));
             all.push(Seen {
                 verdict,
@@ -44,11 +51,10 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
             });
         }
         Some(Trouble::Hang(what)) if !played.floods => {
+            let what = what.clone() + before_any_call(played);
             let verdict = Some(Verdict::Hang(what.clone()));
-            all.push(Seen {
-                verdict,
-                ..Seen::new("process.hang", "an end before the deadline", what.clone())
-            });
+            let seen = Seen::new("process.hang", "an end before the deadline", what);
+            all.push(Seen { verdict, calls: played.in_flight.clone(), ..seen });
         }
         Some(Trouble::Exit(code)) => {
             let how = format!("it ends by itself, with status {code}");
@@ -65,17 +71,20 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         all.push(Seen::new("process.memory", "the server stays within its memory (--memory)", how));
     }
     if played.floods {
-        all.push(Seen::new("process.output", "less than 16 MiB of messages", "the room for them is full"));
+        let seen = Seen::new("process.output", "less than 16 MiB of messages", "the room for them is full");
+        all.push(seen.with_last_calls(played));
     }
     if played.children > 0 {
         let how = format!("{} left behind", played.children);
-        all.push(Seen::new("process.children", "no child process is left when the server has ended", how));
+        let seen = Seen::new("process.children", "no child process is left when the server has ended", how);
+        all.push(seen.with_last_calls(played));
     }
     if let (None, Some((index, Stop::Gone(what)))) = (&played.trouble, &played.stop)
         && matches!(plan.script.get(*index), Some(super::op::Op::Request(_) | super::op::Op::Load { .. }))
     {
         let how = format!("the connection ends in the middle of `{what}`, and the server lives");
-        all.push(Seen::new("process.descriptors", "the connection stays until the client leaves", how));
+        let seen = Seen::new("process.descriptors", "the connection stays until the client leaves", how);
+        all.push(seen.with_last_calls(played));
     }
     if let Some(threads) = threads_left(played).filter(|threads| *threads > 1) {
         let how = format!("{threads} threads are left, and the main thread is one of them");
@@ -135,8 +144,8 @@ fn silent_failure(played: &Played, from: u8) -> Option<CallRef> {
     played.events.iter().find(failed).map(CallRef::from)
 }
 
-/// The calls that never returned; without any, the last ones.
-pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
+/// The calls that never returned.
+pub(super) fn running(events: &[Event]) -> Vec<&Event> {
     let mut open: Vec<&Event> = Vec::new();
     for event in events {
         match event.kind {
@@ -145,6 +154,27 @@ pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
             _ => {}
         }
     }
+    open
+}
+
+/// In the middle of which call; or before any, or between two.
+pub(super) fn whereabouts(events: &[Event]) -> String {
+    let call = running(events).last().and_then(|enter| Some((enter.layer, enter.callback()?)));
+    match call {
+        Some((layer, callback)) => format!("in L{layer}.{callback}"),
+        None if events.iter().all(|event| event.kind != Kind::Enter) => "before any call".to_owned(),
+        None => "between two calls".to_owned(),
+    }
+}
+
+fn before_any_call(played: &Played) -> &'static str {
+    let called = played.events.iter().any(|event| event.kind == Kind::Enter);
+    if called { "" } else { ", before any call: while it is loaded" }
+}
+
+/// The calls that never returned; without any, the last ones.
+pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
+    let mut open = running(events);
     if open.is_empty() {
         open = events.iter().filter(|event| matches!(event.kind, Kind::Enter | Kind::Exit)).collect();
     }

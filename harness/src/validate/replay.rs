@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::case::{Bench, Terms, Wrong};
 use super::check::Play;
+use super::ground::innermost;
 use super::judging::verdict_of;
 use super::repro::Repro;
 use super::{checks, processes};
@@ -15,7 +16,9 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Optio
     let bench = Bench { nbdkit, timeout, terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
-    let of_process = processes::look(&plan, &played, 0).into_iter().find(|seen| seen.id == repro.check);
+    let of_process = processes::look(&plan, &played, innermost(&repro.stack))
+        .into_iter()
+        .find(|seen| seen.id == repro.check);
     if let Some(seen) = of_process {
         return Ok(Some(seen.wrong));
     }

@@ -94,12 +94,12 @@ impl Runner<'_> {
         }
         let (found, explored) = discover(&self.bench, &self.stack, 0)?;
         let stack = self.stack.clone();
-        self.absorb(&stack, &explored, 0);
+        self.absorb(&stack, &explored);
         match found {
             Found::Claims(claims) => {
                 self.say_of_file(None);
                 self.collected.say(self.selection, opens, &Verdict::Pass);
-                let ground = Ground { stack, from: 0, claims: Ok(claims.clone()) };
+                let ground = Ground { stack, claims: Ok(claims.clone()) };
                 self.play(&ground)?;
                 Ok(Reached { claims: Some(claims), ..Reached::default() })
             }
@@ -162,9 +162,9 @@ impl Runner<'_> {
         self.collected.say(self.selection, played, &Verdict::Skipped(reason.to_owned()));
     }
 
-    fn absorb(&mut self, stack: &Stack, explored: &[Explored], from: u8) {
+    fn absorb(&mut self, stack: &Stack, explored: &[Explored]) {
         for one in explored {
-            self.collected.absorb(stack, &one.plan, &one.played, from);
+            self.collected.absorb(stack, &one.plan, &one.played);
         }
     }
 
@@ -206,7 +206,7 @@ impl Runner<'_> {
         let mut grounds = Vec::new();
         for filter in filters {
             let (ground, explored) = Ground::of_filter(&self.bench, &self.stack, &filter)?;
-            self.absorb(&ground.stack, &explored, ground.from);
+            self.absorb(&ground.stack, &explored);
             grounds.push(ground);
         }
         Ok(grounds)

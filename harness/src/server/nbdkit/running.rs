@@ -14,7 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::super::interrupt;
 use super::super::observer::Observer;
-use super::super::process::{Pause, Process, Woken, belongs_to, kill_escaped, of_run, run_client};
+use super::super::process::{
+    Pause, Process, Woken, belongs_to, kill_escaped, kill_of_run, of_run, run_client,
+};
 use super::super::tracing::Tracing;
 use super::PID_FILE;
 use crate::credentials::Credentials;
@@ -81,11 +83,16 @@ impl Server {
     pub fn left_behind(&self, deadline: Deadline) -> usize {
         let mut pause = Pause::new(deadline);
         loop {
-            let left = of_run(self.run_id, self.process.pid());
+            let left = of_run(self.run_id, self.process.pid()).count();
             if left == 0 || self.process.end().is_none() || !pause.take(&[]) {
                 return left;
             }
         }
+    }
+
+    /// Kills the other processes of this run: what the server has started, such as the scripts of its plugin.
+    pub fn kill_others(&self) {
+        kill_of_run(self.run_id, self.process.pid());
     }
 
     /// Waits for something that the trace shows.
