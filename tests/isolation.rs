@@ -139,10 +139,11 @@ fn validate(arguments: &[&str], environment: &[(&str, &str)]) -> Left {
     let (temporary, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let cases = tempfile::tempdir().unwrap();
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
-    command
-        .args(["validate", "--timeout", "2", "--memory", "64", "--repro"])
-        .arg(cases.path())
-        .args(arguments);
+    command.args(["validate", "--timeout", "2", "--memory", "64"]);
+    if !arguments.contains(&"--repro") {
+        command.arg("--repro").arg(cases.path());
+    }
+    command.args(arguments);
     command.current_dir(here.path()).env("TMPDIR", temporary.path()).envs(environment.iter().copied());
     // Whatever limit there is on cores, it would not be the harness's merit.
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -218,6 +219,37 @@ fn whatever_a_callback_does_is_told_and_nothing_is_left() {
     });
     let wrong = all.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), animals.len(), wrong.join("\n"));
+}
+
+/// The line that a finding ends with shows it again.
+#[test]
+fn what_happened_once_happens_again() {
+    let cases = tempfile::tempdir().unwrap();
+    let path = moody().display().to_string();
+    let only = ["--only", "process.*", "--only", "open.*", "--only", "file.*", "--only", "read.repeats"];
+    let moods = [
+        ("pread", "abort", "process.crash", "SIGABRT"),
+        ("pread", "hang", "process.hang", "no answer"),
+        ("pread", "exit", "process.exit", "by itself"),
+        ("pread", "memory", "process.memory", "MiB"),
+        ("pread", "output", "process.output", "room"),
+        ("pread", "descriptors", "process.descriptors", "connection ends"),
+        ("pread", "fork", "process.children", "left behind"),
+        ("unload", "exit", "process.exit", "by itself"),
+        ("get_size", "fail", "open.succeeds", "no export opens"),
+    ];
+    for (about, mood, id, said) in moods {
+        let environment = [("ABOUT", about), ("MOOD", mood)];
+        let arguments = [&["--repro", cases.path().to_str().unwrap()], &only[..], &[&path]].concat();
+        let first = validate(&arguments, &environment);
+        let file = cases.path().join(format!("{id}.json"));
+        assert!(first.printed.contains(&format!("layers repro {}", file.display())), "{}", first.printed);
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+        let again = command.args(["repro", "--timeout", "2"]).arg(&file).envs(environment).output().unwrap();
+        let printed = String::from_utf8_lossy(&again.stdout);
+        assert_eq!(again.status.code(), Some(1), "{printed}");
+        assert!(printed.contains(said), "{id}: {printed}");
+    }
 }
 
 #[test]

@@ -205,6 +205,8 @@ fn settings_come_from_the_nearest_file_and_the_command_line_wins() {
     validate(&below, &["--show-config", "--seed", "7"])
         .code(0)
         .stdout(contains("seed = 7").and(contains("only = [\"write.odd\"]")).and(contains("layers.toml")));
+    std::fs::write(&file, "[conform]\njobs = 3\n").unwrap();
+    layers(&below, &["conform", "nbdkit", "--show-config"]).code(0).stdout(contains("[conform]\njobs = 3"));
     std::fs::write(&file, "[validate]\n  lvel = \"must\"\n").unwrap();
     validate(&below, &memory)
         .code(2)
@@ -256,6 +258,25 @@ fn a_hang_is_a_verdict_and_leaves_nothing_alive() {
         .stdout(contains("HANG  process.hang").and(contains("enter L0.pread")));
     let left = std::process::Command::new("pgrep").args(["-x", "-f", "sleep 86399.5"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+#[test]
+fn a_terminal_is_told_how_far_it_is_and_a_pipe_is_not() {
+    let directory = temporary();
+    let layers = assert_cmd::cargo::cargo_bin("layers").display().to_string();
+    let run = |line: &str| {
+        let output = Command::new("script")
+            .args(["-qec", line, "/dev/null"])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let line = format!("{layers} validate --only read.odd memory 1M");
+    let shown = run(&line);
+    assert!(shown.contains("0/1 read.odd") && shown.contains("\u{1b}[32mexit 0"), "{shown}");
+    let piped = run(&format!("{line} 2>&1 | cat"));
+    assert!(!piped.contains("0/1") && !piped.contains('\u{1b}'), "{piped}");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use layers_trace::{Callback, Kind};
+
 use anstyle::{AnsiColor, Style};
 
 use super::ValidationReporter;
+use crate::rules::CallRef;
 use crate::validate::{
     Check, Finding, KnownFinding, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
 };
@@ -105,12 +108,34 @@ fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::R
     writeln!(to, "      actual:   {actual}")?;
     let last = calls.len().saturating_sub(1);
     for (index, call) in calls.iter().enumerate() {
-        let mark = if index == last { format!("   {BAD}<- here{BAD:#}") } else { String::new() };
-        writeln!(to, "      {DIM}{:>6} |{DIM:#} {call}{mark}", call.position)?;
+        let style = if index == last { BAD } else { DIM };
+        let note = match (happens(call), index == last) {
+            (Some(what), _) => format!("   {style}<- {what} here{style:#}"),
+            (None, true) => format!("   {style}<- here{style:#}"),
+            (None, false) => String::new(),
+        };
+        writeln!(to, "      {DIM}{:>6} |{DIM:#} {call}{note}", call.position)?;
     }
     match file {
         Some(file) => writeln!(to, "      replay:   layers repro {}", quoted(file)),
         None => Ok(()),
+    }
+}
+
+/// What happens to the bytes in question.
+fn happens(call: &CallRef) -> Option<&'static str> {
+    if call.kind != Kind::Enter {
+        return None;
+    }
+    match call.callback? {
+        Callback::Pread | Callback::PreadV1 => Some("read"),
+        Callback::Pwrite | Callback::PwriteV1 => Some("written"),
+        Callback::Zero | Callback::ZeroV1 => Some("zeroed"),
+        Callback::Trim | Callback::TrimV1 => Some("trimmed"),
+        Callback::Flush | Callback::FlushV1 => Some("flushed"),
+        Callback::Extents => Some("told"),
+        Callback::Cache => Some("cached"),
+        _ => None,
     }
 }
 

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group,
+    pidfd_open, setrlimit, waitid,
 };
 
 use crate::deadline::{Deadline, timespec};
@@ -146,6 +147,8 @@ impl Process {
                     }
                     _ => {}
                 }
+                // A crash is told; a core would be left wherever the user is.
+                setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
                 if let Some(cpu) = cpu {
                     let mut one = rustix::thread::CpuSet::new();
                     one.set(cpu);

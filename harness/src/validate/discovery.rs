@@ -68,6 +68,18 @@ fn complaint(played: &Played) -> String {
     played.complaint.clone()
 }
 
+/// What was refused to the clients of a case, and the last error that the server has printed.
+pub(super) fn refusal(played: &Played) -> Option<String> {
+    match &played.stop.as_ref()?.1 {
+        Stop::Refused(what) | Stop::Gone(what) | Stop::NoAnswer(what) => {
+            let said =
+                played.stderr.lines().rfind(|line| line.contains("error:")).map(|line| format!(": {line}"));
+            Some(what.clone() + &said.unwrap_or_default())
+        }
+        Stop::Wrong(wrong) => Some(wrong.actual.clone()),
+    }
+}
+
 fn found(played: &Played, stack: &Stack, from: u8) -> Found {
     if played.trouble.is_some() {
         return Found::Troubled;
@@ -75,15 +87,9 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
     if !played.served {
         return Found::DoesNotStart(complaint(played));
     }
-    let reason = match &played.stop {
-        None => "no client has asked".to_owned(),
-        Some((_, Stop::Refused(what) | Stop::Gone(what) | Stop::NoAnswer(what))) => {
-            let said = played.stderr.lines().rfind(|line| line.contains("error:")).unwrap_or_default();
-            format!("{what}: {said}")
-        }
-        Some((_, Stop::Wrong(wrong))) => wrong.actual.clone(),
+    let Some(answers) = &played.answers else {
+        return Found::NoExport(refusal(played).unwrap_or_else(|| "no client has asked".to_owned()));
     };
-    let Some(answers) = &played.answers else { return Found::NoExport(reason) };
     let (callbacks, thread_model) = registered(&played.events, from);
     Found::Claims(Claims {
         size: answers.size,

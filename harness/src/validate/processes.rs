@@ -53,7 +53,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         Some(Trouble::Hang(what)) if !played.floods => {
             let what = what.clone() + before_any_call(played);
             let verdict = Some(Verdict::Hang(what.clone()));
-            let seen = Seen::new("process.hang", "an end before the deadline", what);
+            let seen = Seen::new("process.hang", "an end before the deadline (--timeout)", what);
             all.push(Seen { verdict, calls: played.in_flight.clone(), ..seen });
         }
         Some(Trouble::Exit(code)) => {

@@ -82,16 +82,15 @@ pub(super) fn settles(process: &mut Process, before: &[Held], resource: Resource
 const STACKS: u64 = 1 << 30;
 
 /// Has the kernel stop a server, and every child of it, that asks for very much more memory than it may hold before
-/// anybody can look; and lets no crash leave a core on the disk.
+/// anybody can look.
 ///
 /// Only memory that is written to counts, not address space: a sparse disk of a tebibyte is none.
 pub(super) fn limit(pid: u32, most: u64) {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     let data = most.saturating_add(most / 4).saturating_add(STACKS);
-    for (resource, bytes) in [(rustix::process::Resource::Data, data), (rustix::process::Resource::Core, 0)] {
-        // A server that has gone already needs no limit.
-        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(bytes), maximum: Some(bytes) });
-    }
+    let limit = Rlimit { current: Some(data), maximum: Some(data) };
+    // A server that has gone already needs none.
+    let _ = prlimit(Some(pid), rustix::process::Resource::Data, limit);
 }
 
 /// A thread that looks at a server's memory and kills it before the machine suffers.

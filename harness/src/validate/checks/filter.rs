@@ -131,7 +131,8 @@ fn data(claims: &Claims) -> Result<Plan, super::super::check::Unfit> {
         let around = claims.around(place, 5000).unwrap_or(place);
         [write(around, data), read(around), write(place, data + 500), read(around)]
     };
-    let judged = (1..).zip(claims.places()).flat_map(steps).collect();
+    let steps = (1..).zip(claims.places()).flat_map(steps);
+    let judged = steps.chain(claims.flushes().is_ok().then(flush)).collect();
     Ok(Plan::new(script(claims, Vec::new(), judged)))
 }
 

@@ -54,15 +54,12 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Connections, after a few that warm the server up.
-const CYCLES: u32 = 100;
-
-/// Between two looks at the memory.
-const ROUND: u32 = 40;
+/// Connections between two looks.
+const CYCLES: u32 = 40;
 
 /// The server grows for a while until every thread has memory of its own: only what grows in each round is lost.
 fn memory(claims: &Claims) -> Planned {
-    let round = || Op::Cycles(ROUND, claims.export.clone());
+    let round = || Op::Cycles(CYCLES, claims.export.clone());
     let first = [round(), Op::Measure, Op::Judge];
     let more = [round(), Op::Measure, round(), Op::Measure, round(), Op::Compare(Resource::Memory)];
     Ok(vec![Plan::new(first.into_iter().chain(more).collect())])
