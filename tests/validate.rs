@@ -252,7 +252,7 @@ fn a_hang_is_a_verdict_and_leaves_nothing_alive() {
     let directory = temporary();
     // A time that no other process on this machine sleeps for.
     let hang = ["eval", "get_size=echo 1M", "pread=sleep 86399.5"];
-    let arguments = [&["--only", "read.*", "--only", "process.*", "--timeout", "1"], &hang[..]].concat();
+    let arguments = [&["--only", "read.*", "--only", "process.*", "--timeout", "4"], &hang[..]].concat();
     validate(directory.path(), &arguments)
         .code(1)
         .stdout(contains("HANG  process.hang").and(contains("enter L0.pread")));
