@@ -3,6 +3,7 @@
 mod expectation;
 pub mod named;
 pub mod play;
+mod player;
 pub mod session;
 pub mod session_play;
 
@@ -17,9 +18,9 @@ use crate::stack::Stack;
 use crate::version::Version;
 
 pub use expectation::Expectation;
-pub use play::{Mishap, Player, Recording};
+pub use play::Mishap;
+pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;
-pub use session_play::SessionPlayer;
 
 use crate::server::Which;
 

@@ -1,32 +1,29 @@
-//! Playing a scenario on a real server, and keeping what it recorded.
+//! Playing a scenario on a real nbdkit.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{Event, Kind, Operation, Reader, Writer};
+use layers_trace::{Kind, Operation, Writer};
 use rustix::process::Signal;
 
+use super::player::{Player, Recording, Running};
 use super::{Ending, Scenario, Step};
 use crate::client::nbd::{Client, Wishes};
 use crate::client::raw::Raw;
 use crate::client::{ClientError, Peer};
 use crate::deadline::Deadline;
 use crate::history::End;
-use crate::rules::{Judgement, Rule, judge};
 use crate::run::Start;
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
-use crate::server::process::Woken;
+use crate::server::process::{Process, Woken};
 
 /// Records of a scenario's trace, unless it asks for more: 4 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 16;
-/// How long a server may take to die when its scenario has gone astray.
-const GRACE: Duration = Duration::from_secs(2);
 /// Clients of the harness; the bare connections of [`Step::Knock`] and [`Step::Peek`] get numbers from here on.
 const KNOCKS: u32 = 1000;
 
@@ -60,45 +57,25 @@ pub enum Mishap {
     },
 }
 
-/// What a run left behind.
-#[derive(Debug)]
-pub struct Recording {
-    /// What the rules say of it.
-    pub judgement: Judgement,
-    /// What kept it from going as planned.
-    pub mishaps: Vec<Mishap>,
-    /// How the server ended.
-    pub end: Option<End>,
-    /// All events, where they were asked for.
-    pub events: Vec<Event>,
-    /// What the server wrote.
-    pub stdout: String,
-    /// What the server wrote.
-    pub stderr: String,
-}
-
-/// Plays scenarios on one server.
-#[derive(Clone, Debug)]
-pub struct Player<'a> {
-    /// The server.
-    pub server: &'a Nbdkit,
-    /// Judged by these.
-    pub rules: Vec<&'static Rule>,
-    /// For a whole run.
-    pub timeout: Duration,
-    /// Hand out all events, too.
-    pub keep_events: bool,
-    /// Keep the trace in this file.
-    pub keep: Option<&'a Path>,
-}
-
-impl<'a> Player<'a> {
-    /// Judges by every rule; a run may take ten seconds.
-    pub fn new(server: &'a Nbdkit) -> Player<'a> {
-        let rules = crate::rules::of(crate::server::Which::Nbdkit).collect();
-        Player { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
+impl Running for Server {
+    fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
+    fn trace(&self) -> Option<Arc<Writer>> {
+        Server::trace(self)
+    }
+
+    fn signal(&self, signal: Signal) -> std::io::Result<()> {
+        Server::signal(self, signal)
+    }
+
+    fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
+        Server::wait_for_end(self, deadline)
+    }
+}
+
+impl Player<'_, Nbdkit> {
     /// Plays it once.
     pub fn play(&self, scenario: &Scenario) -> Result<Recording, ServerError> {
         let deadline = Deadline::after(self.timeout);
@@ -108,42 +85,9 @@ impl<'a> Player<'a> {
         let (keep, command) = (self.keep, scenario.command);
         let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep, cpu, command };
         let mut server = self.server.start(&serve)?;
-        let mut mishaps = Vec::new();
-        if let Err(mishap) = perform(&mut server, scenario, deadline) {
-            mishaps.push(mishap);
-        }
-        let end = if mishaps.is_empty() {
-            let end = server.wait_for_end(deadline);
-            let hangs = end.is_none() && server.process.end().is_none();
-            mishaps.extend(hangs.then(|| Mishap::Hang { doing: "it does not come to its end".to_owned() }));
-            end
-        } else {
-            // It may have crashed, which is for the trace to tell; if not, it is no longer needed.
-            let _ = server.signal(Signal::TERM);
-            server.wait_for_end(Deadline::after(GRACE))
-        };
-        server.process.kill();
-        Ok(self.recorded(&server, end, mishaps))
+        let played = perform(&mut server, scenario, deadline);
+        Ok(self.finish(&mut server, played, deadline))
     }
-
-    fn recorded(&self, server: &Server, end: Option<End>, mishaps: Vec<Mishap>) -> Recording {
-        let trace = server.trace();
-        let read = |trace: &Arc<Writer>| {
-            let reader = Reader::of(trace);
-            let events = if self.keep_events { reader.events().flatten().collect() } else { Vec::new() };
-            (judge(&reader, self.rules.iter().copied()), events)
-        };
-        let (judgement, events) = match &trace {
-            Some(trace) => read(trace),
-            None => (judge_nothing(), Vec::new()),
-        };
-        let (stdout, stderr) = (server.process.stdout(), server.process.stderr());
-        Recording { judgement, mishaps, end, events, stdout, stderr }
-    }
-}
-
-pub(super) fn judge_nothing() -> Judgement {
-    crate::rules::Judge::new([], crate::version::Version(0, 0, 0)).finish()
 }
 
 /// From the first wait to the last request; the caller waits for the end.

@@ -98,6 +98,8 @@ pub enum SessionStep {
     ShutDownSessions,
     /// Send the server this signal.
     Signal(i32),
+    /// Wait until the master says that it has been reloaded.
+    Reloaded,
     /// Kill the worker that ran the last command.
     KillWorker,
 }

@@ -60,7 +60,7 @@ pub(super) const RULES: &[Rule] = &[
 
 /// Keywords whose context others write to while the command waits: an HTTP response that arrives, or a neighbour in a list
 /// that their place in what they show is kept in.
-const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors"];
+const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors", "show stat"];
 
 struct ZeroAtStart;
 

@@ -26,6 +26,15 @@ const OWN_CLIENTS: u32 = 1000;
 /// A server without memory closes a connection now and then; so often it is asked.
 const MOST_QUESTIONS: u32 = 20;
 
+/// How often a master has been reloaded, by its list of processes: a head with the names of the columns, `<PID>` and so on,
+/// and a line for the master.
+fn reloads(list: &str) -> Option<u32> {
+    let mut head = list.lines().next()?.split('<').skip(1).map(|name| name.split('>').next());
+    let column = head.position(|name| name == Some("reloads"))?;
+    let master = list.lines().find(|line| line.split_whitespace().nth(1) == Some("master"))?;
+    master.split_whitespace().nth(column)?.parse().ok()
+}
+
 /// A session in progress.
 pub(super) struct Acting<'a> {
     pub(super) server: &'a mut Server,
@@ -184,6 +193,7 @@ impl<'a> Acting<'a> {
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
             SessionStep::ShutDownSessions => self.shut_down_sessions(),
             SessionStep::Signal(signal) => self.signal(*signal),
+            SessionStep::Reloaded => self.reloaded(),
             SessionStep::KillWorker => self.kill_worker(),
         }
     }
@@ -252,6 +262,22 @@ impl<'a> Acting<'a> {
         Ok(())
     }
 
+    /// Asks the master until it is there again, and has counted a reload.
+    fn reloaded(&mut self) -> Result<(), CliError> {
+        while !self.deadline.left().is_zero() {
+            let said = match self.ask(Socket::Master, "show proc") {
+                Ok(said) => String::from_utf8_lossy(&said).into_owned(),
+                // It was just starting itself anew.
+                Err(CliError::Closed | CliError::Io(_)) => String::new(),
+                Err(error) => return Err(error),
+            };
+            if reloads(&said).is_some_and(|count| count > 0) {
+                return Ok(());
+            }
+        }
+        Err(CliError::Timeout)
+    }
+
     /// A worker is a child of the process that we watch.
     fn kill_worker(&mut self) -> Result<(), CliError> {
         self.server.look();
@@ -283,5 +309,21 @@ impl<'a> Acting<'a> {
                 .collect();
             visits.into_iter().try_for_each(|visit| visit.join().unwrap_or(Err(CliError::Closed)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reloads_of_a_master_are_read() {
+        let now = "#<PID>          <type>          <reloads>       <uptime>        <version>\n\
+                   1162            master          2               0d00h02m07s     2.6.12\n# workers\n";
+        assert_eq!(reloads(now), Some(2));
+        let then =
+            "#<PID> <type> <relative PID> <reloads> <uptime> <version>\n1162 master 0 1 0d00h02m07s 2.2.9\n";
+        assert_eq!(reloads(then), Some(1));
+        assert_eq!(reloads(""), None);
     }
 }

@@ -10,9 +10,9 @@ use crate::deadline::Deadline;
 use crate::server::haproxy::Progress;
 
 /// Clients that leave in one sweep, at most.
-const MOST_VISITS: u64 = 48;
-/// What is read at a time.
-const SIP: usize = 256;
+const MOST_VISITS: u64 = 32;
+/// What is read at a time: less than a buffer of those configurations, which a handler fills in one call.
+const SIP: usize = 1024;
 
 /// How far a visit has come.
 enum Visit {

@@ -2,7 +2,7 @@
 
 use super::super::super::Scenario;
 use super::super::super::session::{SessionStep, Socket};
-use super::{CACHED, PLAIN, SERVICE, SMALL, session, with};
+use super::{CACHED, CONTEXTS, PLAIN, SERVICE, SMALL, session, with};
 use crate::client::http::get;
 
 /// Name, configuration, the one with small buffers, and path.
@@ -28,6 +28,11 @@ pub(super) fn all() -> Vec<Scenario> {
         ]
     });
     all.push(with(failing, |session| session.configuration = SERVICE));
+    // The head of its page does not fit into the small buffers of 2.2, which then answers nothing.
+    let small_stats = ["early-close", "unread", "leave"].map(|how| format!("http/stats/{how}"));
+    for scenario in all.iter_mut().filter(|scenario| small_stats.contains(&scenario.name)) {
+        scenario.session.iter_mut().for_each(|session| session.since = CONTEXTS);
+    }
     all.into_iter().map(Scenario::unordered).collect()
 }
 

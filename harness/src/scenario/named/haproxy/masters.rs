@@ -23,13 +23,18 @@ pub(super) fn all() -> Vec<Scenario> {
             // Where the master goes on at once it does not answer, and where it waits for the new worker it says how it went.
             steps.extend([
                 SessionStep::Perhaps(Socket::Master, "reload".to_owned()),
+                SessionStep::Reloaded,
                 SessionStep::ReadToEnd(1),
             ]);
             steps
         })),
         small(session("master/reload-signal", "the same, asked for with a signal", {
             let mut steps = dumping();
-            steps.extend([SessionStep::Signal(libc::SIGUSR2), SessionStep::ReadToEnd(1)]);
+            steps.extend([
+                SessionStep::Signal(libc::SIGUSR2),
+                SessionStep::Reloaded,
+                SessionStep::ReadToEnd(1),
+            ]);
             steps
         })),
         small(

@@ -1,0 +1,121 @@
+//! What playing a scenario has in common on either server: by which rules it is judged, how long it may take, how it comes
+//! to its end, and what is kept of it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use layers_trace::{Event, Reader, Writer};
+use rustix::process::Signal;
+
+use super::play::Mishap;
+use crate::deadline::Deadline;
+use crate::history::End;
+use crate::rules::{Judge, Judgement, Rule, judge, of};
+use crate::server::Which;
+use crate::server::haproxy::Haproxy;
+use crate::server::nbdkit::Nbdkit;
+use crate::server::process::Process;
+use crate::version::Version;
+
+/// How long a server may take to die when its scenario has gone astray.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Recording {
+    /// What the rules say of it.
+    pub judgement: Judgement,
+    /// What kept it from going as planned.
+    pub mishaps: Vec<Mishap>,
+    /// How the server ended.
+    pub end: Option<End>,
+    /// All events, where they were asked for.
+    pub events: Vec<Event>,
+    /// What the server wrote.
+    pub stdout: String,
+    /// What the server wrote.
+    pub stderr: String,
+}
+
+/// A server that scenarios are played on.
+pub trait Stage {
+    /// Which it is: its rules judge.
+    const WHICH: Which;
+}
+
+impl Stage for Nbdkit {
+    const WHICH: Which = Which::Nbdkit;
+}
+
+impl Stage for Haproxy {
+    const WHICH: Which = Which::Haproxy;
+}
+
+/// Plays scenarios on one server.
+#[derive(Clone, Debug)]
+pub struct Player<'a, S = Nbdkit> {
+    /// The server.
+    pub server: &'a S,
+    /// Judged by these.
+    pub rules: Vec<&'static Rule>,
+    /// For a whole run.
+    pub timeout: Duration,
+    /// Hand out all events, too.
+    pub keep_events: bool,
+    /// Keep the trace in this file.
+    pub keep: Option<&'a Path>,
+}
+
+/// Plays sessions.
+pub type SessionPlayer<'a> = Player<'a, Haproxy>;
+
+/// A server in a run.
+pub(super) trait Running {
+    fn process(&mut self) -> &mut Process;
+    fn trace(&self) -> Option<Arc<Writer>>;
+    fn signal(&self, signal: Signal) -> io::Result<()>;
+    fn wait_for_end(&mut self, deadline: Deadline) -> Option<End>;
+}
+
+impl<'a, S: Stage> Player<'a, S> {
+    /// Judges by every rule of this server's; a run may take ten seconds.
+    pub fn new(server: &'a S) -> Player<'a, S> {
+        let rules = of(S::WHICH).collect();
+        Player { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
+    }
+
+    /// Waits for the end of a server that has played, or ends it if it went astray.
+    pub(super) fn finish(
+        &self,
+        server: &mut impl Running,
+        played: Result<(), Mishap>,
+        deadline: Deadline,
+    ) -> Recording {
+        let mut mishaps: Vec<Mishap> = played.err().into_iter().collect();
+        let end = if mishaps.is_empty() {
+            let end = server.wait_for_end(deadline);
+            let hangs = end.is_none() && server.process().end().is_none();
+            mishaps.extend(hangs.then(|| Mishap::Hang { doing: "it does not come to its end".to_owned() }));
+            end
+        } else {
+            // It may have crashed, which is for the trace to tell; if not, it is no longer needed.
+            let _ = server.signal(Signal::TERM);
+            server.wait_for_end(Deadline::after(GRACE))
+        };
+        server.process().kill();
+        let (judgement, events) = match server.trace() {
+            Some(trace) => self.judged(&trace),
+            None => (Judge::new([], Version(0, 0, 0)).finish(), Vec::new()),
+        };
+        let (stdout, stderr) = (server.process().stdout(), server.process().stderr());
+        Recording { judgement, mishaps, end, events, stdout, stderr }
+    }
+
+    fn judged(&self, trace: &Arc<Writer>) -> (Judgement, Vec<Event>) {
+        let reader = Reader::of(trace);
+        let events = if self.keep_events { reader.events().flatten().collect() } else { Vec::new() };
+        (judge(&reader, self.rules.iter().copied()), events)
+    }
+}
