@@ -16,15 +16,17 @@ use crate::server::process::Woken;
 
 /// How long a command may take to be released once its client has gone: longer than the `stats timeout` of those
 /// configurations whose clients leave in the middle.
-const RELEASE: Duration = Duration::from_secs(2);
+const RELEASE: Duration = Duration::from_secs(1);
 /// How long the server is watched for a moment in which it has nothing to do.
 pub(super) const IDLE: Duration = Duration::from_millis(300);
 /// How long a client waits for an answer that may never come.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Clients that the harness makes itself get numbers from here on.
 const OWN_CLIENTS: u32 = 1000;
-/// A server without memory closes a connection now and then; so often it is asked.
+/// A server without memory closes a connection now and then, or forgets it; so often it is asked, and each time it may take
+/// this long.
 const MOST_QUESTIONS: u32 = 20;
+const QUESTION: Duration = Duration::from_secs(1);
 
 /// How often a master has been reloaded, by its list of processes: a head with the names of the columns, `<PID>` and so on,
 /// and a line for the master.
@@ -91,9 +93,11 @@ impl<'a> Acting<'a> {
     /// Whatever it has been through, it goes on serving.
     fn still_answers(&mut self) -> Result<(), CliError> {
         for _ in 0..MOST_QUESTIONS {
-            match self.ask(Socket::Cli, "show info") {
+            let deadline = Deadline::after(QUESTION.min(self.deadline.left()));
+            match self.server.ask(OWN_CLIENTS, "show info", deadline) {
                 Ok(answer) if !answer.is_empty() => return Ok(()),
                 Ok(_) | Err(CliError::Closed) => {}
+                Err(CliError::Timeout) if !self.deadline.left().is_zero() => {}
                 Err(error) => return Err(error),
             }
         }

@@ -46,8 +46,9 @@ pub const DEBIANS: &str = "/usr/sbin/haproxy";
 /// The first command of each run is a client of this number.
 const FIRST_CLIENT: u32 = 0;
 
-/// So often it is tried.
+/// So often it is tried, and each time it may take this long.
 const MOST_FIRSTS: u32 = 20;
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// An installed HAProxy.
 #[derive(Clone, Debug)]
@@ -277,12 +278,14 @@ impl Server {
                 first.is_some()
             });
             let (Some(stream), Some(trace)) = (first, self.trace()) else { return woken };
-            let mut client = Client::connected(FIRST_CLIENT, stream, trace, deadline);
+            let patience = Deadline::after(FIRST_ANSWER.min(deadline.left()));
+            let mut client = Client::connected(FIRST_CLIENT, stream, trace, patience);
             let answered = client.send(b"layers plain\n").and_then(|()| client.read_to_end());
             client.hang_up();
             self.look();
             match answered {
-                Err(CliError::Timeout) => return Woken::Late,
+                Err(CliError::Timeout) if deadline.left().is_zero() => return Woken::Late,
+                Err(CliError::Timeout) => {}
                 // Whoever has no memory left for a connection closes it: the next one may be served.
                 _ if self.progress.handled() == 0 => {}
                 Ok(_) => return Woken::Happened,
