@@ -85,7 +85,7 @@ impl Script {
         let mut script = Script { run, events: Vec::new(), fresh: 0 };
         script.note(Kind::Run, 0);
         for (number, words, callbacks) in [
-            (FULL, "show stat", vec![PARSE, IO_HANDLER, IO_RELEASE]),
+            (FULL, "show servers state", vec![PARSE, IO_HANDLER, IO_RELEASE]),
             (UNPARSED, "show schema json", vec![IO_HANDLER]),
             (CLI, "<CLI>", vec![FCT, RELEASE]),
             (SERVICE, "<PROMEX>", vec![INIT, FCT, RELEASE]),
