@@ -93,6 +93,13 @@ pub struct Run {
     /// `--no-sr` was given.
     #[serde(default)]
     pub no_structured_replies: bool,
+    /// For each filter, the innermost first: callbacks ([`layers_trace::Callback::bit`]s) with which it asks the layer below
+    /// just what it is asked, and answers what it is told. Nothing is known of filters that are not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hands_on: Vec<u64>,
+    /// No layer ends the process by itself: no exit(3), no abort(3).
+    #[serde(default)]
+    pub never_exits: bool,
     /// Every client of this run wrote what it asked into the trace. False when the user's own programs drive it.
     pub client_log: bool,
 }

@@ -120,4 +120,22 @@ impl Stack {
         };
         u8::try_from(filters).unwrap_or(u8::MAX)
     }
+
+    /// For each filter of ours, the innermost first: the callbacks that it hands on to the layer below unchanged, and whose
+    /// answers it returns. Empty where there are others.
+    pub fn hands_on(&self) -> Vec<u64> {
+        match &self.layers {
+            Layers::Reference(behaviours) if self.replaced.is_empty() => {
+                behaviours.filters.iter().map(Behaviour::hands_on).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// All layers are ours, and none of them ends the process.
+    pub fn never_exits(&self) -> bool {
+        let Layers::Reference(behaviours) = &self.layers else { return false };
+        let mut layers = [&behaviours.plugin].into_iter().chain(&behaviours.filters);
+        self.replaced.is_empty() && !layers.any(Behaviour::exits)
+    }
 }

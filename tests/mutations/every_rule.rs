@@ -49,11 +49,11 @@ impl Search {
                     if here.is_empty() {
                         return;
                     }
-                    let [killed, _] = judged(mutant, &here, version);
+                    let killed = judged(mutant, &here, version).broken;
                     if killed.is_empty() {
                         return;
                     }
-                    let [broken, _] = judged(mutant, &recordings().rules, version);
+                    let broken = judged(mutant, &recordings().rules, version).broken;
                     for id in &killed {
                         let others =
                             broken.iter().filter(|other| *other != id && !one.broken.contains(*other));

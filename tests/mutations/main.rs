@@ -12,4 +12,5 @@ mod generated;
 mod haproxy;
 mod operators;
 mod recorded;
+mod stored;
 mod survivors;

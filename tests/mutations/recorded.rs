@@ -1,15 +1,18 @@
 //! Traces of the named scenarios, recorded once from a real nbdkit, and how a changed one is judged.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use layers::rules::{Checker, Judge, Rule, of};
-use layers::scenario::{Player, named};
+use layers::rules::{Checker, Judge, Rule, Trouble, of};
+use layers::scenario::{Player, Scenario, named};
 use layers::server::Which;
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::version::Version;
 use layers_trace::{Event, Kind};
+
+use super::stored;
 
 pub(crate) type Trace = Vec<Event>;
 pub(crate) type Ids = BTreeSet<&'static str>;
@@ -17,6 +20,8 @@ pub(crate) type Ids = BTreeSet<&'static str>;
 /// One recorded run.
 #[derive(Clone)]
 pub(crate) struct Recorded {
+    /// The scenario.
+    pub(crate) name: String,
     pub(crate) trace: Trace,
     /// Its calls come in the same order each time.
     pub(crate) repeatable: bool,
@@ -24,6 +29,15 @@ pub(crate) struct Recorded {
     pub(crate) holds: Ids,
     /// Rules that it breaks as it is.
     pub(crate) broken: Ids,
+    /// What of it is no whole story, as it is.
+    pub(crate) troubles: Vec<Trouble>,
+}
+
+/// What is said of a trace.
+pub(crate) struct Said {
+    pub(crate) broken: Ids,
+    pub(crate) exercised: Ids,
+    pub(crate) troubles: Vec<Trouble>,
 }
 
 /// All of them.
@@ -44,16 +58,34 @@ pub(crate) fn recordings() -> &'static Recordings {
             of(Which::Nbdkit).filter(|rule| matches!(rule.check, Checker::Trace(_))).collect();
         let scenarios: Vec<_> =
             named::of(Which::Nbdkit).into_iter().filter(|scenario| !scenario.is_race()).collect();
-        let record = |scenario: &layers::scenario::Scenario| {
-            let player = Player { keep_events: true, ..Player::new(&server) };
-            let trace = player.play(scenario).unwrap().events;
-            let [broken, exercised] = judged(&trace, &rules, server.version);
+        let record = |scenario: &Scenario| {
+            let trace = trace_of(scenario, &server);
+            let Said { broken, exercised, troubles } = judged(&trace, &rules, server.version);
             let holds = exercised.difference(&broken).copied().collect();
-            Recorded { trace, repeatable: scenario.repeatable, holds, broken }
+            let name = scenario.name.clone();
+            Recorded { name, trace, repeatable: scenario.repeatable, holds, broken, troubles }
         };
         let all = side_by_side(&scenarios, record);
         Recordings { version: server.version, rules, all }
     })
+}
+
+/// What the scenario leaves behind. With LAYERS_RECORDINGS, what it left behind when it was first recorded in that folder.
+fn trace_of(scenario: &Scenario, server: &Nbdkit) -> Trace {
+    let play = || {
+        let player = Player { keep_events: true, ..Player::new(server) };
+        player.play(scenario).unwrap().events
+    };
+    let Some(folder) = std::env::var_os("LAYERS_RECORDINGS") else { return play() };
+    let file = PathBuf::from(folder).join(format!("{}.trace", scenario.name.replace('/', "-")));
+    match std::fs::read_to_string(&file) {
+        Ok(text) => stored::read(&text),
+        Err(_) => {
+            let trace = play();
+            std::fs::write(file, stored::written(&trace)).unwrap();
+            trace
+        }
+    }
 }
 
 /// Does it for each, in two threads; the results are in order.
@@ -72,10 +104,10 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Ids of those of `rules` that this trace breaks, and of those that it exercises.
+/// What `rules` say of this trace.
 ///
 /// Positions are the places in the list; exits follow their enters, wherever those have gone.
-pub(crate) fn judged(trace: &[Event], rules: &[&'static Rule], version: Version) -> [Ids; 2] {
+pub(crate) fn judged(trace: &[Event], rules: &[&'static Rule], version: Version) -> Said {
     let mut judge = Judge::new(rules.iter().copied(), version);
     let mut places = vec![u32::MAX; trace.iter().map(|event| event.position as usize + 1).max().unwrap_or(0)];
     for (place, event) in trace.iter().enumerate() {
@@ -93,9 +125,14 @@ pub(crate) fn judged(trace: &[Event], rules: &[&'static Rule], version: Version)
             judge.feed(&Event { position, call, ..event.clone() });
         }
     }
-    let results = judge.finish().results;
+    let judgement = judge.finish();
+    let results = &judgement.results;
     let ids = |test: fn(&layers::rules::RuleResult) -> bool| {
         results.iter().filter(|result| test(result)).map(|result| result.rule.id).collect()
     };
-    [ids(|result| result.broken > 0), ids(|result| result.exercised > 0)]
+    Said {
+        broken: ids(|result| result.broken > 0),
+        exercised: ids(|result| result.exercised > 0),
+        troubles: judgement.troubles,
+    }
 }

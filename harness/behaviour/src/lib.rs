@@ -130,6 +130,46 @@ pub struct Behaviour {
     pub acts: Vec<Act>,
 }
 
+impl Behaviour {
+    /// As a filter's: callbacks ([`Callback::bit`]s) with which it asks the layer below just what it is asked, and answers
+    /// what it is told.
+    pub fn hands_on(&self) -> u64 {
+        use Callback::{
+            BlockSize, Config, ConfigComplete, DefaultExport, ExportDescription, ListExports, Open,
+            Preconnect,
+        };
+        let handed = |callback: &Callback| {
+            let own = match callback {
+                Config => !self.swallow.is_empty(),
+                ConfigComplete => self.skip.contains(&Skip::ConfigComplete),
+                Open => self.opens_readonly,
+                BlockSize => self.block_size.is_some(),
+                ListExports => self.exports.is_some(),
+                DefaultExport => self.default_export.is_some(),
+                ExportDescription => self.export_description.is_some(),
+                _ => false,
+            };
+            let answers =
+                self.answers.contains_key(callback) || self.cycle.iter().any(|(one, _)| one == callback);
+            let fails = self.fail.iter().any(|failure| failure.callback == *callback);
+            // Who does more than its work may use contexts of its own.
+            let alone = self.acts.is_empty() && !self.skip.contains(&Skip::Open);
+            !(own || answers || fails) && (alone || !callback.is_connected())
+        };
+        let can = |callback: &&Callback| {
+            matches!(callback, Config | ConfigComplete | Preconnect | ListExports | DefaultExport | Open)
+                || callback.is_query()
+                || callback.is_data()
+        };
+        Callback::NBDKIT.iter().filter(can).filter(|one| handed(one)).fold(0, |set, one| set | one.bit())
+    }
+
+    /// It ends the process in one of its callbacks.
+    pub fn exits(&self) -> bool {
+        self.acts.iter().any(|act| matches!(act.deed, Deed::Exit(_) | Deed::Abort | Deed::Hang))
+    }
+}
+
 /// What a callback that returns a string answers: `{"text": "main"}` or `"null"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
 
 use super::connection::ConnectionId;
+use super::flaw::Flaw;
 use super::made::MadeList;
 use super::{ChainId, History};
 
@@ -30,10 +31,23 @@ pub struct Call {
     pub request: Option<u32>,
     /// Data calls made inside it, on the same chain; see [`MadeList`].
     pub made: MadeList,
+    /// The same question, handed on to a layer below from inside this call.
+    pub handed: Handed,
     /// For `open`: the filter that has opened the context itself, instead of the server.
     pub owner: Option<u8>,
     /// For `open`: it has called the `open` below.
     pub(super) opened_below: bool,
+}
+
+/// Calls of the same callback right inside a call, of a layer further in.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// How many there have been.
+    pub times: u32,
+    /// What the last of them has returned, once it has.
+    pub result: Option<i64>,
+    /// Its exit, where that says more.
+    pub said: Option<Box<Event>>,
 }
 
 impl Call {
@@ -84,11 +98,21 @@ impl Thread {
         self.asks.last()
     }
 
+    /// What it asks below since this position of the trace.
+    pub(super) fn ask(&self, position: u32) -> Option<&Event> {
+        self.asks.iter().find(|ask| ask.position == position)
+    }
+
     /// The innermost call in flight opens a context of its own, and says so.
     fn opens_context(&self) -> Option<&Event> {
         let current = self.current()?.id();
         let function = Some(Below::Context(ContextFunction::Open));
         self.asking().filter(|ask| ask.position > current && ask.below() == function)
+    }
+
+    /// The innermost call in flight, if it is one of the same callback as `call`, further out.
+    fn asker(&mut self, call: &Call) -> Option<&mut Call> {
+        self.stack.last_mut().filter(|asker| asker.callback == call.callback && asker.layer() > call.layer())
     }
 
     pub(super) fn current_mut(&mut self) -> Option<&mut Call> {
@@ -164,6 +188,7 @@ impl History {
             client: None,
             request: None,
             made: MadeList::default(),
+            handed: Handed::default(),
             owner: None,
             opened_below: false,
         };
@@ -243,7 +268,11 @@ impl History {
         if call.callback.is_data() {
             self.made_entered(&call);
         }
-        self.thread_mut(call.enter.tid, call.enter.pid).stack.push(call);
+        let thread = self.thread_mut(call.enter.tid, call.enter.pid);
+        if let Some(parent) = thread.asker(&call) {
+            parent.handed.times += 1;
+        }
+        thread.stack.push(call);
     }
 
     /// Takes the call off its thread's stack. Calls above it never returned (a thread does not leave a call without
@@ -251,7 +280,12 @@ impl History {
     pub(super) fn take_call(&mut self, event: &Event) -> Option<Call> {
         let thread = self.thread_mut(event.tid, event.pid);
         let index = thread.stack.iter().rposition(|call| call.id() == event.call)?;
-        thread.stack.drain(index..).next()
+        let crossed = index + 1 < thread.stack.len();
+        let call = thread.stack.drain(index..).next();
+        if crossed {
+            self.flaw(Flaw::Crossed, event);
+        }
+        call
     }
 
     pub(super) fn exited(&mut self, event: &Event, call: &Call) {
@@ -261,6 +295,7 @@ impl History {
             Callback::Open if event.result() != 0 => self.opened(event, call),
             Callback::Close => self.closed(call),
             Callback::ThreadModel => self.models.answered(event),
+            Callback::DefaultExport if event.result() != 0 => self.named(call),
             Callback::Preconnect if call.parent.is_none() && event.result() < 0 => self.denied(call),
             Callback::AfterFork
                 if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>
@@ -268,6 +303,10 @@ impl History {
                 self.serving = Some(event.position);
             }
             _ => {}
+        }
+        if let Some(parent) = self.thread_mut(event.tid, event.pid).asker(call) {
+            parent.handed.result = Some(event.result());
+            parent.handed.said = (!event.texts.is_empty()).then(|| Box::new(event.clone()));
         }
         let is_start = matches!(
             call.callback,

@@ -19,6 +19,15 @@ pub struct Connection {
     pub first: Event,
     /// A layer's `preconnect` refused it.
     pub denied: bool,
+    /// Layers whose `default_export` has returned a name, a bit each.
+    named: [u64; 4],
+}
+
+impl Connection {
+    /// This layer's `default_export` has returned a name.
+    pub fn has_named(&self, layer: u8) -> bool {
+        self.named.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
+    }
 }
 
 impl History {
@@ -28,12 +37,23 @@ impl History {
         let open: Vec<_> = self.handles.values().filter_map(|handle| handle.connection).collect();
         let tid = event.tid;
         self.connections.retain(|id, connection| connection.tid != tid || open.contains(id));
-        self.connections.insert(id, Connection { id, tid, first: event.clone(), denied: false });
+        self.connections
+            .insert(id, Connection { id, tid, first: event.clone(), denied: false, named: [0; 4] });
         if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
             thread.connection = Some(id);
         }
         self.match_client(id);
         id
+    }
+
+    pub(super) fn named(&mut self, call: &Call) {
+        let connection = call.connection.and_then(|id| self.connections.get_mut(&id));
+        let layer = call.layer();
+        if let Some(bits) =
+            connection.and_then(|connection| connection.named.get_mut(usize::from(layer / 64)))
+        {
+            *bits |= 1 << (layer % 64);
+        }
     }
 
     pub(super) fn denied(&mut self, call: &Call) {

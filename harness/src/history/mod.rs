@@ -14,6 +14,7 @@ mod at_once;
 mod call;
 mod client;
 mod connection;
+mod flaw;
 mod handle;
 mod made;
 mod model;
@@ -25,9 +26,10 @@ use layers_trace::{Callback, Event, Field, Kind};
 
 pub use answers::*;
 pub use appctx::{Appctx, Command, Registered, Wrapped};
-pub use call::{Call, Thread};
+pub use call::{Call, Handed, Thread};
 pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
+pub use flaw::{Flaw, Flaws};
 pub use handle::{ChainId, Handle};
 pub use made::{FAST_ZERO, FUA, Inside, MAY_TRIM, Made, MadeList, REQ_ONE, callback_of, present};
 pub use model::ThreadModel;
@@ -99,6 +101,8 @@ pub struct History {
     cleaning: Option<u32>,
     unloading: Option<u32>,
     appctxs: appctx::Appctxs,
+    flaws: Flaws,
+    numbers: flaw::Numbers,
 }
 
 impl History {
@@ -244,7 +248,7 @@ impl History {
     /// has served.
     ///
     /// Start-up can fail without any callback failing (a socket in use, a parameter that nobody takes), and a module
-    /// may call exit(3); both leave a status other than 0 or a call in flight. Where the server forks, the status may be
+    /// may call exit(3), unless it is known not to; both leave a status other than 0 or a call in flight. Where the server forks, the status may be
     /// that of the process left behind: it says nothing before the other one serves, and under `--run` it is the
     /// command's, so that only a death by signal (128 and more) counts.
     pub fn ended_cleanly(&self) -> bool {
@@ -254,7 +258,8 @@ impl History {
             Some(Start::Daemon) => self.serving.is_some() && status == 0,
             _ => status == 0,
         };
-        success && self.failed_start.is_none() && self.in_flight().next().is_none()
+        let stays = self.run().is_some_and(|run| run.never_exits);
+        success && self.failed_start.is_none() && (stays || self.in_flight().next().is_none())
     }
 
     /// The run was to serve clients. Without a description of the run: it has come as far as that.
@@ -265,6 +270,14 @@ impl History {
     /// The run was started with `--dump-plugin`.
     pub fn is_dump(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.start == Start::DumpPlugin)
+    }
+
+    /// This filter is known to ask the layer below what it is asked with this callback, and to answer what it is told.
+    pub fn hands_on(&self, layer: u8, callback: Callback) -> bool {
+        let Some(filter) = usize::from(layer).checked_sub(1) else { return false };
+        let known = self.run().and_then(|run| run.hands_on.get(filter));
+        known.is_some_and(|callbacks| callbacks & callback.bit() != 0)
+            && self.layer(layer).is_some_and(|layer| layer.target.is_none())
     }
 
     /// Every layer of the stack is registered, so that nothing is missing from the trace because nobody looked.
@@ -300,11 +313,13 @@ impl History {
     /// First half: makes the call, or finds it, so that checks can look at it. What it changes is not yet to be
     /// seen: see [`History::apply`].
     pub fn resolve(&mut self, event: &Event) -> Option<Call> {
-        match event.kind {
+        let call = match event.kind {
             Kind::Enter => Some(self.start_call(event)),
             Kind::Exit => self.take_call(event),
             _ => None,
-        }
+        };
+        self.inspect(event, call.as_ref());
+        call
     }
 
     /// Second half, after the checks have looked: what this event changes.

@@ -7,7 +7,7 @@ use layers_trace::{Callback, Event, Kind, ReadError, Reader};
 
 use super::finding::{CallRef, Finding};
 use super::rule::{Check, Checker, Party, Rule};
-use crate::history::{Call, End, Handle, History};
+use crate::history::{Call, End, Flaw, Flaws, Handle, History};
 use crate::run::Run;
 use crate::server::Which;
 use crate::version::Version;
@@ -135,6 +135,16 @@ pub enum Trouble {
     /// It does not say how the server ended: the harness was cut off.
     #[error("the trace was cut off: it does not say how the server ended")]
     NoEnd,
+    /// It says what no server can have brought about.
+    #[error("the recording is faulty: {flaw} (event {position}; {count} in all)")]
+    Faulty {
+        /// The first thing of that sort.
+        flaw: Flaw,
+        /// Its event.
+        position: u32,
+        /// How many there are.
+        count: u64,
+    },
     /// The server was killed by a signal that the harness did not send.
     #[error("the server was killed by signal {0}")]
     Killed(i32),
@@ -249,6 +259,8 @@ impl Judge {
         if self.history.run().is_none() {
             troubles.push(Trouble::NoRun);
         }
+        let Flaws { count, first } = self.history.flaws();
+        troubles.extend(first.map(|(flaw, position)| Trouble::Faulty { flaw, position, count }));
         match self.history.end() {
             None => troubles.push(Trouble::NoEnd),
             Some(End::Killed(signal)) => {

@@ -6,6 +6,7 @@
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
 
 pub mod appctx;
+mod both;
 pub mod config;
 pub mod connection;
 pub mod contexts;
@@ -15,6 +16,7 @@ mod engine;
 mod finding;
 pub mod lifecycle;
 pub mod negotiation;
+mod passing;
 mod per_layer;
 pub mod pointers;
 mod probed;

@@ -47,6 +47,8 @@ pub(crate) fn run(filters: u8) -> Run {
         threads: None,
         oldstyle: false,
         no_structured_replies: false,
+        hands_on: Vec::new(),
+        never_exits: false,
         client_log: true,
     }
 }

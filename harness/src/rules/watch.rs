@@ -53,6 +53,15 @@ impl Watch {
         self
     }
 
+    /// And those of `other`.
+    pub const fn and(self, other: Watch) -> Watch {
+        Watch {
+            enters: self.enters | other.enters,
+            exits: self.exits | other.exits,
+            kinds: self.kinds | other.kinds,
+        }
+    }
+
     pub(super) fn wants(self, kind: Kind, callback: Option<Callback>) -> bool {
         match (kind, callback) {
             (Kind::Enter, Some(callback)) => self.enters & callback.bit() != 0,

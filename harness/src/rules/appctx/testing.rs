@@ -80,6 +80,8 @@ impl Script {
             threads: None,
             oldstyle: false,
             no_structured_replies: false,
+            hands_on: Vec::new(),
+            never_exits: false,
             client_log: true,
         };
         let mut script = Script { run, events: Vec::new(), fresh: 0 };

@@ -5,8 +5,10 @@ mod complete;
 mod failure;
 mod order;
 
-use layers_trace::Probe;
+use layers_trace::{Callback, Probe};
 
+use super::both::Both;
+use super::passing::HandedOn;
 use super::probed::Probed;
 use super::{Checker, Kind, Party, Rule};
 use crate::version::Version;
@@ -23,7 +25,9 @@ pub const RULES: &[Rule] = &[
         antecedent: "a parameter that reaches a layer below another one with config",
         example: "L0.config, then L1.config",
         fix: "call next from within config only, with the parameter or what it stands for",
-        check: Checker::Trace(|| Box::new(order::ConfigNests)),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(order::ConfigNests, HandedOn(|callback| callback == Callback::Config)))
+        }),
     },
     Rule {
         id: "config.once-per-arg",
@@ -121,7 +125,12 @@ pub const RULES: &[Rule] = &[
         antecedent: "a layer with config_complete, in a run that serves",
         example: "L0.config_complete L0.config_complete",
         fix: "call config_complete of the outermost layer once, after the last parameter, and leave the rest to the filters",
-        check: Checker::Trace(|| Box::new(complete::CompletedOnce::default())),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(
+                complete::CompletedOnce::default(),
+                HandedOn(|callback| callback == Callback::ConfigComplete),
+            ))
+        }),
     },
     Rule {
         id: "config_complete.not-in-dump",

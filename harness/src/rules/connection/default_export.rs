@@ -2,6 +2,8 @@
 
 use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
@@ -31,7 +33,12 @@ pub const RULES: &[Rule] = &[
         antecedent: "an open for a client that selects the empty name, and writes that down",
         example: "client: NBD_OPT_GO \"\"; L0.default_export = \"main\", L0.open \"\"",
         fix: "ask default_export first, and go on as if the client had asked for its answer",
-        check: Checker::Trace(|| Box::new(BeforeOpen::default())),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(
+                BeforeOpen::default(),
+                HandedOn(|callback| callback == Callback::DefaultExport),
+            ))
+        }),
     },
     Rule {
         id: "conn.default.cached",
@@ -60,7 +67,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Bytes of the longest name of an export.
-const LONGEST: usize = 4096;
+pub(in super::super) const LONGEST: usize = 4096;
 /// The bit of NBD_INFO_NAME in a request.
 const INFO_NAME: u64 = 1 << 1;
 

@@ -2,6 +2,8 @@
 
 use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::nesting;
 use super::survival::{Failure, Survives};
@@ -20,7 +22,9 @@ pub const RULES: &[Rule] = &[
         antecedent: "a call of list_exports, and clients that write down what they ask",
         example: "client: NBD_OPT_GO; L1.list_exports",
         fix: "call list_exports on the outermost layer while answering NBD_OPT_LIST, and at no other time",
-        check: Checker::Trace(|| Box::new(OnlyOnRequest)),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(OnlyOnRequest, HandedOn(|callback| callback == Callback::ListExports)))
+        }),
     },
     Rule {
         id: "conn.list.no-open-handle",

@@ -2,6 +2,8 @@
 
 use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use crate::history::{Call, Client, ConnectionId, Handle, History};
 use crate::version::Version;
@@ -30,7 +32,9 @@ pub const RULES: &[Rule] = &[
         antecedent: "an open of an inner layer that is part of a client's",
         example: "L0.open, then L1.open",
         fix: "open only the outermost layer, and the layer right below when a filter calls next",
-        check: Checker::Trace(|| Box::new(OpenNests)),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(OpenNests, HandedOn(|callback| callback == Callback::Open)))
+        }),
     },
     Rule {
         id: "open.readonly-propagates",

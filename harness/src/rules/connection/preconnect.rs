@@ -2,6 +2,8 @@
 
 use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::nesting;
 use crate::history::ConnectionId;
@@ -20,7 +22,12 @@ pub const RULES: &[Rule] = &[
         antecedent: "a connection, and a layer with preconnect",
         example: "L1.list_exports, with no L1.preconnect before",
         fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
-        check: Checker::Trace(|| Box::new(PreconnectFirst::default())),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(
+                PreconnectFirst::default(),
+                HandedOn(|callback| callback == Callback::Preconnect),
+            ))
+        }),
     },
     Rule {
         id: "conn.preconnect.readonly",

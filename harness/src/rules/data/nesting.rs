@@ -2,6 +2,8 @@
 
 use layers_trace::Callback;
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use crate::history::{Handle, History};
 use crate::version::Version;
@@ -17,7 +19,7 @@ pub const RULES: &[Rule] = &[Rule {
     antecedent: "a request that reaches a layer under a filter that takes such requests",
     example: "L0.pread, although L1 has a pread",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-    check: Checker::Trace(|| Box::new(ThroughFilters)),
+    check: Checker::Trace(|| Box::new(Both::new(ThroughFilters, HandedOn(|callback| callback.is_data())))),
 }];
 
 /// A filter stands between the server and the layers below it.

@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Bounds of nbdkit-plugin(3), .block_size, and of the protocol ("Block size constraints").
-fn are_valid((minimum, preferred, maximum): (u32, u32, u32)) -> bool {
+pub(in super::super) fn are_valid((minimum, preferred, maximum): (u32, u32, u32)) -> bool {
     if (minimum, preferred, maximum) == (0, 0, 0) {
         return true;
     }

@@ -2,6 +2,8 @@
 
 use layers_trace::{Callback, Kind as EventKind};
 
+use super::super::both::Both;
+use super::super::passing::HandedOn;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
@@ -19,7 +21,9 @@ pub const RULES: &[Rule] = &[
         antecedent: "a query of a layer under a filter that has the same query",
         example: "L0.get_size, although L1 has a get_size",
         fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-        check: Checker::Trace(|| Box::new(ThroughFilters)),
+        check: Checker::Trace(|| {
+            Box::new(Both::new(ThroughFilters, HandedOn(|callback| callback.is_query())))
+        }),
     },
     Rule {
         id: "nego.once-per-handle",

@@ -150,6 +150,8 @@ impl Haproxy {
             threads: None,
             oldstyle: false,
             no_structured_replies: false,
+            hands_on: Vec::new(),
+            never_exits: false,
             client_log: true,
         }
     }

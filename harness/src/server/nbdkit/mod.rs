@@ -188,6 +188,8 @@ impl Nbdkit {
             threads: stack.threads,
             oldstyle: stack.arguments.iter().any(|argument| matches!(argument.as_str(), "-o" | "--oldstyle")),
             no_structured_replies: stack.no_structured_replies,
+            hands_on: stack.hands_on(),
+            never_exits: stack.never_exits(),
             client_log,
         }
     }
