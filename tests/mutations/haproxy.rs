@@ -10,7 +10,7 @@ use layers::version::Version;
 use layers_trace::{Callback, Event, Kind};
 
 use super::operators::{Try, altered, displaced};
-use super::recorded::{Ids, Trace, judged};
+use super::recorded::{Ids, Said, Trace, judged};
 
 /// Sessions that together exercise every rule of HAProxy 2.6, in small traces.
 const SESSIONS: &[&str] = &[
@@ -46,13 +46,13 @@ fn flipped(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         // What points elsewhere has another address.
         for context in [saved.context, saved.context ^ 0x1000] {
             trace[place].context = context;
-            attempt(trace);
+            attempt("flipped", trace);
         }
         trace[place] = saved.clone();
     }
     if saved.kind == Kind::Probe {
         trace[place].a ^= 1;
-        attempt(trace);
+        attempt("flipped", trace);
         trace[place] = saved;
     }
 }
@@ -71,7 +71,7 @@ fn released(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     });
     let mut mutant = trace.clone();
     mutant.splice(exit + 1..exit + 1, again);
-    attempt(&mutant);
+    attempt("released", &mutant);
 }
 
 /// The server ends otherwise: in good order, or of a signal that nobody has sent.
@@ -82,7 +82,7 @@ fn ended_otherwise(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     let saved = trace[place].clone();
     for status in [0, 11] {
         trace[place].a = status;
-        attempt(trace);
+        attempt("ended otherwise", trace);
     }
     // In the middle of the last call of all, too.
     let without_exit =
@@ -91,7 +91,7 @@ fn ended_otherwise(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         let mut cut: Trace = trace.iter().filter(|e| e.kind != Kind::Signal).cloned().collect();
         let exit = cut.iter().position(|e| e.position == trace[exit].position).unwrap();
         cut.remove(exit);
-        attempt(&cut);
+        attempt("cut", &cut);
     }
     trace[place] = saved;
 }
@@ -119,7 +119,7 @@ fn every_rule_of_haproxy_rejects_a_change_to_a_real_trace() {
         let scenario: Scenario = named::find(name).unwrap();
         let player = SessionPlayer { keep_events: true, ..SessionPlayer::new(&server) };
         let mut trace: Trace = player.play(&scenario).unwrap().events;
-        let [broken, exercised] = judged(&trace, &rules, VERSION);
+        let Said { broken, exercised, .. } = judged(&trace, &rules, VERSION);
         exercised_in_all.extend(exercised.iter().filter(|id| !BROKEN_AS_IT_IS.contains(*id)));
         let mut here: Vec<&'static Rule> = rules
             .iter()
@@ -133,9 +133,9 @@ fn every_rule_of_haproxy_rejects_a_change_to_a_real_trace() {
                 break;
             }
             for operator in [flipped, released, ended_otherwise, altered, displaced] {
-                operator(&mut trace, place, &mut |mutant: &[Event]| {
+                operator(&mut trace, place, &mut |_: &str, mutant: &[Event]| {
                     if !here.is_empty() {
-                        let [broken, _] = judged(mutant, &here, VERSION);
+                        let broken = judged(mutant, &here, VERSION).broken;
                         here.retain(|rule| !broken.contains(rule.id));
                         killed.extend(broken);
                     }

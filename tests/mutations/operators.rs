@@ -47,8 +47,45 @@ fn doubled(trace: &[Event], places: &[usize], to: usize) -> Trace {
     trace
 }
 
-/// What becomes of each changed trace.
-pub(crate) type Try<'a> = dyn FnMut(&[Event]) + 'a;
+/// This open gives NULL, and what comes after goes on with it.
+fn in_vain(trace: &[Event], exit: usize) -> Trace {
+    let handle = trace[exit].handle;
+    let mut trace = trace.to_vec();
+    trace[exit].a = 0;
+    trace
+        .iter_mut()
+        .filter(|event| event.handle == handle && !is_note(event))
+        .for_each(|event| event.handle = 0);
+    trace
+}
+
+/// It is the harness's, and says of which client it is where others have a handle.
+fn is_note(event: &Event) -> bool {
+    matches!(event.kind, Kind::Request | Kind::Reply)
+}
+
+/// From this event on nothing is done on its thread, and every client hears that its connection is gone.
+fn lost(trace: &[Event], from: usize) -> Trace {
+    let tid = trace[from].tid;
+    let silent = |place: usize, event: &Event| {
+        place >= from && event.tid == tid && matches!(event.kind, Kind::Enter | Kind::Exit | Kind::Probe)
+    };
+    let gone: Vec<usize> = (0..trace.len()).filter(|place| silent(*place, &trace[*place])).collect();
+    let mut rest = without(trace, &gone);
+    for reply in rest.iter_mut().skip(from).filter(|event| event.kind == Kind::Reply) {
+        (reply.a, reply.c) = ((-1_i64).cast_unsigned(), libc::ENOTCONN.cast_unsigned());
+    }
+    rest
+}
+
+/// What becomes of each changed trace, and what is changed, in words that are always the same.
+pub(crate) type Try<'a> = dyn FnMut(&str, &[Event]) + 'a;
+
+/// Everything that is tried with this event.
+pub(crate) fn every(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
+    altered(trace, place, attempt);
+    displaced(trace, place, attempt);
+}
 
 /// The event (with its other half) dropped, doubled, in another place in space, or with other arguments.
 pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
@@ -56,58 +93,75 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     let (first, last, kind) = (here[0], here[here.len() - 1], trace[place].kind);
     let on_thread = |n: &usize| trace[*n].tid == trace[first].tid && trace[*n].kind != Kind::Probe;
     let nest: Vec<usize> = (first..=last).filter(on_thread).collect();
-    attempt(&without(trace, &here));
-    attempt(&without(trace, &nest));
-    attempt(&doubled(trace, &here, last + 1));
+    attempt("dropped", &without(trace, &here));
+    attempt("dropped with what is inside", &without(trace, &nest));
+    attempt("doubled", &doubled(trace, &here, last + 1));
     // The server exits in the middle of it.
     let rest = (first + 1..trace.len()).filter(|n| trace[*n].kind != Kind::End).collect::<Vec<_>>();
-    attempt(&without(trace, &rest));
+    attempt("the last", &without(trace, &rest));
     if here.len() > 1 {
-        attempt(&without(trace, &[last]));
+        attempt("never left", &without(trace, &[last]));
     }
-    let mut change = |places: &[usize], change: &dyn Fn(&mut Event)| {
+    attempt("the client is lost", &lost(trace, first));
+    if trace[place].callback() == Some(Callback::Open) {
+        attempt("opened in vain", &in_vain(trace, last));
+    }
+    let buffers = |other: &&Event| other.kind == Kind::Enter && other.tid != trace[first].tid && other.b != 0;
+    let buffer = trace[..first].iter().rfind(buffers).map(|other| other.b);
+    let mut change = |what: &str, places: &[usize], change: &dyn Fn(&mut Event)| {
         let saved: Trace = places.iter().map(|place| trace[*place].clone()).collect();
         places.iter().for_each(|place| change(&mut trace[*place]));
-        attempt(trace);
+        attempt(what, trace);
         places.iter().zip(saved).for_each(|(place, event)| trace[*place] = event);
     };
-    let changes: [&dyn Fn(&mut Event); 22] = [
-        &|e| e.tid ^= 0x1_0000,
-        &|e| e.pid ^= 0x1_0000,
-        &|e| (e.tid, e.pid) = (e.tid ^ 0x1_0000, e.pid ^ 0x1_0000),
-        &|e| e.layer = e.layer.wrapping_add(1),
-        &|e| e.layer = e.layer.saturating_sub(1),
-        &|e| e.handle = 0,
-        &|e| e.handle = u32::MAX,
-        &|e| e.handle = e.handle.wrapping_add(1),
-        &|e| e.handle = e.handle.saturating_sub(1),
-        &|e| e.context = 0,
-        &|e| e.context ^= 0x40,
-        &|e| e.a = (-1_i64).cast_unsigned(),
-        &|e| e.a = 0,
-        &|e| e.a = e.a.wrapping_add(1),
-        &|e| e.b ^= 2,
-        &|e| e.b = 0x10_0003,
-        &|e| e.b ^= 1 << 8,
-        &|e| e.c = u32::from(e.c == 0),
-        &|e| e.d = u32::from(e.d == 0),
-        &|e| e.texts.clear(),
-        &|e| e.texts.iter_mut().for_each(|text| text.bytes.push(b'!')),
-        &|e| e.texts.iter_mut().for_each(|text| text.bytes.clear()),
+    let changes: [(&str, &dyn Fn(&mut Event)); 28] = [
+        ("another thread", &|e| e.tid ^= 0x1_0000),
+        ("another process", &|e| e.pid ^= 0x1_0000),
+        ("another thread and process", &|e| (e.tid, e.pid) = (e.tid ^ 0x1_0000, e.pid ^ 0x1_0000)),
+        ("layer + 1", &|e| e.layer = e.layer.wrapping_add(1)),
+        ("layer - 1", &|e| e.layer = e.layer.saturating_sub(1)),
+        ("handle = 0", &|e| e.handle = 0),
+        ("handle foreign", &|e| e.handle = u32::MAX),
+        ("handle + 1", &|e| e.handle = e.handle.wrapping_add(1)),
+        ("handle - 1", &|e| e.handle = e.handle.saturating_sub(1)),
+        ("context = 0", &|e| e.context = 0),
+        ("context ^ 64", &|e| e.context ^= 0x40),
+        ("a = -1", &|e| e.a = (-1_i64).cast_unsigned()),
+        ("a = 0", &|e| e.a = 0),
+        ("a + 1", &|e| e.a = e.a.wrapping_add(1)),
+        ("b ^ 2", &|e| e.b ^= 2),
+        ("b = 0x100003", &|e| e.b = 0x10_0003),
+        ("b ^ 256", &|e| e.b ^= 1 << 8),
+        ("b = 0", &|e| e.b = 0),
+        ("c = 1 or 0", &|e| e.c = u32::from(e.c == 0)),
+        ("c = 128 MiB", &|e| e.c = 128 << 20),
+        ("d = 1 or 0", &|e| e.d = u32::from(e.d == 0)),
+        ("a = -1, d = ENOTSUP", &|e| (e.a, e.d) = ((-1_i64).cast_unsigned(), libc::ENOTSUP.cast_unsigned())),
+        ("timed out", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ETIMEDOUT.cast_unsigned())),
+        ("disconnected", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ENOTCONN.cast_unsigned())),
+        ("a = 0, c = 0", &|e| (e.a, e.c) = (0, 0)),
+        ("no texts", &|e| e.texts.clear()),
+        ("longer texts", &|e| e.texts.iter_mut().for_each(|text| text.bytes.push(b'!'))),
+        ("empty texts", &|e| e.texts.iter_mut().for_each(|text| text.bytes.clear())),
     ];
-    let halves = [vec![first], vec![last], here.clone()];
-    for half in halves.iter().take(if first == last { 1 } else { 3 }) {
-        changes.iter().for_each(|one| change(half, one));
+    let halves = [("begin", vec![first]), ("end", vec![last]), ("both", here.clone())];
+    for (half, places) in halves.iter().take(if first == last { 1 } else { 3 }) {
+        changes.iter().for_each(|(what, one)| change(&format!("{what} ({half})"), places, one));
+    }
+    if let Some(buffer) = buffer {
+        change("another call's buffer", &here, &|e| e.b = buffer);
     }
     // It becomes another callback or operation.
     if kind == Kind::Enter {
-        use Callback::{CanFastZero, ConfigComplete, Load, Open, Pread};
-        let others = [Load, Pread, Open, ConfigComplete, CanFastZero];
-        others.iter().for_each(|other| change(&here, &|e| e.number = *other as u8));
+        use Callback::{CanFastZero, Close, ConfigComplete, Extents, Load, Open, Pread, Pwrite};
+        for other in [Load, Pread, Pwrite, Extents, Open, Close, ConfigComplete, CanFastZero] {
+            change(&format!("becomes {other}"), &here, &|e| e.number = other as u8);
+        }
     }
     if kind == Kind::Request {
-        let others = [Operation::Connect, Operation::Hangup, Operation::List];
-        others.iter().for_each(|other| change(&here, &|e| e.number = *other as u8));
+        for other in [Operation::Connect, Operation::Hangup, Operation::List] {
+            change(&format!("becomes {other:?}"), &here, &|e| e.number = other as u8);
+        }
     }
 }
 
@@ -145,16 +199,18 @@ pub(crate) fn displaced(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) 
     let near = first.saturating_sub(2)..=(last + 3).min(trace.len());
     let places: BTreeSet<usize> = marks.into_values().chain(near).collect();
     for to in places.into_iter().filter(|to| !(first..=last).contains(to)) {
-        attempt(&moved(trace, &here, to));
-        attempt(&doubled(trace, &here, to));
-        attempt(&moved(trace, &[last], to.max(first + 1)));
+        // As the lines of the text that it is stored as.
+        let at = to + 1;
+        attempt(&format!("moved before {at}"), &moved(trace, &here, to));
+        attempt(&format!("once more before {at}"), &doubled(trace, &here, to));
+        attempt(&format!("left before {at}"), &moved(trace, &[last], to.max(first + 1)));
     }
     // A call too many, of what ends a run, right before its end.
     let end = trace.iter().rposition(|event| event.kind == Kind::End).unwrap_or(trace.len());
     for callback in [Cleanup, Unload] {
         let mut extended = doubled(trace, &here, end);
         extended[end..end + here.len()].iter_mut().for_each(|event| event.number = callback as u8);
-        attempt(&extended);
+        attempt(&format!("once more at the end, as {callback}"), &extended);
     }
 }
 

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use layers::rules::{Checker, Judge, Rule, Trouble, of};
+use layers::run::Run;
 use layers::scenario::{Player, Scenario, named};
 use layers::server::Which;
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::version::Version;
-use layers_trace::{Event, Kind};
+use layers_trace::{Event, Field, Kind};
 
 use super::stored;
+
+/// Names another nbdkit than the one at hand.
+const SERVER: &str = "LAYERS_SERVER";
 
 pub(crate) type Trace = Vec<Event>;
 pub(crate) type Ids = BTreeSet<&'static str>;
@@ -23,8 +27,8 @@ pub(crate) struct Recorded {
     /// The scenario.
     pub(crate) name: String,
     pub(crate) trace: Trace,
-    /// Its calls come in the same order each time.
-    pub(crate) repeatable: bool,
+    /// Of the server.
+    pub(crate) version: Version,
     /// Rules that it exercises and does not break.
     pub(crate) holds: Ids,
     /// Rules that it breaks as it is.
@@ -40,33 +44,71 @@ pub(crate) struct Said {
     pub(crate) troubles: Vec<Trouble>,
 }
 
+impl Recorded {
+    pub(crate) fn new(name: String, trace: Trace) -> Recorded {
+        let run: Run = serde_json::from_slice(&trace[0].text(Field::Json).unwrap().bytes).unwrap();
+        let Said { broken, exercised, troubles } = judged(&trace, &judged_rules(), run.version);
+        let holds = exercised.difference(&broken).copied().collect();
+        Recorded { name, trace, version: run.version, holds, broken, troubles }
+    }
+
+    /// What it is called where it is stored.
+    pub(crate) fn file_name(&self) -> String {
+        let name = self.name.replace('/', "-");
+        if std::env::var_os(SERVER).is_some() { format!("{name}-{}", self.version) } else { name }
+    }
+}
+
 /// All of them.
 pub(crate) struct Recordings {
-    pub(crate) version: Version,
-    /// Every rule that is judged from a trace.
-    pub(crate) rules: Vec<&'static Rule>,
     pub(crate) all: Vec<Recorded>,
 }
 
-/// Records every named scenario that is no race, the first time that it is asked for.
+impl Recordings {
+    /// Of the server.
+    pub(crate) fn version(&self) -> Version {
+        self.all[0].version
+    }
+}
+
+/// Every rule of nbdkit's that is judged from a trace.
+pub(crate) fn judged_rules() -> Vec<&'static Rule> {
+    of(Which::Nbdkit).filter(|rule| matches!(rule.check, Checker::Trace(_))).collect()
+}
+
+/// Records every named scenario that is no race, the first time that it is asked for; on the nbdkit at hand, or on the one
+/// that LAYERS_SERVER names.
 pub(crate) fn recordings() -> &'static Recordings {
     static RECORDINGS: OnceLock<Recordings> = OnceLock::new();
     RECORDINGS.get_or_init(|| {
         become_subreaper().unwrap();
-        let server = Nbdkit::find(None).unwrap();
-        let rules: Vec<_> =
-            of(Which::Nbdkit).filter(|rule| matches!(rule.check, Checker::Trace(_))).collect();
+        let path = std::env::var_os(SERVER).map(PathBuf::from);
+        let server = Nbdkit::find(path.as_deref()).unwrap();
         let scenarios: Vec<_> =
             named::of(Which::Nbdkit).into_iter().filter(|scenario| !scenario.is_race()).collect();
-        let record = |scenario: &Scenario| {
-            let trace = trace_of(scenario, &server);
-            let Said { broken, exercised, troubles } = judged(&trace, &rules, server.version);
-            let holds = exercised.difference(&broken).copied().collect();
-            let name = scenario.name.clone();
-            Recorded { name, trace, repeatable: scenario.repeatable, holds, broken, troubles }
-        };
-        let all = side_by_side(&scenarios, record);
-        Recordings { version: server.version, rules, all }
+        let all = side_by_side(&scenarios, |scenario| {
+            Recorded::new(scenario.name.clone(), trace_of(scenario, &server))
+        });
+        Recordings { all }
+    })
+}
+
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+pub(crate) fn traces_folder() -> PathBuf {
+    root().join("fixtures/traces")
+}
+
+/// The traces that are stored beside the tests, by name.
+pub(crate) fn stored_traces() -> Vec<Recorded> {
+    let Ok(folder) = std::fs::read_dir(traces_folder()) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    side_by_side(&files, |file| {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        Recorded::new(name, stored::read(&std::fs::read_to_string(file).unwrap()))
     })
 }
 

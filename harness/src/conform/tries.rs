@@ -151,3 +151,62 @@ impl Tries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::End;
+    use crate::rules::testing::{Script, judged, reference};
+    use crate::scenario::named;
+    use crate::server::Which;
+
+    fn left_behind(script: Script) -> Recording {
+        Recording {
+            judgement: judged(script),
+            mishaps: Vec::new(),
+            end: Some(End::Exited(0)),
+            events: Vec::new(),
+            stdout: String::new(),
+            stderr: String::new(),
+        }
+    }
+
+    fn many_at_once() -> Scenario {
+        let overlaps = |scenario: &Scenario| {
+            scenario.expects.iter().any(|expected| matches!(expected, Expectation::DataAtOnce(2..)))
+        };
+        named::of(Which::Nbdkit).into_iter().find(overlaps).unwrap()
+    }
+
+    fn exercised(tries: &Tries, id: &str) -> u64 {
+        tries.rules.iter().filter(|one| one.rule.id == id).map(|one| one.exercised).sum()
+    }
+
+    #[test]
+    fn what_could_not_overlap_is_inconclusive_and_no_pass() {
+        // One request after the other: nothing is broken, and nothing could have been.
+        let tries = Tries::play(|_| Ok(left_behind(reference())), &many_at_once(), 1).unwrap();
+        assert_eq!(tries.count, MOST_ATTEMPTS, "it is tried again first");
+        let [(Verdict::Inconclusive(why), 1)] = tries.astray.as_slice() else { panic!("{:?}", tries.astray) };
+        assert!(why.contains("at most 1"), "{why}");
+        assert_eq!(exercised(&tries, "close.last"), 0, "such a run puts no rule to the test");
+        assert!(
+            tries.controls.iter().any(|control| control.verdict.exit() == crate::verdict::Exit::Inconclusive)
+        );
+    }
+
+    #[test]
+    fn what_nobody_expects_is_judged_by_its_rules() {
+        let calm = Scenario { expects: Vec::new(), ..many_at_once() };
+        let tries = Tries::play(|_| Ok(left_behind(reference())), &calm, 1).unwrap();
+        assert!(tries.astray.is_empty() && tries.count == 1);
+        assert!(exercised(&tries, "close.last") > 0);
+    }
+
+    #[test]
+    fn what_is_broken_is_broken_all_the_same() {
+        let twice = || reference().doubled(0, layers_trace::Callback::Close, 0);
+        let tries = Tries::play(|_| Ok(left_behind(twice())), &many_at_once(), 1).unwrap();
+        assert!(tries.rules.iter().any(|one| one.rule.id == "close.exactly-once" && one.broken > 0));
+    }
+}

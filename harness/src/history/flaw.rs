@@ -6,6 +6,7 @@
 use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::{Call, History};
+use crate::run::Start;
 
 /// One such thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,12 @@ pub enum Flaw {
     /// An exit of another callback, layer or handle than its enter, or of another process.
     #[error("an exit does not match its enter")]
     Unlike,
+    /// A call inside one of the same layer, or of one further in: calls of next go inwards.
+    #[error("a call is made inside one of the same layer, or of an inner one")]
+    Outwards,
+    /// A call that takes no handle, with one.
+    #[error("a call that takes no handle has one")]
+    Needless,
     /// A call of a layer that has not registered the callback.
     #[error("a layer gets a call that it has not registered")]
     Unregistered,
@@ -34,6 +41,9 @@ pub enum Flaw {
     /// A reply to a request that no client waits for, or an answer to what no filter asks.
     #[error("there is an answer, and nobody has asked")]
     Unasked,
+    /// The process ended with success in the middle of a call, although no layer ends it.
+    #[error("the process ended with success in the middle of a call, and no layer ends it")]
+    Unfinished,
     /// A call after the server has ended.
     #[error("a callback is called when the server has ended")]
     Late,
@@ -90,15 +100,20 @@ impl History {
 
     /// Looks at an event as it comes, with the call that it enters or has just left.
     pub(super) fn inspect(&mut self, event: &Event, call: Option<&Call>) {
+        // Of HAProxy's calls nothing of the kind is known for certain.
+        if self.run().is_some_and(|run| run.server != "nbdkit") {
+            return;
+        }
         let found = match (event.kind, call) {
             (Kind::Enter | Kind::Exit, _) if self.end.is_some() => Some(Flaw::Late),
-            (Kind::Enter, Some(call)) => self.unregistered(call),
+            (Kind::Enter, Some(call)) => self.misplaced(call),
             (Kind::Exit, Some(call)) => self.unlike(event, call),
             (Kind::Exit, None) => Some(Flaw::Stray),
             (Kind::Layer, _) if !layers_trace::appctx::is_registration(event) => {
                 self.layer(event.layer).is_some().then_some(Flaw::Twice)
             }
             (Kind::Probe, _) => self.astray(event),
+            (Kind::End, _) => self.unfinished(event),
             (Kind::Reply | Kind::Answer, _) => (!self.is_asked(event)).then_some(Flaw::Unasked),
             _ => None,
         };
@@ -107,9 +122,16 @@ impl History {
         }
     }
 
-    fn unregistered(&self, call: &Call) -> Option<Flaw> {
-        let known = call.callback.is_appctx() || self.layers.is_empty();
-        (!known && !self.records(call.layer(), call.callback)).then_some(Flaw::Unregistered)
+    fn misplaced(&self, call: &Call) -> Option<Flaw> {
+        if call.callback.is_appctx() {
+            return None;
+        }
+        let outwards = self.parent(call).is_some_and(|parent| parent.layer() <= call.layer());
+        let needless = !call.callback.has_handle() && call.handle() != 0;
+        let unregistered = !self.layers.is_empty() && !self.records(call.layer(), call.callback);
+        let flaws =
+            [(unregistered, Flaw::Unregistered), (outwards, Flaw::Outwards), (needless, Flaw::Needless)];
+        flaws.into_iter().find(|(is_so, _)| *is_so).map(|(_, flaw)| flaw)
     }
 
     fn unlike(&mut self, exit: &Event, call: &Call) -> Option<Flaw> {
@@ -123,6 +145,13 @@ impl History {
         }
         let own = if exit.a == 0 { exit.handle == 0 } else { self.numbers.take(exit.handle) };
         (!own).then_some(Flaw::Number)
+    }
+
+    /// Under `--run`, and of a daemon, the status is not always that of the process that serves.
+    fn unfinished(&self, end: &Event) -> Option<Flaw> {
+        let run = self.run().filter(|run| run.never_exits)?;
+        let own = !matches!(run.start, Start::Captive | Start::Daemon);
+        (own && end.a == 0 && self.in_flight().next().is_some()).then_some(Flaw::Unfinished)
     }
 
     /// Probes that are taken inside a call, and name it.
@@ -174,10 +203,24 @@ mod tests {
         lost.events.remove(exit);
         assert_eq!(found(lost), Some(Flaw::Crossed));
         assert_eq!(found(left(Callback::Pread, |exit| exit.layer = 1)), Some(Flaw::Unlike));
+        let mut stuck = reference();
+        let exit = stuck.index(Kind::Exit, 0, Callback::Load, 0);
+        stuck.events.remove(exit);
+        assert_eq!(found(stuck), Some(Flaw::Outwards));
+        let mut handle = reference();
+        let load = handle.index(Kind::Enter, 0, Callback::Load, 0);
+        handle.events[load].handle = 1;
+        assert_eq!(found(handle), Some(Flaw::Needless));
         assert_eq!(found(left(Callback::Pread, |exit| exit.handle += 1)), Some(Flaw::Unlike));
         let mut late = reference();
         late.call(0, Callback::Load, 0);
         assert_eq!(found(late), Some(Flaw::Late));
+        let run = crate::run::Run { never_exits: true, ..run(2) };
+        let mut unfinished = served(&run);
+        let exit = unfinished.index(Kind::Exit, 2, Callback::Unload, 0);
+        unfinished.events.remove(exit);
+        assert_eq!(found(unfinished), Some(Flaw::Unfinished));
+        assert_eq!(found(served(&run)), None);
     }
 
     #[test]
