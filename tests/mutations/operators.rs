@@ -78,6 +78,9 @@ fn lost(trace: &[Event], from: usize) -> Trace {
     rest
 }
 
+/// What is changed in an event, and how.
+type Named<'a> = (&'a str, &'a dyn Fn(&mut Event));
+
 /// What becomes of each changed trace, and what is changed, in words that are always the same.
 pub(crate) type Try<'a> = dyn FnMut(&str, &[Event]) + 'a;
 
@@ -114,7 +117,7 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         attempt(what, trace);
         places.iter().zip(saved).for_each(|(place, event)| trace[*place] = event);
     };
-    let changes: [(&str, &dyn Fn(&mut Event)); 28] = [
+    let changes: [Named<'_>; 28] = [
         ("another thread", &|e| e.tid ^= 0x1_0000),
         ("another process", &|e| e.pid ^= 0x1_0000),
         ("another thread and process", &|e| (e.tid, e.pid) = (e.tid ^ 0x1_0000, e.pid ^ 0x1_0000)),

@@ -46,13 +46,13 @@ struct Row {
 impl Row {
     fn read(line: &str) -> Row {
         let columns: Vec<&str> = line.split(" | ").collect();
-        let [rule, trace, place, change, others] = columns.as_slice() else { panic!("not a row: {line}") };
+        assert_eq!(columns.len(), 5, "not a row: {line}");
         Row {
-            rule: (*rule).trim().to_owned(),
-            trace: (*trace).to_owned(),
-            line: place.parse().unwrap(),
-            change: (*change).to_owned(),
-            others: others.split_whitespace().map(str::to_owned).collect(),
+            rule: columns[0].to_owned(),
+            trace: columns[1].to_owned(),
+            line: columns[2].parse().unwrap(),
+            change: columns[3].to_owned(),
+            others: columns[4].split_whitespace().map(str::to_owned).collect(),
         }
     }
 
