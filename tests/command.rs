@@ -295,3 +295,14 @@ fn any_program_can_drive_the_stack() {
 fn a_client_that_does_not_exist_is_named() {
     layers(&["trace", "null", "--", "/nowhere/client", "{uri}"]).code(2).stderr(contains("/nowhere/client"));
 }
+
+#[test]
+fn completions_and_manual_pages_come_from_the_command_itself() {
+    layers(&["completions", "bash"]).code(0).stdout(contains("--update-baseline"));
+    layers(&["completions", "tcsh"]).code(2);
+    let folder = tempfile::tempdir().unwrap();
+    layers(&["man", folder.path().to_str().unwrap()]).code(0);
+    let page = std::fs::read_to_string(folder.path().join("layers-validate.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("allow"), "{page}");
+    layers(&["man", "/proc/none/of/this"]).code(2).stderr(contains("cannot write to"));
+}

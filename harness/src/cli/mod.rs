@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod conform;
+mod generate;
 mod progress;
 mod reports;
 mod repro;
@@ -43,6 +44,10 @@ enum Verb {
     Repro(repro::Arguments),
     /// List the rules, or explain some
     Rules(rules::Arguments),
+    /// Print a shell's completions of this command
+    Completions(generate::Completions),
+    /// Write the manual pages of this command
+    Man(generate::Man),
 }
 
 /// One line on standard error, and the exit code that goes with it.
@@ -132,6 +137,8 @@ pub fn main() -> ExitCode {
         Verb::Trace(arguments) => trace::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Rules(arguments) => rules::run(&arguments),
+        Verb::Completions(arguments) => generate::completions(&arguments, Cli::command()),
+        Verb::Man(arguments) => generate::man(&arguments, Cli::command()),
     };
     match outcome {
         Ok(exit) => ExitCode::from(exit.code()),

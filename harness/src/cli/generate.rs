@@ -1,0 +1,39 @@
+//! `layers completions` and `layers man`: what packagers install beside the command, made from its own definition.
+
+use std::path::PathBuf;
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use super::Failure;
+use crate::verdict::Exit;
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell that they are for
+    shell: Shell,
+}
+
+/// Prints them.
+pub(super) fn completions(arguments: &Completions, mut command: Command) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, "layers", &mut script);
+    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    Ok(Exit::Conformant)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// The directory to write layers(1), layers-validate(1) and the others into
+    directory: PathBuf,
+}
+
+/// Writes them.
+pub(super) fn man(arguments: &Man, command: Command) -> Result<Exit, Failure> {
+    let directory = &arguments.directory;
+    let written = std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+    written.map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot write to `{}`: {error}", directory.display()))
+    })?;
+    Ok(Exit::Conformant)
+}
