@@ -31,7 +31,8 @@ pub(super) struct Man {
 /// Writes them.
 pub(super) fn man(arguments: &Man, command: Command) -> Result<Exit, Failure> {
     let directory = &arguments.directory;
-    let written = std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+    let written =
+        std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
     written.map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot write to `{}`: {error}", directory.display()))
     })?;
