@@ -1,12 +1,13 @@
 //! What a server and its clients prove themselves with under TLS (nbdkit-tls(1)): made for one run, kept in its directory.
 
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde::{Deserialize, Serialize};
+
+use crate::server::tracing::random;
 
 /// The client's name in a file of shared keys.
 pub const USER: &str = "layers";
@@ -91,8 +92,8 @@ fn named(name: &str) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// A name and 32 bytes. The standard library seeds its hasher at random.
+/// A name and 32 bytes.
 fn key() -> String {
-    let word = |_| format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
+    let word = |_| format!("{:016x}", random());
     format!("{USER}:{}\n", (0..4).map(word).collect::<String>())
 }

@@ -84,14 +84,9 @@ impl Run {
     pub fn of_conformance(plan: &Plan<'_>, conformance: &Conformance) -> Run {
         let rules = conformance.rules.iter().map(|rule| rule_case(plan, conformance, rule));
         let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, conformance, one));
-        let stale = conformance.stale.iter().map(|entry| Case {
-            group: "baseline",
-            name: format!("{} in {}", entry.what, entry.scenario),
-            outcome: Outcome::Failed(Trouble::new(
-                "stale",
-                format!("the baseline lists it, and it did not happen: {}", entry.why),
-            )),
-        });
+        let stale = conformance.stale.iter();
+        let stale =
+            stale.map(|entry| stale_case(format!("{} in {}", entry.what, entry.scenario), &entry.why));
         let name = format!("{} {}", plan.server.which().name(), plan.server.version());
         let cases = rules.chain(scenarios).chain(stale).collect();
         Run::new(name, cases, conformance.exit(), conformance.meaning())
@@ -108,14 +103,7 @@ impl Run {
         let checks = checks.map(|one| case("checks", one.check.id, &one.verdict, &one.findings));
         let rules = validation.rules.iter();
         let rules = rules.map(|one| case("rules", one.rule.id, &one.verdict, &one.findings));
-        let stale = validation.stale.iter().map(|known| Case {
-            group: "baseline",
-            name: known.id.clone(),
-            outcome: Outcome::Failed(Trouble::new(
-                "stale",
-                format!("the baseline lists it, and it did not happen: {}", known.why),
-            )),
-        });
+        let stale = validation.stale.iter().map(|known| stale_case(known.id.clone(), &known.why));
         let unloadable = validation.unloadable.iter().map(|why| Case {
             group: "run",
             name: "loads".to_owned(),
@@ -151,6 +139,12 @@ impl Run {
         }
         Run { name, cases, exit, meaning }
     }
+}
+
+/// An entry of the baseline that did not happen.
+fn stale_case(name: String, why: &str) -> Case {
+    let message = format!("the baseline lists it, and it did not happen: {why}");
+    Case { group: "baseline", name, outcome: Outcome::Failed(Trouble::new("stale", message)) }
 }
 
 fn judged(

@@ -78,7 +78,7 @@ impl Format {
     pub fn of_validation<'a>(self, to: impl Write + 'a) -> Box<dyn ValidationReporter + 'a> {
         match self {
             Format::Human => Box::new(validation::Human::new(to)),
-            Format::Ndjson => Box::new(validation_ndjson::Ndjson::new(to)),
+            Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
             Format::Junit => Box::new(AtEnd::new(to, junit::write)),
             Format::Tap => Box::new(AtEnd::new(to, tap::write)),
             Format::Github => Box::new(AtEnd::new(to, github::annotations)),

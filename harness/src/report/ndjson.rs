@@ -25,7 +25,7 @@ impl<W: Write> Ndjson<W> {
         Ndjson { to }
     }
 
-    fn line(&mut self, value: &Value) -> io::Result<()> {
+    pub(super) fn line(&mut self, value: &Value) -> io::Result<()> {
         writeln!(self.to, "{value}")?;
         self.to.flush()
     }

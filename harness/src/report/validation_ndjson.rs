@@ -7,28 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::ValidationReporter;
+use super::ndjson::Ndjson;
 use crate::validate::{Check, CheckVerdict, Finding, ProfileResult, RuleVerdict, Subject, Validation};
 
 /// Version of the format: it grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
-
-/// Writes to `W`, a line at a time.
-#[derive(Debug)]
-pub struct Ndjson<W> {
-    to: W,
-}
-
-impl<W: Write> Ndjson<W> {
-    /// Writes to `to`.
-    pub fn new(to: W) -> Ndjson<W> {
-        Ndjson { to }
-    }
-
-    fn line(&mut self, value: &Value) -> io::Result<()> {
-        writeln!(self.to, "{value}")?;
-        self.to.flush()
-    }
-}
 
 fn check(validation: &Validation, said: &CheckVerdict) -> Value {
     json!({

@@ -6,7 +6,7 @@ pub mod interrupt;
 pub mod nbdkit;
 mod observer;
 pub mod process;
-mod tracing;
+pub(crate) mod tracing;
 
 pub use observer::Observer;
 

@@ -22,7 +22,7 @@ use crate::run::Run;
 static POOL: Pool = Pool::new();
 
 /// A number that no other run has: the standard library seeds its hasher at random.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
