@@ -9,6 +9,9 @@ use layers_trace::{Callback, Event, Kind};
 use super::generated::{Field, Mutant, Operator, halves, is_request};
 use super::recorded::Recorded;
 
+/// Bytes of the longest name of an export.
+const LONGEST_NAME: usize = 4096;
+
 /// A class of changes.
 pub(crate) struct Class {
     /// What is changed.
@@ -120,6 +123,55 @@ pub(crate) const CLASSES: &[Class] = &[
         },
     },
     Class {
+        name: "a name that is too long",
+        why: "beyond 4096 bytes the name of a default export is refused, whatever it says",
+        holds: |mutant| {
+            let names = callback(mutant) == Callback::DefaultExport && field(mutant) == Some(Field::Texts);
+            names && mutant.event.texts.iter().any(|text| text.cut || text.bytes.len() > LONGEST_NAME)
+        },
+    },
+    Class {
+        name: "how often a thread model is asked for, where nobody is served",
+        why: "--dump-plugin and --help promise nothing of it",
+        holds: |mutant| {
+            let again = mutant.operator == Operator::Double && callback(mutant) == Callback::ThreadModel;
+            again && run(mutant.from).is_some_and(|run| !run.start.serves())
+        },
+    },
+    Class {
+        name: "a question that is asked sooner",
+        why: "an answer is remembered, so it may be asked for early (nego.once-per-handle), and is known where it is needed",
+        holds: |mutant| {
+            moves(mutant) && callback(mutant).is_query() && mutant.to < mutant.place && is_inside(mutant)
+        },
+    },
+    Class {
+        name: "a finalize before no close",
+        why: "it is owed before the close, and this server never closes the handle, which is what the recording breaks",
+        holds: |mutant| {
+            let drops = mutant.operator == Operator::Drop && callback(mutant) == Callback::Finalize;
+            let later = mutant.from.trace.get(mutant.place..).unwrap_or_default();
+            drops
+                && !later.iter().any(|event| {
+                    event.callback() == Some(Callback::Close) && event.handle == mutant.event.handle
+                })
+        },
+    },
+    Class {
+        name: "the last finalize",
+        why: "that it fails keeps filters further in from theirs, and the client from going on; here neither is left",
+        holds: |mutant| {
+            use Callback::{Close, DefaultExport, Finalize, ListExports, Open};
+            let fails = callback(mutant) == Finalize && field(mutant) == Some(Field::A) && fails(mutant);
+            let later = mutant.from.trace.get(mutant.place..).unwrap_or_default();
+            let own = later.iter().filter(|event| event.tid == mutant.event.tid);
+            let mut next = own.filter(|event| event.kind == Kind::Enter).filter_map(Event::callback);
+            fails
+                && next.next() == Some(Close)
+                && !next.any(|other| [DefaultExport, Finalize, ListExports, Open].contains(&other))
+        },
+    },
+    Class {
         name: "below a filter of which nothing is known",
         why: "what a filter asks of the layers below, and when, and on which thread, is its own affair",
         holds: below_unknown,
@@ -139,12 +191,21 @@ pub(crate) const CLASSES: &[Class] = &[
         },
     },
     Class {
+        name: "a layer that may end the process",
+        why: "of somebody else's layer nobody knows that it does not, in any of its calls",
+        holds: |mutant| {
+            mutant.operator == Operator::Cut && run(mutant.from).is_some_and(|run| !run.never_exits)
+        },
+    },
+    Class {
         name: "the order of loads, unloads and thread models",
         why: "the manual leaves it open (lifecycle.load.order, lifecycle.unload.order; thread models before 1.44)",
         holds: |mutant| {
             use Callback::{Load, ThreadModel, Unload};
-            moves(mutant)
-                && [Load, ThreadModel, Unload].iter().any(|one| only_passes(mutant, |other| other == *one))
+            let serves = run(mutant.from).is_none_or(|run| run.start.serves());
+            let any = |other| [Load, ThreadModel, Unload].contains(&other);
+            let same = || any(callback(mutant)) && only_passes(mutant, |other| other == callback(mutant));
+            moves(mutant) && (same() || !serves && only_passes(mutant, any))
         },
     },
     Class {
@@ -185,10 +246,26 @@ fn field(mutant: &Mutant<'_>) -> Option<Field> {
     }
 }
 
+fn run(recorded: &Recorded) -> Option<Run> {
+    let text = recorded.trace[0].text(layers_trace::Field::Json)?;
+    serde_json::from_slice(&text.bytes).unwrap()
+}
+
+/// Where it has been moved to it is inside a call on its own thread.
+fn is_inside(mutant: &Mutant<'_>) -> bool {
+    let before = mutant.from.trace.get(..mutant.to).unwrap_or_default();
+    let own = before.iter().filter(|event| event.tid == mutant.event.tid);
+    let depth = own.fold(0, |depth, event| match event.kind {
+        Kind::Enter => depth + 1,
+        Kind::Exit => depth - 1,
+        _ => depth,
+    });
+    depth > 0
+}
+
 /// Some filter further out is not known to hand on what it is asked.
 fn below_unknown(mutant: &Mutant<'_>) -> bool {
-    let Some(text) = mutant.from.trace[0].text(layers_trace::Field::Json) else { return false };
-    let run: Run = serde_json::from_slice(&text.bytes).unwrap();
+    let Some(run) = run(mutant.from) else { return false };
     use Callback::{Config, ConfigComplete, Finalize, Pread, Prepare};
     let callback = callback(mutant);
     let asked = match callback {
@@ -272,8 +349,12 @@ fn moves(mutant: &Mutant<'_>) -> bool {
 
 /// What of the same thread, and of no client, lies on the way of an event that is moved.
 fn passes<'a>(mutant: &'a Mutant<'_>) -> impl Iterator<Item = &'a Event> {
-    let (first, last) = (mutant.place.min(mutant.to), mutant.place.max(mutant.to));
-    let between = mutant.from.trace.get(first..=last).unwrap_or_default();
+    // What is moved comes in front of the event that was there; neighbours change places.
+    let between = match mutant.operator {
+        Operator::Move if mutant.to > mutant.place => mutant.place..mutant.to,
+        _ => mutant.place.min(mutant.to)..mutant.place.max(mutant.to) + 1,
+    };
+    let between = mutant.from.trace.get(between).unwrap_or_default();
     between.iter().filter(|event| {
         let other = event.call != mutant.event.call || !matches!(event.kind, Kind::Enter | Kind::Exit);
         let note =

@@ -241,7 +241,7 @@ impl History {
     /// What a reference filter does below it, or has the answer of.
     pub(super) fn asked(&mut self, event: &Event) {
         if event.kind == Kind::Ask && event.below() == Some(Below::Context(ContextFunction::SetNext)) {
-            self.manages(event.layer);
+            self.chooses(event.layer);
         }
         let asks = &mut self.thread_mut(event.tid, event.pid).asks;
         match event.kind {
@@ -295,7 +295,7 @@ impl History {
             Callback::Open if event.result() != 0 => self.opened(event, call),
             Callback::Close => self.closed(call),
             Callback::ThreadModel => self.models.answered(event),
-            Callback::DefaultExport if event.result() != 0 => self.named(call),
+            Callback::DefaultExport if event.result() != 0 => self.named(event, call),
             Callback::Preconnect if call.parent.is_none() && event.result() < 0 => self.denied(call),
             Callback::AfterFork
                 if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>

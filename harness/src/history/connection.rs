@@ -19,14 +19,14 @@ pub struct Connection {
     pub first: Event,
     /// A layer's `preconnect` refused it.
     pub denied: bool,
-    /// Layers whose `default_export` has returned a name, a bit each.
-    named: [u64; 4],
+    /// The last exit of each layer's `default_export` that returned a name.
+    named: Vec<Event>,
 }
 
 impl Connection {
-    /// This layer's `default_export` has returned a name.
-    pub fn has_named(&self, layer: u8) -> bool {
-        self.named.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
+    /// The last exit of this layer's `default_export`, of those that returned a name.
+    pub fn named(&self, layer: u8) -> Option<&Event> {
+        self.named.iter().find(|exit| exit.layer == layer)
     }
 }
 
@@ -38,7 +38,7 @@ impl History {
         let tid = event.tid;
         self.connections.retain(|id, connection| connection.tid != tid || open.contains(id));
         self.connections
-            .insert(id, Connection { id, tid, first: event.clone(), denied: false, named: [0; 4] });
+            .insert(id, Connection { id, tid, first: event.clone(), denied: false, named: Vec::new() });
         if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
             thread.connection = Some(id);
         }
@@ -46,13 +46,10 @@ impl History {
         id
     }
 
-    pub(super) fn named(&mut self, call: &Call) {
-        let connection = call.connection.and_then(|id| self.connections.get_mut(&id));
-        let layer = call.layer();
-        if let Some(bits) =
-            connection.and_then(|connection| connection.named.get_mut(usize::from(layer / 64)))
-        {
-            *bits |= 1 << (layer % 64);
+    pub(super) fn named(&mut self, exit: &Event, call: &Call) {
+        if let Some(connection) = call.connection.and_then(|id| self.connections.get_mut(&id)) {
+            connection.named.retain(|other| other.layer != exit.layer);
+            connection.named.push(exit.clone());
         }
     }
 

@@ -38,6 +38,9 @@ pub enum Flaw {
     /// A probe of a call that its thread is not in, or of another layer's.
     #[error("an instrument looks at a call that its thread is not in")]
     Astray,
+    /// A filter asks something on a thread that is in a call of another layer.
+    #[error("a filter asks something, and its thread is in a call of another layer")]
+    Elsewhere,
     /// A reply to a request that no client waits for, or an answer to what no filter asks.
     #[error("there is an answer, and nobody has asked")]
     Unasked,
@@ -115,6 +118,10 @@ impl History {
             (Kind::Probe, _) => self.astray(event),
             (Kind::End, _) => self.unfinished(event),
             (Kind::Reply | Kind::Answer, _) => (!self.is_asked(event)).then_some(Flaw::Unasked),
+            (Kind::Ask, _) => {
+                let current = self.thread(event.tid).and_then(|thread| thread.current());
+                current.is_some_and(|call| call.layer() != event.layer).then_some(Flaw::Elsewhere)
+            }
             _ => None,
         };
         if let Some(flaw) = found {
@@ -246,6 +253,16 @@ mod tests {
         let position = answered.note(Kind::Reply, 0).position;
         *answered.events.last_mut().unwrap() = Event { position, ..again };
         assert_eq!(found(answered), Some(Flaw::Unasked));
+        let asking = |layer: u8| {
+            let good = reference();
+            let pread = good.index(Kind::Exit, 1, Callback::Pread, 0);
+            good.with(pread, |script| {
+                let ask = script.note(Kind::Ask, Callback::Pread as u8);
+                (ask.layer, ask.call) = (layer, ask.position);
+            })
+        };
+        assert_eq!(found(asking(1)), None);
+        assert_eq!(found(asking(2)), Some(Flaw::Elsewhere));
         let mut astray = reference();
         let probe = astray.events.iter_mut().find(|event| event.kind == Kind::Probe).unwrap();
         probe.layer += 1;

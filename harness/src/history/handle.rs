@@ -169,6 +169,14 @@ impl History {
         }
     }
 
+    /// This filter sets its `next` itself.
+    pub(super) fn chooses(&mut self, layer: u8) {
+        self.manages(layer);
+        if let Some(bits) = self.choosers.get_mut(usize::from(layer / 64)) {
+            *bits |= 1 << (layer % 64);
+        }
+    }
+
     /// Notes who opens: the server, a filter that passes on its own `open` (once), or a filter for itself.
     pub(super) fn open_entered(&mut self, call: &Call) {
         let passed_on = match self.thread_mut(call.enter.tid, call.enter.pid).current_mut() {
@@ -186,7 +194,7 @@ impl History {
     /// The filter that does this below itself, instead of the server. (In an `open` that fails the server closes what is
     /// already open below.)
     fn done_by_filter(&self, call: &Call) -> Option<u8> {
-        let parent = self.parent(call)?;
+        let parent = self.parent(call).filter(|_| !self.is_intrusion(call))?;
         let undoes = parent.callback == Callback::Open && call.callback == Callback::Close;
         (parent.layer() > call.layer() && !undoes).then(|| parent.layer())
     }

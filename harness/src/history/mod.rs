@@ -92,6 +92,8 @@ pub struct History {
     arrivals: client::Arrivals,
     /// Layers that have opened contexts of their own, a bit each.
     openers: [u64; 4],
+    /// Layers that have chosen a `next` by nbdkit_context_set_next, and have said so, a bit each.
+    choosers: [u64; 4],
     models: model::Models,
     at_once: at_once::AtOnce,
     signals: Vec<Event>,
@@ -103,6 +105,17 @@ pub struct History {
     appctxs: appctx::Appctxs,
     flaws: Flaws,
     numbers: flaw::Numbers,
+}
+
+/// A filter that hands on `outer` makes the server call `inner` of a layer further in: to answer it, to serve it in another
+/// way, to name what it opens or lists, or to close again what it could not open.
+fn comes_of(outer: Callback, inner: Callback) -> bool {
+    use Callback::{Close, DefaultExport, ListExports, Open};
+    inner == outer
+        || inner.is_query()
+        || inner.is_data()
+        || inner == DefaultExport && matches!(outer, ListExports | Open)
+        || inner == Close && outer == Open
 }
 
 impl History {
@@ -274,10 +287,24 @@ impl History {
 
     /// This filter is known to ask the layer below what it is asked with this callback, and to answer what it is told.
     pub fn hands_on(&self, layer: u8, callback: Callback) -> bool {
-        let Some(filter) = usize::from(layer).checked_sub(1) else { return false };
-        let known = self.run().and_then(|run| run.hands_on.get(filter));
-        known.is_some_and(|callbacks| callbacks & callback.bit() != 0)
-            && self.layer(layer).is_some_and(|layer| layer.target.is_none())
+        self.handed_on(layer).is_some_and(|callbacks| callbacks & callback.bit() != 0)
+    }
+
+    /// The callbacks that a reference filter hands on, a bit each; of somebody else's filter nothing is known.
+    fn handed_on(&self, layer: u8) -> Option<u64> {
+        let filter = usize::from(layer).checked_sub(1)?;
+        self.layer(layer).filter(|layer| layer.target.is_none())?;
+        self.run()?.hands_on.get(filter).copied()
+    }
+
+    /// The server itself makes this call in the middle of a filter's: the filter is known to hand on what it is asked,
+    /// and nothing that it does or that the server does for it leads here.
+    pub fn is_intrusion(&self, call: &Call) -> bool {
+        self.parent(call).is_some_and(|parent| {
+            parent.layer() > call.layer()
+                && self.hands_on(parent.layer(), parent.callback)
+                && !comes_of(parent.callback, call.callback)
+        })
     }
 
     /// Every layer of the stack is registered, so that nothing is missing from the trace because nobody looked.
@@ -308,6 +335,14 @@ impl History {
     /// (nbdkit_context_set_next).
     pub fn opens_contexts(&self, layer: u8) -> bool {
         self.openers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
+    }
+
+    /// The `next` of this filter is the one that its `open` has got it, or none: it says what it asks for, and it has
+    /// never asked for another one.
+    pub fn keeps_next(&self, layer: u8) -> bool {
+        let chooses =
+            self.choosers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0);
+        !self.opens_contexts(layer) || !chooses && self.handed_on(layer).is_some()
     }
 
     /// First half: makes the call, or finds it, so that checks can look at it. What it changes is not yet to be

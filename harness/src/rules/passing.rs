@@ -21,7 +21,7 @@ impl Check for HandedOn {
         let Some(call) = now.call else { return };
         if now.is_enter() {
             if let Some(parent) = now.parent().filter(|parent| hands_on(now.history, parent, call)) {
-                handed(parent, now.event, report);
+                handed(now, parent, report);
             }
         } else if now.history.hands_on(call.layer(), call.callback) {
             told(now, call, report);
@@ -37,13 +37,16 @@ fn hands_on(history: &History, parent: &Call, call: &Call) -> bool {
 }
 
 /// The layer below is asked just what the filter was asked, and once.
-fn handed(parent: &Call, enter: &Event, report: &mut Report<'_>) {
+fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) {
+    let enter = now.event;
     let (layer, callback) = (enter.layer, parent.callback);
     if parent.handed.times > 0 {
         let expected = format!("one call of L{layer}.{callback} for one of L{}", parent.layer());
         report.broken_by(Party::Server, [&parent.enter, enter], expected, "another one");
     }
-    if !same_question(&parent.enter, enter, callback) {
+    let same = same_question(&parent.enter, enter, callback)
+        && (callback != Callback::Open || same_export(now, parent));
+    if !same {
         let expected =
             format!("L{layer}.{callback} is asked what L{} was asked, and handed on", parent.layer());
         report.broken_by(Party::Server, [&parent.enter, enter], expected, "something else");
@@ -52,19 +55,34 @@ fn handed(parent: &Call, enter: &Event, report: &mut Report<'_>) {
 
 fn same_question(outer: &Event, inner: &Event, callback: Callback) -> bool {
     use Callback::{Config, DefaultExport, ListExports, Open, Preconnect};
-    let name = |event: &Event| event.text(Field::Export).map(|text| text.bytes.clone()).unwrap_or_default();
     match callback {
         Config => outer.texts == inner.texts,
         Preconnect => outer.d == inner.d,
-        ListExports | DefaultExport => (outer.c, outer.d) == (inner.c, inner.d),
-        // An empty name stands for the default of the layer below.
-        Open => {
-            (outer.c, outer.d) == (inner.c, inner.d) && (name(outer).is_empty() || name(outer) == name(inner))
-        }
+        ListExports | DefaultExport | Open => (outer.c, outer.d) == (inner.c, inner.d),
         // Where FUA is emulated it goes no further.
         data if data.is_data() => (outer.a, outer.c, outer.d & !FUA) == (inner.a, inner.c, inner.d & !FUA),
         _ => true,
     }
+}
+
+/// The layer below opens the same export. An empty name stands for its default, where that is known.
+fn same_export(now: &Now<'_>, outer: &Call) -> bool {
+    let (inner, layer) = (export(now.event), now.event.layer);
+    if inner == export(&outer.enter) {
+        return true;
+    }
+    let namer = if now.history.records(layer, Callback::DefaultExport) {
+        Some(layer)
+    } else {
+        now.history.inner(layer, Callback::DefaultExport)
+    };
+    let connection = outer.connection.and_then(|id| now.history.connection(id));
+    let default = namer.and_then(|namer| connection?.named(namer));
+    export(&outer.enter).is_empty() && default.is_some_and(|exit| export(exit) == inner)
+}
+
+fn export(event: &Event) -> &[u8] {
+    event.text(Field::Export).map(|text| text.bytes.as_slice()).unwrap_or_default()
 }
 
 /// The layer below was asked, and its answer is the one that the filter gives.
@@ -126,7 +144,7 @@ fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
         DefaultExport => {
             let known = call.connection.and_then(|id| now.history.connection(id))?;
             let inner = now.history.inner(call.layer(), DefaultExport)?;
-            let asked = if known.has_named(inner) { Asked::Before } else { Asked::Once };
+            let asked = if known.named(inner).is_some() { Asked::Before } else { Asked::Once };
             // The server hands out no name that is too long.
             let said = handed.said.as_ref().and_then(|said| said.text(Field::Export));
             let refused = result == 0 && said.is_some_and(|name| name.bytes.len() > LONGEST);
@@ -182,13 +200,6 @@ fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<Expectation> {
 mod tests {
     use super::super::testing::*;
     use super::*;
-    use crate::run::Run;
-
-    /// Both filters hand on what they are asked.
-    fn handing() -> Script {
-        let all = layers_behaviour::Behaviour::default().hands_on();
-        served(&Run { hands_on: vec![all; 2], ..run(2) })
-    }
 
     fn of(callback: Callback) -> &'static str {
         match callback {
@@ -246,6 +257,15 @@ mod tests {
         }
         let renamed = |enter: &mut Event| enter.texts = parameter("size", "2M");
         rejects(of(Config), handing().changed(layers_trace::Kind::Enter, 0, Config, 0, renamed));
+    }
+
+    #[test]
+    fn an_empty_name_stands_for_the_default_of_the_layer_below() {
+        let named = |name: &str| {
+            let name = vec![text(Field::Export, name)];
+            handing().changed(layers_trace::Kind::Enter, 0, Callback::Open, 0, |enter| enter.texts = name)
+        };
+        rejects("open.nested", named("other"));
     }
 
     #[test]

@@ -590,6 +590,12 @@ pub(crate) fn reference() -> Script {
     served(&run(2))
 }
 
+/// The same, and both filters are known to hand on what they are asked.
+pub(crate) fn handing() -> Script {
+    let all = layers_behaviour::Behaviour::default().hands_on();
+    served(&Run { hands_on: vec![all; 2], ..run(2) })
+}
+
 /// A whole good run with one client.
 pub(crate) fn served(run: &Run) -> Script {
     let mut script = Script::new(run);

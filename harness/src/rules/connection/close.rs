@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::by_server;
-use crate::history::{Handle, History};
+use crate::history::{Call, Handle, History};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -117,7 +117,7 @@ impl Check for Once {
                 let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
                 report.broken([first, now.event], expected, "another one");
             }
-        } else if call.parent.is_none() && now.history.was_minted(call.handle()) {
+        } else if closes_itself(now) && now.history.was_minted(call.handle()) {
             let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
             report.broken([now.event], expected, "it was closed before");
         }
@@ -133,6 +133,13 @@ impl Check for Once {
             );
         }
     }
+}
+
+/// The server makes this close, by itself or because an open has failed above; no filter closes a context of its own.
+fn closes_itself(now: &Now<'_>) -> bool {
+    let undoes =
+        |parent: &Call| parent.callback == Callback::Open && !now.history.opens_contexts(parent.layer());
+    now.parent().is_none_or(undoes)
 }
 
 /// Handles of clients that the server should have closed before its end, in the order of their opens.
@@ -278,6 +285,14 @@ mod tests {
             rejects(RULE, reference().without(layer, Callback::Close, 0));
             rejects(RULE, reference().doubled(layer, Callback::Close, 1));
         }
+        // Below an open that fails, from within the one above.
+        let mut undone = Script::new(&run(2));
+        undone.start(2);
+        undone.tid = CONNECTION;
+        undone.open_failing(2, 1, "x");
+        undone.stop(2);
+        assert_eq!(judged(undone.clone()).result(RULE).unwrap().broken, 0);
+        rejects(RULE, undone.doubled(0, Callback::Close, 0));
         // A server that is killed owes nothing.
         let mut killed = reference().without(0, Callback::Close, 1);
         killed.events.iter_mut().find(|event| event.kind == Kind::End).unwrap().a = 9;

@@ -142,6 +142,7 @@ impl BeforeOpen {
             parent.layer() == outer
                 || parent.callback != Callback::DefaultExport && parent.layer() > now.event.layer
         });
+        let inside = inside && now.call.is_some_and(|call| !now.history.is_intrusion(call));
         // For a list that a layer does not make, its default export is asked alone.
         let lists = client(now).is_none_or(|client| client.awaits(Operation::List).is_some());
         if !inside && !lists {
@@ -366,6 +367,9 @@ mod tests {
         let good = reference();
         let outside = good.index(Kind::Exit, 2, Callback::DefaultExport, 0);
         rejects(RULE, good.moved(0, Callback::DefaultExport, 0, outside + 1));
+        // Within L1's preconnect, which only hands that on.
+        let connected = handing().index(Kind::Exit, 1, Callback::Preconnect, 0);
+        rejects(RULE, handing().moved(0, Callback::DefaultExport, 0, connected));
         let nowhere =
             (0..=2).fold(reference(), |script, layer| script.lacking(layer, Callback::DefaultExport));
         rejects(RULE, nowhere);

@@ -395,6 +395,14 @@ mod tests {
         rejects(RULE, beside.elsewhere(1, Callback::Finalize, 0));
         rejects(RULE, reference().without(2, Callback::Prepare, 0));
         assert_eq!(judged(served(&run(1))).result(RULE).unwrap().exercised, 0);
+        // In the middle of a question that L2 hands on; of another filter it could be the own doing.
+        let asked = |script: &Script| script.index(Kind::Exit, 2, Callback::CanFlush, 0);
+        let early = |script: Script| {
+            let to = asked(&script);
+            script.moved(1, Callback::Finalize, 0, to)
+        };
+        rejects(RULE, early(handing()));
+        assert!(!broken(early(reference())).contains(&RULE));
     }
 
     #[test]

@@ -19,11 +19,12 @@ pub const RULES: &[Rule] = &[
         since: Version(1, 21, 22),
         statement: "Exports are listed for a client that asks with NBD_OPT_LIST, from the outermost layer inwards.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
-        antecedent: "a call of list_exports, and clients that write down what they ask",
+        antecedent: "a call of list_exports, or a client's first list, and clients that write down what they ask",
         example: "client: NBD_OPT_GO; L1.list_exports",
         fix: "call list_exports on the outermost layer while answering NBD_OPT_LIST, and at no other time",
         check: Checker::Trace(|| {
-            Box::new(Both::new(OnlyOnRequest, HandedOn(|callback| callback == Callback::ListExports)))
+            let calls = Both::new(OnlyOnRequest, HandedOn(|callback| callback == Callback::ListExports));
+            Box::new(Both::new(calls, Lists::first()))
         }),
     },
     Rule {
@@ -48,7 +49,7 @@ pub const RULES: &[Rule] = &[
         antecedent: "a second NBD_OPT_LIST of one connection that succeeds",
         example: "client: NBD_OPT_LIST twice; L0.list_exports once",
         fix: "none needed; a module should cope with any number of calls",
-        check: Checker::Trace(|| Box::new(ListsAgain::default())),
+        check: Checker::Trace(|| Box::new(Lists::again())),
     },
     Rule {
         id: "conn.list.failure-survives",
@@ -130,16 +131,26 @@ impl Check for NoOpenHandle {
     }
 }
 
-/// Each list has its own call.
-#[derive(Default)]
-struct ListsAgain {
+/// A list has a call of its own: the first of a connection, or those after it.
+struct Lists {
+    first: bool,
     /// The connections whose client has had a list.
     listed: Vec<ConnectionId>,
     /// Those that have had a call since their client's request.
     called: Vec<ConnectionId>,
 }
 
-impl Check for ListsAgain {
+impl Lists {
+    fn first() -> Lists {
+        Lists { first: true, listed: Vec::new(), called: Vec::new() }
+    }
+
+    fn again() -> Lists {
+        Lists { first: false, ..Lists::first() }
+    }
+}
+
+impl Check for Lists {
     fn watches(&self) -> Watch {
         Watch::NONE.enters(&[Callback::ListExports]).notes(EventKind::Request).notes(EventKind::Reply)
     }
@@ -149,7 +160,9 @@ impl Check for ListsAgain {
             self.called.extend(call.connection.filter(|_| call.parent.is_none()));
             return;
         }
-        if now.event.operation() != Some(Operation::List) {
+        if now.event.operation() != Some(Operation::List)
+            || !now.history.run().is_some_and(|run| run.client_log)
+        {
             return;
         }
         let client = now.history.client(now.event.handle);
@@ -157,12 +170,14 @@ impl Check for ListsAgain {
         if now.event.kind == EventKind::Request {
             self.called.retain(|id| *id != connection);
         } else if now.event.result() == 0 && now.history.outermost(Callback::ListExports).is_some() {
-            if !self.listed.contains(&connection) {
+            let first = !self.listed.contains(&connection);
+            if first {
                 self.listed.retain(|id| now.history.connection(*id).is_some());
                 self.listed.push(connection);
-            } else {
-                let again = self.called.contains(&connection);
-                report.expect(again, [now.event], "list_exports is called for this list", "it is not");
+            }
+            if first == self.first {
+                let called = self.called.contains(&connection);
+                report.expect(called, [now.event], "list_exports is called for this list", "it is not");
             }
         }
     }
@@ -243,6 +258,9 @@ mod tests {
         let late = good.index(Kind::Enter, 2, Callback::DefaultExport, 0);
         rejects(RULE, good.with(late, |script| script.through(2, Callback::ListExports, 0, |_| {})));
         rejects(RULE, reference().without(1, Callback::ListExports, 0));
+        // A client is shown a list that nobody was asked for.
+        let alone = reference().without(2, Callback::ListExports, 0).without(1, Callback::ListExports, 0);
+        rejects(RULE, alone.without(0, Callback::ListExports, 0));
         let unlogged = served(&Run { client_log: false, ..run(0) });
         assert_eq!(judged(unlogged).result(RULE).unwrap().exercised, 0);
     }

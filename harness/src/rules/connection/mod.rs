@@ -40,7 +40,7 @@ fn negotiates(callback: Callback) -> bool {
 /// The handle that the server itself prepares, finalizes or closes with this call. Filters do that too, with contexts
 /// of their own; then the call is nested in one of theirs, or the handle is not the server's.
 fn by_server<'a>(now: &Now<'a>) -> Option<&'a Handle> {
-    let call = now.call.filter(|call| call.parent.is_none())?;
+    let call = now.call.filter(|call| call.parent.is_none() || now.history.is_intrusion(call))?;
     now.handle.filter(|handle| handle.layer == call.layer() && now.history.is_servers(handle))
 }
 

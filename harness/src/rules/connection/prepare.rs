@@ -73,6 +73,11 @@ impl Check for InnerFirst {
             let expected = format!("one prepare of L{} for handle {}", handle.layer, handle.id);
             report.broken([first, now.event], expected, "another one");
         }
+        if let Some(open) = now.parent().filter(|parent| parent.callback == Callback::Open) {
+            let expected =
+                format!("open of L{} has returned before prepare of L{}", open.layer(), handle.layer);
+            report.broken([&open.enter, now.event], expected, "it has not");
+        }
         let Some(inside) = now.history.handle_inside(handle, Callback::Prepare) else { return };
         report.exercised();
         // One that has failed is the business of another rule.
@@ -202,6 +207,9 @@ mod tests {
         rejects(RULE, reference().moved(1, Callback::Prepare, 0, late + 1));
         rejects(RULE, reference().moved(1, Callback::Prepare, 0, late));
         assert_eq!(judged(served(&run(1))).result(RULE).unwrap().exercised, 0);
+        // Within the open of L2, which only hands it on.
+        let opened = handing().index(Kind::Exit, 2, Callback::Open, 0);
+        rejects(RULE, handing().moved(1, Callback::Prepare, 0, opened));
     }
 
     #[test]

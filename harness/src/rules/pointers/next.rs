@@ -21,7 +21,7 @@ impl Check for NextIsStable {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let Some(handle) = now.handle else { return };
         let Some(next) = handle.next.filter(|_| handle.layer == now.event.layer) else { return };
-        if now.history.opens_contexts(handle.layer) {
+        if !now.history.keeps_next(handle.layer) {
             return;
         }
         report.exercised();
@@ -77,7 +77,7 @@ fn opened_nothing(history: &History, handle: &Handle) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::*;
-    use layers_trace::{Callback, Event, Kind};
+    use layers_trace::{Callback, ContextFunction, Event, Kind};
 
     #[test]
     fn next_stays_the_same() {
@@ -121,6 +121,27 @@ mod tests {
         }
         script.stop(1);
         script
+    }
+
+    #[test]
+    fn a_reference_filter_that_says_that_it_chooses_none_keeps_its_next() {
+        const RULE: &str = "ptr.next.stable";
+        let opening = |chooses: bool| {
+            let good = handing();
+            let pread = good.index(Kind::Exit, 1, Callback::Pread, 0);
+            good.with(pread, |script| {
+                let fresh = script.open_unprepared(0, "main");
+                script.on(&fresh, 0, Callback::Close, 0);
+                if chooses {
+                    let ask = script.note(Kind::Ask, ContextFunction::SetNext as u8);
+                    (ask.layer, ask.call) = (1, ask.position);
+                }
+            })
+        };
+        let change = |event: &mut Event| event.context += 8;
+        rejects(RULE, opening(false).changed(Kind::Enter, 1, Callback::Finalize, 1, change));
+        let chosen = opening(true).changed(Kind::Enter, 1, Callback::Finalize, 1, change);
+        assert_eq!(judged(chosen).result(RULE).unwrap().broken, 0);
     }
 
     #[test]
