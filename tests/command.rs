@@ -129,6 +129,19 @@ fn several_reports_of_one_run() {
     }
 }
 
+/// As automake and CI services keep what a test says.
+#[test]
+fn two_reports_into_the_log_of_both_streams_are_both_there() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("layers"));
+    command.args(["validate", "memory", "1M", "--only", "read.odd", "--report", "tap"]);
+    command.args(["--report", "human=/dev/stderr"]);
+    let stream = || std::fs::OpenOptions::new().append(true).open(log.path()).unwrap();
+    assert!(command.stdout(stream()).stderr(stream()).status().unwrap().success());
+    let text = std::fs::read_to_string(log.path()).unwrap();
+    assert!(text.contains("TAP version 14") && text.contains("exit 0: conformant"), "{text}");
+}
+
 #[test]
 fn a_level_says_what_it_leaves_out() {
     let run = |level: &str| layers(&["conform", "nbdkit", "--only", "classical", "--level", level]).code(0);

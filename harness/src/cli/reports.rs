@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -59,14 +59,23 @@ impl<F: ValueEnum> TryFrom<String> for Report<F> {
 }
 
 impl<F> Report<F> {
+    fn is_to_stdout(&self) -> bool {
+        self.file.as_ref().is_none_or(|path| path == Path::new("/dev/stdout"))
+    }
+
+    /// The standard streams are the process's own: opened by name, a log that one is redirected to would lose what it has.
     fn open(&self) -> Result<Box<dyn Write>, Failure> {
-        let Some(path) = &self.file else {
-            return Ok(Box::new(anstream::AutoStream::auto(std::io::stdout())));
-        };
-        let file = File::create(path).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot write the report `{}`: {error}", path.display()))
-        })?;
-        Ok(Box::new(anstream::StripStream::new(file)))
+        match &self.file {
+            _ if self.is_to_stdout() => Ok(Box::new(anstream::stdout())),
+            Some(path) if path != Path::new("/dev/stderr") => {
+                let file = File::create(path).map_err(|error| {
+                    let shown = path.display();
+                    Failure::new(Exit::Usage, format!("cannot write the report `{shown}`: {error}"))
+                })?;
+                Ok(Box::new(anstream::StripStream::new(file)))
+            }
+            _ => Ok(Box::new(anstream::stderr())),
+        }
     }
 }
 
@@ -82,7 +91,7 @@ pub(super) fn open<F: ValueEnum>(wanted: &[Report<F>]) -> Result<Vec<Opened<F>>,
         .collect();
     let wanted = if wanted.is_empty() { &first } else { wanted };
     // Two reports to standard output would be none.
-    if wanted.iter().filter(|report| report.file.is_none()).count() > 1 {
+    if wanted.iter().filter(|report| report.is_to_stdout()).count() > 1 {
         return Err(Failure::new(
             Exit::Usage,
             "only one report can go to standard output: give the others a file",
