@@ -21,6 +21,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::report::cases::{Case, Outcome, Run, Trouble};
 use crate::server::process::become_subreaper;
 use crate::validate::{Level, Validate, checks, module_rules};
+use crate::verdict::Exit;
 
 /// The test that says whether anything could be judged at all.
 const CONCLUSIVE: &str = "conclusive";
@@ -85,7 +86,9 @@ impl Shared {
 
     fn outcome(&self, id: &str) -> Result<Completion, Failed> {
         let run = self.run()?;
-        let of_run = run.cases.iter().find(|case| case.group == "run" && is_bad(case));
+        // Of one test that does not apply, run by itself, nothing is judged; whether that is so of all, `conclusive` says.
+        let judged = run.exit != Exit::NothingJudged;
+        let of_run = run.cases.iter().find(|case| judged && case.group == "run" && is_bad(case));
         match run.cases.iter().find(|case| case.name == id && case.group != "baseline") {
             Some(case) if is_bad(case) => told(case),
             // What cannot be loaded has not passed, whatever is said of its parts.
