@@ -1,0 +1,33 @@
+//! Plugins in C, built with meson and with automake, which both read TAP.
+
+use std::fs;
+
+use crate::document::commands;
+use crate::place::Place;
+
+/// What any of them shows of a fault: rule, clause and what to do.
+const READ_BACK: [&str; 3] = ["write.read-back", "nbdkit-plugin(3), \".pwrite\"", "to fix it: "];
+
+#[test]
+fn meson_shows_a_subtest_a_promise() {
+    let place = Place::with_example("meson");
+    let [sound, faulty] = commands("fixtures/examples/meson/README.md").try_into().unwrap();
+    place.run(&sound).succeeds(&["1/1 conformance OK", "subtests passed"]);
+    let log = fs::read_to_string(place.project().join("build/meson-logs/testlog.txt")).unwrap();
+    assert!(log.contains("trim.succeeds # SKIP not claimed: it does not claim trim"), "{log}");
+
+    place.run(&faulty).fails(&["1/1 - checks/write.read-back FAIL"]);
+    place.run("meson test -C faulty --print-errorlogs").fails(&READ_BACK);
+}
+
+#[test]
+fn automake_shows_a_test_a_promise() {
+    let place = Place::with_example("automake");
+    let [sound, faulty] = commands("fixtures/examples/automake/README.md").try_into().unwrap();
+    let skipped = "checks/write.succeeds # SKIP not claimed: the export is read-only";
+    place.run(&sound).succeeds(&["PASS: conformance.sh 20 - checks/read.odd", skipped, "# ERROR: 0"]);
+
+    let clause = "(nbdkit-plugin(3), \".pread\")";
+    let fault = ["FAIL: conformance.sh 20 - checks/read.odd", clause, "to fix it: serve exactly count bytes"];
+    place.run(&faulty).fails(&fault);
+}
