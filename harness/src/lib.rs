@@ -22,6 +22,7 @@ pub mod scenario;
 mod schedule;
 pub mod select;
 pub mod server;
+pub mod snapshot;
 pub mod stack;
 pub mod validate;
 pub mod verdict;
@@ -31,3 +32,8 @@ pub mod version;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// And that of the document about snapshots.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/snapshots.md")]
+struct Snapshots;

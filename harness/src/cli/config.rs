@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, conform, validate};
+use super::{Failure, conform, snapshot, validate};
 use crate::verdict::Exit;
 
 /// Its name.
@@ -34,6 +34,7 @@ pub(super) struct Config {
     path: Option<PathBuf>,
     pub(super) validate: validate::Settings,
     pub(super) conform: conform::Settings,
+    pub(super) snapshot: snapshot::Settings,
 }
 
 impl Arguments {
@@ -62,6 +63,7 @@ impl Config {
         let directory = path.parent().unwrap_or(Path::new("."));
         config.validate.relative_to(directory);
         config.conform.relative_to(directory);
+        config.snapshot.relative_to(directory);
         config.path = Some(path.to_owned());
         Ok(config)
     }

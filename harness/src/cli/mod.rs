@@ -9,9 +9,11 @@ mod reports;
 mod repro;
 mod rules;
 mod scratch;
+mod snapshot;
 mod trace;
 mod trace_haproxy;
 mod validate;
+mod words;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -40,6 +42,8 @@ enum Verb {
     Trace(trace::Arguments),
     /// Judge recorded traces
     Check(check::Arguments),
+    /// Compare the calls of a stack with stored ones
+    Snapshot(Box<snapshot::Arguments>),
     /// Replay one case that was written to a file
     Repro(repro::Arguments),
     /// List the rules, or explain some
@@ -132,6 +136,7 @@ pub fn main() -> ExitCode {
     crate::server::interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
         Verb::Validate(arguments) => validate::run(&arguments),
+        Verb::Snapshot(arguments) => snapshot::run(&arguments),
         Verb::Repro(arguments) => repro::run(&arguments),
         Verb::Conform(arguments) => conform::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use layers_trace::{Event, Reader};
 
 use super::reports::{self, Opened, Report};
+use super::words::Words;
 use super::{Failure, trace_haproxy};
 use crate::conform::{verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
@@ -20,8 +21,6 @@ use crate::scenario::{Player, SessionPlayer, named};
 use crate::server::Installed;
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
-use crate::stack::{Layers, Stack};
-use crate::validate::subject;
 use crate::verdict::{Exit, Verdict};
 
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.
@@ -56,18 +55,8 @@ pub(super) struct Arguments {
     /// HAProxy's configuration; `{dir}` in it becomes a private directory
     #[arg(short = 'f', value_name = "CONFIG")]
     configuration: Option<PathBuf>,
-    /// A filter (name or path), outermost first; may be repeated
-    #[arg(long = "filter", value_name = "FILTER")]
-    filters: Vec<String>,
-    /// Serve read-only
-    #[arg(short, long)]
-    readonly: bool,
-    /// Worker threads for each connection
-    #[arg(short, long, value_name = "NUMBER")]
-    threads: Option<u32>,
-    /// The plugin (name or path) and its parameters
-    #[arg(value_name = "PLUGIN", num_args = 0..)]
-    plugin: Vec<String>,
+    #[command(flatten)]
+    words: Words,
     /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy
     #[arg(last = true, value_name = "CLIENT COMMAND")]
     client: Vec<String>,
@@ -100,13 +89,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Conformant);
     }
-    if arguments.scenario.is_none() && arguments.plugin.is_empty() {
+    if arguments.scenario.is_none() && arguments.words.plugin.is_empty() {
         return Err(Failure::new(Exit::Usage, NO_PLUGIN));
     }
     become_subreaper()?;
     match &arguments.scenario {
         Some(name) => trace_scenario(arguments, name),
-        None if arguments.plugin.first().is_some_and(|word| word == "haproxy") => trace_session(arguments),
+        None if arguments.words.plugin.first().is_some_and(|word| word == "haproxy") => {
+            trace_session(arguments)
+        }
         None if arguments.configuration.is_some() => Err(Failure::new(
             Exit::Usage,
             "-f names a configuration of HAProxy: `layers trace haproxy -f CONFIG`",
@@ -158,27 +149,10 @@ fn said(verdict: &Verdict) -> Exit {
     verdict.exit()
 }
 
-fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
-    // `layers trace nbdkit …` names the server; a plugin of that name is written as a path.
-    let named = arguments.plugin.first().is_some_and(|word| word == "nbdkit");
-    let mut words = arguments.plugin.iter().skip(usize::from(named));
-    let plugin = words.next();
-    let parameters = words.map(|word| subject::parameter(word));
-    let plugin = plugin.cloned().ok_or_else(|| Failure::new(Exit::Usage, NO_PLUGIN))?;
-    let layers = Layers::Wrapped { filters: arguments.filters.clone(), plugin };
-    Ok(Stack {
-        layers,
-        parameters: parameters.collect(),
-        readonly: arguments.readonly,
-        threads: arguments.threads,
-        ..Stack::default()
-    })
-}
-
 fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     let pictures = reports::open(&arguments.report)?;
     let nbdkit = Nbdkit::find(arguments.server.as_deref())?;
-    let stack = stack(arguments)?;
+    let stack = arguments.words.stack(NO_PLUGIN)?;
     let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
     let run = nbdkit.describe("trace", &stack, Start::Foreground, false);
     let serve = Serve {

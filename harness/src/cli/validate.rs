@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
 use super::reports::{self, Report};
+use super::words::Words;
 use super::{Asked, Failure, config};
 use crate::report::ValidationReporter;
 use crate::server::process::become_subreaper;
-use crate::stack::{Layers, Stack};
 use crate::validate::{
     Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
 };
@@ -53,24 +53,8 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long)]
     update_baseline: bool,
-    /// A filter (name or path), outermost first; may be repeated
-    #[arg(long = "filter", value_name = "FILTER")]
-    filters: Vec<String>,
-    /// Serve read-only
-    #[arg(short, long)]
-    readonly: bool,
-    /// Worker threads for each connection
-    #[arg(short, long, value_name = "NUMBER")]
-    threads: Option<u32>,
-    /// A debug flag of the server or a layer, as nbdkit takes it; may be repeated
-    #[arg(short = 'D', long = "debug", value_name = "LAYER.FLAG=N")]
-    debug: Vec<String>,
-    /// One more argument for the server, as it is; may be repeated
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
-    server_arg: Vec<String>,
-    /// The plugin (name or path) and its parameters
-    #[arg(value_name = "PLUGIN", num_args = 0..)]
-    plugin: Vec<String>,
+    #[command(flatten)]
+    words: Words,
 }
 
 /// What may stand in a layers.toml, too.
@@ -192,7 +176,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     let known = known(arguments, &settings)?;
-    let stack = stack(arguments)?;
+    let stack = arguments.words.stack("name a plugin: `layers validate --help`")?;
     let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
     let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
     let validate = settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
@@ -261,23 +245,6 @@ fn list() -> Result<Exit, Failure> {
         writeln!(out, "{:<26} {:<9} {:<13} {}", rule.id, rule.kind, "rule", rule.statement)?;
     }
     Ok(Exit::Conformant)
-}
-
-fn stack(arguments: &Arguments) -> Result<Stack, Failure> {
-    let named = arguments.plugin.first().is_some_and(|word| word == "nbdkit");
-    let mut words = arguments.plugin.iter().skip(usize::from(named));
-    let plugin = words.next().cloned();
-    let plugin =
-        plugin.ok_or_else(|| Failure::new(Exit::Usage, "name a plugin: `layers validate --help`"))?;
-    let debug = arguments.debug.iter().flat_map(|flag| ["-D".to_owned(), flag.clone()]);
-    Ok(Stack {
-        layers: Layers::Wrapped { filters: arguments.filters.clone(), plugin },
-        parameters: words.map(|word| subject::parameter(word)).collect(),
-        readonly: arguments.readonly,
-        threads: arguments.threads,
-        arguments: debug.chain(arguments.server_arg.iter().cloned()).collect(),
-        ..Stack::default()
-    })
 }
 
 fn known(arguments: &Arguments, settings: &Settings) -> Result<Known, Failure> {

@@ -10,6 +10,7 @@ pub mod junit;
 pub mod ndjson;
 pub mod perfetto;
 pub mod session_tree;
+pub mod snapshot;
 pub mod tap;
 pub mod tree;
 pub mod validation;

@@ -6,6 +6,7 @@ pub mod play;
 mod player;
 pub mod session;
 pub mod session_play;
+mod subject;
 
 use layers_trace::{Callback, Operation};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ pub use expectation::Expectation;
 pub use play::Mishap;
 pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;
+pub use subject::Unfit;
 
 use crate::server::Which;
 

@@ -1,0 +1,211 @@
+//! `layers snapshot`.
+
+use std::io::Write;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::progress::Progress;
+use super::words::Words;
+use super::{Failure, config};
+use crate::report::snapshot as report;
+use crate::server::nbdkit::Nbdkit;
+use crate::server::process::become_subreaper;
+use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare};
+use crate::stack::{Layers, Stack};
+use crate::validate::subject;
+use crate::verdict::Exit;
+
+/// Where insta keeps the snapshots of tests in `tests/`.
+const DIRECTORY: &str = "tests/snapshots";
+/// Seconds for one run of one scenario.
+const TIMEOUT: u64 = 10;
+
+const ABOUT: &str = "\
+Compare the calls of a stack with stored ones.
+
+The stack is written as on nbdkit's own command line. Each scenario is played with it, and its tree of calls is held against
+a file that `cargo insta` understands: NAME__SCENARIO.snap. What is new or differs is left beside it as .snap.new; --update
+stores it instead. A tree is new, or another one, only if five runs agree on it.
+
+Clients write to the disk of the stack. Where a parameter names storage of yours (a path, a device, an address), it is
+therefore served read-only, unless --allow-writes is given. A layers.toml cannot give that leave.
+
+Settings that are always wanted stand under [snapshot] in a layers.toml in the working directory or above it, under the
+names of the options; what the command line says wins.";
+
+#[derive(Debug, Args)]
+#[command(
+    long_about = ABOUT,
+    override_usage = "layers snapshot [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]..."
+)]
+pub(super) struct Arguments {
+    /// Store what is new or differs, and drop what is stale
+    #[arg(long)]
+    update: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    config: config::Arguments,
+    /// Write to storage of yours that a parameter names, and so destroy what is there
+    #[arg(long)]
+    allow_writes: bool,
+    #[command(flatten)]
+    words: Words,
+}
+
+/// What may stand in a layers.toml, too.
+#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
+#[group(skip)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Settings {
+    /// The server program, if it is not the one on the PATH
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<PathBuf>,
+    /// Directory of the stored trees [default: tests/snapshots]
+    #[arg(long, value_name = "DIRECTORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dir: Option<PathBuf>,
+    /// What the names of this stack's files begin with [default: its filters and its plugin]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Only scenarios that match; `*` stands for any text; may be repeated [default: some usual ones, and all that are stored]
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    only: Vec<String>,
+    /// No scenarios that match
+    #[arg(long, value_name = "PATTERN")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skip: Vec<String>,
+    /// Scenarios played at a time [default: one for each CPU if the modules are the server's own and no parameter names
+    /// storage or code, else one: servers side by side may share something]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<NonZeroUsize>,
+    /// Seconds that one run of one scenario may take [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<NonZeroU64>,
+}
+
+impl Settings {
+    /// The paths of a file in this directory.
+    pub(super) fn relative_to(&mut self, directory: &Path) {
+        // A server without a slash is looked for on the PATH.
+        let server = self.server.iter_mut().filter(|path| path.components().count() > 1);
+        server.chain(&mut self.dir).for_each(|path| config::resolve(directory, path));
+    }
+
+    /// These, and where they say nothing, the others.
+    fn or(self, other: Settings) -> Settings {
+        Settings {
+            server: self.server.or(other.server),
+            dir: self.dir.or(other.dir),
+            name: self.name.or(other.name),
+            only: super::or(self.only, other.only),
+            skip: super::or(self.skip, other.skip),
+            jobs: self.jobs.or(other.jobs),
+            timeout: self.timeout.or(other.timeout),
+        }
+    }
+
+    fn store(&self, stack: &Stack) -> Result<Store, StoreError> {
+        let directory = self.dir.clone().unwrap_or_else(|| DIRECTORY.into());
+        Store::new(directory, self.name.clone().unwrap_or_else(|| name(stack)))
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let config = arguments.config.load()?;
+    let settings = arguments.settings.clone().or(config.snapshot.clone());
+    if arguments.config.show_config {
+        write!(anstream::stdout().lock(), "{}", config.show("snapshot", &settings)?)?;
+        return Ok(Exit::Conformant);
+    }
+    let mut stack = arguments.words.stack("name a plugin: `layers snapshot --help`")?;
+    let spared = subject::users_storage(&stack).filter(|_| !arguments.allow_writes && !stack.readonly);
+    let spared = spared.map(subject::parameter_text);
+    stack.readonly |= spared.is_some();
+    let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
+    let store = settings.store(&stack)?;
+    let selection =
+        Selection::new(&stack, &store, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
+    become_subreaper()?;
+    let server = Nbdkit::find(settings.server.as_deref())?;
+    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
+    let plan = Plan {
+        server: &server,
+        stack: &stack,
+        selection: &selection,
+        store: &store,
+        timeout: Duration::from_secs(settings.timeout.map_or(TIMEOUT, NonZeroU64::get)),
+        jobs: settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN),
+        update: arguments.update,
+    };
+    let mut out = anstream::stdout().lock();
+    report::begin(&mut out, &plan, spared.as_deref())?;
+    let (mut written, progress, mut done) = (Ok(()), Progress::new(), 0);
+    let comparison = compare(&plan, &mut |one| {
+        progress.clear();
+        if written.is_ok() {
+            written = report::scenario(&mut out, &plan, one);
+        }
+        done += 1;
+        progress.show(done, selection.scenarios.len(), &one.scenario);
+    })?;
+    progress.clear();
+    written?;
+    report::end(&mut out, &comparison)?;
+    Ok(comparison.exit())
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::new(Exit::Usage, error)
+    }
+}
+
+impl From<CompareError> for Failure {
+    fn from(error: CompareError) -> Failure {
+        match error {
+            CompareError::Server(error) => error.into(),
+            CompareError::Store(error) => error.into(),
+            CompareError::NotStarted { .. } => Failure::new(Exit::Unloadable, error),
+        }
+    }
+}
+
+/// The filters, outermost first, and the plugin, each without its folder and its ending.
+fn name(stack: &Stack) -> String {
+    let Layers::Wrapped { filters, plugin } = &stack.layers else { return String::new() };
+    let short = |word: &String| {
+        let file = word.rsplit('/').next().unwrap_or(word);
+        let stem = file.split('.').next().unwrap_or(file);
+        let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+        stem.chars().map(letter).collect::<String>()
+    };
+    filters.iter().chain([plugin]).map(short).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_is_named_after_its_layers() {
+        let named = |filters: &[&str], plugin: &str| {
+            let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+            name(&Stack {
+                layers: Layers::Wrapped { filters, plugin: plugin.to_owned() },
+                ..Stack::default()
+            })
+        };
+        assert_eq!(named(&[], "memory"), "memory");
+        assert_eq!(named(&["./build/my_filter.so", "cow"], "/usr/lib/x.so.1"), "my-filter-cow-x");
+    }
+}

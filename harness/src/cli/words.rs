@@ -1,0 +1,49 @@
+//! A stack as it is written on nbdkit's own command line.
+
+use clap::Args;
+
+use super::Failure;
+use crate::stack::{Layers, Stack};
+use crate::validate::subject;
+use crate::verdict::Exit;
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Words {
+    /// A filter (name or path), outermost first; may be repeated
+    #[arg(long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Serve read-only
+    #[arg(short, long)]
+    readonly: bool,
+    /// Worker threads for each connection
+    #[arg(short, long, value_name = "NUMBER")]
+    threads: Option<u32>,
+    /// A debug flag of the server or a layer, as nbdkit takes it; may be repeated
+    #[arg(short = 'D', long = "debug", value_name = "LAYER.FLAG=N")]
+    debug: Vec<String>,
+    /// One more argument for the server, as it is; may be repeated
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+    /// The plugin (name or path) and its parameters
+    #[arg(value_name = "PLUGIN", num_args = 0..)]
+    pub(super) plugin: Vec<String>,
+}
+
+impl Words {
+    /// The stack. `nbdkit` before the plugin names the server; a plugin of that name is written as a path.
+    pub(super) fn stack(&self, without: &str) -> Result<Stack, Failure> {
+        let named = self.plugin.first().is_some_and(|word| word == "nbdkit");
+        let mut words = self.plugin.iter().skip(usize::from(named));
+        let plugin = words.next().cloned().ok_or_else(|| Failure::new(Exit::Usage, without))?;
+        let debug = self.debug.iter().flat_map(|flag| ["-D".to_owned(), flag.clone()]);
+        Ok(Stack {
+            layers: Layers::Wrapped { filters: self.filters.clone(), plugin },
+            parameters: words.map(|word| subject::parameter(word)).collect(),
+            readonly: self.readonly,
+            threads: self.threads,
+            arguments: debug.chain(self.server_arg.iter().cloned()).collect(),
+            ..Stack::default()
+        })
+    }
+}

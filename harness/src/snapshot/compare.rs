@@ -1,0 +1,279 @@
+//! Playing the chosen scenarios, and holding each tree against what is stored.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::played::{Played, not_started, play, without_directory};
+use super::selection::Selection;
+use super::store::{Store, StoreError};
+use super::stored::{Made, Stored};
+use crate::conform::verdict_of;
+use crate::history::ThreadModel;
+use crate::scenario::{Player, Scenario, Unfit, named};
+use crate::schedule::{Items, in_order};
+use crate::server::Which;
+use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::stack::Stack;
+use crate::validate::subject;
+use crate::verdict::{Exit, Verdict};
+
+/// Runs that must agree before a tree is said to be new, or another one.
+const AGREE: usize = 5;
+/// The scenario that tells whether a stack starts at all, and its thread model.
+const PROBE: &str = "end/sigterm/idle";
+
+/// What to compare, and how.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The server.
+    pub server: &'a Nbdkit,
+    /// The stack.
+    pub stack: &'a Stack,
+    /// What to play with it.
+    pub selection: &'a Selection,
+    /// Where its trees are.
+    pub store: &'a Store,
+    /// For one run.
+    pub timeout: Duration,
+    /// Scenarios played at a time.
+    pub jobs: NonZeroUsize,
+    /// Store what is new or differs, and drop what is stale.
+    pub update: bool,
+}
+
+/// What came of one scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The tree that is stored.
+    Same,
+    /// None is stored.
+    New(Stored),
+    /// Another one.
+    Changed {
+        /// What is stored.
+        stored: Stored,
+        /// What it is now.
+        now: Stored,
+    },
+    /// Runs that did not agree: two trees.
+    Varies(String, String),
+    /// The server did not start, for this reason.
+    NotStarted(String),
+    /// A crash, a hang, or something that cannot be told.
+    Astray(Verdict),
+    /// It was asked for, and cannot be played with this stack.
+    Unfit(Unfit),
+}
+
+/// A scenario, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Its name.
+    pub scenario: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    /// In the order of the catalogue; those that cannot be played come last.
+    pub compared: Vec<Compared>,
+    /// Stored files that nothing makes any more.
+    pub stale: Vec<PathBuf>,
+    /// New and other trees were stored, and stale ones dropped.
+    pub updated: bool,
+}
+
+/// Why nothing could be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// The server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A stored file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server does not serve this stack.
+    #[error("the server does not start with `{stack}`: {complaint}")]
+    NotStarted {
+        /// As on the server's command line.
+        stack: String,
+        /// Why, in the server's words.
+        complaint: String,
+    },
+}
+
+/// Plays, compares, and writes what is new or differs: beside the stored files, or in their place with [`Plan::update`].
+///
+/// `tell` hears of each scenario as it is over, in order.
+///
+/// # Errors
+///
+/// The server cannot be run, or a file is no snapshot or cannot be read or written.
+pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Comparison, CompareError> {
+    let player =
+        Player { keep_events: true, rules: Vec::new(), timeout: plan.timeout, ..Player::new(plan.server) };
+    let scenarios = &plan.selection.scenarios;
+    let together = serves_together(plan, &player)?;
+    let items = Items { alone: vec![false; scenarios.len()], jobs: plan.jobs };
+    let work = |item: usize| match scenarios.get(item) {
+        Some(scenario) if scenario.clients_meet() && !together => Ok(Outcome::Unfit(Unfit::Together)),
+        Some(scenario) => outcome(plan, &player, scenario),
+        None => Err(ServerError::from(std::io::Error::other("there is no such scenario")).into()),
+    };
+    let mut compared = Vec::new();
+    let mut take = |scenario: &str, outcome| {
+        let one = Compared { scenario: scenario.to_owned(), outcome };
+        tell(&one);
+        compared.push(one);
+    };
+    in_order(&items, work, |item, outcome| {
+        take(scenarios.get(item).map_or("", |scenario| &scenario.name), outcome);
+    })?;
+    for (scenario, unfit) in &plan.selection.unfit {
+        take(scenario, Outcome::Unfit(*unfit));
+    }
+    let comparison = Comparison { compared, stale: stale(plan)?, updated: plan.update };
+    write(plan, &comparison)?;
+    Ok(comparison)
+}
+
+/// Several clients at a time, as far as is known.
+fn serves_together(plan: &Plan<'_>, player: &Player<'_>) -> Result<bool, CompareError> {
+    let probe = named::find(PROBE).and_then(|scenario| scenario.with_layers(plan.stack).ok());
+    let Some(probe) = probe else { return Ok(true) };
+    let recording = player.play(&probe)?;
+    match (verdict_of(&recording, &probe), not_started(&recording)) {
+        (Verdict::Inconclusive(_), Some(complaint)) => {
+            Err(CompareError::NotStarted { stack: words(plan.stack), complaint })
+        }
+        _ => {
+            let model = recording.judgement.history.thread_model();
+            Ok(model.is_none_or(|model| model >= ThreadModel::SerializeRequests))
+        }
+    }
+}
+
+/// The stack as on the server's command line, with its options, the same on every machine.
+pub fn words(stack: &Stack) -> String {
+    let mut words = Vec::new();
+    words.extend(stack.readonly.then(|| "-r".to_owned()));
+    words.extend(stack.threads.map(|threads| format!("-t {threads}")));
+    words.extend(stack.arguments.iter().cloned());
+    words.push(subject::words(stack));
+    without_directory(&words.join(" "))
+}
+
+fn outcome(plan: &Plan<'_>, player: &Player<'_>, scenario: &Scenario) -> Result<Outcome, CompareError> {
+    let stored = plan.store.read(&scenario.name)?;
+    let mut first: Option<String> = None;
+    for _ in 0..AGREE {
+        let tree = match play(player, scenario)? {
+            Played::Tree(tree) => tree,
+            Played::NotStarted(complaint) => return Ok(Outcome::NotStarted(complaint)),
+            Played::Astray(verdict) => return Ok(Outcome::Astray(verdict)),
+        };
+        let is_stored = stored.as_ref().is_some_and(|stored| stored.tree == tree);
+        match first {
+            None if is_stored => return Ok(Outcome::Same),
+            None => first = Some(tree),
+            Some(first) if first != tree => return Ok(Outcome::Varies(first, tree)),
+            Some(_) => {}
+        }
+    }
+    let now = Stored { made: made(plan, scenario), tree: first.unwrap_or_default() };
+    Ok(match stored {
+        Some(stored) => Outcome::Changed { stored, now },
+        None => Outcome::New(now),
+    })
+}
+
+fn made(plan: &Plan<'_>, scenario: &Scenario) -> Made {
+    Made {
+        server: format!("nbdkit {}", plan.server.version),
+        scenario: scenario.name.clone(),
+        stack: words(plan.stack),
+    }
+}
+
+/// Stored files of scenarios that do not exist or cannot be played with such layers.
+fn stale(plan: &Plan<'_>) -> Result<Vec<PathBuf>, StoreError> {
+    let all = named::of(Which::Nbdkit);
+    let fit = all.iter().filter(|scenario| scenario.with_layers(plan.stack).is_ok());
+    let made: Vec<PathBuf> = fit.map(|scenario| plan.store.file(&scenario.name)).collect();
+    let mut files = plan.store.files()?;
+    files.retain(|file| !made.contains(file));
+    Ok(files)
+}
+
+fn write(plan: &Plan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
+    for Compared { scenario, outcome } in &comparison.compared {
+        match outcome {
+            Outcome::New(tree) | Outcome::Changed { now: tree, .. } if plan.update => {
+                plan.store.accept(scenario, tree)?;
+            }
+            Outcome::New(tree) | Outcome::Changed { now: tree, .. } => plan.store.propose(scenario, tree)?,
+            // What was pending before is not what it is now.
+            _ => plan.store.settle(scenario)?,
+        }
+    }
+    let dropped = comparison.stale.iter().filter(|_| plan.update);
+    dropped.into_iter().try_for_each(|file| plan.store.drop_file(file))
+}
+
+impl Outcome {
+    /// The exit code that this alone asks for; none of what could not be played.
+    fn exit(&self, updated: bool) -> Option<Exit> {
+        match self {
+            Outcome::Same => Some(Exit::Conformant),
+            Outcome::New(_) | Outcome::Changed { .. } if updated => Some(Exit::Conformant),
+            Outcome::New(_) | Outcome::Changed { .. } => Some(Exit::Violation),
+            Outcome::Varies(..) => Some(Exit::Inconclusive),
+            Outcome::NotStarted(_) => Some(Exit::Unloadable),
+            Outcome::Astray(verdict) => Some(verdict.exit()),
+            Outcome::Unfit(_) => None,
+        }
+    }
+}
+
+impl Comparison {
+    /// So many scenarios came out like this.
+    pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
+        self.compared.iter().filter(|one| wanted(&one.outcome)).count()
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        let stale = (!self.stale.is_empty() && !self.updated).then_some(Exit::Stale);
+        Exit::of(self.compared.iter().filter_map(|one| one.outcome.exit(self.updated)).chain(stale))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(outcomes: &[Outcome], stale: bool, updated: bool) -> Exit {
+        let compared = outcomes
+            .iter()
+            .map(|outcome| Compared { scenario: String::new(), outcome: outcome.clone() })
+            .collect();
+        let stale = stale.then(|| PathBuf::from("x.snap")).into_iter().collect();
+        Comparison { compared, stale, updated }.exit()
+    }
+
+    #[test]
+    fn what_was_not_compared_is_no_pass() {
+        let new = Outcome::New(Stored { made: Made::default(), tree: String::new() });
+        let varies = Outcome::Varies(String::new(), "x".to_owned());
+        assert_eq!(exit(&[], false, false), Exit::NothingJudged);
+        assert_eq!(exit(&[Outcome::Unfit(Unfit::InFlight)], false, true), Exit::NothingJudged);
+        assert_eq!(exit(&[Outcome::Same, Outcome::Unfit(Unfit::InFlight)], false, false), Exit::Conformant);
+        assert_eq!(exit(&[Outcome::Same, new.clone()], true, false), Exit::Violation);
+        assert_eq!(exit(&[Outcome::Same, new], true, true), Exit::Conformant, "it was accepted");
+        assert_eq!(exit(&[Outcome::Same, varies], true, true), Exit::Inconclusive);
+        assert_eq!(exit(&[Outcome::Same], true, false), Exit::Stale);
+    }
+}
