@@ -53,7 +53,7 @@ impl Scenario {
             arguments: [own.arguments.clone(), subject.arguments.clone()].concat(),
             ..subject.clone()
         };
-        let script = self.script.iter().cloned().map(Step::as_offered).collect();
+        let script = self.script.iter().cloned().map(Step::taking_any_answer).collect();
         Ok(Scenario { stack, script, ..self.clone() })
     }
 
@@ -111,10 +111,10 @@ impl Scenario {
 
 impl Step {
     /// What a client does that knows nothing of the stack: it sends what it is offered, and takes any answer.
-    fn as_offered(self) -> Step {
+    fn taking_any_answer(self) -> Step {
         match self {
             Step::Request(client, command) => Step::Offered(client, vec![command]).perhaps(),
-            Step::Fails(step) | Step::Perhaps(step) => step.as_offered(),
+            Step::Fails(step) | Step::Perhaps(step) => step.taking_any_answer(),
             step => step.perhaps(),
         }
     }
