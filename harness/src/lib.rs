@@ -13,6 +13,7 @@ pub mod conform;
 pub mod credentials;
 pub mod deadline;
 pub mod history;
+pub mod kept;
 pub mod level;
 pub mod libtest;
 pub mod report;

@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn fault(what: What, scenario: &str, times: u32, tries: u32, standing: Standing) -> Fault {
-        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, standing }
+        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, run: None, standing }
     }
 
     fn scenario(name: &str, race: bool, tries: u32) -> ScenarioVerdict {

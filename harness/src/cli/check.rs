@@ -4,29 +4,73 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use layers_trace::{ReadError, Reader};
 
 use super::Failure;
-use crate::conform::verdict_of_troubles;
+use super::reports::{self, Report};
+use crate::conform::{exit_of, verdict_of_troubles};
 use crate::history::Call;
+use crate::kept::Events;
 use crate::report::finding;
+use crate::report::html::{self, Traced};
 use crate::rules::{self, CallRef, Judgement, Kind};
-use crate::verdict::Exit;
+use crate::verdict::{Exit, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Files that `layers trace --save` wrote
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, html]
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    report: Vec<Report<Format>>,
+}
+
+/// How it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Text for people
+    Human,
+    /// One page with a picture of the calls
+    Html,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let exits: Result<Vec<Exit>, Failure> = arguments.traces.iter().map(|path| check(path)).collect();
-    Ok(Exit::of(exits?))
+    let mut reports = reports::open(&arguments.report)?;
+    let draws = reports.iter().any(|(format, _)| *format == Format::Html);
+    let mut checked = Vec::new();
+    for path in &arguments.traces {
+        let one = check(path, draws)?;
+        for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Human) {
+            print(to, &one)?;
+        }
+        checked.push(one);
+    }
+    let traced: Vec<Traced<'_>> = checked.iter().map(Checked::traced).collect();
+    for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Html) {
+        html::write(to, &traced, Some(Exit::of(checked.iter().map(|one| exit_of(&one.judgement)))))?;
+    }
+    Ok(Exit::of(checked.iter().map(|one| exit_of(&one.judgement))))
 }
 
-fn check(path: &Path) -> Result<Exit, Failure> {
+/// A trace that has been judged.
+struct Checked {
+    name: String,
+    judgement: Judgement,
+    /// Where they are to be drawn.
+    events: Events,
+    verdict: Verdict,
+}
+
+impl Checked {
+    fn traced(&self) -> Traced<'_> {
+        let Checked { name, judgement, events, verdict } = self;
+        Traced { name, judgement, events, verdict }
+    }
+}
+
+fn check(path: &Path, draws: bool) -> Result<Checked, Failure> {
     let shown = path.display();
     let file = File::open(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot read the trace `{shown}`: {error}")))?;
@@ -40,22 +84,14 @@ fn check(path: &Path) -> Result<Exit, Failure> {
         Failure::new(exit, format!("cannot judge `{shown}`: {error}"))
     })?;
     let judgement = rules::judge(&reader, rules::all());
-    print(path, &judgement)?;
-    Ok(exit_of(&judgement))
+    let events = if draws { reader.events().flatten().collect() } else { Events::default() };
+    let verdict = verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass);
+    Ok(Checked { name: shown.to_string(), judgement, events, verdict })
 }
 
-fn exit_of(judgement: &Judgement) -> Exit {
-    let binding = |kind| matches!(kind, Kind::Required | Kind::Forbidden);
-    let broken = judgement.results.iter().any(|result| result.broken > 0 && binding(result.rule.kind));
-    let exercised = judgement.results.iter().any(|result| result.exercised > 0);
-    let trouble = verdict_of_troubles(&judgement.troubles).map(|verdict| verdict.exit());
-    let causes = [broken.then_some(Exit::Violation), trouble, (!exercised).then_some(Exit::NothingJudged)];
-    Exit::of(causes.into_iter().flatten().chain(exercised.then_some(Exit::Conformant)))
-}
-
-fn print(path: &Path, judgement: &Judgement) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{}: {} events", path.display(), judgement.events)?;
+fn print(out: &mut impl Write, checked: &Checked) -> std::io::Result<()> {
+    let judgement = &checked.judgement;
+    writeln!(out, "{}: {} events", checked.name, judgement.events)?;
     for result in judgement.results.iter().filter(|result| result.broken > 0) {
         let word = if result.rule.kind == Kind::Observed { "warn" } else { "FAIL" };
         writeln!(
@@ -63,7 +99,7 @@ fn print(path: &Path, judgement: &Judgement) -> std::io::Result<()> {
             "  {word}  {} (broken {} of {} times)",
             result.rule.id, result.broken, result.exercised
         )?;
-        finding::write(&mut out, result.rule, result.findings.first())?;
+        finding::write(out, result.rule, result.findings.first())?;
     }
     let mut in_flight: Vec<&Call> = judgement.history.in_flight().collect();
     in_flight.sort_by_key(|call| (call.enter.tid, call.id()));

@@ -71,7 +71,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<NonZeroU64>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown]
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,
@@ -163,6 +163,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         jobs: super::jobs(settings.jobs),
         timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
         baseline: &baseline,
+        keep_events: reports::room_for_events(&settings.report),
     };
     let reporters = reporters.into_iter().map(|(format, to)| format.reporter(to)).collect();
     let all = selection.scenarios.len();

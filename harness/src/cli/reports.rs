@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
+use crate::kept::ROOM;
 use crate::report::Format;
 use crate::verdict::Exit;
 
@@ -77,6 +78,11 @@ impl<F> Report<F> {
             _ => Ok(Box::new(anstream::stderr())),
         }
     }
+}
+
+/// How many events of runs have to be kept for these reports.
+pub(super) fn room_for_events(wanted: &[Report]) -> usize {
+    if wanted.iter().any(|report| report.format.draws_runs()) { ROOM } else { 0 }
 }
 
 /// A report that can be written.

@@ -3,16 +3,18 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use layers_trace::{Event, Reader};
+use layers_trace::{Reader, Writer};
 
 use super::reports::{self, Opened, Report};
 use super::words::Words;
 use super::{Failure, trace_haproxy};
 use crate::conform::{verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
+use crate::report::html::{self, Traced};
 use crate::report::perfetto;
 use crate::report::tree::tree;
 use crate::rules;
@@ -43,7 +45,7 @@ pub(super) struct Arguments {
     /// The server program, if it is not the one on the PATH
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-    /// How to show it, and in which file if not on standard output; may be repeated [default: tree] [formats: tree, perfetto]
+    /// How to show it, and in which file if not on standard output; may be repeated [default: tree] [formats: tree, perfetto, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     report: Vec<Report<Picture>>,
     /// Keep the trace in this file, for `layers check`
@@ -64,18 +66,22 @@ pub(super) struct Arguments {
 
 /// What is shown of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Picture {
+pub(super) enum Picture {
     /// The calls as a tree
     Tree,
     /// A trace for ui.perfetto.dev
     Perfetto,
+    /// One page with a picture of the calls, and what the rules say of them
+    Html,
 }
 
-fn show(pictures: Vec<Opened<Picture>>, events: &[Event]) -> std::io::Result<()> {
+/// Shows a run in all these ways.
+pub(super) fn show(pictures: Vec<Opened<Picture>>, run: &Traced<'_>) -> std::io::Result<()> {
     for (picture, mut to) in pictures {
         match picture {
-            Picture::Tree => write!(to, "{}", tree(events))?,
-            Picture::Perfetto => perfetto::write(&mut to, events)?,
+            Picture::Tree => write!(to, "{}", tree(run.events))?,
+            Picture::Perfetto => perfetto::write(&mut to, run.events)?,
+            Picture::Html => html::write(&mut to, &[*run], None)?,
         }
     }
     Ok(())
@@ -124,8 +130,10 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
             player.play(&scenario).map_err(ServerError::from)?
         }
     };
-    show(pictures, &recording.events)?;
-    Ok(said(&verdict_of(&recording, &scenario)))
+    let verdict = verdict_of(&recording, &scenario);
+    let (judgement, events) = (&recording.judgement, recording.events.into());
+    show(pictures, &Traced { name, judgement, events: &events, verdict: &verdict })?;
+    Ok(said(&verdict))
 }
 
 fn trace_session(arguments: &Arguments) -> Result<Exit, Failure> {
@@ -138,11 +146,12 @@ fn trace_session(arguments: &Arguments) -> Result<Exit, Failure> {
         commands: &arguments.client,
         timeout: Duration::from_secs(arguments.timeout),
         save: arguments.save.as_deref(),
+        pictures: &arguments.report,
     })
 }
 
 /// Says what went astray, if anything did, and gives the exit code for it.
-fn said(verdict: &Verdict) -> Exit {
+pub(super) fn said(verdict: &Verdict) -> Exit {
     if let Some(reason) = verdict.reason() {
         anstream::eprintln!("layers: {}: {reason}", verdict.word());
     }
@@ -173,12 +182,25 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
         Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
     }
     let hung = drive(arguments, &mut server, deadline)?;
-    let verdict = verdict(&server);
-    if let Some(trace) = server.trace() {
-        let events: Vec<_> = Reader::of(&trace).events().flatten().collect();
-        show(pictures, &events)?;
-    }
-    Ok(said(&hung.unwrap_or(verdict)))
+    let Some(trace) = server.trace() else { return Ok(said(&hung.unwrap_or(Verdict::Pass))) };
+    let verdict = show_trace(pictures, &trace, hung)?;
+    Ok(said(&verdict))
+}
+
+/// Shows what is in a trace, and says what became of the server: what hung, if anything did, or what the trace tells.
+pub(super) fn show_trace(
+    pictures: Vec<Opened<Picture>>,
+    trace: &Arc<Writer>,
+    hung: Option<Verdict>,
+) -> std::io::Result<Verdict> {
+    let reader = Reader::of(trace);
+    // The rules are asked only where what they say is shown.
+    let judged = pictures.iter().any(|(picture, _)| *picture == Picture::Html);
+    let judgement = rules::judge(&reader, rules::all().filter(|_| judged));
+    let events = reader.events().flatten().collect();
+    let verdict = hung.or_else(|| verdict_of_troubles(&judgement.troubles)).unwrap_or(Verdict::Pass);
+    show(pictures, &Traced { name: "trace", judgement: &judgement, events: &events, verdict: &verdict })?;
+    Ok(verdict)
 }
 
 /// Runs the client, waits for the closes, stops the server. Says what hung, if anything did.
@@ -195,12 +217,6 @@ fn drive(arguments: &Arguments, server: &mut Server, deadline: Deadline) -> Resu
     }
     let late = server.wait_for_end(deadline).is_none();
     Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())))
-}
-
-fn verdict(server: &Server) -> Verdict {
-    let Some(trace) = server.trace() else { return Verdict::Pass };
-    let judgement = rules::judge(&Reader::of(&trace), std::iter::empty());
-    verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass)
 }
 
 fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadline) -> Result<(), Failure> {

@@ -1,16 +1,14 @@
 //! `layers trace haproxy -f CONFIG -- COMMANDS`.
 
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use layers_trace::Reader;
 use rustix::process::Signal;
 
 use super::Failure;
-use crate::conform::verdict_of_troubles;
+use super::reports::{self, Report};
+use super::trace::{Picture, said, show_trace};
 use crate::deadline::Deadline;
-use crate::report::tree::tree;
 use crate::run::Start;
 use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
 use crate::server::nbdkit::ServerError;
@@ -32,10 +30,13 @@ pub(super) struct Session<'a> {
     pub(super) timeout: Duration,
     /// Keep the trace in this file.
     pub(super) save: Option<&'a Path>,
+    /// How to show it.
+    pub(super) pictures: &'a [Report<Picture>],
 }
 
-/// Runs it, prints what the server answers on standard error and the tree of calls on standard output.
+/// Runs it, prints what the server answers on standard error, and shows its calls.
 pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
+    let pictures = reports::open(session.pictures)?;
     let shown = session.configuration.display();
     let configuration = std::fs::read_to_string(session.configuration).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
@@ -76,14 +77,8 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         hung = hung.or(Some(Verdict::Hang("the server does not end after SIGTERM".to_owned())));
     }
     let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
-    let events: Vec<_> = Reader::of(&trace).events().flatten().collect();
-    write!(anstream::stdout(), "{}", tree(&events))?;
-    let judgement = crate::rules::judge(&Reader::of(&trace), std::iter::empty());
-    let verdict = hung.or_else(|| verdict_of_troubles(&judgement.troubles)).unwrap_or(Verdict::Pass);
-    if let Some(reason) = verdict.reason() {
-        anstream::eprintln!("layers: {}: {reason}", verdict.word());
-    }
-    Ok(verdict.exit())
+    let verdict = show_trace(pictures, &trace, hung)?;
+    Ok(said(&verdict))
 }
 
 /// A configuration need not have the command line that the harness asks.

@@ -107,7 +107,7 @@ pub(super) struct Settings {
     #[arg(long, value_name = "DIRECTORY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     repro: Option<PathBuf>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown]
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,
@@ -180,6 +180,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
     let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
     let validate = settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
+    let validate = validate.keep_events(reports::room_for_events(&settings.report));
     let reporters = reports::open(&settings.report)?;
     become_subreaper()?;
     let reporters = reporters.into_iter().map(|(format, to)| format.of_validation(to)).collect();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::baseline::{Baseline, Entry, What};
 use crate::history::Wrapped;
+use crate::kept::{Events, Keeper};
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
 use crate::scenario::{Player, Scenario, SessionPlayer};
@@ -19,7 +20,7 @@ use crate::server::nbdkit::ServerError;
 use crate::verdict::{Exit, Verdict};
 
 pub use tries::{Control, RuleTries, Tries};
-pub use verdicts::{verdict_of, verdict_of_troubles};
+pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
 
 /// What is to be played, on what, and how.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Plan<'a> {
     pub timeout: Duration,
     /// What is known of this server.
     pub baseline: &'a Baseline,
+    /// Keep the events of runs in which something was found, up to so many in all.
+    pub keep_events: usize,
 }
 
 /// What the whole run says of one rule.
@@ -89,6 +92,8 @@ pub struct Fault {
     pub tries: u32,
     /// The first time.
     pub first: Option<Finding>,
+    /// The events of that run, where they were asked for and there was room.
+    pub run: Option<Events>,
     /// What it means for the run.
     pub standing: Standing,
 }
@@ -191,13 +196,15 @@ pub trait Listener {
 pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conformance, ServerError> {
     let judged = |rule: &&&'static Rule| plan.level.judges(rule);
     let rules: Vec<_> = plan.selection.rules.iter().filter(judged).copied().collect();
+    let keep_events = plan.keep_events > 0;
     let record = |scenario: &Scenario| match plan.server {
         Installed::Nbdkit(server) => {
-            Player { rules: rules.clone(), timeout: plan.timeout, ..Player::new(server) }.play(scenario)
+            let (rules, timeout) = (rules.clone(), plan.timeout);
+            Player { rules, timeout, keep_events, ..Player::new(server) }.play(scenario)
         }
         Installed::Haproxy(server) => {
-            let player =
-                SessionPlayer { rules: rules.clone(), timeout: plan.timeout, ..SessionPlayer::new(server) };
+            let (rules, timeout) = (rules.clone(), plan.timeout);
+            let player = SessionPlayer { rules, timeout, keep_events, ..SessionPlayer::new(server) };
             Ok(player.play(scenario)?)
         }
     };
@@ -206,7 +213,8 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let items =
         Items { alone: scenarios.iter().map(|scenario| scenario.needs_quiet()).collect(), jobs: plan.jobs };
     let (selected, version) = (&plan.selection.rules, plan.server.version());
-    let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version);
+    let keeper = Keeper::new(plan.keep_events);
+    let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version, keeper);
     let play = |index: usize| match scenarios.get(index) {
         Some(scenario) => Tries::play(record, scenario, plan.level.tries(scenario)),
         None => Ok(Tries::default()),

@@ -2,6 +2,7 @@
 
 use super::{Conformance, Fault, RuleVerdict, ScenarioVerdict, Standing, Tries};
 use crate::baseline::{Baseline, How, What};
+use crate::kept::Keeper;
 use crate::level::Level;
 use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
@@ -16,6 +17,7 @@ pub(super) struct Summary<'a> {
     so_far: Conformance,
     /// Scenarios in which rules could be judged.
     passed: Vec<String>,
+    keeper: Keeper,
 }
 
 impl<'a> Summary<'a> {
@@ -25,11 +27,12 @@ impl<'a> Summary<'a> {
         baseline: &'a Baseline,
         level: Level,
         version: Version,
+        keeper: Keeper,
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
         let (scenarios, faults, known, stale, wrapped, too_new) = Default::default();
         let so_far = Conformance { rules, scenarios, faults, known, stale, judged: false, wrapped, too_new };
-        Summary { baseline, level, version, so_far, passed: Vec::new() }
+        Summary { baseline, level, version, so_far, passed: Vec::new(), keeper }
     }
 
     /// What has become of a scenario.
@@ -46,6 +49,7 @@ impl<'a> Summary<'a> {
                 times: one.tries,
                 tries: tries.passed,
                 first: one.first.clone(),
+                run: self.keeper.keep(one.run.as_ref()),
                 standing: self.standing(&What::Rule(one.rule), scenario),
             });
             let by_chance = |fault: &Fault| matches!(fault.standing, Standing::Known { race: true, .. });
@@ -66,8 +70,9 @@ impl<'a> Summary<'a> {
             if matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_)) {
                 let what = What::Verdict(verdict.clone());
                 let standing = self.standing(&what, scenario);
+                let run = self.keeper.keep(tries.run_of(verdict));
                 let (scenario, times) = (scenario.name.clone(), *times);
-                let fault = Fault { what, scenario, times, tries: tries.count, first: None, standing };
+                let fault = Fault { what, scenario, times, tries: tries.count, first: None, run, standing };
                 self.so_far.faults.push(fault);
             }
         }
@@ -205,6 +210,7 @@ mod tests {
             broken: times.into(),
             tries: times,
             first: None,
+            run: None,
         };
         Tries { count, passed: count, rules: vec![one], ..Tries::default() }
     }
@@ -224,7 +230,7 @@ mod tests {
 
     fn run(baseline: &Baseline, played: &[(Scenario, Tries)]) -> Conformance {
         let rules = [rule(OF_SERVER), rule(OF_FILTER)];
-        let mut summary = Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5));
+        let mut summary = Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5), Keeper::default());
         for (scenario, tries) in played {
             summary.add(scenario, tries);
         }

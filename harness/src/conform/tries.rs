@@ -2,6 +2,7 @@
 
 use super::verdicts::verdict_of;
 use crate::history::Wrapped;
+use crate::kept::Events;
 use crate::rules::{Finding, Rule};
 use crate::scenario::{Expectation, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
@@ -16,6 +17,8 @@ pub struct Tries {
     pub passed: u32,
     /// What became of the others, each with how often.
     pub astray: Vec<(Verdict, u32)>,
+    /// The first try of each of those, where events are kept.
+    pub astray_runs: Vec<(Verdict, Events)>,
     /// Events recorded in all of them.
     pub events: u64,
     /// What the tries that passed say of each rule.
@@ -48,6 +51,8 @@ pub struct RuleTries {
     pub tries: u32,
     /// The first time.
     pub first: Option<Finding>,
+    /// The events of that try, where they are kept.
+    pub run: Option<Events>,
 }
 
 /// A run that shows too little, because the machine was busy with something else, is played again, up to so many times.
@@ -114,24 +119,34 @@ impl Tries {
         format!("it did not show what it must ({})", each.collect::<Vec<_>>().join("; "))
     }
 
-    fn add(&mut self, verdict: Verdict, recording: Recording) {
+    fn add(&mut self, verdict: Verdict, mut recording: Recording) {
+        let events = std::mem::take(&mut recording.events);
+        let broken = recording.judgement.results.iter().any(|result| result.broken > 0);
+        // Nothing is looked at in a run in which nothing was found.
+        let run: Option<Events> =
+            (!events.is_empty() && (broken || verdict != Verdict::Pass)).then(|| events.into());
         self.events += recording.judgement.events;
         self.wrapped = self.wrapped.max(recording.judgement.history.wrapped());
         // What a run that went astray shows is not what its scenario is about; that it did is a verdict of its own.
         if verdict != Verdict::Pass {
+            let known = self.run_of(&verdict).is_some();
+            self.astray_runs.extend(run.filter(|_| !known).map(|run| (verdict.clone(), run)));
             return self.add_astray(verdict);
         }
         self.passed += 1;
         for result in recording.judgement.results {
             let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);
             let first = result.findings.into_iter().next();
+            let run = first.as_ref().and(run.as_ref()).cloned();
             let tries = u32::from(result.broken > 0);
             match known.and_then(|index| self.rules.get_mut(index)) {
                 Some(one) => {
                     one.exercised += result.exercised;
                     one.broken += result.broken;
                     one.tries += tries;
-                    one.first = one.first.take().or(first);
+                    if one.first.is_none() {
+                        (one.first, one.run) = (first, run);
+                    }
                 }
                 None => self.rules.push(RuleTries {
                     rule: result.rule,
@@ -139,9 +154,15 @@ impl Tries {
                     broken: result.broken,
                     tries,
                     first,
+                    run,
                 }),
             }
         }
+    }
+
+    /// The first try of which this was said, where events are kept.
+    pub(super) fn run_of(&self, verdict: &Verdict) -> Option<&Events> {
+        self.astray_runs.iter().find(|(one, _)| one == verdict).map(|(_, run)| run)
     }
 
     fn add_astray(&mut self, verdict: Verdict) {

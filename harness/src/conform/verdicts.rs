@@ -1,9 +1,9 @@
 //! What is said of one run apart from the rules.
 
 use crate::history::End;
-use crate::rules::Trouble;
+use crate::rules::{Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
-use crate::verdict::Verdict;
+use crate::verdict::{Exit, Verdict};
 
 /// Did it go as planned, and is its trace whole?
 pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
@@ -26,6 +26,16 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
 
 fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {
     if scenario.start_fails { code != 0 } else { code == scenario.exit_status }
+}
+
+/// The exit code of a trace that is judged by itself: no baseline, and no scenario that it should have gone by.
+pub fn exit_of(judgement: &Judgement) -> Exit {
+    let binding = |kind| matches!(kind, Kind::Required | Kind::Forbidden);
+    let broken = judgement.results.iter().any(|result| result.broken > 0 && binding(result.rule.kind));
+    let exercised = judgement.results.iter().any(|result| result.exercised > 0);
+    let trouble = verdict_of_troubles(&judgement.troubles).map(|verdict| verdict.exit());
+    let causes = [broken.then_some(Exit::Violation), trouble, (!exercised).then_some(Exit::NothingJudged)];
+    Exit::of(causes.into_iter().flatten().chain(exercised.then_some(Exit::Conformant)))
 }
 
 /// What a trace alone says, if it is not whole.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::cases::Run;
 use super::{Reporter, ValidationReporter};
-use crate::conform::{Conformance, Plan, ScenarioVerdict};
-use crate::validate::{Check, Subject, Validation};
+use crate::conform::{Conformance, Plan};
+use crate::validate::Validation;
 
 /// How such a format is written.
 pub type Writer = fn(&mut dyn Write, &Run) -> io::Result<()>;
@@ -37,28 +37,12 @@ impl<W: Write> AtEnd<W> {
 }
 
 impl<W: Write> Reporter for AtEnd<W> {
-    fn begin(&mut self, _: &Plan<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn scenario(&mut self, _: &ScenarioVerdict) -> io::Result<()> {
-        Ok(())
-    }
-
     fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
         self.run(&Run::of_conformance(plan, conformance))
     }
 }
 
 impl<W: Write> ValidationReporter for AtEnd<W> {
-    fn begin(&mut self, _: &Subject) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn playing(&mut self, _: usize, _: usize, _: &Check) -> io::Result<()> {
-        Ok(())
-    }
-
     fn end(&mut self, validation: &Validation, _: &[PathBuf]) -> io::Result<()> {
         self.run(&Run::of_validation(validation))
     }

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod catalogue;
 pub mod finding;
 pub mod github;
+pub mod html;
 pub mod human;
 pub mod junit;
 pub mod ndjson;
@@ -28,9 +29,13 @@ use crate::validate::{Check, Subject, Validation};
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
     /// A run begins.
-    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()>;
+    fn begin(&mut self, _plan: &Plan<'_>) -> io::Result<()> {
+        Ok(())
+    }
     /// A scenario is over.
-    fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()>;
+    fn scenario(&mut self, _verdict: &ScenarioVerdict) -> io::Result<()> {
+        Ok(())
+    }
     /// The run is over.
     fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()>;
 }
@@ -38,9 +43,13 @@ pub trait Reporter {
 /// A format of the report of `validate`, told of things as they happen.
 pub trait ValidationReporter {
     /// A run begins.
-    fn begin(&mut self, subject: &Subject) -> io::Result<()>;
+    fn begin(&mut self, _subject: &Subject) -> io::Result<()> {
+        Ok(())
+    }
     /// `done` checks of `all` are judged, and this one is the next.
-    fn playing(&mut self, done: usize, all: usize, check: &Check) -> io::Result<()>;
+    fn playing(&mut self, _done: usize, _all: usize, _check: &Check) -> io::Result<()> {
+        Ok(())
+    }
     /// The run is over; `files` hold the cases of the findings, in their order, where they were written.
     fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()>;
 }
@@ -60,6 +69,8 @@ pub enum Format {
     Github,
     /// A summary in Markdown, as GitHub shows it of a step
     Markdown,
+    /// One page with the verdicts, the findings and pictures of the runs
+    Html,
 }
 
 impl Format {
@@ -72,6 +83,7 @@ impl Format {
             Format::Tap => Box::new(AtEnd::new(to, tap::write)),
             Format::Github => Box::new(AtEnd::new(to, github::annotations)),
             Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
+            Format::Html => Box::new(html::Html::new(to)),
         }
     }
 
@@ -84,7 +96,13 @@ impl Format {
             Format::Tap => Box::new(AtEnd::new(to, tap::write)),
             Format::Github => Box::new(AtEnd::new(to, github::annotations)),
             Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
+            Format::Html => Box::new(html::Html::new(to)),
         }
+    }
+
+    /// It shows the calls of runs, so that their events must be kept.
+    pub fn draws_runs(self) -> bool {
+        self == Format::Html
     }
 }
 

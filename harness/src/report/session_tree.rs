@@ -84,7 +84,8 @@ fn line(words: &str, callback: Callback, before: &State, exit: Option<&Event>) -
     text
 }
 
-fn place(state: &State) -> &'static str {
+/// What `svcctx` points at; empty where that is not known.
+pub(super) fn place(state: &State) -> &'static str {
     match state.context.map(|context| context.place) {
         None => "",
         Some(Place::Null) => "NULL",

@@ -172,14 +172,15 @@ impl Builder {
     }
 }
 
-fn quoted(event: &Event, field: Field) -> String {
+pub(super) fn quoted(event: &Event, field: Field) -> String {
     event.text(field).map_or_else(
         || "NULL".to_owned(),
         |text| format!("{:?}{}", String::from_utf8_lossy(&text.bytes), if text.cut { "…" } else { "" }),
     )
 }
 
-fn arguments(enter: &Event, callback: Callback) -> String {
+/// Its arguments, each with a blank before it.
+pub(super) fn arguments(enter: &Event, callback: Callback) -> String {
     let mut text = String::new();
     let _ = match callback {
         Callback::Config => write!(text, " {}={}", quoted(enter, Field::Key), quoted(enter, Field::Value)),
@@ -209,7 +210,8 @@ fn arguments(enter: &Event, callback: Callback) -> String {
     text
 }
 
-fn result(exit: &Event, callback: Callback) -> String {
+/// Its result, with a blank before it.
+pub(super) fn result(exit: &Event, callback: Callback) -> String {
     use Callback::{Cleanup, Close, DumpPlugin, Load, Unload};
     let failed = exit.result() < 0;
     match callback {

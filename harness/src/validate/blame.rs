@@ -36,6 +36,7 @@ impl Scene<'_> {
             calls,
             blame,
             repro: Box::new(self.repro(check.id, wrong)),
+            run: None,
         }
     }
 

@@ -13,6 +13,7 @@ use super::processes;
 use super::usage::{self, Usage};
 use crate::deadline::Deadline;
 use crate::history::End;
+use crate::kept::Events;
 use crate::rules::{CallRef, Judgement, judge};
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
@@ -105,7 +106,7 @@ pub(super) struct Played {
     /// What the rules say.
     pub(super) judgement: Judgement,
     /// The whole trace.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Events,
     /// If it hangs, the calls in flight when that was found out.
     pub(super) in_flight: Vec<CallRef>,
     /// What the first connection was told.
@@ -173,7 +174,7 @@ impl Bench<'_> {
         let floods = server.process.floods();
         server.process.kill();
         let Run { mut stop, judged, mut trouble, served, in_flight, .. } = run;
-        let (judgement, events): (_, Vec<Event>) = match server.trace() {
+        let (judgement, events): (_, Events) = match server.trace() {
             Some(trace) => {
                 let reader = Reader::of(&trace);
                 (judge(&reader, super::module_rules()), reader.events().flatten().collect())

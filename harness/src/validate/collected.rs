@@ -9,6 +9,7 @@ use super::judging::{broken, verdict_of, worse};
 use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::{is_module, processes, quoted};
+use crate::kept::Keeper;
 use crate::rules::{CallRef, Kind, Party, Trouble as TraceTrouble};
 use crate::stack::Stack;
 use crate::verdict::{Exit, Verdict};
@@ -20,6 +21,7 @@ const READ_BACK: &str = "write.read-back";
 #[derive(Debug)]
 pub(super) struct Collected {
     terms: Terms,
+    keeper: Keeper,
     checks: Vec<CheckVerdict>,
     /// Those that are judged in every case.
     always: Vec<CheckVerdict>,
@@ -33,10 +35,11 @@ pub(super) struct Collected {
 
 impl Collected {
     /// Nothing yet.
-    pub(super) fn new(selection: &Selection, terms: Terms) -> Collected {
+    pub(super) fn new(selection: &Selection, terms: Terms, keeper: Keeper) -> Collected {
         let always = selection.checks.iter().filter(|check| matches!(check.play, Play::Always));
         Collected {
             terms,
+            keeper,
             checks: Vec::new(),
             always: always.map(|check| CheckVerdict::unsaid(check)).collect(),
             rules: selection.rules.iter().map(|rule| RuleVerdict::unsaid(rule)).collect(),
@@ -110,7 +113,8 @@ impl Collected {
                 let scene = Scene { stack: &stack, plan, index, terms: self.terms };
                 let finding = scene.finding(check, &wrong, quoted::calls(&played.events, &wrong));
                 let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
-                said.findings.push(Finding { blame: blame.unwrap_or(finding.blame), ..finding });
+                let run = self.keeper.keep(Some(&played.events));
+                said.findings.push(Finding { blame: blame.unwrap_or(finding.blame), run, ..finding });
             }
             said.verdict = worse(said.verdict, verdict);
             if said.findings.len() >= MOST_FINDINGS || self.hangs() {
@@ -156,7 +160,8 @@ impl Collected {
             {
                 let calls =
                     if seen.calls.is_empty() { processes::in_flight(&played.events) } else { seen.calls };
-                said.findings.push(scene.finding(said.check, &seen.wrong, calls));
+                let run = self.keeper.keep(Some(&played.events));
+                said.findings.push(Finding { run, ..scene.finding(said.check, &seen.wrong, calls) });
             }
         }
         for said in &mut self.always {
@@ -199,6 +204,7 @@ impl Collected {
                 calls: found.calls.clone(),
                 blame: scene.of_rule(found, &played.events),
                 repro: Box::new(scene.repro(rule.id, &wrong)),
+                run: self.keeper.keep(Some(&played.events)),
             });
         }
     }

@@ -44,6 +44,7 @@ pub use case::Wrong;
 pub use check::{Check, Level, Profile};
 pub use image::{ImageError, Role};
 pub use known::{Known, KnownFinding};
+pub(crate) use processes::in_flight;
 pub use profile::{ProfileResult, ProfileVerdict};
 pub use replay::replay;
 pub use repro::Repro;
@@ -92,6 +93,7 @@ pub struct Validate {
     pub(crate) jobs: NonZeroUsize,
     pub(crate) known: Known,
     pub(crate) deny: Vec<String>,
+    pub(crate) keep_events: usize,
 }
 
 /// Why a subject could not even be looked at.
@@ -127,6 +129,7 @@ impl Validate {
             jobs: NonZeroUsize::MIN,
             known: Known::default(),
             deny: Vec::new(),
+            keep_events: 0,
         }
     }
 
@@ -220,6 +223,13 @@ impl Validate {
     #[must_use]
     pub fn deny(mut self, patterns: impl IntoIterator<Item = String>) -> Validate {
         self.deny.extend(patterns);
+        self
+    }
+
+    /// Keeps the events of cases in which something was found, up to so many in all; none unless said otherwise.
+    #[must_use]
+    pub fn keep_events(mut self, most: usize) -> Validate {
+        self.keep_events = most;
         self
     }
 

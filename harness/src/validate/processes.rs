@@ -173,7 +173,7 @@ fn before_any_call(played: &Played) -> &'static str {
 }
 
 /// The calls that never returned; without any, the last ones.
-pub(super) fn in_flight(events: &[Event]) -> Vec<CallRef> {
+pub(crate) fn in_flight(events: &[Event]) -> Vec<CallRef> {
     let mut open = running(events);
     if open.is_empty() {
         open = events.iter().filter(|event| matches!(event.kind, Kind::Enter | Kind::Exit)).collect();

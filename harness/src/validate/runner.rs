@@ -14,6 +14,7 @@ use super::image::{self, Role};
 use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, processes, profile, subject};
+use crate::kept::Keeper;
 use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError};
 use crate::stack::{Layers, Stack};
@@ -42,7 +43,7 @@ pub(super) fn run(
         checks: selection.checks.len(),
         rules: selection.rules.len(),
     });
-    let collected = Collected::new(selection, bench.terms);
+    let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
     let mut runner = Runner { bench, jobs, stack, selection, listener, collected };
     let reached = runner.run()?;
     let (cut, cases) = (runner.collected.cut(), runner.collected.cases);

@@ -6,6 +6,7 @@ use super::judging::worse;
 use super::known::{Known, KnownFinding};
 use super::profile::ProfileResult;
 use super::repro::Repro;
+use crate::kept::Events;
 use crate::rules::{CallRef, Kind, Party, Rule};
 use crate::select::matches;
 use crate::verdict::{Exit, Verdict};
@@ -44,6 +45,8 @@ pub struct Finding {
     pub blame: Blame,
     /// The case, to be replayed.
     pub repro: Box<Repro>,
+    /// The events of the case, where they were asked for and there was room.
+    pub run: Option<Events>,
 }
 
 /// What is said of one check.

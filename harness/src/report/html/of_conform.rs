@@ -1,0 +1,152 @@
+//! The page of a run of `conform`.
+
+use super::page::{Cell, Finding, Page, Section};
+use crate::baseline::What;
+use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::history::Wrapped;
+use crate::report::reproduce;
+use crate::validate::in_flight;
+use crate::verdict::Verdict;
+
+pub(super) fn page(plan: &Plan<'_>, conformance: &Conformance) -> Page {
+    let mut page = Page {
+        title: format!("{} {}", plan.server.which().name(), plan.server.version()),
+        about: format!("layers conform {}", plan.server.which().name()),
+        exit: conformance.exit(),
+        code: Some(conformance.exit()),
+        meaning: conformance.meaning(),
+        facts: facts(plan, conformance),
+        findings: Vec::new(),
+        runs: Vec::new(),
+        sections: Vec::new(),
+    };
+    let mut faults: Vec<&Fault> = conformance.faults.iter().collect();
+    faults.sort_by_key(|fault| rank(&fault.standing));
+    for fault in &faults {
+        let run = page.draw(&fault.scenario, fault.run.as_ref());
+        page.findings.push(Finding { run, ..finding(plan, fault) });
+    }
+    let rules = conformance.rules.iter().map(|rule| rule_cell(rule, &faults));
+    let scenarios = conformance.scenarios.iter().map(|scenario| scenario_cell(scenario, &faults));
+    page.sections = vec![Section::new("rules", rules), Section::new("scenarios", scenarios)];
+    let stale: Vec<Cell> = conformance
+        .stale
+        .iter()
+        .map(|entry| Cell {
+            id: format!("{} in {}", entry.what, entry.scenario),
+            word: "stale",
+            statement: "The baseline lists it, and it did not happen.",
+            lines: vec![entry.why.clone()],
+            findings: Vec::new(),
+        })
+        .collect();
+    page.sections.extend((!stale.is_empty()).then(|| Section::new("baseline", stale)));
+    page
+}
+
+/// What counts comes first.
+fn rank(standing: &Standing) -> u8 {
+    match standing {
+        Standing::New => 0,
+        Standing::Ours => 1,
+        Standing::Habit => 2,
+        Standing::Known { .. } => 3,
+    }
+}
+
+fn word(fault: &Fault) -> &'static str {
+    match (&fault.standing, &fault.what) {
+        (Standing::New, What::Rule(_)) => "fail",
+        (Standing::New, What::Verdict(verdict)) => verdict.word(),
+        (Standing::Ours, _) => "harness-error",
+        (Standing::Habit, _) => "warn",
+        (Standing::Known { .. }, _) => "known",
+    }
+}
+
+fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, String)> {
+    let Wrapped { keywords, applets } = conformance.wrapped;
+    let mut facts = vec![
+        ("Server", plan.server.path().display().to_string()),
+        ("Level", plan.level.word().to_owned()),
+        ("Rules", conformance.rules.len().to_string()),
+        ("Scenarios", conformance.scenarios.len().to_string()),
+    ];
+    facts.extend((keywords > 0).then(|| ("Wrapped", format!("{keywords} keywords, {applets} applets"))));
+    let too_new = conformance.too_new.join(", ");
+    facts.extend((!too_new.is_empty()).then_some(("Not played, for a newer server", too_new)));
+    facts
+}
+
+fn finding(plan: &Plan<'_>, fault: &Fault) -> Finding {
+    let Fault { scenario, times, tries, .. } = fault;
+    let often = match (times, tries) {
+        (1, 1) => String::new(),
+        _ => format!(", in {times} of {tries} tries"),
+    };
+    let mut finding = Finding {
+        id: fault.what.to_string(),
+        word: word(fault),
+        place: format!("in {scenario}{often}"),
+        reproduce: Some(reproduce(plan, fault)),
+        ..Finding::default()
+    };
+    match &fault.what {
+        What::Rule(rule) => {
+            finding.statement = rule.statement.to_owned();
+            finding.clause = rule.clause.to_owned();
+            finding.at_fault = rule.party.to_string();
+            finding.fix = rule.fix.to_owned();
+        }
+        What::Verdict(verdict) => {
+            finding.statement = "The server neither crashes nor hangs.".to_owned();
+            finding.at_fault = plan.server.which().name().to_owned();
+            finding.actual = verdict.reason().unwrap_or_default().to_owned();
+            finding.calls = fault.run.as_ref().map(|events| in_flight(events)).unwrap_or_default();
+        }
+    }
+    if let Some(first) = &fault.first {
+        finding.at_fault = first.party.to_string();
+        finding.expected = first.expected.clone();
+        finding.actual = first.actual.clone();
+        finding.calls = first.calls.clone();
+    }
+    if let Standing::Known { why, .. } = &fault.standing {
+        finding.known = Some(why.clone());
+    }
+    finding
+}
+
+/// What the findings among these say, or else the verdict.
+fn said(verdict: &Verdict, faults: &[&Fault], of: impl Fn(&Fault) -> bool) -> (&'static str, Vec<usize>) {
+    let found: Vec<usize> =
+        (0..).zip(faults).filter(|(_, fault)| of(fault)).map(|(index, _)| index).collect();
+    let gravest = found.first().and_then(|index| faults.get(*index));
+    (gravest.map_or(verdict.word(), |fault| word(fault)), found)
+}
+
+fn rule_cell(rule: &RuleVerdict, faults: &[&Fault]) -> Cell {
+    let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
+    let (word, findings) = said(&rule.verdict, faults, of_rule);
+    let mut lines = vec![rule.rule.clause.to_owned()];
+    lines.extend(rule.verdict.reason().map(str::to_owned));
+    if rule.exercised > 0 {
+        lines.push(format!("exercised {} times in {} scenarios", rule.exercised, rule.scenarios));
+    }
+    Cell { id: rule.rule.id.to_owned(), word, statement: rule.rule.statement, lines, findings }
+}
+
+fn scenario_cell(scenario: &ScenarioVerdict, faults: &[&Fault]) -> Cell {
+    let found = said(&scenario.verdict, faults, |fault| fault.scenario == scenario.name).1;
+    // A rule that is broken in it is the rule's verdict; the scenario's own is that it went as planned.
+    let of_itself = |fault: &Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
+    let word = said(&scenario.verdict, faults, of_itself).0;
+    let tries = if scenario.tries == 1 { "1 try".to_owned() } else { format!("{} tries", scenario.tries) };
+    let mut lines = vec![format!("{tries}, {} events", scenario.events)];
+    lines.extend(scenario.verdict.reason().map(str::to_owned));
+    lines.extend(scenario.astray.iter().map(|(verdict, times)| {
+        format!("{times} of {tries}: {} {}", verdict.word(), verdict.reason().unwrap_or_default())
+    }));
+    lines.push(format!("layers trace --scenario {} --report html=trace.html", scenario.name));
+    Cell { id: scenario.name.clone(), word, statement: "", lines, findings: found }
+}

@@ -1,0 +1,113 @@
+//! The page of one recorded run.
+
+use super::page::{Cell, Finding, Page, Section};
+use crate::conform::exit_of;
+use crate::kept::Events;
+use crate::rules::{Judgement, Kind, RuleResult};
+use crate::verdict::{Exit, Verdict};
+
+/// A run that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<'a> {
+    /// What to call it, if it does not say itself.
+    pub name: &'a str,
+    /// What the rules say of it.
+    pub judgement: &'a Judgement,
+    /// All of it.
+    pub events: &'a Events,
+    /// What became of it as a whole.
+    pub verdict: &'a Verdict,
+}
+
+pub(super) fn page(traces: &[Traced<'_>], code: Option<Exit>) -> Page {
+    let exit = Exit::of(traces.iter().flat_map(|one| [exit_of(one.judgement), one.verdict.exit()]));
+    let mut page = Page {
+        title: traces.iter().map(title).collect::<Vec<_>>().join(", "),
+        about: "One recorded run, judged by the rules".to_owned(),
+        exit,
+        code,
+        meaning: exit.meaning().to_owned(),
+        facts: Vec::new(),
+        findings: Vec::new(),
+        runs: Vec::new(),
+        sections: Vec::new(),
+    };
+    if traces.len() > 1 {
+        page.about = format!("{} recorded runs, judged by the rules", traces.len());
+    }
+    for one in traces {
+        let run = page.draw(one.name, Some(one.events));
+        page.facts.extend(facts(one));
+        let first = page.findings.len();
+        let broken = one.judgement.results.iter().filter(|result| result.broken > 0);
+        page.findings.extend(broken.flat_map(|result| findings(result, run, one.name)));
+        let cells = one.judgement.results.iter().map(|result| {
+            let of_rule = |(_, finding): &(usize, &Finding)| finding.id == result.rule.id;
+            let found = (first..).zip(page.findings.iter().skip(first)).filter(of_rule);
+            Cell { findings: found.map(|(index, _)| index).collect(), ..cell(result) }
+        });
+        page.sections.push(Section::new("rules", cells.collect::<Vec<_>>()));
+    }
+    page
+}
+
+fn title(traced: &Traced<'_>) -> String {
+    match traced.judgement.history.run() {
+        Some(run) if run.scenario == "trace" => format!("{} {}", run.server, run.version),
+        Some(run) => format!("{} {}: {}", run.server, run.version, run.scenario),
+        None => traced.name.to_owned(),
+    }
+}
+
+fn facts(traced: &Traced<'_>) -> Vec<(&'static str, String)> {
+    let judgement = traced.judgement;
+    let layers: Vec<&str> = judgement.history.layers().iter().rev().map(|one| one.name.as_str()).collect();
+    let mut facts = vec![("Events", judgement.events.to_string())];
+    facts.extend((!layers.is_empty()).then(|| ("Layers, outermost first", layers.join(", "))));
+    let whole = traced.verdict.reason().map(|reason| (traced.verdict.word(), reason.to_owned()));
+    facts.extend(whole);
+    facts
+}
+
+fn word(result: &RuleResult) -> &'static str {
+    match (result.broken, result.exercised, result.rule.kind) {
+        (0, 0, _) => "not-applicable",
+        (0, ..) => "pass",
+        (_, _, Kind::Observed) => "warn",
+        _ => "fail",
+    }
+}
+
+fn findings(result: &RuleResult, run: Option<usize>, name: &str) -> impl Iterator<Item = Finding> {
+    let (rule, word) = (result.rule, word(result));
+    let place = format!("in {name}, {} of {} times", result.broken, result.exercised);
+    result.findings.iter().map(move |one| Finding {
+        id: rule.id.to_owned(),
+        word,
+        place: place.clone(),
+        statement: rule.statement.to_owned(),
+        clause: rule.clause.to_owned(),
+        at_fault: one.party.to_string(),
+        expected: one.expected.clone(),
+        actual: one.actual.clone(),
+        fix: rule.fix.to_owned(),
+        calls: one.calls.clone(),
+        run,
+        ..Finding::default()
+    })
+}
+
+fn cell(result: &RuleResult) -> Cell {
+    let rule = result.rule;
+    let said = match result.exercised {
+        0 => format!("never exercised: needs {}", rule.antecedent),
+        times => format!("exercised {times} times, broken {}", result.broken),
+    };
+    Cell {
+        id: rule.id.to_owned(),
+        word: word(result),
+        statement: rule.statement,
+        lines: vec![rule.clause.to_owned(), said],
+        findings: Vec::new(),
+    }
+}

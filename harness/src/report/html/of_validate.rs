@@ -1,0 +1,108 @@
+//! The page of a run of `validate`.
+
+use std::path::PathBuf;
+
+use super::page::{Cell, Finding, Page, Section};
+use crate::report::validation::quoted;
+use crate::validate::{self, Standing, Validation};
+use crate::verdict::Verdict;
+
+pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
+    let mut page = Page {
+        title: validation.subject.clone(),
+        about: format!("layers validate, in nbdkit {}", validation.server),
+        exit: validation.exit(),
+        code: Some(validation.exit()),
+        meaning: validation.meaning(),
+        facts: facts(validation),
+        findings: Vec::new(),
+        runs: Vec::new(),
+        sections: Vec::new(),
+    };
+    let mut found: Vec<(usize, &validate::Finding)> = validation.findings().enumerate().collect();
+    found.sort_by_key(|(_, finding)| validation.standing(finding.id) == Standing::Known);
+    for (number, one) in &found {
+        let run = page.draw(&one.repro.check, one.run.as_ref());
+        let reproduce = files.get(*number).map(|file| format!("layers repro {}", quoted(file)));
+        page.findings.push(Finding { run, reproduce, ..finding(validation, one) });
+    }
+    let cell = |id: &str, verdict: &Verdict, statement, lines| Cell {
+        id: id.to_owned(),
+        word: word(validation, id, verdict),
+        statement,
+        lines,
+        findings: (0..).zip(&found).filter(|(_, (_, one))| one.id == id).map(|(index, _)| index).collect(),
+    };
+    let lines = |clause: &str, verdict: &Verdict| {
+        [Some(clause), verdict.reason()].into_iter().flatten().map(str::to_owned).collect()
+    };
+    let checks = validation.checks.iter().map(|one| {
+        cell(one.check.id, &one.verdict, one.check.statement, lines(one.check.clause, &one.verdict))
+    });
+    let rules = validation
+        .rules
+        .iter()
+        .map(|one| cell(one.rule.id, &one.verdict, one.rule.statement, lines(one.rule.clause, &one.verdict)));
+    page.sections = vec![Section::new("checks", checks), Section::new("rules", rules)];
+    let stale: Vec<Cell> = validation
+        .stale
+        .iter()
+        .map(|entry| Cell {
+            id: entry.id.clone(),
+            word: "stale",
+            statement: "The baseline lists it, and it did not happen.",
+            lines: vec![entry.why.clone()],
+            findings: Vec::new(),
+        })
+        .collect();
+    page.sections.extend((!stale.is_empty()).then(|| Section::new("baseline", stale)));
+    page
+}
+
+fn word(validation: &Validation, id: &str, verdict: &Verdict) -> &'static str {
+    match validation.standing(id) {
+        Standing::Known => "known",
+        Standing::Denied => "fail",
+        Standing::Plain => verdict.word(),
+    }
+}
+
+fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
+    let mut facts = vec![
+        ("Checks", validation.checks.len().to_string()),
+        ("Rules", validation.rules.len().to_string()),
+        ("Servers", validation.cases.to_string()),
+    ];
+    facts.extend(validation.unloadable.clone().map(|why| ("Cannot be loaded", why)));
+    facts.extend(validation.cut_short.clone().map(|why| ("Cut short", why)));
+    facts.extend(validation.spared.clone().map(|storage| ("Not written to", storage)));
+    for profile in &validation.profiles {
+        let said = match &profile.reason {
+            Some(reason) => format!("{}: {reason}", profile.verdict.word()),
+            None => format!("{}: {} hold, {} do not", profile.verdict.word(), profile.hold, profile.broken),
+        };
+        facts.push((profile.profile.word(), said));
+    }
+    facts
+}
+
+fn finding(validation: &Validation, found: &validate::Finding) -> Finding {
+    let verdict = validation.verdicts().find(|(id, _)| *id == found.id).map(|(_, verdict)| verdict);
+    let layer = found.blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
+    let known = validation.standing(found.id) == Standing::Known;
+    Finding {
+        id: found.id.to_owned(),
+        word: verdict.map_or("fail", |verdict| word(validation, found.id, verdict)),
+        known: known.then(|| "it is in the baseline".to_owned()),
+        place: String::new(),
+        statement: found.statement.to_owned(),
+        clause: found.clause.to_owned(),
+        at_fault: format!("{layer}{} ({})", found.blame.name, found.blame.party),
+        expected: found.expected.clone(),
+        actual: found.actual.clone(),
+        fix: found.fix.to_owned(),
+        calls: found.calls.clone(),
+        reproduce: None,
+        run: None,
+    }
+}

@@ -1,0 +1,167 @@
+//! What stands on the page, whatever was judged.
+
+use crate::kept::Events;
+use crate::rules::CallRef;
+use crate::verdict::Exit;
+
+/// A whole page.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// What was judged.
+    pub(super) title: String,
+    /// The verb, and what else tells this report from another.
+    pub(super) about: String,
+    /// What the run ended with.
+    pub(super) exit: Exit,
+    /// With which code the command ends, where it does so because of this.
+    pub(super) code: Option<Exit>,
+    /// What that means here.
+    pub(super) meaning: String,
+    /// What else is worth knowing, each with its name.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// Those that count first.
+    pub(super) findings: Vec<Finding>,
+    /// The runs that are drawn.
+    pub(super) runs: Vec<Run>,
+    /// The grid of verdicts.
+    pub(super) sections: Vec<Section>,
+}
+
+/// A run that is drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// The scenario, or the check that it was played for.
+    pub(super) name: String,
+    /// Its events.
+    pub(super) events: Events,
+}
+
+/// Something that is broken.
+#[derive(Debug, Default)]
+pub(super) struct Finding {
+    /// Of the rule or check; or what has become of the server.
+    pub(super) id: String,
+    /// The word of its verdict.
+    pub(super) word: &'static str,
+    /// It does not count: the baseline has it.
+    pub(super) known: Option<String>,
+    /// Where and how often.
+    pub(super) place: String,
+    /// What holds.
+    pub(super) statement: String,
+    /// Where it is promised.
+    pub(super) clause: String,
+    /// Who has failed.
+    pub(super) at_fault: String,
+    /// What was expected here.
+    pub(super) expected: String,
+    /// What came instead.
+    pub(super) actual: String,
+    /// What to do about it.
+    pub(super) fix: String,
+    /// The calls that conflict.
+    pub(super) calls: Vec<CallRef>,
+    /// The command that shows it again.
+    pub(super) reproduce: Option<String>,
+    /// Its run, by number.
+    pub(super) run: Option<usize>,
+}
+
+impl Finding {
+    /// Positions of the calls that conflict, as the page's script reads them.
+    pub(super) fn positions(&self) -> String {
+        let positions: Vec<String> = self.calls.iter().map(|call| call.position.to_string()).collect();
+        positions.join(",")
+    }
+}
+
+/// Verdicts of one kind: of rules, checks, scenarios.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// What it lists.
+    pub(super) name: &'static str,
+    /// In their order.
+    pub(super) families: Vec<Family>,
+}
+
+/// Verdicts on what has a name in common.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// That.
+    pub(super) name: String,
+    /// In their order.
+    pub(super) cells: Vec<Cell>,
+}
+
+/// One verdict.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    /// Of the rule, check or scenario.
+    pub(super) id: String,
+    /// The word.
+    pub(super) word: &'static str,
+    /// What it is about, where that is written down.
+    pub(super) statement: &'static str,
+    /// What else is to be said, a line each.
+    pub(super) lines: Vec<String>,
+    /// Its findings, by number.
+    pub(super) findings: Vec<usize>,
+}
+
+impl Cell {
+    /// What is left of the id when the family is known.
+    pub(super) fn short<'a>(&'a self, family: &Family) -> &'a str {
+        let rest = self.id.strip_prefix(family.name.as_str());
+        rest.and_then(|rest| rest.strip_prefix(['.', '/'])).unwrap_or(&self.id)
+    }
+}
+
+impl Section {
+    /// These cells, by the first word of their ids.
+    pub(super) fn new(name: &'static str, cells: impl IntoIterator<Item = Cell>) -> Section {
+        let mut families: Vec<Family> = Vec::new();
+        for cell in cells {
+            let first = cell.id.split(['.', '/']).next().unwrap_or_default().to_owned();
+            match families.iter_mut().find(|family| family.name == first) {
+                Some(family) => family.cells.push(cell),
+                None => families.push(Family { name: first, cells: vec![cell] }),
+            }
+        }
+        Section { name, families }
+    }
+}
+
+impl Page {
+    /// The number of this run, which is drawn from now on.
+    pub(super) fn draw(&mut self, name: &str, events: Option<&Events>) -> Option<usize> {
+        let events = events?;
+        let same = |run: &Run| std::sync::Arc::ptr_eq(&run.events, events);
+        Some(self.runs.iter().position(same).unwrap_or_else(|| {
+            self.runs.push(Run { name: name.to_owned(), events: events.clone() });
+            self.runs.len() - 1
+        }))
+    }
+
+    /// The words of the verdicts in the grid, each with how often it comes, the gravest first.
+    pub(super) fn words(&self) -> Vec<(&'static str, usize)> {
+        let cells = || self.sections.iter().flat_map(|section| &section.families).flat_map(|one| &one.cells);
+        let count = |word: &str| cells().filter(|cell| cell.word == word).count();
+        let words = WORDS.iter().map(|word| (*word, count(word)));
+        words.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// All words of verdicts, the gravest first.
+pub(super) const WORDS: &[&str] = &[
+    "fail",
+    "crash",
+    "hang",
+    "harness-error",
+    "stale",
+    "inconclusive",
+    "warn",
+    "known",
+    "pass",
+    "skipped",
+    "not-applicable",
+];
