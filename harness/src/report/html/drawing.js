@@ -73,11 +73,31 @@ class Drawing {
     let index = lowerBound(items.length, (at) => run.ends[items[at]] + 1 >= view.left);
     while (index < items.length && run.begins[items[index]] < right) {
       const item = items[index];
-      this.bar(view, run, item, y);
+      if ((run.ends[item] - run.begins[item] + 1) * view.scale >= NARROW) {
+        this.bar(view, run, item, y);
+        index += 1;
+      } else index = this.heap(view, run, items, index, y);
+    }
+  }
+
+  // Items that are too narrow to be told apart, as one: those of one family that begin within a pixel of the last one's end.
+  // Gives the index of the first that is not among them.
+  heap(view, run, items, index, y) {
+    const family = run.family(items[index]);
+    const x = view.x(run.begins[items[index]]);
+    let end = x;
+    while (index < items.length && end < view.width) {
+      const item = items[index];
+      const begins = view.x(run.begins[item]), ends = view.x(run.ends[item] + 1);
+      if (begins > end + 1 || ends - begins >= NARROW || run.family(item) !== family) break;
+      end = Math.max(ends, begins + 1);
       const next = run.begins[item] + 1 / view.scale;
       index = run.ends[item] + 1 >= next ? index + 1
         : Math.max(index + 1, lowerBound(items.length, (at) => run.begins[items[at]] >= next));
     }
+    this.context.fillStyle = this.colours[family].edge;
+    this.context.fillRect(x, y, Math.max(1, end - x), ROW - 4);
+    return index;
   }
 
   bar(view, run, item, y) {
@@ -224,6 +244,8 @@ class Drawing {
 const MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace";
 const SANS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif";
 const LETTER = 6.7;
+// Pixels below which a bar shows nothing but that it is there.
+const NARROW = 3;
 
 function extent(view, run, item) {
   const x = view.x(run.begins[item]);

@@ -233,8 +233,11 @@ class Viewer {
 // #run-0, #run-0/finding-2, #run-0/call-79: the run, the calls of a finding in it, one call by its position.
 function follow(viewer) {
   const [, run, what, number] = /^#run-(\d+)(?:\/(finding|call)-(\d+))?$/.exec(location.hash) ?? [];
-  const inside = run === undefined && document.getElementById(location.hash.slice(1));
-  if (inside?.matches("details")) inside.open = true;
+  const inside = run === undefined ? document.getElementById(location.hash.slice(1)) : null;
+  for (let around = inside; around; around = around.parentElement) {
+    if (around.matches("details")) around.open = true;
+  }
+  inside?.scrollIntoView();
   if (run === undefined || !viewer?.open(Number(run))) return;
   if (what === "finding") {
     const finding = $(`finding-${number}`);

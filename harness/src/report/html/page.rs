@@ -142,6 +142,16 @@ impl Page {
         }))
     }
 
+    /// How many findings are in the baseline.
+    pub(super) fn known(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.known.is_some()).count()
+    }
+
+    /// The finding of this number is the first of those: they come last.
+    pub(super) fn is_first_known(&self, number: &usize) -> bool {
+        self.findings.iter().position(|finding| finding.known.is_some()) == Some(*number)
+    }
+
     /// The words of the verdicts in the grid, each with how often it comes, the gravest first.
     pub(super) fn words(&self) -> Vec<(&'static str, usize)> {
         let cells = || self.sections.iter().flat_map(|section| &section.families).flat_map(|one| &one.cells);
