@@ -35,6 +35,7 @@ fn run(which: Which) -> Conformance {
         jobs: NonZeroUsize::new(2).unwrap(),
         timeout: Duration::from_secs(10),
         baseline: &baseline,
+        keep_events: 0,
     };
     conform(&plan, &mut Nobody).unwrap()
 }
