@@ -92,6 +92,7 @@ fn second_job(server: &Nbdkit) {
             jobs: NonZeroUsize::new(jobs).expect("a number of jobs"),
             timeout: Duration::from_secs(60),
             baseline: &Baseline::default(),
+            keep_events: 0,
         };
         time(|| assert!(conform(&plan, &mut AllPass).is_ok()))
     };
