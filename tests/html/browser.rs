@@ -109,8 +109,12 @@ impl Browser {
 
     /// Opens a file, and waits until it has loaded and is drawn.
     pub(crate) fn open(&mut self, file: &Path, hash: &str) {
+        self.go(&format!("file://{}{hash}", file.display()));
+    }
+
+    /// The same for an address.
+    pub(crate) fn go(&mut self, address: &str) {
         self.events.clear();
-        let address = format!("file://{}{hash}", file.display());
         self.ask("Page.navigate", json!({"url": address}));
         let loaded = |message: &Value| message["method"] == "Page.loadEventFired";
         if !self.events.iter().any(loaded) {

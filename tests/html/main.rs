@@ -1,9 +1,10 @@
-//! The HTML report, in a browser.
+//! What is made to be opened in a browser, in one: the HTML report, and the trace for Perfetto.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod browser;
+mod chrome_trace;
 mod looks;
 mod picture;
 
@@ -13,9 +14,14 @@ use assert_cmd::cargo::cargo_bin_cmd;
 
 /// The page that this run of `layers` writes, which ends with this code.
 fn page(arguments: &[&str], code: i32) -> (tempfile::TempDir, PathBuf) {
+    report("html", arguments, code)
+}
+
+/// The same, of a report in this format.
+fn report(format: &str, arguments: &[&str], code: i32) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.html");
-    let report = format!("html={}", file.display());
+    let file = folder.path().join(format!("report.{format}"));
+    let report = format!("{format}={}", file.display());
     cargo_bin_cmd!("layers")
         .args(arguments)
         .args(["--report", &report])

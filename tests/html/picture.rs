@@ -38,19 +38,23 @@ fn a_finding_leads_to_its_calls_and_they_say_their_arguments() {
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
-/// What the page says under the mouse, which goes along the lanes until it says something.
+/// All that the page says under the mouse, which goes over the whole picture.
 fn hovered(browser: &mut Browser) -> String {
     let (x, y) = browser.middle("#canvas");
-    let half = browser.value("document.querySelector('#canvas').clientHeight / 2").as_f64().unwrap();
+    let size = browser.value(
+        "(({clientWidth, clientHeight}) => [clientWidth, clientHeight])(document.querySelector('#canvas'))",
+    );
+    let (width, height) = (size[0].as_f64().unwrap(), size[1].as_f64().unwrap());
     let mut said = String::new();
-    let mut down = -half + 8.0;
-    while down < half {
-        browser.mouse("mouseMoved", (x, y + down));
-        if browser.value("document.querySelector('#hover').hidden") == false {
-            said += &browser.text("#hover");
-            said += "\n";
+    for across in [-0.2, 0.0, 0.2, 0.4] {
+        let mut down = 8.0 - height / 2.0;
+        while down < height / 2.0 {
+            browser.mouse("mouseMoved", (x + across * width, y + down));
+            if browser.value("document.querySelector('#hover').hidden") == false {
+                said += &(browser.text("#hover") + "\n");
+            }
+            down += 15.0;
         }
-        down += 11.0;
     }
     said
 }

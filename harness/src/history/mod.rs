@@ -76,6 +76,17 @@ pub enum End {
     Killed(i32),
 }
 
+impl End {
+    /// As this event has it, which must be one of the server's end.
+    pub fn of(event: &Event) -> End {
+        let status = event.a as i32;
+        match status & 0x7f {
+            0 => End::Exited(status >> 8 & 0xff),
+            signal => End::Killed(signal),
+        }
+    }
+}
+
 /// Everything that is open at one point of the trace.
 #[derive(Debug, Default)]
 pub struct History {
@@ -374,12 +385,7 @@ impl History {
             }
             (Kind::Signal, _) => self.signals.push(event.clone()),
             (Kind::End, _) => {
-                let status = event.a as i32;
-                let end = match status & 0x7f {
-                    0 => End::Exited(status >> 8 & 0xff),
-                    signal => End::Killed(signal),
-                };
-                self.end = Some((end, event.clone()));
+                self.end = Some((End::of(event), event.clone()));
             }
             (Kind::Request | Kind::Reply, _) => self.client_event(event),
             (Kind::Ask | Kind::Answer, _) => self.asked(event),

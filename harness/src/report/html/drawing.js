@@ -192,12 +192,15 @@ class Drawing {
       context.font = "600 12px " + SANS;
       context.fillStyle = colours.text;
       const room = view.gutter - 16;
-      const written = both ? clipped(context, lane.group, lane.label ? room * 0.6 : room) : "";
+      // Where there is little room, the number alone.
+      const label = view.gutter < NARROW_GUTTER ? lane.label.replace(/^\w+ /, "") : lane.label;
+      const taken = label ? context.measureText(label).width + 8 : 0;
+      const written = both ? clipped(context, lane.group, room - taken) : "";
       context.fillText(written, 4, middle);
       context.font = "12px " + SANS;
       context.fillStyle = colours.soft;
       context.textAlign = "right";
-      context.fillText(clipped(context, lane.label, room * 0.55), view.gutter - 12, middle);
+      context.fillText(label, view.gutter - 12, middle);
       context.textAlign = "left";
     }
   }
@@ -244,6 +247,7 @@ class Drawing {
 const MONO = "ui-monospace, 'SF Mono', Menlo, Consolas, 'DejaVu Sans Mono', monospace";
 const SANS = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif";
 const LETTER = 6.7;
+const NARROW_GUTTER = 140;
 // Pixels below which a bar shows nothing but that it is there.
 const NARROW = 3;
 

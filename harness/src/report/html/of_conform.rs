@@ -29,18 +29,11 @@ pub(super) fn page(plan: &Plan<'_>, conformance: &Conformance) -> Page {
     let rules = conformance.rules.iter().map(|rule| rule_cell(rule, &faults));
     let scenarios = conformance.scenarios.iter().map(|scenario| scenario_cell(scenario, &faults));
     page.sections = vec![Section::new("rules", rules), Section::new("scenarios", scenarios)];
-    let stale: Vec<Cell> = conformance
+    let stale = conformance
         .stale
         .iter()
-        .map(|entry| Cell {
-            id: format!("{} in {}", entry.what, entry.scenario),
-            word: "stale",
-            statement: "The baseline lists it, and it did not happen.",
-            lines: vec![entry.why.clone()],
-            findings: Vec::new(),
-        })
-        .collect();
-    page.sections.extend((!stale.is_empty()).then(|| Section::new("baseline", stale)));
+        .map(|entry| Cell::stale(format!("{} in {}", entry.what, entry.scenario), &entry.why));
+    page.sections.extend(Section::baseline(stale.collect()));
     page
 }
 
@@ -72,6 +65,8 @@ fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, Strin
         ("Rules", conformance.rules.len().to_string()),
         ("Scenarios", conformance.scenarios.len().to_string()),
     ];
+    let known = conformance.known.len();
+    facts.extend((known > 0).then(|| ("Baseline", format!("{known} entries, races included"))));
     facts.extend((keywords > 0).then(|| ("Wrapped", format!("{keywords} keywords, {applets} applets"))));
     let too_new = conformance.too_new.join(", ");
     facts.extend((!too_new.is_empty()).then_some(("Not played, for a newer server", too_new)));

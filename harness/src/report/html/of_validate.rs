@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::page::{Cell, Finding, Page, Section};
 use crate::report::validation::quoted;
-use crate::validate::{self, Standing, Validation};
+use crate::validate::{self, ProfileResult, ProfileVerdict, Standing, Validation};
 use crate::verdict::Verdict;
 
 pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
@@ -43,19 +43,10 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         .rules
         .iter()
         .map(|one| cell(one.rule.id, &one.verdict, one.rule.statement, lines(one.rule.clause, &one.verdict)));
-    page.sections = vec![Section::new("checks", checks), Section::new("rules", rules)];
-    let stale: Vec<Cell> = validation
-        .stale
-        .iter()
-        .map(|entry| Cell {
-            id: entry.id.clone(),
-            word: "stale",
-            statement: "The baseline lists it, and it did not happen.",
-            lines: vec![entry.why.clone()],
-            findings: Vec::new(),
-        })
-        .collect();
-    page.sections.extend((!stale.is_empty()).then(|| Section::new("baseline", stale)));
+    let profiles = Section::of_one_family("profiles", validation.profiles.iter().map(profile).collect());
+    page.sections = vec![profiles, Section::new("checks", checks), Section::new("rules", rules)];
+    let stale = validation.stale.iter().map(|entry| Cell::stale(entry.id.clone(), &entry.why));
+    page.sections.extend(Section::baseline(stale.collect()));
     page
 }
 
@@ -67,6 +58,21 @@ fn word(validation: &Validation, id: &str, verdict: &Verdict) -> &'static str {
     }
 }
 
+fn profile(result: &ProfileResult) -> Cell {
+    let word = match result.verdict {
+        ProfileVerdict::Conformant => "pass",
+        ProfileVerdict::NotConformant => "fail",
+        ProfileVerdict::NotClaimed | ProfileVerdict::NotJudged => "not-applicable",
+        ProfileVerdict::Inconclusive => "inconclusive",
+    };
+    let mut lines = vec![
+        result.verdict.word().to_owned(),
+        format!("{} checks hold, {} do not", result.hold, result.broken),
+    ];
+    lines.extend(result.reason.clone());
+    Cell { id: result.profile.word().to_owned(), word, statement: "", lines, findings: Vec::new() }
+}
+
 fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Checks", validation.checks.len().to_string()),
@@ -76,13 +82,6 @@ fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
     facts.extend(validation.unloadable.clone().map(|why| ("Cannot be loaded", why)));
     facts.extend(validation.cut_short.clone().map(|why| ("Cut short", why)));
     facts.extend(validation.spared.clone().map(|storage| ("Not written to", storage)));
-    for profile in &validation.profiles {
-        let said = match &profile.reason {
-            Some(reason) => format!("{}: {reason}", profile.verdict.word()),
-            None => format!("{}: {} hold, {} do not", profile.verdict.word(), profile.hold, profile.broken),
-        };
-        facts.push((profile.profile.word(), said));
-    }
     facts
 }
 

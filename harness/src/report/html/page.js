@@ -109,7 +109,7 @@ class Viewer {
     const marked = new Set(selection.marks.map((mark) => mark.item)).size;
     $("back").disabled = $("forth").disabled = !marked;
     const id = selection.finding?.querySelector(".id").textContent;
-    const note = !selection.finding ? "" : marked ? `${marked} calls marked: ${id}` : `${id} quotes no call of this run`;
+    const note = !selection.finding ? "" : marked ? `${marked === 1 ? "1 call" : `${marked} calls`} marked: ${id}` : `${id} quotes no call of this run`;
     $("marking").textContent = note;
     $("selected").replaceChildren(selection.item < 0 ? element("p", "nothing", "None. Click a call, or press an arrow key in the picture.") : this.details(selection.item));
     this.canvas.setAttribute("aria-label", selection.item < 0 ? `${run.count} calls of ${run.name}` : run.line(selection.item));

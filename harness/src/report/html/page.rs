@@ -109,6 +109,12 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// An entry of the baseline that did not happen.
+    pub(super) fn stale(id: String, why: &str) -> Cell {
+        let statement = "The baseline lists it, and it did not happen.";
+        Cell { id, word: "stale", statement, lines: vec![why.to_owned()], findings: Vec::new() }
+    }
+
     /// What is left of the id when the family is known.
     pub(super) fn short<'a>(&'a self, family: &Family) -> &'a str {
         let rest = self.id.strip_prefix(family.name.as_str());
@@ -128,6 +134,16 @@ impl Section {
             }
         }
         Section { name, families }
+    }
+
+    /// What the baseline has wrong, if anything.
+    pub(super) fn baseline(stale: Vec<Cell>) -> Option<Section> {
+        (!stale.is_empty()).then(|| Section::of_one_family("baseline", stale))
+    }
+
+    /// These cells, which have nothing more in common than that.
+    pub(super) fn of_one_family(name: &'static str, cells: Vec<Cell>) -> Section {
+        Section { name, families: vec![Family { name: String::new(), cells }] }
     }
 }
 

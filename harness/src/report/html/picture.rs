@@ -10,7 +10,7 @@ use layers_trace::appctx::State;
 use layers_trace::{Below, Callback, Event, Field, Kind};
 use serde::Serialize;
 
-use crate::history::History;
+use crate::history::{End, History};
 use crate::report::session_tree::{is_session, place};
 use crate::report::tree;
 
@@ -232,7 +232,10 @@ impl Painter {
                 event.flags()
             )),
             (_, Kind::Signal) => text.push_str(&format!(" {}", event.a)),
-            (_, Kind::End) => text.push_str(&format!(" wait status {:#x}", event.a)),
+            (_, Kind::End) => text.push_str(&match End::of(event) {
+                End::Exited(status) => format!(" exit status {status}"),
+                End::Killed(signal) => format!(" killed by signal {signal}"),
+            }),
             (_, Kind::Probe) => text.push_str(&format!(" a={} b={}", event.a, event.b)),
             _ => {}
         }
@@ -244,7 +247,10 @@ impl Painter {
 
     fn result(&mut self, event: &Event, end: &Event) -> String {
         let text = match (event.callback(), State::of(end)) {
-            (Some(_), Some(state)) => format!("{} = {}", place(&state), end.result()),
+            (Some(_), Some(state)) => match place(&state) {
+                "" => format!("= {}", end.result()),
+                left => format!("→ {left} = {}", end.result()),
+            },
             (Some(Callback::Open), None) if end.result() != 0 => format!("= {}", self.handle(end.handle)),
             (Some(callback), None) => tree::result(end, callback),
             (None, _) if event.kind == Kind::Request => format!("= {}{}", end.result(), said(end)),

@@ -139,9 +139,38 @@ class Rows {
 
 function distance(begins, one, other) { return Math.abs(begins[one] - begins[other]); }
 
+// Groups with so many lanes, such as clients that come and go by the hundred, share lanes: each takes the first whose last
+// is over.
+const MOST_LANES = 12;
+
 function layerLanes(run) {
-  const lanes = run.lanes.map(([group, label]) => ({ group: run.groups[group], label, depth: 1 }));
-  return [run.lane, lanes];
+  const lanes = [];
+  const crowded = crowds(run);
+  const moved = run.lanes.map(([group, label], lane) => {
+    const crowd = crowded.get(lane);
+    const known = crowd ? lanes.findIndex((one) => one.group === crowd.name && one.over < crowd.begin) : -1;
+    if (known >= 0) lanes[known].over = crowd.end;
+    else if (crowd) lanes.push({ group: crowd.name, label: "", depth: 1, over: crowd.end });
+    else lanes.push({ group: run.groups[group], label, depth: 1 });
+    return known >= 0 ? known : lanes.length - 1;
+  });
+  return [run.lane.map((lane) => moved[lane]), lanes];
+}
+
+// Of each lane that has too many beside it: what they are called together, and from when to when it is in use.
+function crowds(run) {
+  const nameOf = (lane) => run.groups[run.lanes[lane][0]].replace(/ \d+$/, "s");
+  const sizes = new Map();
+  run.lanes.forEach((_, lane) => sizes.set(nameOf(lane), (sizes.get(nameOf(lane)) ?? 0) + 1));
+  const crowded = new Map();
+  for (let item = 0; item < run.count; item++) {
+    const lane = run.lane[item], name = nameOf(lane);
+    if (sizes.get(name) <= MOST_LANES || !/^(clients|appctxs)$/.test(name)) continue;
+    const crowd = crowded.get(lane) ?? { name, begin: run.begins[item], end: 0 };
+    crowd.end = Math.max(crowd.end, run.ends[item]);
+    crowded.set(lane, crowd);
+  }
+  return crowded;
 }
 
 // Each thread is a lane; what nests on none keeps the lane that it has.
