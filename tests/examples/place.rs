@@ -6,6 +6,18 @@ use std::process::{Command, Output};
 
 use crate::document::root;
 
+/// Variables that belong to the run of this test.
+const TOLD: &[&str] = &[
+    "CARGO",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "LD_LIBRARY_PATH",
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    "OUT_DIR",
+    "RUSTFLAGS",
+    "VERBOSE",
+];
+
 /// A directory outside of the source, in which nothing is written.
 pub(crate) struct Place {
     directory: PathBuf,
@@ -45,6 +57,11 @@ impl Place {
         place
     }
 
+    /// With the project, and `tmp` beside it.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where commands run.
     pub(crate) fn project(&self) -> PathBuf {
         self.directory.join("project")
@@ -65,12 +82,23 @@ impl Place {
         let built = Path::new(env!("CARGO_BIN_EXE_layers")).parent().unwrap();
         let path = format!("{}:{}", built.display(), std::env::var("PATH").unwrap_or_default());
         let mut shell = Command::new("timeout");
-        shell.args(["300", "sh", "-e", "-c"]).current_dir(self.project());
+        shell.args(["600", "sh", "-e", "-c"]).current_dir(self.project());
         shell.env("PATH", path).env("TMPDIR", self.directory.join("tmp"));
-        // What make and cargo tell of the run that this test is part of.
-        for name in ["MAKEFLAGS", "MAKELEVEL", "VERBOSE", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        // What make and cargo tell of the run that this test is part of. Some crates are built anew when it changes.
+        let told = |name: &str| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || TOLD.contains(&name)
+        };
+        for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
             shell.env_remove(name);
         }
+        shell
+    }
+
+    /// One in which cargo builds beside what this workspace has built.
+    pub(crate) fn building(&self) -> Command {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut shell = self.shell();
+        shell.env("CARGO_TARGET_DIR", target);
         shell
     }
 

@@ -20,10 +20,8 @@ fn project() -> Place {
     place
 }
 
-/// What it builds lies beside what this workspace has built.
 fn run(place: &Place, lines: &str) -> Said {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    Said::of(&place.shell().arg(lines).env("CARGO_TARGET_DIR", target).output().unwrap())
+    Said::of(&place.building().arg(lines).output().unwrap())
 }
 
 /// The tests share a build: one after another.

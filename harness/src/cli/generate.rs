@@ -1,9 +1,11 @@
 //! `layers completions` and `layers man`: what packagers install beside the command, made from its own definition.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
+use clap_mangen::Man as Page;
 
 use super::Failure;
 use crate::verdict::Exit;
@@ -31,10 +33,18 @@ pub(super) struct Man {
 /// Writes them.
 pub(super) fn man(arguments: &Man, command: Command) -> Result<Exit, Failure> {
     let directory = &arguments.directory;
-    let written =
-        std::fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let written = std::fs::create_dir_all(directory).and_then(|()| pages(&command, directory));
     written.map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot write to `{}`: {error}", directory.display()))
     })?;
     Ok(Exit::Conformant)
+}
+
+/// Of a command and all below it. Each names the version, which clap has of the topmost only.
+fn pages(command: &Command, directory: &Path) -> io::Result<()> {
+    let source = concat!("layers ", env!("CARGO_PKG_VERSION"));
+    Page::new(command.clone()).source(source).generate_to(directory)?;
+    command.get_subcommands().filter(|one| !one.is_hide_set()).try_for_each(|one| pages(one, directory))
 }
