@@ -107,8 +107,12 @@ fn the_grid_shows_what_is_asked_for() {
     for letter in ["e", "x", "a", "c", "t", "l", "y"] {
         browser.key(letter);
     }
-    assert_eq!(shown(&mut browser), ["close.exactly-once"]);
-    assert_eq!(browser.text("#shown"), format!("1 of {all} shown"));
+    assert_eq!(
+        shown(&mut browser),
+        ["close.exactly-once", "end/sigterm/connected"],
+        "the rule, and who broke it"
+    );
+    assert_eq!(browser.text("#shown"), format!("2 of {all} shown"));
     // A verdict leads to what is behind it.
     browser.click(".cell[data-id='close.exactly-once'] summary");
     browser.click(".cell[data-id='close.exactly-once'] a");

@@ -269,6 +269,10 @@ fn a_name_that_is_markup_stays_a_name() {
     let selected = browser.text("#selected");
     assert!(selected.contains("</script><img src=x onerror="), "{selected}");
     assert_eq!(browser.value("document.images.length"), 0);
+    let other = tempfile::tempdir().unwrap();
+    let empty = written(other.path(), Arc::new([]));
+    browser.open(&empty, "#run-0/call-7");
+    assert!(browser.complaints().is_empty(), "a run without events: {:?}", browser.complaints());
     // A subject that no server can load, and whose name is what it is.
     let (_folder, file) = page(&["validate", hostile], 5);
     browser.open(&file, "");

@@ -158,6 +158,14 @@ impl Page {
         }))
     }
 
+    /// What a link to this finding says.
+    pub(super) fn label(&self, number: &usize) -> String {
+        self.findings.get(*number).map_or(String::new(), |finding| {
+            let Finding { id, place, actual, .. } = finding;
+            if place.is_empty() { format!("{id}: {actual}") } else { format!("{id} {place}") }
+        })
+    }
+
     /// How many findings are in the baseline.
     pub(super) fn known(&self) -> usize {
         self.findings.iter().filter(|finding| finding.known.is_some()).count()

@@ -65,13 +65,15 @@ impl Picture {
             if closes(event.kind) {
                 continue;
             }
-            let end = ends.get(&event.position).copied();
+            // Whatever a trace says, nothing ends before it begins.
+            let end =
+                ends.get(&event.position).copied().filter(|(last, _)| opens(event.kind) && *last > index);
             painter.picture.begins.push(index - begin);
             begin = index;
-            let length = match (opens(event.kind), end) {
-                (true, Some((last, _))) => (last - index) as i64,
-                (true, None) => NEVER,
-                (false, _) => 0,
+            let length = match end {
+                Some((last, _)) => (last - index) as i64,
+                None if opens(event.kind) => NEVER,
+                None => 0,
             };
             painter.picture.lengths.push(length);
             painter.item(event, end.map(|(_, event)| event));
@@ -324,5 +326,35 @@ fn family(callback: Callback) -> &'static str {
         Callback::Init | Callback::Release | Callback::IoRelease => "connection",
         connected if connected.is_connected() => "connection",
         _ => "life",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::reference;
+
+    #[test]
+    fn every_column_has_an_entry_for_each_item() {
+        let events = reference().events;
+        let picture = Picture::of("reference", &events);
+        let calls = events.iter().filter(|event| event.kind == Kind::Enter).count();
+        let returned = picture.lengths.iter().filter(|length| **length > 0).count();
+        assert!(calls > 50 && returned >= calls, "{returned} of {calls}");
+        let items = picture.begins.len();
+        let columns = [&picture.lane, &picture.name_of, &picture.arguments, &picture.results];
+        assert!(columns.iter().all(|column| column.len() == items));
+        let layers = ["L3 ", "L2 ", "L1 ", "L0 "]
+            .map(|name| picture.groups.iter().position(|group| group.starts_with(name)));
+        let there: Vec<usize> = layers.into_iter().flatten().collect();
+        assert!(there.len() > 1 && there.is_sorted(), "outermost first: {:?}", picture.groups);
+    }
+
+    #[test]
+    fn what_ends_before_it_begins_never_ends() {
+        let mut events = reference().events;
+        events.reverse();
+        let picture = Picture::of("backwards", &events);
+        assert!(picture.lengths.iter().all(|length| *length == NEVER || *length == 0));
     }
 }
