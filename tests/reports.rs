@@ -100,6 +100,29 @@ fn github_gets_an_annotation_for_what_fails_and_a_table() {
     assert!(summary.contains("### fail `close.exactly-once`"), "{summary}");
 }
 
+/// GitHub's own parser makes of it what is meant, and nothing of what a subject's name says.
+#[test]
+fn the_summary_of_a_step_is_what_github_shows() {
+    let shown = |file: &Path| {
+        let output = said_by("cmark-gfm", &["--unsafe", "-e", "table", "-e", "autolink"], file);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let page = shown(&broken().path().join("markdown"));
+    let numbers: String =
+        ["0", "0", "0", "1", "0", "0"].map(|n| format!("<td align=\"right\">{n}</td>\n")).concat();
+    assert!(page.contains(&format!("<tr>\n<td>rules</td>\n{numbers}</tr>")), "{page}");
+    assert!(page.contains("<h3>fail <code>close.exactly-once</code></h3>"), "{page}");
+    assert!(
+        page.contains("<pre><code class=\"language-text\">close.exactly-once in end/sigterm/connected"),
+        "{page}"
+    );
+    let hostile = "x</code><img src=x>**[a](b)|`";
+    let page = shown(&reports(&["validate", hostile], 5).path().join("markdown"));
+    assert!(!page.contains("<img"), "{page}");
+    assert!(!page.contains("<a "), "{page}");
+}
+
 /// Whoever reads only the cases sees that nothing was judged.
 #[test]
 fn what_was_not_judged_is_no_success() {
