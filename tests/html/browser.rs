@@ -163,6 +163,15 @@ impl Browser {
         self.ask("Input.dispatchMouseEvent", params);
     }
 
+    /// The wheel with Ctrl, towards what is on the screen.
+    pub(crate) fn zoom(&mut self, (x, y): (f64, f64)) {
+        let control = 2;
+        let params =
+            json!({"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": -300, "modifiers": control});
+        self.ask("Input.dispatchMouseEvent", params);
+        self.settle();
+    }
+
     /// A click on the first element of this selector.
     pub(crate) fn click(&mut self, selector: &str) {
         let middle = self.middle(selector);

@@ -33,29 +33,47 @@ fn a_finding_leads_to_its_calls_and_they_say_their_arguments() {
     let selected = browser.text("#selected");
     assert!(selected.contains("CallopenWhereL"), "{selected}");
     assert!(selected.contains("Arguments\"\""), "{selected}");
-    let hover = hovered(&mut browser);
+    let hover = everything(&mut browser);
     assert!(hover.contains("h1 = 1048576"), "{hover}");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
-/// All that the page says under the mouse, which goes over the whole picture.
-fn hovered(browser: &mut Browser) -> String {
+/// Where the picture is in the window: left, top, width, height.
+fn place(browser: &mut Browser) -> (f64, f64, f64, f64) {
     let (x, y) = browser.middle("#canvas");
-    let size = browser.value(
-        "(({clientWidth, clientHeight}) => [clientWidth, clientHeight])(document.querySelector('#canvas'))",
-    );
-    let (width, height) = (size[0].as_f64().unwrap(), size[1].as_f64().unwrap());
+    let canvas = "document.querySelector('#canvas')";
+    let mut size = |side| browser.value(&format!("{canvas}.{side}")).as_f64().unwrap();
+    let (width, height) = (size("clientWidth"), size("clientHeight"));
+    (x - width / 2.0, y - height / 2.0, width, height)
+}
+
+/// What the page says with the mouse at this point, if anything.
+fn hovered(browser: &mut Browser, point: (f64, f64)) -> Option<String> {
+    browser.mouse("mouseMoved", point);
+    let shown = browser.value("document.querySelector('#hover').hidden") == false;
+    shown.then(|| browser.text("#hover"))
+}
+
+/// All that it says in some columns of the picture.
+fn everything(browser: &mut Browser) -> String {
+    let (left, top, width, height) = place(browser);
     let mut said = String::new();
-    for across in [-0.2, 0.0, 0.2, 0.4] {
-        let mut down = 8.0 - height / 2.0;
-        while down < height / 2.0 {
-            browser.mouse("mouseMoved", (x + across * width, y + down));
-            if browser.value("document.querySelector('#hover').hidden") == false {
-                said += &(browser.text("#hover") + "\n");
-            }
-            down += 15.0;
+    for across in [0.3, 0.5, 0.7, 0.9] {
+        for down in (8..height as u32).step_by(15) {
+            said += &hovered(browser, (left + across * width, top + f64::from(down))).unwrap_or_default();
         }
     }
+    said
+}
+
+/// What it says of the requests of the first client, which have the second lane, from left to right.
+fn requests(browser: &mut Browser) -> Vec<String> {
+    let (left, top, width, _) = place(browser);
+    let mut said: Vec<String> = (190..width as u32)
+        .step_by(9)
+        .filter_map(|across| hovered(browser, (left + f64::from(across), top + 48.0)))
+        .collect();
+    said.dedup();
     said
 }
 
@@ -138,6 +156,29 @@ fn a_session_of_haproxy_has_a_lane_for_each_appctx() {
     browser.value("document.querySelector('#lanes').value = 'thread', document.querySelector('#lanes').dispatchEvent(new Event('change'))");
     browser.settle();
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
+#[test]
+fn the_wheel_zooms_and_dragging_moves() {
+    let (_folder, file) = page(&["trace", "--scenario", "classical"], 0);
+    let mut browser = Browser::start();
+    browser.open(&file, "");
+    let whole = requests(&mut browser);
+    assert!(whole.len() > 10 && whole[0].starts_with("Connect"), "{whole:?}");
+    let middle = browser.middle("#canvas");
+    browser.zoom(middle);
+    let near = requests(&mut browser);
+    assert!(near.len() < whole.len() && near.iter().all(|one| whole.contains(one)), "{near:?}");
+    browser.mouse("mousePressed", middle);
+    browser.mouse("mouseMoved", (middle.0 - 150.0, middle.1));
+    browser.mouse("mouseMoved", (middle.0 - 300.0, middle.1));
+    browser.mouse("mouseReleased", (middle.0 - 300.0, middle.1));
+    browser.settle();
+    let later = requests(&mut browser);
+    let last = |some: &[String]| whole.iter().position(|one| Some(one) == some.last()).unwrap();
+    assert!(last(&later) > last(&near), "{later:?} after {near:?}");
+    browser.click("#fit");
+    assert_eq!(requests(&mut browser), whole);
 }
 
 #[test]

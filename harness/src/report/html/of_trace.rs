@@ -21,23 +21,23 @@ pub struct Traced<'a> {
 
 pub(super) fn page(traces: &[Traced<'_>], code: Option<Exit>) -> Page {
     let exit = Exit::of(traces.iter().flat_map(|one| [exit_of(one.judgement), one.verdict.exit()]));
+    let (title, facts) = match traces {
+        [one] => (title(one), facts(one)),
+        _ => (format!("{} recorded runs", traces.len()), traces.iter().map(in_short).collect()),
+    };
     let mut page = Page {
-        title: traces.iter().map(title).collect::<Vec<_>>().join(", "),
-        about: "One recorded run, judged by the rules".to_owned(),
+        title,
+        about: "Recorded, and judged by the rules".to_owned(),
         exit,
         code,
         meaning: exit.meaning().to_owned(),
-        facts: Vec::new(),
+        facts,
         findings: Vec::new(),
         runs: Vec::new(),
         sections: Vec::new(),
     };
-    if traces.len() > 1 {
-        page.about = format!("{} recorded runs, judged by the rules", traces.len());
-    }
     for one in traces {
         let run = page.draw(one.name, Some(one.events));
-        page.facts.extend(facts(one));
         let first = page.findings.len();
         let broken = one.judgement.results.iter().filter(|result| result.broken > 0);
         page.findings.extend(broken.flat_map(|result| findings(result, run, one.name)));
@@ -46,7 +46,8 @@ pub(super) fn page(traces: &[Traced<'_>], code: Option<Exit>) -> Page {
             let found = (first..).zip(page.findings.iter().skip(first)).filter(of_rule);
             Cell { findings: found.map(|(index, _)| index).collect(), ..cell(result) }
         });
-        page.sections.push(Section::new("rules", cells.collect::<Vec<_>>()));
+        let name = if traces.len() > 1 { format!("rules in {}", one.name) } else { "rules".to_owned() };
+        page.sections.push(Section::new(name, cells.collect::<Vec<_>>()));
     }
     page
 }
@@ -57,6 +58,11 @@ fn title(traced: &Traced<'_>) -> String {
         Some(run) => format!("{} {}: {}", run.server, run.version, run.scenario),
         None => traced.name.to_owned(),
     }
+}
+
+fn in_short(traced: &Traced<'_>) -> (&'static str, String) {
+    let whole = traced.verdict.reason().map_or(String::new(), |reason| format!("; {reason}"));
+    ("Trace", format!("{}: {}, {} events{whole}", traced.name, title(traced), traced.judgement.events))
 }
 
 fn facts(traced: &Traced<'_>) -> Vec<(&'static str, String)> {
@@ -80,7 +86,7 @@ fn word(result: &RuleResult) -> &'static str {
 
 fn findings(result: &RuleResult, run: Option<usize>, name: &str) -> impl Iterator<Item = Finding> {
     let (rule, word) = (result.rule, word(result));
-    let place = format!("in {name}, {} of {} times", result.broken, result.exercised);
+    let place = format!("in {name}, broken {} times", result.broken);
     result.findings.iter().map(move |one| Finding {
         id: rule.id.to_owned(),
         word,

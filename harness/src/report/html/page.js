@@ -226,7 +226,9 @@ class Viewer {
     );
     const room = this.canvas.clientWidth - tip.offsetWidth - 8;
     tip.style.left = `${Math.max(0, Math.min(room, event.offsetX + 14))}px`;
-    tip.style.top = `${this.canvas.offsetTop + event.offsetY + 18}px`;
+    const below = this.canvas.offsetTop + event.offsetY + 18;
+    const fits = below + tip.offsetHeight <= this.canvas.parentElement.clientHeight;
+    tip.style.top = `${fits ? below : Math.max(0, below - tip.offsetHeight - 28)}px`;
   }
 }
 

@@ -79,7 +79,7 @@ impl Finding {
 #[derive(Debug)]
 pub(super) struct Section {
     /// What it lists.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// In their order.
     pub(super) families: Vec<Family>,
 }
@@ -124,7 +124,7 @@ impl Cell {
 
 impl Section {
     /// These cells, by the first word of their ids.
-    pub(super) fn new(name: &'static str, cells: impl IntoIterator<Item = Cell>) -> Section {
+    pub(super) fn new(name: impl Into<String>, cells: impl IntoIterator<Item = Cell>) -> Section {
         let mut families: Vec<Family> = Vec::new();
         for cell in cells {
             let first = cell.id.split(['.', '/']).next().unwrap_or_default().to_owned();
@@ -133,7 +133,7 @@ impl Section {
                 None => families.push(Family { name: first, cells: vec![cell] }),
             }
         }
-        Section { name, families }
+        Section { name: name.into(), families }
     }
 
     /// What the baseline has wrong, if anything.
@@ -143,7 +143,7 @@ impl Section {
 
     /// These cells, which have nothing more in common than that.
     pub(super) fn of_one_family(name: &'static str, cells: Vec<Cell>) -> Section {
-        Section { name, families: vec![Family { name: String::new(), cells }] }
+        Section { name: name.to_owned(), families: vec![Family { name: String::new(), cells }] }
     }
 }
 

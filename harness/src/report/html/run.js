@@ -48,7 +48,8 @@ class Run {
   family(item) { return this.names[this.nameOf[item]][1]; }
   arguments(item) { return this.texts[this.argumentsOf[item]]; }
   result(item) { return this.texts[this.resultsOf[item]]; }
-  failed(item) { return this.result(item).startsWith("= -1") || this.result(item) === "= NULL"; }
+  // A description that is NULL is no failure; a handle is.
+  failed(item) { return this.result(item).startsWith("= -1") || (this.result(item) === "= NULL" && this.title(item) === "open"); }
 
   place(item) {
     const [group, label] = this.lanes[this.lane[item]];
