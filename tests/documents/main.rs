@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+mod commands;
+
 use layers::rules;
 use layers::scenario::named;
 use layers::verdict::Exit;
