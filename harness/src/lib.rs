@@ -34,6 +34,11 @@ pub mod version;
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
+/// So does that of the page on behaviours.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/behaviours.md")]
+struct Behaviours;
+
 /// And that of the document about snapshots.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/snapshots.md")]

@@ -240,8 +240,10 @@ impl History {
 
     /// What a reference filter does below it, or has the answer of.
     pub(super) fn asked(&mut self, event: &Event) {
+        self.askers.add(event.layer);
         if event.kind == Kind::Ask && event.below() == Some(Below::Context(ContextFunction::SetNext)) {
-            self.chooses(event.layer);
+            self.choosers.add(event.layer);
+            self.manages(event.layer);
         }
         let asks = &mut self.thread_mut(event.tid, event.pid).asks;
         match event.kind {

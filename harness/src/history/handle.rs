@@ -164,17 +164,7 @@ impl History {
 
     /// This filter manages contexts of its own.
     pub(super) fn manages(&mut self, layer: u8) {
-        if let Some(bits) = self.openers.get_mut(usize::from(layer / 64)) {
-            *bits |= 1 << (layer % 64);
-        }
-    }
-
-    /// This filter sets its `next` itself.
-    pub(super) fn chooses(&mut self, layer: u8) {
-        self.manages(layer);
-        if let Some(bits) = self.choosers.get_mut(usize::from(layer / 64)) {
-            *bits |= 1 << (layer % 64);
-        }
+        self.openers.add(layer);
     }
 
     /// Notes who opens: the server, a filter that passes on its own `open` (once), or a filter for itself.

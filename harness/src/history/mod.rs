@@ -16,6 +16,7 @@ mod client;
 mod connection;
 mod flaw;
 mod handle;
+mod layer_set;
 mod made;
 mod model;
 
@@ -31,6 +32,7 @@ pub use client::{Client, Request};
 pub use connection::{Connection, ConnectionId};
 pub use flaw::{Flaw, Flaws};
 pub use handle::{ChainId, Handle};
+use layer_set::LayerSet;
 pub use made::{FAST_ZERO, FUA, Inside, MAY_TRIM, Made, MadeList, REQ_ONE, callback_of, present};
 pub use model::ThreadModel;
 
@@ -101,10 +103,12 @@ pub struct History {
     closing: BTreeMap<ChainId, Event>,
     clients: BTreeMap<u32, Client>,
     arrivals: client::Arrivals,
-    /// Layers that have opened contexts of their own, a bit each.
-    openers: [u64; 4],
-    /// Layers that have chosen a `next` by nbdkit_context_set_next, and have said so, a bit each.
-    choosers: [u64; 4],
+    /// Layers that have opened contexts of their own.
+    openers: LayerSet,
+    /// Filters that write down what they ask for.
+    askers: LayerSet,
+    /// Of those, the ones that have chosen a `next` by nbdkit_context_set_next.
+    choosers: LayerSet,
     models: model::Models,
     at_once: at_once::AtOnce,
     signals: Vec<Event>,
@@ -298,14 +302,10 @@ impl History {
 
     /// This filter is known to ask the layer below what it is asked with this callback, and to answer what it is told.
     pub fn hands_on(&self, layer: u8, callback: Callback) -> bool {
-        self.handed_on(layer).is_some_and(|callbacks| callbacks & callback.bit() != 0)
-    }
-
-    /// The callbacks that a reference filter hands on, a bit each; of somebody else's filter nothing is known.
-    fn handed_on(&self, layer: u8) -> Option<u64> {
-        let filter = usize::from(layer).checked_sub(1)?;
-        self.layer(layer).filter(|layer| layer.target.is_none())?;
-        self.run()?.hands_on.get(filter).copied()
+        let Some(filter) = usize::from(layer).checked_sub(1) else { return false };
+        let known = self.run().and_then(|run| run.hands_on.get(filter));
+        known.is_some_and(|callbacks| callbacks & callback.bit() != 0)
+            && self.layer(layer).is_some_and(|layer| layer.target.is_none())
     }
 
     /// The server itself makes this call in the middle of a filter's: the filter is known to hand on what it is asked,
@@ -345,15 +345,13 @@ impl History {
     /// finalized or closed what is below it. From then on its `next` may be one that it chose itself, or none
     /// (nbdkit_context_set_next).
     pub fn opens_contexts(&self, layer: u8) -> bool {
-        self.openers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0)
+        self.openers.has(layer)
     }
 
-    /// The `next` of this filter is the one that its `open` has got it, or none: it says what it asks for, and it has
-    /// never asked for another one.
+    /// The `next` of this filter is the one that its `open` has got it, or none: it writes down what it asks for, and it
+    /// has never asked for another one.
     pub fn keeps_next(&self, layer: u8) -> bool {
-        let chooses =
-            self.choosers.get(usize::from(layer / 64)).is_some_and(|bits| bits & (1 << (layer % 64)) != 0);
-        !self.opens_contexts(layer) || !chooses && self.handed_on(layer).is_some()
+        !self.opens_contexts(layer) || self.askers.has(layer) && !self.choosers.has(layer)
     }
 
     /// First half: makes the call, or finds it, so that checks can look at it. What it changes is not yet to be

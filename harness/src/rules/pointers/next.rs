@@ -124,18 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_filter_that_says_that_it_chooses_none_keeps_its_next() {
+    fn a_filter_that_says_what_it_asks_for_and_chooses_none_keeps_its_next() {
         const RULE: &str = "ptr.next.stable";
         let opening = |chooses: bool| {
-            let good = handing();
+            let good = reference();
             let pread = good.index(Kind::Exit, 1, Callback::Pread, 0);
             good.with(pread, |script| {
                 let fresh = script.open_unprepared(0, "main");
                 script.on(&fresh, 0, Callback::Close, 0);
-                if chooses {
-                    let ask = script.note(Kind::Ask, ContextFunction::SetNext as u8);
-                    (ask.layer, ask.call) = (1, ask.position);
-                }
+                let asks = if chooses { ContextFunction::SetNext } else { ContextFunction::Open };
+                let ask = script.note(Kind::Ask, asks as u8);
+                (ask.layer, ask.call) = (1, ask.position);
             })
         };
         let change = |event: &mut Event| event.context += 8;
