@@ -71,42 +71,6 @@ fn files(directory: &Path) -> Vec<(String, String)> {
     files
 }
 
-/// The lines that a document shows occur in this order; `…` stands for any lines.
-fn shows(output: &str, shown: &str) {
-    let mut lines = output.lines();
-    let mut skip = false;
-    for wanted in shown.lines() {
-        if wanted == "…" {
-            skip = true;
-            continue;
-        }
-        let found = if skip { lines.any(|line| line == wanted) } else { lines.next() == Some(wanted) };
-        assert!(found, "`{wanted}` is not where the document has it:\n{output}");
-        skip = false;
-    }
-    assert!(skip || lines.next().is_none(), "there is more than the document shows:\n{output}");
-}
-
-#[test]
-fn the_document_shows_what_happens() {
-    let project = project();
-    let text = include_str!("../docs/snapshots.md");
-    let consoles: Vec<&str> =
-        text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    for (number, console) in consoles.iter().enumerate() {
-        if number == 1 {
-            plugin(project.path(), "can_flush) exit 3 ;;");
-        }
-        for run in console.split("$ layers ").skip(1) {
-            let (command, shown) = run.split_once('\n').unwrap();
-            let words: Vec<&str> = command.split(' ').collect();
-            let output = layers(project.path(), &words).get_output().clone();
-            shows(&String::from_utf8(output.stdout).unwrap(), shown);
-        }
-    }
-    assert_eq!(consoles.len(), 2);
-}
-
 #[test]
 fn what_is_new_waits_beside_until_it_is_accepted() {
     let project = project();

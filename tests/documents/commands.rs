@@ -83,9 +83,11 @@ fn place() -> tempfile::TempDir {
     for name in ["fixtures", "harness"] {
         symlink(root().join(name).canonicalize().unwrap(), place.path().join(name)).unwrap();
     }
-    let plugin = place.path().join("my-plugin.sh");
-    std::fs::copy(root().join("fixtures/zoo/shell/good.sh"), &plugin).unwrap();
-    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (script, source) in [("my-plugin.sh", "zoo/shell/good.sh"), ("disk.sh", "documents/disk.sh")] {
+        let script = place.path().join(script);
+        std::fs::copy(root().join("fixtures").join(source), &script).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
     for (module, source) in
         [("my-filter.so", "filters/good.c"), ("my-plugin.so", "plugins/zero-forgets-with-fua.c")]
     {
