@@ -2,17 +2,16 @@
 //!
 //! In a plugin's own crate, `tests/conformance.rs` with `harness = false`:
 //!
-//! ```no_run
-//! use layers::{libtest, validate::Validate};
+//! ```ignore
+//! use layers::{libtest::built, validate::Validate};
 //!
-//! fn main() -> std::process::ExitCode {
-//!     libtest::main(Validate::plugin(libtest::built("mine")).param("size", "64M"))
-//! }
+//! layers::conformance!(Validate::plugin(built("mine")).param("size", "64M"));
 //! ```
 //!
 //! Listing the tests touches neither the subject nor a server. The tests that are asked for share one validation; those that
 //! do not apply to the subject are ignored, with the reason.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -20,6 +19,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::report::cases::{Case, Outcome, Run, Trouble};
 use crate::server::process::become_subreaper;
+use crate::stack::Layers;
 use crate::validate::{Level, Validate, checks, module_rules};
 use crate::verdict::Exit;
 
@@ -32,6 +32,26 @@ pub fn built(name: &str) -> String {
     let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let file = format!("{prefix}{}{suffix}", name.replace('-', "_"));
     std::env::current_exe().unwrap_or_default().with_file_name(file).display().to_string()
+}
+
+/// The `main` of a `[[test]]` with `harness = false`; see [`libtest`](crate::libtest). Without that line Cargo brings a harness
+/// of its own, which never calls `main` and tests nothing: then there is a test that says so.
+#[macro_export]
+macro_rules! conformance {
+    ($validate:expr) => {
+        #[cfg_attr(test, allow(dead_code, reason = "another harness does not call it"))]
+        fn main() -> ::std::process::ExitCode {
+            $crate::libtest::main($validate)
+        }
+
+        #[test]
+        fn harness_is_false() {
+            panic!(
+                "nothing is tested: in Cargo.toml, say `harness = false` in the [[test]] whose name is `{}`",
+                env!("CARGO_CRATE_NAME")
+            );
+        }
+    };
 }
 
 /// Runs the tests that the command line asks for. To be called from `main`, before any thread is started.
@@ -77,11 +97,25 @@ struct Shared {
 impl Shared {
     fn run(&self) -> Result<&Run, Failed> {
         let run = self.run.get_or_init(|| {
+            self.missing().map_or(Ok(()), Err)?;
             become_subreaper().map_err(|error| error.to_string())?;
             let validation = self.validate.run().map_err(|error| error.to_string())?;
             Ok(Run::of_validation(&validation))
         });
         run.as_ref().map_err(Failed::from)
+    }
+
+    /// What to do about a library that Cargo has not built.
+    fn missing(&self) -> Option<String> {
+        let Layers::Wrapped { plugin, .. } = &self.validate.stack.layers else { return None };
+        let test = std::env::current_exe().ok()?;
+        let missing = Path::new(plugin).parent() == test.parent() && !Path::new(plugin).exists();
+        missing.then(|| {
+            format!(
+                "cannot find `{plugin}`: Cargo builds it for tests if Cargo.toml says `crate-type = [\"cdylib\", \"rlib\"]` in \
+                 [lib], and its name is that of the crate"
+            )
+        })
     }
 
     fn outcome(&self, id: &str) -> Result<Completion, Failed> {

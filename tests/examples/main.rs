@@ -6,6 +6,7 @@
 mod action;
 mod c;
 mod document;
+mod first_test;
 mod installed;
 mod place;
 mod recipes;

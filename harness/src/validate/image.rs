@@ -117,6 +117,18 @@ pub(super) fn of_server(complaint: &str) -> Option<String> {
     misfits.iter().any(|word| complaint.contains(word)).then(|| complaint.to_owned())
 }
 
+/// What to write instead of a name that names nothing: newcomers leave the directory out.
+pub(super) fn advice(name: &str) -> Option<String> {
+    if name.contains('/') {
+        return None;
+    }
+    let beside = [name.to_owned(), format!("{name}.so"), format!("nbdkit-{name}-plugin.so")];
+    Some(match beside.iter().find(|file| Path::new(file).is_file()) {
+        Some(file) => format!("a file of the working directory is written `./{file}`"),
+        None => "a file of your own is written with its directory, such as `./mine.so`".to_owned(),
+    })
+}
+
 fn machine_of(file: &object::File<'_>) -> String {
     let bits = if file.is_64() { 64 } else { 32 };
     let order = if file.is_little_endian() { "little" } else { "big" };

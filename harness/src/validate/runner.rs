@@ -10,7 +10,7 @@ use super::check::{Check, Plan, Play};
 use super::collected::Collected;
 use super::discovery::{Explored, Found, discover};
 use super::ground::Ground;
-use super::image::{self, Role};
+use super::image::{self, ImageError, Role};
 use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, processes, profile, subject};
@@ -105,6 +105,7 @@ impl Runner<'_> {
                 Ok(Reached { claims: Some(claims), ..Reached::default() })
             }
             Found::DoesNotStart(reason) => {
+                let reason = self.advised(reason);
                 self.say_of_file(image::of_server(&reason).as_deref());
                 self.leave_out("the subject does not start");
                 Ok(Reached { unloadable: Some(reason), ..Reached::default() })
@@ -128,12 +129,24 @@ impl Runner<'_> {
     fn look_at_files(&self) -> Result<(), String> {
         let Layers::Wrapped { filters, plugin } = &self.stack.layers else { return Ok(()) };
         let nbdkit = self.bench.nbdkit;
-        let look =
-            |path: PathBuf, role| image::look(&path, role, &nbdkit.path).map_err(|error| error.to_string());
+        let look = |name: &str, path: PathBuf, role| {
+            image::look(&path, role, &nbdkit.path).map_err(|error| match (&error, image::advice(name)) {
+                (ImageError::Unreadable { .. }, Some(advice)) => format!("{error}; {advice}"),
+                _ => error.to_string(),
+            })
+        };
         for filter in filters {
-            look(nbdkit.filter_file(filter), Role::Filter)?;
+            look(filter, nbdkit.filter_file(filter), Role::Filter)?;
         }
-        look(nbdkit.plugin_file(plugin), Role::Plugin)
+        look(plugin, nbdkit.plugin_file(plugin), Role::Plugin)
+    }
+
+    /// The server looks for a file without a directory among the system's libraries.
+    fn advised(&self, reason: String) -> String {
+        let Layers::Wrapped { filters, plugin } = &self.stack.layers else { return reason };
+        let named = |name: &&String| reason.contains(&format!("cannot load `{name}`"));
+        let advice = filters.iter().chain([plugin]).find(named).and_then(|name| image::advice(name));
+        advice.map_or(reason.clone(), |advice| format!("{reason}; {advice}"))
     }
 
     fn say_of_file(&mut self, wrong: Option<&str>) {

@@ -70,7 +70,7 @@ impl Server {
         let printed = self.process.stderr();
         let of_instrument =
             printed.lines().find_map(|line| line.split_once("layers: error: ").map(|(_, said)| said));
-        of_instrument.or(printed.lines().last()).unwrap_or("it printed nothing").to_owned()
+        of_instrument.or(last_complaint(&printed)).unwrap_or("it printed nothing").to_owned()
     }
 
     /// Runs a program that drives the server; see [`run_client`].
@@ -275,5 +275,27 @@ fn read_line(file: &File, deadline: Deadline) -> Option<String> {
             Ok(1) => line.extend(byte),
             _ => return None,
         }
+    }
+}
+
+/// Without what the server advises after some errors, and without the descriptor by which it knows an instrument.
+fn last_complaint(printed: &str) -> Option<&str> {
+    let is_advice = |line: &str| line.starts_with("Try using: ") || line.starts_with("Use 'nbdkit --help'");
+    let line = printed.lines().rfind(|line| !is_advice(line))?;
+    let of_descriptor = line.strip_prefix("nbdkit: /proc/self/fd/").and_then(|rest| rest.split_once(": "));
+    Some(of_descriptor.map_or(line, |(_, said)| said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_of_the_server_is_no_complaint() {
+        let printed = "nbdkit: /proc/self/fd/7: this plugin does not need command line configuration\n\
+                       Try using: nbdkit --help /proc/self/fd/7\n";
+        assert_eq!(last_complaint(printed), Some("this plugin does not need command line configuration"));
+        assert_eq!(last_complaint("nbdkit: error: unknown\n"), Some("nbdkit: error: unknown"));
+        assert_eq!(last_complaint(""), None);
     }
 }
