@@ -4,15 +4,19 @@ const FAMILIES = ["life", "connection", "question", "data", "client", "ask", "no
 
 // The colours of the page, as its style sheet has them now.
 function palette() {
-  const style = getComputedStyle(document.documentElement);
-  const value = (name) => style.getPropertyValue(name).trim();
-  const family = (name) => [name, { fill: value(`--${name}`), edge: value(`--${name}-edge`) }];
-  return {
-    ...Object.fromEntries(FAMILIES.map(family)),
-    marked: { fill: value("--marked"), edge: value("--marked-edge") },
-    text: value("--text"), soft: value("--soft"), line: value("--line"), card: value("--card"), lane: value("--lane"),
-    accent: value("--accent"),
+  // An element has the colour that a variable comes to, light or dark.
+  const probe = document.body.appendChild(document.createElement("i"));
+  const value = (name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
   };
+  const family = (name) => [name, { fill: value(`--${name}`), edge: value(`--${name}-edge`) }];
+  const colours = {
+    ...Object.fromEntries([...FAMILIES, "marked"].map(family)),
+    text: value("--text"), soft: value("--soft"), card: value("--card"), lane: value("--lane"), accent: value("--accent"),
+  };
+  probe.remove();
+  return colours;
 }
 
 class Drawing {

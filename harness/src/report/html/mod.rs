@@ -36,6 +36,7 @@ const SCRIPT: &str = concat!(
     include_str!("drawing.js"),
     include_str!("selection.js"),
     include_str!("calls.js"),
+    include_str!("viewer.js"),
     include_str!("grid.js"),
     include_str!("page.js"),
 );

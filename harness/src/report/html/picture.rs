@@ -61,7 +61,7 @@ impl Picture {
         for (index, event) in shown().enumerate() {
             painter.picture.positions.push(event.position.saturating_sub(position));
             position = event.position;
-            painter.history_of_registrations(event);
+            painter.learn_name(event);
             if closes(event.kind) {
                 continue;
             }
@@ -161,8 +161,8 @@ impl Painter {
         }
     }
 
-    /// The names of layers and keywords; nothing else of the history is asked for.
-    fn history_of_registrations(&mut self, event: &Event) {
+    /// Of a layer or a keyword; nothing else of the history is asked for.
+    fn learn_name(&mut self, event: &Event) {
         if event.kind == Kind::Layer {
             self.history.apply(event, None);
         }
