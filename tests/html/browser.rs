@@ -74,6 +74,7 @@ impl Browser {
         for domain in ["Page", "Runtime", "Network", "Log"] {
             browser.ask(&format!("{domain}.enable"), json!({}));
         }
+        browser.wants("light");
         browser
     }
 
@@ -206,7 +207,7 @@ impl Browser {
         );
     }
 
-    /// Says that the user wants it dark or light.
+    /// Says that the user wants it dark or light, and nothing that moves: what is measured stays where it is.
     pub(crate) fn wants(&mut self, scheme: &str) {
         let features = json!([
             {"name": "prefers-color-scheme", "value": scheme},

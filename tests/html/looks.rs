@@ -54,7 +54,6 @@ fn ground(browser: &mut Browser) -> String {
 fn it_can_be_read_light_and_dark_and_says_nothing_to_anybody() {
     let (_folder, file) = broken();
     let mut browser = Browser::start();
-    browser.wants("light");
     browser.open(&file, "#run-0/finding-0");
     browser.value("document.querySelectorAll('details').forEach(one => one.open = true)");
     is_readable(&mut browser);
