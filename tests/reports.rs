@@ -163,3 +163,120 @@ fn perfetto_gets_slices_that_nest() {
     let names: Vec<&str> = names.map(|event| event["args"]["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"L0 layers") && names.contains(&"clients"), "{names:?}");
 }
+
+/// The lines that `layers` writes with these arguments.
+fn lines(arguments: &[&str], code: i32) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = cargo_bin_cmd!("layers");
+    command.args(arguments).current_dir(&folder).args(["--report", "ndjson"]);
+    let output = command.assert().code(code).get_output().stdout.clone();
+    String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A schema as it is committed.
+fn schema(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas").join(name);
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Fields that only some lines of a type have.
+const NOT_ALWAYS: &[&str] = &[
+    "party",
+    "statement",
+    "clause",
+    "expected",
+    "actual",
+    "calls",
+    "seen",
+    "tries",
+    "reason",
+    "rule",
+    "verdict",
+];
+
+/// Each line is as the schema says; every type that it knows occurs, and without a field or with another one no line of it
+/// is valid.
+fn are_as_they_should(lines: &[Value], schema: &Value) {
+    let validator = jsonschema::validator_for(schema).unwrap();
+    let mut types: Vec<&str> = Vec::new();
+    for line in lines {
+        if let Err(error) = validator.validate(line) {
+            panic!("{line}\n{error}");
+        }
+        let kind = line["type"].as_str().unwrap();
+        if types.contains(&kind) {
+            continue;
+        }
+        types.push(kind);
+        let mut wrong = line.clone();
+        wrong["more"] = Value::Null;
+        assert!(!validator.is_valid(&wrong), "{wrong}");
+        let is_optional = |key: &str| {
+            NOT_ALWAYS.contains(&key)
+                && matches!(kind, "finding" | "baseline")
+                && line.get("scenario").is_some()
+        };
+        for key in line.as_object().unwrap().keys().filter(|key| !is_optional(key)) {
+            let mut wrong = line.clone();
+            wrong.as_object_mut().unwrap().remove(key);
+            assert!(!validator.is_valid(&wrong), "without {key}: {wrong}");
+        }
+    }
+    types.sort_unstable();
+    let known = schema["oneOf"].as_array().unwrap().iter();
+    let mut known: Vec<&str> =
+        known.map(|one| one["properties"]["type"]["const"].as_str().unwrap()).collect();
+    known.sort_unstable();
+    assert_eq!(types, known, "every type of line was seen");
+}
+
+#[test]
+fn the_lines_of_conform_are_as_their_schema_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let baseline = folder.path().join("baseline.toml");
+    let known = |rule: &str, how: &str| {
+        format!(
+            "[[known]]\nrules = [\"{rule}\"]\nscenarios = [\"end/sigterm/connected\"]\nhow = {how}\nwhy = \"-\"\n"
+        )
+    };
+    let text = [
+        "server = \"nbdkit\"\nversion = \"1.32.5\"\n".to_owned(),
+        known("close.exactly-once", "\"deterministic\""),
+        known("lifecycle.cleanup.once", "\"race\"\nseen = 1\ntries = 2"),
+    ];
+    fs::write(&baseline, text.concat()).unwrap();
+    let with_baseline = ["--only", "lifecycle.*", "--baseline", baseline.to_str().unwrap()];
+    let mut all = lines(&[&ENDING[..], &with_baseline].concat(), 1);
+    // A race goes its way or does not.
+    all.extend(lines(&["conform", "nbdkit", "--only", "race/hang-up-with-requests", "--level", "must"], 0));
+    all.extend(lines(&["conform", "haproxy", "--only", "own/*"], 0));
+    are_as_they_should(&all, &schema("conform.ndjson.schema.json"));
+}
+
+#[test]
+fn the_lines_of_validate_are_as_their_schema_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let baseline = folder.path().join("known.toml");
+    fs::write(&baseline, "[[known]]\nid = \"read.repeats\"\nwhy = \"-\"\n").unwrap();
+    let options =
+        ["validate", "--only", "write.*", "--only", "read.*", "--baseline", baseline.to_str().unwrap()];
+    let zeroes = "pread=dd if=/dev/zero count=$3 iflag=count_bytes 2>/dev/null";
+    let forgets = ["eval", "get_size=echo 1M", zeroes, "can_write=exit 0", "pwrite=cat >/dev/null"];
+    let mut all = lines(&[&options[..], &forgets].concat(), 1);
+    all.extend(lines(&["validate", "memory", "1M"], 0));
+    all.extend(lines(&["validate", "/nowhere/x.so"], 5));
+    are_as_they_should(&all, &schema("validate.ndjson.schema.json"));
+}
+
+/// `UPDATE_DOCUMENTS=1 cargo test -p layers --test reports` writes them anew.
+#[test]
+fn the_schemas_are_those_of_the_types() {
+    for (name, made) in layers::report::ndjson::schema::all() {
+        let text = serde_json::to_string_pretty(&made).unwrap() + "\n";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas").join(name);
+        if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), text, "{name} is as the types say");
+    }
+}

@@ -25,6 +25,8 @@ pub mod select;
 pub mod server;
 pub mod snapshot;
 pub mod stack;
+#[cfg(feature = "proptest")]
+pub mod strategies;
 pub mod validate;
 pub mod verdict;
 pub mod version;

@@ -70,7 +70,10 @@ impl Peer {
         match self {
             Peer::Nbd(client) => {
                 let sent: Vec<_> = commands.iter().map(|command| client.send(*command)).collect();
-                sent.into_iter().try_for_each(|ticket| client.wait(ticket?).map(drop))
+                // All answers are waited for, also behind one that is an error.
+                let answered: Vec<_> =
+                    sent.into_iter().map(|ticket| client.wait(ticket?).map(drop)).collect();
+                answered.into_iter().collect()
             }
             Peer::Raw(raw) => {
                 raw.say(&commands.iter().map(|command| Message::Request(*command)).collect::<Vec<_>>())

@@ -15,7 +15,6 @@ pub mod snapshot;
 pub mod tap;
 pub mod tree;
 pub mod validation;
-pub mod validation_ndjson;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -71,14 +71,25 @@ fn same_export(now: &Now<'_>, outer: &Call) -> bool {
     if inner == export(&outer.enter) {
         return true;
     }
+    export(&outer.enter).is_empty() && default_of(now, outer, layer).is_some_and(|exit| export(exit) == inner)
+}
+
+/// What this layer, or the one that speaks for it, has called its default export.
+fn default_of<'h>(now: &Now<'h>, outer: &Call, layer: u8) -> Option<&'h Event> {
     let namer = if now.history.records(layer, Callback::DefaultExport) {
         Some(layer)
     } else {
         now.history.inner(layer, Callback::DefaultExport)
     };
     let connection = outer.connection.and_then(|id| now.history.connection(id));
-    let default = namer.and_then(|namer| connection?.named(namer));
-    export(&outer.enter).is_empty() && default.is_some_and(|exit| export(exit) == inner)
+    connection?.named(namer?)
+}
+
+/// The default export is asked for, and the layer below has not named one: there is nothing to open.
+fn is_nameless(now: &Now<'_>, call: &Call, inner: u8) -> bool {
+    call.callback == Callback::Open
+        && export(&call.enter).is_empty()
+        && default_of(now, call, inner).is_none()
 }
 
 fn export(event: &Event) -> &[u8] {
@@ -95,7 +106,9 @@ fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
     let succeeds =
         if matches!(callback, Callback::Open | Callback::DefaultExport) { result != 0 } else { result >= 0 };
     let asked = match expected.asked {
-        Asked::Once => times == 1 || !succeeds && times == 0 && callback.is_data(),
+        Asked::Once => {
+            times == 1 || !succeeds && times == 0 && (callback.is_data() || is_nameless(now, call, inner))
+        }
         Asked::Before => true,
         Asked::Never => times == 0,
     };
@@ -257,6 +270,23 @@ mod tests {
         }
         let renamed = |enter: &mut Event| enter.texts = parameter("size", "2M");
         rejects(of(Config), handing().changed(layers_trace::Kind::Enter, 0, Config, 0, renamed));
+    }
+
+    #[test]
+    fn without_a_default_export_there_is_nothing_to_open() {
+        let unopened = |named: bool| {
+            let mut script = handing().without(0, Callback::Open, 0);
+            for exit in script.events.iter_mut().filter(|event| event.kind == layers_trace::Kind::Exit) {
+                match exit.callback() {
+                    Some(Callback::Open) => exit.a = 0,
+                    Some(Callback::DefaultExport) if !named => (exit.a, exit.texts) = (0, Vec::new()),
+                    _ => {}
+                }
+            }
+            script
+        };
+        accepts("open.nested", unopened(false));
+        rejects("open.nested", unopened(true));
     }
 
     #[test]

@@ -79,10 +79,12 @@ impl Client {
         result.map(|()| pending.into_answer())
     }
 
-    /// Waits for the answers to all requests that were left behind.
+    /// Waits for the answers to all requests that were left behind, also where one of them is an error.
     pub fn answers(&mut self) -> Result<(), ClientError> {
         let cookies: Vec<u64> = self.pending.iter().map(|pending| pending.cookie).collect();
-        cookies.into_iter().try_for_each(|cookie| self.wait(Ticket(cookie)).map(drop))
+        let answered: Vec<_> =
+            cookies.into_iter().map(|cookie| self.wait(Ticket(cookie)).map(drop)).collect();
+        answered.into_iter().collect()
     }
 
     fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {

@@ -89,8 +89,11 @@ impl Check for ThroughFilters {
             return;
         }
         let Some(outer) = now.history.handle_outside(handle, call.callback) else { return };
+        let on_the_way = asked_first_for(call.callback).iter().any(|later| {
+            now.history.handle_outside(handle, *later).is_none_or(|asks| asks.layer > outer.layer)
+        });
         let Some(parent) = now.parent() else {
-            if asked_by_server(now.history, call) {
+            if asked_by_server(now.history, call) && !on_the_way {
                 report.exercised();
                 report.broken(
                     [&outer.open, now.event],
@@ -104,13 +107,24 @@ impl Check for ThroughFilters {
             return;
         }
         report.exercised();
-        if parent.layer() > outer.layer {
+        if parent.layer() > outer.layer && !on_the_way {
             report.broken(
                 [&parent.enter, now.event],
                 format!("L{} is asked for {} first", outer.layer, call.callback),
                 format!("L{} asks past it", parent.layer()),
             );
         }
+    }
+}
+
+/// The questions before which a layer is asked this one, too: where the layer that has this one above it lacks one of those,
+/// the server comes past it with both.
+fn asked_first_for(query: Callback) -> &'static [Callback] {
+    use Callback::{CanFastZero, CanFua, CanTrim, CanWrite, CanZero};
+    match query {
+        CanWrite => &[CanZero, CanFastZero, CanTrim, CanFua],
+        CanZero => &[CanFastZero],
+        _ => &[],
     }
 }
 
@@ -281,6 +295,10 @@ mod tests {
         rejects(RULE, reference().without(2, Callback::CanFlush, 0));
         rejects(RULE, reference().without(1, Callback::CanFlush, 0));
         accepts(RULE, reference().lacking(1, Callback::CanFlush));
+        // Who answers can_zero and not can_fast_zero leaves the server to ask both below.
+        let zero = reference().without(2, Callback::CanZero, 0);
+        rejects(RULE, zero.clone());
+        accepts(RULE, zero.lacking(2, Callback::CanFastZero));
         assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
     }
 

@@ -1,0 +1,330 @@
+//! The lines of `conform`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Call, Ndjson, Word, calls};
+use crate::baseline::{Entry, How, What};
+use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::report::{Reporter, reproduce};
+use crate::rules::Finding;
+use crate::verdict::Verdict;
+use crate::version::Version;
+
+/// Version of the format: it grows when a field changes its meaning or goes.
+pub const VERSION: u32 = 2;
+
+/// A line of `layers conform --report ndjson`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Line<'a> {
+    /// The first line.
+    Begin {
+        /// Version of this format.
+        #[cfg_attr(feature = "schema", schemars(extend("const" = VERSION)))]
+        format: u32,
+        /// Version of this project.
+        layers: &'a str,
+        /// `nbdkit` or `haproxy`.
+        server: &'a str,
+        /// Its version.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        server_version: Version,
+        /// The program.
+        server_path: &'a Path,
+        /// How much is asked.
+        level: &'a str,
+        /// How many rules are selected.
+        rules: usize,
+        /// How many scenarios are to be played.
+        scenarios: usize,
+        /// How many entries the baseline has.
+        baseline: usize,
+    },
+    /// A scenario is over; in the order of `layers trace --list`.
+    Scenario {
+        /// Its name.
+        name: &'a str,
+        /// Whether it went as planned.
+        verdict: Word,
+        /// Why not.
+        reason: Option<&'a str>,
+        /// Decided by chance, and tried several times.
+        race: bool,
+        /// How often it was played.
+        tries: u32,
+        /// What became of tries that did not go as planned.
+        astray: Vec<Astray<'a>>,
+        /// Events recorded in all tries.
+        events: u64,
+        /// What it must show.
+        controls: Vec<Control<'a>>,
+    },
+    /// What is said of a rule; after the last scenario.
+    Rule {
+        /// Its id.
+        id: &'a str,
+        /// Its kind.
+        kind: String,
+        /// Whose duty it is.
+        party: String,
+        /// The version of the server since which it holds.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        since: Version,
+        /// What is said.
+        verdict: Word,
+        /// Why it was not judged.
+        reason: Option<&'a str>,
+        /// How often its antecedent was true, races apart.
+        exercised: u64,
+        /// In how many scenarios.
+        scenarios: usize,
+        /// How often it was broken there.
+        broken: u64,
+        /// The scenarios that broke it.
+        broken_in: &'a [String],
+        /// All of those are in the baseline.
+        known: bool,
+    },
+    /// A rule broken, a crash or a hang, in one scenario.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("oneOf" = [{"required": ["rule"]}, {"required": ["verdict", "reason"]}]))
+    )]
+    Finding {
+        /// The scenario.
+        scenario: &'a str,
+        /// In how many tries.
+        times: u32,
+        /// Of how many.
+        tries: u32,
+        /// `new`, `known`, `habit` (a warning) or `harness` (our own fault).
+        standing: &'a str,
+        /// Why it is known, as the baseline says.
+        why: Option<&'a str>,
+        /// A command that shows it again.
+        reproduce: String,
+        /// The rule that was broken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<&'a str>,
+        /// Or the crash or hang.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verdict: Option<Word>,
+        /// What it was like.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        /// Whose duty the rule is; this and what follows where a rule was broken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        party: Option<String>,
+        /// What it promises.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        statement: Option<&'a str>,
+        /// Where that is written.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clause: Option<&'a str>,
+        /// What was expected the first time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expected: Option<&'a str>,
+        /// What came instead.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        actual: Option<&'a str>,
+        /// The calls that show it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        calls: Option<Vec<Call>>,
+    },
+    /// An entry of the baseline about what was played and judged.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("oneOf" = [{"required": ["rule"]}, {"required": ["verdict", "reason"]}]))
+    )]
+    Baseline {
+        /// `known` or `stale`.
+        state: &'a str,
+        /// The scenario.
+        scenario: &'a str,
+        /// Why it is listed.
+        why: &'a str,
+        /// The rule that was broken.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<&'a str>,
+        /// Or the crash or hang.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verdict: Option<Word>,
+        /// What it was like.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        /// `deterministic` or `race`.
+        how: &'a str,
+        /// Of a race: in how many tries it was seen when it was listed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seen: Option<u32>,
+        /// Of a race: of how many.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tries: Option<u32>,
+    },
+    /// The last line.
+    End {
+        /// The exit code.
+        exit: u8,
+        /// What it means.
+        meaning: String,
+        /// Entries of the baseline that happened.
+        known: usize,
+        /// And that did not.
+        stale: usize,
+    },
+}
+
+/// Tries of a scenario that did not go as planned.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Astray<'a> {
+    verdict: Word,
+    reason: Option<&'a str>,
+    /// How many tries.
+    times: u32,
+}
+
+/// Something that a scenario must show.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Control<'a> {
+    /// What.
+    expected: String,
+    verdict: Word,
+    reason: Option<&'a str>,
+}
+
+fn begin<'a>(plan: &'a Plan<'_>) -> Line<'a> {
+    Line::Begin {
+        format: VERSION,
+        layers: env!("CARGO_PKG_VERSION"),
+        server: plan.server.which().name(),
+        server_version: plan.server.version(),
+        server_path: plan.server.path(),
+        level: plan.level.word(),
+        rules: plan.selection.rules.len(),
+        scenarios: plan.selection.scenarios.len(),
+        baseline: plan.baseline.entries.len(),
+    }
+}
+
+fn scenario(said: &ScenarioVerdict) -> Line<'_> {
+    let astray = said.astray.iter().map(|(verdict, times)| Astray {
+        verdict: verdict.into(),
+        reason: verdict.reason(),
+        times: *times,
+    });
+    let controls = said.controls.iter().map(|control| Control {
+        expected: control.expected.to_string(),
+        verdict: (&control.verdict).into(),
+        reason: control.verdict.reason(),
+    });
+    Line::Scenario {
+        name: &said.name,
+        verdict: (&said.verdict).into(),
+        reason: said.verdict.reason(),
+        race: said.race,
+        tries: said.tries,
+        astray: astray.collect(),
+        events: said.events,
+        controls: controls.collect(),
+    }
+}
+
+fn rule(said: &RuleVerdict) -> Line<'_> {
+    Line::Rule {
+        id: said.rule.id,
+        kind: said.rule.kind.to_string(),
+        party: said.rule.party.to_string(),
+        since: said.rule.since,
+        verdict: (&said.verdict).into(),
+        reason: said.verdict.reason(),
+        exercised: said.exercised,
+        scenarios: said.scenarios,
+        broken: said.broken,
+        broken_in: &said.broken_in,
+        known: said.known && said.verdict == Verdict::Fail,
+    }
+}
+
+/// The rule, or the verdict and its reason.
+fn wrong(what: &What) -> (Option<&str>, Option<Word>, Option<&str>) {
+    match what {
+        What::Rule(rule) => (Some(rule.id), None, None),
+        What::Verdict(verdict) => (None, Some(verdict.into()), Some(verdict.reason().unwrap_or_default())),
+    }
+}
+
+fn finding<'a>(plan: &Plan<'_>, fault: &'a Fault) -> Line<'a> {
+    let why = match &fault.standing {
+        Standing::Known { why, .. } => Some(why.as_str()),
+        _ => None,
+    };
+    let (rule, verdict, reason) = wrong(&fault.what);
+    let shown = match &fault.what {
+        What::Rule(rule) => fault.first.as_ref().map(|first| (*rule, first)),
+        What::Verdict(_) => None,
+    };
+    let first = shown.map(|(_, first): (_, &Finding)| first);
+    Line::Finding {
+        scenario: &fault.scenario,
+        times: fault.times,
+        tries: fault.tries,
+        standing: fault.standing.word(),
+        why,
+        reproduce: reproduce(plan, fault),
+        rule,
+        verdict,
+        reason,
+        party: shown.map(|(rule, _)| rule.party.to_string()),
+        statement: shown.map(|(rule, _)| rule.statement),
+        clause: shown.map(|(rule, _)| rule.clause),
+        expected: first.map(|first| first.expected.as_str()),
+        actual: first.map(|first| first.actual.as_str()),
+        calls: first.map(|first| calls(&first.calls)),
+    }
+}
+
+fn baseline<'a>(state: &'a str, entry: &'a Entry) -> Line<'a> {
+    let (rule, verdict, reason) = wrong(&entry.what);
+    let (how, seen, tries) = match entry.how {
+        How::Deterministic => ("deterministic", None, None),
+        How::Race { seen, tries } => ("race", Some(seen), Some(tries)),
+    };
+    let (scenario, why) = (&entry.scenario, &entry.why);
+    Line::Baseline { state, scenario, why, rule, verdict, reason, how, seen, tries }
+}
+
+fn end(conformance: &Conformance) -> Line<'_> {
+    Line::End {
+        exit: conformance.exit().code(),
+        meaning: conformance.meaning(),
+        known: conformance.known.len(),
+        stale: conformance.stale.len(),
+    }
+}
+
+impl<W: Write> Reporter for Ndjson<W> {
+    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
+        self.line(&begin(plan))
+    }
+
+    fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()> {
+        self.line(&scenario(verdict))
+    }
+
+    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        let rules = conformance.rules.iter().map(rule);
+        let findings = conformance.faults.iter().map(|fault| finding(plan, fault));
+        let known = conformance.known.iter().map(|entry| baseline("known", entry));
+        let stale = conformance.stale.iter().map(|entry| baseline("stale", entry));
+        let lines = rules.chain(findings).chain(known).chain(stale).chain([end(conformance)]);
+        lines.into_iter().try_for_each(|line| self.line(&line))
+    }
+}

@@ -1,0 +1,70 @@
+//! The reports for programs: one JSON object a line, from the first thing that happens on, with a version in the first line.
+//!
+//! What a line holds is declared once, as a type; the schemas in `schemas/` are made from those types.
+
+pub mod conform;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod validate;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::rules::CallRef;
+use crate::verdict::Verdict;
+
+/// Writes to `W`, a line at a time.
+#[derive(Debug)]
+pub struct Ndjson<W> {
+    to: W,
+}
+
+impl<W: Write> Ndjson<W> {
+    /// Writes to `to`.
+    pub fn new(to: W) -> Ndjson<W> {
+        Ndjson { to }
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(line).map_err(io::Error::other)?;
+        writeln!(self.to, "{text}")?;
+        self.to.flush()
+    }
+}
+
+/// A word of [`Verdict::word`].
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Word(&'static str);
+
+impl From<&Verdict> for Word {
+    fn from(verdict: &Verdict) -> Word {
+        Word(verdict.word())
+    }
+}
+
+/// A call that shows what is wrong.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// Position of its event in the trace.
+    position: u32,
+    /// Layer; 0 is the plugin.
+    layer: u8,
+    /// Thread.
+    thread: u32,
+    /// The event, as the human report shows it.
+    call: String,
+}
+
+fn calls(calls: &[CallRef]) -> Vec<Call> {
+    let call = |call: &CallRef| Call {
+        position: call.position,
+        layer: call.layer,
+        thread: call.tid,
+        call: call.to_string(),
+    };
+    calls.iter().map(call).collect()
+}

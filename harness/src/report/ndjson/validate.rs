@@ -1,0 +1,252 @@
+//! The lines of `validate`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Call, Ndjson, Word, calls};
+use crate::report::ValidationReporter;
+use crate::validate::{
+    Check, CheckVerdict, Finding, KnownFinding, ProfileResult, RuleVerdict, Subject, Validation,
+};
+
+/// Version of the format: it grows when a field changes its meaning or goes.
+pub const VERSION: u32 = 1;
+
+/// A line of `layers validate --report ndjson`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Line<'a> {
+    /// The first line.
+    Begin {
+        /// Version of this format.
+        #[cfg_attr(feature = "schema", schemars(extend("const" = VERSION)))]
+        format: u32,
+        /// Version of this project.
+        layers: &'a str,
+        /// As on the server's command line.
+        subject: &'a str,
+        /// `nbdkit`.
+        server: &'a str,
+        /// Its version.
+        server_version: &'a str,
+        /// How much is asked.
+        level: &'a str,
+        /// How many checks are selected.
+        checks: usize,
+        /// How many rules are selected.
+        rules: usize,
+        /// The storage of the user's that is not written to.
+        spared: Option<&'a str>,
+    },
+    /// A check's turn comes.
+    Playing {
+        /// Its id.
+        id: &'a str,
+        /// How many are judged.
+        done: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// What is said of a check; after the last case.
+    Check {
+        /// Its id.
+        id: &'a str,
+        /// How much it asks.
+        level: &'a str,
+        /// The part of what subjects can do that it belongs to.
+        profile: &'a str,
+        /// Whose duty it is.
+        party: String,
+        /// What is said.
+        verdict: Word,
+        /// Why it was not judged.
+        reason: Option<&'a str>,
+        /// The subject offers what it is about.
+        claimed: bool,
+        /// `plain`, `known` (in the baseline) or `denied` (a warning that counts like a failure).
+        counts: &'a str,
+    },
+    /// What is said of a rule.
+    Rule {
+        /// Its id.
+        id: &'a str,
+        /// Its kind.
+        kind: String,
+        /// Whose duty it is.
+        party: String,
+        /// What is said.
+        verdict: Word,
+        /// Why it was not judged.
+        reason: Option<&'a str>,
+        /// How often it had something to say.
+        exercised: u64,
+        /// How often it was broken.
+        broken: u64,
+        /// As of a check.
+        counts: &'a str,
+    },
+    /// One of the first findings of a check or rule.
+    Finding {
+        /// Id of the check or rule.
+        id: &'a str,
+        /// What it promises.
+        statement: &'a str,
+        /// Where that is written.
+        clause: &'a str,
+        /// What was expected.
+        expected: &'a str,
+        /// What came instead.
+        actual: &'a str,
+        /// The layer at fault, where one can be named.
+        layer: Option<u8>,
+        /// What it calls itself.
+        name: &'a str,
+        /// Its part.
+        party: String,
+        /// The calls that show it.
+        calls: Vec<Call>,
+        /// What to do about it.
+        fix: &'a str,
+        /// A file for `layers repro`.
+        repro: Option<&'a Path>,
+    },
+    /// What is said of a part of what subjects can do.
+    Profile {
+        /// Which.
+        profile: &'a str,
+        /// `conformant`, `not conformant`, `not claimed`, `not judged` or `inconclusive`.
+        verdict: &'a str,
+        /// Why.
+        reason: Option<&'a str>,
+        /// Checks that hold.
+        hold: usize,
+        /// Checks that are broken or warn.
+        broken: usize,
+    },
+    /// An entry of the baseline that did not happen.
+    Stale {
+        /// Id of the check or rule.
+        id: &'a str,
+        /// What used to come, where that is said.
+        actual: Option<&'a str>,
+        /// Why it is listed.
+        why: &'a str,
+    },
+    /// The last line.
+    End {
+        /// Servers that were started.
+        servers: u32,
+        /// Why the subject cannot be loaded.
+        unloadable: Option<&'a str>,
+        /// Why not everything was played.
+        cut_short: Option<&'a str>,
+        /// The exit code.
+        exit: u8,
+        /// What it means.
+        meaning: String,
+    },
+}
+
+fn begin(subject: &Subject) -> Line<'_> {
+    Line::Begin {
+        format: VERSION,
+        layers: env!("CARGO_PKG_VERSION"),
+        subject: &subject.words,
+        server: "nbdkit",
+        server_version: &subject.server,
+        level: subject.level.word(),
+        checks: subject.checks,
+        rules: subject.rules,
+        spared: subject.spared.as_deref(),
+    }
+}
+
+fn check<'a>(validation: &Validation, said: &'a CheckVerdict) -> Line<'a> {
+    Line::Check {
+        id: said.check.id,
+        level: said.check.level.word(),
+        profile: said.check.profile.word(),
+        party: said.check.party.to_string(),
+        verdict: (&said.verdict).into(),
+        reason: said.verdict.reason(),
+        claimed: !said.not_claimed,
+        counts: validation.standing(said.check.id).word(),
+    }
+}
+
+fn rule<'a>(validation: &Validation, said: &'a RuleVerdict) -> Line<'a> {
+    Line::Rule {
+        id: said.rule.id,
+        kind: said.rule.kind.to_string(),
+        party: said.rule.party.to_string(),
+        verdict: (&said.verdict).into(),
+        reason: said.verdict.reason(),
+        exercised: said.exercised,
+        broken: said.broken,
+        counts: validation.standing(said.rule.id).word(),
+    }
+}
+
+fn finding<'a>(found: &'a Finding, file: Option<&'a PathBuf>) -> Line<'a> {
+    Line::Finding {
+        id: found.id,
+        statement: found.statement,
+        clause: found.clause,
+        expected: &found.expected,
+        actual: &found.actual,
+        layer: found.blame.layer,
+        name: &found.blame.name,
+        party: found.blame.party.to_string(),
+        calls: calls(&found.calls),
+        fix: found.fix,
+        repro: file.map(PathBuf::as_path),
+    }
+}
+
+fn profile(result: &ProfileResult) -> Line<'_> {
+    Line::Profile {
+        profile: result.profile.word(),
+        verdict: result.verdict.word(),
+        reason: result.reason.as_deref(),
+        hold: result.hold,
+        broken: result.broken,
+    }
+}
+
+fn stale(entry: &KnownFinding) -> Line<'_> {
+    Line::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
+}
+
+fn end(validation: &Validation) -> Line<'_> {
+    Line::End {
+        servers: validation.cases,
+        unloadable: validation.unloadable.as_deref(),
+        cut_short: validation.cut_short.as_deref(),
+        exit: validation.exit().code(),
+        meaning: validation.meaning(),
+    }
+}
+
+impl<W: Write> ValidationReporter for Ndjson<W> {
+    fn begin(&mut self, subject: &Subject) -> io::Result<()> {
+        self.line(&begin(subject))
+    }
+
+    fn playing(&mut self, done: usize, all: usize, check: &Check) -> io::Result<()> {
+        self.line(&Line::Playing { id: check.id, done, of: all })
+    }
+
+    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
+        let checks = validation.checks.iter().map(|said| check(validation, said));
+        let rules = validation.rules.iter().map(|said| rule(validation, said));
+        let findings =
+            validation.findings().enumerate().map(|(index, found)| finding(found, files.get(index)));
+        let profiles = validation.profiles.iter().map(profile);
+        let stale = validation.stale.iter().map(stale);
+        let lines = checks.chain(rules).chain(findings).chain(profiles).chain(stale);
+        lines.chain([end(validation)]).try_for_each(|line| self.line(&line))
+    }
+}
