@@ -5,6 +5,32 @@
 //! ```
 //!
 //! Everything left of the trace touches processes; everything right of it is a pure function of the trace.
+//!
+//! | to | see |
+//! |---|---|
+//! | judge a plugin or filter of one's own | [`validate::Validate`]; [`libtest`] makes tests of it |
+//! | say what runs, and what clients do | [`stack::Stack`], [`scenario::Scenario`]; [`scenario::named`] has many |
+//! | play it on a real server | [`scenario::Player`] |
+//! | read what was recorded | [`trace::Reader`], [`history::History`] |
+//! | judge it | [`rules::judge`] |
+//! | compare it with what is stored | [`scenario::Scenario::with_layers`], [`mod@snapshot`] |
+//! | draw stacks and scripts at random | `strategies`, with the feature `proptest` |
+//!
+//! From a stack to a verdict, in one go:
+//!
+//! ```
+//! use layers::scenario::{Player, named};
+//! use layers::server::nbdkit::Nbdkit;
+//! use layers::stack::{Layers, Stack};
+//!
+//! let layers = Layers::Wrapped { filters: vec!["cow".to_owned()], plugin: "memory".to_owned() };
+//! let scenario = named::find("leave/abort")
+//!     .expect("it is in the list")
+//!     .with_layers(&Stack { layers, ..Stack::reference(0) })?;
+//! let recording = Player::new(&Nbdkit::find(None)?).play(&scenario)?;
+//! assert_eq!(recording.judgement.findings().count(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod baseline;
 pub mod cli;
@@ -30,6 +56,9 @@ pub mod strategies;
 pub mod validate;
 pub mod verdict;
 pub mod version;
+
+pub use layers_behaviour as behaviour;
+pub use layers_trace as trace;
 
 /// The example of the README compiles.
 #[cfg(doctest)]

@@ -1,4 +1,18 @@
 //! A stack: a plugin under its filters, and how the server that runs it is started.
+//!
+//! Its layers are somebody's own, each wrapped, or the reference layers, whose behaviour can be changed:
+//!
+//! ```
+//! use layers::stack::{Layers, Stack};
+//! use layers::trace::Callback;
+//!
+//! let layers = Layers::Wrapped { filters: vec!["cow".to_owned()], plugin: "memory".to_owned() };
+//! let somebodys = Stack { layers, ..Stack::reference(0) };
+//! let ours = Stack::reference(2).with(1, |filter| {
+//!     filter.answers.insert(Callback::CanTrim, 0);
+//! });
+//! assert_eq!((somebodys.filters(), ours.filters()), (1, 2));
+//! ```
 
 use std::collections::BTreeMap;
 

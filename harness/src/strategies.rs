@@ -7,9 +7,12 @@
 //! ```
 //! use layers::scenario::Player;
 //! use layers::server::nbdkit::Nbdkit;
+//! use layers::server::process::become_subreaper;
 //! use layers::strategies;
 //! use proptest::test_runner::{Config, TestRunner};
 //!
+//! // Some of the servers go into the background.
+//! become_subreaper()?;
 //! let server = Nbdkit::find(None)?;
 //! let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(4) });
 //! runner.run(&strategies::scenario(), |scenario| {

@@ -4,6 +4,36 @@
 //! thread, the handles that are open, the connections they belong to, what the clients are waiting for. It forgets
 //! what is over, so its memory is bounded by what is open and not by the length of the trace. It judges nothing.
 //!
+//! A trace that was kept in a file, read back and walked; `layers trace --save FILE` keeps one, too:
+//!
+//! ```
+//! use layers::history::History;
+//! use layers::scenario::{Player, named};
+//! use layers::server::nbdkit::Nbdkit;
+//! use layers::trace::{Callback, Kind, Reader};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let file = directory.path().join("run.trace");
+//! let server = Nbdkit::find(None)?;
+//! let classical = named::find("classical").expect("it is in the list");
+//! Player { keep: Some(&file), ..Player::new(&server) }.play(&classical)?;
+//!
+//! let bytes = std::fs::read(&file)?;
+//! let (mut history, mut reads) = (History::new(), Vec::new());
+//! for event in Reader::new(&bytes)?.events() {
+//!     let event = event?;
+//!     let call = history.resolve(&event);
+//!     if let Some(call) = call.as_ref().filter(|call| call.callback == Callback::Pread) {
+//!         let asked_by = history.parent(call).map(|outer| outer.layer());
+//!         reads.extend((event.kind == Kind::Enter).then_some((call.layer(), asked_by)));
+//!     }
+//!     history.apply(&event, call);
+//! }
+//! // The server asks the outermost of three filters, each filter the layer below it.
+//! assert_eq!(reads[..4], [(3, None), (2, Some(3)), (1, Some(2)), (0, Some(1))]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Connections are derived: a connection begins with a traversal of `preconnect` (or, where no layer has one, with the
 //! first other connected call) on a thread of its own; a handle belongs to the connection of the thread that opened
 //! it; a call with a handle belongs to the connection of that handle, whatever thread makes it.

@@ -2,8 +2,29 @@
 //!
 //! A family of rules is a file, named after the section of the manual that it comes from. Each rule is one row of
 //! its file's `RULES` table and one small type with [`Check`]. A check sees each event *before* it takes effect on the
-//! [`History`], so that "was it still open?" can be asked at a close; the call that the event enters or exits is
+//! [`History`](crate::history::History), so that "was it still open?" can be asked at a close; the call that the event enters or exits is
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
+//!
+//! A trace in a file, judged by all of them:
+//!
+//! ```
+//! use layers::rules;
+//! use layers::trace::Reader;
+//! # use layers::{scenario::{Player, named}, server::nbdkit::Nbdkit};
+//! # let directory = tempfile::tempdir()?;
+//! # let file = directory.path().join("run.trace");
+//! # let scenario = named::find("classical").expect("it is in the list");
+//! # Player { keep: Some(&file), ..Player::new(&Nbdkit::find(None)?) }.play(&scenario)?;
+//!
+//! let bytes = std::fs::read(file)?;
+//! let judgement = rules::judge(&Reader::new(&bytes)?, rules::all());
+//! for said in judgement.results.iter().filter(|said| said.broken > 0) {
+//!     println!("{} ({}): {}", said.rule.id, said.rule.party, said.rule.statement);
+//! }
+//! assert_eq!(judgement.troubles, []);
+//! assert!(judgement.result("lifecycle.cleanup.outer-to-inner").is_some_and(|said| said.exercised > 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod appctx;
 mod both;

@@ -1,4 +1,28 @@
 //! What to run: a stack, how the server is started, what clients do, and how the run ends.
+//!
+//! A scenario of one's own, played on the installed nbdkit:
+//!
+//! ```
+//! use layers::client::nbd::Wishes;
+//! use layers::history::End;
+//! use layers::scenario::{Player, Scenario, Step, command};
+//! use layers::server::nbdkit::Nbdkit;
+//! use layers::stack::Stack;
+//! use layers::trace::Operation;
+//!
+//! let scenario = Scenario::new("mine", "one client reads once", Stack::reference(1)).script([
+//!     Step::Connect(1, Wishes::default()),
+//!     Step::Go(1, String::new()),
+//!     Step::Request(1, command(Operation::Read, 0, 512, 0)),
+//!     Step::Disconnect(1),
+//! ]);
+//! let server = Nbdkit::find(None)?;
+//! let recording = Player::new(&server).play(&scenario)?;
+//! assert_eq!(recording.mishaps, []);
+//! assert_eq!(recording.end, Some(End::Exited(0)));
+//! assert_eq!(recording.judgement.result("close.exactly-once").map(|said| said.broken), Some(0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod expectation;
 pub mod named;

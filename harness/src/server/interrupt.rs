@@ -47,7 +47,7 @@ pub(super) fn ended(run_id: u64) {
 const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
 /// From now on SIGINT, SIGTERM and SIGHUP clean up before they end this process. To be called before any thread is
-/// started; children get the signals unblocked, see [`unblock`].
+/// started; children get the signals unblocked, see `unblock`.
 pub fn clean_up_on_signals() {
     let set = set_of_signals();
     // SAFETY: the set is initialised; threads started from here on inherit the mask.

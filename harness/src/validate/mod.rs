@@ -72,12 +72,19 @@ impl Listener for () {
 
 /// A validation to be run: what to judge, and how.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), layers::validate::ValidateError> {
-/// let validation = layers::validate::Validate::plugin("memory").param("size", "64M").run()?;
-/// assert!(validation.is_conformant());
-/// # Ok(())
-/// # }
+/// ```
+/// use layers::validate::{Profile, ProfileVerdict, Validate};
+/// use layers::verdict::{Exit, Verdict};
+///
+/// let only = ["read.*".to_owned(), "inform.dump-plugin".to_owned()];
+/// let validation = Validate::plugin("memory").param("size", "1M").only(only).run()?;
+/// assert_eq!(validation.exit(), Exit::Conformant);
+/// for said in &validation.checks {
+///     assert!(matches!(said.verdict, Verdict::Pass | Verdict::NotApplicable(_)), "{}", said.check.id);
+/// }
+/// let core = validation.profiles.iter().find(|one| one.profile == Profile::Core);
+/// assert_eq!(core.map(|one| one.verdict), Some(ProfileVerdict::Conformant));
+/// # Ok::<(), layers::validate::ValidateError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Validate {

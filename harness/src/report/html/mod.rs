@@ -1,6 +1,6 @@
 //! One page for people, in one file: the verdicts, the findings, and a picture of the calls of each run.
 //!
-//! Verdicts and findings are written out, and stand there without a script. The runs are data ([`picture`]) that the page's
+//! Verdicts and findings are written out, and stand there without a script. The runs are data (`picture`) that the page's
 //! script draws. What a subject has chosen (names, parameters, exports) goes through the template, which escapes it, or into
 //! JSON, where `<` is written as an escape; and the page's policy lets no script run but its own.
 
