@@ -2,7 +2,7 @@
 //!
 //! In a plugin's own crate, `tests/conformance.rs` with `harness = false`:
 //!
-//! ```ignore
+//! ```no_run
 //! use layers::{libtest::built, validate::Validate};
 //!
 //! layers::conformance!(Validate::plugin(built("mine")).param("size", "64M"));

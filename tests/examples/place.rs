@@ -134,7 +134,7 @@ impl Said {
     }
 }
 
-/// What git would not ignore there is not told apart: an example project holds nothing else.
+/// Everything that is there: nobody builds an example project in its place.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
