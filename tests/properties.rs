@@ -7,9 +7,21 @@ use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::strategies;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+/// The same cases in every run, unless PROPTEST_CASES asks for more of them, or PROPTEST_RNG_SEED for others.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let rng_seed = match asked.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        fixed => fixed,
+    };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { asked.cases } else { 64 };
+    ProptestConfig { cases, max_shrink_iters: 200, rng_seed, ..asked }
+}
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_rule_holds_for_any_stack_and_any_clients(scenario in strategies::scenario()) {

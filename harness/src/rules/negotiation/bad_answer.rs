@@ -58,6 +58,8 @@ impl BadAnswer {
             return;
         }
         let client = call.connection.and_then(|connection| now.history.client_of(connection));
+        // Of several options in one write nobody can tell which is being served.
+        let client = client.filter(|client| !client.pipelines);
         let option = client.and_then(|client| client.last_option.as_ref());
         let waits = |request: u32| {
             client.is_some_and(|client| client.waiting.iter().any(|other| other.event.position == request))
