@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use snapbox::IntoData;
 
+use super::fences::{Fence, fences};
 use super::{documents, root};
 
 /// How commands begin that are not run here, and why.
@@ -30,29 +31,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
 /// Documents whose commands have a test of their own.
 const DOCUMENTS_ELSEWHERE: &[(&str, &str)] =
     &[("ci.md", "tests/examples/recipes.rs"), ("first-test.md", "tests/examples/first_test.rs")];
-
-/// A part of a document between two lines of three backticks.
-struct Fence<'t> {
-    language: &'t str,
-    body: String,
-}
-
-fn fences(text: &str) -> Vec<Fence<'_>> {
-    let mut fences: Vec<Fence<'_>> = Vec::new();
-    let mut inside = false;
-    for line in text.lines() {
-        match (inside, line.strip_prefix("```")) {
-            (false, Some(language)) => {
-                fences.push(Fence { language, body: String::new() });
-                inside = true;
-            }
-            (true, Some(_)) => inside = false,
-            (true, None) => writeln!(fences.last_mut().unwrap().body, "{line}").unwrap(),
-            (false, None) => {}
-        }
-    }
-    fences
-}
 
 /// The exit codes that the comment at the end of a line speaks of, as a shell has them: 0 where it has none.
 fn expected(line: &str) -> Vec<i32> {
@@ -117,7 +95,7 @@ fn said(output: &Output) -> String {
 }
 
 /// What is wrong with the commands of a `sh` fence.
-fn run(fence: &Fence<'_>, place: &Path) -> Result<(), String> {
+fn run(fence: &Fence, place: &Path) -> Result<(), String> {
     let mut script = String::new();
     for (command, codes) in commands(&fence.body).iter().filter(|(command, _)| elsewhere(command).is_none()) {
         let codes: Vec<String> = codes.iter().map(i32::to_string).collect();
@@ -131,7 +109,7 @@ fn run(fence: &Fence<'_>, place: &Path) -> Result<(), String> {
 }
 
 /// What is wrong with the commands of a `console` fence, and what they print.
-fn compare(fence: &Fence<'_>, place: &Path) -> Result<(), String> {
+fn compare(fence: &Fence, place: &Path) -> Result<(), String> {
     for part in fence.body.split("$ ").skip(1) {
         let (command, below) = part.split_once('\n').unwrap_or((part, ""));
         let output = bash(&format!("{command} 2>&1"), place);
@@ -149,7 +127,7 @@ fn judged(name: &str, text: &str) -> Vec<String> {
         return Vec::new();
     }
     let place = place();
-    let judge = |fence: &Fence<'_>| match fence.language {
+    let judge = |fence: &Fence| match fence.language.as_str() {
         "sh" => run(fence, place.path()),
         "console" => compare(fence, place.path()),
         _ => Ok(()),
@@ -173,7 +151,7 @@ fn every_command_line_does_what_is_said_of_it() {
 fn no_command_line_hides_in_a_fence_of_text() {
     let programs = ["$ ", "layers ", "nbdkit ", "cargo ", "ci/", "haproxy "];
     for (name, text) in documents() {
-        for fence in fences(&text).iter().filter(|fence| ["", "text"].contains(&fence.language)) {
+        for fence in fences(&text).iter().filter(|fence| ["", "text"].contains(&fence.language.as_str())) {
             let command =
                 fence.body.lines().find(|line| programs.iter().any(|begin| line.starts_with(begin)));
             assert_eq!(command, None, "{name}: a command line in a fence of {:?}", fence.language);
@@ -210,8 +188,9 @@ fn a_line_says_how_it_exits() {
     );
     let place = tempfile::tempdir().unwrap();
     assert!(run(&all[0], place.path()).is_ok());
-    assert!(run(&Fence { language: "sh", body: "false\n".to_owned() }, place.path()).is_err());
-    let shows = |below: &str| Fence { language: "console", body: format!("$ printf 'a\\nb\\n'\n{below}") };
+    assert!(run(&Fence { language: "sh".to_owned(), body: "false\n".to_owned() }, place.path()).is_err());
+    let shows =
+        |below: &str| Fence { language: "console".to_owned(), body: format!("$ printf 'a\\nb\\n'\n{below}") };
     assert!(compare(&shows("...\nb\n"), place.path()).is_ok());
     assert!(compare(&shows("b\n"), place.path()).is_err());
 }

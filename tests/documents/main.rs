@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 mod commands;
+mod fences;
 
 use layers::rules;
 use layers::scenario::named;

@@ -6,37 +6,21 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::fences::{Fence, fences};
+
 /// The root of this repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A fenced block.
-#[derive(Debug)]
-pub(crate) struct Block {
-    /// What stands behind the opening fence.
-    pub(crate) language: String,
-    pub(crate) text: String,
-}
-
-/// The blocks of a Markdown file of this repository, in their order.
-pub(crate) fn blocks(path: &str) -> Vec<Block> {
-    let text = std::fs::read_to_string(root().join(path)).unwrap();
-    let mut lines = text.lines();
-    let mut blocks = Vec::new();
-    while let Some(line) = lines.next() {
-        if let Some(language) = line.strip_prefix("```") {
-            let inside = lines.by_ref().take_while(|line| *line != "```");
-            let text = inside.map(|line| format!("{line}\n")).collect();
-            blocks.push(Block { language: language.to_owned(), text });
-        }
-    }
-    blocks
+/// The fences of a Markdown file of this repository, in their order.
+pub(crate) fn blocks(path: &str) -> Vec<Fence> {
+    fences(&std::fs::read_to_string(root().join(path)).unwrap())
 }
 
 /// Those of the blocks that a shell runs.
 pub(crate) fn commands(path: &str) -> Vec<String> {
-    blocks(path).into_iter().filter(|block| block.language == "sh").map(|block| block.text).collect()
+    blocks(path).into_iter().filter(|block| block.language == "sh").map(|block| block.body).collect()
 }
 
 /// What stands in YAML, as Python reads it.

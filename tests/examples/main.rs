@@ -6,6 +6,8 @@
 mod action;
 mod c;
 mod document;
+#[path = "../documents/fences.rs"]
+mod fences;
 mod first_test;
 mod installed;
 mod place;

@@ -11,7 +11,7 @@ use crate::place::Place;
 /// Those of this language.
 pub(crate) fn recipes(language: &str) -> Vec<String> {
     let all = blocks("docs/ci.md").into_iter().filter(|block| block.language == language);
-    all.map(|block| block.text).collect()
+    all.map(|block| block.body).collect()
 }
 
 /// The one of the recipes in YAML that has this key at its top.
