@@ -5,14 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod side_by_side;
+
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use layers::deadline::Deadline;
+use side_by_side::each;
 
 /// What a subject does, and what must be said of it.
 struct Animal {
@@ -135,11 +137,16 @@ struct Left {
     files: Vec<PathBuf>,
 }
 
-fn validate(arguments: &[&str], environment: &[(&str, &str)]) -> Left {
+/// Seconds that a step may take: whatever waits for ever has to be waited for, and nothing else is hurried.
+fn patience(mood: &str) -> &'static str {
+    if mood == "hang" { "4" } else { "30" }
+}
+
+fn validate(mood: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Left {
     let (temporary, here) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let cases = tempfile::tempdir().unwrap();
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
-    command.args(["validate", "--timeout", "2", "--memory", "64"]);
+    command.args(["validate", "--timeout", patience(mood), "--memory", "64"]);
     if !arguments.contains(&"--repro") {
         command.arg("--repro").arg(cases.path());
     }
@@ -189,7 +196,7 @@ fn wrong(animal: &Animal) -> Option<String> {
     let path = moody().display().to_string();
     let arguments =
         ["--only", "process.*", "--only", "file.*", "--only", "open.*", "--only", animal.check, &path, "a=b"];
-    let left = validate(&arguments, &[("ABOUT", animal.about), ("MOOD", animal.mood)]);
+    let left = validate(animal.mood, &arguments, &[("ABOUT", animal.about), ("MOOD", animal.mood)]);
     let missing: Vec<&String> =
         animal.said.iter().filter(|text| !left.printed.contains(text.as_str())).collect();
     let good = left.exit == Some(animal.exit)
@@ -205,19 +212,10 @@ fn wrong(animal: &Animal) -> Option<String> {
 
 #[test]
 fn whatever_a_callback_does_is_told_and_nothing_is_left() {
-    let (animals, next, all) = (animals(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let animals = animals();
     moody();
     // Those that hang only wait.
-    std::thread::scope(|scope| {
-        for _ in 0..6 {
-            scope.spawn(|| {
-                while let Some(animal) = animals.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    all.lock().unwrap_or_else(PoisonError::into_inner).extend(wrong(animal));
-                }
-            });
-        }
-    });
-    let wrong = all.into_inner().unwrap();
+    let wrong: Vec<String> = each(&animals, 4, wrong).into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), animals.len(), wrong.join("\n"));
 }
 
@@ -241,20 +239,49 @@ fn what_happened_once_happens_again() {
     for (about, mood, id, said) in moods {
         let environment = [("ABOUT", about), ("MOOD", mood)];
         let arguments = [&["--repro", cases.path().to_str().unwrap()], &only[..], &[&path]].concat();
-        let first = validate(&arguments, &environment);
+        let first = validate(mood, &arguments, &environment);
         let file = cases.path().join(format!("{id}.json"));
         assert!(first.printed.contains(&format!("layers repro {}", file.display())), "{}", first.printed);
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
-        let again = command.args(["repro", "--timeout", "2"]).arg(&file).envs(environment).output().unwrap();
-        let printed = String::from_utf8_lossy(&again.stdout);
-        assert_eq!(again.status.code(), Some(1), "{printed}");
-        assert!(printed.contains(said), "{id}: {printed}");
+        let (exit, printed) = again(&file, about, mood);
+        assert_eq!(exit, Some(1), "{printed}");
+        assert!(printed.contains(said) && !printed.contains("instead"), "{id}: {printed}");
+    }
+}
+
+/// What `layers repro` says, when the subject does this now.
+fn again(file: &Path, about: &str, mood: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+    command.args(["repro", "--timeout", patience(mood)]).arg(file).env("ABOUT", about).env("MOOD", mood);
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A mended subject is told from one that breaks otherwise, and from one of which the case says nothing now.
+#[test]
+fn a_case_that_shows_something_else_says_so() {
+    let cases = tempfile::tempdir().unwrap();
+    let path = moody().display().to_string();
+    let arguments =
+        ["--repro", cases.path().to_str().unwrap(), "--only", "process.*", "--only", "read.repeats", &path];
+    validate("descriptors", &arguments, &[("ABOUT", "pread"), ("MOOD", "descriptors")]);
+    let file = cases.path().join("process.descriptors.json");
+    for (about, mood, exit, said) in [
+        ("none", "none", 0, "nothing is broken now; when the case was written: the connection ends"),
+        ("pread", "abort", 1, "process.crash is broken instead"),
+        ("unload", "exit", 1, "process.exit is broken instead"),
+        ("load", "hang", 1, "process.hang is broken instead"),
+        ("get_size", "fail", 7, "it cannot be judged: its set-up went wrong"),
+        ("get_ready", "fail", 7, "it cannot be judged: the server does not start"),
+    ] {
+        let (code, printed) = again(&file, about, mood);
+        assert!(code == Some(exit) && printed.contains(said), "{mood} in {about}: {code:?} {printed}");
     }
 }
 
 #[test]
 fn a_script_that_hangs_leaves_nothing() {
     let left = validate(
+        "hang",
         &["--only", "process.*", "--only", "read.repeats", "eval", "get_size=echo 1M", "pread=sleep 86398.5"],
         &[],
     );
@@ -295,7 +322,7 @@ fn what_cannot_be_loaded_is_told_without_a_server() {
     ];
     for (arguments, said) in cases {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let left = validate(&arguments, &[]);
+        let left = validate("none", &arguments, &[]);
         assert_eq!(
             (left.exit, left.alive, left.files),
             (Some(5), Vec::new(), Vec::new()),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -50,6 +51,21 @@ fn nothing_is_left_after_a_full_run() {
     after(&["conform", "nbdkit"]);
 }
 
+/// `layers ... | true`: it ends as every program does that writes where nobody reads, without a word.
+#[test]
+fn nothing_is_left_when_nobody_reads_the_output() {
+    for arguments in [&["rules"][..], &["validate", "--only", "read.repeats", "memory", "1M"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = layers(&directory, arguments);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.signal(), &*stderr), (Some(libc::SIGPIPE), ""), "{arguments:?}");
+        assert_nothing_left(&directory);
+    }
+}
+
 #[test]
 fn nothing_is_left_after_a_run_with_nothing_to_judge_or_a_wrong_server() {
     after(&["conform", "nbdkit", "--only", "lifecycle.*", "--only", "inform/help"]);
@@ -79,7 +95,7 @@ fn nothing_is_left_when_the_command_is_interrupted() {
         }
         rustix::process::kill_process(rustix::process::Pid::from_child(&command), signal).unwrap();
         let status = command.wait().unwrap();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(signal.as_raw()));
+        assert_eq!(status.signal(), Some(signal.as_raw()));
         std::fs::remove_file(mark).unwrap();
         assert_nothing_left(&directory);
     }

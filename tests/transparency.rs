@@ -8,7 +8,6 @@ mod side_by_side;
 mod subjects;
 
 use std::process::{Command, Output};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use layers::server::nbdkit::Nbdkit;
@@ -92,8 +91,6 @@ fn what_is_wrapped_is_what_it_is() {
     let rows = table.subject.iter().filter(is_installed).filter(compared).cloned();
     let wanted: Vec<Subject> = STACKS.iter().map(|words| Subject::of(words)).chain(rows).collect();
     assert!(wanted.len() > 60, "only {} are installed", wanted.len());
-    let wrong = Mutex::new(Vec::new());
-    each(&wanted, 2, |subject| wrong.lock().unwrap().extend(difference(subject)));
-    let wrong = wrong.into_inner().unwrap();
+    let wrong: Vec<String> = each(&wanted, 2, difference).into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), wanted.len(), wrong.join("\n"));
 }

@@ -12,7 +12,6 @@ mod subjects;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use layers::server::nbdkit::Nbdkit;
@@ -85,13 +84,11 @@ fn main() -> ExitCode {
             }
         }
     }
-    let rows = Mutex::new(Vec::new());
-    side_by_side::each(&wanted, 1, |(subject, package)| {
+    let mut rows = side_by_side::each(&wanted, 1, |(subject, package)| {
         let row = row(subject, package);
         eprintln!("{:>4} s  {}: {}", row.seconds, row.subject, summary(&row));
-        rows.lock().unwrap().push(row);
+        row
     });
-    let mut rows = rows.into_inner().unwrap();
     let unexplained = unexplained(&rows, &table.subject);
     let others = if only.is_empty() { Vec::new() } else { before(folder) };
     rows.extend(

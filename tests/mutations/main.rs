@@ -11,6 +11,8 @@ mod generated;
 mod haproxy;
 mod operators;
 mod recorded;
+#[path = "../side_by_side.rs"]
+mod side_by_side;
 mod stored;
 mod survivors;
 mod table;

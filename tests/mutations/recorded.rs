@@ -13,6 +13,7 @@ use layers::server::process::become_subreaper;
 use layers::version::Version;
 use layers_trace::{Event, Field, Kind};
 
+use super::side_by_side::each;
 use super::stored;
 
 /// Names another nbdkit than the one at hand.
@@ -86,9 +87,8 @@ pub(crate) fn recordings() -> &'static Recordings {
         let server = Nbdkit::find(path.as_deref()).unwrap();
         let scenarios: Vec<_> =
             named::of(Which::Nbdkit).into_iter().filter(|scenario| !scenario.is_race()).collect();
-        let all = side_by_side(&scenarios, |scenario| {
-            Recorded::new(scenario.name.clone(), trace_of(scenario, &server))
-        });
+        let all =
+            each(&scenarios, 1, |scenario| Recorded::new(scenario.name.clone(), trace_of(scenario, &server)));
         Recordings { all }
     })
 }
@@ -106,7 +106,7 @@ pub(crate) fn stored_traces() -> Vec<Recorded> {
     let Ok(folder) = std::fs::read_dir(traces_folder()) else { return Vec::new() };
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    side_by_side(&files, |file| {
+    each(&files, 1, |file| {
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
         Recorded::new(name, stored::read(&std::fs::read_to_string(file).unwrap()))
     })
@@ -128,22 +128,6 @@ fn trace_of(scenario: &Scenario, server: &Nbdkit) -> Trace {
             trace
         }
     }
-}
-
-/// Does it for each, in two threads; the results are in order.
-pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (even, odd): (Vec<_>, Vec<_>) = items.iter().enumerate().partition(|(index, _)| index % 2 == 0);
-    let work = |items: Vec<(usize, &T)>| -> Vec<(usize, R)> {
-        items.into_iter().map(|(index, item)| (index, work(item))).collect()
-    };
-    let mut results = std::thread::scope(|scope| {
-        let other = scope.spawn(|| work(odd));
-        let mut results = work(even);
-        results.extend(other.join().unwrap());
-        results
-    });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// What `rules` say of this trace.

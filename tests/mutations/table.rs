@@ -14,8 +14,9 @@ use layers::version::Version;
 
 use super::operators::{every, samples};
 use super::recorded::{
-    Ids, Recorded, Trace, judged, judged_rules, recordings, root, side_by_side, stored_traces, traces_folder,
+    Ids, Recorded, Trace, judged, judged_rules, recordings, root, stored_traces, traces_folder,
 };
+use super::side_by_side::each;
 use super::stored;
 
 /// Rules that no one change of a recorded trace breaks; each has a counter-example, made by hand, beside its check.
@@ -96,7 +97,7 @@ fn every_rule_rejects_its_change_and_only_those_of_the_table_do_too() {
         update();
     }
     let (rows, traces) = (rows(), by_name());
-    let wrong: Vec<String> = side_by_side(&rows, |row| {
+    let wrong: Vec<String> = each(&rows, 1, |row| {
         let Some(stored) = traces.get(&row.trace) else {
             return Some(format!("{}: no such trace", row.rule));
         };

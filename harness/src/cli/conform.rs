@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::progress::Progress;
+use super::relay::Relay;
 use super::reports::{self, Report};
 use super::{Asked, Failure, config};
 use crate::baseline::{Baseline, updated};
@@ -114,31 +114,18 @@ impl From<ServerKind> for Which {
     }
 }
 
-/// Hands what happens to every reporter, and keeps the first error of writing for the end.
-struct Relay {
-    reporters: Vec<Box<dyn Reporter>>,
-    progress: Progress,
+/// Tells of scenarios as they are played, and how many of them are.
+struct Telling {
+    relay: Relay<dyn Reporter>,
     done: usize,
     all: usize,
-    written: std::io::Result<()>,
 }
 
-impl Relay {
-    fn each(&mut self, mut tell: impl FnMut(&mut dyn Reporter) -> std::io::Result<()>) {
-        for reporter in &mut self.reporters {
-            if self.written.is_ok() {
-                self.written = tell(reporter.as_mut());
-            }
-        }
-    }
-}
-
-impl Listener for Relay {
+impl Listener for Telling {
     fn played(&mut self, verdict: &ScenarioVerdict) {
-        self.progress.clear();
-        self.each(|reporter| reporter.scenario(verdict));
+        self.relay.each(|reporter| reporter.scenario(verdict));
         self.done += 1;
-        self.progress.show(self.done, self.all, &verdict.name);
+        self.relay.progress(self.done, self.all, &verdict.name);
     }
 }
 
@@ -165,14 +152,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         baseline: &baseline,
         keep_events: reports::room_for_events(&settings.report),
     };
-    let reporters = reporters.into_iter().map(|(format, to)| format.reporter(to)).collect();
-    let all = selection.scenarios.len();
-    let mut relay = Relay { reporters, progress: Progress::new(), done: 0, all, written: Ok(()) };
-    relay.each(|reporter| reporter.begin(&plan));
-    let conformance = conform(&plan, &mut relay)?;
-    relay.progress.clear();
-    relay.each(|reporter| reporter.end(&plan, &conformance));
-    relay.written?;
+    let relay = Relay::new(reporters.into_iter().map(|(format, to)| format.reporter(to)));
+    let mut telling = Telling { relay, done: 0, all: selection.scenarios.len() };
+    telling.relay.each(|reporter| reporter.begin(&plan));
+    let conformance = conform(&plan, &mut telling)?;
+    telling.relay.each(|reporter| reporter.end(&plan, &conformance));
+    telling.relay.finish()?;
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         update(path, &baseline, &server, &conformance)?;
     }

@@ -5,6 +5,7 @@ mod config;
 mod conform;
 mod generate;
 mod progress;
+mod relay;
 mod reports;
 mod repro;
 mod rules;
@@ -22,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
+use crate::server::interrupt;
 use crate::verdict::Exit;
 
 /// Test and conformance harness for servers that load other people's callbacks.
@@ -59,11 +61,13 @@ enum Verb {
 pub struct Failure {
     exit: Exit,
     message: String,
+    /// A pipe had no reader any more.
+    broken_pipe: bool,
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl ToString) -> Failure {
-        Failure { exit, message: message.to_string() }
+        Failure { exit, message: message.to_string(), broken_pipe: false }
     }
 }
 
@@ -81,7 +85,8 @@ impl From<crate::server::nbdkit::ServerError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        Failure::new(Exit::Harness, error)
+        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Failure { broken_pipe, ..Failure::new(Exit::Harness, error) }
     }
 }
 
@@ -133,7 +138,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit.code());
         }
     };
-    crate::server::interrupt::clean_up_on_signals();
+    interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
         Verb::Validate(arguments) => validate::run(&arguments),
         Verb::Snapshot(arguments) => snapshot::run(&arguments),
@@ -147,6 +152,8 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(exit) => ExitCode::from(exit.code()),
+        // `layers ... | head`: whoever read the output has seen enough.
+        Err(failure) if failure.broken_pipe && interrupt::output_is_unread() => interrupt::end_unread(),
         Err(failure) => {
             anstream::eprintln!("layers: {}", failure.message);
             ExitCode::from(failure.exit.code())

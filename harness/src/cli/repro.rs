@@ -9,7 +9,7 @@ use clap::Args;
 use super::Failure;
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
-use crate::validate::{Repro, replay, subject};
+use crate::validate::{Replayed, Repro, Wrong, replay, subject};
 use crate::verdict::Exit;
 
 #[derive(Debug, Args)]
@@ -43,13 +43,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     for op in &repro.script {
         writeln!(out, "  {op}")?;
     }
+    let was = format!("when the case was written: {}", repro.actual);
     let exit = match replay(&repro, &server, Duration::from_secs(arguments.timeout))? {
-        Some(wrong) => {
-            writeln!(out, "expected: {}\nactual:   {}", wrong.expected, wrong.actual)?;
+        Replayed::Broken(Wrong { expected, actual, .. }) => {
+            writeln!(out, "expected: {expected}\nactual:   {actual}")?;
             Exit::Violation
         }
-        None => {
-            writeln!(out, "nothing is broken now; when the case was written it was: {}", repro.actual)?;
+        Replayed::Instead(id, Wrong { expected, actual, .. }) => {
+            writeln!(out, "{id} is broken instead\nexpected: {expected}\nactual:   {actual}\n{was}")?;
+            Exit::Violation
+        }
+        Replayed::Unjudged(why) => {
+            writeln!(out, "it cannot be judged: {why}\n{was}")?;
+            Exit::Inconclusive
+        }
+        Replayed::Holds => {
+            writeln!(out, "nothing is broken now; {was}")?;
             Exit::Conformant
         }
     };

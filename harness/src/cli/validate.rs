@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::progress::Progress;
+use super::relay::Relay;
 use super::reports::{self, Report};
 use super::words::Words;
 use super::{Asked, Failure, config};
@@ -183,13 +183,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let validate = validate.keep_events(reports::room_for_events(&settings.report));
     let reporters = reports::open(&settings.report)?;
     become_subreaper()?;
-    let reporters = reporters.into_iter().map(|(format, to)| format.of_validation(to)).collect();
-    let mut relay = Relay { reporters, progress: Progress::new(), written: Ok(()) };
+    let mut relay = Relay::new(reporters.into_iter().map(|(format, to)| format.of_validation(to)));
     let validation = validate.known(known.clone()).run_telling(&mut relay)?;
-    relay.progress.clear();
     let files = write_cases(&validation, settings.repro.as_deref())?;
     relay.each(|reporter| reporter.end(&validation, &files));
-    relay.written?;
+    relay.finish()?;
     if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
         std::fs::write(path, known.updated(&validation)).map_err(|error| {
             Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))
@@ -207,32 +205,14 @@ impl From<ValidateError> for Failure {
     }
 }
 
-/// Hands what happens to every reporter, and keeps the first error of writing for the end.
-struct Relay {
-    reporters: Vec<Box<dyn ValidationReporter>>,
-    progress: Progress,
-    written: std::io::Result<()>,
-}
-
-impl Relay {
-    fn each(&mut self, mut tell: impl FnMut(&mut dyn ValidationReporter) -> std::io::Result<()>) {
-        for reporter in &mut self.reporters {
-            if self.written.is_ok() {
-                self.written = tell(reporter.as_mut());
-            }
-        }
-    }
-}
-
-impl Listener for Relay {
+impl Listener for Relay<dyn ValidationReporter> {
     fn begins(&mut self, subject: &Subject) {
         self.each(|reporter| reporter.begin(subject));
     }
 
     fn playing(&mut self, done: usize, all: usize, check: &'static Check) {
-        self.progress.clear();
         self.each(|reporter| reporter.playing(done, all, check));
-        self.progress.show(done, all, check.id);
+        self.progress(done, all, check.id);
     }
 }
 

@@ -3,10 +3,11 @@
 //! Servers are in process groups of their own, so the terminal's signal does not reach them. The `layers` command
 //! therefore keeps a list of what is alive and, before it dies of the signal, kills and removes all of it.
 
-use std::io;
+use std::io::{self, stdout};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::process::kill_escaped;
@@ -76,6 +77,24 @@ pub fn clean_up_on_signals() {
             libc::_exit(128 + signal);
         }
     });
+}
+
+/// Standard output is a pipe that nobody reads any more.
+pub fn output_is_unread() -> bool {
+    let output = stdout();
+    let mut polled = [PollFd::new(&output, PollFlags::empty())];
+    let looked = poll(&mut polled, Some(&Timespec::default()));
+    looked.is_ok() && polled.iter().any(|polled| polled.revents().contains(PollFlags::ERR))
+}
+
+/// Ends this process as one that writes where nobody reads: by SIGPIPE, which Rust's programs begin with ignoring.
+pub fn end_unread() -> ! {
+    // SAFETY: the default action of the signal ends the process.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::raise(libc::SIGPIPE);
+        libc::_exit(128 + libc::SIGPIPE);
+    }
 }
 
 /// Undoes the blocking: for a child between fork and exec, which must not inherit it.

@@ -10,12 +10,19 @@ use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::{is_module, processes, quoted};
 use crate::kept::Keeper;
-use crate::rules::{CallRef, Kind, Party, Trouble as TraceTrouble};
+use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party, Trouble as TraceTrouble};
 use crate::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
 /// Without this, nothing can be said of what comes after a write.
 const READ_BACK: &str = "write.read-back";
+
+/// A rule that the subject broke, whose innermost layer is `from`: our own plugin under somebody's filter is not what is
+/// judged, and neither is the server.
+pub(super) fn is_of_subject(finding: &BrokenRule, from: u8) -> bool {
+    let ours = |call: &CallRef| call.callback.is_some() && call.layer < from;
+    is_module(finding.party) && !(finding.party == Party::Plugin && finding.calls.iter().all(ours))
+}
 
 /// All that has been said.
 #[derive(Debug)]
@@ -177,13 +184,7 @@ impl Collected {
                 continue;
             };
             said.exercised += result.exercised;
-            // Our own plugin under somebody's filter is not what is judged, and neither is the server.
-            let counts = |finding: &&crate::rules::Finding| {
-                let ours = |call: &CallRef| call.callback.is_some() && call.layer < from;
-                is_module(finding.party)
-                    && !(finding.party == Party::Plugin && finding.calls.iter().all(ours))
-            };
-            let mut found = result.findings.iter().filter(counts);
+            let mut found = result.findings.iter().filter(|finding| is_of_subject(finding, from));
             let Some(first) = found.next() else { continue };
             said.broken +=
                 if is_module(result.rule.party) { result.broken } else { 1 + found.count() as u64 };

@@ -46,7 +46,7 @@ pub use image::{ImageError, Role};
 pub use known::{Known, KnownFinding};
 pub(crate) use processes::in_flight;
 pub use profile::{ProfileResult, ProfileVerdict};
-pub use replay::replay;
+pub use replay::{Replayed, replay};
 pub use repro::Repro;
 pub use verdicts::{Blame, CheckVerdict, Finding, RuleVerdict, Standing, Subject, Validation};
 

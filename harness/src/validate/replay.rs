@@ -2,37 +2,95 @@
 
 use std::time::Duration;
 
-use super::case::{Bench, Terms, Wrong};
-use super::check::Play;
+use super::case::{Bench, Played, Terms, Wrong};
+use super::check::{Check, Level, Plan, Play};
+use super::checks;
+use super::collected::is_of_subject;
 use super::discovery::refusal;
 use super::ground::innermost;
 use super::judging::verdict_of;
+use super::processes::{self, Seen};
 use super::repro::Repro;
-use super::{checks, is_module, processes};
+use crate::rules::Trouble;
 use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::verdict::Verdict;
+
+/// What a case says of its check or rule when it is played again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// It is broken again.
+    Broken(Wrong),
+    /// Something else is broken, in whose way it could not be judged: the check of the process that says so.
+    Instead(&'static str, Wrong),
+    /// It could not be judged: why.
+    Unjudged(String),
+    /// It was judged, and holds.
+    Holds,
+}
 
 /// Replays a case; says what breaks its check or rule now, if anything does.
-pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Option<Wrong>, ServerError> {
+pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Replayed, ServerError> {
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20) };
     let bench = Bench { nbdkit, timeout, terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
-    let of_process = processes::look(&plan, &played, innermost(&repro.stack))
-        .into_iter()
-        .find(|seen| seen.id == repro.check);
-    if let Some(seen) = of_process {
-        return Ok(Some(seen.wrong));
+    let seen = processes::look(&plan, &played, innermost(&repro.stack));
+    if let Some(again) = seen.iter().find(|seen| seen.id == repro.check) {
+        return Ok(Replayed::Broken(again.wrong.clone()));
     }
-    if let Some(result) = played.judgement.result(&repro.check) {
-        let found = result.findings.iter().find(|finding| is_module(finding.party));
-        return Ok(found.map(|found| Wrong::new(found.expected.clone(), found.actual.clone())));
+    let said = match checks::find(&repro.check) {
+        Some(check) => of_check(check, repro, &plan, &played),
+        None => of_rule(repro, &played),
+    };
+    Ok(match (said, in_the_way(seen)) {
+        (said @ Replayed::Broken(_), _) | (said, None) => said,
+        (_, Some(other)) => Replayed::Instead(other.id, other.wrong),
+    })
+}
+
+/// What a module must not do to the process, whatever a case is played for.
+fn in_the_way(seen: Vec<Seen>) -> Option<Seen> {
+    let is_must = |seen: &Seen| checks::find(seen.id).is_some_and(|check| check.level == Level::Must);
+    seen.into_iter().find(is_must)
+}
+
+fn of_check(check: &Check, repro: &Repro, plan: &Plan, played: &Played) -> Replayed {
+    let why = || refusal(played).unwrap_or_else(|| played.complaint.clone());
+    match check.play {
+        Play::Opens if played.answers.is_some() => Replayed::Holds,
+        Play::Opens => {
+            Replayed::Broken(Wrong::new(repro.expected.clone(), format!("no export opens: {}", why())))
+        }
+        // What the process does was looked at already: here it did not do it.
+        Play::Always if plan.start.serves() && !played.served => {
+            Replayed::Unjudged(format!("the server does not start: {}", why()))
+        }
+        Play::Always if played.stop.is_some() && !played.judged => {
+            Replayed::Unjudged(format!("its set-up went wrong: {}", why()))
+        }
+        Play::Always if processes::is_judged(check.id, played) => Replayed::Holds,
+        Play::Always => Replayed::Unjudged("nothing in the case shows it now".to_owned()),
+        _ => match verdict_of(check, plan, played) {
+            (_, Some((_, wrong))) => Replayed::Broken(wrong),
+            (Verdict::Pass, None) => Replayed::Holds,
+            (verdict, None) => Replayed::Unjudged(verdict.reason().unwrap_or_default().to_owned()),
+        },
     }
-    let Some(check) = checks::find(&repro.check) else { return Ok(None) };
-    if matches!(check.play, Play::Opens) {
-        let refused = refusal(&played).filter(|_| played.answers.is_none());
-        return Ok(
-            refused.map(|reason| Wrong::new(repro.expected.clone(), format!("no export opens: {reason}")))
-        );
+}
+
+fn of_rule(repro: &Repro, played: &Played) -> Replayed {
+    let Some(result) = played.judgement.result(&repro.check) else {
+        return Replayed::Unjudged(format!("this server does not promise {}", repro.check));
+    };
+    let from = innermost(&repro.stack);
+    if let Some(found) = result.findings.iter().find(|finding| is_of_subject(finding, from)) {
+        return Replayed::Broken(Wrong::new(found.expected.clone(), found.actual.clone()));
     }
-    Ok(verdict_of(check, &plan, &played).1.map(|(_, wrong)| wrong))
+    match played.judgement.troubles.iter().find(|trouble| matches!(trouble, Trouble::Lost(_))) {
+        Some(lost) => Replayed::Unjudged(lost.to_string()),
+        None if result.exercised == 0 => {
+            Replayed::Unjudged(format!("never exercised: needs {}", result.rule.antecedent))
+        }
+        None => Replayed::Holds,
+    }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Outcome, Plan, Twist};
+use super::checks;
 use super::op::Op;
+use crate::rules;
 use crate::run::Start;
 use crate::stack::Stack;
 
@@ -70,6 +72,14 @@ pub enum ReproError {
         /// What it says.
         found: u64,
     },
+    /// Of a check that this program has not.
+    #[error("`{}` is a case of `{check}`, which is neither a check nor a rule: see `layers rules`", path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        check: String,
+    },
 }
 
 impl Repro {
@@ -98,11 +108,15 @@ impl Repro {
         let json = |source| ReproError::Json { path: named(), source };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
         let found = value.get("layers_repro").and_then(serde_json::Value::as_u64);
-        match found {
-            Some(found) if found != u64::from(FORMAT) => Err(ReproError::Version { path: named(), found }),
-            // Read once more, for the place of a mistake.
-            _ => serde_json::from_str(&text).map_err(json),
+        if let Some(found) = found.filter(|found| *found != u64::from(FORMAT)) {
+            return Err(ReproError::Version { path: named(), found });
         }
+        // Read once more, for the place of a mistake.
+        let repro: Repro = serde_json::from_str(&text).map_err(json)?;
+        if checks::find(&repro.check).is_none() && rules::find(&repro.check).is_none() {
+            return Err(ReproError::Unknown { path: named(), check: repro.check });
+        }
+        Ok(repro)
     }
 
     /// Writes it into this directory, which is made if it is not there; gives the file.
@@ -123,7 +137,7 @@ mod tests {
     fn a_case_reads_back_as_written_and_a_misspelt_key_is_an_error_with_its_place() {
         let repro = Repro {
             layers_repro: FORMAT,
-            check: "write.odd".to_owned(),
+            check: "write.last-wins".to_owned(),
             expected: "x".to_owned(),
             actual: "y".to_owned(),
             seed: 7,
@@ -144,5 +158,8 @@ mod tests {
         assert!(error.contains("refusal_falls") && error.contains("line"), "{error}");
         std::fs::write(&path, text.replace("\"layers_repro\": 1", "\"layers_repro\": 2")).unwrap();
         assert!(Repro::read(&path).unwrap_err().to_string().contains("format 2"));
+        std::fs::write(&path, text.replace("write.last-wins", "write.odd")).unwrap();
+        let error = Repro::read(&path).unwrap_err().to_string();
+        assert!(error.contains("`write.odd`, which is neither a check nor a rule"), "{error}");
     }
 }
