@@ -57,14 +57,14 @@ fn in_the_way(seen: Vec<Seen>) -> Option<Seen> {
 fn of_check(check: &Check, repro: &Repro, plan: &Plan, played: &Played) -> Replayed {
     let why = || refusal(played).unwrap_or_else(|| played.complaint.clone());
     match check.play {
+        Play::Opens | Play::Always if plan.start.serves() && !played.served => {
+            Replayed::Unjudged(format!("the server does not start: {}", why()))
+        }
         Play::Opens if played.answers.is_some() => Replayed::Holds,
         Play::Opens => {
             Replayed::Broken(Wrong::new(repro.expected.clone(), format!("no export opens: {}", why())))
         }
         // What the process does was looked at already: here it did not do it.
-        Play::Always if plan.start.serves() && !played.served => {
-            Replayed::Unjudged(format!("the server does not start: {}", why()))
-        }
         Play::Always if played.stop.is_some() && !played.judged => {
             Replayed::Unjudged(format!("its set-up went wrong: {}", why()))
         }

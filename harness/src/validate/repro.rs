@@ -158,8 +158,8 @@ mod tests {
         assert!(error.contains("refusal_falls") && error.contains("line"), "{error}");
         std::fs::write(&path, text.replace("\"layers_repro\": 1", "\"layers_repro\": 2")).unwrap();
         assert!(Repro::read(&path).unwrap_err().to_string().contains("format 2"));
-        std::fs::write(&path, text.replace("write.last-wins", "write.odd")).unwrap();
+        std::fs::write(&path, text.replace("write.last-wins", "write.nothing")).unwrap();
         let error = Repro::read(&path).unwrap_err().to_string();
-        assert!(error.contains("`write.odd`, which is neither a check nor a rule"), "{error}");
+        assert!(error.contains("`write.nothing`, which is neither a check nor a rule"), "{error}");
     }
 }

@@ -4,7 +4,9 @@ use layers_trace::appctx::{Context, Place, Slots, State};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
 
-use super::super::{Judge, Judgement};
+use super::super::Judgement;
+use super::super::testing::judge;
+pub(super) use super::super::testing::{accepts, is_silent, rejects};
 use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
@@ -387,36 +389,9 @@ pub(super) fn failed_init(released: bool) -> Script {
     script.stopped()
 }
 
-fn judged(script: Script) -> Judgement {
-    let mut judge = Judge::new(super::RULES.iter().copied().flatten(), script.run.version);
-    for event in script.finish() {
-        judge.feed(&event);
+/// By every rule of HAProxy.
+impl From<Script> for Judgement {
+    fn from(script: Script) -> Judgement {
+        judge(super::RULES.iter().copied().flatten(), script.run.version, script.finish())
     }
-    judge.finish()
-}
-
-/// The rule must reject this trace.
-#[track_caller]
-pub(super) fn rejects(rule: &str, script: Script) {
-    let judgement = judged(script);
-    let broken: Vec<&str> =
-        judgement.results.iter().filter(|one| one.broken > 0).map(|one| one.rule.id).collect();
-    assert!(broken.contains(&rule), "`{rule}` did not fire; fired: {broken:?}");
-}
-
-/// The rule must have something to say of this trace, and no rule may reject it.
-#[track_caller]
-pub(super) fn accepts(rule: &str, script: Script) {
-    let judgement = judged(script);
-    let result = judgement.result(rule).expect("the rule is in the catalogue");
-    assert!(result.exercised > 0, "`{rule}` was never exercised");
-    let findings: Vec<_> = judgement.findings().collect();
-    assert!(findings.is_empty(), "{findings:#?}");
-}
-
-/// The rule has nothing to say of this trace.
-#[track_caller]
-pub(super) fn is_silent(rule: &str, script: Script) {
-    let said = judged(script).result(rule).map_or(0, |result| result.exercised);
-    assert_eq!(said, 0, "`{rule}` was exercised");
 }
