@@ -1,5 +1,6 @@
 //! Negotiation: lists, questions about exports, and the choice of one.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 
@@ -36,10 +37,10 @@ pub(super) fn infos(wishes: Wishes) -> u64 {
 }
 
 impl Client {
-    fn option_done(&mut self, started: c_int, error: &c_int) -> Result<(), ClientError> {
+    fn option_done(&mut self, started: c_int, error: &Cell<c_int>) -> Result<(), ClientError> {
         check(started)?;
         self.until(|client| !client.question(ffi::nbd_aio_is_connecting))?;
-        match std::hint::black_box(*error) {
+        match error.get() {
             0 => Ok(()),
             errno => Err(ClientError::Refused { message: last_message(), errno }),
         }
@@ -49,13 +50,13 @@ impl Client {
     pub fn list(&mut self) -> Result<Vec<(String, String)>, ClientError> {
         let call = self.request(Operation::List, Record::default(), &[]);
         let mut exports: Vec<(String, String)> = Vec::new();
-        let mut error: c_int = 0;
+        let error = Cell::new(0);
         let list = Closure {
             callback: Some(pending::collect_export as ffi::ListFn),
             user_data: (&raw mut exports).cast(),
             free: None,
         };
-        let done = pending::note_error(&mut error);
+        let done = pending::note_error(&error);
         // SAFETY: a live handle; both closures' data live until the option is over, which `option_done` waits for,
         // or, if it gives up, until the connection is dead, after which libnbd calls neither.
         let started = unsafe { ffi::nbd_aio_opt_list(self.raw(), list, done) };
@@ -90,8 +91,8 @@ impl Client {
         let name = CString::new(export).map_err(|_| ClientError::Nul)?;
         let fill = Record { b: self.infos, ..Record::default() };
         let call = self.request(operation, fill, &[(Field::Export, export.as_bytes())]);
-        let mut error: c_int = 0;
-        let done = pending::note_error(&mut error);
+        let error = Cell::new(0);
+        let done = pending::note_error(&error);
         // SAFETY: a live handle, a NUL-terminated name that libnbd copies, and a closure as in `list`.
         let started = unsafe {
             match ffi::nbd_set_export_name(self.raw(), name.as_ptr()) {

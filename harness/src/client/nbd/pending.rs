@@ -1,5 +1,6 @@
 //! Requests in flight, and the memory that libnbd writes to while they are.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
 
@@ -133,12 +134,13 @@ pub(super) extern "C" fn collect_export(
     0
 }
 
-/// A completion that stores the error number of the option in `error`.
-pub(super) fn note_error(error: &mut c_int) -> Closure<ffi::CompletionFn> {
+/// A completion that stores the error number of the option in `error`, which the caller looks at in between: a `Cell`, or
+/// the compiler may look only once.
+pub(super) fn note_error(error: &Cell<c_int>) -> Closure<ffi::CompletionFn> {
     extern "C" fn store(user_data: *mut c_void, error: *mut c_int) -> c_int {
         // SAFETY: `user_data` is the integer given below, alive until the option is over; libnbd's pointer is valid.
         unsafe { *user_data.cast::<c_int>() = *error };
         1
     }
-    Closure { callback: Some(store), user_data: (&raw mut *error).cast(), free: None }
+    Closure { callback: Some(store), user_data: error.as_ptr().cast(), free: None }
 }
