@@ -108,11 +108,12 @@ fn add(known: &Spanned<Known>, names: &HashSet<String>, entries: &mut Vec<Entry>
             return Err((scenario.span(), what));
         }
         for what in &whats {
-            if entries.iter().any(|entry| entry.what == *what && entry.scenario == *name) {
+            let why = known.why.get_ref().trim().to_owned();
+            let new = Entry { what: what.clone(), scenario: name.clone(), how, why };
+            if entries.iter().any(|one| one.covers(what, name) || new.covers(&one.what, &one.scenario)) {
                 return Err((scenario.span(), format!("`{what}` in `{name}` stands here twice")));
             }
-            let why = known.why.get_ref().trim().to_owned();
-            entries.push(Entry { what: what.clone(), scenario: name.clone(), how, why });
+            entries.push(new);
         }
     }
     Ok(())
@@ -191,6 +192,9 @@ tries = 25
 why = "it aborts"
 "#;
 
+    /// How the last entry of `GOOD` comes about.
+    const RACE: &str = "how = \"race\"\nseen = 13\ntries = 25";
+
     fn read(text: &str) -> Result<Baseline, String> {
         parse(text, "b.toml", "nbdkit", Version(1, 32, 5)).map_err(|error| error.to_string())
     }
@@ -205,8 +209,25 @@ why = "it aborts"
         let crash = What::Verdict(Verdict::Crash("the server was killed by signal 6".to_owned()));
         let entry = baseline.find(&crash, "race/hang-up-with-requests").unwrap();
         assert_eq!(entry.how, How::Race { seen: 13, tries: 25 });
-        let other = What::Verdict(Verdict::Crash("the server was killed by signal 11".to_owned()));
-        assert_eq!(baseline.find(&other, "race/hang-up-with-requests"), None);
+    }
+
+    #[test]
+    fn a_crash_that_chance_decides_is_known_by_any_fatal_signal() {
+        let crash =
+            |signal| What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
+        let (race, always) =
+            (read(GOOD).unwrap(), read(&GOOD.replacen(RACE, "how = \"deterministic\"", 1)).unwrap());
+        let scenario = "race/hang-up-with-requests";
+        for signal in [4, 6, 7, 8, 11] {
+            assert_eq!(race.find(&crash(signal), scenario), race.entries.last());
+            assert_eq!(always.find(&crash(signal), scenario).is_some(), signal == 6, "{signal}");
+        }
+        assert_eq!(race.find(&crash(6), "classical"), None);
+        let hang = What::Verdict(Verdict::Hang("the server was killed by signal 6".to_owned()));
+        assert_eq!(race.find(&hang, scenario), None);
+        let (_, entry) = GOOD.rsplit_once("[[known]]").unwrap();
+        let again = format!("{GOOD}[[known]]{}", entry.replacen("signal 6", "signal 11", 1));
+        assert!(read(&again).unwrap_err().contains("twice"));
     }
 
     /// `GOOD` with something else in it must be refused, on this line, with this in the message.

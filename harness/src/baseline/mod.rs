@@ -82,6 +82,18 @@ pub struct Entry {
     pub why: String,
 }
 
+impl Entry {
+    /// Returns whether `what` in `scenario` is what this entry knows.
+    ///
+    /// A race that ends in a crash may end in any fatal signal: which one depends on what lies at the address that the
+    /// server wrongly uses in that instant.
+    pub fn covers(&self, what: &What, scenario: &str) -> bool {
+        let crash = |what: &What| matches!(what, What::Verdict(Verdict::Crash(_)));
+        let any_signal = matches!(self.how, How::Race { .. }) && crash(&self.what) && crash(what);
+        self.scenario == scenario && (self.what == *what || any_signal)
+    }
+}
+
 /// What is known of one version of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
@@ -108,7 +120,7 @@ impl Baseline {
 
     /// What it says of this in this scenario.
     pub fn find(&self, what: &What, scenario: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.what == *what && entry.scenario == scenario)
+        self.entries.iter().find(|entry| entry.covers(what, scenario))
     }
 }
 

@@ -10,10 +10,8 @@ use crate::version::Version;
 pub fn updated(old: &Baseline, server: &str, version: Version, run: &Conformance) -> String {
     let kept = old.entries.iter().filter(|entry| !run.stale.contains(entry));
     let kept = kept.map(|entry| Entry { how: how(entry, run), ..entry.clone() });
-    let new = run.faults.iter().filter(|fault| fault.standing == Standing::New);
-    let new = new.map(|fault| entry(fault, run));
     let mut groups: Vec<Group> = Vec::new();
-    for entry in kept.chain(new) {
+    for entry in kept.chain(new(run)) {
         let what = Group {
             whats: vec![entry.what],
             scenarios: vec![entry.scenario],
@@ -33,12 +31,23 @@ pub fn updated(old: &Baseline, server: &str, version: Version, run: &Conformance
 /// The rate of a race, with the tries of this run added.
 fn how(entry: &Entry, run: &Conformance) -> How {
     let How::Race { seen, tries } = entry.how else { return entry.how };
-    let fault = run.faults.iter().find(|fault| fault.what == entry.what && fault.scenario == entry.scenario);
+    let known = run.faults.iter().filter(|fault| entry.covers(&fault.what, &fault.scenario));
+    let (times, of) = known.fold((0, None), |(times, _), fault| (times + fault.times, Some(fault.tries)));
     let played = run.scenarios.iter().find(|scenario| scenario.name == entry.scenario);
-    How::Race {
-        seen: seen + fault.map_or(0, |fault| fault.times),
-        tries: tries + fault.map(|fault| fault.tries).or(played.map(|played| played.tries)).unwrap_or(0),
+    How::Race { seen: seen + times, tries: tries + of.or(played.map(|played| played.tries)).unwrap_or(0) }
+}
+
+/// Entries for what the baseline does not know: one for all the signals in which the crash of a race shows itself.
+fn new(run: &Conformance) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for fault in run.faults.iter().filter(|fault| fault.standing == Standing::New) {
+        let known = entries.iter_mut().find(|entry| entry.covers(&fault.what, &fault.scenario));
+        match known.map(|entry| &mut entry.how) {
+            Some(How::Race { seen, .. }) => *seen += fault.times,
+            _ => entries.push(entry(fault, run)),
+        }
     }
+    entries
 }
 
 fn entry(fault: &Fault, run: &Conformance) -> Entry {
@@ -184,6 +193,23 @@ mod tests {
         assert!(!text.contains("close.last") && !text.contains("close.after-inflight"), "{text}");
         assert!(text.contains("rules = [\"close.exactly-once\"]"), "{text}");
         assert!(text.contains("how = \"deterministic\"\nwhy = \"\""), "{text}");
+    }
+
+    #[test]
+    fn the_signals_of_a_race_add_up_to_one_entry() {
+        let crash =
+            |signal| What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
+        let race = "race/hang-up-with-requests";
+        let both = |standing: Standing| {
+            vec![fault(crash(11), race, 2, 25, standing.clone()), fault(crash(7), race, 1, 25, standing)]
+        };
+        let text = updated(&Baseline::default(), "nbdkit", VERSION, &run(both(Standing::New), Vec::new()));
+        assert!(text.contains("signal 11") && text.contains("seen = 3\ntries = 25\n"), "{text}");
+        assert!(!text.contains("signal 7"), "{text}");
+        let old = Baseline { entries: vec![entry(crash(11), race, How::Race { seen: 3, tries: 75 })] };
+        let known = Standing::Known { why: "a test".to_owned(), race: true };
+        let text = updated(&old, "nbdkit", VERSION, &run(both(known), Vec::new()));
+        assert!(text.contains("seen = 6\ntries = 100\n"), "{text}");
     }
 
     #[test]

@@ -96,12 +96,9 @@ impl<W: Write> Human<W> {
                 why = &entry.why;
                 writeln!(self.to, "  {why}")?;
             }
-            let fault =
-                conformance.faults.iter().find(|f| f.what == entry.what && f.scenario == entry.scenario);
-            let (times, tries) = match fault {
-                Some(fault) => (fault.times, fault.tries),
-                None => (0, tries_of(conformance, &entry.scenario)),
-            };
+            let happened = conformance.faults.iter().filter(|f| entry.covers(&f.what, &f.scenario));
+            let (times, tries) = happened.fold((0, None), |(times, _), f| (times + f.times, Some(f.tries)));
+            let tries = tries.unwrap_or_else(|| tries_of(conformance, &entry.scenario));
             write!(self.to, "    {:<36} {}", entry.what, entry.scenario)?;
             match entry.how {
                 How::Deterministic if times == tries => writeln!(self.to)?,
