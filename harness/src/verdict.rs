@@ -120,11 +120,11 @@ exits! {
 impl Exit {
     /// With several causes, the first of these wins.
     const PRECEDENCE: &[Exit] = &[
-        Exit::Harness,
         Exit::Usage,
         Exit::NoServer,
         Exit::Unloadable,
         Exit::Violation,
+        Exit::Harness,
         Exit::Inconclusive,
         Exit::Stale,
         Exit::NothingJudged,
@@ -135,6 +135,12 @@ impl Exit {
     pub fn of(causes: impl IntoIterator<Item = Exit>) -> Exit {
         let rank = |exit: &Exit| Exit::PRECEDENCE.iter().position(|one| one == exit);
         causes.into_iter().min_by_key(rank).unwrap_or(Exit::NothingJudged)
+    }
+
+    /// Says which of several causes wins, in one sentence.
+    pub fn precedence() -> String {
+        let codes: Vec<String> = Exit::PRECEDENCE.iter().map(|exit| exit.code().to_string()).collect();
+        format!("With several causes the first of {} wins.", codes.join(", "))
     }
 
     /// The number.
@@ -156,7 +162,8 @@ mod tests {
     #[test]
     fn the_gravest_cause_wins() {
         assert_eq!(Exit::of([Exit::Conformant, Exit::Inconclusive, Exit::Violation]), Exit::Violation);
-        assert_eq!(Exit::of([Exit::Violation, Exit::Harness]), Exit::Harness);
+        assert_eq!(Exit::of([Exit::Harness, Exit::Violation]), Exit::Violation, "70 hides no violation");
+        assert_eq!(Exit::of([Exit::Inconclusive, Exit::Harness]), Exit::Harness);
         assert_eq!(Exit::of([Exit::Stale, Exit::Conformant]), Exit::Stale);
         assert_eq!(Exit::of([]), Exit::NothingJudged, "zero cases are never a pass");
     }
@@ -164,5 +171,6 @@ mod tests {
     #[test]
     fn every_code_has_a_rank() {
         assert_eq!(Exit::ALL.len(), Exit::PRECEDENCE.len());
+        assert_eq!(Exit::precedence(), "With several causes the first of 2, 6, 5, 1, 70, 7, 4, 3, 0 wins.");
     }
 }

@@ -92,7 +92,7 @@ impl From<std::io::Error> for Failure {
 
 fn exit_codes() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {exit}\n")).collect::<String>();
-    format!("Exit codes:\n{lines}")
+    format!("Exit codes:\n{lines}\n{}", Exit::precedence())
 }
 
 /// How much is asked of a subject or a server.

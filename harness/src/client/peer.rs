@@ -3,6 +3,7 @@
 use super::nbd::Client;
 use super::raw::{Message, Raw, info};
 use super::{ClientError, Command};
+use crate::deadline::Deadline;
 
 /// A client.
 #[derive(Debug)]
@@ -122,6 +123,14 @@ impl Peer {
         match self {
             Peer::Nbd(client) => client.hang_up(),
             Peer::Raw(raw) => raw.hang_up(),
+        }
+    }
+
+    /// From now on its operations together take no longer than until then.
+    pub fn hurry(&mut self, deadline: Deadline) {
+        match self {
+            Peer::Nbd(client) => client.set_deadline(deadline),
+            Peer::Raw(raw) => raw.hurry(deadline),
         }
     }
 

@@ -1,6 +1,6 @@
 //! From what the tries of each scenario say to what the whole run says.
 
-use super::{Conformance, Fault, RuleVerdict, ScenarioVerdict, Standing, Tries};
+use super::{Conformance, Fault, RuleTries, RuleVerdict, ScenarioVerdict, Standing, Tries};
 use crate::baseline::{Baseline, How, What};
 use crate::kept::Keeper;
 use crate::level::Level;
@@ -47,10 +47,10 @@ impl<'a> Summary<'a> {
                 what: What::Rule(one.rule),
                 scenario: scenario.name.clone(),
                 times: one.tries,
-                tries: tries.passed,
+                tries: tries.passed + one.cut.len() as u32,
                 first: one.first.clone(),
                 run: self.keeper.keep(one.run.as_ref()),
-                standing: self.standing(&What::Rule(one.rule), scenario),
+                standing: self.standing_of(one, scenario),
             });
             let by_chance = |fault: &Fault| matches!(fault.standing, Standing::Known { race: true, .. });
             if let Some(tally) = self.so_far.rules.iter_mut().find(|tally| tally.rule.id == one.rule.id)
@@ -79,6 +79,24 @@ impl<'a> Summary<'a> {
         let verdict = verdict_of_scenario(scenario, tries);
         self.so_far.scenarios.push(verdict.clone());
         verdict
+    }
+
+    /// Of a broken rule: where it is broken only in tries that ended in a crash or hang which the baseline calls a race,
+    /// that is how the same race shows itself before it kills the server.
+    fn standing_of(&self, broken: &RuleTries, scenario: &Scenario) -> Standing {
+        let standing = self.standing(&What::Rule(broken.rule), scenario);
+        if standing != Standing::New || (broken.cut.len() as u32) < broken.tries {
+            return standing;
+        }
+        let known = |cut: &Verdict| self.baseline.find(&What::Verdict(cut.clone()), &scenario.name);
+        let mut races =
+            broken.cut.iter().map(|cut| known(cut).filter(|entry| entry.how != How::Deterministic));
+        match races.next().flatten() {
+            Some(entry) if races.all(|race| race.is_some()) => {
+                Standing::Known { why: entry.why.clone(), race: true }
+            }
+            _ => standing,
+        }
     }
 
     fn standing(&self, what: &What, scenario: &Scenario) -> Standing {
@@ -178,7 +196,6 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
 mod tests {
     use super::*;
     use crate::baseline::Entry;
-    use crate::conform::RuleTries;
     use crate::rules;
     use crate::stack::Stack;
     use crate::verdict::Exit;
@@ -205,6 +222,7 @@ mod tests {
             exercised: count.into(),
             broken: times.into(),
             tries: times,
+            cut: Vec::new(),
             first: None,
             run: None,
         };
@@ -296,6 +314,37 @@ mod tests {
         let other = What::Verdict(Verdict::Crash("the server was killed by signal 11".to_owned()));
         assert_eq!(run(&known(other.clone(), "race/one", how), &played).exit(), Exit::Conformant);
         assert_eq!(run(&known(other, "race/one", How::Deterministic), &played).exit(), Exit::Violation);
+    }
+
+    /// This rule, broken in so many tries that all ended in this crash or hang, or otherwise astray.
+    fn broken_before(verdict: Verdict, times: u32, count: u32) -> Tries {
+        let cut = vec![verdict.clone(); times as usize];
+        let rules = vec![RuleTries { cut, ..broken(OF_SERVER, times, count).rules.remove(0) }];
+        Tries { rules, ..astray(verdict, times, count) }
+    }
+
+    #[test]
+    fn a_broken_rule_counts_although_the_run_crashed_or_went_astray() {
+        for end in [crash(), Verdict::Hang("it hangs".to_owned()), Verdict::Inconclusive("lost".to_owned())] {
+            let run = run_without(&[(scenario("one"), broken_before(end, 1, 1))]);
+            assert_eq!((run.exit(), &run.rules[0].verdict), (Exit::Violation, &Verdict::Fail));
+            let [fault, ..] = run.faults.as_slice() else { panic!("nothing found") };
+            assert_eq!((&fault.what, fault.times, fault.tries), (&What::Rule(rule(OF_SERVER)), 1, 1));
+        }
+    }
+
+    #[test]
+    fn what_is_broken_before_the_known_crash_of_a_race_is_known_with_it() {
+        let how = How::Race { seen: 2, tries: 25 };
+        let baseline = known(What::Verdict(crash()), "race/one", how);
+        let played = [(race("race/one"), broken_before(crash(), 2, 25))];
+        assert_eq!(run(&baseline, &played).exit(), Exit::Conformant);
+        // Not where it is broken without the crash, nor where the crash always comes.
+        let mut more = broken_before(crash(), 2, 25);
+        more.rules[0].tries = 3;
+        assert_eq!(run(&baseline, &[(race("race/one"), more)]).exit(), Exit::Violation);
+        let always = known(What::Verdict(crash()), "one", How::Deterministic);
+        assert_eq!(run(&always, &[(scenario("one"), broken_before(crash(), 1, 1))]).exit(), Exit::Violation);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! One scenario, played as often as the level asks, and what the tries say together.
 
-use super::verdicts::verdict_of;
+use super::verdicts::{is_ground, verdict_of};
 use crate::history::Wrapped;
 use crate::kept::Events;
-use crate::rules::{Finding, Rule};
+use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
@@ -21,7 +21,7 @@ pub struct Tries {
     pub astray_runs: Vec<(Verdict, Events)>,
     /// Events recorded in all of them.
     pub events: u64,
-    /// What the tries that passed say of each rule.
+    /// What the tries say of each rule: all that those that passed say, and what those that went astray show to be broken.
     pub rules: Vec<RuleTries>,
     /// What the scenario must show, and whether the last try did.
     pub controls: Vec<Control>,
@@ -49,6 +49,8 @@ pub struct RuleTries {
     pub broken: u64,
     /// In how many tries it was broken.
     pub tries: u32,
+    /// What became of those of them that went wrong otherwise, too: each crashed, hung or departed from its script.
+    pub cut: Vec<Verdict>,
     /// The first time.
     pub first: Option<Finding>,
     /// The events of that try, where they are kept.
@@ -66,6 +68,13 @@ fn controls(verdict: &Verdict, recording: &Recording, scenario: &Scenario) -> Ve
         Control { expected: *expected, verdict: shortfall.map_or(Verdict::Pass, Verdict::Inconclusive) }
     };
     expects.map(control).collect()
+}
+
+/// In a run that went wrong only what the server must do counts: our own layers and clients were cut off in their work, and
+/// its habits are those of runs that go well.
+fn is_held_against_the_server(result: &RuleResult) -> bool {
+    let binding = matches!(result.rule.kind, Kind::Required | Kind::Forbidden);
+    result.broken > 0 && binding && result.rule.party.comes_with_server()
 }
 
 impl Tries {
@@ -127,36 +136,50 @@ impl Tries {
             (!events.is_empty() && (broken || verdict != Verdict::Pass)).then(|| events.into());
         self.events += recording.judgement.events;
         self.wrapped = self.wrapped.max(recording.judgement.history.wrapped());
-        // What a run that went astray shows is not what its scenario is about; that it did is a verdict of its own.
-        if verdict != Verdict::Pass {
-            let known = self.run_of(&verdict).is_some();
-            self.astray_runs.extend(run.filter(|_| !known).map(|run| (verdict.clone(), run)));
-            return self.add_astray(verdict);
-        }
-        self.passed += 1;
-        for result in recording.judgement.results {
-            let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);
-            let first = result.findings.into_iter().next();
-            let run = first.as_ref().and(run.as_ref()).cloned();
-            let tries = u32::from(result.broken > 0);
-            match known.and_then(|index| self.rules.get_mut(index)) {
-                Some(one) => {
-                    one.exercised += result.exercised;
-                    one.broken += result.broken;
-                    one.tries += tries;
-                    if one.first.is_none() {
-                        (one.first, one.run) = (first, run);
-                    }
-                }
-                None => self.rules.push(RuleTries {
-                    rule: result.rule,
-                    exercised: result.exercised,
-                    broken: result.broken,
-                    tries,
-                    first,
-                    run,
-                }),
+        if verdict == Verdict::Pass {
+            self.passed += 1;
+            for result in recording.judgement.results {
+                self.add_result(result, run.as_ref(), None);
             }
+            return;
+        }
+        let known = self.run_of(&verdict).is_some();
+        self.astray_runs.extend(run.clone().filter(|_| !known).map(|run| (verdict.clone(), run)));
+        self.add_astray(verdict.clone());
+        if is_ground(&recording.judgement.troubles) {
+            for result in recording.judgement.results.into_iter().filter(is_held_against_the_server) {
+                self.add_result(result, run.as_ref(), Some(&verdict));
+            }
+        }
+    }
+
+    fn add_result(&mut self, result: RuleResult, run: Option<&Events>, cut: Option<&Verdict>) {
+        let first = result.findings.into_iter().next();
+        let tries = u32::from(result.broken > 0);
+        let run = first.as_ref().and(run).cloned();
+        let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);
+        // What holds in a part of a run was not put to the test as it should have been.
+        let exercised = if cut.is_some() { result.exercised.min(result.broken) } else { result.exercised };
+        let cut = cut.filter(|_| tries > 0);
+        match known.and_then(|index| self.rules.get_mut(index)) {
+            Some(one) => {
+                one.exercised += exercised;
+                one.broken += result.broken;
+                one.tries += tries;
+                one.cut.extend(cut.cloned());
+                if one.first.is_none() {
+                    (one.first, one.run) = (first, run);
+                }
+            }
+            None => self.rules.push(RuleTries {
+                rule: result.rule,
+                exercised,
+                broken: result.broken,
+                tries,
+                cut: cut.cloned().into_iter().collect(),
+                first,
+                run,
+            }),
         }
     }
 
@@ -178,7 +201,7 @@ mod tests {
     use super::*;
     use crate::history::End;
     use crate::rules::testing::{Script, judged, reference};
-    use crate::scenario::named;
+    use crate::scenario::{Mishap, named};
     use crate::server::Which;
 
     fn left_behind(script: Script) -> Recording {
@@ -222,6 +245,48 @@ mod tests {
         let tries = Tries::play(|_| Ok(left_behind(reference())), &calm, 1).unwrap();
         assert!(tries.astray.is_empty() && tries.count == 1);
         assert!(exercised(&tries, "close.last") > 0);
+    }
+
+    /// The reference run with a close too many, which came to its end in another way.
+    fn cut(mishaps: Vec<Mishap>, change: impl Fn(Script) -> Script) -> Tries {
+        let calm = Scenario { expects: Vec::new(), ..many_at_once() };
+        let twice = || change(reference().doubled(0, layers_trace::Callback::Close, 0));
+        let record = |_: &Scenario| Ok(Recording { mishaps: mishaps.clone(), ..left_behind(twice()) });
+        Tries::play(record, &calm, 1).unwrap()
+    }
+
+    fn broken_by(tries: &Tries, id: &str) -> u64 {
+        tries.rules.iter().filter(|one| one.rule.id == id).map(|one| one.broken).sum()
+    }
+
+    #[test]
+    fn rules_judge_what_was_recorded_before_a_run_went_wrong() {
+        let hang = Mishap::Hang { doing: "it hangs".to_owned() };
+        let departed = Mishap::Script { step: 1, what: "Knock".to_owned(), how: "failed".to_owned() };
+        for mishap in [hang, departed] {
+            let tries = cut(vec![mishap], |script| script);
+            assert_eq!(tries.passed, 0);
+            assert!(broken_by(&tries, "close.exactly-once") > 0);
+            // The rest of the run is missing: what holds in it was not put to the test.
+            assert_eq!(exercised(&tries, "close.last"), 0);
+        }
+    }
+
+    #[test]
+    fn nothing_is_owed_by_a_server_that_was_cut_off() {
+        // Nobody knows how it ended: no close, no cleanup and no unload is missing.
+        let half = |script: Script| {
+            let until = script.index(layers_trace::Kind::Enter, 0, layers_trace::Callback::Pread, 0);
+            let mut script = script;
+            script.events.truncate(until);
+            script
+        };
+        let hang = Mishap::Hang { doing: "it hangs".to_owned() };
+        let calm = Scenario { expects: Vec::new(), ..many_at_once() };
+        let record =
+            |_: &Scenario| Ok(Recording { mishaps: vec![hang.clone()], ..left_behind(half(reference())) });
+        let tries = Tries::play(record, &calm, 1).unwrap();
+        assert!(tries.rules.iter().all(|one| one.broken == 0), "{:?}", tries.rules);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is said of one run apart from the rules.
 
-use crate::history::End;
+use crate::history::{End, Flaw};
 use crate::rules::{Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
 use crate::verdict::{Exit, Verdict};
@@ -22,6 +22,19 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
             _ => Verdict::Pass,
         },
     }
+}
+
+/// What the trace of this run shows can be held against the server, up to where the run went wrong: a crash, a hang or a
+/// departure from the script takes nothing back of what was recorded before. Where records are missing or cannot be true,
+/// what looks like a broken promise may be none.
+pub(super) fn is_ground(troubles: &[Trouble]) -> bool {
+    troubles.iter().all(|trouble| match trouble {
+        Trouble::Killed(signal) => *signal != libc::SIGKILL,
+        // The harness has ended it, after it had waited in vain; nothing is owed at such an end.
+        Trouble::NoEnd => true,
+        Trouble::Faulty { flaw, .. } => *flaw == Flaw::Unfinished,
+        Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,
+    })
 }
 
 fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {

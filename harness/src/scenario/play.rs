@@ -11,7 +11,7 @@ use layers_trace::writer::record;
 use layers_trace::{Kind, Operation, Writer};
 use rustix::process::Signal;
 
-use super::player::{Player, Recording, Running};
+use super::player::{GRACE, Player, Recording, Running};
 use super::{Ending, Scenario, Step};
 use crate::client::nbd::{Client, Wishes};
 use crate::client::raw::Raw;
@@ -85,65 +85,13 @@ impl Player<'_, Nbdkit> {
         let (keep, command) = (self.keep, scenario.command);
         let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep, cpu, command };
         let mut server = self.server.start(&serve)?;
-        let played = perform(&mut server, scenario, deadline);
+        let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };
+        let played = clients.perform(&mut server, scenario);
+        if played.is_err() {
+            clients.depart(&mut server);
+        }
         Ok(self.finish(&mut server, played, deadline))
     }
-}
-
-/// From the first wait to the last request; the caller waits for the end.
-fn perform(server: &mut Server, scenario: &Scenario, deadline: Deadline) -> Result<(), Mishap> {
-    if !scenario.start.serves() {
-        return Ok(());
-    }
-    match (server.wait_ready(deadline), scenario.start_fails) {
-        (Woken::Happened, false) => {}
-        (Woken::Happened, true) => return Err(Mishap::Started),
-        (Woken::Dead, true) => return Ok(()),
-        (Woken::Dead, false) => return Err(Mishap::NotStarted { complaint: server.complaint() }),
-        (Woken::Late, _) => return Err(Mishap::Hang { doing: "it does not get ready".to_owned() }),
-    }
-    let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };
-    for (index, step) in scenario.script.iter().enumerate() {
-        clients.step(server, step).map_err(|how| Mishap::Script {
-            step: index + 1,
-            what: format!("{step:?}"),
-            how,
-        })?;
-    }
-    let failed = |error: std::io::Error| Mishap::Script {
-        step: scenario.script.len() + 1,
-        what: format!("{:?}", scenario.ending),
-        how: error.to_string(),
-    };
-    match scenario.ending {
-        Ending::Stop(signal) => {
-            clients.leave();
-            wait_for_closes(server, deadline)?;
-            send(server, signal).map_err(failed)?;
-        }
-        Ending::Interrupt(signal) => {
-            send(server, signal).map_err(failed)?;
-            clients.await_shutdown()?;
-            clients.leave();
-        }
-        Ending::Cut(signal) => send(server, signal).map_err(failed)?,
-        Ending::ByItself => {
-            clients.leave();
-            if scenario.start == Start::Captive {
-                wait_for_closes(server, deadline)?;
-            } else {
-                // The one connection of `-s` is over when our end is closed, even if nothing was ever said.
-                drop(server.take_client_end());
-            }
-            server.release().map_err(failed)?;
-        }
-        Ending::CommandEnds => {
-            server.release().map_err(failed)?;
-            clients.await_shutdown()?;
-            clients.leave();
-        }
-    }
-    Ok(())
 }
 
 fn send(server: &Server, signal: i32) -> std::io::Result<()> {
@@ -167,6 +115,74 @@ struct Clients {
 }
 
 impl Clients {
+    /// From the first wait to the last request; the caller waits for the end.
+    fn perform(&mut self, server: &mut Server, scenario: &Scenario) -> Result<(), Mishap> {
+        let deadline = self.deadline;
+        if !scenario.start.serves() {
+            return Ok(());
+        }
+        match (server.wait_ready(deadline), scenario.start_fails) {
+            (Woken::Happened, false) => {}
+            (Woken::Happened, true) => return Err(Mishap::Started),
+            (Woken::Dead, true) => return Ok(()),
+            (Woken::Dead, false) => return Err(Mishap::NotStarted { complaint: server.complaint() }),
+            (Woken::Late, _) => return Err(Mishap::Hang { doing: "it does not get ready".to_owned() }),
+        }
+        for (index, step) in scenario.script.iter().enumerate() {
+            self.step(server, step).map_err(|how| Mishap::Script {
+                step: index + 1,
+                what: format!("{step:?}"),
+                how,
+            })?;
+        }
+        let failed = |error: std::io::Error| Mishap::Script {
+            step: scenario.script.len() + 1,
+            what: format!("{:?}", scenario.ending),
+            how: error.to_string(),
+        };
+        match scenario.ending {
+            Ending::Stop(signal) => {
+                self.leave();
+                wait_for_closes(server, deadline)?;
+                send(server, signal).map_err(failed)?;
+            }
+            Ending::Interrupt(signal) => {
+                send(server, signal).map_err(failed)?;
+                self.await_shutdown()?;
+                self.leave();
+            }
+            Ending::Cut(signal) => send(server, signal).map_err(failed)?,
+            Ending::ByItself => {
+                self.leave();
+                if scenario.start == Start::Captive {
+                    wait_for_closes(server, deadline)?;
+                } else {
+                    // The one connection of `-s` is over when our end is closed, even if nothing was ever said.
+                    drop(server.take_client_end());
+                }
+                server.release().map_err(failed)?;
+            }
+            Ending::CommandEnds => {
+                server.release().map_err(failed)?;
+                self.await_shutdown()?;
+                self.leave();
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a run that has gone wrong to an end that is none of the server's faults: every client leaves, and the server
+    /// gets some time for its closes before it is told to stop.
+    fn depart(&mut self, server: &mut Server) {
+        let deadline = Deadline::after(GRACE);
+        for (_, mut client) in std::mem::take(&mut self.clients) {
+            client.hurry(deadline);
+            client.leave();
+        }
+        drop(server.take_client_end());
+        server.wait_until(deadline, |seen| seen.open() == 0);
+    }
+
     /// Says how it went wrong, if it did.
     fn step(&mut self, server: &mut Server, step: &Step) -> Result<(), String> {
         match step {

@@ -19,8 +19,8 @@ use crate::server::nbdkit::Nbdkit;
 use crate::server::process::Process;
 use crate::version::Version;
 
-/// How long a server may take to die when its scenario has gone astray.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a server may take for its closes, and then to die, when its scenario has gone astray.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// What a run left behind.
 #[derive(Debug)]

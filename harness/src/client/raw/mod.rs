@@ -236,6 +236,11 @@ impl Raw {
         self.socket.hurry(whole);
     }
 
+    /// From now on its operations together take no longer than until then.
+    pub fn hurry(&mut self, deadline: Deadline) {
+        self.socket.hurry(deadline);
+    }
+
     /// Closes the socket without a word.
     pub fn hang_up(self) {
         let Raw { number, trace, socket, .. } = self;

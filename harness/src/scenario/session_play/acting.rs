@@ -104,6 +104,14 @@ impl<'a> Acting<'a> {
         Err(CliError::Closed)
     }
 
+    /// Brings a run that has gone wrong to an end that is none of the server's faults: every client leaves, and the server
+    /// gets some time for its releases before it is told to stop.
+    pub(super) fn depart(&mut self) {
+        self.leave();
+        self.deadline = Deadline::after(RELEASE);
+        self.await_release();
+    }
+
     fn leave(&mut self) {
         for (_, (client, _)) in std::mem::take(&mut self.clients) {
             client.hang_up();

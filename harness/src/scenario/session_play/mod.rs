@@ -54,7 +54,11 @@ impl SessionPlayer<'_> {
             keep: self.keep,
         };
         let mut server = self.server.start(&serve)?;
-        let played = Acting::new(&mut server, deadline).perform(scenario, session);
+        let mut acting = Acting::new(&mut server, deadline);
+        let played = acting.perform(scenario, session);
+        if played.is_err() {
+            acting.depart();
+        }
         Ok(self.finish(&mut server, played, deadline))
     }
 }
