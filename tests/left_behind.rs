@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -123,10 +124,16 @@ fn nothing_is_left_when_a_run_of_many_scenarios_is_interrupted() {
     }
 }
 
-/// Records claimed so far, out of the header of a trace that is still growing.
-fn claimed(trace: &std::path::Path) -> u64 {
-    let cursor = std::fs::read(trace).ok().and_then(|bytes| bytes.get(128..136)?.try_into().ok());
-    cursor.map_or(0, u64::from_le_bytes)
+/// Records claimed so far, out of the header of the trace that this harness has in memory.
+fn claimed(harness: u32) -> u64 {
+    let descriptors = std::fs::read_dir(format!("/proc/{harness}/fd")).unwrap().flatten();
+    let is_trace = |path: &std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|target| target.display().to_string().contains("memfd:trace"))
+    };
+    let trace = descriptors.map(|entry| entry.path()).find(is_trace);
+    let mut cursor = [0; 8];
+    let read = trace.and_then(|path| std::fs::File::open(path).ok()?.read_exact_at(&mut cursor, 128).ok());
+    read.map_or(0, |()| u64::from_le_bytes(cursor))
 }
 
 /// Process ids of servers that listen in this directory.
@@ -150,7 +157,7 @@ fn a_server_killed_under_load_leaves_a_whole_trace_and_nothing_else() {
         [&["trace", "--save", &save, "--filter=delay", "memory", "1M", "delay-read=5ms"][..], &load].concat();
     let mut command = layers(&directory, &arguments).spawn().unwrap();
     let deadline = Deadline::after(Duration::from_secs(60));
-    while claimed(&trace) < 2_000 {
+    while claimed(command.id()) < 2_000 {
         assert!(!deadline.passed(), "the load does not arrive");
         std::thread::yield_now();
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
 use crate::server::interrupt;
+use crate::server::process::hear_of_children;
 use crate::verdict::Exit;
 
 /// Test and conformance harness for servers that load other people's callbacks.
@@ -138,6 +139,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(exit.code());
         }
     };
+    hear_of_children();
     interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
         Verb::Validate(arguments) => validate::run(&arguments),

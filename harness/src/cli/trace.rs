@@ -181,8 +181,9 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
         }
         Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
     }
-    let hung = drive(arguments, &mut server, deadline)?;
+    let hung = drive(arguments, &mut server, deadline, Duration::from_secs(arguments.timeout))?;
     let Some(trace) = server.trace() else { return Ok(said(&hung.unwrap_or(Verdict::Pass))) };
+    server.save_trace()?;
     let verdict = show_trace(pictures, &trace, hung)?;
     Ok(said(&verdict))
 }
@@ -204,10 +205,22 @@ pub(super) fn show_trace(
 }
 
 /// Runs the client, waits for the closes, stops the server. Says what hung, if anything did.
-fn drive(arguments: &Arguments, server: &mut Server, deadline: Deadline) -> Result<Option<Verdict>, Failure> {
-    if let Some((program, rest)) = arguments.client.split_first() {
-        run_client(program, rest, server, deadline)?;
+///
+/// However long the client takes, the server then has `own` time to close handles and to end in.
+fn drive(
+    arguments: &Arguments,
+    server: &mut Server,
+    deadline: Deadline,
+    own: Duration,
+) -> Result<Option<Verdict>, Failure> {
+    let mut slow = None;
+    if let Some((program, rest)) = arguments.client.split_first()
+        && !run_client(program, rest, server, deadline)?
+    {
+        let how = format!("the client `{program}` did not end within {} s, and was killed", own.as_secs());
+        slow = Some(Verdict::Inconclusive(how));
     }
+    let deadline = Deadline::after(own);
     if server.wait_until(deadline, |seen| seen.open() == 0) == Woken::Late {
         return Ok(Some(Verdict::Hang("handles stay open after the client has ended".to_owned())));
     }
@@ -215,11 +228,12 @@ fn drive(arguments: &Arguments, server: &mut Server, deadline: Deadline) -> Resu
     if server.process.end().is_none() {
         let _ = server.signal(rustix::process::Signal::TERM);
     }
-    let late = server.wait_for_end(deadline).is_none();
-    Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())))
+    let late = server.wait_for_end(Deadline::after(own)).is_none();
+    Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())).or(slow))
 }
 
-fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadline) -> Result<(), Failure> {
+/// Runs the client until it ends; false when it had to be killed.
+fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadline) -> Result<bool, Failure> {
     let socket = server.socket().unwrap_or(Path::new(""));
     let uri = format!("nbd+unix:///?socket={}", socket.display());
     let filled = rest.iter().map(|word| word.replace("{uri}", &uri));
@@ -231,7 +245,7 @@ fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadlin
     match ended {
         Some(status) if status.success() => {}
         Some(status) => anstream::eprintln!("layers: the client `{program}` ended with {status}"),
-        None => anstream::eprintln!("layers: the client `{program}` took too long and was killed"),
+        None => return Ok(false),
     }
-    Ok(())
+    Ok(true)
 }

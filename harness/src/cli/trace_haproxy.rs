@@ -77,6 +77,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         hung = hung.or(Some(Verdict::Hang("the server does not end after SIGTERM".to_owned())));
     }
     let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
+    server.save_trace()?;
     let verdict = show_trace(pictures, &trace, hung)?;
     Ok(said(&verdict))
 }

@@ -292,11 +292,11 @@ pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>
     let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
     let mut judge = Judge::new(rules, version);
     let mut events = reader.events();
-    let mut damaged = None;
+    let mut damaged = reader.header_damage();
     for event in &mut events {
         match event {
             Ok(event) => judge.feed(&event),
-            Err(error) => damaged = Some(error),
+            Err(error) => damaged = damaged.or(Some(error)),
         }
     }
     let mut judgement = judge.finish();

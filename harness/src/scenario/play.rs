@@ -90,7 +90,9 @@ impl Player<'_, Nbdkit> {
         if played.is_err() {
             clients.depart(&mut server);
         }
-        Ok(self.finish(&mut server, played, deadline))
+        let recording = self.finish(&mut server, played, deadline);
+        server.save_trace()?;
+        Ok(recording)
     }
 }
 

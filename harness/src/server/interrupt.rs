@@ -21,6 +21,19 @@ struct Live {
     directory: Option<PathBuf>,
 }
 
+/// What is to be done before this process ends by a signal, for a run.
+struct Last {
+    run_id: u64,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+static LAST: Mutex<Vec<Last>> = Mutex::new(Vec::new());
+
+/// Does this before a signal ends the process, once all of the run has been killed.
+pub(super) fn before_the_end(run_id: u64, run: impl FnOnce() + Send + 'static) {
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).push(Last { run_id, run: Box::new(run) });
+}
+
 static LIVE: Mutex<Vec<Live>> = Mutex::new(Vec::new());
 
 fn live() -> MutexGuard<'static, Vec<Live>> {
@@ -43,6 +56,7 @@ pub(super) fn began(run_id: u64, group: Pid) {
 /// All of this run are gone.
 pub(super) fn ended(run_id: u64) {
     live().retain(|live| live.run_id != run_id);
+    LAST.lock().unwrap_or_else(PoisonError::into_inner).retain(|last| last.run_id != run_id);
 }
 
 const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
@@ -64,6 +78,9 @@ pub fn clean_up_on_signals() {
         for live in all.iter() {
             let _ = live.group.map(|group| kill_process_group(group, Signal::KILL));
             kill_escaped(live.run_id);
+        }
+        for last in LAST.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            (last.run)();
         }
         // Last of all: a server that is still alive could write to its directory.
         for directory in all.drain(..).filter_map(|live| live.directory) {

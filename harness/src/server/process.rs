@@ -400,6 +400,27 @@ pub fn run_client(
     Ok(ended.then_some(status))
 }
 
+/// Signals that a child begins with as a shell's child does, whatever this process has inherited: a server that ignores
+/// the end of its children, or a client that cannot be interrupted, behaves otherwise than it does for its users.
+const DEFAULTS: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGALRM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGXCPU,
+];
+
+/// Makes this process hear of the end of its children. A parent that ignores SIGCHLD hands that on, and then the kernel
+/// reaps every child and nobody learns how it ended.
+pub fn hear_of_children() {
+    // SAFETY: the default action of this signal does nothing, and interrupts nobody.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// A child that leads its own process group, has our signals unblocked, and dies should this process be killed in a way
 /// that leaves it no time to clean up, or the thread that started it end.
 fn in_own_group(command: &mut Command) {
@@ -409,6 +430,9 @@ fn in_own_group(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             super::interrupt::unblock();
+            for signal in DEFAULTS {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             // A parent that was killed before that call is told of by this one alone.
             match rustix::process::getppid() == Some(parent) {

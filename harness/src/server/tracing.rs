@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use layers_trace::header::HEADER_SIZE;
 use layers_trace::record::{RECORD_SIZE, Record};
 use layers_trace::writer::{Pool, record};
 use layers_trace::{Field, Kind, Writer};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::Signal;
 
+use super::interrupt;
 use super::process::above_standard;
 use crate::history::End;
 use crate::run::Run;
@@ -31,25 +32,32 @@ pub(crate) fn random() -> u64 {
 pub(super) struct Tracing {
     /// `None` only while it is dropped.
     trace: Option<(File, Arc<Writer>)>,
-    kept: bool,
+    /// Where the trace is to be kept.
+    keep: Option<Arc<Keep>>,
     ended: bool,
 }
 
 impl Tracing {
     /// A trace for so many records that begins with this description; in memory, or in the file `keep`.
     pub(super) fn begin(run: &Run, run_id: u64, capacity: u64, keep: Option<&Path>) -> io::Result<Tracing> {
-        let (file, writer) = match keep {
-            Some(path) => {
-                let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-                let file = File::from(above_standard(file.as_fd())?);
-                let writer = Writer::create(&file, capacity, run_id)?;
-                (file, writer)
+        // First, so that a path that cannot be written to is an error before anything has run.
+        let keep = keep.map(File::create).transpose()?;
+        let (file, writer) = POOL.take(capacity, run_id, || fresh(capacity, run_id))?;
+        let writer = Arc::new(writer);
+        let keep = match keep {
+            Some(to) => {
+                let keep =
+                    Keep { memory: file.try_clone()?, writer: Arc::clone(&writer), to: Mutex::new(Some(to)) };
+                let keep = Arc::new(keep);
+                let at_the_end = Arc::clone(&keep);
+                interrupt::before_the_end(run_id, move || drop(at_the_end.save()));
+                Some(keep)
             }
-            None => POOL.take(capacity, run_id, || fresh(capacity, run_id))?,
+            None => None,
         };
         let description = serde_json::to_string(run).map_err(io::Error::other)?;
         writer.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
-        Ok(Tracing { trace: Some((file, Arc::new(writer))), kept: keep.is_some(), ended: false })
+        Ok(Tracing { trace: Some((file, writer)), keep, ended: false })
     }
 
     /// The file that the server is to map.
@@ -81,6 +89,11 @@ impl Tracing {
         self.note(Record { a: status.cast_unsigned().into(), ..record(Kind::End, 0, 0) }, texts);
     }
 
+    /// Writes the trace, as far as it has grown, to the file in which it is to be kept; once, and only if there is one.
+    pub(super) fn save(&self) -> io::Result<()> {
+        self.keep.as_ref().map_or(Ok(()), |keep| keep.save())
+    }
+
     fn note(&self, record: Record, texts: &[(Field, &[u8])]) {
         if let Some(writer) = self.writer() {
             writer.note(record, texts);
@@ -88,21 +101,45 @@ impl Tracing {
     }
 }
 
+/// A trace that is to be kept in a file.
+#[derive(Debug)]
+struct Keep {
+    memory: File,
+    writer: Arc<Writer>,
+    /// The file, until it has been written.
+    to: Mutex<Option<File>>,
+}
+
+impl Keep {
+    fn save(&self) -> io::Result<()> {
+        let to = self.to.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut to) = to else { return Ok(()) };
+        let records = self.writer.cursor().min(self.writer.capacity());
+        let mut memory = &self.memory;
+        memory.rewind()?;
+        io::copy(&mut memory.take(HEADER_SIZE as u64 + records * RECORD_SIZE as u64), &mut to)?;
+        Ok(())
+    }
+}
+
+/// Makes memory for a trace. It is always memory, also when the trace is to be kept in a file: memory can be sealed, and
+/// what a server cuts short would end whoever has it mapped.
 fn fresh(capacity: u64, run_id: u64) -> io::Result<(File, Writer)> {
-    let memory = memfd_create("trace", MemfdFlags::CLOEXEC)?;
+    let memory = memfd_create("trace", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let file = File::from(above_standard(memory.as_fd())?);
     let writer = Writer::create(&file, capacity, run_id)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok((file, writer))
 }
 
 /// The server and all that it has left must be gone by now: nobody else writes to the trace.
 impl Drop for Tracing {
     fn drop(&mut self) {
+        // Whoever wants to hear of an error has saved it before.
+        let _ = self.save();
+        self.keep = None;
         let Some((file, writer)) = self.trace.take() else { return };
-        if self.kept {
-            let records = writer.cursor().min(writer.capacity()) * RECORD_SIZE as u64;
-            let _ = file.set_len(HEADER_SIZE as u64 + records);
-        } else if let Ok(writer) = Arc::try_unwrap(writer) {
+        if let Ok(writer) = Arc::try_unwrap(writer) {
             POOL.give(file, writer);
         }
     }

@@ -56,6 +56,8 @@ pub struct Reader<'a> {
     run_id: u64,
     realtime: u64,
     monotonic: u64,
+    /// A field of a shared header that another process has changed.
+    changed: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +99,7 @@ impl<'a> Reader<'a> {
             run_id: u64_at(header, 24),
             realtime: u64_at(header, 40),
             monotonic: u64_at(header, 48),
+            changed: None,
         })
     }
 
@@ -111,7 +114,13 @@ impl<'a> Reader<'a> {
             run_id: header.run_id.load(Relaxed),
             realtime: header.realtime.load(Relaxed),
             monotonic: header.monotonic.load(Relaxed),
+            changed: writer.changed_field(),
         }
+    }
+
+    /// Returns what another process has done to the header of a shared trace, if anything: such a trace proves nothing.
+    pub fn header_damage(&self) -> Option<ReadError> {
+        self.changed.map(|what| ReadError::Header { what })
     }
 
     /// Records that were claimed and fitted.

@@ -45,6 +45,7 @@ pub struct Writer {
     base: NonNull<u8>,
     capacity: u64,
     epoch: AtomicU32,
+    run_id: AtomicU64,
     /// Unmaps on drop; `None` where the mapping is to outlive this image.
     _mapping: Option<MmapRaw>,
 }
@@ -64,15 +65,13 @@ impl Writer {
         file.set_len(size_of_trace(capacity))?;
         let mapping = MmapOptions::new().map_raw(file)?;
         let base = non_null(mapping.as_mut_ptr())?;
-        // SAFETY: the mapping is at least a header long, page-aligned and writable, and nobody else has it yet.
-        unsafe {
-            let header = base.as_ptr().cast::<Header>();
-            (&raw mut (*header).magic).write(MAGIC);
-            (&raw mut (*header).version).write(VERSION);
-            (&raw mut (*header).record_size).write(RECORD_SIZE as u32);
-            (&raw mut (*header).capacity).write(capacity);
-        }
-        let writer = Writer { base, capacity, epoch: AtomicU32::new(0), _mapping: Some(mapping) };
+        let writer = Writer {
+            base,
+            capacity,
+            epoch: AtomicU32::new(0),
+            run_id: AtomicU64::new(run_id),
+            _mapping: Some(mapping),
+        };
         writer.reset(run_id);
         Ok(writer)
     }
@@ -109,17 +108,21 @@ impl Writer {
             std::mem::forget(mapping);
             own
         };
-        Ok(Writer { base, capacity, epoch, _mapping: None })
+        let run_id = AtomicU64::new(header.run_id.load(Ordering::Relaxed));
+        Ok(Writer { base, capacity, epoch, run_id, _mapping: None })
     }
 
     /// Makes the memory a new, empty trace. Only when no other process writes to it any more.
     pub fn reset(&self, run_id: u64) {
-        let header = self.header();
-        let epoch = match header.epoch.load(Ordering::Relaxed).wrapping_add(1) {
+        // The writer's own count, for what a server has left in the header may be anything.
+        let epoch = match self.epoch.load(Ordering::Relaxed).wrapping_add(1) {
             0 => 1,
             next => next,
         };
         self.epoch.store(epoch, Ordering::Relaxed);
+        self.run_id.store(run_id, Ordering::Relaxed);
+        self.lay_out();
+        let header = self.header();
         header.epoch.store(epoch, Ordering::Relaxed);
         for count in [&header.handles, &header.filters] {
             count.store(0, Ordering::Relaxed);
@@ -137,6 +140,50 @@ impl Writer {
         ] {
             word.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// Writes the fields of the header that stay as they are for the life of a trace.
+    fn lay_out(&self) {
+        let header = self.base.as_ptr().cast::<Header>();
+        // SAFETY: the mapping is at least a header long, page-aligned and writable. Only the harness lays out a trace,
+        // while no server has it; another process can still have the memory, hence the volatile stores.
+        unsafe {
+            (&raw mut (*header).magic).write_volatile(MAGIC);
+            (&raw mut (*header).version).write_volatile(VERSION);
+            (&raw mut (*header).record_size).write_volatile(RECORD_SIZE as u32);
+            (&raw mut (*header).capacity).write_volatile(self.capacity);
+        }
+    }
+
+    /// Returns the first field of the header that is not as this writer laid it out: another process has changed it.
+    ///
+    /// Only for the writer that created the trace. The cursor and the counts change in every run, and are not looked at.
+    pub fn changed_field(&self) -> Option<&'static str> {
+        let header = self.base.as_ptr().cast::<Header>();
+        // SAFETY: as in `lay_out`; other processes may write at the same time, hence the volatile loads.
+        let (magic, version, record_size, capacity) = unsafe {
+            (
+                (&raw const (*header).magic).read_volatile(),
+                (&raw const (*header).version).read_volatile(),
+                (&raw const (*header).record_size).read_volatile(),
+                (&raw const (*header).capacity).read_volatile(),
+            )
+        };
+        let header = self.header();
+        let same = [
+            ("magic", magic == MAGIC),
+            ("format version", version == VERSION),
+            ("record size", record_size as usize == RECORD_SIZE),
+            ("capacity", capacity == self.capacity),
+            ("run id", header.run_id.load(Ordering::Relaxed) == self.run_id.load(Ordering::Relaxed)),
+            ("epoch", header.epoch.load(Ordering::Relaxed) == self.epoch.load(Ordering::Relaxed)),
+        ];
+        same.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
+    }
+
+    /// Returns true when every record is claimed: whatever else happens is not recorded any more.
+    pub fn is_full(&self) -> bool {
+        self.cursor() >= self.capacity
     }
 
     /// The header page.

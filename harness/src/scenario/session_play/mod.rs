@@ -59,6 +59,8 @@ impl SessionPlayer<'_> {
         if played.is_err() {
             acting.depart();
         }
-        Ok(self.finish(&mut server, played, deadline))
+        let recording = self.finish(&mut server, played, deadline);
+        server.save_trace()?;
+        Ok(recording)
     }
 }

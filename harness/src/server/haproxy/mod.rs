@@ -249,13 +249,13 @@ impl Server {
         &self.progress
     }
 
-    /// Waits for something that the trace shows.
+    /// Waits for something that the trace shows. A trace that is full shows nothing more: then it waits no longer.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Progress) -> bool) -> Woken {
         let Some(trace) = self.tracing.writer() else { return Woken::Dead };
         let (progress, process) = (&mut self.progress, &mut self.process);
         process.wait_until(deadline, || {
             progress.look(trace);
-            happened(progress)
+            happened(progress) || trace.is_full()
         })
     }
 
@@ -338,6 +338,11 @@ impl Server {
         let end = self.process.wait_for_end(deadline)?;
         self.tracing.end(end, &[]);
         Some(end)
+    }
+
+    /// Writes the trace to the file in which it is to be kept, if there is one (see [`Serve::keep`]).
+    pub fn save_trace(&self) -> io::Result<()> {
+        self.tracing.save()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -95,13 +96,14 @@ impl Server {
         kill_of_run(self.run_id, self.process.pid());
     }
 
-    /// Waits for something that the trace shows.
+    /// Waits for something that the trace shows. A trace that is full shows nothing more: then it waits no longer, and
+    /// whoever judges the trace finds that records are missing.
     pub fn wait_until(&mut self, deadline: Deadline, mut happened: impl FnMut(&Observer) -> bool) -> Woken {
         let Some(trace) = self.tracing.writer() else { return Woken::Dead };
         let (observer, process) = (&mut self.observer, &mut self.process);
         process.wait_until(deadline, || {
             observer.look(trace);
-            happened(observer)
+            happened(observer) || trace.is_full()
         })
     }
 
@@ -209,6 +211,11 @@ impl Server {
         Some(end)
     }
 
+    /// Writes the trace to the file in which it is to be kept, if there is one (see [`super::Serve::keep`]).
+    pub fn save_trace(&self) -> io::Result<()> {
+        self.tracing.save()
+    }
+
     fn record_end(&mut self, end: End) {
         let output = if self.start == Start::DumpPlugin { self.process.stdout() } else { String::new() };
         let texts: &[(Field, &[u8])] = match self.start {
@@ -254,11 +261,18 @@ fn dies(pid: u32, deadline: Deadline) -> bool {
 
 /// Somebody listens on this unix socket. (That it exists is not enough: it does from bind on, and refuses until listen.)
 fn listens(socket: &Path) -> bool {
-    const LISTENING: &str = "00010000";
-    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    sockets.lines().any(|line| {
-        let mut words = line.split_ascii_whitespace();
-        words.nth(3) == Some(LISTENING) && words.last().is_some_and(|path| Path::new(path) == socket)
+    listens_in(&std::fs::read("/proc/net/unix").unwrap_or_default(), socket)
+}
+
+/// The same, in this copy of /proc/net/unix. The kernel writes a path as it is, with its spaces and newlines, at the end
+/// of the entry: the entry is found by its path.
+fn listens_in(sockets: &[u8], socket: &Path) -> bool {
+    const LISTENING: &[u8] = b"00010000";
+    let tail = [b" ", socket.as_os_str().as_bytes(), b"\n"].concat();
+    let ends = sockets.windows(tail.len()).enumerate().filter(|(_, window)| *window == tail);
+    ends.filter_map(|(end, _)| sockets.get(..end)).any(|before| {
+        let fields = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        fields.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(3) == Some(LISTENING)
     })
 }
 
@@ -289,6 +303,19 @@ fn last_complaint(printed: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listening_socket_is_found_whatever_its_path() {
+        let sockets: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 11 /tmp/a b/socket\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 12 /tmp/a\nb/socket\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 13 /tmp/\xff/socket\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 14 /tmp/\xfe/socket\n";
+        let listens = |path: &[u8]| listens_in(sockets, Path::new(std::ffi::OsStr::from_bytes(path)));
+        assert!(listens(b"/tmp/a b/socket") && listens(b"/tmp/a\nb/socket") && listens(b"/tmp/\xfe/socket"));
+        assert!(!listens(b"/tmp/\xff/socket"), "it is connected, and does not listen");
+        assert!(!listens(b"b/socket") && !listens(b"/tmp/a"), "a path is known by the whole of it");
+    }
 
     #[test]
     fn advice_of_the_server_is_no_complaint() {
