@@ -23,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
+use crate::server::guard::Guard;
 use crate::server::interrupt;
 use crate::server::process::hear_of_children;
 use crate::verdict::Exit;
@@ -55,6 +56,18 @@ enum Verb {
     Completions(generate::Completions),
     /// Write the manual pages of this command
     Man(generate::Man),
+}
+
+impl Verb {
+    /// Returns true for what runs servers, and so has something to clean up after.
+    fn starts_servers(&self) -> bool {
+        match self {
+            Verb::Validate(_) | Verb::Conform(_) | Verb::Trace(_) | Verb::Snapshot(_) | Verb::Repro(_) => {
+                true
+            }
+            Verb::Check(_) | Verb::Rules(_) | Verb::Completions(_) | Verb::Man(_) => false,
+        }
+    }
 }
 
 /// One line on standard error, and the exit code that goes with it.
@@ -140,6 +153,7 @@ pub fn main() -> ExitCode {
         }
     };
     hear_of_children();
+    let guard = cli.verb.starts_servers().then(Guard::post);
     interrupt::clean_up_on_signals();
     let outcome = match cli.verb {
         Verb::Validate(arguments) => validate::run(&arguments),
@@ -152,6 +166,9 @@ pub fn main() -> ExitCode {
         Verb::Completions(arguments) => generate::completions(&arguments, Cli::command()),
         Verb::Man(arguments) => generate::man(&arguments, Cli::command()),
     };
+    if let Some(guard) = guard {
+        guard.dismiss();
+    }
     match outcome {
         Ok(exit) => ExitCode::from(exit.code()),
         // `layers ... | head`: whoever read the output has seen enough.

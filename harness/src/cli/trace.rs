@@ -1,6 +1,7 @@
 //! `layers trace`.
 
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -232,10 +233,19 @@ fn drive(
     Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())).or(slow))
 }
 
+/// The path as it stands in the query of a URI (RFC 3986, 2.1).
+fn escaped(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+    let bytes = path.as_os_str().as_bytes().iter();
+    bytes
+        .map(|byte| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
 /// Runs the client until it ends; false when it had to be killed.
 fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadline) -> Result<bool, Failure> {
     let socket = server.socket().unwrap_or(Path::new(""));
-    let uri = format!("nbd+unix:///?socket={}", socket.display());
+    let uri = format!("nbd+unix:///?socket={}", escaped(socket));
     let filled = rest.iter().map(|word| word.replace("{uri}", &uri));
     let mut client = Command::new(program.replace("{uri}", &uri));
     client.args(filled);

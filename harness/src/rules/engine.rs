@@ -150,6 +150,13 @@ pub enum Trouble {
     Killed(i32),
 }
 
+impl Trouble {
+    /// Returns true when the recording itself is at fault, and not the server: nothing is proved by what it lacks.
+    pub fn is_of_recording(&self) -> bool {
+        !matches!(self, Trouble::Killed(_))
+    }
+}
+
 /// What one trace says.
 #[derive(Debug)]
 pub struct Judgement {

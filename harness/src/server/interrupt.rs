@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::process::kill_escaped;
+use super::descent::kill_escaped;
+use super::directory::{self, Names, RunDirectory};
 
 /// What would be left behind.
 #[derive(Debug)]
@@ -41,9 +42,9 @@ fn live() -> MutexGuard<'static, Vec<Live>> {
 }
 
 /// Makes the private directory of this run. Once the process has been told to stop there is no other.
-pub(super) fn directory(run_id: u64) -> io::Result<tempfile::TempDir> {
+pub(super) fn directory(run_id: u64, names: Names) -> io::Result<RunDirectory> {
     let mut live = live();
-    let directory = tempfile::Builder::new().prefix("layers-").tempdir()?;
+    let directory = RunDirectory::make(names)?;
     live.push(Live { run_id, group: None, directory: Some(directory.path().to_owned()) });
     Ok(directory)
 }
@@ -84,7 +85,7 @@ pub fn clean_up_on_signals() {
         }
         // Last of all: a server that is still alive could write to its directory.
         for directory in all.drain(..).filter_map(|live| live.directory) {
-            let _ = std::fs::remove_dir_all(directory);
+            directory::remove(&directory);
         }
         unblock();
         // SAFETY: the default action of all three ends the process, as whoever sent the signal expects; where the

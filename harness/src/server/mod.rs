@@ -1,5 +1,8 @@
 //! Real servers as child processes: start, wait, stop, reap; nothing is left behind.
 
+mod descent;
+mod directory;
+pub mod guard;
 pub mod haproxy;
 pub mod instruments;
 pub mod interrupt;

@@ -16,10 +16,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group,
-    pidfd_open, setrlimit, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
+use super::descent;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
 
@@ -82,6 +82,8 @@ pub struct Launch<'a> {
     pub listener: Option<OwnedFd>,
     /// Run on this one CPU only.
     pub cpu: Option<usize>,
+    /// The run that it belongs to, and whatever it starts.
+    pub run_id: Option<u64>,
 }
 
 /// A running or finished child.
@@ -121,7 +123,7 @@ impl Process {
         let (stdout, stderr) = (capture("stdout")?, capture("stderr")?);
         let mut command = Command::new(launch.program);
         command.args(&launch.arguments).envs(launch.environment);
-        in_own_group(&mut command);
+        in_own_group(&mut command, launch.run_id);
         command.stderr(stderr.try_clone()?);
         match launch.socket {
             Some(socket) => command.stdin(socket.try_clone()?).stdout(socket),
@@ -147,8 +149,6 @@ impl Process {
                     }
                     _ => {}
                 }
-                // A crash is told; a core would be left wherever the user is.
-                setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
                 if let Some(cpu) = cpu {
                     let mut one = rustix::thread::CpuSet::new();
                     one.set(cpu);
@@ -336,46 +336,9 @@ const MOST_OUTPUT: u64 = 1 << 24;
 /// Makes orphans of servers (daemons, escaped children) children of this process, so that they can be reaped and their
 /// exit status read. The setting is process-wide: the `layers` command makes it, the library never does by itself.
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
-}
-
-/// Kills and reaps every child of this process whose environment names this run: what left its process group.
-pub fn kill_escaped(run_id: u64) {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return };
-    for task in tasks.flatten() {
-        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        for pid in
-            children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw)
-        {
-            if belongs_to(pid, run_id) {
-                let _ = kill_process(pid, Signal::KILL);
-                let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-            }
-        }
-    }
-}
-
-/// The processes whose environment names this run, apart from this one.
-pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(move |pid: &i32| pid.cast_unsigned() != apart)
-        .filter_map(Pid::from_raw)
-        .filter(move |pid| belongs_to(*pid, run_id))
-}
-
-/// Kills all of those.
-pub(super) fn kill_of_run(run_id: u64, apart: u32) {
-    for pid in of_run(run_id, apart) {
-        let _ = kill_process(pid, Signal::KILL);
-    }
-}
-
-/// The environment of this process names this run.
-pub(super) fn belongs_to(pid: Pid, run_id: u64) -> bool {
-    let mark = format!("{}={run_id:x}", layers_behaviour::RUN_VARIABLE);
-    let environment = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    descent::orphans_come_here();
+    Ok(())
 }
 
 /// Starts a program that drives the server, in a group of its own; what it prints goes to standard error.
@@ -387,7 +350,7 @@ pub fn run_client(
     deadline: Deadline,
 ) -> io::Result<Option<std::process::ExitStatus>> {
     command.stdout(io::stderr()).env(layers_behaviour::RUN_VARIABLE, format!("{run_id:x}"));
-    in_own_group(&mut command);
+    in_own_group(&mut command, Some(run_id));
     let mut child = command.spawn()?;
     let pid = Pid::from_child(&child);
     super::interrupt::began(run_id, pid);
@@ -423,7 +386,9 @@ pub fn hear_of_children() {
 
 /// A child that leads its own process group, has our signals unblocked, and dies should this process be killed in a way
 /// that leaves it no time to clean up, or the thread that started it end.
-fn in_own_group(command: &mut Command) {
+///
+/// It carries the mark of its run, and so does whatever it starts.
+fn in_own_group(command: &mut Command, run_id: Option<u64>) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     // SAFETY: between fork and exec the closure makes async-signal-safe calls only.
@@ -433,6 +398,7 @@ fn in_own_group(command: &mut Command) {
             for signal in DEFAULTS {
                 libc::signal(signal, libc::SIG_DFL);
             }
+            descent::mark(run_id)?;
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             // A parent that was killed before that call is told of by this one alone.
             match rustix::process::getppid() == Some(parent) {

@@ -14,7 +14,7 @@ use super::usage::{self, Usage};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::kept::Events;
-use crate::rules::{CallRef, Judgement, judge};
+use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
@@ -103,6 +103,8 @@ pub(super) struct Played {
     pub(super) served: bool,
     /// How it ended.
     pub(super) end: Option<End>,
+    /// Why the recording does not tell the whole story, if it does not.
+    pub(super) incomplete: Option<String>,
     /// What the rules say.
     pub(super) judgement: Judgement,
     /// The whole trace.
@@ -117,8 +119,8 @@ pub(super) struct Played {
     pub(super) complaint: String,
     /// What it wrote to standard error.
     pub(super) stderr: String,
-    /// Child processes that are left.
-    pub(super) children: usize,
+    /// Command lines of the processes that are left.
+    pub(super) children: Vec<String>,
     /// It wrote more than there is room for.
     pub(super) floods: bool,
 }
@@ -181,7 +183,14 @@ impl Bench<'_> {
             }
             None => return Err(std::io::Error::other("the trace is gone").into()),
         };
-        if let (None, true, Some(End::Exited(code))) = (&trouble, served, end)
+        // Of a server that is stuck there is no end to record, which is no fault of the recording.
+        let stuck = trouble.is_some();
+        let incomplete = judgement
+            .troubles
+            .iter()
+            .find(|found| found.is_of_recording() && !(stuck && matches!(found, RecordingTrouble::NoEnd)));
+        let incomplete = incomplete.map(ToString::to_string);
+        if let (None, true, Some(End::Exited(code)), None) = (&trouble, served, end, &incomplete)
             && !processes::running(&events).is_empty()
         {
             // Told to end, it would have come back from every call first.
@@ -203,6 +212,7 @@ impl Bench<'_> {
             trouble,
             served,
             end,
+            incomplete,
             judgement,
             events,
             in_flight,

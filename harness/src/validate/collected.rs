@@ -10,7 +10,7 @@ use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::{is_module, processes, quoted};
 use crate::kept::Keeper;
-use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party, Trouble as TraceTrouble};
+use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
@@ -36,8 +36,9 @@ pub(super) struct Collected {
     /// Servers that were played.
     pub(super) cases: u32,
     hangs: u32,
-    /// Cases whose trace was cut off.
+    /// Cases whose recording is not whole, and why the first of them is not.
     cut: u32,
+    first_cut: Option<String>,
 }
 
 impl Collected {
@@ -53,6 +54,7 @@ impl Collected {
             cases: 0,
             hangs: 0,
             cut: 0,
+            first_cut: None,
         }
     }
 
@@ -149,8 +151,9 @@ impl Collected {
         let index = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);
         let scene = Scene { stack, plan, index, terms: self.terms };
         self.judge_process(&scene, played, from);
-        if played.judgement.troubles.iter().any(|trouble| matches!(trouble, TraceTrouble::Lost(_))) {
+        if let Some(why) = &played.incomplete {
             self.cut += 1;
+            self.first_cut.get_or_insert_with(|| why.clone());
         } else {
             self.judge_rules(&scene, played, from);
         }
@@ -210,10 +213,11 @@ impl Collected {
         }
     }
 
-    /// Why not everything could be heard, where traces were cut off.
+    /// Says of how many cases the recording is not whole, and why; `None` where all are.
     pub(super) fn cut(&self) -> Option<String> {
-        (self.cut > 0)
-            .then(|| format!("the traces of {} cases were cut off: there was no more room", self.cut))
+        let why = self.first_cut.as_ref()?;
+        let cases = if self.cut == 1 { "1 case is" } else { &format!("{} cases are", self.cut) };
+        Some(format!("the recording of {cases} not whole: {why}"))
     }
 
     /// All verdicts, in the order of the selection.

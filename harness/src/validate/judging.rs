@@ -42,7 +42,10 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         return (broken(check.level), Some((plan.script.len(), wrong)));
     }
     match &played.stop {
-        None => (Verdict::Pass, None),
+        None => match &played.incomplete {
+            Some(why) => inconclusive(why),
+            None => (Verdict::Pass, None),
+        },
         Some((index, Stop::Wrong(wrong))) if played.judged => {
             (broken(check.level), Some((*index, wrong.clone())))
         }

@@ -74,8 +74,11 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         let seen = Seen::new("process.output", "less than 16 MiB of messages", "the room for them is full");
         all.push(seen.with_last_calls(played));
     }
-    if played.children > 0 {
-        let how = format!("{} left behind", played.children);
+    if let [first, others @ ..] = played.children.as_slice() {
+        let how = match others.len() {
+            0 => format!("1 left behind: `{first}`"),
+            more => format!("{} left behind: `{first}` and {more} more", more + 1),
+        };
         let seen = Seen::new("process.children", "no child process is left when the server has ended", how);
         all.push(seen.with_last_calls(played));
     }

@@ -16,9 +16,11 @@ use layers_behaviour::RUN_VARIABLE;
 use layers_trace::{TRACE_VARIABLE, Writer};
 use rustix::process::Signal;
 
+use super::descent::{self, kill_escaped};
+use super::directory::{Names, RunDirectory};
 use super::interrupt;
-use super::process::{Launch, Process, Woken, kill_escaped};
-use super::tracing::{Tracing, random};
+use super::process::{Launch, Process, Woken};
+use super::tracing::Tracing;
 use crate::client::haproxy_cli::{CliError, Client};
 use crate::deadline::Deadline;
 use crate::history::End;
@@ -117,6 +119,7 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
+            run_id: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),
@@ -158,9 +161,9 @@ impl Haproxy {
 
     /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
     pub fn start(&self, serve: &Serve<'_>) -> Result<Server, HaproxyError> {
-        let run_id = random();
+        let run_id = descent::new_run_id();
         let tracing = Tracing::begin(&self.describe(serve), run_id, serve.capacity, serve.keep)?;
-        let directory = interrupt::directory(run_id)?;
+        let directory = interrupt::directory(run_id, Names::Words)?;
         let folder = directory.path();
         let configuration = load::configuration(serve.configuration, serve.load, folder)?;
         std::fs::write(folder.join(CONFIGURATION), configuration)?;
@@ -190,6 +193,7 @@ impl Haproxy {
             socket: None,
             listener: None,
             cpu: None,
+            run_id: Some(run_id),
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
@@ -225,7 +229,7 @@ pub struct Server {
     /// The process; with workers, the master.
     pub process: Process,
     run_id: u64,
-    directory: Option<tempfile::TempDir>,
+    directory: Option<RunDirectory>,
     progress: Progress,
     /// Last, so that everything else is gone when it is given back.
     tracing: Tracing,

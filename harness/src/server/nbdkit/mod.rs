@@ -21,10 +21,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 pub use running::Server;
 
+use super::descent;
+use super::directory::{CAPTIVE, Names};
 use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
-use super::tracing::{Tracing, random};
+use super::tracing::Tracing;
 use super::{instruments, interrupt};
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
@@ -107,6 +109,7 @@ impl Nbdkit {
             socket: None,
             listener: None,
             cpu: None,
+            run_id: None,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),
@@ -196,10 +199,10 @@ impl Nbdkit {
 
     /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
     pub fn start(&self, launch: &Serve<'_>) -> Result<Server, ServerError> {
-        let run_id = random();
+        let run_id = descent::new_run_id();
         let tracing = Tracing::begin(&launch.run, run_id, launch.capacity, launch.keep)?;
         let file = tracing.file()?;
-        let directory = interrupt::directory(run_id)?;
+        let directory = interrupt::directory(run_id, Names::Text)?;
         let mut pass = vec![file];
         let mut environment: Vec<(String, OsString)> = vec![
             (TRACE_VARIABLE.into(), descriptor_path(file)),
@@ -244,6 +247,7 @@ impl Nbdkit {
             socket: ends.server.take(),
             listener: ends.listener.take(),
             cpu: launch.cpu,
+            run_id: Some(run_id),
         })
         .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
@@ -302,10 +306,13 @@ impl Nbdkit {
                 // The command tells where the server listens, and ends when it is told to, or as the scenario says.
                 ends.address = Some(fifo(directory, "address")?);
                 ends.hold = Some(fifo(directory, HOLD)?);
-                let folder = directory.display();
+                // Where that is stands in a file, too: a server that is killed leaves its directory behind.
+                let folder = quoted(directory);
                 let wait = format!("read x < {folder}/{HOLD}");
                 let command = launch.command.unwrap_or(&wait);
-                let script = format!(r#"printf '%s\n' "$unixsocket" > {folder}/address; {command}"#);
+                let script = format!(
+                    r#"printf '%s\n' "$unixsocket" > {folder}/{CAPTIVE}; cat {folder}/{CAPTIVE} > {folder}/address; {command}"#
+                );
                 arguments.extend(["-U".into(), "-".into(), "--run".into(), script.into()]);
             }
             Start::Activated => ends.listener = Some(UnixListener::bind(&socket)?.into()),
@@ -409,6 +416,11 @@ struct Ends {
     address: Option<File>,
     /// What keeps that command, or the server's parent, alive.
     hold: Option<File>,
+}
+
+/// The path as one word of a shell's. It is UTF-8: a directory of a run always is.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 fn memory(name: &str, bytes: &[u8]) -> io::Result<File> {

@@ -7,17 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
-use std::time::Duration;
 
 use layers_trace::{Field, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use super::super::descent::{belongs_to, command_line, kill_escaped, kill_of_run, of_run};
+use super::super::directory::RunDirectory;
 use super::super::interrupt;
 use super::super::observer::Observer;
-use super::super::process::{
-    Pause, Process, Woken, belongs_to, kill_escaped, kill_of_run, of_run, run_client,
-};
+use super::super::process::{Pause, Process, Woken, run_client};
 use super::super::tracing::Tracing;
 use super::PID_FILE;
 use crate::credentials::Credentials;
@@ -40,7 +39,7 @@ pub struct Server {
     pub(super) start: Start,
     pub(super) layers: u8,
     pub(super) run_id: u64,
-    pub(super) directory: Option<tempfile::TempDir>,
+    pub(super) directory: Option<RunDirectory>,
     /// Last, so that everything else is gone when it is given back.
     pub(super) tracing: Tracing,
 }
@@ -79,14 +78,14 @@ impl Server {
         run_client(command, self.run_id, deadline)
     }
 
-    /// Counts the processes of this run that are still there when the server itself has ended; waits a little for them
-    /// to go by themselves.
-    pub fn left_behind(&self, deadline: Deadline) -> usize {
+    /// Returns the command lines of the processes of this run that are still there when the server itself has ended; waits
+    /// a little for them to go by themselves.
+    pub fn left_behind(&self, deadline: Deadline) -> Vec<String> {
         let mut pause = Pause::new(deadline);
         loop {
-            let left = of_run(self.run_id, self.process.pid()).count();
-            if left == 0 || self.process.end().is_none() || !pause.take(&[]) {
-                return left;
+            let left: Vec<Pid> = of_run(self.run_id, self.process.pid()).collect();
+            if left.is_empty() || self.process.end().is_none() || !pause.take(&[]) {
+                return left.into_iter().map(command_line).collect();
             }
         }
     }
@@ -237,15 +236,6 @@ impl Drop for Server {
             }
         }
         kill_escaped(self.run_id);
-        if let Some(address) = &self.address {
-            // `-U -` makes a directory of its own, which a server that was killed leaves behind. One that never served
-            // has perhaps still told where.
-            let told = || read_line(address, Deadline::after(Duration::ZERO)).map(PathBuf::from);
-            if let Some(socket) = self.socket.take().or_else(told).filter(|path| path.is_absolute()) {
-                let _ = std::fs::remove_file(&socket);
-                let _ = socket.parent().map(std::fs::remove_dir);
-            }
-        }
         drop(self.directory.take());
         interrupt::ended(self.run_id);
     }
