@@ -139,7 +139,7 @@ fn two_reports_into_the_log_of_both_streams_are_both_there() {
     let stream = || std::fs::OpenOptions::new().append(true).open(log.path()).unwrap();
     assert!(command.stdout(stream()).stderr(stream()).status().unwrap().success());
     let text = std::fs::read_to_string(log.path()).unwrap();
-    assert!(text.contains("TAP version 14") && text.contains("exit 0: conformant"), "{text}");
+    assert!(text.contains("TAP version 13") && text.contains("exit 0: conformant"), "{text}");
 }
 
 #[test]

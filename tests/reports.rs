@@ -73,14 +73,10 @@ fn what_is_known_is_skipped_for_junit_and_to_do_for_tap() {
     assert!(tap.contains(known), "{tap}");
 }
 
-/// The parser that comes with perl knows version 13, which has all that is used here.
 #[test]
 fn tap_is_read_by_its_own_parser() {
     for (folder, passes) in [(broken(), false), (reports(&ENDING, 0), true)] {
-        let text = fs::read_to_string(folder.path().join("tap")).unwrap();
-        let older = folder.path().join("older.tap");
-        fs::write(&older, text.replacen("TAP version 14", "TAP version 13", 1)).unwrap();
-        let output = said_by("prove", &["--merge"], &older);
+        let output = said_by("prove", &["-e", "cat"], &folder.path().join("tap"));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.success(), passes, "{said}");
         assert!(!said.contains("Parse errors"), "{said}");

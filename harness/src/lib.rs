@@ -56,6 +56,7 @@ pub mod strategies;
 pub mod validate;
 pub mod verdict;
 pub mod version;
+mod visible;
 
 pub use layers_behaviour as behaviour;
 pub use layers_trace as trace;

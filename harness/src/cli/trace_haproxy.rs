@@ -14,6 +14,7 @@ use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
 use crate::verdict::{Exit, Verdict};
+use crate::visible::visible;
 
 /// Records of a user's own run.
 const CAPACITY: u64 = 1 << 20;
@@ -65,7 +66,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let mut hung = None;
     for (number, command) in (1..).zip(session.commands) {
         match server.ask(number, command, deadline) {
-            Ok(answer) => anstream::eprint!("{answer}"),
+            Ok(answer) => anstream::eprint!("{}", visible(&answer)),
             Err(error) => {
                 hung = Some(Verdict::Hang(format!("no answer to `{command}`: {error}")));
                 break;

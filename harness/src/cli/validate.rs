@@ -185,9 +185,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     become_subreaper()?;
     let mut relay = Relay::new(reporters.into_iter().map(|(format, to)| format.of_validation(to)));
     let validation = validate.known(known.clone()).run_telling(&mut relay)?;
-    let files = write_cases(&validation, settings.repro.as_deref())?;
+    // What was found is told, whether or not it can be kept.
+    let (files, unkept) = match write_cases(&validation, settings.repro.as_deref()) {
+        Ok(files) => (files, None),
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
     relay.each(|reporter| reporter.end(&validation, &files));
     relay.finish()?;
+    match unkept {
+        Some(failure) if settings.repro.is_some() => return Err(failure),
+        Some(failure) => anstream::eprintln!("layers: {}", failure.message),
+        None => {}
+    }
     if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
         std::fs::write(path, known.updated(&validation)).map_err(|error| {
             Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))

@@ -3,6 +3,7 @@
 //!
 //! An appctx is remembered until its memory is given out anew, so that a call that comes after its release can be told.
 
+use crate::visible::visible_line;
 use std::collections::BTreeMap;
 
 use layers_trace::appctx::{FIRST_APPLET, State};
@@ -149,7 +150,8 @@ impl History {
 
 impl Appctxs {
     pub(super) fn register(&mut self, event: &Event) {
-        let words = event.text(Field::Keyword).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+        let words =
+            event.text(Field::Keyword).map(|text| visible_line(&String::from_utf8_lossy(&text.bytes)));
         let registered =
             Registered { words: words.unwrap_or_default(), own: event.c != 0, callbacks: event.a };
         self.registered.insert(event.handle as u16, registered);

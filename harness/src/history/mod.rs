@@ -67,6 +67,7 @@ pub use made::{FAST_ZERO, FUA, Inside, MAY_TRIM, Made, MadeList, REQ_ONE, callba
 pub use model::ThreadModel;
 
 use crate::run::{Run, Start};
+use crate::visible::visible_line;
 
 /// What a layer registered when the server loaded it.
 #[derive(Clone, Debug)]
@@ -423,11 +424,12 @@ impl History {
 
     fn registered(&mut self, event: &Event) {
         let text = |field| event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+        let shown = |field| text(field).map(|text| visible_line(&text));
         self.layers.push(Layer {
             number: event.layer,
-            name: text(Field::Name).unwrap_or_default(),
+            name: shown(Field::Name).unwrap_or_default(),
             magic_config_key: text(Field::Key),
-            target: text(Field::Target),
+            target: shown(Field::Target),
             callbacks: event.a,
             synthetic: event.b,
             thread_model: event.c,

@@ -62,7 +62,7 @@ pub enum Format {
     Ndjson,
     /// JUnit's XML
     Junit,
-    /// TAP 14
+    /// TAP 13
     Tap,
     /// Annotations on GitHub
     Github,

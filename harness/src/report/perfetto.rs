@@ -8,6 +8,7 @@ use layers_trace::{Event, Field, Kind};
 use serde_json::{Value, json};
 
 use crate::rules::CallRef;
+use crate::visible::visible_line;
 
 /// The number of the clients' process; those of layers are theirs and one more.
 const CLIENTS: u32 = 1000;
@@ -101,7 +102,7 @@ impl Tracks {
         match event.kind {
             Kind::Layer => {
                 let text = event.text(Field::Name).map_or(&[][..], |text| &text.bytes);
-                let name = String::from_utf8_lossy(text);
+                let name = visible_line(&String::from_utf8_lossy(text));
                 self.layers.insert(event.layer, format!("L{} {name}", event.layer));
             }
             Kind::Enter => {

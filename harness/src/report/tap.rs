@@ -1,4 +1,4 @@
-//! TAP, version 14: a line a case, with the details of what is broken as YAML below it.
+//! TAP, version 13, which Debian's `prove` reads as it comes: a line a case, with the details of what is broken as YAML below it.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::cases::{Case, Outcome, Run, Trouble};
 
 /// Writes it.
 pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
-    writeln!(to, "TAP version 14\n# {}\n1..{}", one_line(&run.name), run.cases.len())?;
+    writeln!(to, "TAP version 13\n# {}\n1..{}", one_line(&run.name), run.cases.len())?;
     for (number, case) in (1..).zip(&run.cases) {
         point(to, number, case)?;
     }

@@ -11,6 +11,7 @@ use crate::history::{Call, End, Flaw, Flaws, Handle, History};
 use crate::run::Run;
 use crate::server::Which;
 use crate::version::Version;
+use crate::visible::visible;
 
 /// Findings kept for one rule and one trace; the rest is counted.
 const MOST_FINDINGS: usize = 8;
@@ -83,8 +84,8 @@ impl Report<'_> {
                 rule,
                 party,
                 calls,
-                expected: expected.into(),
-                actual: actual.into(),
+                expected: visible(&expected.into()).into_owned(),
+                actual: visible(&actual.into()).into_owned(),
             });
         }
     }

@@ -15,6 +15,7 @@ use rustix::process::{
 };
 
 use super::tracing::random;
+use crate::visible::visible_line;
 
 /// How often processes that start others while they are killed are gone after.
 const MOST_ROUNDS: usize = 1000;
@@ -118,8 +119,8 @@ pub(super) fn command_line(pid: Pid) -> String {
     let line = read("cmdline");
     let words = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
     match words.is_empty() {
-        false => words,
-        true => format!("[{}]", String::from_utf8_lossy(&read("comm")).trim_end()),
+        false => visible_line(&words),
+        true => format!("[{}]", visible_line(String::from_utf8_lossy(&read("comm")).trim_end())),
     }
 }
 

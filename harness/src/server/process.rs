@@ -22,6 +22,7 @@ use rustix::process::{
 use super::descent;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
+use crate::visible::visible;
 
 /// Descriptors that a server inherits get numbers from here on: below lie its own, those of systemd (3 …), and
 /// whatever a shell redirects.
@@ -278,9 +279,9 @@ impl Process {
         contents(&self.stdout)
     }
 
-    /// What it has written to standard error so far.
+    /// What it has written to standard error so far, made safe to show.
     pub fn stderr(&self) -> String {
-        contents(&self.stderr)
+        visible(&contents(&self.stderr)).into_owned()
     }
 
     /// Kills the whole group, and the daemon if there is one, and reaps what is ours.

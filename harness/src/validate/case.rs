@@ -18,6 +18,7 @@ use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
+use crate::visible::visible;
 
 /// Records of a case's trace: 256 MiB of address space, touched as it fills. A filter that makes many small requests of
 /// a large one fills a quarter of it.
@@ -86,7 +87,12 @@ pub struct Wrong {
 impl Wrong {
     /// About no bytes in particular.
     pub(super) fn new(expected: impl Into<String>, actual: impl Into<String>) -> Wrong {
-        Wrong { expected: expected.into(), actual: actual.into(), range: None }
+        let (expected, actual) = (expected.into(), actual.into());
+        Wrong {
+            expected: visible(&expected).into_owned(),
+            actual: visible(&actual).into_owned(),
+            range: None,
+        }
     }
 }
 

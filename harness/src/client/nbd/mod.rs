@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
+use crate::visible::visible;
 use pending::Pending;
 pub use requests::Ticket;
 
@@ -282,6 +283,6 @@ fn last_message() -> String {
         if message.is_null() {
             return "libnbd does not say why".to_owned();
         }
-        CStr::from_ptr(message).to_string_lossy().into_owned()
+        visible(&CStr::from_ptr(message).to_string_lossy()).into_owned()
     }
 }

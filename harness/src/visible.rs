@@ -1,0 +1,66 @@
+//! Text of a subject's, made safe to show: whatever it says stays text.
+//!
+//! A message can hold anything: sequences that clear a terminal or set its title, a carriage return that writes over the
+//! line before, marks that turn the order of letters round, characters that XML does not allow. Text is made visible where
+//! it comes in, so that every report shows the same.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Returns the text with each character that is no plain text, but for line breaks and tabs, written as `\u{1b}` is.
+///
+/// Plain text is without control characters (C0 but for newline and tab, DEL, and C1), without marks of direction, and
+/// without line separators, byte order marks and noncharacters of Unicode.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        match is_hidden(char) {
+            // A `String` takes whatever is written to it.
+            true => drop(write!(shown, "{}", char.escape_unicode())),
+            false => shown.push(char),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Returns the text made visible, with its line breaks and tabs, too: it stays one line.
+pub(crate) fn visible_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n").replace('\t', " ")
+}
+
+/// Unicode, 23.2 and 23.7, and the marks of UAX #9.
+fn is_hidden(char: char) -> bool {
+    match char {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
+        '\u{fdd0}'..='\u{fdef}' => true,
+        char => char.is_control() || char as u32 & 0xfffe == 0xfffe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_stays_as_it_is() {
+        let text = "cannot open `/tmp/ä`: 512 B, 名前\n\tat line 3";
+        assert!(matches!(visible(text), Cow::Borrowed(shown) if shown == text));
+        assert_eq!(visible_line(text), "cannot open `/tmp/ä`: 512 B, 名前\\n at line 3");
+    }
+
+    #[test]
+    fn what_is_no_text_is_written_out() {
+        assert_eq!(visible("\u{1b}[2J\u{7}"), "\\u{1b}[2J\\u{7}");
+        assert_eq!(visible("a\rb\u{0}\u{7f}"), "a\\u{d}b\\u{0}\\u{7f}");
+        assert_eq!(visible("\u{9b}31m"), "\\u{9b}31m");
+        assert_eq!(visible("exit\u{202e}0"), "exit\\u{202e}0");
+        for hidden in ["\u{2028}", "\u{feff}", "\u{fffe}", "\u{ffff}", "\u{fdd0}", "\u{1ffff}", "\u{2066}"] {
+            assert!(visible(hidden).starts_with("\\u{"), "{hidden:?}");
+        }
+    }
+}
