@@ -1,6 +1,7 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use layers_trace::{Event, Probe, Reader};
@@ -144,6 +145,8 @@ pub(super) enum Trouble {
     Memory(u64),
     /// Somebody else killed it.
     Lost,
+    /// The system had no more processes, threads or memory for it; this is how it told so.
+    Shortage(String),
 }
 
 impl Bench<'_> {
@@ -203,6 +206,11 @@ impl Bench<'_> {
             trouble = Some(Trouble::Exit(code));
         }
         let (stderr, complaint) = (server.process.stderr(), server.complaint());
+        if (trouble.is_some() || stop.is_some())
+            && let Some(line) = shortage(&stderr)
+        {
+            trouble = Some(Trouble::Shortage(line.to_owned()));
+        }
         if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
             trouble = None;
             let left =
@@ -230,6 +238,20 @@ impl Bench<'_> {
             floods,
         })
     }
+}
+
+/// The line in which a server says that the system gives it no more processes, threads or memory.
+fn shortage(printed: &str) -> Option<&str> {
+    let calls = ["pthread_create", "fork", "clone", "socketpair", "accept"];
+    let errors = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(io::Error::from_raw_os_error);
+    let texts = errors.map(|error| error.to_string());
+    let says = |line: &&str| {
+        // As strerror has it, without the number that Rust adds.
+        let has = |text: &String| text.split(" (os error").next().is_some_and(|text| line.contains(text));
+        let called = |call: &&str| line.rsplit("nbdkit: ").next().is_some_and(|said| said.starts_with(*call));
+        calls.iter().any(|call| called(&call)) && texts.iter().any(has)
+    };
+    printed.lines().find(says)
 }
 
 /// The server has unloaded its modules, as it does after nbdkit_shutdown and does not in the middle of exit(3).

@@ -35,6 +35,9 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         Some(Trouble::Hang(_)) => return inconclusive("the server hung: see process.hang"),
         Some(Trouble::Exit(_)) => return inconclusive("the server went away: see process.exit"),
         Some(Trouble::Memory(_)) => return inconclusive("the server was killed: see process.memory"),
+        Some(Trouble::Shortage(line)) => {
+            return inconclusive(&format!("the system had no more for the server (see ulimit): {line}"));
+        }
         Some(Trouble::Lost) => return inconclusive("something else killed the server with SIGKILL"),
         None => {}
     }

@@ -5,7 +5,7 @@ mod running;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use layers_behaviour::{
     BEHAVIOUR_VARIABLE, Behaviours, RUN_VARIABLE, TARGET_VARIABLE_PREFIX, VERSION_VARIABLE,
 };
-use layers_trace::TRACE_VARIABLE;
+use layers_trace::{Kind, TRACE_VARIABLE};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -39,6 +39,11 @@ use crate::version::Version;
 const PID_FILE: &str = "pid";
 /// In the same directory: what the command of `--run`, or the server's parent, reads from until it may end.
 const HOLD: &str = "hold";
+
+/// How long a server may take to say what it is.
+const LOOK: Duration = Duration::from_secs(10);
+/// Records of a run in which a module is loaded, and no more.
+const FEW_RECORDS: u64 = 1 << 10;
 
 /// The oldest server whose filters the instrument can be.
 const OLDEST: Version = Version(1, 26, 0);
@@ -80,6 +85,14 @@ pub enum ServerError {
         /// What it did.
         what: String,
     },
+    /// It starts nbdkit as a process of its own.
+    #[error(
+        "`{path}` starts nbdkit as a child process, which hides how the server ends and keeps signals from it: end that script with `exec nbdkit \"$@\"`"
+    )]
+    Wrapper {
+        /// The program.
+        path: String,
+    },
     /// Older than any version that the instruments know.
     #[error("`{path}` is nbdkit {version}, and layers needs {OLDEST} or newer")]
     TooOld {
@@ -115,7 +128,7 @@ impl Nbdkit {
             io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),
             _ => ServerError::CannotRun { path: shown.clone(), source },
         })?;
-        let end = process.wait_for_end(Deadline::after(Duration::from_secs(10)));
+        let end = process.wait_for_end(Deadline::after(LOOK));
         let not = |what: &str| ServerError::NotNbdkit { path: shown.clone(), what: what.to_owned() };
         match end {
             Some(End::Exited(0)) => {}
@@ -137,7 +150,30 @@ impl Nbdkit {
         }
         let folder = |key| value(key).map(PathBuf::from).unwrap_or_default();
         let (plugins, filters) = (folder("plugindir"), folder("filterdir"));
-        Ok(Nbdkit { path: path.to_owned(), version, version_text, plugins, filters })
+        let nbdkit = Nbdkit { path: path.to_owned(), version, version_text, plugins, filters };
+        nbdkit.is_one_process()?;
+        Ok(nbdkit)
+    }
+
+    /// Makes sure of a script that it becomes the server, by what process an instrument finds itself in.
+    fn is_one_process(&self) -> Result<(), ServerError> {
+        let mut start = [0; 2];
+        let read = find_program(&self.path).and_then(|file| File::open(file)?.read_exact(&mut start));
+        if read.is_err() || start != *b"#!" {
+            return Ok(());
+        }
+        let stack = Stack::reference(0);
+        let run = self.describe("find", &stack, Start::Version, false);
+        let serve = Serve { stack: &stack, run, capacity: FEW_RECORDS, keep: None, cpu: None, command: None };
+        let mut server = self.start(&serve)?;
+        server.wait_for_end(Deadline::after(LOOK));
+        let Some(trace) = server.trace() else { return Ok(()) };
+        let events = layers_trace::Reader::of(&trace).events().flatten();
+        let elsewhere = |pid| pid != server.process.pid();
+        match events.filter(|event| event.kind == Kind::Layer).any(|event| elsewhere(event.pid)) {
+            true => Err(ServerError::Wrapper { path: self.path.display().to_string() }),
+            false => Ok(()),
+        }
     }
 
     /// The file that the server would load for this plugin: a name, or a path (nbdkit(1), "SYNOPSIS").
@@ -351,6 +387,16 @@ impl Nbdkit {
         arguments.extend(stack.arguments.iter().map(OsString::from));
         Ok(arguments)
     }
+}
+
+/// The file of a program, which the PATH tells where its name has no slash.
+fn find_program(name: &Path) -> io::Result<PathBuf> {
+    if name.components().count() > 1 {
+        return Ok(name.to_owned());
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let mut files = std::env::split_paths(&folders).map(|folder| folder.join(name));
+    files.find(|file| file.is_file()).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// What the server is given as its filters, outermost first, and the copies among them.
