@@ -1,11 +1,15 @@
 //! `layers.toml`: what is always wanted in a directory and below. What stands on the command line wins.
 
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::reports::Opened;
 use super::{Failure, conform, snapshot, validate};
+use crate::report::Format;
 use crate::verdict::Exit;
 
 /// Its name.
@@ -44,7 +48,10 @@ impl Arguments {
             Some(path) => Some(path.clone()),
             None if self.no_config => None,
             None => {
-                std::env::current_dir()?.ancestors().map(|above| above.join(NAME)).find(|path| path.is_file())
+                let here = std::env::current_dir()?;
+                let found = here.ancestors().map(|above| above.join(NAME)).find(|path| path.exists());
+                // What nobody has named is read only where nobody else can have put it.
+                found.map(|path| trusted(&path).map(|()| path)).transpose()?
             }
         };
         found.map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
@@ -68,12 +75,53 @@ impl Config {
         Ok(config)
     }
 
+    /// Returns the file that the settings come from, if they come from one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Begins every report for people with where the settings come from, if they come from a file.
+    pub(super) fn announce(&self, reports: &mut [Opened]) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Human) {
+            writeln!(to, "settings: {}", path.display())?;
+        }
+        Ok(())
+    }
+
     /// These settings as the file would have them.
     pub(super) fn show(&self, command: &str, settings: &impl Serialize) -> Result<String, Failure> {
         let text = toml::to_string(settings).map_err(|error| Failure::new(Exit::Harness, error))?;
         let from = self.path.as_ref().map_or("no layers.toml".to_owned(), |path| path.display().to_string());
         Ok(format!("# from the command line and {from}\n[{command}]\n{text}"))
     }
+}
+
+/// Makes sure that only this user or root can have written a file: both it and its directory belong to one of them, and
+/// nobody else may write to either.
+fn trusted(path: &Path) -> Result<(), Failure> {
+    let refused = |why: &str| {
+        let shown = path.display();
+        let what = format!(
+            "the settings in `{shown}` are not read, because {why}: name them with --config {shown}, or leave them aside with --no-config"
+        );
+        Err(Failure::new(Exit::Usage, what))
+    };
+    let unreadable = |error: io::Error| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    for (what, found) in [("it", path.metadata()), ("its directory", directory.metadata())] {
+        let found = found.map_err(unreadable)?;
+        let user = rustix::process::geteuid().as_raw();
+        if found.uid() != user && found.uid() != 0 {
+            return refused(&format!("{what} belongs to another user"));
+        }
+        // A group of the user's own, of which nobody else is a member, has the user's number.
+        let private = found.gid() == user && found.uid() == user;
+        if found.mode() & 0o002 != 0 || (found.mode() & 0o020 != 0 && !private) {
+            return refused(&format!("others can write to {what}"));
+        }
+    }
+    Ok(())
 }
 
 /// Line and column, from 1, of a byte.

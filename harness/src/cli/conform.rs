@@ -139,7 +139,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     let selection = Selection::new(which, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
-    let reporters = reports::open(&settings.report)?;
+    let mut reporters = reports::open(&settings.report)?;
+    config.announce(&mut reporters)?;
     become_subreaper()?;
     let server = Installed::find(which, arguments.server.as_deref())?;
     let baseline = baseline(arguments, which, server.version())?;

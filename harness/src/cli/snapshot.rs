@@ -148,6 +148,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         update: arguments.update,
     };
     let mut out = anstream::stdout().lock();
+    if let Some(from) = config.path() {
+        writeln!(out, "settings: {}", from.display())?;
+    }
     report::begin(&mut out, &plan, spared.as_deref())?;
     let (mut written, progress, mut done) = (Ok(()), Progress::new(), 0);
     let comparison = compare(&plan, &mut |one| {

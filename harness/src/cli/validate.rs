@@ -181,7 +181,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
     let validate = settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
     let validate = validate.keep_events(reports::room_for_events(&settings.report));
-    let reporters = reports::open(&settings.report)?;
+    let mut reporters = reports::open(&settings.report)?;
+    config.announce(&mut reporters)?;
     become_subreaper()?;
     let mut relay = Relay::new(reporters.into_iter().map(|(format, to)| format.of_validation(to)));
     let validation = validate.known(known.clone()).run_telling(&mut relay)?;

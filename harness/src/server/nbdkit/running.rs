@@ -262,7 +262,10 @@ fn listens_in(sockets: &[u8], socket: &Path) -> bool {
     let ends = sockets.windows(tail.len()).enumerate().filter(|(_, window)| *window == tail);
     ends.filter_map(|(end, _)| sockets.get(..end)).any(|before| {
         let fields = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        fields.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).nth(3) == Some(LISTENING)
+        let fields: Vec<&[u8]> =
+            fields.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).collect();
+        // Seven stand before a path; with more, this is only the end of one.
+        matches!(fields.as_slice(), [_, _, _, flags, _, _, _] if *flags == LISTENING)
     })
 }
 
