@@ -248,8 +248,8 @@ fn shortage(printed: &str) -> Option<&str> {
     let says = |line: &&str| {
         // As strerror has it, without the number that Rust adds.
         let has = |text: &String| text.split(" (os error").next().is_some_and(|text| line.contains(text));
-        let called = |call: &&str| line.rsplit("nbdkit: ").next().is_some_and(|said| said.starts_with(*call));
-        calls.iter().any(|call| called(&call)) && texts.iter().any(has)
+        let called = |call: &str| line.rsplit("nbdkit: ").next().is_some_and(|said| said.starts_with(call));
+        calls.iter().any(|call| called(call)) && texts.iter().any(has)
     };
     printed.lines().find(says)
 }
