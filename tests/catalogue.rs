@@ -73,6 +73,16 @@ fn since_agrees(rule: &Rule, column: &str) -> bool {
     })
 }
 
+/// Rules that are not in the reference: what instruments see of buffers and results, which came after it.
+const BEYOND: &[&str] = &[
+    "data.pread.fills",
+    "data.pwrite.const",
+    "data.buffer.bounds",
+    "data.error.wire",
+    "result.known",
+    "result.usual",
+];
+
 /// The reference stands beside the repository where this project is written, and nowhere else.
 #[test]
 fn the_rules_are_those_of_the_reference() {
@@ -82,6 +92,7 @@ fn the_rules_are_those_of_the_reference() {
     let mut wrong = Vec::new();
     for rule in rules::of(Which::Nbdkit) {
         match wanted.get(rule.id) {
+            None if BEYOND.contains(&rule.id) => {}
             None => wrong.push(format!("{}: not in the reference", rule.id)),
             Some((kind, since)) => {
                 if !kind_agrees(rule, kind) {

@@ -11,6 +11,7 @@ use layers_trace::record::Record;
 use layers_trace::{Callback, Field};
 
 use crate::call::Call;
+use crate::lent::Lent;
 
 /// An argument of a callback.
 pub trait Argument: Copy {
@@ -20,6 +21,15 @@ pub trait Argument: Copy {
     ///
     /// `self` is the argument that the server passed in the call that is being recorded.
     unsafe fn enter(self, call: &mut Call<'_>) -> Self;
+
+    /// Gives what the target is to get instead, once all arguments have been noted.
+    ///
+    /// # Safety
+    ///
+    /// As for `enter`.
+    unsafe fn lend(self, _call: &mut Call<'_>) -> Self {
+        self
+    }
 
     /// Notes in the record of the exit what the target left behind the argument.
     ///
@@ -107,7 +117,33 @@ impl Argument for Buffer {
         self
     }
 
+    unsafe fn lend(self, call: &mut Call<'_>) -> Self {
+        let count = call.enter.c as usize;
+        if !call.lends() || self.0.is_null() || count == 0 {
+            return self;
+        }
+        let lends = call.layer.lends;
+        call.lent = match is_write(call) {
+            // SAFETY: the buffer of a write, with as many bytes as the call is for.
+            true => Lent::copy_of(lends, unsafe { std::slice::from_raw_parts(self.0.cast(), count) }),
+            false => Lent::to_read_into(lends, count),
+        };
+        call.lent.as_mut().map_or(self, |lent| Buffer(lent.pointer().cast()))
+    }
+
     unsafe fn exit(self, call: &mut Call<'_>) {
+        if let Some(lent) = call.lent.take() {
+            let count = call.enter.c as usize;
+            let start = self.0.cast::<u8>();
+            let seen = match (is_write(call), call.failed) {
+                // SAFETY: as above; the caller has not had it back yet.
+                (true, _) => unsafe { lent.was_written_from(std::slice::from_raw_parts(start, count)) },
+                // SAFETY: as above, for a read.
+                (false, false) => unsafe { lent.was_read_into(std::slice::from_raw_parts_mut(start, count)) },
+                (false, true) => lent.was_of_no_use(),
+            };
+            call.probe_lent(seen, is_write(call) || !call.failed);
+        }
         if call.layer.looks_at_writes && call.callback() == Callback::Pwrite && !self.0.is_null() {
             // SAFETY: the buffer of a write, with as many bytes as the call is for.
             let bytes =
@@ -115,6 +151,10 @@ impl Argument for Buffer {
             call.exit.b = if is_all_zero(bytes) { 1 } else { 2 };
         }
     }
+}
+
+fn is_write(call: &Call<'_>) -> bool {
+    matches!(call.callback(), Callback::Pwrite | Callback::PwriteV1)
 }
 
 /// None of these bytes is another than zero.

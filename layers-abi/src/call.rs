@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use layers_trace::lent::Seen;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Callback, Field, Kind, Probe};
@@ -9,6 +10,7 @@ use layers_trace::{CallId, Callback, Field, Kind, Probe};
 use crate::arguments::Outcome;
 use crate::errno;
 use crate::layer::Layer;
+use crate::lent::{Lends, Lent};
 
 /// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
 /// [`Call::finish`]. `errno` is for the target what the server had left, and for the server what the target has left.
@@ -26,6 +28,8 @@ pub struct Call<'a> {
     pub texts: Vec<(Field, &'a [u8])>,
     /// The target has returned a failure.
     pub failed: bool,
+    /// What the target has instead of the caller's buffer.
+    pub lent: Option<Lent>,
     callback: Callback,
     id: CallId,
     errno: c_int,
@@ -52,6 +56,7 @@ impl<'a> Call<'a> {
             exit: record(exit, layer.number, callback as u8),
             texts: Vec::new(),
             failed: false,
+            lent: None,
             callback,
             id: CallId::LOST,
         }
@@ -104,12 +109,25 @@ impl<'a> Call<'a> {
 
     /// Records what an instrument looked at during this call.
     pub fn probe(&self, probe: Probe, ok: bool) {
+        self.note(probe, |note| (note.a, note.context) = (u64::from(ok), self.enter.context));
+    }
+
+    /// Records what a target did to the buffer that it had; `judged` when the call was to fill it, or has read it all.
+    pub fn probe_lent(&self, seen: Seen, judged: bool) {
+        self.note(Probe::Lent, |note| seen.put(note, judged));
+    }
+
+    fn note(&self, probe: Probe, say: impl FnOnce(&mut Record)) {
         let mut note = record(Kind::Probe, self.layer.number, probe as u8);
-        note.a = u64::from(ok);
         note.handle = self.enter.handle;
         note.call = if self.id == CallId::LOST { 0 } else { self.id.0 };
-        note.context = self.enter.context;
+        say(&mut note);
         self.layer.writer.note(note, &[]);
+    }
+
+    /// The call is one of the server's, or of a filter's to the layer below it, and its target may get another buffer.
+    pub fn lends(&self) -> bool {
+        self.layer.lends != Lends::Nothing && self.enter.kind == Kind::Enter as u8
     }
 }
 
@@ -124,6 +142,10 @@ macro_rules! record_call {
         $(
             // SAFETY: the server's own argument of this call.
             let $argument = ($argument, unsafe { $crate::arguments::Argument::enter($argument, &mut call) });
+        )*
+        $(
+            // SAFETY: the same arguments, all of which have been noted.
+            let $argument = ($argument.0, unsafe { $crate::arguments::Argument::lend($argument.1, &mut call) });
         )*
         call.start();
         // SAFETY: the target's own callback, with the arguments that the server passed, and its own handle.

@@ -12,6 +12,7 @@ use crate::boxes::Boxes;
 use crate::call::Call;
 use crate::init::InitError;
 use crate::kept::Kept;
+use crate::lent::Lends;
 use crate::server::Lists;
 
 /// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
@@ -45,6 +46,8 @@ pub struct Layer {
     pub lists: Lists,
     /// Writes are looked at: whether all bytes are zero.
     pub looks_at_writes: bool,
+    /// What the target gets instead of the caller's buffers.
+    pub lends: Lends,
     /// Keys and values that `config` got.
     parameters: Mutex<Vec<Kept>>,
     /// A string that the reference plugin interned in `load`.
@@ -60,6 +63,7 @@ impl Layer {
             boxes: &image.boxes,
             lists,
             looks_at_writes: false,
+            lends: Lends::asked_for(),
             parameters: Mutex::default(),
             interned: OnceLock::new(),
         }

@@ -8,6 +8,7 @@
 //! | [`next`] | how a filter calls the layer below |
 //! | [`call`], [`layer`] | how one call is recorded, and by whom |
 //! | [`boxes`] | which `open` a handle came from |
+//! | [`lent`] | what a target did to a buffer that it had for one call |
 //! | [`kept`] | whether a string of the server still reads as it did |
 //! | [`shape`] | what a reference layer does |
 //! | [`deeds`] | what it does to the server and to itself |
@@ -26,6 +27,7 @@ pub mod init;
 pub mod kept;
 pub mod layer;
 pub mod layout;
+pub mod lent;
 pub mod next;
 pub mod plugin;
 pub mod server;

@@ -3,6 +3,7 @@
 //! The plugin behind it (its target) is somebody else's file, named in the environment, or the reference plugin in
 //! this crate. The server sees a copy of the target's structure in which every callback is a trampoline.
 
+mod allocated;
 mod connection;
 mod disk;
 mod reference;

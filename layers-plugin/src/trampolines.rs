@@ -15,7 +15,7 @@ use layers_abi::server::{nbdkit_export_name, nbdkit_is_tls, nbdkit_strdup_intern
 use layers_abi::{plugin_callbacks, record_call};
 use layers_trace::{Callback, Field, Probe};
 
-use crate::{connection, wrapped};
+use crate::{allocated, connection, wrapped};
 
 macro_rules! trampolines {
     ($($variant:ident $field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {
@@ -108,4 +108,6 @@ unsafe extern "C" fn close(handle: Handle) {
     if notes.is_some() {
         layer.boxes.release(handle.0);
     }
+    drop(notes);
+    allocated::note(layer);
 }

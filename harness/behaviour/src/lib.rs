@@ -21,6 +21,12 @@ pub const VERSION_VARIABLE: &str = "LAYERS_SERVER_VERSION";
 /// Environment variable that names, for layer N, the file that the instrument is to wrap: this prefix and N in
 /// decimal. A layer without it is a reference layer.
 pub const TARGET_VARIABLE_PREFIX: &str = "LAYERS_TARGET_";
+/// Environment variable that has targets get buffers of the instrument's own: `bytes`, between known bytes, or `pages`, next
+/// to pages that cannot be touched.
+pub const LENDS_VARIABLE: &str = "LAYERS_LENDS";
+/// Environment variable that, set to 1, has the plugin's instrument record how much of malloc's memory is in use whenever a
+/// handle of the plugin has been closed.
+pub const COUNTS_VARIABLE: &str = "LAYERS_COUNTS_MEMORY";
 /// Environment variable with the run id in hexadecimal, by which a process that left its group is still known.
 pub const RUN_VARIABLE: &str = "LAYERS_RUN";
 

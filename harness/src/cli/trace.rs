@@ -22,7 +22,7 @@ use crate::rules;
 use crate::run::Start;
 use crate::scenario::{Player, SessionPlayer, named};
 use crate::server::Installed;
-use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
+use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
 use crate::verdict::{Exit, Verdict};
 
@@ -172,6 +172,7 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
         keep: arguments.save.as_deref(),
         cpu: None,
         command: None,
+        conditions: Conditions::default(),
     };
     let mut server = nbdkit.start(&serve)?;
     match server.wait_ready(deadline) {

@@ -41,6 +41,7 @@ mod passing;
 mod per_layer;
 pub mod pointers;
 mod probed;
+pub mod results;
 mod rule;
 pub mod shutdown;
 pub mod start;
@@ -78,6 +79,7 @@ fn of_nbdkit() -> impl Iterator<Item = &'static Rule> {
         .chain(connection::RULES.iter().copied())
         .chain(negotiation::RULES.iter().copied())
         .chain(data::RULES.iter().copied())
+        .chain([results::RULES])
         .chain(emulation::RULES.iter().copied())
         .chain(threads::RULES.iter().copied())
         .chain(contexts::RULES.iter().copied())

@@ -19,7 +19,7 @@ use crate::client::{ClientError, Peer};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::run::Start;
-use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
+use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Process, Woken};
 
 /// Records of a scenario's trace, unless it asks for more: 4 MiB of address space, touched as it fills.
@@ -83,7 +83,15 @@ impl Player<'_, Nbdkit> {
         let run = self.server.describe(&scenario.name, &scenario.stack, scenario.start, logged);
         let cpu = scenario.one_cpu.then_some(0);
         let (keep, command) = (self.keep, scenario.command);
-        let serve = Serve { stack: &scenario.stack, run, capacity: CAPACITY, keep, cpu, command };
+        let serve = Serve {
+            stack: &scenario.stack,
+            run,
+            capacity: CAPACITY,
+            keep,
+            cpu,
+            command,
+            conditions: Conditions::default(),
+        };
         let mut server = self.server.start(&serve)?;
         let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };
         let played = clients.perform(&mut server, scenario);

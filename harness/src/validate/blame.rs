@@ -71,6 +71,7 @@ impl Scene<'_> {
             seed: self.terms.seed,
             memory: self.terms.memory >> 20,
             start: self.plan.start,
+            conditions: self.plan.conditions,
             outcome: self.plan.outcome,
             refusal_fails: self.plan.refusal_fails,
             script: self.plan.script.iter().take(self.index.saturating_add(1)).cloned().collect(),

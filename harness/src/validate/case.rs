@@ -161,6 +161,7 @@ impl Bench<'_> {
             keep: None,
             cpu: None,
             command: None,
+            conditions: plan.conditions,
         })?;
         usage::limit(server.process.pid(), self.terms.memory);
         let usage = Usage::watch(server.process.pid(), self.terms.memory);

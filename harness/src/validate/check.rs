@@ -8,6 +8,7 @@ use super::claims::Claims;
 use super::op::Op;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
+use crate::server::nbdkit::{Buffers, Conditions, Malloc};
 use layers_behaviour::Behaviour;
 
 pub use crate::level::Level;
@@ -134,6 +135,8 @@ pub struct Plan {
     pub twist: Twist,
     /// How the server is made to serve.
     pub start: Start,
+    /// What it runs under.
+    pub conditions: Conditions,
     /// What the clients do.
     pub script: Vec<Op>,
     /// How it ends.
@@ -180,6 +183,7 @@ impl Plan {
         Plan {
             twist: Twist::None,
             start: Start::Foreground,
+            conditions: Conditions { buffers: Buffers::Lent, malloc: Malloc::Plain },
             script,
             outcome: Outcome::Serves,
             refusal_fails: false,
@@ -197,6 +201,27 @@ impl Plan {
     #[must_use]
     pub fn start(mut self, start: Start, outcome: Outcome) -> Plan {
         (self.start, self.outcome) = (start, outcome);
+        self
+    }
+
+    /// Layers get buffers that end at pages which cannot be touched.
+    #[must_use]
+    pub fn fenced(mut self) -> Plan {
+        self.conditions.buffers = Buffers::Fenced;
+        self
+    }
+
+    /// The C library checks the memory that is allocated.
+    #[must_use]
+    pub fn with_malloc_checked(mut self) -> Plan {
+        self.conditions = Conditions { buffers: Buffers::Callers, malloc: Malloc::Checked };
+        self
+    }
+
+    /// What is allocated is counted.
+    #[must_use]
+    pub fn with_malloc_counted(mut self) -> Plan {
+        self.conditions.malloc = Malloc::Counted;
         self
     }
 

@@ -1,5 +1,7 @@
 //! The clients of a case, each with what it knows of the disk.
 
+mod rounds;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -87,6 +89,14 @@ fn perhaps(outcome: Result<(), Stop>) -> Result<(), Stop> {
     }
 }
 
+/// Neither what is refused nor what is wrong is asked for.
+fn whatever(outcome: Result<(), Stop>) -> Result<(), Stop> {
+    match outcome {
+        Err(Stop::Refused(_) | Stop::Wrong(_)) => Ok(()),
+        other => other,
+    }
+}
+
 /// The name of an error number, where the protocol has it.
 fn named(errno: i32) -> String {
     let name = match errno {
@@ -151,12 +161,15 @@ impl Clients {
             Op::Refused(request) => self.refused(request),
             Op::Perhaps(request) => perhaps(self.request(request)),
             Op::Durable(request) => self.durable(server, request),
+            Op::Try(request) => whatever(self.request(request)),
             Op::PerhapsConnect(number, export) => match self.connect(server, *number, export) {
                 Err(Stop::Gone(_)) => Ok(()),
                 other => perhaps(other),
             },
             Op::Share(from, to) => self.share(*from, *to),
             Op::Cycles(times, export) => self.cycles(server, *times, export),
+            Op::Refusals(times) => self.refusals(server, *times),
+            Op::Rounds(times, what, export) => self.rounds(server, *times, what, export),
             Op::Measure => self.measure(server),
             Op::Compare(resource) => self.compare(server, *resource),
             Op::Load(load) => self.load(server, load),

@@ -17,6 +17,13 @@ use crate::verdict::{Exit, Verdict};
 /// Without this, nothing can be said of what comes after a write.
 const READ_BACK: &str = "write.read-back";
 
+/// A thread that stays has memory of its own.
+const THREADS: &str = "resources.threads";
+const MEMORY: &str = "resources.memory";
+
+/// With this broken, memory is, and what comes of it is no fault of its own.
+const BOUNDS: &str = "data.buffer.bounds";
+
 /// A rule that the subject broke, whose innermost layer is `from`: our own plugin under somebody's filter is not what is
 /// judged, and neither is the server.
 pub(super) fn is_of_subject(finding: &BrokenRule, from: u8) -> bool {
@@ -111,6 +118,14 @@ impl Collected {
             said.verdict = Verdict::Skipped(format!("what is written is not what is read: see {READ_BACK}"));
             return said;
         }
+        if check.id == MEMORY && self.is_broken(THREADS) {
+            said.verdict = Verdict::Skipped(format!("threads stay, with their memory: see {THREADS}"));
+            return said;
+        }
+        if let Some(told) = self.told_without_a_crash(check) {
+            said.verdict = Verdict::Skipped(format!("what lies around buffers is changed: see {told}"));
+            return said;
+        }
         for (plan, played) in plans.iter().zip(&outcome.cases) {
             let stack = twisted(&ground.stack, &plan.twist);
             self.absorb(&stack, plan, played);
@@ -135,6 +150,13 @@ impl Collected {
 
     fn is_broken(&self, id: &str) -> bool {
         self.checks.iter().any(|said| said.check.id == id && !said.findings.is_empty())
+    }
+
+    /// The rule that has told of a fault already which would end this check in a crash.
+    fn told_without_a_crash(&self, check: &Check) -> Option<&'static str> {
+        let broken = |said: &&RuleVerdict| said.rule.id == BOUNDS && !said.findings.is_empty();
+        let told = self.rules.iter().find(broken).map(|said| said.rule.id);
+        told.filter(|_| check.id.starts_with("buffers."))
     }
 
     /// A check that has failed already, and is a reason for others to go no further.

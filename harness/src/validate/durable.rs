@@ -23,7 +23,7 @@ pub(super) fn left_volatile(events: impl Iterator<Item = Event>) -> Option<Event
                     continue;
                 }
                 match enter.callback() {
-                    Some(Callback::Pwrite | Callback::Zero) if enter.flags() & FUA == 0 => {
+                    Some(Callback::Pwrite | Callback::Zero | Callback::Trim) if enter.flags() & FUA == 0 => {
                         volatile = Some((event.position, enter));
                     }
                     Some(Callback::Flush)
@@ -62,12 +62,13 @@ mod tests {
         assert!(left_volatile(calls(&[(Callback::Pwrite, 0, 0), (Callback::Flush, 0, 0)])).is_none());
         assert!(left_volatile(calls(&[(Callback::Pwrite, FUA, 0)])).is_none());
         assert!(left_volatile(calls(&[(Callback::Pwrite, 0, -1)])).is_none());
-        assert!(left_volatile(calls(&[(Callback::Trim, 0, 0), (Callback::Pread, 0, 0)])).is_none());
+        assert!(left_volatile(calls(&[(Callback::Trim, FUA, 0), (Callback::Pread, 0, 0)])).is_none());
     }
 
     #[test]
     fn no_flush_one_before_it_and_one_that_fails_do_not() {
         assert!(left_volatile(calls(&[(Callback::Zero, 0, 0)])).is_some());
+        assert!(left_volatile(calls(&[(Callback::Flush, 0, 0), (Callback::Trim, 0, 0)])).is_some());
         assert!(left_volatile(calls(&[(Callback::Flush, 0, 0), (Callback::Pwrite, 0, 0)])).is_some());
         let failing = [(Callback::Pwrite, FUA, 0), (Callback::Pwrite, 0, 0), (Callback::Flush, 0, -1)];
         assert_eq!(left_volatile(calls(&failing)).map(|event| event.flags()), Some(0));

@@ -67,6 +67,53 @@ pub struct Load {
     pub export: String,
 }
 
+/// What is done again and again to see what it leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// This request, all on one connection.
+    Request(Request),
+    /// Clients that open the export and leave.
+    Connections,
+    /// Clients that ask for an export that is not listed.
+    Refusals,
+    /// Clients that have the exports listed, and leave.
+    Listings,
+}
+
+impl Repeated {
+    const CLIENTS: [(&str, Repeated); 3] = [
+        ("connections", Repeated::Connections),
+        ("refusals", Repeated::Refusals),
+        ("listings", Repeated::Listings),
+    ];
+
+    /// For a finding.
+    pub(super) fn many(&self) -> String {
+        match self {
+            Repeated::Request(request) => {
+                let word =
+                    REQUESTS.iter().find(|(_, one)| *one == request.operation).map_or("?", |(word, _)| word);
+                format!("requests for {word}")
+            }
+            Repeated::Connections => "connections".to_owned(),
+            Repeated::Refusals => "clients that ask for an export which is not listed".to_owned(),
+            Repeated::Listings => "lists of the exports".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Repeated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Repeated::CLIENTS.iter().find(|(_, one)| one == self) {
+            Some((word, _)) => f.write_str(word),
+            None => match self {
+                Repeated::Request(request) => request.fmt(f),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -91,12 +138,18 @@ pub enum Op {
     Perhaps(Request),
     /// The same; where it succeeds, the plugin below has made all durable that it was given to write.
     Durable(Request),
+    /// A request, whatever comes of it: the server has to live, and no more is asked.
+    Try(Request),
     /// This client opens this export, or is refused.
     PerhapsConnect(u32, String),
     /// This client, the second one, sees what the first one has flushed.
     Share(u32, u32),
     /// So many clients open this export and leave again, one after another.
     Cycles(u32, String),
+    /// So many clients ask for an export that is not listed, one after another.
+    Refusals(u32),
+    /// Several rounds of so many of these on this export: what they allocate is given back.
+    Rounds(u32, Repeated, String),
     /// Takes down what the server holds.
     Measure,
     /// It holds no more of this than then.
@@ -148,9 +201,12 @@ impl fmt::Display for Op {
             Op::Refused(request) => write!(f, "refused {request}"),
             Op::Perhaps(request) => write!(f, "perhaps {request}"),
             Op::Durable(request) => write!(f, "durable {request}"),
+            Op::Try(request) => write!(f, "try {request}"),
             Op::PerhapsConnect(client, export) => write!(f, "perhaps-connect {client}{}", suffix(export)),
             Op::Share(from, to) => write!(f, "share {from} {to}"),
             Op::Cycles(times, export) => write!(f, "cycles {times}{}", suffix(export)),
+            Op::Refusals(times) => write!(f, "refusals {times}"),
+            Op::Rounds(times, what, export) => write!(f, "rounds {times} {what}{}", suffix(export)),
             Op::Measure => write!(f, "measure"),
             Op::Compare(resource) => write!(f, "compare {}", resource.word()),
             Op::Load(Load { clients, depth, count, data, export }) => {
@@ -195,7 +251,7 @@ impl FromStr for Op {
 fn parse(line: &str) -> Option<Op> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (rest, export) = rest.split_once(" export=").unwrap_or((rest, ""));
-    let takes_export = matches!(word, "connect" | "perhaps-connect" | "cycles" | "load");
+    let takes_export = matches!(word, "connect" | "perhaps-connect" | "cycles" | "rounds" | "load");
     if !export.is_empty() && !takes_export {
         return None;
     }
@@ -211,6 +267,17 @@ fn parse(line: &str) -> Option<Op> {
         "open-listed" => Op::OpenListed,
         "share" => Op::Share(words.next()?.parse().ok()?, words.next()?.parse().ok()?),
         "cycles" => Op::Cycles(words.next()?.parse().ok()?, export),
+        "refusals" => Op::Refusals(words.next()?.parse().ok()?),
+        "rounds" => {
+            let times = words.next()?.parse().ok()?;
+            let word = words.next()?;
+            let clients = Repeated::CLIENTS.into_iter().find(|(one, _)| *one == word);
+            let what = match clients {
+                Some((_, clients)) => clients,
+                None => Repeated::Request(request(word, &mut words)?),
+            };
+            Op::Rounds(times, what, export)
+        }
         "measure" => Op::Measure,
         "compare" => {
             let word = words.next()?;
@@ -226,6 +293,10 @@ fn parse(line: &str) -> Option<Op> {
         "perhaps" => {
             let word = words.next()?;
             Op::Perhaps(request(word, &mut words)?)
+        }
+        "try" => {
+            let word = words.next()?;
+            Op::Try(request(word, &mut words)?)
         }
         "durable" => {
             let word = words.next()?;
@@ -289,9 +360,13 @@ mod tests {
             Op::Request(Request { operation: Operation::Flush, offset: 0, count: 0, flags: 0, ..request }),
             Op::Perhaps(request),
             Op::Durable(request),
+            Op::Try(request),
             Op::PerhapsConnect(3, "x".to_owned()),
             Op::Share(1, 2),
             Op::Cycles(64, "x".to_owned()),
+            Op::Refusals(20),
+            Op::Rounds(16, Repeated::Listings, String::new()),
+            Op::Rounds(100, Repeated::Request(request), "x".to_owned()),
             Op::Measure,
             Op::Compare(Resource::Threads),
             Op::Load(Load { clients: 4, depth: 8, count: 4096, data: 3, export: String::new() }),

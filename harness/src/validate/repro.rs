@@ -9,6 +9,7 @@ use super::checks;
 use super::op::Op;
 use crate::rules;
 use crate::run::Start;
+use crate::server::nbdkit::Conditions;
 use crate::stack::Stack;
 
 /// Version of the format.
@@ -32,6 +33,9 @@ pub struct Repro {
     pub memory: u64,
     /// How the server is made to serve.
     pub start: Start,
+    /// What the server runs under.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// What must become of it.
     pub outcome: Outcome,
     /// A refused request is a finding.
@@ -94,6 +98,7 @@ impl Repro {
         Plan {
             twist: Twist::None,
             start: self.start,
+            conditions: self.conditions,
             script: self.script.clone(),
             outcome: self.outcome,
             refusal_fails: self.refusal_fails,
@@ -143,6 +148,7 @@ mod tests {
             seed: 7,
             memory: 64,
             start: Start::Foreground,
+            conditions: Conditions::default(),
             outcome: Outcome::Serves,
             refusal_fails: true,
             script: vec![Op::Connect(1, String::new()), Op::Judge],

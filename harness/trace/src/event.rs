@@ -114,6 +114,15 @@ numbered! {
         /// The reference plugin asks who its client is: `a` is 1 when `nbdkit_export_name` is not NULL, `b` is
         /// `nbdkit_is_tls`. Nothing was promised of `a`.
         Identity = 7,
+        /// What a read or a write did to a buffer that the instrument had put in place of the caller's: `a` is 1 when nothing
+        /// outside was changed, no byte of a write, and when no stretch of what a read is to fill is as it was. In `b` the
+        /// first byte and (high half) the length of the stretch that was kept or changed; in `c` the bytes at the start and
+        /// (high half) at the end that were kept; in `d` the place of a byte outside that was changed, counted from the
+        /// buffer; `context` is 1 when the call has succeeded, and `b` and `c` say something ([`crate::lent::Seen`]).
+        Lent = 40,
+        /// Bytes of malloc's memory in use, in `b`, when a handle of the plugin has been closed; `a` is 1 where the C library
+        /// can tell. Nothing was promised of it.
+        Allocated = 41,
         /// A reference layer calls `nbdkit_shutdown` next.
         Shutdown = 8,
         /// A reference layer calls `nbdkit_disconnect` next, with `force` in `b`; `a` is 0 when the server has no such

@@ -32,6 +32,7 @@ pub mod callback;
 mod clock;
 pub mod event;
 pub mod header;
+pub mod lent;
 mod pool;
 pub mod reader;
 pub mod record;

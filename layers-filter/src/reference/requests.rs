@@ -26,7 +26,7 @@ fn shaped_data<const LAYER: usize>(
             return alone();
         }
         if next.0.is_null() {
-            errno::set(libc::ENXIO);
+            errno::set(libc::EIO);
             return -1;
         }
         // SAFETY: `next` of a request is prepared.

@@ -1,5 +1,7 @@
 //! nbdkit-filter(3), "ERROR HANDLING": what a filter says when a request fails.
 
+use std::collections::HashMap;
+
 use layers_trace::Callback;
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
@@ -32,7 +34,64 @@ pub const RULES: &[Rule] = &[
         fix: "write the zeroes with next->pwrite instead, or fail with another error",
         check: Checker::Trace(|| Box::new(ZeroIsSupported)),
     },
+    Rule {
+        id: "data.error.wire",
+        kind: Kind::Observed,
+        party: Party::Filter,
+        since: Version(1, 1, 27),
+        statement: "An error of a filter's own is one that the protocol has: of any other the client is told EINVAL.",
+        clause: "not in the manual",
+        antecedent: "a filter's request that returns -1 although nothing has failed below it",
+        example: "L1.pread = -1 with err EBADF",
+        fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
+        check: Checker::Trace(|| Box::new(IsOnTheWire::default())),
+    },
 ];
+
+/// What the server sends as such, or as the one that is nearest to it.
+const ON_THE_WIRE: &[i32] = &[
+    libc::EPERM,
+    libc::EROFS,
+    libc::EIO,
+    libc::ENOMEM,
+    libc::EINVAL,
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EFBIG,
+    libc::EOVERFLOW,
+    libc::ENOTSUP,
+    libc::EOPNOTSUPP,
+    libc::ESHUTDOWN,
+];
+
+/// A client learns what a filter says.
+#[derive(Default)]
+struct IsOnTheWire {
+    /// The last request that has failed on each thread: where it began.
+    failed: HashMap<u32, u32>,
+}
+
+impl Check for IsOnTheWire {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|_| now.event.result() == -1) else { return };
+        let before = self.failed.insert(now.event.tid, call.id());
+        let Some(err) = now.event.err().map(u32::cast_signed).filter(|err| *err > 0 && call.layer() > 0)
+        else {
+            return;
+        };
+        // What a filter only passes on is not its own.
+        if before.is_some_and(|inner| inner > call.id()) {
+            return;
+        }
+        let calls = [&call.enter, now.event];
+        let actual = format!("{}", std::io::Error::from_raw_os_error(err));
+        report.expect(ON_THE_WIRE.contains(&err), calls, "an error that the protocol has", actual);
+    }
+}
 
 /// There is a reason for every failure.
 struct ErrIsSet;
@@ -99,6 +158,18 @@ mod tests {
         // A caller that wants no reason gets none.
         let silent = failing(Callback::Pread, ERR_WAS_NULL.cast_signed());
         assert_eq!(judged(silent).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn an_error_of_ones_own_is_one_that_the_protocol_has() {
+        const RULE: &str = "data.error.wire";
+        exercised_and_holds(RULE, failing(Callback::Pread, libc::EROFS));
+        let own = reference().changed(Kind::Exit, 1, Callback::Flush, 0, |exit| {
+            (exit.a, exit.d) = (u64::MAX, libc::EBADF.cast_unsigned());
+        });
+        rejects(RULE, own.clone());
+        let passed_on = own.changed(Kind::Exit, 0, Callback::Flush, 0, |exit| exit.a = u64::MAX);
+        assert_eq!(judged(passed_on).result(RULE).unwrap().exercised, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod errors;
 pub mod flags;
 pub mod gates;
+pub mod lent;
 pub mod nesting;
 pub mod range;
 pub mod window;
@@ -22,6 +23,7 @@ pub const RULES: &[&[Rule]] = &[
     gates::RULES,
     errors::RULES,
     buffers::RULES,
+    lent::RULES,
 ];
 
 /// The topics whose findings are blamed on whoever makes the call.

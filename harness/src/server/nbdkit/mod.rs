@@ -1,5 +1,6 @@
 //! nbdkit: finding it, and starting a stack in it.
 
+mod conditions;
 mod running;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use layers_trace::{Kind, TRACE_VARIABLE};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+pub use conditions::{Buffers, Conditions, Malloc};
 pub use running::Server;
 
 use super::descent;
@@ -164,7 +166,16 @@ impl Nbdkit {
         }
         let stack = Stack::reference(0);
         let run = self.describe("find", &stack, Start::Version, false);
-        let serve = Serve { stack: &stack, run, capacity: FEW_RECORDS, keep: None, cpu: None, command: None };
+        let conditions = Conditions::default();
+        let serve = Serve {
+            stack: &stack,
+            run,
+            capacity: FEW_RECORDS,
+            keep: None,
+            cpu: None,
+            command: None,
+            conditions,
+        };
         let mut server = self.start(&serve)?;
         server.wait_for_end(Deadline::after(LOOK));
         let Some(trace) = server.trace() else { return Ok(()) };
@@ -245,6 +256,7 @@ impl Nbdkit {
             (VERSION_VARIABLE.into(), self.version_text.clone().into()),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
+        environment.extend(launch.conditions.environment());
         let behaviour;
         if let Some(behaviours) = behaviours(&launch.stack.layers) {
             let text = serde_json::to_string(&*behaviours).map_err(io::Error::other)?;
@@ -445,6 +457,8 @@ pub struct Serve<'a> {
     pub keep: Option<&'a Path>,
     /// Run on this one CPU only.
     pub cpu: Option<usize>,
+    /// What it runs under.
+    pub conditions: Conditions,
     /// For [`Start::Captive`]: the command of `--run`. Without, one that ends when [`Server::release`] says so.
     pub command: Option<&'a str>,
 }

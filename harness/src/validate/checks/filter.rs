@@ -51,12 +51,12 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "filter.durable",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Filter,
         party: Party::Filter,
-        statement: "When a flush or a write with FUA succeeds, the plugin has made durable what the filter has written to it.",
+        statement: "When a flush succeeds, or a write, zero or trim with FUA, the plugin has made durable what the filter has written, zeroed and trimmed in it.",
         clause: "nbdkit-filter(3), \".flush\", \".can_fua\"; nbdkit-plugin(3), \".flush\", \".pwrite\"",
-        broken_by: "a .flush that does not call next->flush, or drops its error; a .pwrite that takes the FUA flag off",
+        broken_by: "a .flush that does not call next->flush, or drops its error; a .pwrite, .zero or .trim that takes the FUA flag off",
         fix: "pass the flush and the flag on, or flush below before answering; return -1 when next fails",
         play: Play::Filter(durable),
     },
@@ -150,7 +150,22 @@ fn over_filter(claims: &Claims) -> Planned {
     Ok(vec![Plan::new(script(claims, Vec::new(), steps)).twist(Twist::OverFilter)])
 }
 
-/// Writes, then what makes them durable, over plugins that can, that cannot, and that fail to.
+/// Zeroes and trims, with these flags, as far as they are offered.
+fn cleared(claims: &Claims, flags: u32) -> Vec<Vec<Op>> {
+    let (zeroes, trims) = (claims.zeroes().is_ok(), claims.trims().is_ok());
+    let ways =
+        [(zeroes, Operation::Zero, flag::NO_HOLE), (zeroes, Operation::Zero, 0), (trims, Operation::Trim, 0)];
+    let all = |(operation, more): (Operation, u32)| {
+        let one = |place| flagged(Op::Request(request(operation, place)), flags | more);
+        claims.places().into_iter().map(one).collect()
+    };
+    ways.into_iter()
+        .filter(|(offered, ..)| *offered)
+        .map(|(_, operation, more)| all((operation, more)))
+        .collect()
+}
+
+/// Writes, zeroes and trims, then what makes them durable, over plugins that can, that cannot, and that fail to.
 fn durable(claims: &Claims) -> Planned {
     claims.writes()?;
     claims.flushes()?;
@@ -159,6 +174,13 @@ fn durable(claims: &Claims) -> Planned {
     let wrote = || (1..).zip(places.clone()).map(|(data, place)| write(place, data));
     let mut flushed: Vec<Op> = wrote().flat_map(|op| [op, flushes.clone()]).collect();
     flushed.extend(wrote().chain([flushes.clone()]));
+    // A flush after nothing but zeroes, or trims: where only writes count for a filter, it does nothing.
+    let perhaps = |op| match op {
+        Op::Request(request) => Op::Perhaps(request),
+        other => other,
+    };
+    let behind = |ops: Vec<Op>| ops.into_iter().map(perhaps).chain([flushes.clone()]);
+    let flushed_alone: Vec<Op> = cleared(claims, 0).into_iter().flat_map(behind).collect();
     let fail = vec![Failure { callback: Callback::Flush, nth: None, errno: libc::EIO, after_next: false }];
     let mut plans = vec![
         Plan::new(script(claims, Vec::new(), flushed)),
@@ -167,12 +189,16 @@ fn durable(claims: &Claims) -> Planned {
             Behaviour { fail, ..Behaviour::default() },
         ),
     ];
+    if !flushed_alone.is_empty() {
+        plans.push(Plan::new(script(claims, Vec::new(), flushed_alone)));
+    }
     if claims.has_fua().is_ok() {
         let forced = |op| match flagged(op, flag::FUA) {
             Op::Request(request) => Op::Durable(request),
             other => other,
         };
-        let forced: Vec<Op> = wrote().map(forced).collect();
+        let cleared = cleared(claims, flag::FUA).concat();
+        let forced: Vec<Op> = wrote().chain(cleared).map(forced).collect();
         plans.push(Plan::new(script(claims, Vec::new(), forced.clone())));
         let absent = BTreeSet::from([Callback::CanFua]);
         plans.push(over(

@@ -4,6 +4,7 @@
 //! wrong there is another check's business.
 
 mod blocks;
+mod buffers;
 mod cache;
 mod connections;
 mod core;
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         exports::CHECKS,
         threads::CHECKS,
         resources::CHECKS,
+        buffers::CHECKS,
         filter::CHECKS,
     ]
     .into_iter()

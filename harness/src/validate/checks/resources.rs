@@ -1,9 +1,12 @@
 //! Descriptors, threads and memory of the server process: what connections take, they give back.
 
+use layers_trace::Operation;
+
 use crate::rules::Party;
+use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
-use crate::validate::claims::Claims;
-use crate::validate::op::{Op, Resource};
+use crate::validate::claims::{Claims, request};
+use crate::validate::op::{Op, Repeated, Request, Resource};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".close\"";
 
@@ -35,11 +38,22 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Should,
         profile: Profile::Resources,
         party: Party::Module,
-        statement: "Connections that have come and gone do not make the server grow on and on, by more than 12 KiB each.",
-        clause: CLAUSE,
-        broken_by: "a malloc in .open without a free in .close",
-        fix: "free in .close what .open has allocated",
+        statement: "Connections that have come and gone, clients that were refused and lists of exports do not make the server grow on and on: neither by anything from malloc that is not given back, nor by more than 12 KiB for each connection.",
+        clause: "nbdkit-plugin(3), \".open\", \".close\", \".list_exports\"",
+        broken_by: "a malloc in .open without a free in .close, or without one where .open fails",
+        fix: "free in .close what .open has allocated, and in .open itself before it returns NULL",
         play: Play::Stack(memory),
+    },
+    Check {
+        id: "resources.requests",
+        level: Level::Should,
+        profile: Profile::Resources,
+        party: Party::Module,
+        statement: "Requests of each kind give back what they have from malloc: no more is in use after many of them than after a few.",
+        clause: "nbdkit-plugin(3), \".pread\", \".pwrite\", \".flush\", \".trim\", \".zero\", \".extents\", \".cache\"",
+        broken_by: "a malloc in .extents without a free",
+        fix: "free what a request has allocated before its callback returns, where it fails, too",
+        play: Play::Stack(requests),
     },
     Check {
         id: "resources.after-unload",
@@ -56,17 +70,49 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// Connections between two looks.
 const CYCLES: u32 = 40;
+/// Clients between two looks that ask for what is not there.
+const REFUSALS: u32 = 20;
+/// Clients of one round, and requests.
+const CLIENTS: u32 = 16;
+const REQUESTS: u32 = 100;
+
+/// The same request each time: what a cache takes for it the first one has taken.
+fn requests(claims: &Claims) -> Planned {
+    claims.holds(1)?;
+    let Some(place) = claims.range(4096, 4096).or_else(|| claims.range(0, 1)) else { return Ok(Vec::new()) };
+    let kinds = [
+        (true, Operation::Read, 0),
+        (claims.writes().is_ok(), Operation::Write, 0),
+        (claims.zeroes().is_ok(), Operation::Zero, flag::NO_HOLE),
+        (claims.zeroes().is_ok(), Operation::Zero, 0),
+        (claims.trims().is_ok(), Operation::Trim, 0),
+        (claims.flushes().is_ok(), Operation::Flush, 0),
+        (claims.tells_extents().is_ok(), Operation::BlockStatus, 0),
+        (claims.caches().is_ok(), Operation::Cache, 0),
+    ];
+    let rounds = |(_, operation, flags): (bool, Operation, u32)| {
+        let place = if operation == Operation::Flush { (0, 0) } else { place };
+        let what = Repeated::Request(Request { flags, ..request(operation, place) });
+        Op::Rounds(REQUESTS, what, claims.export.clone())
+    };
+    let all = kinds.into_iter().filter(|(offered, ..)| *offered).map(rounds);
+    Ok(vec![Plan::new(std::iter::once(Op::Judge).chain(all).collect()).with_malloc_counted()])
+}
 
 /// The server grows for a while until every thread has memory of its own: only what grows in each round is lost.
 fn memory(claims: &Claims) -> Planned {
     let round = || Op::Cycles(CYCLES, claims.export.clone());
     let first = [round(), Op::Measure, Op::Judge];
     let more = [round(), Op::Measure, round(), Op::Measure, round(), Op::Compare(Resource::Memory)];
-    Ok(vec![Plan::new(first.into_iter().chain(more).collect())])
+    let rounds = |what| Op::Rounds(CLIENTS, what, claims.export.clone());
+    let counted = [Repeated::Connections, Repeated::Refusals, Repeated::Listings].map(rounds);
+    let counted = Plan::new(std::iter::once(Op::Judge).chain(counted).collect()).with_malloc_counted();
+    Ok(vec![Plan::new(first.into_iter().chain(more).collect()), counted])
 }
 
 fn cycles(claims: &Claims, resource: Resource) -> Planned {
     let cycles = |times| Op::Cycles(times, claims.export.clone());
-    let script = vec![cycles(10), Op::Measure, Op::Judge, cycles(CYCLES), Op::Compare(resource)];
-    Ok(vec![Plan::new(script)])
+    let set_up = [cycles(10), Op::Refusals(4), Op::Measure, Op::Judge];
+    let judged = [cycles(CYCLES), Op::Compare(resource), Op::Refusals(REFUSALS), Op::Compare(resource)];
+    Ok(vec![Plan::new(set_up.into_iter().chain(judged).collect())])
 }

@@ -1,0 +1,88 @@
+//! What a server runs under besides its stack: what its layers get in place of what the server gives them.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE};
+use serde::{Deserialize, Serialize};
+
+/// The buffers that layers get for reads and writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Buffers {
+    /// The server's own, or those of the filter above.
+    #[default]
+    Callers,
+    /// The instrument's, between known bytes.
+    Lent,
+    /// The instrument's, next to pages that cannot be touched.
+    Fenced,
+}
+
+/// What is asked of malloc.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Malloc {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// How many bytes are in use, whenever a handle of the plugin has been closed.
+    Counted,
+    /// The checks of the C library, where it has them (`libc_malloc_debug.so.0`).
+    Checked,
+}
+
+/// All of it. By default nothing differs from a server that nobody watches, but for the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Conditions {
+    /// For reads and writes.
+    pub buffers: Buffers,
+    /// For memory that modules allocate.
+    pub malloc: Malloc,
+}
+
+/// The library of the checks.
+const DEBUG_LIBRARY: &str = "libc_malloc_debug.so.0";
+/// What it checks: the ends of each piece, at each free; and what is freed is filled.
+const TUNABLES: &str = "glibc.malloc.check=3:glibc.malloc.perturb=77";
+
+impl Conditions {
+    /// Returns what is to be set in the environment of the server.
+    pub(super) fn environment(self) -> Vec<(String, OsString)> {
+        let mut all: Vec<(String, OsString)> = Vec::new();
+        match self.buffers {
+            Buffers::Callers => {}
+            Buffers::Lent => all.push((LENDS_VARIABLE.into(), "bytes".into())),
+            Buffers::Fenced => all.push((LENDS_VARIABLE.into(), "pages".into())),
+        }
+        match self.malloc {
+            Malloc::Plain => {}
+            Malloc::Counted => all.push((COUNTS_VARIABLE.into(), "1".into())),
+            Malloc::Checked if has_debug_library() => {
+                all.push(("LD_PRELOAD".into(), joined("LD_PRELOAD", DEBUG_LIBRARY)));
+                all.push(("GLIBC_TUNABLES".into(), joined("GLIBC_TUNABLES", TUNABLES)));
+            }
+            Malloc::Checked => {}
+        }
+        all
+    }
+}
+
+/// A list with this first, and behind it what the variable holds already.
+fn joined(variable: &str, first: &str) -> OsString {
+    let mut list = OsString::from(first);
+    if let Some(rest) = std::env::var_os(variable).filter(|rest| !rest.is_empty()) {
+        list.push(":");
+        list.push(rest);
+    }
+    list
+}
+
+/// The dynamic linker would complain of a library that is not there, in the server's own voice.
+fn has_debug_library() -> bool {
+    let folder = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let folders = ["/lib", "/usr/lib", "/lib64", "/usr/lib64"].map(str::to_owned);
+    let of_architecture = [format!("/lib/{folder}"), format!("/usr/lib/{folder}")];
+    folders.iter().chain(&of_architecture).any(|folder| Path::new(folder).join(DEBUG_LIBRARY).exists())
+}
