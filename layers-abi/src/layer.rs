@@ -44,7 +44,9 @@ pub struct Layer {
     pub boxes: &'static Boxes,
     /// How to look into the server's lists.
     pub lists: Lists,
-    /// Writes are looked at: whether all bytes are zero.
+    /// What is read, what is written, and what lists of extents hold is looked at.
+    pub digests: bool,
+    /// Writes are looked at in any case.
     pub looks_at_writes: bool,
     /// What the target gets instead of the caller's buffers.
     pub lends: Lends,
@@ -62,6 +64,7 @@ impl Layer {
             writer: &image.writer,
             boxes: &image.boxes,
             lists,
+            digests: image.writer.has_digests(),
             looks_at_writes: false,
             lends: Lends::asked_for(),
             parameters: Mutex::default(),

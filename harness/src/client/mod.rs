@@ -5,6 +5,7 @@ pub mod http;
 pub mod nbd;
 mod peer;
 pub mod raw;
+mod told;
 
 use layers_trace::Operation;
 
@@ -62,11 +63,26 @@ pub struct Command {
     pub flags: u32,
 }
 
-/// What a write to this place carries: it differs between neighbours, between blocks of 256 and of 64 Ki, and is never
-/// zero.
+/// What a write to this place carries: bytes that look random, are never zero, and at another offset are others.
 fn pattern(offset: u64, length: usize) -> impl Iterator<Item = u8> {
     (0..length as u64).map(move |index| {
-        let at = offset.wrapping_add(index);
-        (at ^ at >> 8 ^ at >> 16) as u8 | 1
+        let at = offset.wrapping_add(index).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((at ^ at >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8 | 1
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn what_is_written_differs_from_place_to_place() {
+        let at = |offset| pattern(offset, 512).collect::<Vec<u8>>();
+        let places = (0..2048).chain((4..4096).map(|block| block * 512));
+        let mut seen = std::collections::BTreeSet::new();
+        for offset in places {
+            assert!(at(offset).iter().all(|byte| *byte != 0));
+            assert!(seen.insert(at(offset)), "{offset}");
+        }
+    }
 }

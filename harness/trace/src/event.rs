@@ -72,6 +72,8 @@ numbered! {
         Keyword = 20,
         /// Bytes that a client sent, or got.
         Bytes = 21,
+        /// A list of extents ([`crate::digest::Extent`]).
+        Extents = 22,
     }
 }
 
@@ -123,6 +125,9 @@ numbered! {
         /// Bytes of malloc's memory in use, in `b`, when a handle of the plugin has been closed; `a` is 1 where the C library
         /// can tell. Nothing was promised of it.
         Allocated = 41,
+        /// What the reference plugin has added to the list in this `extents`, extent by extent from the offset of the call on
+        /// ([`Field::Extents`]). Nothing was promised.
+        Added = 10,
         /// A reference layer calls `nbdkit_shutdown` next.
         Shutdown = 8,
         /// A reference layer calls `nbdkit_disconnect` next, with `force` in `b`; `a` is 0 when the server has no such
@@ -184,9 +189,10 @@ numbered! {
         Abort = 6,
         /// NBD_OPT_STARTTLS.
         StartTls = 7,
-        /// NBD_CMD_READ.
+        /// NBD_CMD_READ. In the reply `b` is the digest of its bytes where all have come, `d` how many of them have come, and
+        /// `context` how many bytes the server has sent for it, those twice told or beside the range included.
         Read = 8,
-        /// NBD_CMD_WRITE; `b` says how many bytes of its data the client holds back.
+        /// NBD_CMD_WRITE; `b` says how many bytes of its data the client holds back, `context` is the digest of all of it.
         Write = 9,
         /// NBD_CMD_FLUSH.
         Flush = 10,
@@ -196,7 +202,7 @@ numbered! {
         Zero = 12,
         /// NBD_CMD_CACHE.
         Cache = 13,
-        /// NBD_CMD_BLOCK_STATUS.
+        /// NBD_CMD_BLOCK_STATUS. The reply has what was told in [`Field::Extents`], a text for each chunk.
         BlockStatus = 14,
         /// NBD_CMD_DISC, then wait for the server to close. (libnbd closes its own direction then, the raw client
         /// nothing.)
@@ -269,7 +275,8 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | finalize, get_size, can_* … | next | | | | |
 /// | pread … cache | next | offset | buffer, or extents | count | flags |
 /// | exit of an int or int64 callback | | result | | errno | `*err` or [`ERR_WAS_NULL`] |
-/// | exit of pwrite (plugin) | | result | bytes were 1 all zero, 2 not, 0 not looked at | errno | |
+/// | exit of pread, answer of it | | result | digest of the bytes read ([`crate::digest`]), 0 without one | errno | |
+/// | exit of pwrite | | result | digest of the bytes to be written, as the call got them; 0 without one | errno | |
 /// | exit of open, default_export, … | | 1 if not NULL | | errno | |
 /// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
 /// | exit of list_exports | | result | exports now in the list | errno | |

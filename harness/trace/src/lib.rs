@@ -30,6 +30,7 @@
 pub mod appctx;
 pub mod callback;
 mod clock;
+pub mod digest;
 pub mod event;
 pub mod header;
 pub mod lent;

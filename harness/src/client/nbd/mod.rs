@@ -111,7 +111,10 @@ impl Client {
 
     fn request(&self, operation: Operation, fill: Record, texts: &[(Field, &[u8])]) -> CallId {
         let record = self.entry(Kind::Request, operation);
-        self.trace.enter(Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, ..record }, texts)
+        self.trace.enter(
+            Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, context: fill.context, ..record },
+            texts,
+        )
     }
 
     fn reply<T>(
@@ -122,6 +125,18 @@ impl Client {
         flags: u64,
         texts: &[(Field, &[u8])],
     ) {
+        self.reply_with(operation, call, result, Record { b: flags, ..Record::default() }, texts);
+    }
+
+    /// The same, with `b`, `d` and `context` of `fill`.
+    fn reply_with<T>(
+        &self,
+        operation: Operation,
+        call: CallId,
+        result: &Result<T, ClientError>,
+        fill: Record,
+        texts: &[(Field, &[u8])],
+    ) {
         // The harness's own questions are not in the trace, and so neither are their answers.
         if call == CallId::LOST {
             return;
@@ -130,7 +145,9 @@ impl Client {
             Ok(_) => (0, 0),
             Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
         };
-        self.trace.exit(call, Record { a, b: flags, c, ..self.entry(Kind::Reply, operation) }, texts);
+        let Record { b, d, context, .. } = fill;
+        let entry = self.entry(Kind::Reply, operation);
+        self.trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
     }
 
     /// Lets libnbd work until `done` says so, or the connection or the time is gone.

@@ -25,6 +25,11 @@ const LONGEST: usize = 1 << 20;
 /// A request may bring this much data, and an answer some more.
 const MOST_DATA: usize = (64 << 20) + 64;
 
+/// Types of chunks of a structured reply.
+const OFFSET_DATA: u16 = 1;
+const OFFSET_HOLE: u16 = 2;
+const BLOCK_STATUS: u16 = 5;
+
 /// A message whose last answer is here, and what became of it.
 type Outcome = (Asked, Result<(), ClientError>);
 
@@ -173,14 +178,15 @@ impl Raw {
             SIMPLE_REPLY => {
                 let error = u32::from_be_bytes(self.socket.take()?);
                 let cookie = u64::from_be_bytes(self.socket.take()?);
-                let Some(asked) = self.with_cookie(cookie) else {
+                let Some(mut asked) = self.with_cookie(cookie) else {
                     return Err(not_the_protocol("an answer to a request of ours"));
                 };
                 if error != 0 {
                     return Ok(Some((asked, Err(request_error(error)))));
                 }
                 if asked.operation == Operation::Read {
-                    self.socket.take_all((asked.count as usize).min(MOST_DATA))?;
+                    asked.bytes = self.socket.take_all((asked.command.count as usize).min(MOST_DATA))?;
+                    asked.covered.add(asked.command.offset, asked.bytes.len() as u64);
                 }
                 Ok(Some((asked, Ok(()))))
             }
@@ -191,7 +197,8 @@ impl Raw {
 
     fn structured_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         let done = u16::from_be_bytes(self.socket.take()?) & 1 != 0;
-        let failed = u16::from_be_bytes(self.socket.take()?) & (1 << 15) != 0;
+        let kind = u16::from_be_bytes(self.socket.take()?);
+        let failed = kind & (1 << 15) != 0;
         let cookie = u64::from_be_bytes(self.socket.take()?);
         let length = u32::from_be_bytes(self.socket.take()?) as usize;
         if length > MOST_DATA {
@@ -205,6 +212,7 @@ impl Raw {
             let error = data.first_chunk().map_or(libc::EIO.cast_unsigned(), |e| u32::from_be_bytes(*e));
             asked.error = Some(request_error(error));
         }
+        asked.chunk(kind, &data);
         if !done {
             self.asked.push_front(asked);
             return Ok(None);
@@ -216,6 +224,48 @@ impl Raw {
     fn with_cookie(&mut self, cookie: u64) -> Option<Asked> {
         let index = self.asked.iter().position(|asked| asked.cookie == cookie)?;
         self.asked.remove(index)
+    }
+}
+
+impl Asked {
+    /// Takes what this chunk tells of data.
+    fn chunk(&mut self, kind: u16, data: &[u8]) {
+        match (self.operation, kind) {
+            (Operation::Read, OFFSET_DATA) => {
+                let Some((offset, bytes)) = data.split_first_chunk() else { return };
+                self.take(u64::from_be_bytes(*offset), bytes.len() as u64, bytes.iter().copied());
+            }
+            (Operation::Read, OFFSET_HOLE) => {
+                let Some((offset, length)) = data.split_first_chunk() else { return };
+                let Some(length) = length.first_chunk().map(|length| u32::from_be_bytes(*length)) else {
+                    return;
+                };
+                self.take(u64::from_be_bytes(*offset), length.into(), std::iter::repeat(0));
+            }
+            (Operation::BlockStatus, BLOCK_STATUS) => {
+                let word = |bytes: &[u8; 4]| u32::from_be_bytes(*bytes);
+                // The first word is the context.
+                let words: Vec<u32> = data.as_chunks().0.iter().skip(1).map(word).collect();
+                self.extents
+                    .0
+                    .push(words.as_chunks().0.iter().map(|[length, flags]| (*length, *flags)).collect());
+            }
+            _ => {}
+        }
+    }
+
+    /// These bytes belong there; what lies beside the range is only counted.
+    fn take(&mut self, offset: u64, length: u64, bytes: impl Iterator<Item = u8>) {
+        self.covered.add(offset, length);
+        self.bytes.resize((self.command.count as usize).min(MOST_DATA), 0);
+        let before = self.command.offset.saturating_sub(offset);
+        let at = usize::try_from(offset.saturating_sub(self.command.offset)).unwrap_or(usize::MAX);
+        let bytes = bytes
+            .take(usize::try_from(length).unwrap_or(0))
+            .skip(usize::try_from(before).unwrap_or(usize::MAX));
+        for (to, from) in self.bytes.iter_mut().skip(at).zip(bytes) {
+            *to = from;
+        }
     }
 }
 

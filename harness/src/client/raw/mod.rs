@@ -16,10 +16,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use layers_trace::digest::digest;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Field, Kind, Operation, Writer};
 
+use super::told::{Extents, Told};
 use super::{ClientError, Command};
 use crate::deadline::Deadline;
 pub use message::{Message, info};
@@ -59,8 +61,14 @@ struct Asked {
     operation: Operation,
     call: CallId,
     cookie: u64,
-    /// Bytes that a successful read brings.
-    count: u32,
+    /// Offset, count and flags of a request.
+    command: Command,
+    /// What a read has brought.
+    bytes: Vec<u8>,
+    /// Which bytes those are.
+    covered: Told,
+    /// What a block status was told.
+    extents: Extents,
     /// It was sent whole, and so has an answer.
     whole: bool,
     /// What answers so far have told: exports, descriptions.
@@ -147,13 +155,22 @@ impl Raw {
             let texts: Vec<(Field, &[u8])> =
                 texts.iter().map(|(field, text)| (*field, text.as_slice())).collect();
             let entry = Record { handle: self.number, ..record(Kind::Request, 0, operation as u8) };
-            let call =
-                self.trace.enter(Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, ..entry }, &texts);
+            let Record { a, b, c, d, .. } = fill;
+            let context = match message {
+                Message::Request(_) if operation == Operation::Write && self.trace.has_digests() => {
+                    digest(bytes.get(bytes.len().saturating_sub(c as usize)..).unwrap_or_default())
+                }
+                _ => 0,
+            };
+            let call = self.trace.enter(Record { a, b, c, d, context, ..entry }, &texts);
             self.asked.push_back(Asked {
                 operation,
                 call,
                 cookie: self.cookie,
-                count: fill.c,
+                command: Command { operation, offset: fill.a, count: fill.c, flags: fill.d },
+                bytes: Vec::new(),
+                covered: Told::default(),
+                extents: Extents::default(),
                 whole: !matches!(message, Message::Partial(..)),
                 told: Vec::new(),
                 error: None,
@@ -252,11 +269,17 @@ impl Raw {
 
     /// This message has its whole answer.
     fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>) {
-        let texts: Vec<(Field, &[u8])> =
-            asked.told.iter().map(|(field, text)| (*field, text.as_slice())).collect();
+        let extents = asked.extents.texts();
+        let texts = asked.told.iter().chain(&extents);
+        let texts: Vec<(Field, &[u8])> = texts.map(|(field, text)| (*field, text.as_slice())).collect();
         let selects = matches!(asked.operation, Operation::Go | Operation::ExportName | Operation::Info);
-        let flags = if selects && result.is_ok() { self.flags } else { 0 };
-        reply(&self.trace, self.number, asked.operation, asked.call, result, flags, &texts);
+        let fill = match asked.operation {
+            Operation::Read => asked.covered.of_read(asked.command, &asked.bytes, self.trace.has_digests()),
+            Operation::BlockStatus => Record { b: asked.extents.count(), ..Record::default() },
+            _ if selects && result.is_ok() => Record { b: self.flags, ..Record::default() },
+            _ => Record::default(),
+        };
+        reply_with(&self.trace, self.number, asked.operation, asked.call, result, fill, &texts);
     }
 }
 
@@ -274,10 +297,24 @@ fn reply(
     flags: u64,
     texts: &[(Field, &[u8])],
 ) {
+    reply_with(trace, number, operation, call, result, Record { b: flags, ..Record::default() }, texts);
+}
+
+/// The same, with `b`, `d` and `context` of `fill`.
+fn reply_with(
+    trace: &Writer,
+    number: u32,
+    operation: Operation,
+    call: CallId,
+    result: &Result<(), ClientError>,
+    fill: Record,
+    texts: &[(Field, &[u8])],
+) {
     let (a, c) = match result {
         Ok(()) => (0, 0),
         Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
     };
     let entry = Record { handle: number, ..record(Kind::Reply, 0, operation as u8) };
-    trace.exit(call, Record { a, b: flags, c, ..entry }, texts);
+    let Record { b, d, context, .. } = fill;
+    trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
 }

@@ -53,6 +53,7 @@ pub(crate) fn run(filters: u8) -> Run {
         no_structured_replies: false,
         hands_on: Vec::new(),
         never_exits: false,
+        digests: true,
         client_log: true,
     }
 }
