@@ -193,6 +193,9 @@ pub enum Extents {
     /// What the disk has.
     #[default]
     Natural,
+    /// From the beginning of the disk to behind its end, whatever is asked: extents of uneven lengths and of every type, whatever the
+    /// disk holds.
+    Whole,
     /// Nothing, and it succeeds all the same.
     Empty,
     /// A later extent first.

@@ -46,6 +46,8 @@ pub struct Handed {
     pub times: u32,
     /// What the last of them has returned, once it has.
     pub result: Option<i64>,
+    /// The digest of the bytes that it has read or got.
+    pub digest: u64,
     /// Its exit, where that says more.
     pub said: Option<Box<Event>>,
 }
@@ -308,6 +310,7 @@ impl History {
         }
         if let Some(parent) = self.thread_mut(event.tid, event.pid).asker(call) {
             parent.handed.result = Some(event.result());
+            parent.handed.digest = if call.callback == Callback::Extents { 0 } else { event.b };
             parent.handed.said = (!event.texts.is_empty()).then(|| Box::new(event.clone()));
         }
         let is_start = matches!(

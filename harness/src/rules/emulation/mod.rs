@@ -3,7 +3,7 @@
 pub mod cache;
 pub mod extents;
 pub mod fua;
-mod task;
+pub(super) mod task;
 pub mod zero;
 
 use super::Rule;

@@ -6,34 +6,34 @@ use super::super::{Now, Watch};
 use crate::history::{Handle, Inside, Made, MadeList, Way, callback_of, present};
 
 /// A client's request, or a data call of a filter that passes on what it gets, at the moment when it is over.
-pub(super) struct Task<'a> {
+pub(in crate::rules) struct Task<'a> {
     /// What was asked for: the callback that serves it where nothing is emulated.
-    pub(super) callback: Callback,
+    pub(in crate::rules) callback: Callback,
     /// First byte.
-    pub(super) offset: u64,
+    pub(in crate::rules) offset: u64,
     /// Bytes.
-    pub(super) count: u64,
+    pub(in crate::rules) count: u64,
     /// NBDKIT_FLAG_*.
-    pub(super) flags: u32,
+    pub(in crate::rules) flags: u32,
     /// The record of the request, or the enter of the filter's call.
-    pub(super) asked: &'a Event,
+    pub(in crate::rules) asked: &'a Event,
     /// The record of the answer, or the exit.
-    pub(super) answer: &'a Event,
+    pub(in crate::rules) answer: &'a Event,
     /// It is a filter's.
-    pub(super) of_filter: bool,
+    pub(in crate::rules) of_filter: bool,
     /// The handle that was asked: the outermost one, or the one below the filter's.
-    pub(super) from: &'a Handle,
+    pub(in crate::rules) from: &'a Handle,
     made: &'a MadeList,
 }
 
 /// The events at which a task of these callbacks is over.
-pub(super) fn watches(callbacks: &[Callback]) -> Watch {
+pub(in crate::rules) fn watches(callbacks: &[Callback]) -> Watch {
     Watch::NONE.exits(callbacks).notes(Kind::Reply)
 }
 
 impl<'a> Task<'a> {
     /// The task that is over with this event; none where it is not certain what was asked or made.
-    pub(super) fn ending(now: &Now<'a>) -> Option<Task<'a>> {
+    pub(in crate::rules) fn ending(now: &Now<'a>) -> Option<Task<'a>> {
         let task = if now.event.kind == Kind::Reply { Task::of_client(now) } else { Task::of_filter(now) };
         task.filter(|task| task.made.is_whole())
     }
@@ -79,33 +79,33 @@ impl<'a> Task<'a> {
     }
 
     /// How the server has to serve it.
-    pub(super) fn way(&self, now: &Now<'a>) -> Option<Way<'a>> {
+    pub(in crate::rules) fn way(&self, now: &Now<'a>) -> Option<Way<'a>> {
         now.history.way(self.from, self.callback)
     }
 
     /// The calls made for it, in order.
-    pub(super) fn made(&self) -> &'a [Made] {
+    pub(in crate::rules) fn made(&self) -> &'a [Made] {
         self.made.calls()
     }
 
     /// The calls of these callbacks made for it.
-    pub(super) fn made_of(&self, callback: Callback) -> impl Iterator<Item = &'a Made> + Clone {
+    pub(in crate::rules) fn made_of(&self, callback: Callback) -> impl Iterator<Item = &'a Made> + Clone {
         self.made().iter().filter(move |made| present(made.callback) == callback)
     }
 
     /// It has succeeded.
-    pub(super) fn succeeded(&self) -> bool {
+    pub(in crate::rules) fn succeeded(&self) -> bool {
         self.answer.result() == 0
     }
 
     /// The error number that it has failed with.
-    pub(super) fn error(&self) -> Option<u32> {
+    pub(in crate::rules) fn error(&self) -> Option<u32> {
         let error = if self.of_filter { self.answer.err()? } else { self.answer.errno() };
         (!self.succeeded()).then_some(error)
     }
 
     /// What happened inside these calls.
-    pub(super) fn inside<'m>(calls: impl Iterator<Item = &'m Made>) -> Inside {
+    pub(in crate::rules) fn inside<'m>(calls: impl Iterator<Item = &'m Made>) -> Inside {
         calls.fold(Inside::default(), |sum, made| Inside {
             flushes: sum.flushes + made.inside.flushes,
             nonzero: sum.nonzero + made.inside.nonzero,
@@ -114,13 +114,13 @@ impl<'a> Task<'a> {
     }
 
     /// A few events for a finding: what was asked, this call, what came of it.
-    pub(super) fn events(&self, call: Option<&'a Made>) -> impl Iterator<Item = &'a Event> {
+    pub(in crate::rules) fn events(&self, call: Option<&'a Made>) -> impl Iterator<Item = &'a Event> {
         [Some(self.asked), call.map(|made| &made.enter), Some(self.answer)].into_iter().flatten()
     }
 
     /// The pieces are no larger than `most`, and cover the range from its beginning, without a gap and without overlapping, in
     /// ascending order; all of it, if the task has succeeded; and none comes after one that has failed.
-    pub(super) fn tiling(
+    pub(in crate::rules) fn tiling(
         &self,
         pieces: impl Iterator<Item = &'a Made>,
         most: u32,
@@ -152,11 +152,11 @@ impl<'a> Task<'a> {
 }
 
 /// Where the pieces of a task go wrong.
-pub(super) struct Untiled<'a> {
+pub(in crate::rules) struct Untiled<'a> {
     /// The first piece that is not as expected.
-    pub(super) piece: Option<&'a Made>,
+    pub(in crate::rules) piece: Option<&'a Made>,
     /// What should be there.
-    pub(super) expected: String,
+    pub(in crate::rules) expected: String,
     /// What is.
-    pub(super) actual: String,
+    pub(in crate::rules) actual: String,
 }

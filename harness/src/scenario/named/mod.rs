@@ -4,6 +4,7 @@
 
 mod answers;
 mod contexts;
+mod data;
 mod ending;
 mod exports;
 mod failing;
@@ -41,6 +42,7 @@ pub fn of(server: Which) -> Vec<Scenario> {
 fn of_nbdkit() -> Vec<Scenario> {
     [
         serving::all(),
+        data::all(),
         exports::all(),
         starting::all(),
         options::all(),
