@@ -155,7 +155,6 @@ impl Haproxy {
             no_structured_replies: false,
             hands_on: Vec::new(),
             never_exits: false,
-            digests: false,
             client_log: true,
         }
     }
