@@ -100,6 +100,9 @@ pub struct Run {
     /// No layer ends the process by itself: no exit(3), no abort(3).
     #[serde(default)]
     pub never_exits: bool,
+    /// Digests of buffers and lists of extents are in the trace.
+    #[serde(default)]
+    pub digests: bool,
     /// Every client of this run wrote what it asked into the trace. False when the user's own programs drive it.
     pub client_log: bool,
 }

@@ -6,9 +6,10 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
+use layers_trace::digest::MOST_EXTENTS;
 use layers_trace::event::ERR_WAS_NULL;
 use layers_trace::record::Record;
-use layers_trace::{Callback, Field};
+use layers_trace::{Callback, Field, digest};
 
 use crate::call::Call;
 use crate::lent::Lent;
@@ -114,6 +115,7 @@ pub struct Buffer(pub *mut c_void);
 impl Argument for Buffer {
     unsafe fn enter(self, call: &mut Call<'_>) -> Self {
         call.enter.b = self.0.addr() as u64;
+        call.buffer = self;
         self
     }
 
@@ -144,11 +146,10 @@ impl Argument for Buffer {
             };
             call.probe_lent(seen, is_write(call) || !call.failed);
         }
-        if call.layer.looks_at_writes && call.callback() == Callback::Pwrite && !self.0.is_null() {
-            // SAFETY: the buffer of a write, with as many bytes as the call is for.
-            let bytes =
-                unsafe { std::slice::from_raw_parts(self.0.cast_const().cast(), call.enter.c as usize) };
-            call.exit.b = if is_all_zero(bytes) { 1 } else { 2 };
+        let reads = matches!(call.callback(), Callback::Pread | Callback::PreadV1);
+        if reads && call.layer.digests && !call.failed {
+            // SAFETY: the buffer of a read that has filled it.
+            call.exit.b = unsafe { self.digest(call.enter.c) };
         }
     }
 }
@@ -157,13 +158,19 @@ fn is_write(call: &Call<'_>) -> bool {
     matches!(call.callback(), Callback::Pwrite | Callback::PwriteV1)
 }
 
-/// None of these bytes is another than zero.
-pub fn is_all_zero(bytes: &[u8]) -> bool {
-    // SAFETY: any eight bytes are a u64.
-    let (head, words, tail) = unsafe { bytes.align_to::<u64>() };
-    // Whole blocks, so that the compiler can take many words at once, and the first other byte ends it soon.
-    let blank = |block: &[u64]| block.iter().fold(0, |seen, word| seen | word) == 0;
-    head.iter().chain(tail).all(|byte| *byte == 0) && words.chunks(256).all(blank)
+impl Buffer {
+    /// Returns the digest of this many bytes; none where the pointer is NULL.
+    ///
+    /// # Safety
+    ///
+    /// The buffer holds as many bytes, unless it is NULL.
+    pub(crate) unsafe fn digest(self, count: u32) -> u64 {
+        if self.0.is_null() {
+            return digest::NONE;
+        }
+        // SAFETY: as the caller promises.
+        digest::digest(unsafe { std::slice::from_raw_parts(self.0.cast_const().cast(), count as usize) })
+    }
 }
 
 macro_rules! functions {
@@ -270,9 +277,19 @@ impl Argument for Extents {
     }
 
     unsafe fn exit(self, call: &mut Call<'_>) {
-        if !self.0.is_null() {
-            // SAFETY: the server's list, which the call has been filling.
-            call.exit.b = unsafe { (call.layer.lists.extents_count)(self) } as u64;
+        if self.0.is_null() {
+            return;
+        }
+        let lists = call.layer.lists;
+        // SAFETY: the server's list, which the call has been filling.
+        let count = unsafe { (lists.extents_count)(self) };
+        call.exit.b = count as u64;
+        if call.layer.digests && !call.failed {
+            // SAFETY: as above; indexes are below the count.
+            call.extents.extend((0..count.min(MOST_EXTENTS)).flat_map(|index| unsafe {
+                let extent = (lists.extent)(self, index);
+                digest::Extent { length: extent.length, kind: extent.kind }.to_bytes()
+            }));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Recording one call of a callback.
 
 use std::ffi::c_int;
+use std::ptr::null_mut;
 
 use layers_trace::lent::Seen;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Callback, Field, Kind, Probe};
 
-use crate::arguments::Outcome;
+use crate::arguments::{Buffer, Outcome};
 use crate::errno;
 use crate::layer::Layer;
 use crate::lent::{Lends, Lent};
@@ -26,6 +27,10 @@ pub struct Call<'a> {
     pub exit: Record,
     /// Texts of the record that is written next.
     pub texts: Vec<(Field, &'a [u8])>,
+    /// The buffer of a read or a write; NULL for other calls.
+    pub buffer: Buffer,
+    /// Of a call of `extents`: the list that it leaves behind, as it stands in the trace.
+    pub extents: Vec<u8>,
     /// The target has returned a failure.
     pub failed: bool,
     /// What the target has instead of the caller's buffer.
@@ -55,6 +60,8 @@ impl<'a> Call<'a> {
             enter: record(enter, layer.number, callback as u8),
             exit: record(exit, layer.number, callback as u8),
             texts: Vec::new(),
+            buffer: Buffer(null_mut()),
+            extents: Vec::new(),
             failed: false,
             lent: None,
             callback,
@@ -76,10 +83,14 @@ impl<'a> Call<'a> {
     /// Records the enter, then does `look` while the target is not called yet.
     #[inline]
     pub fn start_then(&mut self, look: impl FnOnce(&Call<'_>)) {
+        let writes = matches!(self.callback, Callback::Pwrite | Callback::PwriteV1);
+        if writes && (self.layer.digests || self.layer.looks_at_writes) {
+            // SAFETY: the buffer that the server has passed in this call, with its count.
+            self.exit.b = unsafe { self.buffer.digest(self.enter.c) };
+        }
         self.id = self.layer.writer.enter(self.enter, &self.texts);
         self.texts.clear();
         look(self);
-        errno::tell(0);
         match self.callback {
             Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
             _ => (),
@@ -92,9 +103,6 @@ impl<'a> Call<'a> {
     pub fn returned<R: Outcome>(&mut self, result: R) {
         self.errno = errno::get();
         self.failed = result.is_failure();
-        if self.failed && self.layer.number == 0 && self.callback.is_data() {
-            self.exit.d = errno::told().cast_unsigned();
-        }
         // SAFETY: `result` is what the target has just returned.
         unsafe { result.note(self) };
     }
@@ -107,7 +115,11 @@ impl<'a> Call<'a> {
         if self.callback != Callback::Open {
             self.exit.handle = self.enter.handle;
         }
-        self.layer.writer.exit(self.id, self.exit, &self.texts);
+        if self.extents.is_empty() {
+            self.layer.writer.exit(self.id, self.exit, &self.texts);
+        } else {
+            self.layer.writer.exit(self.id, self.exit, &[(Field::Extents, self.extents.as_slice())]);
+        }
         errno::set(self.errno);
     }
 

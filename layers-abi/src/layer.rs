@@ -44,12 +44,12 @@ pub struct Layer {
     pub boxes: &'static Boxes,
     /// How to look into the server's lists.
     pub lists: Lists,
-    /// Writes are looked at: whether all bytes are zero.
+    /// What is read, what is written, and what lists of extents hold is looked at.
+    pub digests: bool,
+    /// Writes are looked at in any case.
     pub looks_at_writes: bool,
     /// What the target gets instead of the caller's buffers.
     pub lends: Lends,
-    /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
-    pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
     parameters: Mutex<Vec<Kept>>,
     /// A string that the reference plugin interned in `load`.
@@ -64,9 +64,9 @@ impl Layer {
             writer: &image.writer,
             boxes: &image.boxes,
             lists,
+            digests: image.writer.has_digests(),
             looks_at_writes: false,
             lends: Lends::asked_for(),
-            errno_is_preserved: None,
             parameters: Mutex::default(),
             interned: OnceLock::new(),
         }
@@ -77,7 +77,6 @@ impl Layer {
         let mut note = record(Kind::Layer, self.number, 0);
         (note.a, note.b, note.c, note.d) =
             (layer.callbacks, layer.synthetic, layer.thread_model, layer.api_version);
-        note.context = self.errno_is_preserved.map_or(0, |preserved| 1 + u64::from(preserved));
         let target = layer.target.map(|path| path.as_os_str().as_encoded_bytes());
         let texts = [
             Some((Field::Name, layer.name)),

@@ -15,6 +15,16 @@ pub struct Export {
     pub description: *mut c_char,
 }
 
+/// `struct nbdkit_extent`
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the header's names, but for `type`")]
+pub struct Extent {
+    pub offset: u64,
+    pub length: u64,
+    pub kind: u32,
+}
+
 #[allow(missing_docs, reason = "nbdkit-plugin(3) and nbdkit-filter(3) document them")]
 unsafe extern "C" {
     pub fn nbdkit_error(format: *const c_char, ...);
@@ -28,6 +38,7 @@ unsafe extern "C" {
     pub fn nbdkit_get_export(exports: Exports, index: usize) -> Export;
     pub fn nbdkit_add_extent(extents: Extents, offset: u64, length: u64, kind: u32) -> c_int;
     pub fn nbdkit_extents_count(extents: Extents) -> usize;
+    pub fn nbdkit_get_extent(extents: Extents, index: usize) -> Extent;
     pub fn nbdkit_context_get_backend(context: Context) -> Backend;
     pub fn nbdkit_shutdown();
     pub fn nbdkit_nanosleep(seconds: c_uint, nanoseconds: c_uint) -> c_int;
@@ -66,6 +77,7 @@ pub struct Lists {
     pub exports_count: unsafe extern "C" fn(Exports) -> usize,
     pub export: unsafe extern "C" fn(Exports, usize) -> Export,
     pub extents_count: unsafe extern "C" fn(Extents) -> usize,
+    pub extent: unsafe extern "C" fn(Extents, usize) -> Extent,
 }
 
 impl Lists {
@@ -76,6 +88,7 @@ impl Lists {
             exports_count: nbdkit_exports_count,
             export: nbdkit_get_export,
             extents_count: nbdkit_extents_count,
+            extent: nbdkit_get_extent,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use layers_abi::arguments::is_all_zero;
+use layers_trace::digest::is_all_zero;
 
 /// Unit of extents.
 const PAGE: u64 = 4096;

@@ -16,9 +16,10 @@ use layers_abi::server::{
 };
 use layers_abi::shape::{Fate, Shape};
 use layers_abi::{deeds, errno};
-use layers_behaviour::{Behaviour, Deed, Extents as Wrong, Telling};
+use layers_behaviour::{Behaviour, Deed, Extents as Wrong};
+use layers_trace::digest::{EXTENT_SIZE, Extent, MOST_EXTENTS};
 use layers_trace::record::Record;
-use layers_trace::{Callback, Probe};
+use layers_trace::{Callback, Field, Probe};
 
 use crate::disk::Disk;
 
@@ -45,7 +46,6 @@ pub(crate) fn table(behaviour: &Behaviour) -> *const Plugin {
     for callback in &behaviour.absent {
         table.remove(*callback);
     }
-    table.errno_is_preserved = c_int::from(behaviour.errno_is_preserved);
     if behaviour.no_magic_key {
         table.magic_config_key = null();
     }
@@ -129,16 +129,7 @@ fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) 
                 let format = c"layers: %.*s fails as its behaviour says".as_ptr();
                 nbdkit_error(format, name.len() as c_int, name.as_ptr());
             }
-            match begun.told {
-                Telling::Both => return fail(error),
-                Telling::SetError => {
-                    tell(error);
-                    errno::set(libc::EXDEV);
-                }
-                Telling::Errno => errno::set(error),
-                Telling::Nothing => errno::set(0),
-            }
-            R::FAILED
+            fail(error)
         }
     }
 }
@@ -157,15 +148,9 @@ fn perform(deed: Deed) -> bool {
     true
 }
 
-/// nbdkit_set_error, and what is recorded of it.
-fn tell(error: c_int) {
+fn fail<R: Outcome>(error: c_int) -> R {
     // SAFETY: no preconditions.
     unsafe { nbdkit_set_error(error) };
-    errno::tell(error);
-}
-
-fn fail<R: Outcome>(error: c_int) -> R {
-    tell(error);
     errno::set(error);
     R::FAILED
 }
@@ -379,24 +364,68 @@ unsafe extern "C" fn extents(
             let added = |(offset, length)| unsafe { nbdkit_add_extent(list, offset, length, HOLE) };
             return wrong.into_iter().map(added).min().unwrap_or(0);
         }
-        for extent in reference.disk.extents(offset.0, count.0) {
-            let kind = if extent.is_hole { HOLE } else { 0 };
+        let whole = reference.shape.extents == Wrong::Whole;
+        let size = reference.disk.size();
+        let made_up = whole.then(|| made_up(size)).into_iter().flatten();
+        let natural = (!whole).then(|| reference.disk.extents(offset.0, count.0)).into_iter().flatten();
+        let natural = natural
+            .take(if one { 1 } else { usize::MAX })
+            .map(|extent| (extent.offset, extent.length, if extent.is_hole { HOLE } else { 0 }));
+        let mut added = Added::new(offset.0);
+        for (offset, length, kind) in made_up.chain(natural) {
             // SAFETY: the server's list.
-            if unsafe { nbdkit_add_extent(list, extent.offset, extent.length, kind) } == -1 {
+            if unsafe { nbdkit_add_extent(list, offset, length, kind) } == -1 {
                 return -1;
             }
-            if one {
-                break;
-            }
+            added.note(offset, length, kind);
         }
+        added.write();
         0
     })
+}
+
+/// The extents of [`Wrong::Whole`]: offsets, lengths and types. Some neighbours are of one type, and some lie behind the end.
+fn made_up(size: u64) -> impl Iterator<Item = (u64, u64, u32)> {
+    const KINDS: [u32; 8] = [0, 3, 3, 2, 0, 1, 3, 1];
+    let mut at = 0;
+    (0..).map_while(move |nth| {
+        let offset = at;
+        at = offset + 512 * (1 + 37 * nth % 50);
+        let kind = *KINDS.get(nth as usize % KINDS.len())?;
+        (offset < size + 65_536).then_some((offset, at - offset, kind))
+    })
+}
+
+/// What has been added to a list, from the offset on that was asked for; for the trace.
+struct Added {
+    from: u64,
+    list: Vec<u8>,
+}
+
+impl Added {
+    fn new(from: u64) -> Added {
+        Added { from, list: Vec::new() }
+    }
+
+    fn note(&mut self, offset: u64, length: u64, kind: u32) {
+        let length = (offset + length).saturating_sub(self.from.max(offset));
+        if length > 0 && self.list.len() < MOST_EXTENTS * EXTENT_SIZE {
+            self.list.extend(Extent { length, kind }.to_bytes());
+        }
+    }
+
+    fn write(&self) {
+        let Some(layer) = crate::wrapped().map(|wrapped| &wrapped.layer).filter(|layer| layer.digests) else {
+            return;
+        };
+        layer.writer.note(deeds::probe(layer, Probe::Added), &[(Field::Extents, self.list.as_slice())]);
+    }
 }
 
 /// Lists of extents that the server cannot use: offsets and lengths.
 fn wrong_extents(extents: Wrong, offset: u64) -> Option<Vec<(u64, u64)>> {
     match extents {
-        Wrong::Natural => None,
+        Wrong::Natural | Wrong::Whole => None,
         Wrong::Empty => Some(Vec::new()),
         Wrong::Unordered => Some(vec![(offset + 8192, 4096), (offset, 4096)]),
         Wrong::Gap => Some(vec![(offset, 4096), (offset + 8192, 4096)]),

@@ -214,7 +214,9 @@ fn update() {
         let mut stored: Vec<_> =
             stored.map(|(name, one)| (name.clone(), &one.trace, one.version, &one.broken)).collect();
         stored.sort_by_key(|(_, trace, _, _)| trace.len());
-        let fresh = shortest.iter().filter(|one| one.holds.contains(rule.id) && one.trace.len() < 2000);
+        // Where one of this name is stored already, a row would be of that.
+        let fresh = shortest.iter().filter(|one| !kept.contains_key(&one.file_name()));
+        let fresh = fresh.filter(|one| one.holds.contains(rule.id) && one.trace.len() < 2000);
         let fresh = fresh.map(|one| (one.file_name(), &one.trace, one.version, &one.broken));
         let candidates: Vec<_> = stored.into_iter().take(3).chain(fresh.take(6)).collect();
         let row = candidates.into_iter().find_map(|(trace, events, version, base)| {

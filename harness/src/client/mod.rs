@@ -1,14 +1,13 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
-pub(crate) mod breach;
 pub mod haproxy_cli;
 pub mod http;
 pub mod nbd;
-mod patience;
 mod peer;
 pub mod raw;
+mod told;
 
-use layers_trace::{Breach, Operation};
+use layers_trace::Operation;
 
 pub use peer::Peer;
 
@@ -22,14 +21,6 @@ pub enum ClientError {
         message: String,
         /// `errno` that goes with it.
         errno: i32,
-    },
-    /// The server has sent what the protocol forbids.
-    #[error("{message}")]
-    Breach {
-        /// Of what kind that is.
-        breach: Breach,
-        /// What the client has got, in words.
-        message: String,
     },
     /// The connection is gone.
     #[error("the server closed the connection")]
@@ -47,7 +38,6 @@ impl ClientError {
     fn errno(&self) -> u32 {
         match self {
             ClientError::Refused { errno, .. } => errno.cast_unsigned(),
-            ClientError::Breach { .. } => libc::EPROTO.cast_unsigned(),
             ClientError::Gone => libc::ENOTCONN.cast_unsigned(),
             ClientError::Timeout => libc::ETIMEDOUT.cast_unsigned(),
             ClientError::Nul => libc::EINVAL.cast_unsigned(),
@@ -73,11 +63,26 @@ pub struct Command {
     pub flags: u32,
 }
 
-/// What a write to this place carries: it differs between neighbours, between blocks of 256 and of 64 Ki, and is never
-/// zero.
+/// What a write to this place carries: bytes that look random, are never zero, and at another offset are others.
 fn pattern(offset: u64, length: usize) -> impl Iterator<Item = u8> {
     (0..length as u64).map(move |index| {
-        let at = offset.wrapping_add(index);
-        (at ^ at >> 8 ^ at >> 16) as u8 | 1
+        let at = offset.wrapping_add(index).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((at ^ at >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8 | 1
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pattern;
+
+    #[test]
+    fn what_is_written_differs_from_place_to_place() {
+        let at = |offset| pattern(offset, 512).collect::<Vec<u8>>();
+        let places = (0..2048).chain((4..4096).map(|block| block * 512));
+        let mut seen = std::collections::BTreeSet::new();
+        for offset in places {
+            assert!(at(offset).iter().all(|byte| *byte != 0));
+            assert!(seen.insert(at(offset)), "{offset}");
+        }
+    }
 }

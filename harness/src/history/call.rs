@@ -46,10 +46,10 @@ pub struct Handed {
     pub times: u32,
     /// What the last of them has returned, once it has.
     pub result: Option<i64>,
+    /// The digest of the bytes that it has read or got.
+    pub digest: u64,
     /// Its exit, where that says more.
     pub said: Option<Box<Event>>,
-    /// The error number that the last of them has failed with, where that is known; see [`History::failure`].
-    pub failure: Option<u32>,
 }
 
 impl Call {
@@ -308,11 +308,9 @@ impl History {
             }
             _ => {}
         }
-        let may_fail = event.result() != 0 || call.callback == Callback::Extents;
-        let failure = if may_fail { self.failure(call.callback, event) } else { None };
         if let Some(parent) = self.thread_mut(event.tid, event.pid).asker(call) {
-            parent.handed.failure = failure;
             parent.handed.result = Some(event.result());
+            parent.handed.digest = if call.callback == Callback::Extents { 0 } else { event.b };
             parent.handed.said = (!event.texts.is_empty()).then(|| Box::new(event.clone()));
         }
         let is_start = matches!(

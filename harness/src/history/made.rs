@@ -5,7 +5,7 @@
 //! connection and asks for just that, or for something that such calls can emulate. Among equal requests any may be
 //! taken: see [`Client::is_ambiguous`].
 
-use layers_trace::{Callback, Event, Operation};
+use layers_trace::{Callback, Event, Operation, digest};
 
 use super::client::{Client, Request};
 use super::{Call, History};
@@ -104,10 +104,6 @@ impl Made {
     }
 }
 
-/// How the exit of a write tells what an instrument saw of its bytes.
-const LOOKED_ZERO: u64 = 1;
-const LOOKED_NONZERO: u64 = 2;
-
 fn inside(exit: &Event, call: &Call) -> Inside {
     let mut sum = Inside::default();
     for made in &call.made.calls {
@@ -118,8 +114,8 @@ fn inside(exit: &Event, call: &Call) -> Inside {
     if call.layer() == 0 {
         sum.flushes += u32::from(call.callback == Callback::Flush);
         if call.callback == Callback::Pwrite {
-            sum.nonzero += u32::from(exit.b == LOOKED_NONZERO);
-            sum.looked_at += u32::from(exit.b == LOOKED_NONZERO || exit.b == LOOKED_ZERO);
+            sum.nonzero += u32::from(![digest::NONE, digest::ZEROES].contains(&exit.b));
+            sum.looked_at += u32::from(exit.b != digest::NONE);
         }
     }
     sum

@@ -55,6 +55,7 @@ impl Tracing {
             }
             None => None,
         };
+        writer.set_digests(run.digests);
         let description = serde_json::to_string(run).map_err(io::Error::other)?;
         writer.note(record(Kind::Run, 0, 0), &[(Field::Json, description.as_bytes())]);
         Ok(Tracing { trace: Some((file, writer)), keep, ended: false })

@@ -94,3 +94,19 @@ fn first_touch(bencher: Bencher<'_, '_>) {
 fn clock() -> u64 {
     monotonic()
 }
+
+/// The digest of a buffer, bytes a second: of a request's usual size, and of one that no cache holds.
+#[divan::bench(args = [4096, 65536, 64 << 20])]
+fn digest(bencher: Bencher<'_, '_>, length: usize) {
+    let bytes: Vec<u8> = (0..length).map(|at| at as u8 | 1).collect();
+    let count = divan::counter::BytesCount::new(length);
+    bencher.counter(count).bench_local(|| layers_trace::digest::digest(black_box(&bytes)));
+}
+
+/// The same, where all bytes are zero.
+#[divan::bench(args = [4096, 65536, 64 << 20])]
+fn digest_of_zeroes(bencher: Bencher<'_, '_>, length: usize) {
+    let bytes = vec![0; length];
+    let count = divan::counter::BytesCount::new(length);
+    bencher.counter(count).bench_local(|| layers_trace::digest::digest(black_box(&bytes)));
+}

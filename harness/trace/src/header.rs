@@ -8,6 +8,7 @@
 //! | 16 | u64 | capacity in records |
 //! | 24 | u64 | run id |
 //! | 32 | u32 | epoch: only records that carry it belong to this run |
+//! | 36 | u32 | what is recorded beside calls: bit 0: digests of buffers and lists of extents ([`DIGESTS`]) |
 //! | 40 | u64 | wall clock at creation, nanoseconds since 1970 |
 //! | 48 | u64 | CLOCK_MONOTONIC at the same instant, nanoseconds |
 //! | 56 | u64 | time stamp counter at the same instant |
@@ -26,6 +27,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 pub const MAGIC: [u8; 8] = *b"layerstr";
 /// Version of the format that this crate writes and reads.
 pub const VERSION: u32 = 1;
+/// In [`Header::extras`]: instruments and clients record digests of buffers, and lists of extents.
+pub const DIGESTS: u32 = 1;
 /// Bytes before the first record.
 pub const HEADER_SIZE: usize = 4096;
 
@@ -44,7 +47,8 @@ pub struct Header {
     pub run_id: AtomicU64,
     /// Records of earlier users of the same memory carry another epoch.
     pub epoch: AtomicU32,
-    _pad0: [u8; 4],
+    /// What is recorded beside calls: [`DIGESTS`].
+    pub extras: AtomicU32,
     /// Wall clock at creation, nanoseconds since 1970.
     pub realtime: AtomicU64,
     /// CLOCK_MONOTONIC at the same instant, nanoseconds.
@@ -72,6 +76,7 @@ pub struct Header {
 const _: () = {
     assert!(size_of::<Header>() == HEADER_SIZE);
     assert!(std::mem::offset_of!(Header, epoch) == 32);
+    assert!(std::mem::offset_of!(Header, extras) == 36);
     assert!(std::mem::offset_of!(Header, realtime) == 40);
     assert!(std::mem::offset_of!(Header, rate) == 64);
     assert!(std::mem::offset_of!(Header, cursor) == 128);

@@ -30,6 +30,7 @@
 pub mod appctx;
 pub mod callback;
 mod clock;
+pub mod digest;
 pub mod event;
 pub mod header;
 pub mod lent;
@@ -40,7 +41,7 @@ mod thread;
 pub mod writer;
 
 pub use callback::Callback;
-pub use event::{Below, Breach, ContextFunction, Event, Field, Kind, Operation, Probe, Speaker, Text};
+pub use event::{Below, ContextFunction, Event, Field, Kind, Operation, Probe, Text};
 pub use reader::{ReadError, Reader};
 pub use writer::{CallId, Writer};
 

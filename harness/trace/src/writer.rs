@@ -17,7 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use crate::clock::{Anchor, realtime};
 use crate::event::{Field, Kind, Room, pack_text};
-use crate::header::{HEADER_SIZE, Header, MAGIC, VERSION};
+use crate::header::{DIGESTS, HEADER_SIZE, Header, MAGIC, VERSION};
 use crate::record::{RECORD_SIZE, Record, WORDS};
 use crate::thread;
 
@@ -124,7 +124,7 @@ impl Writer {
         self.lay_out();
         let header = self.header();
         header.epoch.store(epoch, Ordering::Relaxed);
-        for count in [&header.handles, &header.filters] {
+        for count in [&header.handles, &header.filters, &header.extras] {
             count.store(0, Ordering::Relaxed);
         }
         for word in [&header.cursor, &header.image_key, &header.image_base] {
@@ -184,6 +184,17 @@ impl Writer {
     /// Returns true when every record is claimed: whatever else happens is not recorded any more.
     pub fn is_full(&self) -> bool {
         self.cursor() >= self.capacity
+    }
+
+    /// Says whether instruments and clients are to record digests of buffers and lists of extents in this run. Before the
+    /// server starts: an instrument looks when it is loaded.
+    pub fn set_digests(&self, wanted: bool) {
+        self.header().extras.store(if wanted { DIGESTS } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Returns whether they are to.
+    pub fn has_digests(&self) -> bool {
+        self.header().extras.load(Ordering::Relaxed) & DIGESTS != 0
     }
 
     /// The header page.

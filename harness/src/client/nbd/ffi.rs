@@ -21,6 +21,15 @@ pub(super) type ExtentFn = extern "C" fn(
     error: *mut c_int,
 ) -> c_int;
 
+pub(super) type ChunkFn = extern "C" fn(
+    user_data: *mut c_void,
+    data: *const c_void,
+    count: usize,
+    offset: u64,
+    status: c_uint,
+    error: *mut c_int,
+) -> c_int;
+
 /// `nbd_completion_callback`, `nbd_list_callback` and `nbd_extent_callback` have this shape.
 #[repr(C)]
 pub(super) struct Closure<F> {
@@ -40,6 +49,9 @@ pub(super) const TLS_REQUIRE: c_int = 2;
 pub(super) const DIRECTION_READ: c_uint = 1;
 /// LIBNBD_AIO_DIRECTION_WRITE.
 pub(super) const DIRECTION_WRITE: c_uint = 2;
+
+/// LIBNBD_READ_ERROR
+pub(super) const READ_ERROR: c_uint = 3;
 
 /// LIBNBD_SIZE_MINIMUM, PREFERRED and MAXIMUM.
 pub(super) const SIZE_MINIMUM: c_int = 0;
@@ -93,11 +105,12 @@ unsafe extern "C" {
         done: Closure<CompletionFn>,
     ) -> c_int;
     pub(super) fn nbd_aio_opt_abort(h: *mut Handle) -> c_int;
-    pub(super) fn nbd_aio_pread(
+    pub(super) fn nbd_aio_pread_structured(
         h: *mut Handle,
         buffer: *mut c_void,
         count: usize,
         offset: u64,
+        chunk: Closure<ChunkFn>,
         done: Closure<CompletionFn>,
         flags: u32,
     ) -> i64;

@@ -17,11 +17,9 @@ use std::sync::Arc;
 
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{CallId, Field, Kind, Operation, Speaker, Writer};
+use layers_trace::{CallId, Field, Kind, Operation, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::breach;
-use super::patience::{LOOK, Patience};
 pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
 use crate::visible::visible;
@@ -56,9 +54,6 @@ pub struct Client {
     deadline: Deadline,
     pending: Vec<Pending>,
     infos: u64,
-    /// What the server has sent that the protocol forbids: libnbd has given up the connection because of it.
-    broken: Option<ClientError>,
-    patience: Patience,
     /// It completes STARTTLS while it connects.
     secure: bool,
 }
@@ -84,18 +79,7 @@ impl Client {
         // SAFETY: no preconditions.
         let handle = NonNull::new(unsafe { ffi::nbd_create() }).ok_or_else(last_error)?;
         let infos = options::infos(wishes);
-        let patience = Patience::new(Arc::clone(&trace));
-        let client = Client {
-            handle,
-            number,
-            trace,
-            deadline,
-            pending: Vec::new(),
-            infos,
-            broken: None,
-            patience,
-            secure: false,
-        };
+        let client = Client { handle, number, trace, deadline, pending: Vec::new(), infos, secure: false };
         let h = client.raw();
         // SAFETY: a live handle, not yet connected; the string is NUL-terminated.
         unsafe {
@@ -127,15 +111,10 @@ impl Client {
 
     fn request(&self, operation: Operation, fill: Record, texts: &[(Field, &[u8])]) -> CallId {
         let record = self.entry(Kind::Request, operation);
-        self.trace.enter(Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, ..record }, texts)
-    }
-
-    /// A request that libnbd has not even sent.
-    fn unsent(&self, operation: Operation, call: CallId, error: &ClientError) {
-        if call != CallId::LOST {
-            let (a, c) = ((-1_i64).cast_unsigned(), error.errno());
-            self.trace.exit(call, Record { a, c, ..self.entry(Kind::Reply, operation) }, &[]);
-        }
+        self.trace.enter(
+            Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, context: fill.context, ..record },
+            texts,
+        )
     }
 
     fn reply<T>(
@@ -146,6 +125,18 @@ impl Client {
         flags: u64,
         texts: &[(Field, &[u8])],
     ) {
+        self.reply_with(operation, call, result, Record { b: flags, ..Record::default() }, texts);
+    }
+
+    /// The same, with `b`, `d` and `context` of `fill`.
+    fn reply_with<T>(
+        &self,
+        operation: Operation,
+        call: CallId,
+        result: &Result<T, ClientError>,
+        fill: Record,
+        texts: &[(Field, &[u8])],
+    ) {
         // The harness's own questions are not in the trace, and so neither are their answers.
         if call == CallId::LOST {
             return;
@@ -154,36 +145,9 @@ impl Client {
             Ok(_) => (0, 0),
             Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
         };
-        let speaker = speaker(operation, result).map_or(0, |speaker| speaker as u32);
+        let Record { b, d, context, .. } = fill;
         let entry = self.entry(Kind::Reply, operation);
-        self.trace.exit(call, Record { a, b: flags, c, d: speaker, ..entry }, texts);
-    }
-
-    /// Keeps in mind, and writes into the trace, what libnbd complains of, if that is the server's fault.
-    fn complains(&mut self) {
-        let message = last_message();
-        if let Some(kind) = breach::of_libnbd(&message).filter(|_| self.broken.is_none()) {
-            let call = self.pending.first().map(|pending| pending.call);
-            breach::note_as(&self.trace, self.number, call, kind, &message);
-            self.broken = Some(breach::breach(kind, message));
-        }
-    }
-
-    /// Why there is no connection any more.
-    fn gone(&self) -> ClientError {
-        self.broken.clone().unwrap_or(ClientError::Gone)
-    }
-
-    /// The same for an answer: of a server that has nothing to do none is waited for.
-    fn until_answered(&mut self, done: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
-        self.patience.begin();
-        let given_up = std::cell::Cell::new(false);
-        self.until(|client| {
-            let over = done(client);
-            given_up.set(!over && client.patience.is_over());
-            over || given_up.get()
-        })?;
-        if given_up.get() { Err(ClientError::Timeout) } else { Ok(()) }
+        self.trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
     }
 
     /// Lets libnbd work until `done` says so, or the connection or the time is gone.
@@ -193,7 +157,7 @@ impl Client {
                 return Ok(());
             }
             if self.question(ffi::nbd_aio_is_dead) || self.question(ffi::nbd_aio_is_closed) {
-                return Err(self.gone());
+                return Err(ClientError::Gone);
             }
             if self.deadline.passed() {
                 return Err(ClientError::Timeout);
@@ -220,23 +184,18 @@ impl Client {
         events.set(PollFlags::IN, reads);
         events.set(PollFlags::OUT, writes);
         let mut watched = [PollFd::from_borrowed_fd(socket, events)];
-        if !poll(&mut watched, Some(&timespec(self.deadline.left().min(LOOK)))).is_ok_and(|ready| ready > 0) {
+        if !poll(&mut watched, Some(&timespec(self.deadline.left()))).is_ok_and(|ready| ready > 0) {
             return;
         }
         let over = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
         let seen = watched.map(|one| one.revents()).into_iter().fold(PollFlags::empty(), PollFlags::union);
         // SAFETY: a live handle.
-        let went = unsafe {
+        unsafe {
             if reads && seen.intersects(PollFlags::IN | over) {
-                ffi::nbd_aio_notify_read(self.raw())
+                ffi::nbd_aio_notify_read(self.raw());
             } else if writes && seen.intersects(PollFlags::OUT | over) {
-                ffi::nbd_aio_notify_write(self.raw())
-            } else {
-                0
+                ffi::nbd_aio_notify_write(self.raw());
             }
-        };
-        if went < 0 {
-            self.complains();
         }
     }
 
@@ -322,26 +281,6 @@ impl Client {
     pub fn is_ready(&self) -> bool {
         self.question(ffi::nbd_aio_is_ready)
     }
-}
-
-/// Who gives the answer to a request: libnbd has errors of its own, too, of which these are none.
-fn speaker<T>(operation: Operation, result: &Result<T, ClientError>) -> Option<Speaker> {
-    const ON_THE_WIRE: [i32; 8] = [
-        libc::EPERM,
-        libc::EIO,
-        libc::ENOMEM,
-        libc::EINVAL,
-        libc::ENOSPC,
-        libc::EOVERFLOW,
-        libc::ENOTSUP,
-        libc::ESHUTDOWN,
-    ];
-    let servers = match result {
-        Ok(_) => true,
-        Err(ClientError::Refused { errno, .. }) => ON_THE_WIRE.contains(errno),
-        Err(_) => false,
-    };
-    (servers && operation.is_data()).then_some(Speaker::Repeated)
 }
 
 fn check(result: c_int) -> Result<(), ClientError> {

@@ -1,12 +1,15 @@
 //! Requests in flight, and the memory that libnbd writes to while they are.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::NonNull;
 
-use layers_trace::{CallId, Operation};
+use layers_trace::digest::digest;
+use layers_trace::record::Record;
+use layers_trace::{CallId, Field, Operation};
 
 use super::super::pattern;
+use super::super::told::{Extents, Told};
 use super::ffi::{self, Closure};
 use super::{ClientError, Command, check, last_error};
 
@@ -17,7 +20,9 @@ pub(super) struct Pending {
     pub(super) command: Command,
     pub(super) call: CallId,
     buffer: Box<[u8]>,
-    /// What block status answers: lengths and flags, for base:allocation alone.
+    /// Which bytes a read has brought; in a box of its own, so that libnbd's pointer to it stays good.
+    told: Box<Told>,
+    /// What block status answers, for base:allocation alone; likewise.
     extents: Box<Extents>,
 }
 
@@ -27,10 +32,6 @@ pub(super) struct Answer {
     pub(super) bytes: Vec<u8>,
     pub(super) extents: Vec<(u32, u32)>,
 }
-
-/// Lengths and flags; in a box of its own, so that libnbd's pointer to it stays good.
-#[derive(Debug, Default)]
-struct Extents(Vec<(u32, u32)>);
 
 impl Pending {
     pub(super) fn new(command: Command, call: CallId) -> Pending {
@@ -44,12 +45,19 @@ impl Pending {
                 *byte = value;
             }
         }
-        Pending { cookie: 0, command, call, buffer, extents: Box::default() }
+        Pending { cookie: 0, command, call, buffer, told: Box::default(), extents: Box::default() }
     }
 
     /// A write of these bytes; its count is theirs.
     pub(super) fn of_data(command: Command, call: CallId, data: &[u8]) -> Pending {
-        Pending { cookie: 0, command, call, buffer: data.into(), extents: Box::default() }
+        Pending {
+            cookie: 0,
+            command,
+            call,
+            buffer: data.into(),
+            told: Box::default(),
+            extents: Box::default(),
+        }
     }
 
     /// Hands the request to libnbd.
@@ -63,7 +71,12 @@ impl Pending {
             match operation {
                 Operation::Read => {
                     let buffer = self.buffer.as_mut_ptr().cast();
-                    ffi::nbd_aio_pread(h, buffer, count as usize, offset, none(), flags)
+                    let take = Closure {
+                        callback: Some(take_chunk as ffi::ChunkFn),
+                        user_data: (&raw mut *self.told).cast(),
+                        free: None,
+                    };
+                    ffi::nbd_aio_pread_structured(h, buffer, count as usize, offset, take, none(), flags)
                 }
                 Operation::Write => {
                     let buffer = self.buffer.as_ptr().cast();
@@ -91,13 +104,46 @@ impl Pending {
 
     /// What a read has read, and what a block status has been told.
     pub(super) fn into_answer(self) -> Answer {
-        Answer { bytes: self.buffer.into_vec(), extents: self.extents.0 }
+        Answer { bytes: self.buffer.into_vec(), extents: self.extents.all() }
+    }
+
+    /// Returns what the record of its request says of its data.
+    pub(super) fn sent(&self, digests: bool) -> Record {
+        let writes = digests && self.command.operation == Operation::Write;
+        Record { context: if writes { digest(&self.buffer) } else { 0 }, ..Record::default() }
+    }
+
+    /// Returns what the record of its reply says of what has come, and the texts.
+    pub(super) fn came(&self, digests: bool) -> (Record, Vec<(Field, Vec<u8>)>) {
+        match self.command.operation {
+            Operation::Read => (self.told.of_read(self.command, &self.buffer, digests), Vec::new()),
+            Operation::BlockStatus => {
+                (Record { b: self.extents.count(), ..Record::default() }, self.extents.texts())
+            }
+            _ => Default::default(),
+        }
     }
 }
 
 fn not_a_request(operation: Operation) -> ClientError {
     let message = format!("{operation:?} is not a request of the transmission phase");
     ClientError::Refused { message, errno: libc::EINVAL }
+}
+
+/// Notes a chunk in the `Told` behind `user_data`.
+extern "C" fn take_chunk(
+    user_data: *mut c_void,
+    _data: *const c_void,
+    count: usize,
+    offset: u64,
+    status: c_uint,
+    _error: *mut c_int,
+) -> c_int {
+    if status != ffi::READ_ERROR {
+        // SAFETY: `start` passes such a list, in a box that stays until the request is over or the handle is closed.
+        unsafe { (*user_data.cast::<Told>()).add(offset, count as u64) };
+    }
+    0
 }
 
 /// Appends extents to the `Extents` behind `user_data`.
@@ -114,7 +160,7 @@ extern "C" fn take_extents(
     unsafe {
         let Extents(extents) = &mut *user_data.cast::<Extents>();
         let entries = std::slice::from_raw_parts(entries, count);
-        extents.extend(entries.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))));
+        extents.push(entries.as_chunks().0.iter().map(|[length, flags]| (*length, *flags)).collect());
     }
     0
 }

@@ -26,31 +26,28 @@ impl Client {
 
     /// Sends a request without waiting. A write carries a pattern that tells its offset.
     pub fn send(&mut self, command: Command) -> Result<Ticket, ClientError> {
-        self.send_pending(command, |call| Pending::new(command, call))
+        self.send_pending(command, Pending::new(command, CallId::LOST))
     }
 
     /// Sends a write of these bytes without waiting.
     pub fn send_data(&mut self, offset: u64, data: &[u8], flags: u32) -> Result<Ticket, ClientError> {
         let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let command = Command { operation: Operation::Write, offset, count, flags };
-        self.send_pending(command, |call| Pending::of_data(command, call, data))
+        self.send_pending(command, Pending::of_data(command, CallId::LOST, data))
     }
 
-    fn send_pending(
-        &mut self,
-        command: Command,
-        pending: impl FnOnce(CallId) -> Pending,
-    ) -> Result<Ticket, ClientError> {
-        let fill = Record { a: command.offset, c: command.count, d: command.flags, ..Record::default() };
+    fn send_pending(&mut self, command: Command, mut pending: Pending) -> Result<Ticket, ClientError> {
+        let sent = pending.sent(self.trace.has_digests());
+        let fill = Record { a: command.offset, c: command.count, d: command.flags, ..sent };
         let call = self.request(command.operation, fill, &[]);
-        let mut pending = pending(call);
+        pending.call = call;
         match pending.start(self.handle) {
             Ok(cookie) => {
                 self.pending.push(pending);
                 Ok(Ticket(cookie))
             }
             Err(error) => {
-                self.unsent(command.operation, call, &error);
+                self.reply(command.operation, call, &Err::<(), _>(error.clone()), 0, &[]);
                 Err(error)
             }
         }
@@ -70,13 +67,22 @@ impl Client {
         if matches!(result, Err(ClientError::Timeout)) {
             // libnbd still owns the buffer; it stays until the handle is closed.
             if let Some(pending) = self.pending.get(index) {
-                self.reply(pending.command.operation, pending.call, &result, 0, &[]);
+                self.reply_to(pending, &result);
             }
             return Err(ClientError::Timeout);
         }
         let pending = self.pending.swap_remove(index);
-        self.reply(pending.command.operation, pending.call, &result, 0, &[]);
+        self.reply_to(&pending, &result);
         result.map(|()| pending.into_answer())
+    }
+
+    /// Records the answer to a request, with what it has told of data.
+    fn reply_to(&self, pending: &Pending, result: &Result<(), ClientError>) {
+        // After a time-out libnbd may still write to the buffer.
+        let digests = self.trace.has_digests() && *result != Err(ClientError::Timeout);
+        let (came, texts) = pending.came(digests);
+        let texts: Vec<_> = texts.iter().map(|(field, bytes)| (*field, bytes.as_slice())).collect();
+        self.reply_with(pending.command.operation, pending.call, result, came, &texts);
     }
 
     /// Waits for the answers to all requests that were left behind, also where one of them is an error.
@@ -90,21 +96,12 @@ impl Client {
     fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {
         // 1: done, 0: not yet, -1: done and failed.
         let outcome = std::cell::Cell::new(0);
-        self.until_answered(|client| {
+        self.until(|client| {
             // SAFETY: a live handle and a cookie that libnbd gave for it.
             outcome.set(unsafe { ffi::nbd_aio_command_completed(client.raw(), cookie) });
             outcome.get() != 0
         })?;
-        if outcome.get() >= 0 {
-            return Ok(());
-        }
-        let error = last_error();
-        // What libnbd makes of a reply that is not whole; no server sends it.
-        if matches!(error, ClientError::Refused { errno: libc::EPROTO, .. }) {
-            self.complains();
-            return Err(self.gone());
-        }
-        Err(error)
+        if outcome.get() < 0 { Err(last_error()) } else { Ok(()) }
     }
 
     /// Waits until the server shows that it is shutting down: it refuses a request (ESHUTDOWN), or ends the connection

@@ -1,8 +1,7 @@
 //! What the server answers (the NBD protocol, "Handshake", "Option reply", "Simple reply" and "Structured reply").
 
-use layers_trace::{Breach, Field, Operation, Speaker};
+use layers_trace::{Field, Operation};
 
-use super::super::breach::breach;
 use super::{Asked, CLIENT_FLAGS, ClientError, Phase, Raw};
 
 const GREETING: [u8; 8] = *b"NBDMAGIC";
@@ -16,7 +15,6 @@ const STRUCTURED_REPLY: u32 = 0x668e_33ef;
 const ACK: u32 = 1;
 const SERVER: u32 = 2;
 const INFO: u32 = 3;
-const META_CONTEXT: u32 = 4;
 /// The option has failed; the rest of the number says why.
 const ERROR: u32 = 1 << 31;
 
@@ -27,8 +25,13 @@ const LONGEST: usize = 1 << 20;
 /// A request may bring this much data, and an answer some more.
 const MOST_DATA: usize = (64 << 20) + 64;
 
-/// A message whose last answer is here, what became of it, and who says so.
-type Outcome = (Asked, Result<(), ClientError>, Option<Speaker>);
+/// Types of chunks of a structured reply.
+const OFFSET_DATA: u16 = 1;
+const OFFSET_HOLE: u16 = 2;
+const BLOCK_STATUS: u16 = 5;
+
+/// A message whose last answer is here, and what became of it.
+type Outcome = (Asked, Result<(), ClientError>);
 
 impl Raw {
     pub(super) fn read_greeting(&mut self) -> Result<(), ClientError> {
@@ -41,7 +44,7 @@ impl Raw {
 
     fn greeted(&mut self) -> Result<(), ClientError> {
         if self.socket.take()? != GREETING {
-            return Err(no_message("a greeting"));
+            return Err(not_the_protocol("a greeting"));
         }
         match self.socket.take()? {
             NEWSTYLE => {
@@ -57,7 +60,7 @@ impl Raw {
                 self.phase = Phase::Transmission;
                 Ok(())
             }
-            _ => Err(no_message("a greeting")),
+            _ => Err(not_the_protocol("a greeting")),
         }
     }
 
@@ -71,30 +74,16 @@ impl Raw {
             Phase::Over => Err(ClientError::Gone),
         };
         match result {
-            Ok(Some((asked, result, speaker))) => {
-                self.answered(&asked, &result, speaker);
+            Ok(Some((asked, result))) => {
+                self.answered(&asked, &result);
                 result
             }
             Ok(None) => Ok(()),
             Err(ClientError::Timeout) => self.over(&ClientError::Timeout),
             Err(error) => {
                 self.phase = Phase::Over;
-                let error = self.cut_short(error);
-                self.complain(&error);
                 self.over(&error)
             }
-        }
-    }
-
-    /// A connection that ends in the middle of a message, or after bytes that begin none, where nothing is to come.
-    fn cut_short(&self, error: ClientError) -> ClientError {
-        let left = self.socket.unread();
-        let over = self.asked.iter().all(Asked::ends);
-        match error {
-            ClientError::Gone if over && left > 0 => {
-                breach(Breach::Unasked, format!("{left} bytes that nobody has asked for, and the end"))
-            }
-            other => other,
         }
     }
 
@@ -106,7 +95,7 @@ impl Raw {
                 ClientError::Gone if asked.ends() => Ok(()),
                 error => Err(error.clone()),
             };
-            self.answered(&asked, &result, None);
+            self.answered(&asked, &result);
             first = first.and(result);
         }
         first
@@ -117,34 +106,21 @@ impl Raw {
             let _size = u64::from_be_bytes(self.socket.take()?);
             self.flags = u16::from_be_bytes(self.socket.take()?).into();
             self.phase = Phase::Transmission;
-            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()), None)));
+            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()))));
         }
         if u64::from_be_bytes(self.socket.take()?) != OPTION_REPLY {
-            return Err(no_message("a reply to an option"));
+            return Err(not_the_protocol("an answer to an option"));
         }
-        let option = u32::from_be_bytes(self.socket.take()?);
+        let _option = u32::from_be_bytes(self.socket.take()?);
         let kind = u32::from_be_bytes(self.socket.take()?);
         let length = u32::from_be_bytes(self.socket.take()?) as usize;
-        let Some(asked) = self.asked.front() else {
-            return Err(breach(
-                Breach::Option,
-                format!("a reply to option {option}, and none is waited for"),
-            ));
-        };
-        if let Some(other) = asked.option.filter(|own| *own != option) {
-            return Err(breach(Breach::Option, format!("a reply to option {option} instead of {other}")));
-        }
-        if length > LONGEST || kind == ACK && length > 0 {
-            let what = format!("a reply of type {kind} to option {option} with {length} bytes");
-            return Err(breach(Breach::Message, what));
-        }
-        if !kinds(asked.operation).contains(&kind) && kind & ERROR == 0 {
-            return Err(breach(Breach::Option, format!("a reply of type {kind} to option {option}")));
+        if length > LONGEST {
+            return Err(not_the_protocol("an answer to an option"));
         }
         let data = self.socket.take_all(length)?;
         if kind & ERROR != 0 {
             let result = Err(option_error(kind & !ERROR));
-            return Ok(self.asked.pop_front().map(|asked| (asked, result, None)));
+            return Ok(self.asked.pop_front().map(|asked| (asked, result)));
         }
         match kind {
             ACK => {
@@ -156,9 +132,7 @@ impl Raw {
                 if asked.as_ref().is_some_and(|asked| asked.operation == Operation::Go) {
                     self.phase = Phase::Transmission;
                 }
-                self.structured |=
-                    asked.as_ref().is_some_and(|asked| asked.operation == Operation::StructuredReply);
-                return Ok(asked.map(|asked| (asked, Ok(()), None)));
+                return Ok(asked.map(|asked| (asked, Ok(()))));
             }
             SERVER => self.listed(&data),
             INFO => self.informed(&data),
@@ -201,90 +175,102 @@ impl Raw {
 
     fn request_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         match u32::from_be_bytes(self.socket.take()?) {
-            SIMPLE_REPLY => self.simple_answer(),
-            STRUCTURED_REPLY => self.structured_answer(),
-            _ => Err(no_message("a reply to a request")),
-        }
-    }
-
-    fn simple_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
-        let error = u32::from_be_bytes(self.socket.take()?);
-        let cookie = u64::from_be_bytes(self.socket.take()?);
-        let asked = self.with_cookie(cookie)?;
-        let wrong = match asked.operation {
-            Operation::Read if self.structured => Some("a simple reply to a read"),
-            Operation::BlockStatus if self.structured && error == 0 => {
-                Some("a simple reply with a block status")
+            SIMPLE_REPLY => {
+                let error = u32::from_be_bytes(self.socket.take()?);
+                let cookie = u64::from_be_bytes(self.socket.take()?);
+                let Some(mut asked) = self.with_cookie(cookie) else {
+                    return Err(not_the_protocol("an answer to a request of ours"));
+                };
+                if error != 0 {
+                    return Ok(Some((asked, Err(request_error(error)))));
+                }
+                if asked.operation == Operation::Read {
+                    asked.bytes = self.socket.take_all((asked.command.count as usize).min(MOST_DATA))?;
+                    asked.covered.add(asked.command.offset, asked.bytes.len() as u64);
+                }
+                Ok(Some((asked, Ok(()))))
             }
-            _ => None,
-        };
-        if let Some(what) = wrong.or(asked.chunks.is_some().then_some("a simple reply after a chunk")) {
-            self.asked.push_front(asked);
-            return Err(breach(Breach::Shape, what));
+            STRUCTURED_REPLY => self.structured_answer(),
+            _ => Err(not_the_protocol("an answer to a request")),
         }
-        let speaker = Some(Speaker::Simple);
-        if error != 0 {
-            return Ok(Some((asked, Err(request_error(error)), speaker)));
-        }
-        if asked.operation == Operation::Read {
-            let count = (asked.count as usize).min(MOST_DATA);
-            // Still waited for, should the data not come.
-            self.asked.push_front(asked);
-            self.socket.take_all(count)?;
-            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()), speaker)));
-        }
-        Ok(Some((asked, Ok(()), speaker)))
     }
 
     fn structured_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         let done = u16::from_be_bytes(self.socket.take()?) & 1 != 0;
         let kind = u16::from_be_bytes(self.socket.take()?);
+        let failed = kind & (1 << 15) != 0;
         let cookie = u64::from_be_bytes(self.socket.take()?);
         let length = u32::from_be_bytes(self.socket.take()?) as usize;
-        if !self.structured {
-            return Err(breach(Breach::Shape, "a structured reply, which has not been negotiated"));
-        }
         if length > MOST_DATA {
-            return Err(breach(Breach::Message, format!("a chunk of {length} bytes")));
+            return Err(not_the_protocol("an answer to a request"));
         }
-        let mut asked = self.with_cookie(cookie)?;
-        let mut chunks = asked.chunks.take().unwrap_or_default();
-        // Still waited for, should it not come to its end.
-        self.asked.push_front(asked);
         let data = self.socket.take_all(length)?;
-        let Some(asked) = self.asked.front_mut() else { return Ok(None) };
-        chunks.take(asked, kind, done, &data)?;
+        let Some(mut asked) = self.with_cookie(cookie) else {
+            return Err(not_the_protocol("an answer to a request of ours"));
+        };
+        if failed && asked.error.is_none() {
+            let error = data.first_chunk().map_or(libc::EIO.cast_unsigned(), |e| u32::from_be_bytes(*e));
+            asked.error = Some(request_error(error));
+        }
+        asked.chunk(kind, &data);
         if !done {
-            asked.chunks = Some(chunks);
+            self.asked.push_front(asked);
             return Ok(None);
         }
-        let result = chunks.outcome(asked)?.map_or(Ok(()), |error| Err(request_error(error)));
-        Ok(self.asked.pop_front().map(|asked| (asked, result, Some(Speaker::Structured))))
+        let result = asked.error.take().map_or(Ok(()), Err);
+        Ok(Some((asked, result)))
     }
 
-    fn with_cookie(&mut self, cookie: u64) -> Result<Asked, ClientError> {
-        let index = self.asked.iter().position(|asked| asked.cookie == cookie);
-        let asked = index.and_then(|index| self.asked.remove(index));
-        asked.ok_or_else(|| {
-            let sent = (1..=self.cookie).contains(&cookie);
-            let what = if sent { "a request that has its reply" } else { "a request that nobody has sent" };
-            breach(Breach::Cookie, format!("a reply with cookie {cookie}, to {what}"))
-        })
+    fn with_cookie(&mut self, cookie: u64) -> Option<Asked> {
+        let index = self.asked.iter().position(|asked| asked.cookie == cookie)?;
+        self.asked.remove(index)
     }
 }
 
-/// Types of the replies that an option has, besides errors.
-fn kinds(option: Operation) -> &'static [u32] {
-    match option {
-        Operation::List => &[ACK, SERVER],
-        Operation::Info | Operation::Go => &[ACK, INFO],
-        Operation::SetMetaContext => &[ACK, META_CONTEXT],
-        _ => &[ACK],
+impl Asked {
+    /// Takes what this chunk tells of data.
+    fn chunk(&mut self, kind: u16, data: &[u8]) {
+        match (self.operation, kind) {
+            (Operation::Read, OFFSET_DATA) => {
+                let Some((offset, bytes)) = data.split_first_chunk() else { return };
+                self.take(u64::from_be_bytes(*offset), bytes.len() as u64, bytes.iter().copied());
+            }
+            (Operation::Read, OFFSET_HOLE) => {
+                let Some((offset, length)) = data.split_first_chunk() else { return };
+                let Some(length) = length.first_chunk().map(|length| u32::from_be_bytes(*length)) else {
+                    return;
+                };
+                self.take(u64::from_be_bytes(*offset), length.into(), std::iter::repeat(0));
+            }
+            (Operation::BlockStatus, BLOCK_STATUS) => {
+                let word = |bytes: &[u8; 4]| u32::from_be_bytes(*bytes);
+                // The first word is the context.
+                let words: Vec<u32> = data.as_chunks().0.iter().skip(1).map(word).collect();
+                self.extents
+                    .0
+                    .push(words.as_chunks().0.iter().map(|[length, flags]| (*length, *flags)).collect());
+            }
+            _ => {}
+        }
+    }
+
+    /// These bytes belong there; what lies beside the range is only counted.
+    fn take(&mut self, offset: u64, length: u64, bytes: impl Iterator<Item = u8>) {
+        self.covered.add(offset, length);
+        self.bytes.resize((self.command.count as usize).min(MOST_DATA), 0);
+        let before = self.command.offset.saturating_sub(offset);
+        let at = usize::try_from(offset.saturating_sub(self.command.offset)).unwrap_or(usize::MAX);
+        let bytes = bytes
+            .take(usize::try_from(length).unwrap_or(0))
+            .skip(usize::try_from(before).unwrap_or(usize::MAX));
+        for (to, from) in self.bytes.iter_mut().skip(at).zip(bytes) {
+            *to = from;
+        }
     }
 }
 
-fn no_message(what: &str) -> ClientError {
-    breach(Breach::Message, format!("bytes that are not {what}"))
+fn not_the_protocol(what: &str) -> ClientError {
+    ClientError::Refused { message: format!("what the server sent is not {what}"), errno: libc::EPROTO }
 }
 
 /// Error numbers of requests are those of Linux.

@@ -5,7 +5,6 @@
 //! does it. Every read and write has the deadline of the client.
 
 mod answer;
-mod chunk;
 mod message;
 mod relay;
 mod socket;
@@ -17,15 +16,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use layers_trace::digest::digest;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{Breach, CallId, Field, Kind, Operation, Speaker, Writer};
+use layers_trace::{CallId, Field, Kind, Operation, Writer};
 
-use super::breach::{breach, note};
-use super::patience::Patience;
+use super::told::{Extents, Told};
 use super::{ClientError, Command};
 use crate::deadline::Deadline;
-use chunk::Chunks;
 pub use message::{Message, info};
 use socket::Socket;
 
@@ -46,8 +44,6 @@ pub struct Raw {
     cookie: u64,
     /// Transmission flags of the export.
     flags: u64,
-    /// Structured replies have been negotiated.
-    structured: bool,
 }
 
 /// How far the connection has come.
@@ -65,20 +61,20 @@ struct Asked {
     operation: Operation,
     call: CallId,
     cookie: u64,
-    /// Its number, where it is an option.
-    option: Option<u32>,
-    /// First byte of a request.
-    offset: u64,
-    /// Bytes that a successful read brings.
-    count: u32,
-    /// NBD_CMD_FLAG_*.
-    flags: u32,
+    /// Offset, count and flags of a request.
+    command: Command,
+    /// What a read has brought.
+    bytes: Vec<u8>,
+    /// Which bytes those are.
+    covered: Told,
+    /// What a block status was told.
+    extents: Extents,
     /// It was sent whole, and so has an answer.
     whole: bool,
     /// What answers so far have told: exports, descriptions.
     told: Vec<(Field, Vec<u8>)>,
-    /// What has come of a structured reply.
-    chunks: Option<Chunks>,
+    /// The first error so far, of an answer in several parts.
+    error: Option<ClientError>,
 }
 
 impl Asked {
@@ -128,17 +124,13 @@ impl Raw {
             asked: VecDeque::new(),
             cookie: 0,
             flags: 0,
-            structured: false,
         }
     }
 
     /// Waits for the greeting, and answers it. After it a newstyle server takes options, and an oldstyle one requests.
     pub fn greeting(&mut self) -> Result<(), ClientError> {
         let result = self.read_greeting();
-        // Before it the server may have another client to serve.
-        self.socket.be_patient(Patience::new(Arc::clone(&self.trace)));
         if let Some(call) = self.connecting.take() {
-            note(&self.trace, self.number, Some(call), &result.clone().err().unwrap_or(ClientError::Gone));
             reply(&self.trace, self.number, Operation::Connect, call, &result, self.flags, &[]);
         }
         result
@@ -154,7 +146,6 @@ impl Raw {
         if self.asked.iter().any(|asked| !asked.whole) {
             return Err(ClientError::cannot("the rest of a write is still to come"));
         }
-        self.nothing_unasked()?;
         let mut bytes = Vec::new();
         for message in messages {
             self.cookie += 1;
@@ -164,19 +155,25 @@ impl Raw {
             let texts: Vec<(Field, &[u8])> =
                 texts.iter().map(|(field, text)| (*field, text.as_slice())).collect();
             let entry = Record { handle: self.number, ..record(Kind::Request, 0, operation as u8) };
-            let call =
-                self.trace.enter(Record { a: fill.a, b: fill.b, c: fill.c, d: fill.d, ..entry }, &texts);
+            let Record { a, b, c, d, .. } = fill;
+            let context = match message {
+                Message::Request(_) if operation == Operation::Write && self.trace.has_digests() => {
+                    digest(bytes.get(bytes.len().saturating_sub(c as usize)..).unwrap_or_default())
+                }
+                _ => 0,
+            };
+            let call = self.trace.enter(Record { a, b, c, d, context, ..entry }, &texts);
             self.asked.push_back(Asked {
                 operation,
                 call,
                 cookie: self.cookie,
-                option: message.option(),
-                offset: fill.a,
-                count: fill.c,
-                flags: fill.d,
+                command: Command { operation, offset: fill.a, count: fill.c, flags: fill.d },
+                bytes: Vec::new(),
+                covered: Told::default(),
+                extents: Extents::default(),
                 whole: !matches!(message, Message::Partial(..)),
                 told: Vec::new(),
-                chunks: None,
+                error: None,
             });
         }
         // A server that has closed shows it when its answers are read.
@@ -261,27 +258,8 @@ impl Raw {
         self.socket.hurry(deadline);
     }
 
-    /// While it waits for nothing, nothing has come.
-    fn nothing_unasked(&mut self) -> Result<(), ClientError> {
-        let quiet = matches!(self.phase, Phase::Options | Phase::Transmission) && self.asked.is_empty();
-        let come = if quiet { self.socket.come() } else { 0 };
-        if come == 0 {
-            return Ok(());
-        }
-        self.phase = Phase::Over;
-        let error = breach(Breach::Unasked, format!("{come} bytes that nobody has asked for"));
-        self.complain(&error);
-        Err(error)
-    }
-
-    /// Writes into the trace what the server has broken, if `error` is that.
-    fn complain(&self, error: &ClientError) {
-        note(&self.trace, self.number, self.asked.front().map(|asked| asked.call), error);
-    }
-
     /// Closes the socket without a word.
-    pub fn hang_up(mut self) {
-        let _ = self.nothing_unasked();
+    pub fn hang_up(self) {
         let Raw { number, trace, socket, .. } = self;
         let entry = |kind| Record { handle: number, ..record(kind, 0, Operation::Hangup as u8) };
         let call = trace.enter(entry(Kind::Request), &[]);
@@ -290,14 +268,18 @@ impl Raw {
     }
 
     /// This message has its whole answer.
-    fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>, speaker: Option<Speaker>) {
-        let texts: Vec<(Field, &[u8])> =
-            asked.told.iter().map(|(field, text)| (*field, text.as_slice())).collect();
+    fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>) {
+        let extents = asked.extents.texts();
+        let texts = asked.told.iter().chain(&extents);
+        let texts: Vec<(Field, &[u8])> = texts.map(|(field, text)| (*field, text.as_slice())).collect();
         let selects = matches!(asked.operation, Operation::Go | Operation::ExportName | Operation::Info);
-        let flags = if selects && result.is_ok() { self.flags } else { 0 };
-        let said = speaker.map_or(0, |speaker| speaker as u32);
-        let entry = Record { d: said, ..record(Kind::Reply, 0, asked.operation as u8) };
-        reply_as(&self.trace, Record { handle: self.number, ..entry }, asked.call, result, flags, &texts);
+        let fill = match asked.operation {
+            Operation::Read => asked.covered.of_read(asked.command, &asked.bytes, self.trace.has_digests()),
+            Operation::BlockStatus => Record { b: asked.extents.count(), ..Record::default() },
+            _ if selects && result.is_ok() => Record { b: self.flags, ..Record::default() },
+            _ => Record::default(),
+        };
+        reply_with(&self.trace, self.number, asked.operation, asked.call, result, fill, &texts);
     }
 }
 
@@ -315,21 +297,24 @@ fn reply(
     flags: u64,
     texts: &[(Field, &[u8])],
 ) {
-    let entry = Record { handle: number, ..record(Kind::Reply, 0, operation as u8) };
-    reply_as(trace, entry, call, result, flags, texts);
+    reply_with(trace, number, operation, call, result, Record { b: flags, ..Record::default() }, texts);
 }
 
-fn reply_as(
+/// The same, with `b`, `d` and `context` of `fill`.
+fn reply_with(
     trace: &Writer,
-    entry: Record,
+    number: u32,
+    operation: Operation,
     call: CallId,
     result: &Result<(), ClientError>,
-    flags: u64,
+    fill: Record,
     texts: &[(Field, &[u8])],
 ) {
     let (a, c) = match result {
         Ok(()) => (0, 0),
         Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
     };
-    trace.exit(call, Record { a, b: flags, c, ..entry }, texts);
+    let entry = Record { handle: number, ..record(Kind::Reply, 0, operation as u8) };
+    let Record { b, d, context, .. } = fill;
+    trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
 }

@@ -84,6 +84,7 @@ impl Script {
             no_structured_replies: false,
             hands_on: Vec::new(),
             never_exits: false,
+            digests: false,
             client_log: true,
         };
         let mut script = Script { run, events: Vec::new(), fresh: 0 };

@@ -51,7 +51,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A request whose answer this is, with the outermost handle of its connection; not one of several that are alike.
-fn answered<'a>(now: &Now<'a>) -> Option<(&'a Client, &'a Request, &'a Handle)> {
+pub(super) fn answered<'a>(now: &Now<'a>) -> Option<(&'a Client, &'a Request, &'a Handle)> {
     let client = now.history.client(now.event.handle)?;
     let request = client.waits_for(now.event.call).filter(|request| request.operation.is_data())?;
     if client.is_ambiguous(request) {

@@ -2,7 +2,9 @@
 
 pub mod asked;
 pub mod buffers;
+pub mod bytes;
 pub mod errors;
+pub mod extents;
 pub mod flags;
 pub mod gates;
 pub mod lent;
@@ -24,6 +26,8 @@ pub const RULES: &[&[Rule]] = &[
     errors::RULES,
     buffers::RULES,
     lent::RULES,
+    bytes::RULES,
+    extents::RULES,
 ];
 
 /// The topics whose findings are blamed on whoever makes the call.

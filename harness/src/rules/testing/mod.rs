@@ -53,6 +53,7 @@ pub(crate) fn run(filters: u8) -> Run {
         no_structured_replies: false,
         hands_on: Vec::new(),
         never_exits: false,
+        digests: true,
         client_log: true,
     }
 }
@@ -272,6 +273,10 @@ impl Script {
         let asked = self.named(request);
         let event = self.note(Kind::Reply, asked.number);
         (event.handle, event.call, event.a) = (asked.handle, request, result.cast_unsigned());
+        if asked.operation() == Some(Operation::Read) && result == 0 {
+            // All of it has come.
+            (event.d, event.context) = (asked.c, asked.c.into());
+        }
         event
     }
 

@@ -4,8 +4,8 @@
 
 mod answers;
 mod contexts;
+mod data;
 mod ending;
-mod erring;
 mod exports;
 mod failing;
 pub mod haproxy;
@@ -18,7 +18,7 @@ mod serving;
 mod starting;
 mod tls;
 
-use layers_behaviour::{Act, Deed, Failure, Telling};
+use layers_behaviour::{Act, Deed, Failure};
 use layers_trace::{Callback, Operation};
 
 use super::{Scenario, Step, command};
@@ -42,6 +42,7 @@ pub fn of(server: Which) -> Vec<Scenario> {
 fn of_nbdkit() -> Vec<Scenario> {
     [
         serving::all(),
+        data::all(),
         exports::all(),
         starting::all(),
         options::all(),
@@ -49,7 +50,6 @@ fn of_nbdkit() -> Vec<Scenario> {
         leaving::all(),
         ending::all(),
         rejecting::all(),
-        erring::all(),
         tls::all(),
         answers::all(),
         overlapping::all(),
@@ -86,7 +86,7 @@ fn read(client: u32) -> Step {
 
 /// Every call of this callback fails with EIO.
 fn always(callback: Callback) -> Failure {
-    Failure { callback, nth: None, errno: libc::EIO, after_next: false, told: Telling::Both }
+    Failure { callback, nth: None, errno: libc::EIO, after_next: false }
 }
 
 /// Its n-th call fails with EIO.

@@ -155,6 +155,7 @@ impl Haproxy {
             no_structured_replies: false,
             hands_on: Vec::new(),
             never_exits: false,
+            digests: false,
             client_log: true,
         }
     }

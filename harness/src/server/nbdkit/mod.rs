@@ -240,6 +240,8 @@ impl Nbdkit {
             no_structured_replies: stack.no_structured_replies,
             hands_on: stack.hands_on(),
             never_exits: stack.never_exits(),
+            // Nobody compares them with what the user's own clients have.
+            digests: client_log,
             client_log,
         }
     }
