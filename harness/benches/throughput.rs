@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use layers::deadline::Deadline;
-use layers::run::Start;
-use layers::server::nbdkit::{Nbdkit, Serve};
+use layers::run::{Run, Start};
+use layers::server::nbdkit::{Conditions, Nbdkit, Serve};
 use layers::server::process::Woken;
 use layers::stack::Stack;
 use side_by_side::{SideBySide, verdict};
@@ -31,7 +31,7 @@ fn main() {
         server.version
     );
     for plugin in ["memory", "null"] {
-        let rounds = SideBySide::measure(ROUNDS, || traced(&server), || untraced(&server, plugin));
+        let rounds = SideBySide::measure(ROUNDS, || traced(&server, false), || untraced(&server, plugin));
         let rate = |time: Duration| f64::from(REQUESTS) / time.as_secs_f64();
         println!("  three reference filters and plugin, traced  {:>8.0} requests/s", rate(rounds.one()));
         println!(
@@ -42,14 +42,26 @@ fn main() {
         let what = format!("traced against untraced, over {plugin} (median of the rounds' ratios)");
         verdict(&what, format!("{ratio:.3}"), ">= 0.95", ratio >= 0.95);
     }
+    let rounds = SideBySide::measure(ROUNDS, || traced(&server, true), || traced(&server, false));
+    let ratio = 1.0 / rounds.ratio();
+    println!("  traced with digests of every buffer, as `conform` does, against traced without: {ratio:.3}");
 }
 
-/// The reference layers under full trace.
-fn traced(nbdkit: &Nbdkit) -> Duration {
+/// The reference layers under full trace, with or without digests of what they read.
+fn traced(nbdkit: &Nbdkit, digests: bool) -> Duration {
     let deadline = Deadline::after(Duration::from_secs(60));
     let stack = Stack::reference(3);
-    let run = nbdkit.describe("throughput", &stack, Start::Foreground, false);
-    let serve = Serve { stack: &stack, run, capacity: CAPACITY, keep: None, cpu: None, command: None };
+    let described = nbdkit.describe("throughput", &stack, Start::Foreground, false);
+    let run = Run { digests, ..described };
+    let serve = Serve {
+        stack: &stack,
+        run,
+        capacity: CAPACITY,
+        keep: None,
+        cpu: None,
+        command: None,
+        conditions: Conditions::default(),
+    };
     let mut server = nbdkit.start(&serve).expect("nbdkit starts");
     assert_eq!(server.wait_ready(deadline), Woken::Happened);
     let taken = requests(server.socket().expect("it listens"));
