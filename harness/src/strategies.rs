@@ -150,7 +150,8 @@ fn nullable() -> impl Strategy<Value = Nullable> {
 fn failure(of_filter: bool) -> impl Strategy<Value = Failure> {
     let errno = select(vec![libc::EIO, libc::ENOSPC, libc::EPERM, libc::ENOMEM]);
     (select(FALLIBLE), 1..=4_u32, errno, any::<bool>()).prop_map(move |(callback, nth, errno, after)| {
-        Failure { callback, nth: Some(nth), errno, after_next: after && of_filter }
+        let told = layers_behaviour::Telling::Both;
+        Failure { callback, nth: Some(nth), errno, after_next: after && of_filter, told }
     })
 }
 

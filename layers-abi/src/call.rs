@@ -91,6 +91,7 @@ impl<'a> Call<'a> {
         self.id = self.layer.writer.enter(self.enter, &self.texts);
         self.texts.clear();
         look(self);
+        errno::tell(0);
         match self.callback {
             Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
             _ => (),
@@ -103,6 +104,9 @@ impl<'a> Call<'a> {
     pub fn returned<R: Outcome>(&mut self, result: R) {
         self.errno = errno::get();
         self.failed = result.is_failure();
+        if self.failed && self.layer.number == 0 && self.callback.is_data() {
+            self.exit.d = errno::told().cast_unsigned();
+        }
         // SAFETY: `result` is what the target has just returned.
         unsafe { result.note(self) };
     }

@@ -1,6 +1,21 @@
 //! The calling thread's `errno`.
 
+use std::cell::Cell;
 use std::ffi::c_int;
+
+thread_local! {
+    static TOLD: Cell<c_int> = const { Cell::new(0) };
+}
+
+/// The plugin gives this to `nbdkit_set_error`, or, with 0, has not given anything yet in this call.
+pub fn tell(error: c_int) {
+    TOLD.set(error);
+}
+
+/// What the plugin has given to `nbdkit_set_error` in this call; 0 for nothing.
+pub fn told() -> c_int {
+    TOLD.get()
+}
 
 /// The current value.
 pub fn get() -> c_int {

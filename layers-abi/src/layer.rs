@@ -50,6 +50,8 @@ pub struct Layer {
     pub looks_at_writes: bool,
     /// What the target gets instead of the caller's buffers.
     pub lends: Lends,
+    /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
+    pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
     parameters: Mutex<Vec<Kept>>,
     /// A string that the reference plugin interned in `load`.
@@ -67,6 +69,7 @@ impl Layer {
             digests: image.writer.has_digests(),
             looks_at_writes: false,
             lends: Lends::asked_for(),
+            errno_is_preserved: None,
             parameters: Mutex::default(),
             interned: OnceLock::new(),
         }
@@ -77,6 +80,7 @@ impl Layer {
         let mut note = record(Kind::Layer, self.number, 0);
         (note.a, note.b, note.c, note.d) =
             (layer.callbacks, layer.synthetic, layer.thread_model, layer.api_version);
+        note.context = self.errno_is_preserved.map_or(0, |preserved| 1 + u64::from(preserved));
         let target = layer.target.map(|path| path.as_os_str().as_encoded_bytes());
         let texts = [
             Some((Field::Name, layer.name)),

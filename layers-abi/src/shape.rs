@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::null;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use layers_behaviour::{Act, Behaviour, Deed, Extents, Failure, Nullable, Skip};
+use layers_behaviour::{Act, Behaviour, Deed, Extents, Failure, Nullable, Skip, Telling};
 use layers_trace::Callback;
 
 /// A behaviour, ready to be asked.
@@ -51,6 +51,8 @@ pub struct Begun {
     pub nth: u32,
     /// How it is to end.
     pub fate: Fate,
+    /// How a plugin tells the server why.
+    pub told: Telling,
 }
 
 /// How one call is to end.
@@ -101,17 +103,20 @@ impl Shape {
 
     /// A call begins: counts it, sleeps as long as it is to sleep, and says how it is to end.
     pub fn begin(&self, callback: Callback) -> Begun {
-        let Some(plan) = self.plan(callback) else { return Begun { nth: 0, fate: Fate::Natural } };
+        let Some(plan) = self.plan(callback) else {
+            return Begun { nth: 0, fate: Fate::Natural, told: Telling::Both };
+        };
         let call = plan.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if plan.sleep != 0 {
             sleep(plan.sleep);
         }
-        let fate = match plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call)) {
+        let failure = plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call));
+        let fate = match failure {
             None => Fate::Natural,
             Some(failure) if failure.after_next => Fate::FailsAfterNext(failure.errno),
             Some(failure) => Fate::Fails(failure.errno),
         };
-        Begun { nth: call, fate }
+        Begun { nth: call, fate, told: failure.map_or(Telling::Both, |failure| failure.told) }
     }
 
     /// What is to be done in the n-th call, beside the work.
@@ -225,7 +230,9 @@ mod tests {
 
     #[test]
     fn the_nth_call_fails_and_no_other() {
-        let fail = vec![Failure { callback: Callback::Pread, nth: Some(2), errno: 28, after_next: false }];
+        let told = Telling::Both;
+        let fail =
+            vec![Failure { callback: Callback::Pread, nth: Some(2), errno: 28, after_next: false, told }];
         let shape = Shape::new(&Behaviour { fail, ..Behaviour::default() });
         let fates = [(); 3].map(|()| shape.begin(Callback::Pread).fate);
         assert_eq!(fates, [Fate::Natural, Fate::Fails(28), Fate::Natural]);

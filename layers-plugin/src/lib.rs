@@ -83,6 +83,7 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
     shown.close = trampolines::TABLE.close;
     let mut layer = Layer::new(LAYER, image, Lists::of_server());
     layer.looks_at_writes = looks_at_writes;
+    layer.errno_is_preserved = file.is_none().then_some(target.errno_is_preserved != 0);
     register(&layer, &target, shown.callbacks(), file.as_deref());
     WRAPPED.get_or_init(|| Wrapped { layer, target, is_reference: file.is_none() });
     Ok(SHOWN.get_or_init(|| copy))

@@ -16,7 +16,7 @@ use layers_abi::server::{
 };
 use layers_abi::shape::{Fate, Shape};
 use layers_abi::{deeds, errno};
-use layers_behaviour::{Behaviour, Deed, Extents as Wrong};
+use layers_behaviour::{Behaviour, Deed, Extents as Wrong, Telling};
 use layers_trace::digest::{EXTENT_SIZE, Extent, MOST_EXTENTS};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Field, Probe};
@@ -46,6 +46,7 @@ pub(crate) fn table(behaviour: &Behaviour) -> *const Plugin {
     for callback in &behaviour.absent {
         table.remove(*callback);
     }
+    table.errno_is_preserved = c_int::from(behaviour.errno_is_preserved);
     if behaviour.no_magic_key {
         table.magic_config_key = null();
     }
@@ -129,7 +130,16 @@ fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) 
                 let format = c"layers: %.*s fails as its behaviour says".as_ptr();
                 nbdkit_error(format, name.len() as c_int, name.as_ptr());
             }
-            fail(error)
+            match begun.told {
+                Telling::Both => return fail(error),
+                Telling::SetError => {
+                    tell(error);
+                    errno::set(libc::EXDEV);
+                }
+                Telling::Errno => errno::set(error),
+                Telling::Nothing => errno::set(0),
+            }
+            R::FAILED
         }
     }
 }
@@ -148,9 +158,15 @@ fn perform(deed: Deed) -> bool {
     true
 }
 
-fn fail<R: Outcome>(error: c_int) -> R {
+/// nbdkit_set_error, and what is recorded of it.
+fn tell(error: c_int) {
     // SAFETY: no preconditions.
     unsafe { nbdkit_set_error(error) };
+    errno::tell(error);
+}
+
+fn fail<R: Outcome>(error: c_int) -> R {
+    tell(error);
     errno::set(error);
     R::FAILED
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::{Breach, Callback, Event, Field, Kind, Operation, Text};
 
 use super::recorded::Trace;
 
@@ -78,6 +78,17 @@ fn lost(trace: &[Event], from: usize) -> Trace {
     rest
 }
 
+/// Before this reply its client complains.
+fn complaining(trace: &[Event], reply: usize, breach: Breach) -> Trace {
+    let fresh = trace.iter().map(|event| event.position).max().unwrap_or(0) + 1;
+    let (kind, number) = (Kind::Breach, breach as u8);
+    let texts = vec![Text { field: Field::Message, bytes: b"what it has got".to_vec(), cut: false }];
+    let note = Event { position: fresh, kind, number, texts, ..trace[reply].clone() };
+    let mut trace = trace.to_vec();
+    trace.insert(reply, note);
+    trace
+}
+
 /// What is changed in an event, and how.
 type Named<'a> = (&'a str, &'a dyn Fn(&mut Event));
 
@@ -99,6 +110,11 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     attempt("dropped", &without(trace, &here));
     attempt("dropped with what is inside", &without(trace, &nest));
     attempt("doubled", &doubled(trace, &here, last + 1));
+    if kind == Kind::Request {
+        for breach in (1..=u8::MAX).map_while(Breach::from_number) {
+            attempt(&format!("the client complains: {breach:?}"), &complaining(trace, last, breach));
+        }
+    }
     // The server exits in the middle of it.
     let rest = (first + 1..trace.len()).filter(|n| trace[*n].kind != Kind::End).collect::<Vec<_>>();
     attempt("the last", &without(trace, &rest));
@@ -117,7 +133,7 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         attempt(what, trace);
         places.iter().zip(saved).for_each(|(place, event)| trace[*place] = event);
     };
-    let changes: [Named<'_>; 28] = [
+    let changes: [Named<'_>; 31] = [
         ("another thread", &|e| e.tid ^= 0x1_0000),
         ("another process", &|e| e.pid ^= 0x1_0000),
         ("another thread and process", &|e| (e.tid, e.pid) = (e.tid ^ 0x1_0000, e.pid ^ 0x1_0000)),
@@ -142,6 +158,14 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         ("a = -1, d = ENOTSUP", &|e| (e.a, e.d) = ((-1_i64).cast_unsigned(), libc::ENOTSUP.cast_unsigned())),
         ("timed out", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ETIMEDOUT.cast_unsigned())),
         ("disconnected", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ENOTCONN.cast_unsigned())),
+        ("a = -1, c = EIO", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::EIO.cast_unsigned())),
+        ("a = -1, c = EOVERFLOW", &|e| {
+            (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::EOVERFLOW.cast_unsigned())
+        }),
+        ("given up", &|e| {
+            (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ETIMEDOUT.cast_unsigned());
+            (e.layer, e.time) = (0, e.time + 5_000_000_000);
+        }),
         ("a = 0, c = 0", &|e| (e.a, e.c) = (0, 0)),
         ("no texts", &|e| e.texts.clear()),
         ("longer texts", &|e| e.texts.iter_mut().for_each(|text| text.bytes.push(b'!'))),

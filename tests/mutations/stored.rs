@@ -23,12 +23,14 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::End, "end"),
     (Kind::Ask, "ask"),
     (Kind::Answer, "answer"),
+    (Kind::Breach, "breach"),
 ];
 
 /// Name of what happens, for the reader; the number stands before it.
 fn name(event: &Event) -> String {
     let known = event.callback().map(Callback::name).map(str::to_owned);
     let known = known.or_else(|| event.operation().map(|operation: Operation| format!("{operation:?}")));
+    let known = known.or_else(|| event.breach().map(|breach| format!("{breach:?}")));
     let known = known.or_else(|| event.probe().map(|probe| format!("{probe:?}")));
     let below = event.below().map(|below| match below {
         Below::Next(callback) => callback.name().to_owned(),

@@ -91,6 +91,9 @@ pub struct Behaviour {
     /// A plugin without a key for bare arguments (`magic_config_key`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_magic_key: bool,
+    /// A plugin whose `errno` the server may use (`errno_is_preserved`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub errno_is_preserved: bool,
     /// A plugin records of each write whether its bytes are all zero.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub looks_at_writes: bool,
@@ -225,6 +228,30 @@ pub struct Failure {
     /// A filter fails after it has called the layer below, and that has succeeded. Otherwise it never asks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub after_next: bool,
+    /// How a plugin tells the server of the errno. A filter's goes into `*err`, if its callback has that.
+    #[serde(default, skip_serializing_if = "Telling::is_both")]
+    pub told: Telling,
+}
+
+/// How a plugin tells the server why it fails (nbdkit_error(3), "Setting errno").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Telling {
+    /// By `nbdkit_set_error`, and by `errno`, which is the same.
+    #[default]
+    Both,
+    /// By `nbdkit_set_error`; `errno` is another one (18, EXDEV).
+    SetError,
+    /// By `errno` alone.
+    Errno,
+    /// Not at all: `errno` is 0.
+    Nothing,
+}
+
+impl Telling {
+    fn is_both(&self) -> bool {
+        *self == Telling::Both
+    }
 }
 
 fn eio() -> i32 {
@@ -253,7 +280,13 @@ mod tests {
                 ..Behaviour::default()
             },
             filters: vec![Behaviour {
-                fail: vec![Failure { callback: Callback::Open, nth: Some(1), errno: 28, after_next: true }],
+                fail: vec![Failure {
+                    callback: Callback::Open,
+                    nth: Some(1),
+                    errno: 28,
+                    after_next: true,
+                    told: Telling::SetError,
+                }],
                 sleep: [(Callback::Pread, 20)].into(),
                 swallow: ["key".to_owned()].into(),
                 skip: [Skip::ConfigComplete].into(),

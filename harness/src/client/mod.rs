@@ -1,13 +1,15 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
+pub(crate) mod breach;
 pub mod haproxy_cli;
 pub mod http;
 pub mod nbd;
+mod patience;
 mod peer;
 pub mod raw;
 mod told;
 
-use layers_trace::Operation;
+use layers_trace::{Breach, Operation};
 
 pub use peer::Peer;
 
@@ -21,6 +23,14 @@ pub enum ClientError {
         message: String,
         /// `errno` that goes with it.
         errno: i32,
+    },
+    /// The server has sent what the protocol forbids.
+    #[error("{message}")]
+    Breach {
+        /// Of what kind that is.
+        breach: Breach,
+        /// What the client has got, in words.
+        message: String,
     },
     /// The connection is gone.
     #[error("the server closed the connection")]
@@ -38,6 +48,7 @@ impl ClientError {
     fn errno(&self) -> u32 {
         match self {
             ClientError::Refused { errno, .. } => errno.cast_unsigned(),
+            ClientError::Breach { .. } => libc::EPROTO.cast_unsigned(),
             ClientError::Gone => libc::ENOTCONN.cast_unsigned(),
             ClientError::Timeout => libc::ETIMEDOUT.cast_unsigned(),
             ClientError::Nul => libc::EINVAL.cast_unsigned(),

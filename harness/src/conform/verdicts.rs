@@ -1,14 +1,16 @@
 //! What is said of one run apart from the rules.
 
 use crate::history::{End, Flaw};
-use crate::rules::{Judgement, Kind, Trouble};
+use crate::rules::{self, Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
 use crate::verdict::{Exit, Verdict};
 
 /// Did it go as planned, and is its trace whole?
 pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
     let of_trace = verdict_of_troubles(&recording.judgement.troubles);
-    match (recording.mishaps.first(), of_trace) {
+    // A step that goes wrong because the server breaks the protocol is that finding, and no verdict of its own.
+    let mishap = recording.mishaps.first().filter(|mishap| !is_explained(mishap, &recording.judgement));
+    match (mishap, of_trace) {
         (_, Some(crash @ Verdict::Crash(_))) => crash,
         (Some(mishap @ Mishap::Hang { .. }), _) => Verdict::Hang(mishap.to_string()),
         (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
@@ -35,6 +37,13 @@ pub(super) fn is_ground(troubles: &[Trouble]) -> bool {
         Trouble::Faulty { flaw, .. } => *flaw == Flaw::Unfinished,
         Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,
     })
+}
+
+/// The client could not go on as the scenario says because of something that a rule has found.
+fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
+    let of_wire = |id: &str| rules::wire::RULES.iter().copied().flatten().any(|rule| rule.id == id);
+    let broken = || judgement.results.iter().any(|one| one.broken > 0 && of_wire(one.rule.id));
+    matches!(mishap, Mishap::Script { .. }) && broken()
 }
 
 fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {

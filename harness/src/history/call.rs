@@ -50,6 +50,8 @@ pub struct Handed {
     pub digest: u64,
     /// Its exit, where that says more.
     pub said: Option<Box<Event>>,
+    /// The error number that the last of them has failed with, where that is known; see [`History::failure`].
+    pub failure: Option<u32>,
 }
 
 impl Call {
@@ -308,7 +310,10 @@ impl History {
             }
             _ => {}
         }
+        let may_fail = event.result() != 0 || call.callback == Callback::Extents;
+        let failure = if may_fail { self.failure(call.callback, event) } else { None };
         if let Some(parent) = self.thread_mut(event.tid, event.pid).asker(call) {
+            parent.handed.failure = failure;
             parent.handed.result = Some(event.result());
             parent.handed.digest = if call.callback == Callback::Extents { 0 } else { event.b };
             parent.handed.said = (!event.texts.is_empty()).then(|| Box::new(event.clone()));

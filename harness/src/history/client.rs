@@ -39,6 +39,10 @@ pub struct Client {
     pub leaving: Option<Event>,
     /// Its connection is gone: requests that have no answer may still be served.
     pub lost: bool,
+    /// It has negotiated structured replies, as far as it writes that down.
+    pub structured: bool,
+    /// And base:allocation, with NBD_OPT_SET_META_CONTEXT.
+    pub has_context: bool,
 }
 
 /// Clients and connections that are still to be told apart.
@@ -87,10 +91,14 @@ impl History {
             pipelines: false,
             leaving: None,
             lost: false,
+            structured: false,
+            has_context: false,
         });
         if event.kind == Kind::Reply {
             // A client that has given up tells nothing of the server, which may still be about to answer.
             const GONE: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
+            client.has_context |= operation == Operation::SetMetaContext && event.result() == 0;
+            client.structured |= operation == Operation::StructuredReply && event.result() == 0;
             client.lost |= GONE.contains(&event.errno().cast_signed());
             if event.errno() != libc::ETIMEDOUT.cast_unsigned() {
                 client.waiting.retain(|request| request.event.position != event.call);
@@ -104,6 +112,8 @@ impl History {
                 client.connection = self.arrivals.early.take();
                 client.leaving = None;
                 client.lost = false;
+                client.structured = false;
+                client.has_context = false;
                 client.last_option = None;
                 client.pipelines = false;
                 client.waiting.clear();

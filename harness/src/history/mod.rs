@@ -44,6 +44,7 @@ mod at_once;
 mod call;
 mod client;
 mod connection;
+mod failure;
 mod flaw;
 mod handle;
 mod layer_set;
@@ -86,6 +87,8 @@ pub struct Layer {
     pub magic_config_key: Option<String>,
     /// File of somebody else's module that the instrument wraps; `None` for a reference layer.
     pub target: Option<String>,
+    /// The plugin's `errno_is_preserved`; `None` where nothing is known of what it gives to nbdkit_set_error.
+    pub errno_is_preserved: Option<bool>,
 }
 
 impl Layer {
@@ -430,6 +433,7 @@ impl History {
             name: shown(Field::Name).unwrap_or_default(),
             magic_config_key: text(Field::Key),
             target: shown(Field::Target),
+            errno_is_preserved: event.context.checked_sub(1).map(|preserved| preserved != 0),
             callbacks: event.a,
             synthetic: event.b,
             thread_model: event.c,

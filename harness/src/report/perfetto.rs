@@ -49,7 +49,7 @@ pub fn write(to: &mut impl Write, events: &[Event]) -> io::Result<()> {
                 out.event(&with(&common, &begun))?;
                 out.event(&with(&common, &ended))?;
             }
-            Kind::Signal | Kind::End => out.event(&json!({
+            Kind::Signal | Kind::End | Kind::Breach => out.event(&json!({
                 "ph": "i", "s": "g", "cat": "server", "name": said, "pid": CLIENTS, "tid": 0, "ts": ts(event.time),
             }))?,
             _ => {}

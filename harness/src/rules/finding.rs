@@ -30,7 +30,10 @@ impl From<&Event> for CallRef {
         let callback = event.callback();
         let mut detail = String::new();
         for text in &event.texts {
-            if matches!(text.field, Field::Key | Field::Value | Field::Export | Field::Description) {
+            if matches!(
+                text.field,
+                Field::Key | Field::Value | Field::Export | Field::Description | Field::Message
+            ) {
                 detail.push_str(&format!(" {:?}", String::from_utf8_lossy(&text.bytes)));
             }
         }

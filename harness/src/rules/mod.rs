@@ -34,6 +34,7 @@ pub mod contexts;
 pub mod data;
 pub mod emulation;
 mod engine;
+pub mod errno;
 mod finding;
 pub mod lifecycle;
 pub mod negotiation;
@@ -49,6 +50,7 @@ pub mod start;
 pub(crate) mod testing;
 pub mod threads;
 mod watch;
+pub mod wire;
 
 pub use engine::{Judge, Judgement, Now, Report, RuleResult, Trouble, judge};
 pub use finding::{CallRef, Finding};
@@ -81,9 +83,11 @@ fn of_nbdkit() -> impl Iterator<Item = &'static Rule> {
         .chain(data::RULES.iter().copied())
         .chain([results::RULES])
         .chain(emulation::RULES.iter().copied())
+        .chain(errno::RULES.iter().copied())
         .chain(threads::RULES.iter().copied())
         .chain(contexts::RULES.iter().copied())
         .chain(shutdown::RULES.iter().copied())
+        .chain(wire::RULES.iter().copied())
         .flatten()
 }
 

@@ -259,6 +259,23 @@ impl Step {
         Step::Fails(Box::new(self))
     }
 
+    /// The client whose step it is.
+    pub(crate) fn client(&self) -> Option<u32> {
+        use Step::{
+            Abort, Answers, Connect, ConnectRaw, ConnectTls, Dial, Disconnect, Dropped, Go, Greeting,
+            HalfClose, HangUp, Info, List, Noticed, Offered, Pipeline, Request, Running, Say, Send, StartTls,
+        };
+        Some(match self.plain() {
+            Connect(client, _) | Info(client, _) | Go(client, _) => *client,
+            ConnectTls(client) | StartTls(client) | ConnectRaw(client) | Dial(client) => *client,
+            Greeting(client) | Answers(client) | Dropped(client) | HalfClose(client) => *client,
+            Send(client, _) | Say(client, _) | Request(client, _) | Running(client, _) => *client,
+            Offered(client, _) | Pipeline(client, _) => *client,
+            Noticed(client) | List(client) | Abort(client) | Disconnect(client) | HangUp(client) => *client,
+            _ => return None,
+        })
+    }
+
     /// This step, which may fail.
     #[must_use]
     pub fn perhaps(self) -> Step {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{Kind, Operation, Writer};
+use layers_trace::{Breach, Kind, Operation, Writer};
 use rustix::process::Signal;
 
 use super::player::{GRACE, Player, Recording, Running};
 use super::{Ending, Scenario, Step};
+use crate::client::breach;
 use crate::client::nbd::{Client, Wishes};
 use crate::client::raw::Raw;
 use crate::client::{ClientError, Peer};
@@ -197,7 +198,13 @@ impl Clients {
     fn step(&mut self, server: &mut Server, step: &Step) -> Result<(), String> {
         match step {
             Step::Fails(step) => match self.act(server, step) {
-                Ok(()) => Err("went well, and should have failed".to_owned()),
+                Ok(()) => {
+                    if let (Some(trace), Some(client)) = (server.trace(), step.client()) {
+                        let message = format!("{step:?} went well");
+                        breach::note_as(&trace, client, None, Breach::Granted, &message);
+                    }
+                    Err("went well, and should have failed".to_owned())
+                }
                 Err(ClientError::Timeout) => Err("got no answer before the deadline".to_owned()),
                 Err(_) => Ok(()),
             },

@@ -77,6 +77,7 @@ fn stop(what: impl ToString, error: ClientError) -> Stop {
             Stop::Gone(format!("{what} ({message})"))
         }
         ClientError::Refused { errno, .. } => Stop::Refused(format!("`{what}` fails with {}", named(errno))),
+        ClientError::Breach { message, .. } => Stop::Gone(format!("{what} ({message})")),
         ClientError::Nul => Stop::Refused(format!("`{what}`: {error}")),
     }
 }

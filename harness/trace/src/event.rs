@@ -46,6 +46,29 @@ numbered! {
         Ask = 11,
         /// It has the answer.
         Answer = 12,
+        /// A client says what of that which it has got the protocol forbids; see [`Breach`].
+        Breach = 13,
+    }
+}
+
+numbered! {
+    /// What a client complains of. `handle` is the client's number, `call` the request that it waits for, where there is one,
+    /// and [`Field::Message`] what it has got.
+    Breach {
+        /// Bytes that begin no message where one is due, or a message whose length cannot be right.
+        Message = 1,
+        /// A reply to another option than the one that was sent, or of a kind that this option does not have.
+        Option = 2,
+        /// A reply that nobody waits for: with a cookie that nobody sent, or to a request that has its reply.
+        Cookie = 3,
+        /// A simple reply where it must be a structured one, or the other way round.
+        Shape = 4,
+        /// A chunk that does not fit the request: its kind, its length, its range; or too few of them.
+        Chunk = 5,
+        /// Bytes that come unasked.
+        Unasked = 6,
+        /// The server has done what it must refuse.
+        Granted = 7,
     }
 }
 
@@ -172,6 +195,19 @@ impl Below {
 }
 
 numbered! {
+    /// Who gives the answer of a reply (in its `layer`) to a request of the transmission phase. Where it is nobody of these, the client
+    /// says it by itself: it has not sent the request, or the connection or the time is over.
+    Speaker {
+        /// The server, in a simple reply; errno is the number in it.
+        Simple = 1,
+        /// The server, in a structured reply; errno is the number in its error chunk.
+        Structured = 2,
+        /// The server, and libnbd repeats it with the errno that the number in the reply stands for.
+        Repeated = 3,
+    }
+}
+
+numbered! {
     /// What a client does. `handle` is the client's number; offset, count and flags stand as in a callback, but the
     /// flags are those of the protocol (NBD_CMD_FLAG_*).
     Operation {
@@ -277,6 +313,7 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | exit of an int or int64 callback | | result | | errno | `*err` or [`ERR_WAS_NULL`] |
 /// | exit of pread, answer of it | | result | digest of the bytes read ([`crate::digest`]), 0 without one | errno | |
 /// | exit of pwrite | | result | digest of the bytes to be written, as the call got them; 0 without one | errno | |
+/// | exit of a failed data callback (reference plugin) | | -1 | | errno | what it gave to nbdkit_set_error, or 0 |
 /// | exit of open, default_export, … | | 1 if not NULL | | errno | |
 /// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
 /// | exit of list_exports | | result | exports now in the list | errno | |
@@ -284,7 +321,10 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | enter of an appctx callback | `svcctx` | address of the appctx | see [`crate::appctx::State`] | `st0` | flags |
 /// | exit of an appctx callback | `svcctx` | result | the same | `st0` | flags |
 ///
-/// A registration ([`Kind::Layer`]) of a keyword or applet of HAProxy has its number in `handle` (the `number` of
+/// A registration ([`Kind::Layer`]) has in `context` 0 where nothing is known of nbdkit_set_error, else 1, or 2 for a plugin
+/// with `errno_is_preserved`.
+///
+/// A registration of a keyword or applet of HAProxy has its number in `handle` (the `number` of
 /// [`crate::appctx::State`] in its calls), its callbacks in `a`, in `c` 1 when it is the instrument's own, and its words in
 /// [`Field::Keyword`]. The `handle` of a call is the minted id of its appctx.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,6 +377,16 @@ impl Event {
     /// What a reference filter asks below it, or has the answer of.
     pub fn below(&self) -> Option<Below> {
         matches!(self.kind, Kind::Ask | Kind::Answer).then(|| Below::from_number(self.number)).flatten()
+    }
+
+    /// What a client complains of.
+    pub fn breach(&self) -> Option<Breach> {
+        (self.kind == Kind::Breach).then(|| Breach::from_number(self.number)).flatten()
+    }
+
+    /// Who gives the answer of a reply.
+    pub fn speaker(&self) -> Option<Speaker> {
+        (self.kind == Kind::Reply).then(|| Speaker::from_number(self.layer)).flatten()
     }
 
     /// What a probe looked at.

@@ -41,7 +41,7 @@ mod thread;
 pub mod writer;
 
 pub use callback::Callback;
-pub use event::{Below, ContextFunction, Event, Field, Kind, Operation, Probe, Text};
+pub use event::{Below, Breach, ContextFunction, Event, Field, Kind, Operation, Probe, Speaker, Text};
 pub use reader::{ReadError, Reader};
 pub use writer::{CallId, Writer};
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::callback::Callback;
-use crate::event::{Below, Event, Field, Kind, Operation, Probe, Text};
+use crate::event::{Below, Breach, Event, Field, Kind, Operation, Probe, Text};
 use crate::header::{HEADER_SIZE, MAGIC, VERSION};
 use crate::record::{RECORD_SIZE, Record, TEXT_CONTINUES, TEXT_CUT, TEXT_SIZE};
 use crate::writer::{MOST_RECORDS, Writer};
@@ -174,6 +174,7 @@ impl<'a> Reader<'a> {
             Kind::Probe => Probe::from_number(record.callback).is_some(),
             Kind::Request | Kind::Reply => Operation::from_number(record.callback).is_some(),
             Kind::Ask | Kind::Answer => Below::from_number(record.callback).is_some(),
+            Kind::Breach => Breach::from_number(record.callback).is_some(),
             Kind::Layer | Kind::Run | Kind::Signal | Kind::End | Kind::Text => true,
         };
         if !known {

@@ -17,9 +17,11 @@ use std::sync::Arc;
 
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{CallId, Field, Kind, Operation, Writer};
+use layers_trace::{CallId, Field, Kind, Operation, Speaker, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::breach;
+use super::patience::{LOOK, Patience};
 pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
 use crate::visible::visible;
@@ -54,6 +56,9 @@ pub struct Client {
     deadline: Deadline,
     pending: Vec<Pending>,
     infos: u64,
+    /// What the server has sent that the protocol forbids: libnbd has given up the connection because of it.
+    broken: Option<ClientError>,
+    patience: Patience,
     /// It completes STARTTLS while it connects.
     secure: bool,
 }
@@ -79,7 +84,18 @@ impl Client {
         // SAFETY: no preconditions.
         let handle = NonNull::new(unsafe { ffi::nbd_create() }).ok_or_else(last_error)?;
         let infos = options::infos(wishes);
-        let client = Client { handle, number, trace, deadline, pending: Vec::new(), infos, secure: false };
+        let patience = Patience::new(Arc::clone(&trace));
+        let client = Client {
+            handle,
+            number,
+            trace,
+            deadline,
+            pending: Vec::new(),
+            infos,
+            broken: None,
+            patience,
+            secure: false,
+        };
         let h = client.raw();
         // SAFETY: a live handle, not yet connected; the string is NUL-terminated.
         unsafe {
@@ -117,6 +133,14 @@ impl Client {
         )
     }
 
+    /// A request that libnbd has not even sent.
+    fn unsent(&self, operation: Operation, call: CallId, error: &ClientError) {
+        if call != CallId::LOST {
+            let (a, c) = ((-1_i64).cast_unsigned(), error.errno());
+            self.trace.exit(call, Record { a, c, ..self.entry(Kind::Reply, operation) }, &[]);
+        }
+    }
+
     fn reply<T>(
         &self,
         operation: Operation,
@@ -145,9 +169,37 @@ impl Client {
             Ok(_) => (0, 0),
             Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
         };
-        let Record { b, d, context, .. } = fill;
+        let speaker = speaker(operation, result).map_or(0, |speaker| speaker as u8);
         let entry = self.entry(Kind::Reply, operation);
-        self.trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
+        let Record { b, d, context, .. } = fill;
+        self.trace.exit(call, Record { a, b, c, d, context, layer: speaker, ..entry }, texts);
+    }
+
+    /// Keeps in mind, and writes into the trace, what libnbd complains of, if that is the server's fault.
+    fn complains(&mut self) {
+        let message = last_message();
+        if let Some(kind) = breach::of_libnbd(&message).filter(|_| self.broken.is_none()) {
+            let call = self.pending.first().map(|pending| pending.call);
+            breach::note_as(&self.trace, self.number, call, kind, &message);
+            self.broken = Some(breach::breach(kind, message));
+        }
+    }
+
+    /// Why there is no connection any more.
+    fn gone(&self) -> ClientError {
+        self.broken.clone().unwrap_or(ClientError::Gone)
+    }
+
+    /// The same for an answer: of a server that has nothing to do none is waited for.
+    fn until_answered(&mut self, done: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
+        self.patience.begin();
+        let given_up = std::cell::Cell::new(false);
+        self.until(|client| {
+            let over = done(client);
+            given_up.set(!over && client.patience.is_over());
+            over || given_up.get()
+        })?;
+        if given_up.get() { Err(ClientError::Timeout) } else { Ok(()) }
     }
 
     /// Lets libnbd work until `done` says so, or the connection or the time is gone.
@@ -157,7 +209,7 @@ impl Client {
                 return Ok(());
             }
             if self.question(ffi::nbd_aio_is_dead) || self.question(ffi::nbd_aio_is_closed) {
-                return Err(ClientError::Gone);
+                return Err(self.gone());
             }
             if self.deadline.passed() {
                 return Err(ClientError::Timeout);
@@ -184,18 +236,23 @@ impl Client {
         events.set(PollFlags::IN, reads);
         events.set(PollFlags::OUT, writes);
         let mut watched = [PollFd::from_borrowed_fd(socket, events)];
-        if !poll(&mut watched, Some(&timespec(self.deadline.left()))).is_ok_and(|ready| ready > 0) {
+        if !poll(&mut watched, Some(&timespec(self.deadline.left().min(LOOK)))).is_ok_and(|ready| ready > 0) {
             return;
         }
         let over = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
         let seen = watched.map(|one| one.revents()).into_iter().fold(PollFlags::empty(), PollFlags::union);
         // SAFETY: a live handle.
-        unsafe {
+        let went = unsafe {
             if reads && seen.intersects(PollFlags::IN | over) {
-                ffi::nbd_aio_notify_read(self.raw());
+                ffi::nbd_aio_notify_read(self.raw())
             } else if writes && seen.intersects(PollFlags::OUT | over) {
-                ffi::nbd_aio_notify_write(self.raw());
+                ffi::nbd_aio_notify_write(self.raw())
+            } else {
+                0
             }
+        };
+        if went < 0 {
+            self.complains();
         }
     }
 
@@ -281,6 +338,26 @@ impl Client {
     pub fn is_ready(&self) -> bool {
         self.question(ffi::nbd_aio_is_ready)
     }
+}
+
+/// Who gives the answer to a request: libnbd has errors of its own, too, of which these are none.
+fn speaker<T>(operation: Operation, result: &Result<T, ClientError>) -> Option<Speaker> {
+    const ON_THE_WIRE: [i32; 8] = [
+        libc::EPERM,
+        libc::EIO,
+        libc::ENOMEM,
+        libc::EINVAL,
+        libc::ENOSPC,
+        libc::EOVERFLOW,
+        libc::ENOTSUP,
+        libc::ESHUTDOWN,
+    ];
+    let servers = match result {
+        Ok(_) => true,
+        Err(ClientError::Refused { errno, .. }) => ON_THE_WIRE.contains(errno),
+        Err(_) => false,
+    };
+    (servers && operation.is_data()).then_some(Speaker::Repeated)
 }
 
 fn check(result: c_int) -> Result<(), ClientError> {

@@ -39,7 +39,7 @@ pub(super) fn infos(wishes: Wishes) -> u64 {
 impl Client {
     fn option_done(&mut self, started: c_int, error: &Cell<c_int>) -> Result<(), ClientError> {
         check(started)?;
-        self.until(|client| !client.question(ffi::nbd_aio_is_connecting))?;
+        self.until_answered(|client| !client.question(ffi::nbd_aio_is_connecting))?;
         match error.get() {
             0 => Ok(()),
             errno => Err(ClientError::Refused { message: last_message(), errno }),

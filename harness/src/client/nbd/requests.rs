@@ -47,7 +47,7 @@ impl Client {
                 Ok(Ticket(cookie))
             }
             Err(error) => {
-                self.reply(command.operation, call, &Err::<(), _>(error.clone()), 0, &[]);
+                self.unsent(command.operation, call, &error);
                 Err(error)
             }
         }
@@ -96,12 +96,21 @@ impl Client {
     fn answer(&mut self, cookie: u64) -> Result<(), ClientError> {
         // 1: done, 0: not yet, -1: done and failed.
         let outcome = std::cell::Cell::new(0);
-        self.until(|client| {
+        self.until_answered(|client| {
             // SAFETY: a live handle and a cookie that libnbd gave for it.
             outcome.set(unsafe { ffi::nbd_aio_command_completed(client.raw(), cookie) });
             outcome.get() != 0
         })?;
-        if outcome.get() < 0 { Err(last_error()) } else { Ok(()) }
+        if outcome.get() >= 0 {
+            return Ok(());
+        }
+        let error = last_error();
+        // What libnbd makes of a reply that is not whole; no server sends it.
+        if matches!(error, ClientError::Refused { errno: libc::EPROTO, .. }) {
+            self.complains();
+            return Err(self.gone());
+        }
+        Err(error)
     }
 
     /// Waits until the server shows that it is shutting down: it refuses a request (ESHUTDOWN), or ends the connection

@@ -1,7 +1,8 @@
 //! What the server answers (the NBD protocol, "Handshake", "Option reply", "Simple reply" and "Structured reply").
 
-use layers_trace::{Field, Operation};
+use layers_trace::{Breach, Field, Operation, Speaker};
 
+use super::super::breach::breach;
 use super::{Asked, CLIENT_FLAGS, ClientError, Phase, Raw};
 
 const GREETING: [u8; 8] = *b"NBDMAGIC";
@@ -15,6 +16,7 @@ const STRUCTURED_REPLY: u32 = 0x668e_33ef;
 const ACK: u32 = 1;
 const SERVER: u32 = 2;
 const INFO: u32 = 3;
+const META_CONTEXT: u32 = 4;
 /// The option has failed; the rest of the number says why.
 const ERROR: u32 = 1 << 31;
 
@@ -30,8 +32,8 @@ const OFFSET_DATA: u16 = 1;
 const OFFSET_HOLE: u16 = 2;
 const BLOCK_STATUS: u16 = 5;
 
-/// A message whose last answer is here, and what became of it.
-type Outcome = (Asked, Result<(), ClientError>);
+/// A message whose last answer is here, what became of it, and who says so.
+type Outcome = (Asked, Result<(), ClientError>, Option<Speaker>);
 
 impl Raw {
     pub(super) fn read_greeting(&mut self) -> Result<(), ClientError> {
@@ -44,7 +46,7 @@ impl Raw {
 
     fn greeted(&mut self) -> Result<(), ClientError> {
         if self.socket.take()? != GREETING {
-            return Err(not_the_protocol("a greeting"));
+            return Err(no_message("a greeting"));
         }
         match self.socket.take()? {
             NEWSTYLE => {
@@ -60,7 +62,7 @@ impl Raw {
                 self.phase = Phase::Transmission;
                 Ok(())
             }
-            _ => Err(not_the_protocol("a greeting")),
+            _ => Err(no_message("a greeting")),
         }
     }
 
@@ -74,16 +76,30 @@ impl Raw {
             Phase::Over => Err(ClientError::Gone),
         };
         match result {
-            Ok(Some((asked, result))) => {
-                self.answered(&asked, &result);
+            Ok(Some((asked, result, speaker))) => {
+                self.answered(&asked, &result, speaker);
                 result
             }
             Ok(None) => Ok(()),
             Err(ClientError::Timeout) => self.over(&ClientError::Timeout),
             Err(error) => {
                 self.phase = Phase::Over;
+                let error = self.cut_short(error);
+                self.complain(&error);
                 self.over(&error)
             }
+        }
+    }
+
+    /// A connection that ends in the middle of a message, or after bytes that begin none, where nothing is to come.
+    fn cut_short(&self, error: ClientError) -> ClientError {
+        let left = self.socket.unread();
+        let over = self.asked.iter().all(Asked::ends);
+        match error {
+            ClientError::Gone if over && left > 0 => {
+                breach(Breach::Unasked, format!("{left} bytes that nobody has asked for, and the end"))
+            }
+            other => other,
         }
     }
 
@@ -95,7 +111,7 @@ impl Raw {
                 ClientError::Gone if asked.ends() => Ok(()),
                 error => Err(error.clone()),
             };
-            self.answered(&asked, &result);
+            self.answered(&asked, &result, None);
             first = first.and(result);
         }
         first
@@ -106,21 +122,34 @@ impl Raw {
             let _size = u64::from_be_bytes(self.socket.take()?);
             self.flags = u16::from_be_bytes(self.socket.take()?).into();
             self.phase = Phase::Transmission;
-            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()))));
+            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()), None)));
         }
         if u64::from_be_bytes(self.socket.take()?) != OPTION_REPLY {
-            return Err(not_the_protocol("an answer to an option"));
+            return Err(no_message("a reply to an option"));
         }
-        let _option = u32::from_be_bytes(self.socket.take()?);
+        let option = u32::from_be_bytes(self.socket.take()?);
         let kind = u32::from_be_bytes(self.socket.take()?);
         let length = u32::from_be_bytes(self.socket.take()?) as usize;
-        if length > LONGEST {
-            return Err(not_the_protocol("an answer to an option"));
+        let Some(asked) = self.asked.front() else {
+            return Err(breach(
+                Breach::Option,
+                format!("a reply to option {option}, and none is waited for"),
+            ));
+        };
+        if let Some(other) = asked.option.filter(|own| *own != option) {
+            return Err(breach(Breach::Option, format!("a reply to option {option} instead of {other}")));
+        }
+        if length > LONGEST || kind == ACK && length > 0 {
+            let what = format!("a reply of type {kind} to option {option} with {length} bytes");
+            return Err(breach(Breach::Message, what));
+        }
+        if !kinds(asked.operation).contains(&kind) && kind & ERROR == 0 {
+            return Err(breach(Breach::Option, format!("a reply of type {kind} to option {option}")));
         }
         let data = self.socket.take_all(length)?;
         if kind & ERROR != 0 {
             let result = Err(option_error(kind & !ERROR));
-            return Ok(self.asked.pop_front().map(|asked| (asked, result)));
+            return Ok(self.asked.pop_front().map(|asked| (asked, result, None)));
         }
         match kind {
             ACK => {
@@ -132,7 +161,9 @@ impl Raw {
                 if asked.as_ref().is_some_and(|asked| asked.operation == Operation::Go) {
                     self.phase = Phase::Transmission;
                 }
-                return Ok(asked.map(|asked| (asked, Ok(()))));
+                self.structured |=
+                    asked.as_ref().is_some_and(|asked| asked.operation == Operation::StructuredReply);
+                return Ok(asked.map(|asked| (asked, Ok(()), None)));
             }
             SERVER => self.listed(&data),
             INFO => self.informed(&data),
@@ -175,55 +206,80 @@ impl Raw {
 
     fn request_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         match u32::from_be_bytes(self.socket.take()?) {
-            SIMPLE_REPLY => {
-                let error = u32::from_be_bytes(self.socket.take()?);
-                let cookie = u64::from_be_bytes(self.socket.take()?);
-                let Some(mut asked) = self.with_cookie(cookie) else {
-                    return Err(not_the_protocol("an answer to a request of ours"));
-                };
-                if error != 0 {
-                    return Ok(Some((asked, Err(request_error(error)))));
-                }
-                if asked.operation == Operation::Read {
-                    asked.bytes = self.socket.take_all((asked.command.count as usize).min(MOST_DATA))?;
-                    asked.covered.add(asked.command.offset, asked.bytes.len() as u64);
-                }
-                Ok(Some((asked, Ok(()))))
-            }
+            SIMPLE_REPLY => self.simple_answer(),
             STRUCTURED_REPLY => self.structured_answer(),
-            _ => Err(not_the_protocol("an answer to a request")),
+            _ => Err(no_message("a reply to a request")),
         }
+    }
+
+    fn simple_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
+        let error = u32::from_be_bytes(self.socket.take()?);
+        let cookie = u64::from_be_bytes(self.socket.take()?);
+        let asked = self.with_cookie(cookie)?;
+        let wrong = match asked.operation {
+            Operation::Read if self.structured => Some("a simple reply to a read"),
+            Operation::BlockStatus if self.structured && error == 0 => {
+                Some("a simple reply with a block status")
+            }
+            _ => None,
+        };
+        if let Some(what) = wrong.or(asked.chunks.is_some().then_some("a simple reply after a chunk")) {
+            self.asked.push_front(asked);
+            return Err(breach(Breach::Shape, what));
+        }
+        let speaker = Some(Speaker::Simple);
+        if error != 0 {
+            return Ok(Some((asked, Err(request_error(error)), speaker)));
+        }
+        if asked.operation == Operation::Read {
+            let count = (asked.command.count as usize).min(MOST_DATA);
+            // Still waited for, should the data not come.
+            self.asked.push_front(asked);
+            let bytes = self.socket.take_all(count)?;
+            return Ok(self.asked.pop_front().map(|mut asked| {
+                asked.covered.add(asked.command.offset, bytes.len() as u64);
+                asked.bytes = bytes;
+                (asked, Ok(()), speaker)
+            }));
+        }
+        Ok(Some((asked, Ok(()), speaker)))
     }
 
     fn structured_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         let done = u16::from_be_bytes(self.socket.take()?) & 1 != 0;
         let kind = u16::from_be_bytes(self.socket.take()?);
-        let failed = kind & (1 << 15) != 0;
         let cookie = u64::from_be_bytes(self.socket.take()?);
         let length = u32::from_be_bytes(self.socket.take()?) as usize;
+        if !self.structured {
+            return Err(breach(Breach::Shape, "a structured reply, which has not been negotiated"));
+        }
         if length > MOST_DATA {
-            return Err(not_the_protocol("an answer to a request"));
+            return Err(breach(Breach::Message, format!("a chunk of {length} bytes")));
         }
+        let mut asked = self.with_cookie(cookie)?;
+        let mut chunks = asked.chunks.take().unwrap_or_default();
+        // Still waited for, should it not come to its end.
+        self.asked.push_front(asked);
         let data = self.socket.take_all(length)?;
-        let Some(mut asked) = self.with_cookie(cookie) else {
-            return Err(not_the_protocol("an answer to a request of ours"));
-        };
-        if failed && asked.error.is_none() {
-            let error = data.first_chunk().map_or(libc::EIO.cast_unsigned(), |e| u32::from_be_bytes(*e));
-            asked.error = Some(request_error(error));
-        }
+        let Some(asked) = self.asked.front_mut() else { return Ok(None) };
+        chunks.take(asked, kind, done, &data)?;
         asked.chunk(kind, &data);
         if !done {
-            self.asked.push_front(asked);
+            asked.chunks = Some(chunks);
             return Ok(None);
         }
-        let result = asked.error.take().map_or(Ok(()), Err);
-        Ok(Some((asked, result)))
+        let result = chunks.outcome(asked)?.map_or(Ok(()), |error| Err(request_error(error)));
+        Ok(self.asked.pop_front().map(|asked| (asked, result, Some(Speaker::Structured))))
     }
 
-    fn with_cookie(&mut self, cookie: u64) -> Option<Asked> {
-        let index = self.asked.iter().position(|asked| asked.cookie == cookie)?;
-        self.asked.remove(index)
+    fn with_cookie(&mut self, cookie: u64) -> Result<Asked, ClientError> {
+        let index = self.asked.iter().position(|asked| asked.cookie == cookie);
+        let asked = index.and_then(|index| self.asked.remove(index));
+        asked.ok_or_else(|| {
+            let sent = (1..=self.cookie).contains(&cookie);
+            let what = if sent { "a request that has its reply" } else { "a request that nobody has sent" };
+            breach(Breach::Cookie, format!("a reply with cookie {cookie}, to {what}"))
+        })
     }
 }
 
@@ -269,8 +325,18 @@ impl Asked {
     }
 }
 
-fn not_the_protocol(what: &str) -> ClientError {
-    ClientError::Refused { message: format!("what the server sent is not {what}"), errno: libc::EPROTO }
+/// Types of the replies that an option has, besides errors.
+fn kinds(option: Operation) -> &'static [u32] {
+    match option {
+        Operation::List => &[ACK, SERVER],
+        Operation::Info | Operation::Go => &[ACK, INFO],
+        Operation::SetMetaContext => &[ACK, META_CONTEXT],
+        _ => &[ACK],
+    }
+}
+
+fn no_message(what: &str) -> ClientError {
+    breach(Breach::Message, format!("bytes that are not {what}"))
 }
 
 /// Error numbers of requests are those of Linux.

@@ -115,6 +115,22 @@ impl Message {
         }
     }
 
+    /// The number of the option that it is.
+    pub(super) fn option(&self) -> Option<u32> {
+        Some(match self {
+            Message::ExportName(_) => 1,
+            Message::Abort => 2,
+            Message::List => 3,
+            Message::StartTls => 5,
+            Message::Info(..) => 6,
+            Message::Go(..) => 7,
+            Message::StructuredReply => 8,
+            Message::SetMetaContext(..) => 10,
+            Message::UnknownOption(number) => *number,
+            _ => return None,
+        })
+    }
+
     /// Appends its bytes.
     pub(super) fn write(&self, cookie: u64, to: &mut Vec<u8>) {
         match self {

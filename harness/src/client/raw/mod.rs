@@ -5,6 +5,7 @@
 //! does it. Every read and write has the deadline of the client.
 
 mod answer;
+mod chunk;
 mod message;
 mod relay;
 mod socket;
@@ -19,11 +20,14 @@ use std::sync::Arc;
 use layers_trace::digest::digest;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
-use layers_trace::{CallId, Field, Kind, Operation, Writer};
+use layers_trace::{Breach, CallId, Field, Kind, Operation, Speaker, Writer};
 
+use super::breach::{breach, note};
+use super::patience::Patience;
 use super::told::{Extents, Told};
 use super::{ClientError, Command};
 use crate::deadline::Deadline;
+use chunk::Chunks;
 pub use message::{Message, info};
 use socket::Socket;
 
@@ -44,6 +48,8 @@ pub struct Raw {
     cookie: u64,
     /// Transmission flags of the export.
     flags: u64,
+    /// Structured replies have been negotiated.
+    structured: bool,
 }
 
 /// How far the connection has come.
@@ -69,12 +75,14 @@ struct Asked {
     covered: Told,
     /// What a block status was told.
     extents: Extents,
+    /// Its number, where it is an option.
+    option: Option<u32>,
     /// It was sent whole, and so has an answer.
     whole: bool,
     /// What answers so far have told: exports, descriptions.
     told: Vec<(Field, Vec<u8>)>,
-    /// The first error so far, of an answer in several parts.
-    error: Option<ClientError>,
+    /// What has come of a structured reply.
+    chunks: Option<Chunks>,
 }
 
 impl Asked {
@@ -124,13 +132,17 @@ impl Raw {
             asked: VecDeque::new(),
             cookie: 0,
             flags: 0,
+            structured: false,
         }
     }
 
     /// Waits for the greeting, and answers it. After it a newstyle server takes options, and an oldstyle one requests.
     pub fn greeting(&mut self) -> Result<(), ClientError> {
         let result = self.read_greeting();
+        // Before it the server may have another client to serve.
+        self.socket.be_patient(Patience::new(Arc::clone(&self.trace)));
         if let Some(call) = self.connecting.take() {
+            note(&self.trace, self.number, Some(call), &result.clone().err().unwrap_or(ClientError::Gone));
             reply(&self.trace, self.number, Operation::Connect, call, &result, self.flags, &[]);
         }
         result
@@ -146,6 +158,7 @@ impl Raw {
         if self.asked.iter().any(|asked| !asked.whole) {
             return Err(ClientError::cannot("the rest of a write is still to come"));
         }
+        self.nothing_unasked()?;
         let mut bytes = Vec::new();
         for message in messages {
             self.cookie += 1;
@@ -171,9 +184,10 @@ impl Raw {
                 bytes: Vec::new(),
                 covered: Told::default(),
                 extents: Extents::default(),
+                option: message.option(),
                 whole: !matches!(message, Message::Partial(..)),
                 told: Vec::new(),
-                error: None,
+                chunks: None,
             });
         }
         // A server that has closed shows it when its answers are read.
@@ -258,8 +272,27 @@ impl Raw {
         self.socket.hurry(deadline);
     }
 
+    /// While it waits for nothing, nothing has come.
+    fn nothing_unasked(&mut self) -> Result<(), ClientError> {
+        let quiet = matches!(self.phase, Phase::Options | Phase::Transmission) && self.asked.is_empty();
+        let come = if quiet { self.socket.come() } else { 0 };
+        if come == 0 {
+            return Ok(());
+        }
+        self.phase = Phase::Over;
+        let error = breach(Breach::Unasked, format!("{come} bytes that nobody has asked for"));
+        self.complain(&error);
+        Err(error)
+    }
+
+    /// Writes into the trace what the server has broken, if `error` is that.
+    fn complain(&self, error: &ClientError) {
+        note(&self.trace, self.number, self.asked.front().map(|asked| asked.call), error);
+    }
+
     /// Closes the socket without a word.
-    pub fn hang_up(self) {
+    pub fn hang_up(mut self) {
+        let _ = self.nothing_unasked();
         let Raw { number, trace, socket, .. } = self;
         let entry = |kind| Record { handle: number, ..record(kind, 0, Operation::Hangup as u8) };
         let call = trace.enter(entry(Kind::Request), &[]);
@@ -268,7 +301,7 @@ impl Raw {
     }
 
     /// This message has its whole answer.
-    fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>) {
+    fn answered(&mut self, asked: &Asked, result: &Result<(), ClientError>, speaker: Option<Speaker>) {
         let extents = asked.extents.texts();
         let texts = asked.told.iter().chain(&extents);
         let texts: Vec<(Field, &[u8])> = texts.map(|(field, text)| (*field, text.as_slice())).collect();
@@ -279,6 +312,7 @@ impl Raw {
             _ if selects && result.is_ok() => Record { b: self.flags, ..Record::default() },
             _ => Record::default(),
         };
+        let fill = Record { layer: speaker.map_or(0, |speaker| speaker as u8), ..fill };
         reply_with(&self.trace, self.number, asked.operation, asked.call, result, fill, &texts);
     }
 }
@@ -300,7 +334,7 @@ fn reply(
     reply_with(trace, number, operation, call, result, Record { b: flags, ..Record::default() }, texts);
 }
 
-/// The same, with `b`, `d` and `context` of `fill`.
+/// The same, with `b`, `d`, `context` and `layer` (a [`Speaker`]) of `fill`.
 fn reply_with(
     trace: &Writer,
     number: u32,
@@ -315,6 +349,6 @@ fn reply_with(
         Err(error) => ((-1_i64).cast_unsigned(), error.errno()),
     };
     let entry = Record { handle: number, ..record(Kind::Reply, 0, operation as u8) };
-    let Record { b, d, context, .. } = fill;
-    trace.exit(call, Record { a, b, c, d, context, ..entry }, texts);
+    let Record { b, d, context, layer, .. } = fill;
+    trace.exit(call, Record { a, b, c, d, context, layer, ..entry }, texts);
 }

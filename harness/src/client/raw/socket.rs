@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::super::patience::{LOOK, Patience};
 use super::ClientError;
 use crate::deadline::{Deadline, timespec};
 
@@ -19,6 +20,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Socket {
     stream: OwnedFd,
     deadline: Deadline,
+    patience: Option<Patience>,
     /// What has come and is not yet taken.
     inbox: Vec<u8>,
 }
@@ -31,7 +33,7 @@ impl Socket {
 
     pub(super) fn on(stream: OwnedFd, deadline: Deadline) -> Result<Socket, ClientError> {
         rustix::io::ioctl_fionbio(&stream, true).map_err(|error| refused(error.into()))?;
-        Ok(Socket { stream, deadline, inbox: Vec::new() })
+        Ok(Socket { stream, deadline, patience: None, inbox: Vec::new() })
     }
 
     pub(super) fn deadline(&self) -> Deadline {
@@ -55,6 +57,25 @@ impl Socket {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(std::mem::take(&mut self.inbox)),
             Err(_) => Err(ClientError::Gone),
         }
+    }
+
+    /// From now on nothing is waited for from a server that has nothing to do.
+    pub(super) fn be_patient(&mut self, patience: Patience) {
+        self.patience = Some(patience);
+    }
+
+    /// Bytes that have come and are not yet taken, whether anybody waits for them or not.
+    pub(super) fn come(&mut self) -> usize {
+        let mut chunk = [0; CHUNK];
+        if let Ok((received, _)) = recv(&self.stream, &mut chunk, RecvFlags::DONTWAIT) {
+            self.inbox.extend(chunk.iter().take(received));
+        }
+        self.inbox.len()
+    }
+
+    /// Bytes that have been received and are not yet taken.
+    pub(super) fn unread(&self) -> usize {
+        self.inbox.len()
     }
 
     /// Everything, in one system call if the kernel takes it so.
@@ -102,10 +123,19 @@ impl Socket {
 
     fn wait(&self, events: PollFlags) -> Result<(), ClientError> {
         let mut watched = [PollFd::from_borrowed_fd(self.stream.as_fd(), events)];
-        match poll(&mut watched, Some(&timespec(self.deadline.left()))) {
-            Ok(0) => Err(ClientError::Timeout),
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(_) => Err(ClientError::Gone),
+        if let Some(patience) = &self.patience {
+            patience.begin();
+        }
+        loop {
+            let left = self.deadline.left();
+            let slice = if self.patience.is_some() { left.min(LOOK) } else { left };
+            let given_up = || self.patience.as_ref().is_some_and(Patience::is_over);
+            match poll(&mut watched, Some(&timespec(slice))) {
+                Ok(0) if self.deadline.passed() || given_up() => return Err(ClientError::Timeout),
+                Ok(0) => {}
+                Ok(_) | Err(rustix::io::Errno::INTR) => return Ok(()),
+                Err(_) => return Err(ClientError::Gone),
+            }
         }
     }
 

@@ -182,7 +182,7 @@ impl Painter {
     fn place(&mut self, event: &Event) -> Place {
         match event.kind {
             Kind::Signal | Kind::End | Kind::Run => Place::Server,
-            Kind::Request | Kind::Reply => Place::Client(event.handle),
+            Kind::Request | Kind::Reply | Kind::Breach => Place::Client(event.handle),
             // A registration of HAProxy's is made for no appctx.
             Kind::Layer if self.session => Place::Server,
             _ if self.session => {
@@ -210,6 +210,7 @@ impl Painter {
                 });
                 (name(said), "ask")
             }
+            Kind::Breach => (name(event.breach().map(|breach| format!("breach: {breach:?}"))), "note"),
             Kind::Probe => (name(event.probe().map(|probe| format!("{probe:?}"))), "note"),
             _ => (name(None), "note"),
         }

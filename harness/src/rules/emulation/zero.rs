@@ -105,10 +105,13 @@ impl Check for AsWrites {
 }
 
 /// A zero among these that has failed because it is not supported.
-fn unsupported<'a>(task: &Task<'a>) -> Option<&'a Made> {
+fn unsupported<'a>(now: &Now<'_>, task: &Task<'a>) -> Option<&'a Made> {
     let said = |made: &&Made| {
         let exit = made.exit.as_ref().filter(|exit| exit.result() < 0);
-        let error = exit.and_then(|exit| if made.layer() == 0 { Some(exit.errno()) } else { exit.err() });
+        let error = exit.and_then(|exit| {
+            let left = || if made.layer() == 0 { Some(exit.errno()) } else { exit.err() };
+            now.history.failure(made.callback, exit).or_else(left)
+        });
         error.is_some_and(|error| [libc::ENOTSUP, libc::EOPNOTSUPP].contains(&error.cast_signed()))
     };
     task.made_of(Callback::Zero).find(said)
@@ -133,7 +136,7 @@ impl Check for Fallback {
         };
         let missing = !now.history.implements(plugin, Callback::Zero);
         let writes = || task.made_of(Callback::Pwrite);
-        let zero = unsupported(&task).filter(|zero| zero.layer() == 0);
+        let zero = unsupported(now, &task).filter(|zero| zero.layer() == 0);
         // With somebody's plugin errno need not be what it has told the server.
         let certain = now.history.layer(0).is_some_and(|layer| layer.target.is_none());
         if zero.is_none() && !(missing && writes().next().is_some()) || !certain && writes().next().is_none()
@@ -170,7 +173,7 @@ impl Check for FastNoFallback {
         let certain = now.history.layer(0).is_some_and(|layer| layer.target.is_none());
         let nobody = task.made().is_empty() && !task.of_filter && !refused;
         let emulated = nobody && matches!(task.way(now), Some(Way::Emulated { .. }));
-        let zero = unsupported(&task).filter(|_| certain);
+        let zero = unsupported(now, &task).filter(|_| certain);
         if (emulated || zero.is_some()) && task.error() != Some(libc::ENOTSUP.cast_unsigned()) {
             let actual = task.error().map_or("success".to_owned(), |error| format!("error {error}"));
             report.broken(task.events(zero), "it fails with ENOTSUP", actual);

@@ -3,8 +3,15 @@
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use super::{Script, text};
+use crate::version::Version;
 
 impl Script {
+    /// Judged by the rules of this version.
+    pub(crate) fn of_version(mut self, version: Version) -> Script {
+        self.run.version = version;
+        self
+    }
+
     /// Removes the n-th call of this callback at this layer, enter and exit.
     pub(crate) fn without(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
         let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;

@@ -6,6 +6,7 @@ mod answers;
 mod contexts;
 mod data;
 mod ending;
+mod erring;
 mod exports;
 mod failing;
 pub mod haproxy;
@@ -18,7 +19,7 @@ mod serving;
 mod starting;
 mod tls;
 
-use layers_behaviour::{Act, Deed, Failure};
+use layers_behaviour::{Act, Deed, Failure, Telling};
 use layers_trace::{Callback, Operation};
 
 use super::{Scenario, Step, command};
@@ -50,6 +51,7 @@ fn of_nbdkit() -> Vec<Scenario> {
         leaving::all(),
         ending::all(),
         rejecting::all(),
+        erring::all(),
         tls::all(),
         answers::all(),
         overlapping::all(),
@@ -86,7 +88,7 @@ fn read(client: u32) -> Step {
 
 /// Every call of this callback fails with EIO.
 fn always(callback: Callback) -> Failure {
-    Failure { callback, nth: None, errno: libc::EIO, after_next: false }
+    Failure { callback, nth: None, errno: libc::EIO, after_next: false, told: Telling::Both }
 }
 
 /// Its n-th call fails with EIO.

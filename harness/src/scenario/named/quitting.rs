@@ -146,7 +146,7 @@ fn disconnected(how: &str, force: bool) -> Scenario {
             Step::Running(1, command(Operation::Read, 0, 512, 0)),
             write(1).perhaps(),
             Step::Answers(1).perhaps(),
-            Step::Request(1, command(Operation::Read, 8192, 512, 0)).perhaps(),
+            Step::Request(1, command(Operation::Flush, 0, 0, 0)).perhaps(),
         ])
         .unordered()
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use layers_behaviour::{Behaviour, Failure};
+use layers_behaviour::{Behaviour, Failure, Telling};
 use layers_trace::{Callback, Operation};
 
 use super::script;
@@ -181,7 +181,13 @@ fn durable(claims: &Claims) -> Planned {
     };
     let behind = |ops: Vec<Op>| ops.into_iter().map(perhaps).chain([flushes.clone()]);
     let flushed_alone: Vec<Op> = cleared(claims, 0).into_iter().flat_map(behind).collect();
-    let fail = vec![Failure { callback: Callback::Flush, nth: None, errno: libc::EIO, after_next: false }];
+    let fail = vec![Failure {
+        callback: Callback::Flush,
+        nth: None,
+        errno: libc::EIO,
+        after_next: false,
+        told: Telling::Both,
+    }];
     let mut plans = vec![
         Plan::new(script(claims, Vec::new(), flushed)),
         over(
@@ -224,7 +230,13 @@ fn failing_requests(claims: &Claims) -> Planned {
     failing.extend(claims.caches().is_ok().then_some((Callback::Cache, Operation::Cache)));
     let Some(place) = claims.range(4096, 8192) else { return Ok(Vec::new()) };
     let plans = failing.into_iter().map(|(callback, operation)| {
-        let fail = vec![Failure { callback, nth: Some(2), errno: libc::EIO, after_next: false }];
+        let fail = vec![Failure {
+            callback,
+            nth: Some(2),
+            errno: libc::EIO,
+            after_next: false,
+            told: Telling::Both,
+        }];
         let mut steps: Vec<Op> = (0..4).map(|_| Op::Perhaps(request(operation, place))).collect();
         if writable {
             steps.extend([write(place, 1), read(place), write(place, 2)]);
@@ -264,7 +276,13 @@ fn failing_answers(claims: &Claims) -> Planned {
     ];
     let place = claims.range(0, 512);
     let plans = failing.into_iter().map(|callback| {
-        let fail = vec![Failure { callback, nth: Some(1), errno: libc::EIO, after_next: false }];
+        let fail = vec![Failure {
+            callback,
+            nth: Some(1),
+            errno: libc::EIO,
+            after_next: false,
+            told: Telling::Both,
+        }];
         let perhaps = |client| Op::PerhapsConnect(client, claims.export.clone());
         let mut steps = vec![Op::Judge, perhaps(1), perhaps(2), Op::Connect(3, claims.export.clone())];
         steps.extend(place.map(|place| {
