@@ -260,10 +260,11 @@ fn requests(client: u32) -> impl Strategy<Value = Step> {
 }
 
 fn wishes() -> impl Strategy<Value = Wishes> {
-    any::<[bool; 3]>().prop_map(|[block_size, full_info, structured_replies]| Wishes {
+    any::<[bool; 4]>().prop_map(|[block_size, full_info, structured_replies, meta_context]| Wishes {
         block_size,
         full_info,
         structured_replies,
+        meta_context,
     })
 }
 

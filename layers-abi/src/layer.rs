@@ -81,11 +81,18 @@ impl Layer {
         (note.a, note.b, note.c, note.d) =
             (layer.callbacks, layer.synthetic, layer.thread_model, layer.api_version);
         note.context = self.errno_is_preserved.map_or(0, |preserved| 1 + u64::from(preserved));
+        // What no structure is as long as says whether errno is preserved.
+        note.handle =
+            u32::try_from(layer.struct_size).unwrap_or(0) | u32::from(layer.errno_is_preserved) << 31;
         let target = layer.target.map(|path| path.as_os_str().as_encoded_bytes());
         let texts = [
             Some((Field::Name, layer.name)),
             layer.magic_config_key.map(|key| (Field::Key, key)),
             target.map(|bytes| (Field::Target, bytes)),
+            layer.long_name.map(|text| (Field::LongName, text)),
+            layer.version.map(|text| (Field::Version, text)),
+            layer.description.map(|text| (Field::Description, text)),
+            layer.config_help.map(|text| (Field::Help, text)),
         ];
         let texts: Vec<_> = texts.into_iter().flatten().collect();
         self.writer.note(note, &texts);
@@ -123,8 +130,8 @@ impl Layer {
     }
 }
 
-/// What a layer is, as its registration in the trace says.
-#[derive(Clone, Copy, Debug)]
+/// What a layer is, as its registration in the trace says. What stands in a plugin's structure only is empty for a filter.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Registration<'a> {
     /// Callbacks that the server sees ([`Callback::bit`]s).
     pub callbacks: u64,
@@ -140,6 +147,18 @@ pub struct Registration<'a> {
     pub magic_config_key: Option<&'a [u8]>,
     /// File of the target, if it is not the reference layer.
     pub target: Option<&'a Path>,
+    /// `_struct_size` of a plugin.
+    pub struct_size: u64,
+    /// `errno_is_preserved` of a plugin is not 0.
+    pub errno_is_preserved: bool,
+    /// `longname` of a plugin.
+    pub long_name: Option<&'a [u8]>,
+    /// `version` of a plugin.
+    pub version: Option<&'a [u8]>,
+    /// `description` of a plugin.
+    pub description: Option<&'a [u8]>,
+    /// `config_help` of a plugin.
+    pub config_help: Option<&'a [u8]>,
 }
 
 /// The behaviour of reference layer `number`.

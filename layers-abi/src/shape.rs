@@ -13,6 +13,8 @@ pub struct Shape {
     plans: Vec<Plan>,
     /// Minimum, preferred, maximum.
     pub block_size: Option<[u32; 3]>,
+    /// What a plugin answers depends on the name of the export.
+    pub by_export: bool,
     /// What `list_exports` adds: names and descriptions.
     pub exports: Option<Vec<(CString, CString)>>,
     /// `Some(None)` is NULL.
@@ -85,6 +87,7 @@ impl Shape {
         Shape {
             plans: Callback::NBDKIT.iter().map(plan).collect(),
             block_size: behaviour.block_size,
+            by_export: behaviour.by_export,
             exports: exports.map(|list| {
                 list.iter().map(|(name, description)| (c_string(name), c_string(description))).collect()
             }),

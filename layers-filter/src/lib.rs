@@ -97,11 +97,10 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
     layer.register(&Registration {
         callbacks: shown.callbacks(),
         synthetic: shown.callbacks() & !target.callbacks() & (Callback::Open.bit() | Callback::Close.bit()),
-        thread_model: 0,
         api_version: API_VERSION.cast_unsigned(),
         name,
-        magic_config_key: None,
         target: file.as_deref(),
+        ..Registration::default()
     });
     Ok(place.get_or_init(|| Wrapped { layer, target, shown: words }))
 }

@@ -90,8 +90,17 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
 }
 
 fn register(layer: &Layer, target: &Plugin, shown: u64, file: Option<&Path>) {
-    // SAFETY: NULL or a C string that lives as long as the target, both of them.
-    let (name, magic) = unsafe { (text(target.name), text(target.magic_config_key)) };
+    let fields = [
+        target.name,
+        target.magic_config_key,
+        target.longname,
+        target.version,
+        target.description,
+        target.config_help,
+    ];
+    // SAFETY: NULL or a C string that lives as long as the target, all of them.
+    let [name, magic, long_name, version, description, config_help] =
+        fields.map(|field| unsafe { text(field) });
     layer.register(&Registration {
         callbacks: shown,
         synthetic: shown & !target.callbacks() & Callback::Close.bit(),
@@ -100,6 +109,12 @@ fn register(layer: &Layer, target: &Plugin, shown: u64, file: Option<&Path>) {
         name: name.unwrap_or_default(),
         magic_config_key: Some(magic.unwrap_or_default()),
         target: file,
+        struct_size: target._struct_size,
+        errno_is_preserved: target.errno_is_preserved != 0,
+        long_name,
+        version,
+        description,
+        config_help,
     });
 }
 

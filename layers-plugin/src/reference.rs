@@ -50,6 +50,16 @@ pub(crate) fn table(behaviour: &Behaviour) -> *const Plugin {
     if behaviour.no_magic_key {
         table.magic_config_key = null();
     }
+    if behaviour.no_words {
+        table._struct_size = std::mem::offset_of!(Plugin, block_size) as u64;
+        for word in [&mut table.longname, &mut table.version, &mut table.description, &mut table.config_help]
+        {
+            *word = null();
+        }
+    }
+    if let Some(model) = behaviour.thread_model_macro {
+        table._thread_model = model.into();
+    }
     let disk = Disk::default();
     if let Some(size) = behaviour.answers.get(&Callback::GetSize).and_then(|size| u64::try_from(*size).ok()) {
         disk.set_size(size);
@@ -186,9 +196,33 @@ fn answer(handle: Handle, callback: Callback, natural: c_int) -> c_int {
 macro_rules! questions {
     ($($variant:ident $name:ident $natural:expr;)*) => {$(
         unsafe extern "C" fn $name(handle: Handle) -> c_int {
-            answer(handle, Callback::$variant, $natural)
+            let natural = of_export(Callback::$variant).unwrap_or($natural);
+            answer(handle, Callback::$variant, natural)
         }
     )*};
+}
+
+/// The name of the export that the calling thread serves, where answers depend on it.
+fn export(reference: &Reference) -> Option<&'static CStr> {
+    if !reference.shape.by_export {
+        return None;
+    }
+    // SAFETY: may be called in connected callbacks; the name lives as long as the connection's handle.
+    unsafe {
+        let name = nbdkit_export_name();
+        (!name.is_null()).then(|| CStr::from_ptr(name))
+    }
+}
+
+/// A question whose answer depends on the name of the export: on its length.
+fn of_export(callback: Callback) -> Option<c_int> {
+    let length = export(REFERENCE.get()?)?.count_bytes();
+    match callback {
+        Callback::IsRotational => Some(c_int::from(length % 2 == 1)),
+        Callback::CanMultiConn => Some(c_int::from(length % 2 == 0)),
+        Callback::CanCache => c_int::try_from(length % 3).ok(),
+        _ => None,
+    }
 }
 
 questions! {
@@ -300,14 +334,20 @@ unsafe extern "C" fn close(_handle: Handle) {
 /// The fixed answer, the parameter, or the default, in this order.
 unsafe extern "C" fn get_size(_handle: Handle) -> i64 {
     shaped(Callback::GetSize, |reference| {
-        let size = || i64::try_from(reference.disk.size()).unwrap_or(i64::MAX);
+        let less = export(reference).map_or(0, |name| 4099 * name.count_bytes() as u64);
+        let size = || i64::try_from(reference.disk.size().saturating_sub(less)).unwrap_or(i64::MAX);
         reference.shape.answer(Callback::GetSize).unwrap_or_else(size)
     })
 }
 
 unsafe extern "C" fn export_description(_handle: Handle) -> DescriptionResult {
     shaped(Callback::ExportDescription, |reference| {
-        DescriptionResult(reference.shape.description().unwrap_or(null()))
+        let Some(name) = export(reference) else {
+            return DescriptionResult(reference.shape.description().unwrap_or(null()));
+        };
+        let text = [b"the export called ", name.to_bytes(), b"\0"].concat();
+        // SAFETY: a C string, of which the server keeps a copy.
+        DescriptionResult(unsafe { nbdkit_strdup_intern(text.as_ptr().cast()) })
     })
 }
 
@@ -318,8 +358,9 @@ unsafe extern "C" fn block_size(
     maximum: Maximum,
 ) -> c_int {
     shaped(Callback::BlockSize, |reference| {
-        let sizes = reference.shape.block_size.unwrap_or([1, 4096, u32::MAX]);
-        for (to, size) in [minimum.0, preferred.0, maximum.0].into_iter().zip(sizes) {
+        let shift = export(reference).map_or(0, |name| name.count_bytes() % 4);
+        let [least, best, most] = reference.shape.block_size.unwrap_or([1, 4096, u32::MAX]);
+        for (to, size) in [minimum.0, preferred.0, maximum.0].into_iter().zip([least, best << shift, most]) {
             // SAFETY: the server's three variables.
             unsafe { *to = size };
         }

@@ -94,6 +94,12 @@ pub struct Behaviour {
     /// A plugin whose `errno` the server may use (`errno_is_preserved`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub errno_is_preserved: bool,
+    /// A plugin without `longname`, `version`, `description` and `config_help`, whose structure ends before `block_size`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_words: bool,
+    /// `THREAD_MODEL` of a plugin, 0 to 3; parallel when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_model_macro: Option<u8>,
     /// A plugin records of each write whether its bytes are all zero.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub looks_at_writes: bool,
@@ -106,6 +112,10 @@ pub struct Behaviour {
     /// Answer of `block_size`: minimum, preferred, maximum, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_size: Option<[u32; 3]>,
+    /// What a plugin answers of an export depends on the name of it: `get_size`, `block_size` and `export_description`,
+    /// `is_rotational`, `can_multi_conn` and `can_cache`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_export: bool,
     /// What `list_exports` adds: (name, description). The plugin's default is the empty name alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exports: Option<Vec<(String, String)>>,

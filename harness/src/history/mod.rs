@@ -89,6 +89,30 @@ pub struct Layer {
     pub target: Option<String>,
     /// The plugin's `errno_is_preserved`; `None` where nothing is known of what it gives to nbdkit_set_error.
     pub errno_is_preserved: Option<bool>,
+    /// What else stands in a plugin's structure; `None` for a filter, and where the registration does not say.
+    pub structure: Option<Structure>,
+}
+
+/// In `handle` of a plugin's registration, beside `_struct_size`: it has `errno_is_preserved`.
+const PRESERVED: u32 = 1 << 31;
+
+/// Fields of a plugin's structure that are not functions (nbdkit-plugin(3), "CALLBACKS").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Structure {
+    /// `_struct_size`, in bytes.
+    pub size: u64,
+    /// `_api_version`.
+    pub api_version: u32,
+    /// `errno_is_preserved` is not 0.
+    pub errno_is_preserved: bool,
+    /// `longname`.
+    pub long_name: Option<String>,
+    /// `version`.
+    pub version: Option<String>,
+    /// `description`.
+    pub description: Option<String>,
+    /// `config_help`.
+    pub config_help: Option<String>,
 }
 
 impl Layer {
@@ -437,6 +461,15 @@ impl History {
             callbacks: event.a,
             synthetic: event.b,
             thread_model: event.c,
+            structure: (event.layer == 0 && event.handle != 0).then(|| Structure {
+                size: u64::from(event.handle & !PRESERVED),
+                api_version: event.d,
+                errno_is_preserved: event.handle & PRESERVED != 0,
+                long_name: text(Field::LongName),
+                version: text(Field::Version),
+                description: text(Field::Description),
+                config_help: text(Field::Help),
+            }),
         });
         self.layers.sort_by_key(|layer| layer.number);
     }

@@ -197,8 +197,8 @@ pub enum Step {
     Connect(u32, Wishes),
     /// Connect, and complete STARTTLS before anything else.
     ConnectTls(u32),
-    /// A raw client that is negotiating completes STARTTLS, and is one over libnbd from then on.
-    StartTls(u32),
+    /// A raw client that is negotiating completes STARTTLS, and is one over libnbd with these wishes from then on.
+    StartTls(u32, Wishes),
     /// Connect with a raw client and read the greeting. All other steps are for both kinds of clients, unless they say.
     ConnectRaw(u32),
     /// Connect with a raw client and wait for nothing.
@@ -267,7 +267,7 @@ impl Step {
         };
         Some(match self.plain() {
             Connect(client, _) | Info(client, _) | Go(client, _) => *client,
-            ConnectTls(client) | StartTls(client) | ConnectRaw(client) | Dial(client) => *client,
+            ConnectTls(client) | StartTls(client, _) | ConnectRaw(client) | Dial(client) => *client,
             Greeting(client) | Answers(client) | Dropped(client) | HalfClose(client) => *client,
             Send(client, _) | Say(client, _) | Request(client, _) | Running(client, _) => *client,
             Offered(client, _) | Pipeline(client, _) => *client,

@@ -236,11 +236,11 @@ impl Clients {
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }
-            Step::StartTls(number) => {
+            Step::StartTls(number, wishes) => {
                 let socket = self.taken(*number)?.into_raw()?.into_fresh()?;
                 let trace = server.trace().ok_or(ClientError::Gone)?;
                 let credentials = server.credentials().ok_or(ClientError::Gone)?;
-                let client = Client::take_over(*number, socket, credentials, trace, self.deadline)?;
+                let client = Client::take_over(*number, socket, credentials, *wishes, trace, self.deadline)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }

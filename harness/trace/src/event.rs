@@ -91,6 +91,14 @@ numbered! {
         Json = 7,
         /// Error message.
         Message = 8,
+        /// Minimum, preferred and maximum block size that a client is told: three u32, little-endian.
+        BlockSizes = 9,
+        /// `longname` of a plugin's structure.
+        LongName = 10,
+        /// `version` of a plugin's structure.
+        Version = 11,
+        /// `config_help` of a plugin's structure.
+        Help = 12,
         /// Words of a keyword of HAProxy's command line, or the name of an applet.
         Keyword = 20,
         /// Bytes that a client sent, or got.
@@ -247,7 +255,8 @@ numbered! {
         Hangup = 16,
         /// NBD_OPT_STRUCTURED_REPLY.
         StructuredReply = 17,
-        /// NBD_OPT_SET_META_CONTEXT for an export; the texts are its name, and the names of the contexts.
+        /// NBD_OPT_SET_META_CONTEXT for an export; the texts are its name, and the names of the contexts. The reply has the
+        /// names of those that are set.
         SetMetaContext = 18,
         /// An option that the protocol does not know; its number in `b`.
         UnknownOption = 19,
@@ -257,6 +266,8 @@ numbered! {
         Garbage = 21,
         /// Close the socket in the direction of the server, and go on listening.
         HalfClose = 22,
+        /// NBD_OPT_LIST_META_CONTEXT for an export; the texts are its name, and what is asked for.
+        ListMetaContext = 23,
         /// Send bytes to HAProxy (its command line, or HTTP).
         Send = 30,
         /// Wait for an answer of HAProxy: bytes, or the end of them (result 0).
@@ -318,11 +329,19 @@ pub const HANDLE_FOREIGN: u32 = u32::MAX;
 /// | exit of block_size | | result | minimum, preferred << 32 | errno | maximum |
 /// | exit of list_exports | | result | exports now in the list | errno | |
 /// | exit of extents | | result | extents now in the list | errno | err |
+/// | reply to a choice of an export | size | result | NBD_FLAG_* | errno | NBD_INFO types told, a bit each |
+/// | reply to a refused option | NBD_REP_ERR_* | result | | errno | NBD_INFO types told, a bit each |
+/// | registration of a plugin | see below | callbacks | those made up | `_thread_model` | `_api_version` |
 /// | enter of an appctx callback | `svcctx` | address of the appctx | see [`crate::appctx::State`] | `st0` | flags |
 /// | exit of an appctx callback | `svcctx` | result | the same | `st0` | flags |
 ///
 /// A registration ([`Kind::Layer`]) has in `context` 0 where nothing is known of nbdkit_set_error, else 1, or 2 for a plugin
-/// with `errno_is_preserved`.
+/// with `errno_is_preserved`. A plugin's has its `_struct_size` in `handle`, and the highest bit there where it has
+/// `errno_is_preserved`.
+///
+/// A choice of an export is [`Operation::Info`], [`Operation::Go`], [`Operation::ExportName`], and where the protocol is the
+/// oldstyle one [`Operation::Connect`]. Bit 0 of `d` (NBD_INFO_EXPORT) says that the size and the flags are what the client was told;
+/// what it was told in words stands in the texts. libnbd does not show whether it was told the name, only which one to use.
 ///
 /// A registration of a keyword or applet of HAProxy has its number in `handle` (the `number` of
 /// [`crate::appctx::State`] in its calls), its callbacks in `a`, in `c` 1 when it is the instrument's own, and its words in
@@ -437,6 +456,13 @@ impl Event {
     /// minimum, preferred, maximum that `block_size` answered.
     pub fn block_size(&self) -> (u32, u32, u32) {
         (self.b as u32, (self.b >> 32) as u32, self.d)
+    }
+
+    /// Minimum, preferred and maximum block size that a client is told.
+    pub fn told_block_sizes(&self) -> Option<[u32; 3]> {
+        let bytes = &self.text(Field::BlockSizes)?.bytes;
+        let (sizes, []) = bytes.as_chunks() else { return None };
+        sizes.iter().map(|size| u32::from_le_bytes(*size)).collect::<Vec<_>>().try_into().ok()
     }
 
     /// The text of this field.

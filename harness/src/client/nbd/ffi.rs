@@ -89,6 +89,7 @@ unsafe extern "C" {
     pub(super) fn nbd_can_multi_conn(h: *mut Handle) -> c_int;
     pub(super) fn nbd_can_cache(h: *mut Handle) -> c_int;
     pub(super) fn nbd_can_meta_context(h: *mut Handle, name: *const c_char) -> c_int;
+    pub(super) fn nbd_get_structured_replies_negotiated(h: *mut Handle) -> c_int;
     pub(super) fn nbd_get_block_size(h: *mut Handle, size_type: c_int) -> i64;
     pub(super) fn nbd_get_size(h: *mut Handle) -> i64;
     pub(super) fn nbd_aio_get_fd(h: *mut Handle) -> c_int;

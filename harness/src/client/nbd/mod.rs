@@ -37,13 +37,15 @@ pub struct Wishes {
     pub block_size: bool,
     /// Ask for NBD_INFO_NAME and NBD_INFO_DESCRIPTION.
     pub full_info: bool,
-    /// Negotiate structured replies, and with them base:allocation.
+    /// Negotiate structured replies.
     pub structured_replies: bool,
+    /// And with them base:allocation.
+    pub meta_context: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { block_size: true, full_info: true, structured_replies: true }
+        Wishes { block_size: true, full_info: true, structured_replies: true, meta_context: true }
     }
 }
 
@@ -59,6 +61,8 @@ pub struct Client {
     /// What the server has sent that the protocol forbids: libnbd has given up the connection because of it.
     broken: Option<ClientError>,
     patience: Patience,
+    /// It asks for structured replies while it connects.
+    structures: bool,
     /// It completes STARTTLS while it connects.
     secure: bool,
 }
@@ -94,6 +98,7 @@ impl Client {
             infos,
             broken: None,
             patience,
+            structures: wishes.structured_replies,
             secure: false,
         };
         let h = client.raw();
@@ -103,7 +108,7 @@ impl Client {
             check(ffi::nbd_set_full_info(h, wishes.full_info))?;
             check(ffi::nbd_set_request_block_size(h, wishes.block_size))?;
             check(ffi::nbd_set_request_structured_replies(h, wishes.structured_replies))?;
-            if wishes.structured_replies {
+            if wishes.structured_replies && wishes.meta_context {
                 check(ffi::nbd_add_meta_context(h, c"base:allocation".as_ptr()))?;
             }
             // What is sent is the scenario's business, the answer is the server's.
@@ -272,8 +277,9 @@ impl Client {
         // SAFETY: a live handle and a NUL-terminated path.
         let started = unsafe { ffi::nbd_aio_connect_unix(self.raw(), path.as_ptr()) };
         let result = self.connected(started);
-        self.reply(Operation::Connect, call, &result, 0, &[]);
+        self.greeted(call, &result);
         self.upgraded(upgrade, &result);
+        self.note_structured_replies(&result);
         result
     }
 
@@ -285,7 +291,8 @@ impl Client {
         // SAFETY: a live handle and an open descriptor that is libnbd's from here on.
         let started = unsafe { ffi::nbd_aio_connect_socket(self.raw(), socket) };
         let result = self.connected(started);
-        self.reply(Operation::Connect, call, &result, 0, &[]);
+        self.greeted(call, &result);
+        self.note_structured_replies(&result);
         result
     }
 

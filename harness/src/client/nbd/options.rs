@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 
 use layers_trace::record::Record;
-use layers_trace::{Field, Operation};
+use layers_trace::{CallId, Field, Operation};
 
 use super::ffi::{self, Closure};
 use super::pending;
@@ -28,6 +28,8 @@ const FLAG_BITS: &[(u32, Question)] = &[
 const INFO_NAME: u64 = 1 << 1;
 const INFO_DESCRIPTION: u64 = 1 << 2;
 const INFO_BLOCK_SIZE: u64 = 1 << 3;
+/// The only metadata context that it asks for.
+const ALLOCATION: &CStr = c"base:allocation";
 
 /// What it asks to be told of an export, as those bits.
 pub(super) fn infos(wishes: Wishes) -> u64 {
@@ -102,18 +104,66 @@ impl Client {
         };
         let result = self.option_done(started, &error);
         self.give_up_unless_over(&result);
-        let mut texts: Vec<(Field, Vec<u8>)> = Vec::new();
-        if result.is_ok() && self.infos & INFO_NAME != 0 {
-            let canonical = self.string(ffi::nbd_get_canonical_export_name);
-            texts.extend(canonical.map(|name| (Field::Export, name)));
-            let description = self.string(ffi::nbd_get_export_description);
-            texts.extend(description.map(|text| (Field::Description, text)));
-        }
+        let (told, texts) = match &result {
+            Ok(()) => self.told(),
+            Err(_) => (Record::default(), Vec::new()),
+        };
         let texts: Vec<(Field, &[u8])> =
             texts.iter().map(|(field, text)| (*field, text.as_slice())).collect();
-        let flags = if result.is_ok() { self.flags() } else { 0 };
-        self.reply(operation, call, &result, flags, &texts);
+        self.reply_with(operation, call, &result, told, &texts);
         result
+    }
+
+    /// What it is told of the export, as far as it has asked: the fields of a reply, and its texts.
+    fn told(&self) -> (Record, Vec<(Field, Vec<u8>)>) {
+        let mut texts: Vec<(Field, Vec<u8>)> = Vec::new();
+        let mut types = 1;
+        if self.infos & INFO_NAME != 0 {
+            let canonical = self.string(ffi::nbd_get_canonical_export_name);
+            types |= if canonical.is_some() { INFO_NAME } else { 0 };
+            texts.extend(canonical.map(|name| (Field::Export, name)));
+            let description = self.string(ffi::nbd_get_export_description);
+            types |= if description.is_some() { INFO_DESCRIPTION } else { 0 };
+            texts.extend(description.map(|text| (Field::Description, text)));
+        }
+        if let Some(sizes) = self.block_sizes().filter(|_| self.infos & INFO_BLOCK_SIZE != 0) {
+            types |= INFO_BLOCK_SIZE;
+            texts.push((Field::BlockSizes, sizes.iter().flat_map(|size| size.to_le_bytes()).collect()));
+        }
+        if self.can_block_status() {
+            texts.push((Field::Name, ALLOCATION.to_bytes().to_vec()));
+        }
+        let told = Record {
+            context: self.size().unwrap_or(u64::MAX),
+            b: self.flags(),
+            d: types as u32,
+            ..Record::default()
+        };
+        (told, texts)
+    }
+
+    /// The connection is there, or not; where nothing is negotiated the export is chosen with it.
+    pub(super) fn greeted(&self, call: CallId, result: &Result<(), ClientError>) {
+        let oldstyle = result.is_ok() && self.is_ready();
+        let told = if oldstyle {
+            Record { context: self.size().unwrap_or(u64::MAX), b: self.flags(), d: 1, ..Record::default() }
+        } else {
+            Record::default()
+        };
+        self.reply_with(Operation::Connect, call, result, told, &[]);
+    }
+
+    /// Writes into the trace whether structured replies were negotiated, which libnbd does while it connects.
+    pub(super) fn note_structured_replies(&self, connected: &Result<(), ClientError>) {
+        if connected.is_err() || !self.structures || self.is_ready() {
+            return;
+        }
+        let call = self.request(Operation::StructuredReply, Record::default(), &[]);
+        let result = match self.question(ffi::nbd_get_structured_replies_negotiated) {
+            true => Ok(()),
+            false => Err(ClientError::cannot("the server does without structured replies")),
+        };
+        self.reply(Operation::StructuredReply, call, &result, 0, &[]);
     }
 
     /// After a time-out libnbd may still hold pointers into our stack: end the connection, and it forgets them.
@@ -166,7 +216,7 @@ impl Client {
     /// The server promised base:allocation, so that [`Operation::BlockStatus`] makes sense.
     pub fn can_block_status(&self) -> bool {
         // SAFETY: a live handle and a NUL-terminated string.
-        unsafe { ffi::nbd_can_meta_context(self.raw(), c"base:allocation".as_ptr()) > 0 }
+        unsafe { ffi::nbd_can_meta_context(self.raw(), ALLOCATION.as_ptr()) > 0 }
     }
 
     /// The server offers what this request asks for.

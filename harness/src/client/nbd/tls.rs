@@ -43,16 +43,18 @@ impl Client {
         number: u32,
         socket: OwnedFd,
         credentials: &Credentials,
+        wishes: Wishes,
         trace: Arc<Writer>,
         deadline: Deadline,
     ) -> Result<Client, ClientError> {
-        let mut client = Client::new(number, Wishes::default(), trace, deadline)?;
+        let mut client = Client::new(number, wishes, trace, deadline)?;
         client.secure(credentials)?;
         let upgrade = client.upgrades();
         // SAFETY: a live handle and an open descriptor that is libnbd's from here on.
         let started = unsafe { ffi::nbd_aio_connect_socket(client.raw(), socket.into_raw_fd()) };
         let result = client.connected(started);
         client.upgraded(upgrade, &result);
+        client.note_structured_replies(&result);
         result.map(|()| client)
     }
 

@@ -55,7 +55,7 @@ impl Raw {
                 self.socket.send(&CLIENT_FLAGS.to_be_bytes())
             }
             OLDSTYLE => {
-                let _size = u64::from_be_bytes(self.socket.take()?);
+                self.size = u64::from_be_bytes(self.socket.take()?);
                 let _server_flags = u16::from_be_bytes(self.socket.take()?);
                 self.flags = u16::from_be_bytes(self.socket.take()?).into();
                 let _reserved = self.socket.take::<ZEROES>()?;
@@ -119,10 +119,10 @@ impl Raw {
 
     fn option_answer(&mut self) -> Result<Option<Outcome>, ClientError> {
         if self.asked.front().is_some_and(|asked| asked.operation == Operation::ExportName) {
-            let _size = u64::from_be_bytes(self.socket.take()?);
+            self.size = u64::from_be_bytes(self.socket.take()?);
             self.flags = u16::from_be_bytes(self.socket.take()?).into();
             self.phase = Phase::Transmission;
-            return Ok(self.asked.pop_front().map(|asked| (asked, Ok(()), None)));
+            return Ok(self.asked.pop_front().map(|asked| (Asked { types: 1, ..asked }, Ok(()), None)));
         }
         if u64::from_be_bytes(self.socket.take()?) != OPTION_REPLY {
             return Err(no_message("a reply to an option"));
@@ -149,7 +149,8 @@ impl Raw {
         let data = self.socket.take_all(length)?;
         if kind & ERROR != 0 {
             let result = Err(option_error(kind & !ERROR));
-            return Ok(self.asked.pop_front().map(|asked| (asked, result, None)));
+            let refused = |asked| (Asked { refusal: Some(kind), ..asked }, result, None);
+            return Ok(self.asked.pop_front().map(refused));
         }
         match kind {
             ACK => {
@@ -167,6 +168,7 @@ impl Raw {
             }
             SERVER => self.listed(&data),
             INFO => self.informed(&data),
+            META_CONTEXT => self.tell(Field::Name, data.get(size_of::<u32>()..).unwrap_or_default()),
             _ => {}
         }
         Ok(None)
@@ -186,14 +188,25 @@ impl Raw {
     /// One fact of an export.
     fn informed(&mut self, data: &[u8]) {
         let Some((kind, rest)) = data.split_first_chunk() else { return };
-        match u16::from_be_bytes(*kind) {
+        let kind = u16::from_be_bytes(*kind);
+        if let Some(asked) = self.asked.front_mut() {
+            asked.types |= 1_u32.checked_shl(kind.into()).unwrap_or(0);
+        }
+        match kind {
             0 => {
-                if let Some(flags) = rest.last_chunk() {
+                if let Some((size, rest)) = rest.split_first_chunk()
+                    && let Some(flags) = rest.first_chunk()
+                {
+                    self.size = u64::from_be_bytes(*size);
                     self.flags = u16::from_be_bytes(*flags).into();
                 }
             }
             super::info::NAME => self.tell(Field::Export, rest),
             super::info::DESCRIPTION => self.tell(Field::Description, rest),
+            super::info::BLOCK_SIZE => {
+                let sizes = rest.as_chunks().0.iter().map(|size| u32::from_be_bytes(*size));
+                self.tell(Field::BlockSizes, &sizes.flat_map(u32::to_le_bytes).collect::<Vec<_>>());
+            }
             _ => {}
         }
     }
@@ -330,7 +343,7 @@ fn kinds(option: Operation) -> &'static [u32] {
     match option {
         Operation::List => &[ACK, SERVER],
         Operation::Info | Operation::Go => &[ACK, INFO],
-        Operation::SetMetaContext => &[ACK, META_CONTEXT],
+        Operation::SetMetaContext | Operation::ListMetaContext => &[ACK, META_CONTEXT],
         _ => &[ACK],
     }
 }

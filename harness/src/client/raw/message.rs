@@ -40,6 +40,8 @@ pub enum Message {
     StructuredReply,
     /// NBD_OPT_SET_META_CONTEXT: these contexts of this export.
     SetMetaContext(String, Vec<String>),
+    /// NBD_OPT_LIST_META_CONTEXT, likewise.
+    ListMetaContext(String, Vec<String>),
     /// An option with a number that the protocol does not know, and no data.
     UnknownOption(u32),
     /// A request, whatever its operands are. A write has all its data.
@@ -66,6 +68,7 @@ impl Message {
             Message::Go(..) => Operation::Go,
             Message::StructuredReply => Operation::StructuredReply,
             Message::SetMetaContext(..) => Operation::SetMetaContext,
+            Message::ListMetaContext(..) => Operation::ListMetaContext,
             Message::UnknownOption(_) => Operation::UnknownOption,
             Message::Request(command) | Message::Partial(command, _) => command.operation,
             Message::UnknownCommand(_) => Operation::UnknownCommand,
@@ -91,7 +94,7 @@ impl Message {
                 let count = u32::try_from(infos.len()).unwrap_or(u32::MAX);
                 (Record { b: bits, c: count, ..Record::default() }, name(export))
             }
-            Message::SetMetaContext(export, contexts) => {
+            Message::SetMetaContext(export, contexts) | Message::ListMetaContext(export, contexts) => {
                 let mut texts = name(export);
                 texts.extend(contexts.iter().map(|context| (Field::Name, context.as_bytes().to_vec())));
                 (Record::default(), texts)
@@ -125,6 +128,7 @@ impl Message {
             Message::Info(..) => 6,
             Message::Go(..) => 7,
             Message::StructuredReply => 8,
+            Message::ListMetaContext(..) => 9,
             Message::SetMetaContext(..) => 10,
             Message::UnknownOption(number) => *number,
             _ => return None,
@@ -141,6 +145,7 @@ impl Message {
             Message::Info(export, infos) => option(6, &selection(export, infos), to),
             Message::Go(export, infos) => option(7, &selection(export, infos), to),
             Message::StructuredReply => option(8, &[], to),
+            Message::ListMetaContext(export, contexts) => option(9, &queries(export, contexts), to),
             Message::SetMetaContext(export, contexts) => option(10, &queries(export, contexts), to),
             Message::UnknownOption(number) => option(*number, &[], to),
             Message::Request(command) => {
@@ -206,7 +211,7 @@ fn selection(export: &str, infos: &[u16]) -> Vec<u8> {
     data
 }
 
-/// Data of NBD_OPT_SET_META_CONTEXT.
+/// Data of NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT.
 fn queries(export: &str, contexts: &[String]) -> Vec<u8> {
     let mut data = text(export);
     data.extend(u32::try_from(contexts.len()).unwrap_or(u32::MAX).to_be_bytes());

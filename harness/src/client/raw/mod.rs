@@ -50,6 +50,8 @@ pub struct Raw {
     flags: u64,
     /// Structured replies have been negotiated.
     structured: bool,
+    /// Its size in bytes.
+    size: u64,
 }
 
 /// How far the connection has come.
@@ -83,6 +85,10 @@ struct Asked {
     told: Vec<(Field, Vec<u8>)>,
     /// What has come of a structured reply.
     chunks: Option<Chunks>,
+    /// Types of NBD_INFO among it, a bit each.
+    types: u32,
+    /// NBD_REP_ERR_*, where the option was refused with one.
+    refusal: Option<u32>,
 }
 
 impl Asked {
@@ -105,7 +111,8 @@ impl Raw {
         match Socket::connect(path, deadline) {
             Ok(socket) => Ok(Raw::with(number, socket, trace, call)),
             Err(error) => {
-                reply(&trace, number, Operation::Connect, call, &Err(error.clone()), 0, &[]);
+                let told = Record::default();
+                reply_with(&trace, number, Operation::Connect, call, &Err(error.clone()), told, &[]);
                 Err(error)
             }
         }
@@ -133,6 +140,7 @@ impl Raw {
             cookie: 0,
             flags: 0,
             structured: false,
+            size: 0,
         }
     }
 
@@ -143,7 +151,11 @@ impl Raw {
         self.socket.be_patient(Patience::new(Arc::clone(&self.trace)));
         if let Some(call) = self.connecting.take() {
             note(&self.trace, self.number, Some(call), &result.clone().err().unwrap_or(ClientError::Gone));
-            reply(&self.trace, self.number, Operation::Connect, call, &result, self.flags, &[]);
+            let mut told = Record { b: self.flags, ..Record::default() };
+            if result.is_ok() && self.is_ready() {
+                (told.context, told.d) = (self.size, 1);
+            }
+            reply_with(&self.trace, self.number, Operation::Connect, call, &result, told, &[]);
         }
         result
     }
@@ -188,6 +200,8 @@ impl Raw {
                 whole: !matches!(message, Message::Partial(..)),
                 told: Vec::new(),
                 chunks: None,
+                types: 0,
+                refusal: None,
             });
         }
         // A server that has closed shows it when its answers are read.
@@ -306,12 +320,17 @@ impl Raw {
         let texts = asked.told.iter().chain(&extents);
         let texts: Vec<(Field, &[u8])> = texts.map(|(field, text)| (*field, text.as_slice())).collect();
         let selects = matches!(asked.operation, Operation::Go | Operation::ExportName | Operation::Info);
-        let fill = match asked.operation {
+        let mut fill = match asked.operation {
             Operation::Read => asked.covered.of_read(asked.command, &asked.bytes, self.trace.has_digests()),
             Operation::BlockStatus => Record { b: asked.extents.count(), ..Record::default() },
-            _ if selects && result.is_ok() => Record { b: self.flags, ..Record::default() },
-            _ => Record::default(),
+            _ if selects && (result.is_ok() || asked.types & 1 != 0) => {
+                Record { context: self.size, b: self.flags, d: asked.types, ..Record::default() }
+            }
+            _ => Record { d: asked.types, ..Record::default() },
         };
+        if let Some(refusal) = asked.refusal {
+            fill.context = refusal.into();
+        }
         let fill = Record { layer: speaker.map_or(0, |speaker| speaker as u8), ..fill };
         reply_with(&self.trace, self.number, asked.operation, asked.call, result, fill, &texts);
     }
@@ -322,19 +341,7 @@ fn begin(number: u32, trace: &Writer) -> CallId {
     trace.enter(Record { handle: number, ..entry }, &[])
 }
 
-fn reply(
-    trace: &Writer,
-    number: u32,
-    operation: Operation,
-    call: CallId,
-    result: &Result<(), ClientError>,
-    flags: u64,
-    texts: &[(Field, &[u8])],
-) {
-    reply_with(trace, number, operation, call, result, Record { b: flags, ..Record::default() }, texts);
-}
-
-/// The same, with `b`, `d`, `context` and `layer` (a [`Speaker`]) of `fill`.
+/// Writes a reply into the trace, with `b`, `d`, `context` and `layer` (a [`Speaker`]) of `fill`.
 fn reply_with(
     trace: &Writer,
     number: u32,

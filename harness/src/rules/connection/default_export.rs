@@ -177,37 +177,11 @@ impl BeforeOpen {
             );
         }
     }
-
-    fn told(&self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.operation().is_none_or(Operation::is_data) {
-            return;
-        }
-        let Some(client) = now.history.client(now.event.handle) else { return };
-        let Some(request) = client.selects().filter(|request| request.event.position == now.event.call)
-        else {
-            return;
-        };
-        let told = now.event.text(Field::Export).filter(|_| now.event.result() == 0);
-        let answer = client.connection.and_then(|id| self.answer(id));
-        let (Some(told), Some(answer)) = (told, answer) else { return };
-        let Some(name) = name(answer) else { return };
-        if !is_empty(request) || request.event.b & INFO_NAME == 0 {
-            return;
-        }
-        report.exercised();
-        if told.bytes != name {
-            report.broken(
-                [answer, now.event],
-                format!("the client is told that the export is {:?}", String::from_utf8_lossy(name)),
-                format!("{:?}", String::from_utf8_lossy(&told.bytes)),
-            );
-        }
-    }
 }
 
 impl Check for BeforeOpen {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(EventKind::Reply)
+        Watch::NONE.calls(&[Callback::DefaultExport]).enters(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -222,8 +196,7 @@ impl Check for BeforeOpen {
                     self.answers.push((id, now.event.clone()));
                 }
             }
-            (EventKind::Enter, _) => self.opened(now, report),
-            _ => self.told(now, report),
+            _ => self.opened(now, report),
         }
     }
 }
@@ -373,19 +346,6 @@ mod tests {
         let nowhere =
             (0..=2).fold(reference(), |script, layer| script.lacking(layer, Callback::DefaultExport));
         rejects(RULE, nowhere);
-    }
-
-    #[test]
-    fn the_client_is_told_the_default_name() {
-        const RULE: &str = "conn.default.before-open";
-        let told = |name| {
-            let mut script = reference();
-            empty_go(&mut script, Kind::Request).b = 2;
-            empty_go(&mut script, Kind::Reply).texts.push(text(Field::Export, name));
-            script
-        };
-        accepts(RULE, told("main"));
-        rejects(RULE, told(""));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What the client is told of an export: the transmission flags.
 
-use layers_trace::{Callback, Kind as EventKind, Operation};
+use layers_trace::Callback;
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::history::{Handle, History, Layer};
+use super::told::Choices;
+use crate::history::{History, Layer};
 use crate::version::Version;
 
-/// NBD_FLAG_HAS_FLAGS and NBD_FLAG_READ_ONLY of the protocol.
+/// NBD_FLAG_HAS_FLAGS of the protocol.
 const HAS_FLAGS: u64 = 1;
+/// NBD_FLAG_READ_ONLY and NBD_FLAG_CAN_MULTI_CONN of the protocol.
 const READ_ONLY: u64 = 1 << 1;
 const MULTI_CONN: u64 = 1 << 8;
 
@@ -35,45 +37,32 @@ pub const RULES: &[Rule] = &[
         antecedent: "a query that no layer has, and a client that is told the flags",
         example: "a plugin with flush and without can_flush, and no NBD_FLAG_SEND_FLUSH",
         fix: "answer for the plugin as its manual says",
-        check: Checker::Trace(|| Box::new(Defaults)),
+        check: Checker::Trace(|| Box::new(Defaults::default())),
     },
 ];
-
-/// The chain that this reply has selected, outermost first.
-fn selected<'a>(now: &Now<'a>) -> Vec<&'a Handle> {
-    let told = now.event.operation() == Some(Operation::Go) && now.event.result() == 0;
-    let connection = now.history.client(now.event.handle).and_then(|client| client.connection);
-    let Some(connection) = connection.filter(|_| told && now.event.b & HAS_FLAGS != 0) else {
-        return Vec::new();
-    };
-    let mut handles = now.history.handles().filter(|handle| handle.connection == Some(connection));
-    handles.find(|handle| !handle.manual).map(|handle| now.history.chain(handle.chain)).unwrap_or_default()
-}
 
 /// No multi-conn under NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS.
 #[derive(Default)]
 struct MultiConnGated {
+    choices: Choices,
     /// The model in force, as filters were told.
     model: Option<u64>,
 }
 
 impl Check for MultiConnGated {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::GetReady]).notes(EventKind::Reply)
+        Choices::WATCH.enters(&[Callback::GetReady])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind != EventKind::Reply {
+        if now.event.callback() == Some(Callback::GetReady) {
             if now.event.layer > 0 {
                 self.model = Some(now.event.a);
             }
             return;
         }
-        if self.model != Some(0) {
-            return;
-        }
-        let chain = selected(now);
-        let outermost = chain.iter().find_map(|handle| handle.answered(Callback::CanMultiConn));
+        let Some(told) = self.choices.see(now).filter(|_| self.model == Some(0)) else { return };
+        let outermost = told.choice.answer(Callback::CanMultiConn).and_then(|answer| answer.exit.as_ref());
         if let Some(answer) = outermost.filter(|answer| answer.result() > 0) {
             report.exercised();
             if now.event.b & MULTI_CONN != 0 {
@@ -155,11 +144,23 @@ const DEFAULTS: &[Default] = &[
 ];
 
 /// The flags follow from which data callbacks there are.
-struct Defaults;
+#[derive(Default)]
+struct Defaults {
+    choices: Choices,
+}
 
 /// Nobody answers this.
 fn nobody_has(history: &History, query: Callback) -> bool {
     history.outermost(query).is_none()
+}
+
+/// The flag that this query decides about is the default, because nobody answers what it depends on.
+pub(super) fn is_default(history: &History, query: Callback) -> bool {
+    let decides = |default: &&Default| default.absent.first() == Some(&query);
+    let first_version = history.layer(0).is_none_or(is_first_version);
+    let nobody = |queries: &[Callback]| queries.iter().all(|query| nobody_has(history, *query));
+    !first_version
+        && DEFAULTS.iter().find(decides).map_or_else(|| nobody(&[query]), |default| nobody(default.absent))
 }
 
 /// A plugin of the first version of the interface has other defaults.
@@ -171,17 +172,18 @@ fn is_first_version(plugin: &Layer) -> bool {
 
 impl Check for Defaults {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+        Choices::WATCH
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let chain = selected(now);
+        let told = self.choices.see(now).filter(|told| told.reply.b & HAS_FLAGS != 0);
+        let Some(choice) = told.map(|told| told.choice) else { return };
         let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
-        let Some(plugin) = plugin.filter(|_| now.history.is_complete() && !chain.is_empty()) else { return };
+        let Some(plugin) = plugin else { return };
         let told = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
         let mut readonly = now.event.b & READ_ONLY != 0;
         if nobody_has(now.history, Callback::CanWrite) {
-            let expected = !plugin.records(Callback::Pwrite) || chain.iter().any(|handle| handle.readonly());
+            let expected = !plugin.records(Callback::Pwrite) || choice.readonly;
             report.exercised();
             if expected != readonly {
                 const FLAG: &str = "NBD_FLAG_READ_ONLY";
@@ -208,12 +210,13 @@ mod tests {
     use super::super::super::testing::*;
     use layers_trace::{Callback, Kind, Operation};
 
-    /// The client is told these flags at NBD_OPT_GO.
+    /// The client is told these flags, of whatever export it asks about.
     fn told(mut script: Script, flags: u64) -> Script {
         let reply = |event: &&mut layers_trace::Event| {
-            event.kind == Kind::Reply && event.operation() == Some(Operation::Go)
+            let chosen = matches!(event.operation(), Some(Operation::Info | Operation::Go));
+            event.kind == Kind::Reply && chosen
         };
-        script.events.iter_mut().find(reply).unwrap().b = flags;
+        script.events.iter_mut().filter(reply).for_each(|reply| reply.b = flags);
         script
     }
 

@@ -6,13 +6,24 @@ pub mod flags;
 pub mod info;
 pub mod questions;
 pub mod shortcuts;
+pub mod told;
 
 use super::Rule;
 use crate::history::{Call, History};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
-pub const RULES: &[&[Rule]] =
-    &[questions::RULES, shortcuts::RULES, info::RULES, flags::RULES, bad_answer::RULES];
+pub const RULES: &[&[Rule]] = &[
+    questions::RULES,
+    shortcuts::RULES,
+    info::RULES,
+    flags::RULES,
+    bad_answer::RULES,
+    told::export::RULES,
+    told::names::RULES,
+    told::list::RULES,
+    told::options::RULES,
+    told::tls::RULES,
+];
 
 /// The server asks this by itself: no layer's call asks it, and it is not a filter's own thread that does.
 fn asked_by_server(history: &History, call: &Call) -> bool {

@@ -196,13 +196,14 @@ mod tests {
     #[test]
     fn dump_plugin_prints_what_the_plugin_has() {
         const RULE: &str = "dump.has-fields";
+        const MODELS: &str = "max_thread_model=parallel\nthread_model=parallel\n";
         let printing = |skip: &[Callback]| {
             let all =
                 Callback::NBDKIT.iter().filter(|callback| is_plugins(**callback) && !skip.contains(callback));
             let lines: String = all.map(|callback| format!("has_{callback}=1\n")).collect();
             let mut dump = dump();
             let end = dump.events.last_mut().unwrap();
-            end.texts.push(text(Field::Message, &format!("name=x\napi_version=2\n{lines}")));
+            end.texts.push(text(Field::Message, &format!("name=x\napi_version=2\n{MODELS}{lines}")));
             dump
         };
         accepts(RULE, printing(&[]));

@@ -1,6 +1,7 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3): from thread_model to after_fork, and runs that never serve.
 
 mod dump;
+mod dump_fields;
 mod exit;
 mod fork;
 mod outwards;
@@ -84,6 +85,42 @@ pub const RULES: &[Rule] = &[
         example: "a plugin without zero, and `has_zero=1`",
         fix: "print the line for each entry of the plugin's table that is not NULL",
         check: Checker::Trace(|| Box::new(dump::HasFields)),
+    },
+    Rule {
+        id: "dump.fields",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 26, 0),
+        statement: "`--dump-plugin` prints the plugin's file and the fields of its structure, each once, and none that is NULL.",
+        clause: "nbdkit-probing(1), Query information about a particular plugin; nbdkit-plugin(3), CALLBACKS, on each field",
+        antecedent: "a run with --dump-plugin whose output is in the trace, and a registration with the plugin's structure",
+        example: "a plugin with version 1.0, and `version=1.42.3`",
+        fix: "print path, name, version, api_version, struct_size, errno_is_preserved and magic_config_key of the plugin",
+        check: Checker::Trace(|| Box::new(dump_fields::Fields)),
+    },
+    Rule {
+        id: "dump.thread-models",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 26, 0),
+        statement: "`--dump-plugin` prints the THREAD_MODEL macro as max_thread_model, and as thread_model what all layers settle on.",
+        clause: "nbdkit-plugin(3), Threads",
+        antecedent: "a run with --dump-plugin whose output is in the trace",
+        example: "THREAD_MODEL 3, L1.thread_model = 2, and `thread_model=parallel`",
+        fix: "print the model of the plugin's structure, and the minimum over all layers",
+        check: Checker::Trace(|| Box::new(dump_fields::Models)),
+    },
+    Rule {
+        id: "dump.own-fields",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "What the plugin's dump_plugin prints is part of the output of `--dump-plugin`.",
+        clause: "nbdkit-plugin(3), .dump_plugin",
+        antecedent: "a run with --dump-plugin whose output is in the trace, and the reference plugin",
+        example: "L0.dump_plugin, and no line of its own",
+        fix: "call dump_plugin with standard output as it is, when the server's own fields are printed",
+        check: Checker::Trace(|| Box::new(dump_fields::Own::default())),
     },
     Rule {
         id: "help-version.sequence",

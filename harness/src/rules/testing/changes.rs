@@ -81,6 +81,15 @@ impl Script {
         self
     }
 
+    /// Registers the plugin without a magic key, and all else as it was.
+    pub(crate) fn magic_none(mut self) -> Script {
+        for event in self.events.iter_mut().filter(|event| event.kind == Kind::Layer && event.layer == 0) {
+            let key = event.texts.iter_mut().find(|text| text.field == Field::Key).unwrap();
+            key.bytes.clear();
+        }
+        self
+    }
+
     /// Registers the plugin with this magic key; `None` registers nothing about it.
     pub(crate) fn magic(mut self, key: Option<&str>) -> Script {
         for event in self.events.iter_mut().filter(|event| event.kind == Kind::Layer && event.layer == 0) {

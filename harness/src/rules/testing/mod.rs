@@ -6,7 +6,7 @@ mod whole;
 
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
 pub(crate) use said::{accepts, broken, exercised_and_holds, is_silent, judge, judged, rejects};
-pub(crate) use whole::{handing, reference, served, unprepared};
+pub(crate) use whole::{TOLD_FLAGS, handing, reference, served, unprepared};
 
 use crate::run::{Parameter, Run, Start, Tls};
 use crate::version::Version;

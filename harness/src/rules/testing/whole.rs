@@ -143,10 +143,10 @@ impl Script {
             }
             if operation == Operation::Info {
                 self.close(&handles);
-                self.reply(asked, 0);
+                self.told(asked);
                 continue;
             }
-            self.reply(asked, 0);
+            self.told(asked);
             for (operation, callback) in REQUESTS {
                 let event = self.request(1, *operation);
                 (event.a, event.c) = if *operation == Operation::Flush { (0, 0) } else { (4096, 512) };
@@ -168,6 +168,19 @@ impl Script {
         }
     }
 }
+
+impl Script {
+    /// The reply to a choice: the client is told what the queries came to.
+    fn told(&mut self, asked: u32) {
+        let reply = self.reply(asked, 0);
+        (reply.context, reply.b, reply.d) = (1 << 20, TOLD_FLAGS, 1);
+        // As libnbd says that block status is to be had.
+        reply.texts.push(text(Field::Name, "base:allocation"));
+    }
+}
+
+/// The transmission flags that [`QUERIES`] come to.
+pub(crate) const TOLD_FLAGS: u64 = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// What a handshake asks of a writable chain, with answers of the reference plugin.
 const QUERIES: &[(Callback, i64)] = &[

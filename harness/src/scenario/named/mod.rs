@@ -17,6 +17,7 @@ mod quitting;
 mod rejecting;
 mod serving;
 mod starting;
+mod telling;
 mod tls;
 
 use layers_behaviour::{Act, Deed, Failure, Telling};
@@ -45,6 +46,7 @@ fn of_nbdkit() -> Vec<Scenario> {
         serving::all(),
         data::all(),
         exports::all(),
+        telling::all(),
         starting::all(),
         options::all(),
         failing::all(),

@@ -266,7 +266,8 @@ fn without_structured_replies() -> Scenario {
 }
 
 fn few_wishes() -> Scenario {
-    let wishes = Wishes { block_size: false, full_info: false, structured_replies: false };
+    let wishes =
+        Wishes { block_size: false, full_info: false, structured_replies: false, meta_context: false };
     Scenario::new(
         "options/few",
         "a client that asks for no block size, name or description",

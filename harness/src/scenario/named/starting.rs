@@ -10,6 +10,25 @@ use crate::stack::{Given, Stack};
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = vec![
         informative("dump-plugin", "--dump-plugin", Start::DumpPlugin),
+        dumped("without-words", "--dump-plugin, and a plugin with little in its structure", |stack| {
+            stack.with(0, |plugin| {
+                plugin.no_words = true;
+                plugin.no_magic_key = true;
+                plugin.errno_is_preserved = true;
+                plugin.absent.insert(Callback::DumpPlugin);
+            })
+        }),
+        dumped("models", "--dump-plugin, and layers that want different thread models", |stack| {
+            stack
+                .with(0, |plugin| plugin.thread_model_macro = Some(2))
+                .with(1, |filter| filter.answers.extend([(Callback::ThreadModel, 1)]))
+        }),
+        dumped("macro", "--dump-plugin, and a plugin whose thread model is the macro's", |stack| {
+            stack.with(0, |plugin| {
+                plugin.thread_model_macro = Some(0);
+                plugin.absent.insert(Callback::ThreadModel);
+            })
+        }),
         informative("help", "--help", Start::Help),
         informative("version", "--version", Start::Version),
         daemon(),
@@ -55,6 +74,12 @@ fn bare(value: &str) -> Parameter {
 
 fn informative(name: &str, about: &'static str, start: Start) -> Scenario {
     Scenario::new(format!("inform/{name}"), about, Stack::reference(2)).start(start).ending(Ending::ByItself)
+}
+
+/// `--dump-plugin` of another stack.
+fn dumped(name: &str, about: &'static str, change: fn(Stack) -> Stack) -> Scenario {
+    let scenario = informative(&format!("dump-plugin/{name}"), about, Start::DumpPlugin);
+    Scenario { stack: change(scenario.stack.clone()), ..scenario }
 }
 
 fn daemon() -> Scenario {

@@ -1,9 +1,11 @@
 //! TLS: before, at and after the upgrade.
 
 use layers_behaviour::Nullable;
+use layers_trace::Operation;
 
-use super::super::{Scenario, Step};
+use super::super::{Scenario, Step, command};
 use super::{connect, go, info, read, say};
+use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
 use crate::credentials::Proof;
 use crate::run::Tls;
@@ -16,6 +18,8 @@ pub(super) fn all() -> Vec<Scenario> {
         whole("require", Tls::Require),
         refused(),
         upgrade(),
+        forgets(),
+        anew(),
         late(),
         certified("certificate", Proof::ServerCertificate),
         certified("both-certificates", Proof::BothCertificates),
@@ -75,6 +79,9 @@ fn refused() -> Scenario {
             list(),
             info(1, "").fails(),
             go(1, "").fails(),
+            say(1, [Message::StructuredReply]).fails(),
+            say(1, [contexts()]).fails(),
+            say(1, [Message::UnknownOption(1 << 20)]).fails(),
             Step::Abort(1),
             Step::ConnectRaw(2),
             say(2, [Message::ExportName(String::new())]).fails(),
@@ -92,10 +99,56 @@ fn upgrade() -> Scenario {
         Step::ConnectRaw(1),
         say(1, [Message::List]),
         info(1, ""),
-        Step::StartTls(1),
+        Step::StartTls(1, Wishes::default()),
         Step::List(1).perhaps(),
         info(1, ""),
         go(1, ""),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+fn contexts() -> Message {
+    Message::SetMetaContext(String::new(), vec!["base:allocation".to_owned()])
+}
+
+/// What it negotiates in the clear does not hold behind STARTTLS.
+fn forgets() -> Scenario {
+    let wishes = Wishes { structured_replies: false, ..Wishes::default() };
+    Scenario::new(
+        "tls/forgotten",
+        "a client that negotiates in the clear what it does not negotiate behind STARTTLS",
+        stack(Tls::On),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        say(1, [Message::StructuredReply]),
+        say(1, [contexts()]),
+        info(1, ""),
+        Step::StartTls(1, wishes),
+        info(1, ""),
+        go(1, ""),
+        Step::Request(1, command(Operation::BlockStatus, 0, 65536, 0)).fails(),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+/// It negotiates behind STARTTLS what it has negotiated in the clear, but for the metadata context.
+fn anew() -> Scenario {
+    let wishes = Wishes { meta_context: false, ..Wishes::default() };
+    Scenario::new(
+        "tls/negotiated-anew",
+        "a client that sets a metadata context in the clear, and behind STARTTLS only structured replies",
+        stack(Tls::On),
+    )
+    .script([
+        Step::ConnectRaw(1),
+        say(1, [Message::StructuredReply]),
+        say(1, [contexts()]),
+        Step::StartTls(1, wishes),
+        go(1, ""),
+        Step::Request(1, command(Operation::BlockStatus, 0, 65536, 0)).fails(),
         read(1),
         Step::Disconnect(1),
     ])
@@ -111,7 +164,7 @@ fn late() -> Scenario {
         Step::ConnectRaw(1),
         say(1, [Message::List]).fails(),
         info(1, "a").fails(),
-        Step::StartTls(1),
+        Step::StartTls(1, Wishes::default()),
         Step::List(1),
         go(1, ""),
         read(1),
