@@ -33,7 +33,7 @@ fn conform_says_that_nbdkit_skips_closes_at_a_signal() {
     layers(&[&KNOWN[..], &["--no-baseline"]].concat()).code(1).stdout(
         contains("FAIL   close.exactly-once in end/sigterm/connected, in 1 of 1 tries")
             .and(contains("at fault: server"))
-            .and(contains("reproduce: layers conform nbdkit --only end/sigterm/connected")),
+            .and(contains("reproduce: layers conform nbdkit --no-baseline --only end/sigterm/connected")),
     );
 }
 

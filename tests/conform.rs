@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use layers::baseline::{Baseline, Entry};
-use layers::conform::{Conformance, Listener, Plan, ScenarioVerdict, Standing, conform};
+use layers::conform::{Conformance, Listener, Plan, ScenarioVerdict, Source, Standing, conform};
 use layers::level::Level;
 use layers::rules::Checker;
 use layers::select::Selection;
@@ -35,6 +35,9 @@ fn run(which: Which) -> Conformance {
         jobs: NonZeroUsize::new(2).unwrap(),
         timeout: Duration::from_secs(10),
         baseline: &baseline,
+        time: None,
+        source: Source::Embedded,
+        all: false,
         keep_events: 0,
     };
     conform(&plan, &mut Nobody).unwrap()

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use layers::baseline::Baseline;
-use layers::conform::{Listener, Plan, ScenarioVerdict, conform};
+use layers::conform::{Listener, Plan, ScenarioVerdict, Source, conform};
 use layers::level::Level;
 use layers::scenario::{Player, named};
 use layers::select::Selection;
@@ -92,6 +92,9 @@ fn second_job(server: &Nbdkit) {
             jobs: NonZeroUsize::new(jobs).expect("a number of jobs"),
             timeout: Duration::from_secs(60),
             baseline: &Baseline::default(),
+            time: None,
+            source: Source::Embedded,
+            all: false,
             keep_events: 0,
         };
         time(|| assert!(conform(&plan, &mut AllPass).is_ok()))

@@ -15,6 +15,8 @@ pub(crate) struct Items {
 
 /// Does `work` for each item, and hands the results to `take` in the items' order, each as soon as those before it are there.
 ///
+/// Those that need the machine to themselves come last.
+///
 /// The first error in that order ends everything; what has begun comes to its end.
 pub(crate) fn in_order<T, E>(
     items: &Items,
@@ -30,7 +32,7 @@ where
     let one = NonZeroUsize::MIN;
     let mut waiting = BTreeMap::new();
     let mut next = 0;
-    for (group, jobs) in [(alone, one), (together, items.jobs)] {
+    for (group, jobs) in [(together, items.jobs), (alone, one)] {
         side_by_side(&group, jobs, &work, |item, result| {
             waiting.insert(item, result);
             while let Some(result) = waiting.remove(&next) {

@@ -111,15 +111,21 @@ exits! {
     Unloadable = 5,
     /// the server is missing or cannot be used
     NoServer = 6,
-    /// inconclusive: no export opened, a trace was cut off, or a server was lost
+    /// inconclusive: something could not be judged that was to be; the last line says what
     Inconclusive = 7,
     /// the harness itself failed
     Harness = 70,
+    /// interrupted by Ctrl-C (SIGINT): everything found so far was told
+    Interrupted = 130,
+    /// told to stop by SIGTERM: everything found so far was told
+    Terminated = 143,
 }
 
 impl Exit {
     /// With several causes, the first of these wins.
     const PRECEDENCE: &[Exit] = &[
+        Exit::Interrupted,
+        Exit::Terminated,
         Exit::Usage,
         Exit::NoServer,
         Exit::Unloadable,
@@ -131,6 +137,11 @@ impl Exit {
         Exit::Conformant,
     ];
 
+    /// The code of a run that this signal has ended.
+    pub fn of_signal(signal: i32) -> Exit {
+        if signal == libc::SIGINT { Exit::Interrupted } else { Exit::Terminated }
+    }
+
     /// The code of several causes together.
     pub fn of(causes: impl IntoIterator<Item = Exit>) -> Exit {
         let rank = |exit: &Exit| Exit::PRECEDENCE.iter().position(|one| one == exit);
@@ -139,7 +150,9 @@ impl Exit {
 
     /// Says which of several causes wins, in one sentence.
     pub fn precedence() -> String {
-        let codes: Vec<String> = Exit::PRECEDENCE.iter().map(|exit| exit.code().to_string()).collect();
+        let of_signals = |exit: &&Exit| matches!(exit, Exit::Interrupted | Exit::Terminated);
+        let codes = Exit::PRECEDENCE.iter().filter(|exit| !of_signals(exit));
+        let codes: Vec<String> = codes.map(|exit| exit.code().to_string()).collect();
         format!("With several causes the first of {} wins.", codes.join(", "))
     }
 
@@ -151,7 +164,7 @@ impl Exit {
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>2}  {}", self.code(), self.meaning())
+        write!(f, "{:>3}  {}", self.code(), self.meaning())
     }
 }
 

@@ -145,12 +145,13 @@ mod tests {
     }
 
     fn fault(what: What, scenario: &str, times: u32, tries: u32, standing: Standing) -> Fault {
-        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, run: None, standing }
+        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, at: 0, run: None, standing }
     }
 
     fn scenario(name: &str, race: bool, tries: u32) -> ScenarioVerdict {
         let (name, verdict) = (name.to_owned(), Verdict::Pass);
-        ScenarioVerdict { name, verdict, race, tries, astray: Vec::new(), events: 0, controls: Vec::new() }
+        let (astray, unclear, controls) = Default::default();
+        ScenarioVerdict { name, verdict, race, unclear, tries, astray, events: 0, controls }
     }
 
     fn run(faults: Vec<Fault>, stale: Vec<Entry>) -> Conformance {
@@ -165,6 +166,7 @@ mod tests {
             judged: true,
             wrapped: Default::default(),
             too_new: Vec::new(),
+            halt: None,
         }
     }
 

@@ -12,17 +12,14 @@ use super::relay::Relay;
 use super::reports::{self, Report};
 use super::{Asked, Failure, config};
 use crate::baseline::{Baseline, updated};
-use crate::conform::{Conformance, Listener, Plan, ScenarioVerdict, conform};
+use crate::conform::{Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform};
 use crate::level::Level;
 use crate::report::Reporter;
 use crate::select::Selection;
 use crate::server::process::become_subreaper;
-use crate::server::{Installed, Which};
+use crate::server::{Installed, Which, interrupt};
 use crate::verdict::Exit;
 use crate::version::Version;
-
-/// For one run of one scenario.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -44,6 +41,9 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long, requires = "baseline")]
     update_baseline: bool,
+    /// Show everything at length: every rule, every scenario of a finding, and what is known
+    #[arg(long)]
+    all: bool,
 }
 
 /// What may stand in a layers.toml, too.
@@ -71,6 +71,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<NonZeroU64>,
+    /// Seconds that the whole run may take; what was not played by then is counted, and never a pass
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<NonZeroU64>,
     /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +96,7 @@ impl Settings {
             level: self.level.or(other.level),
             jobs: self.jobs.or(other.jobs),
             timeout: self.timeout.or(other.timeout),
+            time: self.time.or(other.time),
             report: super::or(self.report, other.report),
         }
     }
@@ -122,6 +127,10 @@ struct Telling {
 }
 
 impl Listener for Telling {
+    fn found(&mut self, fault: &Fault) {
+        self.relay.each(|reporter| reporter.found(fault));
+    }
+
     fn played(&mut self, verdict: &ScenarioVerdict) {
         self.relay.each(|reporter| reporter.scenario(verdict));
         self.done += 1;
@@ -142,6 +151,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut reporters = reports::open(&settings.report)?;
     config.announce(&mut reporters)?;
     become_subreaper()?;
+    interrupt::report_on_signals();
     let server = Installed::find(which, arguments.server.as_deref())?;
     let baseline = baseline(arguments, which, server.version())?;
     let plan = Plan {
@@ -150,7 +160,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         level: settings.level.map_or_else(Level::default, Level::from),
         jobs: super::jobs(settings.jobs),
         timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
+        time: settings.time.map(|seconds| Duration::from_secs(seconds.get())),
         baseline: &baseline,
+        source: match &arguments.baseline {
+            Some(path) => Source::File(path),
+            None if arguments.no_baseline => Source::Nothing,
+            None => Source::Embedded,
+        },
+        all: arguments.all,
         keep_events: reports::room_for_events(&settings.report),
     };
     let relay = Relay::new(reporters.into_iter().map(|(format, to)| format.reporter(to)));
@@ -159,6 +176,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let conformance = conform(&plan, &mut telling)?;
     telling.relay.each(|reporter| reporter.end(&plan, &conformance));
     telling.relay.finish()?;
+    if !reports::reach_the_terminal(&settings.report) {
+        let exit = conformance.exit();
+        writeln!(anstream::stdout().lock(), "exit {}: {}", exit.code(), conformance.meaning())?;
+    }
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         update(path, &baseline, &server, &conformance)?;
     }

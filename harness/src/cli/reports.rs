@@ -85,6 +85,11 @@ pub(super) fn room_for_events(wanted: &[Report]) -> usize {
     if wanted.iter().any(|report| report.format.draws_runs()) { ROOM } else { 0 }
 }
 
+/// Some report goes to standard output, so that whoever started the command is told how it went.
+pub(super) fn reach_the_terminal<F>(wanted: &[Report<F>]) -> bool {
+    wanted.is_empty() || wanted.iter().any(Report::is_to_stdout)
+}
+
 /// A report that can be written.
 pub(super) type Opened<F = Format> = (F, Box<dyn Write>);
 

@@ -1,10 +1,14 @@
 //! `layers conform`: every selected scenario on one server, judged by every selected rule.
 
+mod groups;
+mod halt;
 mod summary;
 mod tries;
+mod unclear;
 mod verdicts;
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::baseline::{Baseline, Entry, What};
@@ -12,14 +16,20 @@ use crate::history::Wrapped;
 use crate::kept::{Events, Keeper};
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
-use crate::scenario::{Player, Scenario, SessionPlayer};
+use crate::scenario::{Patience, Player, Scenario, SessionPlayer};
 use crate::schedule::{Items, in_order};
 use crate::select::Selection;
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
 use crate::verdict::{Exit, Verdict};
+use halt::Limit;
+use tries::Conduct;
 
-pub use tries::{Control, RuleTries, Tries};
+pub(crate) use groups::shape;
+pub use groups::{Cause, Group, groups};
+pub use halt::Halt;
+pub use tries::{Astray, Control, RuleTries, Tries};
+pub use unclear::Unclear;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
 
 /// What is to be played, on what, and how.
@@ -35,11 +45,32 @@ pub struct Plan<'a> {
     pub jobs: NonZeroUsize,
     /// For one run of one scenario.
     pub timeout: Duration,
+    /// For the whole run, where that is bounded.
+    pub time: Option<Duration>,
     /// What is known of this server.
     pub baseline: &'a Baseline,
+    /// Where that comes from.
+    pub source: Source<'a>,
+    /// Show everything at length, also what is known and what holds.
+    pub all: bool,
     /// Keep the events of runs in which something was found, up to so many in all.
     pub keep_events: usize,
 }
+
+/// Where a baseline comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// It comes with `layers`.
+    #[default]
+    Embedded,
+    /// It is this file.
+    File(&'a Path),
+    /// Nothing is to be known.
+    Nothing,
+}
+
+/// What one run of one scenario may take, unless something else is said.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the whole run says of one rule.
 #[derive(Clone, Debug)]
@@ -69,6 +100,8 @@ pub struct ScenarioVerdict {
     pub verdict: Verdict,
     /// It is a race: decided by chance, and counted.
     pub race: bool,
+    /// Why it cannot be told how it went, where that is the verdict.
+    pub unclear: Option<Unclear>,
     /// How often it was played.
     pub tries: u32,
     /// Tries that went otherwise, by what became of them.
@@ -92,6 +125,8 @@ pub struct Fault {
     pub tries: u32,
     /// The first time.
     pub first: Option<Finding>,
+    /// Position in the trace of that run at which it shows.
+    pub at: u32,
     /// The events of that run, where they were asked for and there was room.
     pub run: Option<Events>,
     /// What it means for the run.
@@ -114,6 +149,8 @@ pub enum Standing {
     Habit,
     /// It is the duty of a plugin, filter or client, which here are the harness's own.
     Ours,
+    /// The same, in a scenario in which the server is at fault: our layers did not get what they need.
+    Follows,
 }
 
 impl Standing {
@@ -124,6 +161,7 @@ impl Standing {
             Standing::Known { .. } => "known",
             Standing::Habit => "habit",
             Standing::Ours => "harness",
+            Standing::Follows => "follows",
         }
     }
 
@@ -131,7 +169,7 @@ impl Standing {
     pub fn exit(&self) -> Exit {
         match self {
             Standing::New => Exit::Violation,
-            Standing::Known { .. } | Standing::Habit => Exit::Conformant,
+            Standing::Known { .. } | Standing::Habit | Standing::Follows => Exit::Conformant,
             Standing::Ours => Exit::Harness,
         }
     }
@@ -156,11 +194,16 @@ pub struct Conformance {
     pub wrapped: Wrapped,
     /// Scenarios that were not played, because they need a newer server.
     pub too_new: Vec<String>,
+    /// What has ended the run before everything was played.
+    pub halt: Option<Halt>,
 }
 
 impl Conformance {
     /// The exit code.
     pub fn exit(&self) -> Exit {
+        if let Some(Halt::Signal(signal)) = self.halt {
+            return Exit::of_signal(signal);
+        }
         let faults = self.faults.iter().map(|fault| fault.standing.exit());
         // A crash or a hang is among the faults, where the baseline has been heard.
         let untold = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
@@ -173,11 +216,29 @@ impl Conformance {
     /// What the exit code means here, in one line.
     pub fn meaning(&self) -> String {
         match (self.exit(), self.known.len()) {
-            (exit, 0) => exit.meaning().to_owned(),
             (Exit::Conformant, 1) => "conformant except 1 known finding".to_owned(),
-            (Exit::Conformant, known) => format!("conformant except {known} known findings"),
+            (Exit::Conformant, known) if known > 1 => format!("conformant except {known} known findings"),
+            (Exit::Inconclusive, _) => format!("inconclusive: {}", self.unclear()),
             (exit, _) => exit.meaning().to_owned(),
         }
+    }
+
+    /// Why it cannot be told of so many scenarios how they went: each cause by itself.
+    pub fn unclear(&self) -> String {
+        let mut causes: Vec<(Unclear, usize)> = Vec::new();
+        for cause in self.scenarios.iter().filter_map(|scenario| scenario.unclear) {
+            match causes.iter_mut().find(|(one, _)| *one == cause) {
+                Some((_, times)) => *times += 1,
+                None => causes.push((cause, 1)),
+            }
+        }
+        causes.sort_unstable();
+        let halt = |cause| self.halt.filter(|_| cause == Unclear::NotPlayed);
+        let sentences = causes.into_iter().map(|(cause, times)| match halt(cause) {
+            Some(halt) => format!("{}: {}", cause.sentence(times), halt.reason()),
+            None => cause.sentence(times),
+        });
+        sentences.collect::<Vec<_>>().join("; ")
     }
 
     /// How many rules have this verdict.
@@ -186,8 +247,11 @@ impl Conformance {
     }
 }
 
-/// Hears of each scenario, in the order of the selection, as soon as it and all before it are over.
+/// Hears of each scenario, in the order in which they are played, as soon as it and all before it are over.
 pub trait Listener {
+    /// This has been found, in the scenario of which it will hear next.
+    fn found(&mut self, _fault: &Fault) {}
+
     /// This one is over.
     fn played(&mut self, verdict: &ScenarioVerdict);
 }
@@ -197,34 +261,47 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let judged = |rule: &&&'static Rule| plan.level.judges(rule);
     let rules: Vec<_> = plan.selection.rules.iter().filter(judged).copied().collect();
     let keep_events = plan.keep_events > 0;
-    let record = |scenario: &Scenario| match plan.server {
-        Installed::Nbdkit(server) => {
-            let (rules, timeout) = (rules.clone(), plan.timeout);
-            Player { rules, timeout, keep_events, ..Player::new(server) }.play(scenario)
-        }
-        Installed::Haproxy(server) => {
-            let (rules, timeout) = (rules.clone(), plan.timeout);
-            let player = SessionPlayer { rules, timeout, keep_events, ..SessionPlayer::new(server) };
-            Ok(player.play(scenario)?)
+    let (patience, limit) = (Patience::default(), Limit::new(plan.time));
+    let record = |scenario: &Scenario| {
+        let (rules, timeout, patience) = (rules.clone(), limit.of(plan.timeout), Some(&patience));
+        match plan.server {
+            Installed::Nbdkit(server) => {
+                Player { rules, timeout, keep_events, patience, ..Player::new(server) }.play(scenario)
+            }
+            Installed::Haproxy(server) => {
+                let player =
+                    SessionPlayer { rules, timeout, keep_events, patience, ..SessionPlayer::new(server) };
+                Ok(player.play(scenario)?)
+            }
         }
     };
-    let (scenarios, too_new): (Vec<&Scenario>, Vec<&Scenario>) =
+    let (mut scenarios, too_new): (Vec<&Scenario>, Vec<&Scenario>) =
         plan.selection.scenarios.iter().partition(|scenario| scenario.since() <= plan.server.version());
+    // What always says the same comes first, what chance decides comes last.
+    scenarios.sort_by_key(|scenario| (scenario.needs_quiet(), scenario.is_race()));
     let items =
         Items { alone: scenarios.iter().map(|scenario| scenario.needs_quiet()).collect(), jobs: plan.jobs };
     let (selected, version) = (&plan.selection.rules, plan.server.version());
     let keeper = Keeper::new(plan.keep_events);
     let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version, keeper);
+    let conduct = Conduct { patience: &patience, baseline: plan.baseline, limit };
     let play = |index: usize| match scenarios.get(index) {
-        Some(scenario) => Tries::play(record, scenario, plan.level.tries(scenario)),
+        Some(scenario) => Tries::play(record, scenario, plan.level.tries(scenario), &conduct),
         None => Ok(Tries::default()),
     };
     in_order(&items, play, |index, tries| {
         if let Some(scenario) = scenarios.get(index) {
-            listener.played(&summary.add(scenario, &tries));
+            let (verdict, faults) = summary.add(scenario, &tries, limit.reached());
+            faults.iter().for_each(|fault| listener.found(fault));
+            listener.played(&verdict);
         }
     })?;
     let mut conformance = summary.finish();
+    let place = |name: &str| plan.selection.scenarios.iter().position(|scenario| scenario.name == name);
+    conformance.scenarios.sort_by_key(|verdict| place(&verdict.name));
+    conformance.faults.sort_by_key(|fault| place(&fault.scenario));
+    let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
+    conformance.halt = told.or(conformance.halt);
     conformance.too_new = too_new.into_iter().map(|scenario| scenario.name.clone()).collect();
     Ok(conformance)
 }

@@ -1,6 +1,8 @@
 //! From what the tries of each scenario say to what the whole run says.
 
-use super::{Conformance, Fault, RuleTries, RuleVerdict, ScenarioVerdict, Standing, Tries};
+use super::{
+    Astray, Conformance, Fault, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Standing, Tries, Unclear,
+};
 use crate::baseline::{Baseline, How, What};
 use crate::kept::Keeper;
 use crate::level::Level;
@@ -31,61 +33,105 @@ impl<'a> Summary<'a> {
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
         let (scenarios, faults, known, stale, wrapped, too_new) = Default::default();
-        let so_far = Conformance { rules, scenarios, faults, known, stale, judged: false, wrapped, too_new };
+        let (judged, halt) = (false, None);
+        let so_far = Conformance { rules, scenarios, faults, known, stale, judged, wrapped, too_new, halt };
         Summary { baseline, level, version, so_far, passed: Vec::new(), keeper }
     }
 
-    /// What has become of a scenario.
-    pub(super) fn add(&mut self, scenario: &Scenario, tries: &Tries) -> ScenarioVerdict {
+    /// What has become of a scenario, and what was found in it; a scenario that was never played was halted by this.
+    pub(super) fn add(
+        &mut self,
+        scenario: &Scenario,
+        tries: &Tries,
+        halt: Option<Halt>,
+    ) -> (ScenarioVerdict, &[Fault]) {
         self.so_far.wrapped = self.so_far.wrapped.max(tries.wrapped);
         if tries.passed > 0 {
             self.passed.push(scenario.name.clone());
         }
-        for one in &tries.rules {
-            self.so_far.judged |= one.exercised > 0;
-            let fault = (one.tries > 0 && !scenario.breaks.contains(&one.rule.id)).then(|| Fault {
-                what: What::Rule(one.rule),
+        let before = self.so_far.faults.len();
+        for one in tries.astray.iter().filter(|one| is_fault(&one.verdict)) {
+            let fault = self.fault_of_run(one, scenario, tries);
+            self.so_far.faults.push(fault);
+        }
+        let broken = |one: &&RuleTries| one.tries > 0 && !scenario.breaks.contains(&one.rule.id);
+        for one in tries.rules.iter().filter(broken) {
+            let what = What::Rule(one.rule);
+            let fault = Fault {
+                at: one
+                    .first
+                    .as_ref()
+                    .and_then(|first| first.calls.last())
+                    .map_or(u32::MAX, |call| call.position),
+                what,
                 scenario: scenario.name.clone(),
                 times: one.tries,
-                tries: tries.passed + one.cut.len() as u32,
+                tries: tries.passed + u32::try_from(one.cut.len()).unwrap_or(u32::MAX),
                 first: one.first.clone(),
                 run: self.keeper.keep(one.run.as_ref()),
                 standing: self.standing_of(one, scenario),
-            });
-            let by_chance = |fault: &Fault| matches!(fault.standing, Standing::Known { race: true, .. });
-            if let Some(tally) = self.so_far.rules.iter_mut().find(|tally| tally.rule.id == one.rule.id)
-                && !scenario.is_race()
-            {
-                tally.exercised += one.exercised;
-                tally.scenarios += usize::from(one.exercised > 0);
-                if let Some(fault) = fault.as_ref().filter(|fault| !by_chance(fault)) {
-                    tally.broken += one.broken;
-                    tally.broken_in.push(scenario.name.clone());
-                    tally.known &= matches!(fault.standing, Standing::Known { .. });
-                }
-            }
-            self.so_far.faults.extend(fault);
+            };
+            self.so_far.faults.push(fault);
         }
-        for (verdict, times) in &tries.astray {
-            if matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_)) {
-                let what = What::Verdict(verdict.clone());
-                let standing = self.standing(&what, scenario);
-                let run = self.keeper.keep(tries.run_of(verdict));
-                let (scenario, times) = (scenario.name.clone(), *times);
-                let fault = Fault { what, scenario, times, tries: tries.count, first: None, run, standing };
-                self.so_far.faults.push(fault);
-            }
+        let found = self.so_far.faults.get_mut(before..).unwrap_or_default();
+        // What our layers do in a run in which they did not get what they need is the server's fault, too.
+        if found.iter().any(|fault| fault.standing == Standing::New) {
+            found
+                .iter_mut()
+                .filter(|fault| fault.standing == Standing::Ours)
+                .for_each(|fault| fault.standing = Standing::Follows);
         }
-        let verdict = verdict_of_scenario(scenario, tries);
+        self.count(scenario, tries, before);
+        let mut verdict = verdict_of_scenario(scenario, tries);
+        if tries.count == 0 {
+            let why = halt.map_or_else(|| "no try was made".to_owned(), Halt::reason);
+            verdict.verdict = Verdict::Inconclusive(format!("not played: {why}"));
+            verdict.unclear = Some(Unclear::NotPlayed);
+            self.so_far.halt = self.so_far.halt.or(halt);
+        }
         self.so_far.scenarios.push(verdict.clone());
-        verdict
+        (verdict, self.so_far.faults.get(before..).unwrap_or_default())
+    }
+
+    fn fault_of_run(&mut self, astray: &Astray, scenario: &Scenario, tries: &Tries) -> Fault {
+        let what = What::Verdict(astray.verdict.clone());
+        Fault {
+            standing: self.standing(&what, scenario),
+            what,
+            scenario: scenario.name.clone(),
+            times: astray.times,
+            tries: tries.count,
+            first: None,
+            at: astray.at,
+            run: self.keeper.keep(astray.run.as_ref()),
+        }
+    }
+
+    /// Adds up what the tries say of each rule; what was found in them comes from there on.
+    fn count(&mut self, scenario: &Scenario, tries: &Tries, from: usize) {
+        let by_chance = |fault: &Fault| matches!(fault.standing, Standing::Known { race: true, .. });
+        for one in &tries.rules {
+            self.so_far.judged |= one.exercised > 0;
+            let of_rule = |fault: &&Fault| fault.what == What::Rule(one.rule);
+            let fault = self.so_far.faults.get(from..).unwrap_or_default().iter().find(of_rule);
+            let follows = fault.is_some_and(|fault| fault.standing == Standing::Follows);
+            let tally = self.so_far.rules.iter_mut().find(|tally| tally.rule.id == one.rule.id);
+            let Some(tally) = tally.filter(|_| !scenario.is_race() && !follows) else { continue };
+            tally.exercised += one.exercised;
+            tally.scenarios += usize::from(one.exercised > 0);
+            if let Some(fault) = fault.filter(|fault| !by_chance(fault)) {
+                tally.broken += one.broken;
+                tally.broken_in.push(scenario.name.clone());
+                tally.known &= matches!(fault.standing, Standing::Known { .. });
+            }
+        }
     }
 
     /// Of a broken rule: where it is broken only in tries that ended in a crash or hang which the baseline calls a race,
     /// that is how the same race shows itself before it kills the server.
     fn standing_of(&self, broken: &RuleTries, scenario: &Scenario) -> Standing {
         let standing = self.standing(&What::Rule(broken.rule), scenario);
-        if standing != Standing::New || (broken.cut.len() as u32) < broken.tries {
+        if standing != Standing::New || broken.cut.len() < broken.tries as usize {
             return standing;
         }
         let known = |cut: &Verdict| self.baseline.find(&What::Verdict(cut.clone()), &scenario.name);
@@ -139,7 +185,7 @@ impl<'a> Summary<'a> {
             What::Rule(rule) => self.so_far.rules.iter().any(|one| one.rule.id == rule.id),
             What::Verdict(_) => true,
         };
-        judged && self.so_far.scenarios.iter().any(|one| one.name == scenario)
+        judged && self.so_far.scenarios.iter().any(|one| one.name == scenario && one.tries > 0)
     }
 }
 
@@ -155,19 +201,26 @@ fn fresh(rule: &'static Rule) -> RuleVerdict {
     }
 }
 
+/// A crash or a hang: the server's fault, of which the baseline may know.
+fn is_fault(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_))
+}
+
 fn verdict_of_scenario(scenario: &Scenario, tries: &Tries) -> ScenarioVerdict {
-    let gravest = tries.astray.iter().map(|(verdict, _)| verdict).min_by_key(|verdict| match verdict {
+    let gravest = tries.astray.iter().min_by_key(|one| match one.verdict {
         Verdict::Crash(_) => 0,
         Verdict::Hang(_) => 1,
         _ => 2,
     });
     let lost = scenario.is_race() && tries.passed > 0;
+    let gravest = gravest.filter(|_| !lost);
     ScenarioVerdict {
         name: scenario.name.clone(),
-        verdict: gravest.filter(|_| !lost).cloned().unwrap_or(Verdict::Pass),
+        verdict: gravest.map_or(Verdict::Pass, |one| one.verdict.clone()),
         race: scenario.is_race(),
+        unclear: gravest.and_then(|one| one.unclear),
         tries: tries.count,
-        astray: tries.astray.clone(),
+        astray: tries.astray.iter().map(|one| (one.verdict.clone(), one.times)).collect(),
         events: tries.events,
         controls: tries.controls.clone(),
     }
@@ -230,7 +283,9 @@ mod tests {
     }
 
     fn astray(verdict: Verdict, times: u32, count: u32) -> Tries {
-        Tries { passed: count - times, astray: vec![(verdict, times)], ..broken(OF_SERVER, 0, count) }
+        let unclear = matches!(verdict, Verdict::Inconclusive(_)).then_some(Unclear::Lost);
+        let astray = vec![Astray { verdict, unclear, times, at: 0, run: None }];
+        Tries { passed: count - times, astray, ..broken(OF_SERVER, 0, count) }
     }
 
     fn crash() -> Verdict {
@@ -246,7 +301,7 @@ mod tests {
         let rules = [rule(OF_SERVER), rule(OF_FILTER)];
         let mut summary = Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5), Keeper::default());
         for (scenario, tries) in played {
-            summary.add(scenario, tries);
+            summary.add(scenario, tries, None);
         }
         summary.finish()
     }
@@ -328,7 +383,7 @@ mod tests {
         for end in [crash(), Verdict::Hang("it hangs".to_owned()), Verdict::Inconclusive("lost".to_owned())] {
             let run = run_without(&[(scenario("one"), broken_before(end, 1, 1))]);
             assert_eq!((run.exit(), &run.rules[0].verdict), (Exit::Violation, &Verdict::Fail));
-            let [fault, ..] = run.faults.as_slice() else { panic!("nothing found") };
+            let Some(fault) = run.faults.last() else { panic!("nothing found") };
             assert_eq!((&fault.what, fault.times, fault.tries), (&What::Rule(rule(OF_SERVER)), 1, 1));
         }
     }
@@ -363,5 +418,42 @@ mod tests {
         let meant = scenario("one").breaking(&[OF_FILTER]);
         let meant = run_without(&[(meant, broken(OF_FILTER, 1, 1))]);
         assert_eq!((meant.exit(), meant.faults.len()), (Exit::Conformant, 0));
+    }
+
+    #[test]
+    fn our_own_layers_are_not_at_fault_where_the_server_is() {
+        let both = || {
+            let mut tries = broken(OF_SERVER, 1, 1);
+            tries.rules.extend(broken(OF_FILTER, 1, 1).rules);
+            tries
+        };
+        let run = run_without(&[(scenario("one"), both())]);
+        let standings: Vec<&str> = run.faults.iter().map(|fault| fault.standing.word()).collect();
+        assert_eq!((run.exit(), standings), (Exit::Violation, vec!["new", "follows"]));
+        // In another scenario they have no such excuse, and yet 70 hides no violation.
+        let run = run_without(&[
+            (scenario("one"), broken(OF_SERVER, 1, 1)),
+            (scenario("two"), broken(OF_FILTER, 1, 1)),
+        ]);
+        assert_eq!((run.exit(), run.rules[1].verdict.word()), (Exit::Violation, "harness-error"));
+    }
+
+    #[test]
+    fn what_was_not_played_is_counted_and_no_pass() {
+        let baseline = known(What::Rule(rule(OF_SERVER)), "two", How::Deterministic);
+        let rules = [rule(OF_SERVER)];
+        let summary = || Summary::new(&rules, &baseline, Level::Should, Version(1, 32, 5), Keeper::default());
+        for (halt, exit) in [
+            (Halt::Time(std::time::Duration::from_secs(9)), Exit::Inconclusive),
+            (Halt::Signal(libc::SIGINT), Exit::Interrupted),
+            (Halt::Signal(libc::SIGTERM), Exit::Terminated),
+        ] {
+            let mut summary = summary();
+            summary.add(&scenario("one"), &broken(OF_SERVER, 0, 1), None);
+            summary.add(&scenario("two"), &Tries::default(), Some(halt));
+            let run = summary.finish();
+            assert_eq!((run.exit(), run.stale.len()), (exit, 0));
+            assert!(run.unclear().starts_with("1 scenario was not played: "), "{}", run.unclear());
+        }
     }
 }

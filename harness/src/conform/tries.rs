@@ -1,10 +1,13 @@
 //! One scenario, played as often as the level asks, and what the tries say together.
 
+use super::halt::{Halt, Limit};
+use super::unclear::Unclear;
 use super::verdicts::{is_ground, verdict_of};
+use crate::baseline::{Baseline, What};
 use crate::history::Wrapped;
 use crate::kept::Events;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
-use crate::scenario::{Expectation, Recording, Scenario};
+use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
 
@@ -15,10 +18,8 @@ pub struct Tries {
     pub count: u32,
     /// How many tries went as planned and left a whole trace.
     pub passed: u32,
-    /// What became of the others, each with how often.
-    pub astray: Vec<(Verdict, u32)>,
-    /// The first try of each of those, where events are kept.
-    pub astray_runs: Vec<(Verdict, Events)>,
+    /// What became of the others.
+    pub astray: Vec<Astray>,
     /// Events recorded in all of them.
     pub events: u64,
     /// What the tries say of each rule: all that those that passed say, and what those that went astray show to be broken.
@@ -27,6 +28,32 @@ pub struct Tries {
     pub controls: Vec<Control>,
     /// What the instrument of HAProxy stands in for.
     pub wrapped: Wrapped,
+}
+
+/// Tries that ended in the same way, and not as planned.
+#[derive(Clone, Debug)]
+pub struct Astray {
+    /// How.
+    pub verdict: Verdict,
+    /// Why it cannot be told how they went, where that is the verdict.
+    pub unclear: Option<Unclear>,
+    /// How many.
+    pub times: u32,
+    /// Position in the trace at which the first of them went wrong.
+    pub at: u32,
+    /// The events of the first, where they are kept.
+    pub run: Option<Events>,
+}
+
+/// By what tries are bound, besides their number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conduct<'a> {
+    /// What is not waited for again.
+    pub(super) patience: &'a Patience,
+    /// What is known to go wrong.
+    pub(super) baseline: &'a Baseline,
+    /// When nothing more is played.
+    pub(super) limit: Limit,
 }
 
 /// Something that a scenario must show, for its rules to mean something.
@@ -77,34 +104,67 @@ fn is_held_against_the_server(result: &RuleResult) -> bool {
     result.broken > 0 && binding && result.rule.party.comes_with_server()
 }
 
+/// A run that hangs or breaks in the same way so often, and is not known to, is not tried again.
+const MOST_ALIKE: u32 = 3;
+
 impl Tries {
-    /// Plays it `count` times.
+    /// Plays it `count` times, or until nothing new is to be had from it.
     pub(super) fn play(
         record: impl Fn(&Scenario) -> Result<Recording, ServerError>,
         scenario: &Scenario,
         count: u32,
+        conduct: &Conduct<'_>,
     ) -> Result<Tries, ServerError> {
-        let mut tries = Tries { count, ..Tries::default() };
-        for _ in 0..count {
-            tries.once(&record, scenario)?;
+        let mut tries = Tries::default();
+        while tries.count < count && !tries.all_alike(scenario, conduct) {
+            if !tries.once(&record, scenario, conduct)? {
+                return Ok(tries);
+            }
         }
         while !tries.shown() && tries.count < count * MOST_ATTEMPTS {
-            tries.count += 1;
-            tries.once(&record, scenario)?;
+            if !tries.once(&record, scenario, conduct)? {
+                return Ok(tries);
+            }
         }
         if !tries.shown() {
-            tries.add_astray(Verdict::Inconclusive(tries.not_shown()));
+            let verdict = Verdict::Inconclusive(tries.not_shown());
+            tries.add_astray(verdict, Some(Unclear::NotShown), u32::MAX, None);
         }
         Ok(tries)
     }
 
+    /// Every try so far went wrong in the same way, which is not known: so will the next.
+    fn all_alike(&self, scenario: &Scenario, conduct: &Conduct<'_>) -> bool {
+        let repeated = self.astray.iter().any(|one| one.unclear == Some(Unclear::Repeated));
+        let alike = match self.astray.as_slice() {
+            [one] => one.times >= MOST_ALIKE && !conduct.knows(&one.verdict, scenario),
+            _ => false,
+        };
+        self.passed == 0 && (repeated || alike)
+    }
+
+    /// Plays it once more; false when there is no time for that.
     fn once(
         &mut self,
         record: impl Fn(&Scenario) -> Result<Recording, ServerError>,
         scenario: &Scenario,
-    ) -> Result<(), ServerError> {
-        let mut recording = record(scenario)?;
-        let verdict = verdict_of(&recording, scenario);
+        conduct: &Conduct<'_>,
+    ) -> Result<bool, ServerError> {
+        if conduct.limit.reached().is_some() {
+            return Ok(false);
+        }
+        let recorded = record(scenario);
+        let halt = conduct.limit.reached();
+        if matches!(halt, Some(Halt::Signal(_))) {
+            // Its server was killed, or not even started.
+            return Ok(false);
+        }
+        let mut recording = recorded?;
+        let (verdict, unclear) = conduct.verdict_of(&recording, scenario);
+        if halt.is_some() && !matches!(verdict, Verdict::Pass | Verdict::Crash(_)) {
+            return Ok(false);
+        }
+        self.count += 1;
         self.controls = controls(&verdict, &recording, scenario);
         if !self.shown() {
             // What is broken is broken, but nothing that holds was put to the test as it should have been.
@@ -112,8 +172,8 @@ impl Tries {
                 result.exercised = result.exercised.min(result.broken);
             }
         }
-        self.add(verdict, recording);
-        Ok(())
+        self.add(verdict, unclear, recording);
+        Ok(true)
     }
 
     /// The last try has shown what the scenario must show.
@@ -128,7 +188,7 @@ impl Tries {
         format!("it did not show what it must ({})", each.collect::<Vec<_>>().join("; "))
     }
 
-    fn add(&mut self, verdict: Verdict, mut recording: Recording) {
+    fn add(&mut self, verdict: Verdict, unclear: Option<Unclear>, mut recording: Recording) {
         let events = std::mem::take(&mut recording.events);
         let broken = recording.judgement.results.iter().any(|result| result.broken > 0);
         // Nothing is looked at in a run in which nothing was found.
@@ -143,9 +203,8 @@ impl Tries {
             }
             return;
         }
-        let known = self.run_of(&verdict).is_some();
-        self.astray_runs.extend(run.clone().filter(|_| !known).map(|run| (verdict.clone(), run)));
-        self.add_astray(verdict.clone());
+        let at = recording.departed.unwrap_or(u32::MAX);
+        self.add_astray(verdict.clone(), unclear, at, run.clone());
         if is_ground(&recording.judgement.troubles) {
             for result in recording.judgement.results.into_iter().filter(is_held_against_the_server) {
                 self.add_result(result, run.as_ref(), Some(&verdict));
@@ -183,15 +242,34 @@ impl Tries {
         }
     }
 
-    /// The first try of which this was said, where events are kept.
-    pub(super) fn run_of(&self, verdict: &Verdict) -> Option<&Events> {
-        self.astray_runs.iter().find(|(one, _)| one == verdict).map(|(_, run)| run)
+    fn add_astray(&mut self, verdict: Verdict, unclear: Option<Unclear>, at: u32, run: Option<Events>) {
+        match self.astray.iter_mut().find(|one| one.verdict == verdict) {
+            Some(one) => one.times += 1,
+            None => self.astray.push(Astray { verdict, unclear, times: 1, at, run }),
+        }
+    }
+}
+
+impl Conduct<'_> {
+    fn knows(&self, verdict: &Verdict, scenario: &Scenario) -> bool {
+        self.baseline.find(&What::Verdict(verdict.clone()), &scenario.name).is_some()
     }
 
-    fn add_astray(&mut self, verdict: Verdict) {
-        match self.astray.iter_mut().find(|(one, _)| *one == verdict) {
-            Some((_, times)) => *times += 1,
-            None => self.astray.push((verdict, 1)),
+    /// What has become of a run. A hang that is new shortens the waits for the same that are still to come; one after so
+    /// short a wait is none.
+    fn verdict_of(&self, recording: &Recording, scenario: &Scenario) -> (Verdict, Option<Unclear>) {
+        let verdict = verdict_of(recording, scenario);
+        match (&verdict, recording.mishaps.first()) {
+            (Verdict::Inconclusive(_), _) => (verdict, Some(Unclear::of(recording))),
+            (Verdict::Hang(_), Some(Mishap::Hang { doing })) if !self.knows(&verdict, scenario) => {
+                if self.patience.is_spent(doing) {
+                    let why = format!("not waited for, after the server had hung so before: {doing}");
+                    return (Verdict::Inconclusive(why), Some(Unclear::Repeated));
+                }
+                self.patience.lose(doing);
+                (verdict, None)
+            }
+            _ => (verdict, None),
         }
     }
 }
@@ -201,18 +279,25 @@ mod tests {
     use super::*;
     use crate::history::End;
     use crate::rules::testing::{Script, judged, reference};
-    use crate::scenario::{Mishap, named};
+    use crate::scenario::named;
     use crate::server::Which;
 
     fn left_behind(script: Script) -> Recording {
         Recording {
             judgement: judged(script),
             mishaps: Vec::new(),
+            departed: None,
             end: Some(End::Exited(0)),
             events: Vec::new(),
             stdout: String::new(),
             stderr: String::new(),
         }
+    }
+
+    fn play(record: impl Fn(&Scenario) -> Result<Recording, ServerError>, scenario: &Scenario) -> Tries {
+        let (patience, baseline) = (Patience::default(), Baseline::default());
+        let conduct = Conduct { patience: &patience, baseline: &baseline, limit: Limit::default() };
+        Tries::play(record, scenario, 1, &conduct).unwrap()
     }
 
     fn many_at_once() -> Scenario {
@@ -229,9 +314,11 @@ mod tests {
     #[test]
     fn what_could_not_overlap_is_inconclusive_and_no_pass() {
         // One request after the other: nothing is broken, and nothing could have been.
-        let tries = Tries::play(|_| Ok(left_behind(reference())), &many_at_once(), 1).unwrap();
+        let tries = play(|_| Ok(left_behind(reference())), &many_at_once());
         assert_eq!(tries.count, MOST_ATTEMPTS, "it is tried again first");
-        let [(Verdict::Inconclusive(why), 1)] = tries.astray.as_slice() else { panic!("{:?}", tries.astray) };
+        let [Astray { verdict: Verdict::Inconclusive(why), times: 1, .. }] = tries.astray.as_slice() else {
+            panic!("{:?}", tries.astray)
+        };
         assert!(why.contains("at most 1"), "{why}");
         assert_eq!(exercised(&tries, "close.last"), 0, "such a run puts no rule to the test");
         assert!(
@@ -242,7 +329,7 @@ mod tests {
     #[test]
     fn what_nobody_expects_is_judged_by_its_rules() {
         let calm = Scenario { expects: Vec::new(), ..many_at_once() };
-        let tries = Tries::play(|_| Ok(left_behind(reference())), &calm, 1).unwrap();
+        let tries = play(|_| Ok(left_behind(reference())), &calm);
         assert!(tries.astray.is_empty() && tries.count == 1);
         assert!(exercised(&tries, "close.last") > 0);
     }
@@ -252,7 +339,7 @@ mod tests {
         let calm = Scenario { expects: Vec::new(), ..many_at_once() };
         let twice = || change(reference().doubled(0, layers_trace::Callback::Close, 0));
         let record = |_: &Scenario| Ok(Recording { mishaps: mishaps.clone(), ..left_behind(twice()) });
-        Tries::play(record, &calm, 1).unwrap()
+        play(record, &calm)
     }
 
     fn broken_by(tries: &Tries, id: &str) -> u64 {
@@ -285,14 +372,60 @@ mod tests {
         let calm = Scenario { expects: Vec::new(), ..many_at_once() };
         let record =
             |_: &Scenario| Ok(Recording { mishaps: vec![hang.clone()], ..left_behind(half(reference())) });
-        let tries = Tries::play(record, &calm, 1).unwrap();
+        let tries = play(record, &calm);
         assert!(tries.rules.iter().all(|one| one.broken == 0), "{:?}", tries.rules);
     }
 
     #[test]
     fn what_is_broken_is_broken_all_the_same() {
         let twice = || reference().doubled(0, layers_trace::Callback::Close, 0);
-        let tries = Tries::play(|_| Ok(left_behind(twice())), &many_at_once(), 1).unwrap();
+        let tries = play(|_| Ok(left_behind(twice())), &many_at_once());
         assert!(tries.rules.iter().any(|one| one.rule.id == "close.exactly-once" && one.broken > 0));
+    }
+
+    fn hangs(doing: &str) -> Recording {
+        let mishaps = vec![Mishap::Hang { doing: doing.to_owned() }];
+        Recording { mishaps, ..left_behind(reference()) }
+    }
+
+    #[test]
+    fn what_hangs_in_the_same_way_is_not_tried_again_and_again() {
+        let race = Scenario { expects: Vec::new(), tries: 25, ..many_at_once() };
+        let (patience, baseline) = (Patience::default(), Baseline::default());
+        let conduct = Conduct { patience: &patience, baseline: &baseline, limit: Limit::default() };
+        let play = |doing| Tries::play(|_| Ok(hangs(doing)), &race, 25, &conduct).unwrap();
+        let first = play("closes");
+        assert_eq!((first.count, first.astray[0].verdict.word()), (MOST_ALIKE, "hang"));
+        // In the next scenario the patience comes to its end, and what is then cut short is no hang and no pass.
+        let next = play("closes");
+        let said: Vec<_> = next.astray.iter().map(|one| (one.verdict.word(), one.unclear)).collect();
+        assert_eq!(said.last(), Some(&("inconclusive", Some(Unclear::Repeated))));
+        assert!(next.passed == 0 && next.count <= MOST_ALIKE, "{next:?}");
+        assert_eq!(play("closes").count, 1);
+        assert_eq!(play("answers").count, MOST_ALIKE, "another wait is another matter");
+    }
+
+    #[test]
+    fn a_hang_that_is_known_shortens_nothing() {
+        let (patience, scenario) = (Patience::default(), Scenario { expects: Vec::new(), ..many_at_once() });
+        let verdict = Verdict::Hang(Mishap::Hang { doing: "closes".to_owned() }.to_string());
+        let (name, why) = (scenario.name.clone(), "a test".to_owned());
+        let how = crate::baseline::How::Deterministic;
+        let entry = crate::baseline::Entry { what: What::Verdict(verdict), scenario: name, how, why };
+        let baseline = Baseline { entries: vec![entry] };
+        let conduct = Conduct { patience: &patience, baseline: &baseline, limit: Limit::default() };
+        for _ in 0..9 {
+            Tries::play(|_| Ok(hangs("closes")), &scenario, 1, &conduct).unwrap();
+        }
+        assert!(!patience.is_spent("closes"));
+    }
+
+    #[test]
+    fn when_the_time_is_over_nothing_is_played_and_no_hang_is_told() {
+        let (patience, baseline) = (Patience::default(), Baseline::default());
+        let over = Limit::new(Some(std::time::Duration::ZERO));
+        let conduct = Conduct { patience: &patience, baseline: &baseline, limit: over };
+        let tries = Tries::play(|_| Ok(hangs("closes")), &many_at_once(), 3, &conduct).unwrap();
+        assert!(tries.count == 0 && tries.astray.is_empty());
     }
 }

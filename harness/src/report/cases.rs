@@ -211,7 +211,7 @@ fn outcome(plan: &Plan<'_>, faults: &[&Fault], verdict: &Verdict) -> Outcome {
     let new = having(|standing| *standing == Standing::New);
     let ours = having(|standing| *standing == Standing::Ours);
     let known = having(|standing| matches!(standing, Standing::Known { .. }));
-    let habit = having(|standing| *standing == Standing::Habit);
+    let habit = having(|standing| matches!(standing, Standing::Habit | Standing::Follows));
     if !new.is_empty() {
         Outcome::Failed(trouble("fail", &new))
     } else if !ours.is_empty() {

@@ -1,12 +1,16 @@
 //! The report for people: what was judged, what broke, what was left out and why.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
+use super::wrapped::{names, one_line, wrapped};
 use super::{Reporter, finding, reproduce};
-use crate::baseline::{How, What};
-use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::baseline::{Entry, How, What};
+use crate::conform::{
+    Cause, Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, Unclear, groups, shape,
+};
 use crate::history::Wrapped;
 use crate::rules::Checker;
 use crate::verdict::Verdict;
@@ -20,125 +24,271 @@ const DIM: Style = Style::new().dimmed();
 #[derive(Debug)]
 pub struct Human<W> {
     to: W,
+    /// Causes of which was told as they came.
+    told: BTreeSet<Cause>,
 }
+
+/// Findings that are told as they come; those that come later are told at the end.
+const MOST_TOLD: usize = 16;
+/// Findings, and reasons for which nothing can be told, that are shown at length.
+const MOST_AT_LENGTH: usize = 6;
+/// Findings that come with another one and get a line of their own.
+const MOST_WITH: usize = 6;
+/// Rules that were not judged and get a line of their own.
+const MOST_NOT_JUDGED: usize = 16;
 
 impl<W: Write> Human<W> {
     /// Writes to `to`.
     pub fn new(to: W) -> Human<W> {
-        Human { to }
+        Human { to, told: BTreeSet::new() }
     }
 
-    /// How often each rule was put to the test.
-    fn judged(&mut self, conformance: &Conformance) -> io::Result<()> {
-        writeln!(self.to, "judged:")?;
-        for verdict in conformance.rules.iter().filter(|verdict| is_judged(verdict)) {
-            let (style, word) = match verdict.verdict {
-                Verdict::Pass => (GOOD, "pass"),
-                Verdict::Warn => (ODD, "warn"),
-                Verdict::Fail if verdict.known => (ODD, "known"),
-                Verdict::Fail => (BAD, "FAIL"),
-                _ => (BAD, "ERROR"),
-            };
-            let RuleVerdict { rule, exercised, scenarios, .. } = verdict;
-            write!(self.to, "  {style}{word:<5}{style:#}  {:<36} {exercised:>6} times", rule.id)?;
-            write!(self.to, " in {scenarios} scenarios")?;
-            if !verdict.broken_in.is_empty() {
-                write!(self.to, ", broken in {}", verdict.broken_in.join(", "))?;
+    /// How often each rule was put to the test; at length or in as few lines as hold it.
+    fn judged(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        writeln!(self.to, "\njudged (how often each rule was put to the test):")?;
+        let word = |verdict: &RuleVerdict| match verdict.verdict {
+            Verdict::Pass => (GOOD, "pass"),
+            Verdict::Warn => (ODD, "warn"),
+            Verdict::Fail if verdict.known => (ODD, "known"),
+            Verdict::Fail => (BAD, "FAIL"),
+            _ => (BAD, "ERROR"),
+        };
+        let judged = || conformance.rules.iter().filter(|verdict| is_judged(verdict));
+        if plan.all {
+            for verdict in judged() {
+                let (style, word) = word(verdict);
+                let RuleVerdict { rule, exercised, scenarios, .. } = verdict;
+                write!(self.to, "  {style}{word:<5}{style:#}  {:<36} {exercised:>6} times", rule.id)?;
+                write!(self.to, " in {scenarios} scenarios")?;
+                if !verdict.broken_in.is_empty() {
+                    write!(self.to, ", broken in {}", verdict.broken_in.join(", "))?;
+                }
+                writeln!(self.to)?;
             }
-            writeln!(self.to)?;
+            return Ok(());
+        }
+        for (style, wanted) in [(BAD, "FAIL"), (BAD, "ERROR"), (ODD, "known"), (ODD, "warn"), (GOOD, "pass")]
+        {
+            let said = judged().filter(|verdict| word(verdict).1 == wanted).map(|verdict| {
+                match verdict.broken_in.len() {
+                    0 => format!("{} {}", verdict.rule.id, verdict.exercised),
+                    broken => format!("{} {} (broken in {broken})", verdict.rule.id, verdict.exercised),
+                }
+            });
+            let said: Vec<String> = said.collect();
+            if !said.is_empty() {
+                let lines = wrapped(&said.join(", "), 9);
+                writeln!(self.to, "  {style}{wanted:<5}{style:#}  {}", lines.trim_start())?;
+            }
         }
         Ok(())
     }
 
-    /// Everything that is not in the baseline, with the calls and the command.
+    /// Everything that is not in the baseline, by its causes, with the calls and the command.
     fn findings(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
         let is_new = |fault: &&Fault| !matches!(fault.standing, Standing::Known { .. });
-        let mut faults = conformance.faults.iter().filter(is_new).peekable();
-        if faults.peek().is_some() {
+        let groups = groups(conformance.faults.iter().filter(is_new));
+        if !groups.is_empty() {
             writeln!(self.to, "\nfindings:")?;
         }
-        for fault in faults {
-            let (style, word) = match fault.standing {
-                Standing::Habit => (ODD, "warn"),
-                Standing::Ours => (BAD, "ERROR"),
-                _ => (BAD, "FAIL"),
-            };
-            let Fault { what, scenario, times, tries, .. } = fault;
-            writeln!(
-                self.to,
-                "  {style}{word:<5}{style:#}  {what} in {scenario}, in {times} of {tries} tries"
-            )?;
-            match what {
-                What::Rule(rule) => finding::write(&mut self.to, rule, fault.first.as_ref())?,
-                What::Verdict(verdict) => {
-                    writeln!(self.to, "        {}", verdict.reason().unwrap_or_default())?;
-                }
+        for (number, group) in groups.iter().enumerate() {
+            if number < MOST_AT_LENGTH || plan.all {
+                self.finding(plan, group)?;
+            } else {
+                self.finding_in_short(group, 2)?;
             }
-            if fault.standing == Standing::Ours {
-                writeln!(
-                    self.to,
-                    "        that is the harness's own: the scenario, the layer or the rule is wrong"
-                )?;
-            }
-            writeln!(self.to, "        reproduce: {}", reproduce(plan, fault))?;
         }
         Ok(())
     }
 
-    /// What the baseline has been right about, and what it has not.
-    fn known(&mut self, conformance: &Conformance) -> io::Result<()> {
-        if !conformance.known.is_empty() {
-            writeln!(self.to, "\nknown, as the baseline says:")?;
+    fn finding(&mut self, plan: &Plan<'_>, group: &Group<'_>) -> io::Result<()> {
+        let Some(fault) = group.example() else { return Ok(()) };
+        let (style, word) = word_of(fault);
+        let Fault { what, scenario, times, tries, .. } = fault;
+        let scenarios = group.scenarios();
+        let often = match scenarios.len() {
+            1 => String::new(),
+            many => format!("{many} scenarios, first "),
+        };
+        writeln!(
+            self.to,
+            "  {style}{word:<5}{style:#}  {what} in {often}{scenario}, in {times} of {tries} tries"
+        )?;
+        match what {
+            What::Rule(rule) => finding::write(&mut self.to, rule, fault.first.as_ref())?,
+            What::Verdict(verdict) => {
+                writeln!(self.to, "{}", wrapped(verdict.reason().unwrap_or_default(), 8))?;
+            }
         }
-        let mut why = "";
+        if fault.standing == Standing::Ours {
+            writeln!(
+                self.to,
+                "        that is the harness's own: the scenario, the layer or the rule is wrong"
+            )?;
+        }
+        writeln!(self.to, "        reproduce: {}", reproduce(plan, fault))?;
+        if scenarios.len() > 1 {
+            writeln!(self.to, "{}", wrapped(&format!("scenarios: {}", names(&scenarios, plan.all)), 8))?;
+        }
+        if !group.with.is_empty() {
+            writeln!(self.to, "        seen only with this, and never before it:")?;
+        }
+        for (number, with) in group.with.iter().enumerate() {
+            if number >= MOST_WITH && !plan.all {
+                let more: Vec<String> = group.with.iter().skip(number).filter_map(heading).collect();
+                return writeln!(self.to, "{}", wrapped(&format!("and {}", more.join(", ")), 10));
+            }
+            self.finding_in_short(with, 10)?;
+        }
+        Ok(())
+    }
+
+    /// One line: what, where, and what was seen.
+    fn finding_in_short(&mut self, group: &Group<'_>, indent: usize) -> io::Result<()> {
+        let (Some(fault), Some(heading)) = (group.example(), heading(group)) else { return Ok(()) };
+        let (style, word) = word_of(fault);
+        let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
+        let seen = match (&fault.what, &fault.first) {
+            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
+            (_, Some(first)) => &first.actual,
+            _ => "",
+        };
+        let line = one_line(&format!("{heading}, first {}: {seen}", fault.scenario));
+        writeln!(self.to, "{:indent$}{word}{line}", "")
+    }
+
+    /// What cannot be told, by what is in the way.
+    fn unclear(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        let mut causes: Vec<(Unclear, String, Vec<&ScenarioVerdict>)> = Vec::new();
+        for scenario in &conformance.scenarios {
+            let Some(cause) = scenario.unclear else { continue };
+            let said = shape(scenario.verdict.reason().unwrap_or_default());
+            match causes.iter_mut().find(|(one, other, _)| *one == cause && *other == said) {
+                Some((.., scenarios)) => scenarios.push(scenario),
+                None => causes.push((cause, said, vec![scenario])),
+            }
+        }
+        if !causes.is_empty() {
+            writeln!(self.to, "\ninconclusive:")?;
+        }
+        for (number, (cause, _, scenarios)) in causes.iter().enumerate() {
+            if number >= MOST_AT_LENGTH && !plan.all {
+                return writeln!(self.to, "  and {} more (--all)", causes.len() - number);
+            }
+            let Some(first) = scenarios.first() else { continue };
+            let reason = first.verdict.reason().unwrap_or_default();
+            writeln!(self.to, "{}", wrapped(&format!("{}: {reason}", cause.sentence(scenarios.len())), 2))?;
+            let scenarios: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+            writeln!(self.to, "{}", wrapped(&format!("scenarios: {}", names(&scenarios, plan.all)), 6))?;
+        }
+        Ok(())
+    }
+
+    /// What the baseline has been right about: each explanation once, unless everything is wanted.
+    fn known(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        if conformance.known.is_empty() {
+            return Ok(());
+        }
+        let how = if plan.all { "" } else { " (--all shows each)" };
+        writeln!(self.to, "\nknown, as the baseline says{how}:")?;
+        let mut explained: Vec<(&str, Vec<&Entry>)> = Vec::new();
         for entry in &conformance.known {
-            if entry.why != why {
-                why = &entry.why;
-                writeln!(self.to, "  {why}")?;
-            }
-            let happened = conformance.faults.iter().filter(|f| entry.covers(&f.what, &f.scenario));
-            let (times, tries) = happened.fold((0, None), |(times, _), f| (times + f.times, Some(f.tries)));
-            let tries = tries.unwrap_or_else(|| tries_of(conformance, &entry.scenario));
-            write!(self.to, "    {:<36} {}", entry.what, entry.scenario)?;
-            match entry.how {
-                How::Deterministic if times == tries => writeln!(self.to)?,
-                How::Deterministic => writeln!(self.to, ": only {times} of {tries} tries, a race?")?,
-                How::Race { .. } if times == tries => {
-                    writeln!(self.to, ": {times} of {tries} tries, not a race any more?")?;
-                }
-                How::Race { .. } => writeln!(self.to, ": {times} of {tries} tries")?,
+            match explained.iter_mut().find(|(why, _)| *why == entry.why) {
+                Some((_, entries)) => entries.push(entry),
+                None => explained.push((&entry.why, vec![entry])),
             }
         }
+        for (why, entries) in explained {
+            writeln!(self.to, "{}", wrapped(why, 2))?;
+            if plan.all {
+                for entry in entries {
+                    let (times, tries) = happened(conformance, entry);
+                    write!(self.to, "    {:<36} {}", entry.what, entry.scenario)?;
+                    match entry.how {
+                        How::Deterministic if times == tries => writeln!(self.to)?,
+                        _ => writeln!(self.to, ": {times} of {tries} tries")?,
+                    }
+                }
+                continue;
+            }
+            let mut whats: Vec<String> = entries.iter().map(|entry| entry.what.to_string()).collect();
+            whats.dedup();
+            whats.sort_unstable();
+            whats.dedup();
+            let mut places: Vec<&str> = entries.iter().map(|entry| entry.scenario.as_str()).collect();
+            places.sort_unstable();
+            places.dedup();
+            let line = format!("{} in {}", whats.join(", "), names(&places, false));
+            writeln!(self.to, "{}", wrapped(&line, 4))?;
+        }
+        Ok(())
+    }
+
+    fn stale(&mut self, conformance: &Conformance) -> io::Result<()> {
         if !conformance.stale.is_empty() {
             writeln!(self.to, "\n{BAD}stale{BAD:#}: the baseline lists these, and they did not happen:")?;
         }
         for entry in &conformance.stale {
-            writeln!(self.to, "    {:<36} {}: {}", entry.what, entry.scenario, entry.why)?;
+            writeln!(
+                self.to,
+                "{}",
+                wrapped(&format!("{} in {}: {}", entry.what, entry.scenario, entry.why), 4)
+            )?;
         }
         Ok(())
     }
 
-    /// Races in which nothing was found, and tries of any scenario that cannot be judged.
-    fn races(&mut self, conformance: &Conformance) -> io::Result<()> {
-        let lost = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
-        let mut lines = Vec::new();
-        for scenario in conformance.scenarios.iter().filter(|scenario| scenario.race) {
-            let ScenarioVerdict { name, tries, .. } = scenario;
-            if !conformance.faults.iter().any(|fault| fault.scenario == *name) {
-                lines.push(format!("  {name:<32} nothing found in {tries} tries"));
+    /// Entries of the baseline whose rate is not what it says any more.
+    fn rates(&mut self, conformance: &Conformance) -> io::Result<()> {
+        for entry in &conformance.known {
+            let (times, tries) = happened(conformance, entry);
+            let Entry { what, scenario, how, .. } = entry;
+            match how {
+                How::Deterministic if times < tries => {
+                    writeln!(self.to, "{what} in {scenario}: only {times} of {tries} tries, a race?")?;
+                }
+                How::Race { seen, tries: of } if how.is_hardly_a_race(times, tries) => writeln!(
+                    self.to,
+                    "{what} in {scenario}: {times} of {tries} tries, and {seen} of {of} when it was listed: \
+                     not a race any more?"
+                )?,
+                _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Races in which nothing was found, and tries of races that cannot be judged.
+    fn races(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        let lost = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
+        let played = || conformance.scenarios.iter().filter(|scenario| scenario.race && scenario.tries > 0);
+        let found = |name: &str| conformance.faults.iter().any(|fault| fault.scenario == name);
+        let quiet = played().filter(|one| !found(&one.name)).map(|one| format!("{} {}", one.name, one.tries));
+        let quiet: Vec<String> = quiet.collect();
+        let mut lines = Vec::new();
+        if !quiet.is_empty() {
+            lines.push(wrapped(&format!("nothing found in so many tries: {}", quiet.join(", ")), 2));
+        }
+        for scenario in played() {
+            let ScenarioVerdict { name, tries, .. } = scenario;
             for (verdict, times) in scenario.astray.iter().filter(|(verdict, _)| lost(verdict)) {
                 let (word, why) = (verdict.word(), verdict.reason().unwrap_or_default());
-                lines.push(format!("  {name:<32} {word} in {times} of {tries} tries: {why}"));
+                lines.push(format!(
+                    "  {}",
+                    one_line(&format!("{name}: {word} in {times} of {tries} tries: {why}"))
+                ));
             }
         }
-        if !lines.is_empty() {
-            writeln!(self.to, "\nraces:\n{}", lines.join("\n"))?;
+        if lines.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let more = if plan.all { 0 } else { lines.len().saturating_sub(MOST_AT_LENGTH) };
+        lines.truncate(lines.len() - more);
+        writeln!(self.to, "\nraces:\n{}", lines.join("\n"))?;
+        if more > 0 { writeln!(self.to, "  and {more} more (--all)") } else { Ok(()) }
     }
 
-    fn not_judged(&mut self, conformance: &Conformance) -> io::Result<()> {
+    fn not_judged(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
         let (unspecified, rest): (Vec<&RuleVerdict>, Vec<&RuleVerdict>) = conformance
             .rules
             .iter()
@@ -147,16 +297,53 @@ impl<W: Write> Human<W> {
         if !rest.is_empty() {
             writeln!(self.to, "\nnot judged:")?;
         }
-        for RuleVerdict { rule, verdict, .. } in &rest {
+        let shown = if plan.all { rest.len() } else { rest.len().min(MOST_NOT_JUDGED) };
+        for RuleVerdict { rule, verdict, .. } in rest.iter().take(shown) {
             let reason = verdict.reason().unwrap_or_default();
-            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {:<36} {reason}", verdict.word(), rule.id)?;
+            let line = one_line(&format!("{:<36} {reason}", rule.id));
+            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {line}", verdict.word())?;
+        }
+        let more: Vec<&str> = rest.iter().skip(shown).map(|verdict| verdict.rule.id).collect();
+        if !more.is_empty() {
+            writeln!(
+                self.to,
+                "{}",
+                wrapped(&format!("and {} more (--all): {}", more.len(), more.join(", ")), 2)
+            )?;
         }
         if !unspecified.is_empty() {
             let ids: Vec<&str> = unspecified.iter().map(|verdict| verdict.rule.id).collect();
-            writeln!(self.to, "\nunspecified, never judged: {}", ids.join(", "))?;
+            writeln!(self.to, "\n{}", wrapped(&format!("unspecified, never judged: {}", ids.join(", ")), 0))?;
         }
         Ok(())
     }
+}
+
+/// How a finding is announced.
+fn word_of(fault: &Fault) -> (Style, &'static str) {
+    match fault.standing {
+        Standing::Habit => (ODD, "warn"),
+        Standing::Ours => (BAD, "ERROR"),
+        Standing::Follows => (ODD, "after"),
+        Standing::Known { .. } => (ODD, "known"),
+        Standing::New => (BAD, "FAIL"),
+    }
+}
+
+/// What was found, and in how many scenarios.
+fn heading(group: &Group<'_>) -> Option<String> {
+    let fault = group.example()?;
+    Some(match group.faults.len() {
+        1 => format!("{} in 1 scenario", fault.what),
+        many => format!("{} in {many} scenarios", fault.what),
+    })
+}
+
+/// In how many of how many tries what this entry knows has happened.
+fn happened(conformance: &Conformance, entry: &Entry) -> (u32, u32) {
+    let faults = conformance.faults.iter().filter(|fault| entry.covers(&fault.what, &fault.scenario));
+    let (times, tries) = faults.fold((0, None), |(times, _), fault| (times + fault.times, Some(fault.tries)));
+    (times, tries.unwrap_or_else(|| tries_of(conformance, &entry.scenario)))
 }
 
 /// Something was said of it: it is in the first list.
@@ -200,7 +387,7 @@ impl<W: Write> Reporter for Human<W> {
     fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         writeln!(
             self.to,
-            "{} {} ({}): {} scenarios, {} rules, level {}\n",
+            "{} {} ({}): {} scenarios, {} rules, level {}",
             plan.server.which().name(),
             plan.server.version(),
             plan.server.path().display(),
@@ -210,31 +397,43 @@ impl<W: Write> Reporter for Human<W> {
         )
     }
 
-    fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()> {
-        if verdict.verdict == Verdict::Pass {
+    /// In one line, the first time: the rest is told at the end.
+    fn found(&mut self, fault: &Fault) -> io::Result<()> {
+        let told = matches!(fault.standing, Standing::Known { .. } | Standing::Follows);
+        if told || !self.told.insert(Cause::of(fault)) || self.told.len() > MOST_TOLD {
             return Ok(());
         }
-        let word = verdict.verdict.word();
-        let reason = verdict.verdict.reason().unwrap_or_default();
-        writeln!(self.to, "  {BAD}{word}{BAD:#}  scenario {}: {reason}", verdict.name)
+        let (style, word) = word_of(fault);
+        let seen = match (&fault.what, &fault.first) {
+            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
+            (_, Some(first)) => &first.actual,
+            _ => "",
+        };
+        let line = one_line(&format!("{} in {}: {seen}", fault.what, fault.scenario));
+        writeln!(self.to, "  {style}{word:<5}{style:#}  {line}")?;
+        self.to.flush()
     }
 
     fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
-        self.judged(conformance)?;
-        self.races(conformance)?;
-        self.not_judged(conformance)?;
-        self.known(conformance)?;
         self.findings(plan, conformance)?;
+        self.unclear(plan, conformance)?;
+        self.judged(plan, conformance)?;
+        self.races(plan, conformance)?;
+        self.not_judged(plan, conformance)?;
+        self.stale(conformance)?;
+        self.known(plan, conformance)?;
         self.controls(conformance)?;
         self.server(conformance)?;
         let judged = conformance.rules.iter().filter(|verdict| is_judged(verdict)).count();
         let of = conformance.rules.iter().filter(|verdict| !matches!(verdict.rule.check, Checker::Nothing));
         let astray = conformance.scenarios.iter().filter(|s| s.verdict != Verdict::Pass).count();
         let exit = conformance.exit();
+        writeln!(self.to)?;
+        self.rates(conformance)?;
         let style = if exit.code() == 0 { GOOD } else { BAD };
         writeln!(
             self.to,
-            "\n{} {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
+            "{} {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
              {astray} of {} scenarios went astray\n{style}exit {}: {}{style:#}",
             plan.server.which().name(),
             plan.server.version(),

@@ -15,13 +15,15 @@ pub mod snapshot;
 pub mod tap;
 pub mod tree;
 pub mod validation;
+mod wrapped;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use at_end::AtEnd;
 
-use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
+use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict, Source, Standing, TIMEOUT};
+use crate::level::Level;
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 use crate::validate::{Check, Subject, Validation};
 
@@ -29,6 +31,10 @@ use crate::validate::{Check, Subject, Validation};
 pub trait Reporter {
     /// A run begins.
     fn begin(&mut self, _plan: &Plan<'_>) -> io::Result<()> {
+        Ok(())
+    }
+    /// This has been found, in the scenario of which is told next.
+    fn found(&mut self, _fault: &Fault) -> io::Result<()> {
         Ok(())
     }
     /// A scenario is over.
@@ -108,9 +114,32 @@ impl Format {
 /// The command that shows this again.
 pub fn reproduce(plan: &Plan<'_>, fault: &Fault) -> String {
     let (name, path) = (plan.server.which().name(), plan.server.path());
-    let server = match path.as_os_str() == "nbdkit" || path == DEBIANS_HAPROXY {
-        true => String::new(),
-        false => format!(" --server {}", path.display()),
-    };
-    format!("layers conform {name}{server} --only {}", fault.scenario)
+    let mut words = vec!["layers".to_owned(), "conform".to_owned(), name.to_owned()];
+    if path.as_os_str() != "nbdkit" && path != DEBIANS_HAPROXY {
+        words.extend(["--server".to_owned(), quoted(path)]);
+    }
+    if plan.level != Level::default() {
+        words.extend(["--level".to_owned(), plan.level.word().to_owned()]);
+    }
+    if plan.timeout != TIMEOUT {
+        words.extend(["--timeout".to_owned(), plan.timeout.as_secs().to_string()]);
+    }
+    match plan.source {
+        _ if matches!(fault.standing, Standing::Known { .. }) => words.push("--no-baseline".to_owned()),
+        Source::Nothing => words.push("--no-baseline".to_owned()),
+        Source::File(file) => words.extend(["--baseline".to_owned(), quoted(file)]),
+        Source::Embedded => {}
+    }
+    words.extend(["--only".to_owned(), fault.scenario.clone()]);
+    words.join(" ")
+}
+
+/// As a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:,@%=~".contains(letter);
+    if !text.is_empty() && !text.starts_with('~') && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -26,6 +26,7 @@
 
 mod expectation;
 pub mod named;
+mod patience;
 pub mod play;
 mod player;
 pub mod session;
@@ -43,6 +44,7 @@ use crate::stack::Stack;
 use crate::version::Version;
 
 pub use expectation::Expectation;
+pub use patience::Patience;
 pub use play::Mishap;
 pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;

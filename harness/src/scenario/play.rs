@@ -11,7 +11,7 @@ use layers_trace::writer::record;
 use layers_trace::{Breach, Kind, Operation, Writer};
 use rustix::process::Signal;
 
-use super::player::{GRACE, Player, Recording, Running};
+use super::player::{DEPARTURE, GRACE, Player, Recording, Running};
 use super::{Ending, Scenario, Step};
 use crate::client::breach;
 use crate::client::nbd::{Client, Wishes};
@@ -27,6 +27,11 @@ use crate::server::process::{Process, Woken};
 const CAPACITY: u64 = 1 << 16;
 /// Clients of the harness; the bare connections of [`Step::Knock`] and [`Step::Peek`] get numbers from here on.
 const KNOCKS: u32 = 1000;
+
+/// What is waited for before there are clients, and when they have left.
+const READY: &str = "it does not get ready";
+const THE_SIGNAL: &str = "it does not notice the signal";
+const THE_CLOSES: &str = "handles stay open after their clients have gone";
 
 /// What kept a run from going as its scenario says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,12 +99,10 @@ impl Player<'_, Nbdkit> {
             conditions: Conditions::default(),
         };
         let mut server = self.server.start(&serve)?;
-        let mut clients = Clients { clients: BTreeMap::new(), knocks: KNOCKS, deadline };
+        let mut clients = Clients { player: self, clients: BTreeMap::new(), knocks: KNOCKS, deadline };
         let played = clients.perform(&mut server, scenario);
-        if played.is_err() {
-            clients.depart(&mut server);
-        }
-        let recording = self.finish(&mut server, played, deadline);
+        let departed = played.as_ref().err().and_then(|mishap| clients.depart(&mut server, mishap));
+        let recording = self.finish(&mut server, played, departed, deadline);
         server.save_trace()?;
         Ok(recording)
     }
@@ -112,40 +115,62 @@ fn send(server: &Server, signal: i32) -> std::io::Result<()> {
 
 fn wait_for_closes(server: &mut Server, deadline: Deadline) -> Result<(), Mishap> {
     match server.wait_until(deadline, |seen| seen.open() == 0) {
-        Woken::Late => {
-            Err(Mishap::Hang { doing: "handles stay open after their clients have gone".to_owned() })
-        }
+        Woken::Late => Err(Mishap::Hang { doing: THE_CLOSES.to_owned() }),
         Woken::Happened | Woken::Dead => Ok(()),
     }
 }
 
-struct Clients {
+/// How a step went wrong.
+enum Wrong {
+    /// Nothing had come of it by the deadline.
+    Late,
+    /// In this way.
+    Otherwise(String),
+}
+
+/// What is waited for in this step: the same in every scenario.
+fn waited_for(step: &Step) -> String {
+    let what = match step.plain() {
+        Step::Request(_, command) | Step::Running(_, command) => format!("{:?}", command.operation),
+        Step::Entered(_, callback, _) => format!("the call of {callback}"),
+        step => {
+            let shown = format!("{step:?}");
+            shown.split_once('(').map_or(&*shown, |(name, _)| name).to_owned()
+        }
+    };
+    format!("the client waits in vain: {what}")
+}
+
+struct Clients<'a> {
+    player: &'a Player<'a, Nbdkit>,
     clients: BTreeMap<u32, Peer>,
     knocks: u32,
     deadline: Deadline,
 }
 
-impl Clients {
+impl Clients<'_> {
     /// From the first wait to the last request; the caller waits for the end.
     fn perform(&mut self, server: &mut Server, scenario: &Scenario) -> Result<(), Mishap> {
         let deadline = self.deadline;
         if !scenario.start.serves() {
             return Ok(());
         }
-        match (server.wait_ready(deadline), scenario.start_fails) {
+        match (server.wait_ready(self.player.until(READY, deadline)), scenario.start_fails) {
             (Woken::Happened, false) => {}
             (Woken::Happened, true) => return Err(Mishap::Started),
             (Woken::Dead, true) => return Ok(()),
             (Woken::Dead, false) => return Err(Mishap::NotStarted { complaint: server.complaint() }),
-            (Woken::Late, _) => return Err(Mishap::Hang { doing: "it does not get ready".to_owned() }),
+            (Woken::Late, _) => return Err(Mishap::Hang { doing: READY.to_owned() }),
         }
         for (index, step) in scenario.script.iter().enumerate() {
-            self.step(server, step).map_err(|how| Mishap::Script {
-                step: index + 1,
-                what: format!("{step:?}"),
-                how,
+            let doing = waited_for(step);
+            self.hurry(self.player.until(&doing, deadline));
+            self.step(server, step).map_err(|wrong| match wrong {
+                Wrong::Late => Mishap::Hang { doing },
+                Wrong::Otherwise(how) => Mishap::Script { step: index + 1, what: format!("{step:?}"), how },
             })?;
         }
+        self.hurry(deadline);
         let failed = |error: std::io::Error| Mishap::Script {
             step: scenario.script.len() + 1,
             what: format!("{:?}", scenario.ending),
@@ -154,7 +179,7 @@ impl Clients {
         match scenario.ending {
             Ending::Stop(signal) => {
                 self.leave();
-                wait_for_closes(server, deadline)?;
+                wait_for_closes(server, self.player.until(THE_CLOSES, deadline))?;
                 send(server, signal).map_err(failed)?;
             }
             Ending::Interrupt(signal) => {
@@ -166,7 +191,7 @@ impl Clients {
             Ending::ByItself => {
                 self.leave();
                 if scenario.start == Start::Captive {
-                    wait_for_closes(server, deadline)?;
+                    wait_for_closes(server, self.player.until(THE_CLOSES, deadline))?;
                 } else {
                     // The one connection of `-s` is over when our end is closed, even if nothing was ever said.
                     drop(server.take_client_end());
@@ -183,36 +208,47 @@ impl Clients {
     }
 
     /// Brings a run that has gone wrong to an end that is none of the server's faults: every client leaves, and the server
-    /// gets some time for its closes before it is told to stop.
-    fn depart(&mut self, server: &mut Server) {
-        let deadline = Deadline::after(GRACE);
+    /// gets some time for its closes before it is told to stop. Returns where in the trace that begins, unless nothing
+    /// but the closes was missing.
+    fn depart(&mut self, server: &mut Server, mishap: &Mishap) -> Option<u32> {
+        let position = server.trace().and_then(|trace| u32::try_from(trace.cursor()).ok());
+        let deadline = self.player.until(DEPARTURE, Deadline::after(GRACE));
+        let hangs = matches!(mishap, Mishap::Hang { .. });
         for (_, mut client) in std::mem::take(&mut self.clients) {
-            client.hurry(deadline);
-            client.leave();
+            // What a server that hangs makes of a request to end the connection is no further question.
+            if hangs {
+                client.hang_up();
+            } else {
+                client.hurry(Deadline::after(GRACE));
+                client.leave();
+            }
         }
         drop(server.take_client_end());
-        server.wait_until(deadline, |seen| seen.open() == 0);
+        let waited = matches!(mishap, Mishap::Hang { doing } if doing == THE_CLOSES);
+        if !waited && server.wait_until(deadline, |seen| seen.open() == 0) == Woken::Late {
+            self.player.lose(DEPARTURE);
+        }
+        position.filter(|_| !waited)
     }
 
-    /// Says how it went wrong, if it did.
-    fn step(&mut self, server: &mut Server, step: &Step) -> Result<(), String> {
-        match step {
-            Step::Fails(step) => match self.act(server, step) {
-                Ok(()) => {
-                    if let (Some(trace), Some(client)) = (server.trace(), step.client()) {
-                        let message = format!("{step:?} went well");
-                        breach::note_as(&trace, client, None, Breach::Granted, &message);
-                    }
-                    Err("went well, and should have failed".to_owned())
+    /// From now on no step takes longer than until then.
+    fn hurry(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+        self.clients.values_mut().for_each(|client| client.hurry(deadline));
+    }
+
+    fn step(&mut self, server: &mut Server, step: &Step) -> Result<(), Wrong> {
+        match (step, self.act(server, step)) {
+            (_, Err(ClientError::Timeout)) => Err(Wrong::Late),
+            (Step::Fails(step), Ok(())) => {
+                if let (Some(trace), Some(client)) = (server.trace(), step.client()) {
+                    let message = format!("{step:?} went well");
+                    breach::note_as(&trace, client, None, Breach::Granted, &message);
                 }
-                Err(ClientError::Timeout) => Err("got no answer before the deadline".to_owned()),
-                Err(_) => Ok(()),
-            },
-            Step::Perhaps(step) => match self.act(server, step) {
-                Err(ClientError::Timeout) => Err("got no answer before the deadline".to_owned()),
-                _ => Ok(()),
-            },
-            step => self.act(server, step).map_err(|error| format!("failed: {error}")),
+                Err(Wrong::Otherwise("went well, and should have failed".to_owned()))
+            }
+            (Step::Fails(_) | Step::Perhaps(_), _) | (_, Ok(())) => Ok(()),
+            (_, Err(error)) => Err(Wrong::Otherwise(format!("failed: {error}"))),
         }
     }
 
@@ -343,18 +379,19 @@ impl Clients {
 
     /// Waits until the server knows that it is to stop: it then refuses requests.
     fn await_shutdown(&mut self) -> Result<(), Mishap> {
+        self.hurry(self.player.until(THE_SIGNAL, self.deadline));
         for client in self.clients.values_mut() {
             let Ok(client) = client.nbd() else { continue };
-            client
-                .await_shutdown()
-                .map_err(|_| Mishap::Hang { doing: "it does not notice the signal".to_owned() })?;
+            client.await_shutdown().map_err(|_| Mishap::Hang { doing: THE_SIGNAL.to_owned() })?;
         }
         Ok(())
     }
 
     /// Every client that is still there says goodbye; one that cannot is dropped.
     fn leave(&mut self) {
-        for (_, client) in std::mem::take(&mut self.clients) {
+        let deadline = self.player.until(THE_CLOSES, self.deadline);
+        for (_, mut client) in std::mem::take(&mut self.clients) {
+            client.hurry(deadline);
             client.leave();
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use layers_trace::{Event, Reader, Writer};
 use rustix::process::Signal;
 
+use super::patience::Patience;
 use super::play::Mishap;
 use crate::deadline::Deadline;
 use crate::history::End;
@@ -22,6 +23,11 @@ use crate::version::Version;
 /// How long a server may take for its closes, and then to die, when its scenario has gone astray.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
+/// What is waited for when everybody has left.
+const THE_END: &str = "it does not come to its end";
+/// What is waited for when a run has gone wrong.
+pub(super) const DEPARTURE: &str = "it does not end when its run has gone wrong";
+
 /// What a run left behind.
 #[derive(Debug)]
 pub struct Recording {
@@ -29,6 +35,9 @@ pub struct Recording {
     pub judgement: Judgement,
     /// What kept it from going as planned.
     pub mishaps: Vec<Mishap>,
+    /// The position in the trace at which that happened; `None` where what is missing is owed when everybody has left,
+    /// which is for the rules to name.
+    pub departed: Option<u32>,
     /// How the server ended.
     pub end: Option<End>,
     /// All events, where they were asked for.
@@ -66,6 +75,8 @@ pub struct Player<'a, S = Nbdkit> {
     pub keep_events: bool,
     /// Keep the trace in this file.
     pub keep: Option<&'a Path>,
+    /// What need not be waited for in full, because it was in vain before.
+    pub patience: Option<&'a Patience>,
 }
 
 /// Plays sessions.
@@ -83,7 +94,14 @@ impl<'a, S: Stage> Player<'a, S> {
     /// Judges by every rule of this server's; a run may take ten seconds.
     pub fn new(server: &'a S) -> Player<'a, S> {
         let rules = of(S::WHICH).collect();
-        Player { server, rules, timeout: Duration::from_secs(10), keep_events: false, keep: None }
+        Player {
+            server,
+            rules,
+            timeout: Duration::from_secs(10),
+            keep_events: false,
+            keep: None,
+            patience: None,
+        }
     }
 
     /// Waits for the end of a server that has played, or ends it if it went astray.
@@ -91,18 +109,23 @@ impl<'a, S: Stage> Player<'a, S> {
         &self,
         server: &mut impl Running,
         played: Result<(), Mishap>,
+        departed: Option<u32>,
         deadline: Deadline,
     ) -> Recording {
         let mut mishaps: Vec<Mishap> = played.err().into_iter().collect();
         let end = if mishaps.is_empty() {
-            let end = server.wait_for_end(deadline);
+            let end = server.wait_for_end(self.until(THE_END, deadline));
             let hangs = end.is_none() && server.process().end().is_none();
-            mishaps.extend(hangs.then(|| Mishap::Hang { doing: "it does not come to its end".to_owned() }));
+            mishaps.extend(hangs.then(|| Mishap::Hang { doing: THE_END.to_owned() }));
             end
         } else {
             // It may have crashed, which is for the trace to tell; if not, it is no longer needed.
             let _ = server.signal(Signal::TERM);
-            server.wait_for_end(Deadline::after(GRACE))
+            let end = server.wait_for_end(self.until(DEPARTURE, Deadline::after(GRACE)));
+            if end.is_none() {
+                self.lose(DEPARTURE);
+            }
+            end
         };
         server.process().kill();
         let (judgement, events) = match server.trace() {
@@ -110,7 +133,19 @@ impl<'a, S: Stage> Player<'a, S> {
             None => (Judge::new([], Version(0, 0, 0)).finish(), Vec::new()),
         };
         let (stdout, stderr) = (server.process().stdout(), server.process().stderr());
-        Recording { judgement, mishaps, end, events, stdout, stderr }
+        Recording { judgement, mishaps, departed, end, events, stdout, stderr }
+    }
+
+    /// When a wait for this ends that would else end at `deadline`.
+    pub(super) fn until(&self, wait: &str, deadline: Deadline) -> Deadline {
+        self.patience.map_or(deadline, |patience| patience.until(wait, deadline))
+    }
+
+    /// A wait for this was in vain.
+    pub(super) fn lose(&self, wait: &str) {
+        if let Some(patience) = self.patience {
+            patience.lose(wait);
+        }
     }
 
     fn judged(&self, trace: &Arc<Writer>) -> (Judgement, Vec<Event>) {

@@ -5,12 +5,13 @@
 
 use std::io::{self, stdout};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::descent::kill_escaped;
+use super::descent::{kill_escaped, kill_of_run};
 use super::directory::{self, Names, RunDirectory};
 
 /// What would be left behind.
@@ -41,9 +42,28 @@ fn live() -> MutexGuard<'static, Vec<Live>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The verb says what it has found when it is told to stop, and then ends by itself.
+static REPORTS: AtomicBool = AtomicBool::new(false);
+/// The signal that told it so; 0 for none.
+static TOLD: AtomicI32 = AtomicI32::new(0);
+
+/// From now on the first SIGINT or SIGTERM does not end this process: it ends the servers that are alive, keeps others from
+/// being started, and is to be seen by [`told_to_stop`]. The second one ends the process.
+pub fn report_on_signals() {
+    REPORTS.store(true, Ordering::SeqCst);
+}
+
+/// The signal by which this process was told to stop.
+pub fn told_to_stop() -> Option<i32> {
+    Some(TOLD.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+}
+
 /// Makes the private directory of this run. Once the process has been told to stop there is no other.
 pub(super) fn directory(run_id: u64, names: Names) -> io::Result<RunDirectory> {
     let mut live = live();
+    if told_to_stop().is_some() {
+        return Err(io::Error::from(io::ErrorKind::Interrupted));
+    }
     let directory = RunDirectory::make(names)?;
     live.push(Live { run_id, group: None, directory: Some(directory.path().to_owned()) });
     Ok(directory)
@@ -51,7 +71,11 @@ pub(super) fn directory(run_id: u64, names: Names) -> io::Result<RunDirectory> {
 
 /// A server or client of this run is alive, in this process group.
 pub(super) fn began(run_id: u64, group: Pid) {
-    live().push(Live { run_id, group: Some(group), directory: None });
+    let mut live = live();
+    if told_to_stop().is_some() {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    live.push(Live { run_id, group: Some(group), directory: None });
 }
 
 /// All of this run are gone.
@@ -74,6 +98,13 @@ pub fn clean_up_on_signals() {
         if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
             return;
         }
+        if REPORTS.load(Ordering::SeqCst) && signal != libc::SIGHUP {
+            end_servers(signal);
+            // SAFETY: as above.
+            if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+                return;
+            }
+        }
         // Held to the end: whoever finds its server gone waits here before it says something about that.
         let mut all = live();
         for live in all.iter() {
@@ -95,6 +126,16 @@ pub fn clean_up_on_signals() {
             libc::_exit(128 + signal);
         }
     });
+}
+
+/// Ends every server and client that is alive; those who wait for them clean up.
+fn end_servers(signal: i32) {
+    let all = live();
+    TOLD.store(signal, Ordering::SeqCst);
+    for live in all.iter() {
+        let _ = live.group.map(|group| kill_process_group(group, Signal::KILL));
+        kill_of_run(live.run_id, std::process::id());
+    }
 }
 
 /// Standard output is a pipe that nobody reads any more.

@@ -43,7 +43,8 @@ fn rank(standing: &Standing) -> u8 {
         Standing::New => 0,
         Standing::Ours => 1,
         Standing::Habit => 2,
-        Standing::Known { .. } => 3,
+        Standing::Follows => 3,
+        Standing::Known { .. } => 4,
     }
 }
 
@@ -52,7 +53,7 @@ fn word(fault: &Fault) -> &'static str {
         (Standing::New, What::Rule(_)) => "fail",
         (Standing::New, What::Verdict(verdict)) => verdict.word(),
         (Standing::Ours, _) => "harness-error",
-        (Standing::Habit, _) => "warn",
+        (Standing::Habit | Standing::Follows, _) => "warn",
         (Standing::Known { .. }, _) => "known",
     }
 }

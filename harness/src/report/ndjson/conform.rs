@@ -44,7 +44,7 @@ pub enum Line<'a> {
         /// How many entries the baseline has.
         baseline: usize,
     },
-    /// A scenario is over; in the order of `layers trace --list`.
+    /// A scenario is over, or was not played; in the order in which they are played, races last.
     Scenario {
         /// Its name.
         name: &'a str,
@@ -101,7 +101,8 @@ pub enum Line<'a> {
         times: u32,
         /// Of how many.
         tries: u32,
-        /// `new`, `known`, `habit` (a warning) or `harness` (our own fault).
+        /// `new`, `known`, `habit` (a warning), `harness` (our own fault) or `follows` (our own layers, in a scenario in
+        /// which the server is at fault).
         standing: &'a str,
         /// Why it is known, as the baseline says.
         why: Option<&'a str>,

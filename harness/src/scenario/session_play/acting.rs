@@ -105,11 +105,13 @@ impl<'a> Acting<'a> {
     }
 
     /// Brings a run that has gone wrong to an end that is none of the server's faults: every client leaves, and the server
-    /// gets some time for its releases before it is told to stop.
-    pub(super) fn depart(&mut self) {
+    /// gets some time for its releases before it is told to stop. Returns where in the trace that begins.
+    pub(super) fn depart(&mut self) -> Option<u32> {
+        let position = self.server.trace().and_then(|trace| u32::try_from(trace.cursor()).ok());
         self.leave();
         self.deadline = Deadline::after(RELEASE);
         self.await_release();
+        position
     }
 
     fn leave(&mut self) {

@@ -56,10 +56,8 @@ impl SessionPlayer<'_> {
         let mut server = self.server.start(&serve)?;
         let mut acting = Acting::new(&mut server, deadline);
         let played = acting.perform(scenario, session);
-        if played.is_err() {
-            acting.depart();
-        }
-        let recording = self.finish(&mut server, played, deadline);
+        let departed = played.is_err().then(|| acting.depart()).flatten();
+        let recording = self.finish(&mut server, played, departed, deadline);
         server.save_trace()?;
         Ok(recording)
     }
