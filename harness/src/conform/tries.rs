@@ -206,7 +206,14 @@ impl Tries {
         let at = recording.departed.unwrap_or(u32::MAX);
         self.add_astray(verdict.clone(), unclear, at, run.clone());
         if is_ground(&recording.judgement.troubles) {
-            for result in recording.judgement.results.into_iter().filter(is_held_against_the_server) {
+            // After a wait that was cut short, that nothing had come by then shows nothing.
+            let cut_short = recording.departed.filter(|_| unclear == Some(Unclear::Repeated));
+            let given_up = |result: &RuleResult| {
+                let last = result.findings.first().and_then(|first| first.calls.last());
+                last.is_some_and(|call| cut_short.is_some_and(|departed| call.position + 1 == departed))
+            };
+            let results = recording.judgement.results.into_iter();
+            for result in results.filter(|one| is_held_against_the_server(one) && !given_up(one)) {
                 self.add_result(result, run.as_ref(), Some(&verdict));
             }
         }

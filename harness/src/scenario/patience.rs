@@ -19,6 +19,8 @@ const IN_ALL: u32 = 4;
 const IN_PART: u32 = 3;
 /// The waits in between: a hundred times what a server takes that does not hang.
 const PART: Duration = Duration::from_millis(1500);
+/// The first wait for something else, on a server that hangs beyond doubt.
+const OTHER: Duration = Duration::from_secs(3);
 /// What a wait for the same takes from then on.
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -43,10 +45,11 @@ impl Patience {
         let counts = self.counts();
         let same = counts.get(wait).copied().unwrap_or(0);
         let all: u32 = counts.iter().filter(|(one, _)| *one != DEPARTURE).map(|(_, times)| times).sum();
-        match same {
-            IN_PART.. => Some(SHORT),
-            IN_FULL.. => Some(PART),
-            _ => (all >= IN_ALL).then_some(PART),
+        match (same, all) {
+            (IN_PART.., _) | (IN_FULL.., IN_ALL..) => Some(SHORT),
+            (IN_FULL.., _) | (1, IN_ALL..) => Some(PART),
+            (0, IN_ALL..) => Some(OTHER),
+            _ => None,
         }
     }
 
@@ -81,6 +84,8 @@ mod tests {
         // A server that has hung so often is not waited for in full again, whatever it is that is waited for.
         assert_eq!(patience.until("end", whole), whole);
         patience.lose("answers");
+        assert!(patience.until("end", whole).left() <= OTHER && !patience.is_spent("end"));
+        patience.lose("end");
         assert!(patience.until("end", whole).left() <= PART && !patience.is_spent("end"));
         // No wait becomes longer.
         let soon = Deadline::after(Duration::ZERO);
