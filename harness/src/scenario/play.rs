@@ -102,7 +102,7 @@ impl Player<'_, Nbdkit> {
         let mut clients = Clients { player: self, clients: BTreeMap::new(), knocks: KNOCKS, deadline };
         let played = clients.perform(&mut server, scenario);
         let departed = played.as_ref().err().and_then(|mishap| clients.depart(&mut server, mishap));
-        let recording = self.finish(&mut server, played, departed, deadline);
+        let recording = self.finish(&mut server, played, departed, Deadline::after(self.timeout));
         server.save_trace()?;
         Ok(recording)
     }
@@ -164,12 +164,14 @@ impl Clients<'_> {
         }
         for (index, step) in scenario.script.iter().enumerate() {
             let doing = waited_for(step);
-            self.hurry(self.player.until(&doing, deadline));
+            // Each step has the whole time: what is slow is no hang.
+            self.hurry(self.player.until(&doing, Deadline::after(self.player.timeout)));
             self.step(server, step).map_err(|wrong| match wrong {
                 Wrong::Late => Mishap::Hang { doing },
                 Wrong::Otherwise(how) => Mishap::Script { step: index + 1, what: format!("{step:?}"), how },
             })?;
         }
+        let deadline = Deadline::after(self.player.timeout);
         self.hurry(deadline);
         let failed = |error: std::io::Error| Mishap::Script {
             step: scenario.script.len() + 1,
