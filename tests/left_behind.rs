@@ -6,17 +6,39 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use layers::deadline::Deadline;
+use layers::server::process::hear_of_children;
 
 fn layers(directory: &tempfile::TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
     command.args(arguments).env("TMPDIR", directory.path());
+    calm(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+/// Has it begin as in a terminal, whatever these tests have inherited: of `nohup` and `&` come signals that are ignored.
+fn calm(command: &mut Command) {
+    hear_of_children();
+    let calm = || {
+        (1..32).for_each(|signal| {
+            // SAFETY: between fork and exec; the call is async-signal-safe.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        });
+        let mut none = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set before it is read, and both calls are async-signal-safe.
+        unsafe {
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes async-signal-safe calls only.
+    unsafe { command.pre_exec(calm) };
 }
 
 /// Command lines of all processes that name this directory.

@@ -23,7 +23,7 @@ pub enum Verdict {
     Warn,
     /// It says nothing of this subject, for this reason.
     NotApplicable(String),
-    /// It was left out on request.
+    /// It was left out: on request, or because something that it needs is missing.
     Skipped(String),
     /// The subject crashed.
     Crash(String),

@@ -165,7 +165,7 @@ mod tests {
             stale,
             judged: true,
             wrapped: Default::default(),
-            too_new: Vec::new(),
+            not_played: Vec::new(),
             halt: None,
         }
     }

@@ -122,7 +122,11 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
     })?;
     let pictures = reports::open(&arguments.report)?;
     let (keep, timeout) = (arguments.save.as_deref(), Duration::from_secs(arguments.timeout));
-    let recording = match Installed::find(scenario.server(), arguments.server.as_deref())? {
+    let server = Installed::find(scenario.server(), arguments.server.as_deref())?;
+    if let Some(why) = scenario.unplayable(&server) {
+        return Err(Failure::new(Exit::NothingJudged, format!("`{name}` is not judged: {why}")));
+    }
+    let recording = match server {
         Installed::Nbdkit(server) => {
             Player { keep_events: true, keep, timeout, ..Player::new(&server) }.play(&scenario)?
         }

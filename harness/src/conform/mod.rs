@@ -16,7 +16,7 @@ use crate::history::Wrapped;
 use crate::kept::{Events, Keeper};
 use crate::level::Level;
 use crate::rules::{Finding, Rule};
-use crate::scenario::{Patience, Player, Scenario, SessionPlayer};
+use crate::scenario::{Patience, Player, Scenario, SessionPlayer, Unplayable};
 use crate::schedule::{Items, in_order};
 use crate::select::Selection;
 use crate::server::Installed;
@@ -112,6 +112,15 @@ pub struct ScenarioVerdict {
     pub controls: Vec<Control>,
 }
 
+/// A scenario that says nothing here, because it could not be played.
+#[derive(Clone, Debug)]
+pub struct NotPlayed {
+    /// Its name.
+    pub scenario: String,
+    /// Why.
+    pub why: Unplayable,
+}
+
 /// A rule that a scenario broke, or a crash or hang of the server in it.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -192,8 +201,8 @@ pub struct Conformance {
     pub judged: bool,
     /// What the instrument of HAProxy stands in for.
     pub wrapped: Wrapped,
-    /// Scenarios that were not played, because they need a newer server.
-    pub too_new: Vec<String>,
+    /// Scenarios that were not played.
+    pub not_played: Vec<NotPlayed>,
     /// What has ended the run before everything was played.
     pub halt: Option<Halt>,
 }
@@ -275,8 +284,13 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
             }
         }
     };
-    let (mut scenarios, too_new): (Vec<&Scenario>, Vec<&Scenario>) =
-        plan.selection.scenarios.iter().partition(|scenario| scenario.since() <= plan.server.version());
+    let (mut scenarios, mut not_played) = (Vec::new(), Vec::new());
+    for scenario in &plan.selection.scenarios {
+        match scenario.unplayable(plan.server) {
+            None => scenarios.push(scenario),
+            Some(why) => not_played.push(NotPlayed { scenario: scenario.name.clone(), why }),
+        }
+    }
     // What always says the same comes first, what chance decides comes last.
     scenarios.sort_by_key(|scenario| (scenario.needs_quiet(), scenario.is_race()));
     let items =
@@ -302,6 +316,6 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     conformance.faults.sort_by_key(|fault| place(&fault.scenario));
     let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
     conformance.halt = told.or(conformance.halt);
-    conformance.too_new = too_new.into_iter().map(|scenario| scenario.name.clone()).collect();
+    conformance.not_played = not_played;
     Ok(conformance)
 }

@@ -32,9 +32,10 @@ impl<'a> Summary<'a> {
         keeper: Keeper,
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
-        let (scenarios, faults, known, stale, wrapped, too_new) = Default::default();
+        let (scenarios, faults, known, stale, wrapped, not_played) = Default::default();
         let (judged, halt) = (false, None);
-        let so_far = Conformance { rules, scenarios, faults, known, stale, judged, wrapped, too_new, halt };
+        let so_far =
+            Conformance { rules, scenarios, faults, known, stale, judged, wrapped, not_played, halt };
         Summary { baseline, level, version, so_far, passed: Vec::new(), keeper }
     }
 

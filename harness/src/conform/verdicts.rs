@@ -19,7 +19,8 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
             // A server that is to stop on purpose, and a master that ends as it was told: 128 and the signal.
             Some(End::Exited(128..)) if scenario.session.is_some() => Verdict::Pass,
             Some(End::Exited(code)) if !ended_as_planned(scenario, code) => {
-                Verdict::Inconclusive(format!("the server ended with exit status {code}"))
+                let wrote = wrote(recording, scenario);
+                Verdict::Inconclusive(format!("the server ended with exit status {code}{wrote}"))
             }
             _ => Verdict::Pass,
         },
@@ -44,6 +45,17 @@ fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
     let of_wire = |id: &str| rules::wire::RULES.iter().copied().flatten().any(|rule| rule.id == id);
     let broken = || judgement.results.iter().any(|one| one.broken > 0 && of_wire(one.rule.id));
     matches!(mishap, Mishap::Script { .. }) && broken()
+}
+
+/// What a command that is not ours has written, in one line: it says why the run ended otherwise.
+fn wrote(recording: &Recording, scenario: &Scenario) -> String {
+    let lines = recording.stdout.lines().chain(recording.stderr.lines());
+    let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+    match (scenario.command, lines.as_slice()) {
+        (Some(command), [_, ..]) => format!("; `{command}` wrote: {}", lines.join(" | ")),
+        (Some(command), []) => format!("; `{command}` wrote nothing"),
+        (None, _) => String::new(),
+    }
 }
 
 fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {

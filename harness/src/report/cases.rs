@@ -88,7 +88,12 @@ impl Run {
         let stale =
             stale.map(|entry| stale_case(format!("{} in {}", entry.what, entry.scenario), &entry.why));
         let name = format!("{} {}", plan.server.which().name(), plan.server.version());
-        let cases = rules.chain(scenarios).chain(stale).collect();
+        let not_played = conformance.not_played.iter().map(|one| Case {
+            group: "scenarios",
+            name: one.scenario.clone(),
+            outcome: Outcome::Skipped(one.why.to_string()),
+        });
+        let cases = rules.chain(scenarios).chain(not_played).chain(stale).collect();
         Run::new(name, cases, conformance.exit(), conformance.meaning())
     }
 

@@ -9,7 +9,8 @@ use super::wrapped::{names, one_line, wrapped};
 use super::{Reporter, finding, reproduce};
 use crate::baseline::{Entry, How, What};
 use crate::conform::{
-    Cause, Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, Unclear, groups, shape,
+    Cause, Conformance, Fault, Group, NotPlayed, Plan, RuleVerdict, ScenarioVerdict, Standing, Unclear,
+    groups, shape,
 };
 use crate::history::Wrapped;
 use crate::rules::Checker;
@@ -294,8 +295,12 @@ impl<W: Write> Human<W> {
             .iter()
             .filter(|verdict| !is_judged(verdict))
             .partition(|verdict| matches!(verdict.rule.check, Checker::Nothing));
-        if !rest.is_empty() {
+        if !rest.is_empty() || !conformance.not_played.is_empty() {
             writeln!(self.to, "\nnot judged:")?;
+        }
+        for NotPlayed { scenario, why } in &conformance.not_played {
+            let line = one_line(&format!("{scenario:<36} {why}"));
+            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {line}", "scenario")?;
         }
         let shown = if plan.all { rest.len() } else { rest.len().min(MOST_NOT_JUDGED) };
         for RuleVerdict { rule, verdict, .. } in rest.iter().take(shown) {
@@ -356,14 +361,11 @@ fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
 }
 
 impl<W: Write> Human<W> {
-    /// What of the server was looked at, and what could not be played on it.
+    /// What of the server was looked at.
     fn server(&mut self, conformance: &Conformance) -> io::Result<()> {
         let Wrapped { keywords, applets } = conformance.wrapped;
         if keywords > 0 {
             writeln!(self.to, "\nwrapped: {keywords} keywords and {applets} applets of the server")?;
-        }
-        for scenario in &conformance.too_new {
-            writeln!(self.to, "not played: scenario {scenario}: the server is too old for it")?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ mod player;
 pub mod session;
 pub mod session_play;
 mod subject;
+mod unplayable;
 
 use layers_trace::{Callback, Operation};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,7 @@ pub use play::Mishap;
 pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;
 pub use subject::Unfit;
+pub use unplayable::{Helper, NBDINFO, Unplayable};
 
 use crate::server::Which;
 
@@ -69,6 +71,8 @@ pub struct Scenario {
     pub ending: Ending,
     /// The command of `--run`, if it is to be one that does not wait for the script.
     pub command: Option<&'static str>,
+    /// The programs beside the server that it runs: without them it is not played.
+    pub needs: &'static [Helper],
     /// The server must not get as far as serving.
     pub start_fails: bool,
     /// The exit status, where the server gets as far as serving.
@@ -98,6 +102,7 @@ impl Scenario {
             script: Vec::new(),
             ending: Ending::Stop(STOP),
             command: None,
+            needs: &[],
             start_fails: false,
             exit_status: 0,
             tries: 1,

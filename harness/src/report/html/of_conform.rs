@@ -69,8 +69,9 @@ fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, Strin
     let known = conformance.known.len();
     facts.extend((known > 0).then(|| ("Baseline", format!("{known} entries, races included"))));
     facts.extend((keywords > 0).then(|| ("Wrapped", format!("{keywords} keywords, {applets} applets"))));
-    let too_new = conformance.too_new.join(", ");
-    facts.extend((!too_new.is_empty()).then_some(("Not played, for a newer server", too_new)));
+    let not_played: Vec<_> =
+        conformance.not_played.iter().map(|one| format!("{}: {}", one.scenario, one.why)).collect();
+    facts.extend((!not_played.is_empty()).then(|| ("Not judged", not_played.join("; "))));
     facts
 }
 

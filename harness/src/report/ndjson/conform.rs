@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Call, Ndjson, Word, calls};
 use crate::baseline::{Entry, How, What};
-use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::conform::{Conformance, Fault, NotPlayed, Plan, RuleVerdict, ScenarioVerdict, Standing};
 use crate::report::{Reporter, reproduce};
 use crate::rules::Finding;
 use crate::verdict::Verdict;
@@ -44,7 +44,8 @@ pub enum Line<'a> {
         /// How many entries the baseline has.
         baseline: usize,
     },
-    /// A scenario is over, or was not played; in the order in which they are played, races last.
+    /// A scenario is over, or was not played; in the order in which they are played, races last. Those that could not be
+    /// played on this machine come behind all others.
     Scenario {
         /// Its name.
         name: &'a str,
@@ -238,6 +239,19 @@ fn scenario(said: &ScenarioVerdict) -> Line<'_> {
     }
 }
 
+fn not_played<'a>(one: &'a NotPlayed, why: &'a Verdict) -> Line<'a> {
+    Line::Scenario {
+        name: &one.scenario,
+        verdict: why.into(),
+        reason: why.reason(),
+        race: false,
+        tries: 0,
+        astray: Vec::new(),
+        events: 0,
+        controls: Vec::new(),
+    }
+}
+
 fn rule(said: &RuleVerdict) -> Line<'_> {
     Line::Rule {
         id: said.rule.id,
@@ -321,11 +335,15 @@ impl<W: Write> Reporter for Ndjson<W> {
     }
 
     fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+        let unplayed = &conformance.not_played;
+        let reasons: Vec<Verdict> =
+            unplayed.iter().map(|one| Verdict::Skipped(one.why.to_string())).collect();
+        let unplayed = unplayed.iter().zip(&reasons).map(|(one, why)| not_played(one, why));
         let rules = conformance.rules.iter().map(rule);
         let findings = conformance.faults.iter().map(|fault| finding(plan, fault));
         let known = conformance.known.iter().map(|entry| baseline("known", entry));
         let stale = conformance.stale.iter().map(|entry| baseline("stale", entry));
-        let lines = rules.chain(findings).chain(known).chain(stale).chain([end(conformance)]);
+        let lines = unplayed.chain(rules).chain(findings).chain(known).chain(stale).chain([end(conformance)]);
         lines.into_iter().try_for_each(|line| self.line(&line))
     }
 }

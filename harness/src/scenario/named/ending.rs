@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Operation};
 
-use super::super::{Ending, Scenario, Step, command};
+use super::super::{Ending, NBDINFO, Scenario, Step, command};
 use super::{always, connect, go, info, read, say};
 use crate::client::raw::Message;
 use crate::run::Start;
@@ -26,7 +26,7 @@ pub(super) fn all() -> Vec<Scenario> {
         captive_hang_up(),
         running("true", "true", 0),
         running("exit-3", "exit 3", 3),
-        running("nbdinfo", r#"nbdinfo "$uri" >/dev/null 2>&1"#, 0),
+        Scenario { needs: &[NBDINFO], ..running("nbdinfo", r#"nbdinfo "$uri""#, 0) },
         captive_start_fails(),
         parent_dies(),
         killed(),
