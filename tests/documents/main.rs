@@ -15,12 +15,19 @@ fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Name and text of every document.
+fn docs() -> PathBuf {
+    root().join("docs")
+}
+
+/// Name and text of every document; those in docs/ are named from there.
 fn documents() -> Vec<(String, String)> {
     let mut paths = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    paths.extend(std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for folder in [docs(), docs().join("reports")] {
+        paths.extend(std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    }
     let read = |path: PathBuf| {
-        (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+        let name = path.strip_prefix(docs()).or_else(|_| path.strip_prefix(root())).unwrap();
+        (name.to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())
     };
     paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "md")).map(read).collect()
 }
@@ -105,7 +112,8 @@ fn the_readme_has_the_exit_codes() {
 #[test]
 fn links_lead_to_files() {
     for (name, text) in documents() {
-        let directory = if root().join(&name).exists() { root() } else { root().join("docs") };
+        let file = [root(), docs()].map(|folder| folder.join(&name)).into_iter().find(|file| file.exists());
+        let directory = file.unwrap().parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap();
             assert!(path.contains("://") || directory.join(path).exists(), "{name} links to {link}");
