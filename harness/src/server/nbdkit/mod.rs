@@ -356,12 +356,13 @@ impl Nbdkit {
                 // The command tells where the server listens, and ends when it is told to, or as the scenario says.
                 ends.address = Some(fifo(directory, "address")?);
                 ends.hold = Some(fifo(directory, HOLD)?);
-                // Where that is stands in a file, too: a server that is killed leaves its directory behind.
+                // Where that is stands in a file, too: a server that is killed leaves its directory behind. The shell does
+                // it by itself: other programs may not be there.
                 let folder = quoted(directory);
                 let wait = format!("read x < {folder}/{HOLD}");
                 let command = launch.command.unwrap_or(&wait);
                 let script = format!(
-                    r#"printf '%s\n' "$unixsocket" > {folder}/{CAPTIVE}; cat {folder}/{CAPTIVE} > {folder}/address; {command}"#
+                    r#"for to in {CAPTIVE} address; do printf '%s\n' "$unixsocket" > {folder}/$to; done; {command}"#
                 );
                 arguments.extend(["-U".into(), "-".into(), "--run".into(), script.into()]);
             }
