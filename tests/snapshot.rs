@@ -227,7 +227,7 @@ fn storage_of_the_users_is_not_written_to_unless_allowed() {
     let bytes = vec![7; 1 << 20];
     fs::write(&image, &bytes).unwrap();
     let stack = ["file", "disk.img", "--only", "classical", "--update"];
-    snapshot(project.path(), &stack).code(0).stdout(contains("`disk.img` names storage of yours"));
+    snapshot(project.path(), &stack).code(0).stdout(contains("served read-only: `disk.img`"));
     assert!(fs::read(&image).unwrap() == bytes);
     snapshot(project.path(), &[&stack[..], &["--allow-writes"]].concat()).code(0);
     assert!(fs::read(&image).unwrap() != bytes);

@@ -168,12 +168,12 @@ fn another_crash_is_another_finding() {
 #[test]
 fn a_warning_counts_when_it_is_denied() {
     let directory = temporary();
-    let refuses = eval(&["can_write=exit 0", "pwrite=echo EIO no >&2; exit 1"]);
-    let arguments = [&["--only", "write.succeeds"], &refuses[..]].concat();
-    validate(directory.path(), &arguments).code(0).stdout(contains("warn  write.succeeds"));
-    validate(directory.path(), &[&["--deny", "write.*"], &arguments[..]].concat())
+    let takes = eval(&["config=exit 0"]);
+    let arguments = [&["--only", "parameters.unknown"], &takes[..]].concat();
+    validate(directory.path(), &arguments).code(0).stdout(contains("warn  parameters.unknown"));
+    validate(directory.path(), &[&["--deny", "parameters.*"], &arguments[..]].concat())
         .code(1)
-        .stdout(contains("FAIL  write.succeeds"));
+        .stdout(contains("FAIL  parameters.unknown"));
     validate(directory.path(), &[&["--deny", "wirte.*"], &arguments[..]].concat()).code(2);
 }
 
@@ -222,7 +222,7 @@ fn settings_come_from_the_nearest_file_and_the_command_line_wins() {
 }
 
 #[test]
-fn storage_of_the_users_is_not_written_to_unless_allowed() {
+fn a_file_of_the_users_is_copied_and_written_to_only_when_that_is_allowed() {
     let directory = temporary();
     let disk = directory.path().join("disk");
     std::fs::write(&disk, vec![7; 1 << 20]).unwrap();
@@ -230,12 +230,115 @@ fn storage_of_the_users_is_not_written_to_unless_allowed() {
     let some = ["--only", "write.*", "--only", "read.*"];
     validate(directory.path(), &[&some[..], &["file", &path]].concat())
         .code(0)
-        .stdout(contains("opened read-only").and(contains("write         not judged")));
+        .stdout(contains("copied for each case: ").and(contains("write         conformant")));
+    assert_eq!(std::fs::read(&disk).unwrap(), vec![7; 1 << 20]);
+    let limited = [&some[..], &["--copy-limit", "0", "file", &path]].concat();
+    validate(directory.path(), &limited).code(0).stdout(
+        contains("opened read-only: ")
+            .and(contains("left unjudged for that: write, zero, trim, fua"))
+            .and(contains("write         not judged")),
+    );
     assert_eq!(std::fs::read(&disk).unwrap(), vec![7; 1 << 20]);
     validate(directory.path(), &[&some[..], &["--allow-writes", "file", &path]].concat())
         .code(0)
         .stdout(contains("write         conformant"));
     assert_ne!(std::fs::read(&disk).unwrap(), vec![7; 1 << 20]);
+}
+
+/// Storage that is named by a bare word, or by an address, as a plugin for object stores does it.
+const BUCKET: &str = r#"
+#define NBDKIT_API_VERSION 2
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <nbdkit-plugin.h>
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS
+static char *path;
+static int fd = -1;
+static int config (const char *key, const char *value)
+{
+  char name[200];
+  if (strcmp (key, "password") == 0) return 0;
+  if (strcmp (key, "bucket") != 0) { nbdkit_error ("unknown parameter %s", key); return -1; }
+  snprintf (name, sizeof name, "bucket-%s", value);
+  path = nbdkit_absolute_path (name);
+  return path ? 0 : -1;
+}
+static int config_complete (void)
+{ if (path) return 0; nbdkit_error ("bucket=NAME is missing"); return -1; }
+static int get_ready (void)
+{ fd = open (path, O_RDWR | O_CLOEXEC); if (fd < 0) nbdkit_error ("%s: %m", path); return fd < 0 ? -1 : 0; }
+static void *open_it (int readonly) { return NBDKIT_HANDLE_NOT_NEEDED; }
+static int64_t size (void *h) { return lseek (fd, 0, SEEK_END); }
+static int rd (void *h, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{ if (pread (fd, buf, count, offset) == count) return 0; nbdkit_error ("the password is hunter22: %m"); return -1; }
+static int wr (void *h, const void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{ nbdkit_error ("the password is hunter22"); if (pwrite (fd, buf, count, offset) != count) return -1; return -1; }
+static struct nbdkit_plugin plugin = {
+  .name = "bucket", .config = config, .config_complete = config_complete, .get_ready = get_ready,
+  .open = open_it, .get_size = size, .pread = rd, .pwrite = wr,
+};
+NBDKIT_REGISTER_PLUGIN (plugin)
+"#;
+
+/// Compiles a module into a directory, and gives what stands on the command line.
+fn module(directory: &Path, name: &str, source: &str) -> String {
+    let (library, text) = (directory.join(format!("{name}.so")), directory.join(format!("{name}.c")));
+    std::fs::write(&text, source).unwrap();
+    let mut cc = std::process::Command::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(&text).status().unwrap();
+    assert!(built.success());
+    library.display().to_string()
+}
+
+#[test]
+fn storage_that_a_word_or_an_address_names_is_not_written_to() {
+    let directory = temporary();
+    let plugin = module(directory.path(), "bucket", BUCKET);
+    for word in ["photos", "10.0.0.1", "127.0.0.1"] {
+        let bucket = directory.path().join(format!("bucket-{word}"));
+        std::fs::write(&bucket, vec![7; 1 << 20]).unwrap();
+        validate(directory.path(), &[&plugin, &format!("bucket={word}")])
+            .code(0)
+            .stdout(contains(format!("opened read-only: `bucket={word}` may name storage")));
+        assert_eq!(std::fs::read(&bucket).unwrap(), vec![7; 1 << 20], "{word}");
+    }
+    // What serves another server's storage does so however it is named.
+    let nbd = ["--only", "open.succeeds", "nbd", "vsock=2", "port=10809"];
+    validate(directory.path(), &nbd)
+        .stdout(contains("opened read-only: `nbd` serves storage of another server"));
+}
+
+#[test]
+fn what_a_filter_makes_is_made_in_the_directory_of_the_case() {
+    let directory = temporary();
+    let log = ["--only", "read.*", "--filter=log", "memory", "1M", "logfile=log", "logappend=false"];
+    validate(directory.path(), &log).code(0).stdout(contains("copied for each case: log"));
+    assert_eq!(entries(directory.path()), 0);
+    let log = directory.path().join("log");
+    std::fs::write(&log, "mine\n").unwrap();
+    validate(directory.path(), &["--only", "read.*", "--filter=log", "memory", "1M", "logfile=log"]).code(0);
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "mine\n");
+}
+
+#[test]
+fn secrets_reach_neither_a_report_nor_a_case() {
+    let directory = temporary();
+    let plugin = module(directory.path(), "bucket", BUCKET);
+    std::fs::write(directory.path().join("bucket-x"), vec![7; 1 << 20]).unwrap();
+    for format in ["human", "ndjson", "junit", "tap", "github", "markdown", "html"] {
+        let options = ["--allow-writes", "--only", "write.succeeds", "--repro", "cases", "--report", format];
+        let words = [plugin.as_str(), "bucket=x", "password=hunter22"];
+        let assert = validate(directory.path(), &[&options[..], &words].concat()).code(1);
+        let output = String::from_utf8_lossy(&assert.get_output().stdout).into_owned();
+        assert!(!output.contains("hunter22") && output.contains("***"), "{format}: {output}");
+    }
+    let case = "cases/write.succeeds.json";
+    let text = std::fs::read_to_string(directory.path().join(case)).unwrap();
+    assert!(!text.contains("hunter22"), "{text}");
+    layers(directory.path(), &["repro", case]).code(2).stderr(contains("--parameter password=VALUE"));
+    layers(directory.path(), &["repro", "--parameter", "password=hunter22", case]).code(1);
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //! assert_eq!((somebodys.filters(), ours.filters()), (1, 2));
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use layers_behaviour::{Behaviour, Behaviours};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct Stack {
     /// Parameters after the plugin, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
+    /// Values of parameters that name a file of the user's: each case gets a copy of its own, and the copy is named.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub copied: BTreeSet<String>,
     /// `-r`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub readonly: bool,

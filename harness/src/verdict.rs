@@ -64,6 +64,19 @@ impl Verdict {
         }
     }
 
+    /// The same, to be changed.
+    pub(crate) fn reason_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
+            Verdict::NotApplicable(why)
+            | Verdict::Skipped(why)
+            | Verdict::Crash(why)
+            | Verdict::Hang(why)
+            | Verdict::Inconclusive(why)
+            | Verdict::HarnessError(why) => Some(why),
+        }
+    }
+
     /// The exit code that this verdict alone asks for.
     pub fn exit(&self) -> Exit {
         match self {

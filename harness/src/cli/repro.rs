@@ -9,6 +9,7 @@ use clap::Args;
 use super::Failure;
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
+use crate::validate::consent::HIDDEN;
 use crate::validate::{Replayed, Repro, Wrong, replay, subject};
 use crate::verdict::Exit;
 
@@ -20,13 +21,17 @@ pub(super) struct Arguments {
     /// Seconds that the case may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// The value of a parameter that the case leaves out because it is a secret; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    parameter: Vec<String>,
     /// A case that `layers validate` has written
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let mut repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
+    fill(&mut repro, &arguments.parameter)?;
     // The case may be played in another directory. A server without a slash is looked for on the PATH.
     let absolute = |path: &PathBuf| {
         if path.components().count() > 1 { std::path::absolute(path) } else { Ok(path.clone()) }
@@ -64,4 +69,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     writeln!(out, "exit {}: {}", exit.code(), exit.meaning())?;
     Ok(exit)
+}
+
+/// Puts the values of secrets in their places.
+fn fill(repro: &mut Repro, given: &[String]) -> Result<(), Failure> {
+    let given: Vec<_> = given.iter().map(|word| subject::parameter(word)).collect();
+    for parameter in repro.stack.parameters.iter_mut().filter(|one| one.value == HIDDEN) {
+        let key = parameter.key.clone().unwrap_or_default();
+        let value = given.iter().find(|one| one.key.as_deref() == Some(&key)).map(|one| one.value.clone());
+        let missing = || {
+            let what =
+                format!("the case leaves out the value of `{key}`: give it with --parameter {key}=VALUE");
+            Failure::new(Exit::Usage, what)
+        };
+        parameter.value = value.ok_or_else(missing)?;
+    }
+    Ok(())
 }

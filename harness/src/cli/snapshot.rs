@@ -16,7 +16,7 @@ use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
 use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare};
 use crate::stack::{Layers, Stack};
-use crate::validate::subject;
+use crate::validate::{consent, subject};
 use crate::verdict::Exit;
 
 /// Where insta keeps the snapshots of tests in `tests/`.
@@ -128,8 +128,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     let mut stack = arguments.words.stack("name a plugin: `layers snapshot --help`")?;
-    let spared = subject::users_storage(&stack).filter(|_| !arguments.allow_writes && !stack.readonly);
-    let spared = spared.map(subject::parameter_text);
+    let spared = consent::first_storage(&stack).filter(|_| !arguments.allow_writes && !stack.readonly);
     stack.readonly |= spared.is_some();
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
     let store = settings.store(&stack)?;

@@ -25,9 +25,12 @@ Judge somebody's plugin and filters.
 The subject is written as on nbdkit's own command line, and runs in servers of its own, never in this process. What it
 does not claim is not asked of it, and is reported as not claimed.
 
-Checks write to the disk of the subject, and destroy what is on it. Where a parameter names storage of yours (a path, a
-device, an address), the subject is therefore opened read-only and what needs writing is skipped, unless --allow-writes is
-given: then everything on that storage may be lost. A layers.toml cannot give that leave.
+Checks write to the disk of the subject, and destroy what is on it. A regular file that a parameter names, also one of a
+filter's, is therefore copied for each case, with its holes, and the copy is judged. Where a parameter may name other storage
+(a directory, a device, an image over another one, a host, a bucket: any value that is no number, size or boolean and no
+keyword of a module of nbdkit's own), the subject is opened read-only and what needs writing is skipped, unless
+--allow-writes is given: then nothing is copied, and everything on that storage may be lost. A layers.toml cannot give that
+leave. The script of sh, eval, python and their like is what is judged, and what it writes to is its own business.
 
 The case of each finding is written to a file for `layers repro`, into a directory for temporary files or that of --repro.
 
@@ -95,6 +98,11 @@ pub(super) struct Settings {
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<u64>,
+    /// MiB of data of a file that a parameter names, up to which it is copied for each case; a larger one is opened
+    /// read-only [default: 64]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy_limit: Option<u64>,
     /// Number that all written data begins from [default: 1]
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +142,7 @@ impl Settings {
             jobs: self.jobs.or(other.jobs),
             timeout: self.timeout.or(other.timeout),
             memory: self.memory.or(other.memory),
+            copy_limit: self.copy_limit.or(other.copy_limit),
             seed: self.seed.or(other.seed),
             baseline: self.baseline.or(other.baseline),
             repro: self.repro.or(other.repro),
@@ -156,6 +165,9 @@ impl Settings {
             let wrong =
                 || Failure::new(Exit::Usage, format!("a server cannot do with {memory} MiB (--memory)"));
             validate = validate.memory(bytes.ok_or_else(wrong)?);
+        }
+        if let Some(limit) = self.copy_limit {
+            validate = validate.copy_limit(limit.saturating_mul(1 << 20));
         }
         if let Some(seed) = self.seed {
             validate = validate.seed(seed);

@@ -18,14 +18,14 @@ const DIM: Style = Style::new().dimmed();
 /// Lines around a difference that are shown with it.
 const CONTEXT: usize = 3;
 
-/// What comes before all others; `spared` is the parameter whose storage is not written to.
+/// What comes before all others; `spared` is why nothing is written to.
 pub fn begin(to: &mut impl Write, plan: &Plan<'_>, spared: Option<&str>) -> io::Result<()> {
     let (version, path) = (plan.server.version, plan.server.path.display());
     let (stack, scenarios) = (words(plan.stack), plan.selection.scenarios.len());
     let plural = if scenarios == 1 { "" } else { "s" };
     writeln!(to, "nbdkit {version} ({path}), {stack}: {scenarios} scenario{plural}")?;
-    if let Some(parameter) = spared {
-        writeln!(to, "`{parameter}` names storage of yours: served read-only (--allow-writes writes to it)")?;
+    if let Some(why) = spared {
+        writeln!(to, "served read-only: {why} (--allow-writes writes to it)")?;
     }
     writeln!(to)
 }

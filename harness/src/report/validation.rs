@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use super::ValidationReporter;
 use crate::rules::CallRef;
 use crate::validate::{
-    Check, Finding, KnownFinding, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
+    Check, Finding, KnownFinding, Profile, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
 };
 use crate::verdict::Verdict;
 
@@ -35,9 +35,18 @@ impl<W: Write> Human<W> {
 impl<W: Write> ValidationReporter for Human<W> {
     fn begin(&mut self, subject: &Subject) -> io::Result<()> {
         writeln!(self.to, "nbdkit {}: {}", subject.server, subject.words)?;
-        if let Some(parameter) = &subject.spared {
-            let more = "--allow-writes judges writing, too";
-            writeln!(self.to, "opened read-only: `{parameter}` names storage of yours ({more})")?;
+        if !subject.copied.is_empty() {
+            writeln!(self.to, "copied for each case: {}", subject.copied.join(", "))?;
+        }
+        if let Some(why) = &subject.spared {
+            let unjudged: Vec<&str> =
+                Profile::ALL.iter().filter(|one| one.writes()).map(|one| one.word()).collect();
+            writeln!(self.to, "opened read-only: {why}")?;
+            let unjudged = unjudged.join(", ");
+            writeln!(
+                self.to,
+                "left unjudged for that: {unjudged} (--allow-writes judges them, and writes there)"
+            )?;
         }
         writeln!(self.to)?;
         self.to.flush()
@@ -116,6 +125,12 @@ fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::R
         };
         writeln!(to, "      {DIM}{:>6} |{DIM:#} {call}{note}", call.position)?;
     }
+    for line in &finding.said {
+        writeln!(to, "      {DIM}said:{DIM:#}     {line}")?;
+    }
+    if !finding.also.is_empty() {
+        writeln!(to, "      also met by {}: one cause, and no finding of its own", finding.also.join(", "))?;
+    }
     match file {
         Some(file) => writeln!(to, "      replay:   layers repro {}", quoted(file)),
         None => Ok(()),
@@ -171,10 +186,15 @@ fn profiles(to: &mut impl Write, profiles: &[ProfileResult]) -> io::Result<()> {
             ProfileVerdict::Inconclusive => ODD,
             ProfileVerdict::NotClaimed | ProfileVerdict::NotJudged => DIM,
         };
+        let plural = if one.hold == 1 { "check holds" } else { "checks hold" };
+        let evidence = match one.evidence.cases {
+            0 => String::new(),
+            _ => format!("; {}", one.evidence),
+        };
         let counted = match (one.hold, one.broken) {
             (0, 0) => String::new(),
-            (hold, 0) => format!("{hold} checks hold"),
-            (hold, broken) => format!("{hold} checks hold, {broken} do not"),
+            (hold, 0) => format!("{hold} {plural}{evidence}"),
+            (hold, broken) => format!("{hold} {plural}, {broken} do not{evidence}"),
         };
         let reason = one.reason.as_deref().unwrap_or(&counted);
         writeln!(to, "  {:<13} {style}{:<15}{style:#} {reason}", one.profile, one.verdict.word())?;

@@ -1,5 +1,6 @@
 //! Real servers as child processes: start, wait, stop, reap; nothing is left behind.
 
+pub(crate) mod copies;
 mod descent;
 mod directory;
 pub mod guard;

@@ -4,6 +4,7 @@ use layers_trace::{Event, Kind};
 
 use super::case::{Terms, Wrong};
 use super::check::{Check, Plan};
+use super::consent::without_secrets;
 use super::culprit::Suspects;
 use super::repro::{FORMAT, Repro};
 use super::subject;
@@ -37,6 +38,8 @@ impl Scene<'_> {
             blame,
             repro: Box::new(self.repro(check.id, wrong)),
             run: None,
+            said: Vec::new(),
+            also: Vec::new(),
         }
     }
 
@@ -73,10 +76,9 @@ impl Scene<'_> {
             start: self.plan.start,
             conditions: self.plan.conditions,
             outcome: self.plan.outcome,
-            refusal_fails: self.plan.refusal_fails,
             script: self.plan.script.iter().take(self.index.saturating_add(1)).cloned().collect(),
             directory: None,
-            stack: self.stack.clone(),
+            stack: without_secrets(self.stack),
         }
     }
 }

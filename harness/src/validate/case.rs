@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use layers_trace::{Event, Probe, Reader};
+use layers_trace::{Event, Operation, Probe, Reader};
 use rustix::process::Signal;
 
 use super::check::{Outcome, Plan};
 use super::clients::Clients;
+use super::evidence::Evidence;
+use super::image;
 use super::op::Op;
 use super::processes;
 use super::usage::{self, Usage};
@@ -16,6 +18,7 @@ use crate::deadline::Deadline;
 use crate::history::End;
 use crate::kept::Events;
 use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
+use crate::server::copies::Copies;
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::stack::Stack;
@@ -55,8 +58,12 @@ pub(super) struct Terms {
 pub(super) enum Stop {
     /// An answer is wrong.
     Wrong(Wrong),
-    /// A request, or opening the export, was refused; this is what and how.
-    Refused(String),
+    /// A request, or opening the export, was refused.
+    Refused(Refusal),
+    /// What a step asks for is nothing that this connection was told it may ask for, although the first one was.
+    Changed(String),
+    /// The server has ended in good order, as a module may ask it to.
+    Ended,
     /// No answer came before the deadline, to this.
     NoAnswer(String),
     /// The server closed the connection, in the middle of this.
@@ -67,11 +74,38 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stop::Wrong(wrong) => f.write_str(&wrong.actual),
-            Stop::Refused(how) => f.write_str(how),
+            Stop::Refused(refusal) => f.write_str(&refusal.how),
+            Stop::Changed(how) => f.write_str(how),
+            Stop::Ended => f.write_str(ENDED),
             Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
             Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
         }
     }
+}
+
+/// What is said of a script that a module has cut short with nbdkit_shutdown.
+const ENDED: &str = "the server has ended in good order, on a module's request";
+
+/// What was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Which kind of thing.
+    pub(super) asked: Asked,
+    /// What exactly, and with which error.
+    pub(super) how: String,
+}
+
+/// What a client may be refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// To connect, or to open an export.
+    Open,
+    /// The list of exports.
+    List,
+    /// A request.
+    Request(Operation),
+    /// Anything else: a string that the protocol has no room for.
+    Other,
 }
 
 /// What was expected of the last step, and what came instead.
@@ -83,6 +117,22 @@ pub struct Wrong {
     pub actual: String,
     /// Bytes of the disk that it is about.
     pub range: Option<(u64, u64)>,
+    /// How it shows.
+    pub(super) symptom: Symptom,
+}
+
+/// How something wrong shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Symptom {
+    /// A byte reads wrongly; it was only read before, and nobody knows what it must be.
+    Data {
+        /// Nobody has written it.
+        learnt: bool,
+    },
+    /// A client is refused.
+    Refused(Asked),
+    /// Otherwise.
+    Other,
 }
 
 impl Wrong {
@@ -93,6 +143,7 @@ impl Wrong {
             expected: visible(&expected).into_owned(),
             actual: visible(&actual).into_owned(),
             range: None,
+            symptom: Symptom::Other,
         }
     }
 }
@@ -122,12 +173,16 @@ pub(super) struct Played {
     pub(super) answers: Option<super::clients::Answers>,
     /// What it listed.
     pub(super) listed: Vec<String>,
+    /// How much was judged.
+    pub(super) evidence: Evidence,
     /// Why it did not start, in its own words.
     pub(super) complaint: String,
     /// What it wrote to standard error.
     pub(super) stderr: String,
     /// Command lines of the processes that are left.
     pub(super) children: Vec<String>,
+    /// Code of the subject is never unmapped.
+    pub(super) stays_mapped: bool,
     /// It wrote more than there is room for.
     pub(super) floods: bool,
 }
@@ -152,6 +207,8 @@ pub(super) enum Trouble {
 impl Bench<'_> {
     /// Plays one case.
     pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
+        let copies = Copies::of(stack)?;
+        let stack = copies.as_ref().map_or(stack, |(copied, _)| copied);
         let deadline = Deadline::after(self.timeout);
         let run = self.nbdkit.describe(name, stack, plan.start, true);
         let mut server = self.nbdkit.start(&Serve {
@@ -176,7 +233,11 @@ impl Bench<'_> {
             in_flight: Vec::new(),
         };
         let clients = run.go(&mut server, self.terms.seed);
-        let (answers, listed) = clients.map_or((None, Vec::new()), |clients| (clients.first, clients.listed));
+        let (answers, listed, evidence) = clients
+            .map_or((None, Vec::new(), Evidence::default()), |clients| {
+                (clients.first, clients.listed, clients.evidence)
+            });
+        let evidence = Evidence { cases: 1, ..evidence };
         let end = run.finish(&mut server);
         let peak = usage.finish();
         if let Some(bytes) = peak.excess {
@@ -214,11 +275,9 @@ impl Bench<'_> {
         }
         if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
             trouble = None;
-            let left =
-                || Stop::Refused("the server has ended in good order, on a module's request".to_owned());
             stop = stop.map(|(index, stop)| match stop {
                 Stop::Wrong(_) => (index, stop),
-                _ => (index, left()),
+                _ => (index, Stop::Ended),
             });
         }
         Ok(Played {
@@ -233,9 +292,11 @@ impl Bench<'_> {
             in_flight,
             answers,
             listed,
+            evidence,
             complaint,
             stderr,
             children,
+            stays_mapped: self.nbdkit.targets(stack).iter().any(|(_, file)| image::stays_mapped(file)),
             floods,
         })
     }
@@ -292,11 +353,6 @@ impl Run<'_> {
             self.judged |= *op == Op::Judge;
             clients.begin_step();
             if let Err(stop) = clients.step(server, op) {
-                let refusal = matches!(stop, Stop::Refused(_)) && self.plan.refusal_fails && self.judged;
-                let stop = match stop {
-                    Stop::Refused(how) if refusal => Stop::Wrong(Wrong::new("it succeeds", how)),
-                    other => other,
-                };
                 self.stop = Some((index, stop));
                 break;
             }

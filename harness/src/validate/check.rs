@@ -141,8 +141,8 @@ pub struct Plan {
     pub script: Vec<Op>,
     /// How it ends.
     pub outcome: Outcome,
-    /// A request that is refused is a finding, and not only the end of the case.
-    pub refusal_fails: bool,
+    /// It tells something only where the bytes that are read differ from one another.
+    pub compares: bool,
 }
 
 /// How the stack of a case differs from the one that was given.
@@ -186,8 +186,15 @@ impl Plan {
             conditions: Conditions { buffers: Buffers::Lent, malloc: Malloc::Plain },
             script,
             outcome: Outcome::Serves,
-            refusal_fails: false,
+            compares: false,
         }
+    }
+
+    /// Bytes that are all alike tell nothing.
+    #[must_use]
+    pub fn compares(mut self) -> Plan {
+        self.compares = true;
+        self
     }
 
     /// Another stack.
@@ -222,13 +229,6 @@ impl Plan {
     #[must_use]
     pub fn with_malloc_counted(mut self) -> Plan {
         self.conditions.malloc = Malloc::Counted;
-        self
-    }
-
-    /// Refusing is failing.
-    #[must_use]
-    pub fn refusal_fails(mut self) -> Plan {
-        self.refusal_fails = true;
         self
     }
 }

@@ -60,6 +60,7 @@ impl Claims {
 
     /// The disk has room for this many bytes.
     pub fn holds(&self, bytes: u64) -> Result<(), Unfit> {
+        claimed(self.size > 0, "the disk has no byte")?;
         if self.size < bytes.max(self.unit()) {
             return Err(Unfit::Reason(format!("the disk has {} bytes", self.size)));
         }
@@ -154,6 +155,11 @@ impl Claims {
         let end = end.min(self.end()).min(start.saturating_add(self.most()));
         let count = end.checked_sub(start).filter(|count| *count > 0)?;
         Some((start, u32::try_from(count).ok()?))
+    }
+
+    /// The same; where nothing is left, nothing can be tried there.
+    pub fn some(&self, offset: u64, count: u64) -> Result<(u64, u32), Unfit> {
+        self.range(offset, count).ok_or_else(|| Unfit::Reason(format!("the disk has {} bytes", self.size)))
     }
 
     /// These bytes with up to so many more on either side.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use layers_trace::{Operation, Reader};
 
-use super::case::{Stop, Wrong};
+use super::case::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::disk::{Difference, Disk, pattern};
 use super::durable::left_volatile;
+use super::evidence::Evidence;
 use super::op::{Load, Op, Request, Resource};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
@@ -21,8 +22,12 @@ use crate::server::process::Woken;
 
 /// NBD_STATE_ZERO.
 const STATE_ZERO: u32 = 1 << 1;
-/// NBD_FLAG_READ_ONLY.
+/// NBD_FLAG_READ_ONLY and NBD_FLAG_SEND_*.
 const READ_ONLY: u64 = 1 << 1;
+const SEND_FLUSH: u64 = 1 << 2;
+const SEND_TRIM: u64 = 1 << 5;
+const SEND_ZERO: u64 = 1 << 6;
+const SEND_CACHE: u64 = 1 << 10;
 /// What the system says of a connection whose other end is not there, or no longer.
 const GONE: &[i32] = &[libc::ENOTCONN, libc::ECONNRESET, libc::ECONNREFUSED, libc::EPIPE];
 /// Clients that a step makes for itself get numbers from here on.
@@ -49,6 +54,8 @@ pub(super) struct Answers {
 struct Connected {
     client: Client,
     disk: Disk,
+    /// Reads that were learnt, by offset and count.
+    learnt: BTreeMap<(u64, u32), Vec<u8>>,
 }
 
 /// All clients of a case.
@@ -63,22 +70,24 @@ pub(super) struct Clients {
     /// What the first one was told.
     pub(super) first: Option<Answers>,
     pub(super) listed: Vec<String>,
+    pub(super) evidence: Evidence,
     /// What the server held, whenever that was looked at.
     measured: Vec<usage::Held>,
 }
 
 /// What went on, for a client that got no proper answer.
-fn stop(what: impl ToString, error: ClientError) -> Stop {
+fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
     let what = what.to_string();
+    let refused = |how| Stop::Refused(Refusal { asked, how });
     match error {
         ClientError::Timeout => Stop::NoAnswer(what),
         ClientError::Gone => Stop::Gone(what),
         ClientError::Refused { message, errno } if GONE.contains(&errno) => {
             Stop::Gone(format!("{what} ({message})"))
         }
-        ClientError::Refused { errno, .. } => Stop::Refused(format!("`{what}` fails with {}", named(errno))),
+        ClientError::Refused { errno, .. } => refused(format!("`{what}` fails with {}", named(errno))),
         ClientError::Breach { message, .. } => Stop::Gone(format!("{what} ({message})")),
-        ClientError::Nul => Stop::Refused(format!("`{what}`: {error}")),
+        ClientError::Nul => refused(format!("`{what}`: {error}")),
     }
 }
 
@@ -102,6 +111,7 @@ fn whatever(outcome: Result<(), Stop>) -> Result<(), Stop> {
 fn named(errno: i32) -> String {
     let name = match errno {
         libc::EPERM => "EPERM",
+        libc::ENOENT => "ENOENT",
         libc::EIO => "EIO",
         libc::ENOMEM => "ENOMEM",
         libc::EINVAL => "EINVAL",
@@ -115,16 +125,14 @@ fn named(errno: i32) -> String {
 }
 
 fn wrong(expected: impl Into<String>, actual: impl Into<String>, range: (u64, u64)) -> Stop {
-    Stop::Wrong(Wrong { expected: expected.into(), actual: actual.into(), range: Some(range) })
+    Stop::Wrong(Wrong { range: Some(range), ..Wrong::new(expected, actual) })
 }
 
 fn differs(difference: Difference) -> Stop {
-    let Difference { offset, expected, actual } = difference;
-    wrong(
-        format!("byte {offset} of the disk reads as {expected:#04x}"),
-        format!("it reads as {actual:#04x}"),
-        (offset, 1),
-    )
+    let Difference { offset, expected, actual, learnt } = difference;
+    let expected = format!("byte {offset} of the disk reads as {expected:#04x}");
+    let wrong = Wrong::new(expected, format!("it reads as {actual:#04x}"));
+    Stop::Wrong(Wrong { range: Some((offset, 1)), symptom: Symptom::Data { learnt }, ..wrong })
 }
 
 impl Clients {
@@ -137,6 +145,7 @@ impl Clients {
             clients: BTreeMap::new(),
             first: None,
             listed: Vec::new(),
+            evidence: Evidence::default(),
             measured: Vec::new(),
         }
     }
@@ -163,10 +172,14 @@ impl Clients {
             Op::Perhaps(request) => perhaps(self.request(request)),
             Op::Durable(request) => self.durable(server, request),
             Op::Try(request) => whatever(self.request(request)),
-            Op::PerhapsConnect(number, export) => match self.connect(server, *number, export) {
+            Op::Visit(number, export) => match self.connect(server, *number, export) {
+                Ok(()) => self.disconnect(*number),
                 Err(Stop::Gone(_)) => Ok(()),
-                other => perhaps(other),
+                Err(other) => perhaps(Err(other)),
             },
+            Op::Learn(request) => self.learn(request),
+            Op::Again(request) => self.again(request),
+            Op::Vary(request) => self.vary(request),
             Op::Share(from, to) => self.share(*from, *to),
             Op::Cycles(times, export) => self.cycles(server, *times, export),
             Op::Refusals(times) => self.refusals(server, *times),
@@ -195,8 +208,8 @@ impl Clients {
         let trace = server.trace().ok_or_else(gone)?;
         let socket = server.socket().ok_or_else(gone)?;
         let mut client = Client::new(number, Wishes::default(), trace, self.deadline)
-            .map_err(|error| stop("connect", error))?;
-        client.connect(socket).map_err(|error| stop("connect", error))?;
+            .map_err(|error| stop(Asked::Open, "connect", error))?;
+        client.connect(socket).map_err(|error| stop(Asked::Open, "connect", error))?;
         Ok(client)
     }
 
@@ -207,16 +220,18 @@ impl Clients {
             self.quiet(server)?;
         }
         let mut client = self.greeted(server, number)?;
-        client.go(export).map_err(|error| stop(format!("open export `{export}`"), error))?;
+        client.go(export).map_err(|error| stop(Asked::Open, format!("open export {export:?}"), error))?;
         let answers = answers(&client);
         self.first.get_or_insert(answers);
-        self.clients.insert(number, Connected { client, disk: Disk::default() });
+        self.clients.insert(number, Connected { client, disk: Disk::default(), learnt: BTreeMap::new() });
         Ok(())
     }
 
     fn disconnect(&mut self, number: u32) -> Result<(), Stop> {
         match self.clients.remove(&number) {
-            Some(mut connected) => connected.client.disconnect().map_err(|error| stop("disconnect", error)),
+            Some(mut connected) => {
+                connected.client.disconnect().map_err(|error| stop(Asked::Other, "disconnect", error))
+            }
             None => Err(Stop::Gone(format!("client {number}"))),
         }
     }
@@ -234,8 +249,8 @@ impl Clients {
 
     fn list(&mut self, server: &Server) -> Result<(), Stop> {
         let mut client = self.greeted(server, OWN)?;
-        let listed = client.list().map_err(|error| stop("list exports", error))?;
-        client.abort().map_err(|error| stop("leave", error))?;
+        let listed = client.list().map_err(|error| stop(Asked::List, "list exports", error))?;
+        client.abort().map_err(|error| stop(Asked::Other, "leave", error))?;
         for (index, (name, description)) in listed.iter().enumerate() {
             let before = listed.get(..index).unwrap_or_default();
             if before.iter().any(|(one, _)| one == name) {
@@ -261,15 +276,21 @@ impl Clients {
 
     fn request(&mut self, request: &Request) -> Result<(), Stop> {
         let seed = self.seed << 32;
-        let Connected { client, disk } = self.client(request.client)?;
         let Request { operation, offset, count, flags, data, .. } = *request;
+        self.is_offered(request)?;
+        let Clients { clients, evidence, .. } = self;
+        let Some(Connected { client, disk, .. }) = clients.get_mut(&request.client) else {
+            return Err(Stop::Gone(format!("client {}", request.client)));
+        };
         let (length, data) = (u64::from(count), data ^ seed);
-        let failed = |error| stop(request, error);
+        let failed = |error| stop(Asked::Request(operation), request, error);
         let command = Command { operation, offset, count, flags };
         match operation {
             Operation::Read => {
                 let bytes = client.command(command).map_err(failed)?;
-                disk.read(offset, &bytes).map_err(differs)
+                evidence.reads(&bytes);
+                evidence.compared += disk.read(offset, &bytes).map_err(differs)?;
+                Ok(())
             }
             Operation::Write => {
                 let bytes = pattern(data, offset, count as usize);
@@ -278,11 +299,13 @@ impl Clients {
                     .send_data(offset, &bytes, flags)
                     .and_then(|ticket| client.wait(ticket))
                     .map_err(failed)?;
+                evidence.answered += 1;
                 disk.write(offset, length, data);
                 Ok(())
             }
             Operation::Zero => {
                 disk.forget(offset, length);
+                evidence.answered += 1;
                 match client.command(command) {
                     Ok(_) => disk.zero(offset, length),
                     // The one answer besides success that a fast zero may have.
@@ -294,18 +317,81 @@ impl Clients {
             }
             Operation::Trim => {
                 disk.forget(offset, length);
-                client.command(command).map(drop).map_err(failed)
+                client.command(command).map_err(failed)?;
+                evidence.answered += 1;
+                Ok(())
             }
             Operation::BlockStatus => {
                 let extents = client.extents(offset, count, flags).map_err(failed)?;
+                evidence.answered += 1;
                 judge_extents(request, &extents, disk)
             }
-            _ => client.command(command).map(drop).map_err(failed),
+            _ => {
+                client.command(command).map_err(failed)?;
+                evidence.answered += 1;
+                Ok(())
+            }
         }
     }
 
+    /// This connection was told that it may ask for that. Another one was; but answers may differ from one open to the
+    /// next.
+    fn is_offered(&mut self, request: &Request) -> Result<(), Stop> {
+        let Some(first) = self.first.clone() else { return Ok(()) };
+        let client = &self.client(request.client)?.client;
+        let (size, end) = (client.size().unwrap_or(0), request.offset + u64::from(request.count));
+        if end > size && end <= first.size {
+            return Err(Stop::Changed(format!("client {} is told of {size} bytes", request.client)));
+        }
+        let lost = first.flags & !client.flags();
+        let became_read_only = client.flags() & READ_ONLY & !first.flags;
+        let (changes, needs) = match request.operation {
+            Operation::Write => (true, 0),
+            Operation::Zero => (true, SEND_ZERO),
+            Operation::Trim => (true, SEND_TRIM),
+            Operation::Flush => (false, SEND_FLUSH),
+            Operation::Cache => (false, SEND_CACHE),
+            _ => (false, 0),
+        };
+        if lost & needs != 0 || (changes && became_read_only != 0) {
+            return Err(Stop::Changed(format!("client {} is not offered `{request}`", request.client)));
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, request: &Request) -> Result<(), Stop> {
+        let Request { operation, offset, count, flags, .. } = *request;
+        self.is_offered(request)?;
+        let connected = self.client(request.client)?;
+        let read = connected.client.command(Command { operation, offset, count, flags });
+        let bytes = read.map_err(|error| stop(Asked::Request(operation), request, error))?;
+        connected.disk.relearn(offset, &bytes);
+        connected.learnt.insert((offset, count), bytes.clone());
+        self.evidence.reads(&bytes);
+        Ok(())
+    }
+
+    fn again(&mut self, request: &Request) -> Result<(), Stop> {
+        let Request { client, offset, count, .. } = *request;
+        let before = self.client(client)?.learnt.get(&(offset, count)).cloned();
+        self.learn(request)?;
+        let now = self.client(client)?.learnt.get(&(offset, count)).cloned().unwrap_or_default();
+        self.evidence.compared += u64::from(count);
+        let Some(before) = before.filter(|before| *before != now) else { return Ok(()) };
+        let at = before.iter().zip(&now).position(|(one, other)| one != other).unwrap_or(0);
+        let byte = |bytes: &[u8]| bytes.get(at).copied().unwrap_or_default();
+        let (expected, actual) = (byte(&before), byte(&now));
+        Err(differs(Difference { offset: offset + at as u64, expected, actual, learnt: true }))
+    }
+
+    fn vary(&mut self, request: &Request) -> Result<(), Stop> {
+        let varied = perhaps(self.request(request));
+        self.client(request.client)?.disk.forget(request.offset, request.count.into());
+        varied
+    }
+
     fn refused(&mut self, request: &Request) -> Result<(), Stop> {
-        let Connected { client, disk } = self.client(request.client)?;
+        let Connected { client, disk, .. } = self.client(request.client)?;
         if client.flags() & READ_ONLY == 0 {
             let (expected, actual) = ("the export is read-only", "it can be written to");
             return Err(Stop::Wrong(Wrong::new(expected, actual)));
@@ -358,7 +444,9 @@ impl Clients {
                 let count = u32::try_from(size).unwrap_or(0);
                 let read = Command { operation: Operation::Read, offset: 0, count, flags: 0 };
                 if count == 4096 {
-                    client.command(read).map_err(|error| stop("read", error))?;
+                    client
+                        .command(read)
+                        .map_err(|error| stop(Asked::Request(Operation::Read), "read", error))?;
                 }
             }
             self.disconnect(OWN)?;
@@ -407,11 +495,12 @@ impl Clients {
         let data = data ^ self.seed << 32;
         if writable {
             self.together(
-                &parts,
+                Operation::Write,
+                (&parts, count),
                 |client, offset| client.send_data(offset, &pattern(data + offset, offset, count as usize), 0),
                 |disk, offset, _| {
                     disk.write(offset, u64::from(count), data + offset);
-                    Ok(())
+                    Ok(0)
                 },
             )?;
         } else {
@@ -428,7 +517,8 @@ impl Clients {
         }
         let command = |offset| Command { operation: Operation::Read, offset, count, flags: 0 };
         self.together(
-            &parts,
+            Operation::Read,
+            (&parts, count),
             |client, offset| client.send(command(offset)),
             |disk, offset, bytes| disk.read(offset, &bytes).map_err(differs),
         )?;
@@ -438,23 +528,32 @@ impl Clients {
     /// Sends all of these requests before it waits for the first answer.
     fn together(
         &mut self,
-        parts: &[(u32, u64)],
+        operation: Operation,
+        (parts, count): (&[(u32, u64)], u32),
         send: impl Fn(&mut Client, u64) -> Result<Ticket, ClientError>,
-        take: impl Fn(&mut Disk, u64, Vec<u8>) -> Result<(), Stop>,
+        take: impl Fn(&mut Disk, u64, Vec<u8>) -> Result<u64, Stop>,
     ) -> Result<(), Stop> {
-        let what = "a request among many";
+        let failed = |client: u32, offset: u64, error| {
+            let request = Request { client, operation, offset, count, flags: 0, data: 0 };
+            stop(Asked::Request(operation), format!("{request}, one of {} at once", parts.len()), error)
+        };
         let mut tickets = Vec::new();
         for (number, offset) in parts {
-            let ticket =
-                send(&mut self.client(*number)?.client, *offset).map_err(|error| stop(what, error))?;
+            let ticket = send(&mut self.client(*number)?.client, *offset)
+                .map_err(|error| failed(*number, *offset, error))?;
             tickets.push((*number, *offset, ticket));
         }
         let mut outcome = Ok(());
         for (number, offset, ticket) in tickets {
+            // However many there are: each answer is a step forward.
+            let deadline = Deadline::after(self.timeout);
             let connected = self.client(number)?;
-            let answer = connected.client.wait(ticket).map_err(|error| stop(what, error));
+            connected.client.set_deadline(deadline);
+            let answer = connected.client.wait(ticket).map_err(|error| failed(number, offset, error));
             let taken = answer.and_then(|bytes| take(&mut connected.disk, offset, bytes));
-            outcome = outcome.and(taken);
+            self.evidence.answered += u64::from(taken.is_ok());
+            self.evidence.compared += taken.as_ref().copied().unwrap_or(0);
+            outcome = outcome.and(taken.map(drop));
             if matches!(outcome, Err(Stop::NoAnswer(_))) {
                 break;
             }

@@ -2,13 +2,14 @@
 
 use super::Selection;
 use super::blame::Scene;
-use super::case::{Played, Terms, Trouble, Wrong};
+use super::case::{Played, Symptom, Terms, Trouble, Wrong};
+use super::cause::Cause;
 use super::check::{Check, Plan, Play};
 use super::ground::{innermost, twisted};
 use super::judging::{broken, verdict_of, worse};
-use super::task::{MOST_FINDINGS, MOST_HANGS, Outcome, Task};
+use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
-use super::{is_module, processes, quoted};
+use super::{is_module, processes, quoted, words};
 use crate::kept::Keeper;
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::stack::Stack;
@@ -43,6 +44,10 @@ pub(super) struct Collected {
     /// Servers that were played.
     pub(super) cases: u32,
     hangs: u32,
+    /// What was found, in its order.
+    causes: Vec<(&'static Check, Cause)>,
+    /// Why bytes that nobody has written are not compared any more, if so.
+    live: Option<String>,
     /// Cases whose recording is not whole, and why the first of them is not.
     cut: u32,
     first_cut: Option<String>,
@@ -60,6 +65,8 @@ impl Collected {
             rules: selection.rules.iter().map(|rule| RuleVerdict::unsaid(rule)).collect(),
             cases: 0,
             hangs: 0,
+            causes: Vec::new(),
+            live: None,
             cut: 0,
             first_cut: None,
         }
@@ -103,6 +110,7 @@ impl Collected {
 
     fn judge(&mut self, task: &Task<'_>, outcome: &Outcome) -> CheckVerdict {
         let (check, mut said) = (task.check, CheckVerdict::unsaid(task.check));
+        said.verdict = Verdict::Inconclusive("no case was played".to_owned());
         let (ground, plans) = match (task.ground, &task.plans) {
             (Some(ground), Ok(plans)) => (ground, plans),
             (_, Err(left)) => {
@@ -126,26 +134,94 @@ impl Collected {
             said.verdict = Verdict::Skipped(format!("what lies around buffers is changed: see {told}"));
             return said;
         }
-        for (plan, played) in plans.iter().zip(&outcome.cases) {
+        let mut verdict: Option<Verdict> = None;
+        for (plan, Case { played, excuse }) in plans.iter().zip(&outcome.cases) {
             let stack = twisted(&ground.stack, &plan.twist);
             self.absorb(&stack, plan, played);
-            let (mut verdict, wrong) = verdict_of(check, plan, played);
-            if let (Verdict::Inconclusive(why), Some(other)) = (&verdict, self.first_broken()) {
-                verdict = Verdict::Skipped(format!("{why} (see {other})"));
-            }
-            if let Some((index, wrong)) = wrong {
-                let scene = Scene { stack: &stack, plan, index, terms: self.terms };
-                let finding = scene.finding(check, &wrong, quoted::calls(&played.events, &wrong));
-                let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
-                let run = self.keeper.keep(Some(&played.events));
-                said.findings.push(Finding { blame: blame.unwrap_or(finding.blame), run, ..finding });
-            }
-            said.verdict = worse(said.verdict, verdict);
-            if said.findings.len() >= MOST_FINDINGS || self.hangs() {
+            said.evidence += played.evidence;
+            let heard = match excuse {
+                Some(excuse) => Verdict::Skipped(excuse.clone()),
+                None => self.hear_case(&mut said, plan, played, &stack, outcome),
+            };
+            verdict = Some(match verdict {
+                Some(before) => worse(before, heard),
+                None => heard,
+            });
+            if said.findings.len() + said.held.len() >= MOST_FINDINGS || self.hangs() {
                 break;
             }
         }
+        said.verdict = verdict.unwrap_or(said.verdict);
         said
+    }
+
+    /// What a case says of the check that it was played for.
+    fn hear_case(
+        &mut self,
+        said: &mut CheckVerdict,
+        plan: &Plan,
+        played: &Played,
+        stack: &Stack,
+        outcome: &Outcome,
+    ) -> Verdict {
+        let check = said.check;
+        let (verdict, wrong) = verdict_of(check, plan, played);
+        let Some((index, wrong)) = wrong else {
+            return match verdict {
+                Verdict::Inconclusive(why) => self.explained(check, why, played),
+                Verdict::Pass if plan.compares => alike(played).map_or(Verdict::Pass, Verdict::Skipped),
+                other => other,
+            };
+        };
+        if let (Symptom::Data { learnt: true }, Some(live)) = (wrong.symptom, self.live.clone()) {
+            return Verdict::Skipped(live);
+        }
+        let cause = Cause::of(plan, played, index, &wrong);
+        let scene = Scene { stack, plan, index, terms: self.terms };
+        let finding = scene.finding(check, &wrong, quoted::calls(&played.events, &wrong));
+        let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
+        let (run, said_words) = (self.keeper.keep(Some(&played.events)), words::said(&played.stderr));
+        let finding = Finding { blame: blame.unwrap_or(finding.blame), run, said: said_words, ..finding };
+        if let Some(first) = self.first_like(check, &cause) {
+            said.held.push(finding);
+            said.follows = Some(first);
+            self.also(first, check.id);
+            return Verdict::Skipped(format!("{}: see {first}", wrong.actual));
+        }
+        self.causes.push((check, cause));
+        said.findings.push(finding);
+        verdict
+    }
+
+    /// Why nothing could be told: a cause that was found already is one, and what else is broken may be.
+    fn explained(&mut self, check: &'static Check, why: String, played: &Played) -> Verdict {
+        let cause = Cause::of_set_up(played);
+        if let Some(first) = cause.and_then(|cause| self.first_like(check, &cause)) {
+            self.also(first, check.id);
+            return Verdict::Skipped(format!("{why}: see {first}"));
+        }
+        match self.first_broken() {
+            Some(other) => Verdict::Skipped(format!("{why} (see {other})")),
+            None => Verdict::Inconclusive(why),
+        }
+    }
+
+    /// The check that has found this cause before.
+    fn first_like(&self, check: &Check, cause: &Cause) -> Option<&'static str> {
+        let like = |(first, before): &&(&'static Check, Cause)| {
+            first.id != check.id && cause.follows(check, first, before)
+        };
+        self.causes.iter().find(like).map(|(first, _)| first.id)
+    }
+
+    /// The first finding of one check is what another one has met.
+    fn also(&mut self, first: &str, id: &'static str) {
+        let found = self.checks.iter_mut().find(|said| said.check.id == first);
+        if let Some(finding) = found.and_then(|said| said.findings.first_mut())
+            && !finding.also.contains(&id)
+        {
+            finding.also.push(id);
+        }
     }
 
     fn is_broken(&self, id: &str) -> bool {
@@ -193,7 +269,8 @@ impl Collected {
                 let calls =
                     if seen.calls.is_empty() { processes::in_flight(&played.events) } else { seen.calls };
                 let run = self.keeper.keep(Some(&played.events));
-                said.findings.push(Finding { run, ..scene.finding(said.check, &seen.wrong, calls) });
+                let finding = scene.finding(said.check, &seen.wrong, calls);
+                said.findings.push(Finding { run, said: words::said(&played.stderr), ..finding });
             }
         }
         for said in &mut self.always {
@@ -231,6 +308,8 @@ impl Collected {
                 blame: scene.of_rule(found, &played.events),
                 repro: Box::new(scene.repro(rule.id, &wrong)),
                 run: self.keeper.keep(Some(&played.events)),
+                said: words::said(&played.stderr),
+                also: Vec::new(),
             });
         }
     }
@@ -261,4 +340,10 @@ impl Collected {
         }
         (self.checks, self.rules)
     }
+}
+
+/// What nothing can be told from, if the bytes of a case are all alike.
+fn alike(played: &Played) -> Option<String> {
+    let byte = played.evidence.all_alike()?;
+    Some(format!("every byte that was read is {byte:#04x}, which tells nothing of reads at a wrong place"))
 }

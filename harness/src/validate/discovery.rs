@@ -3,8 +3,10 @@
 use super::case::{Bench, Played, Stop, status};
 use super::check::Plan;
 use super::claims::{Claims, registered};
+use super::judging::with_words;
 use super::op::Op;
 use super::processes::whereabouts;
+use super::words;
 use crate::server::nbdkit::ServerError;
 use crate::stack::Stack;
 
@@ -71,12 +73,13 @@ fn complaint(played: &Played) -> String {
 /// What was refused to the clients of a case, and the last error that the server has printed.
 pub(super) fn refusal(played: &Played) -> Option<String> {
     match &played.stop.as_ref()?.1 {
-        Stop::Refused(what) | Stop::Gone(what) | Stop::NoAnswer(what) => {
-            let said =
-                played.stderr.lines().rfind(|line| line.contains("error:")).map(|line| format!(": {line}"));
+        Stop::Wrong(wrong) => Some(wrong.actual.clone()),
+        Stop::Refused(refusal) => Some(with_words(&refusal.how, &played.stderr)),
+        stop @ (Stop::Changed(_) | Stop::Ended) => Some(stop.to_string()),
+        Stop::Gone(what) | Stop::NoAnswer(what) => {
+            let said = words::last_error(&played.stderr).map(|said| format!(": {said}"));
             Some(what.clone() + &said.unwrap_or_default())
         }
-        Stop::Wrong(wrong) => Some(wrong.actual.clone()),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Difference {
     pub expected: u8,
     /// What was read.
     pub actual: u8,
+    /// That it must be there is known from a read alone.
+    pub learnt: bool,
 }
 
 /// The bytes of a pattern at an offset: they tell one pattern from another and one place from another.
@@ -105,8 +107,9 @@ impl Disk {
         }
     }
 
-    /// Compares what was read with what is known; what was not known is from now on.
-    pub fn read(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Difference> {
+    /// Compares what was read with what is known, and says of how many bytes anything was; what was not known is from
+    /// now on.
+    pub fn read(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, Difference> {
         let end = offset + bytes.len() as u64;
         let mut known = 0;
         for (from, to, content) in self.overlapping(offset, end) {
@@ -119,7 +122,13 @@ impl Disk {
         if known < bytes.len() as u64 {
             self.learn(offset, bytes);
         }
-        Ok(())
+        Ok(known)
+    }
+
+    /// These bytes are there, whatever was known of them.
+    pub fn relearn(&mut self, offset: u64, bytes: &[u8]) {
+        self.forget(offset, bytes.len() as u64);
+        self.learn(offset, bytes);
     }
 
     /// The first byte of this range that is known not to be zero.
@@ -186,13 +195,14 @@ fn differs(content: &Content, offset: u64, actual: &[u8]) -> Option<Difference> 
             offset: offset + at as u64,
             expected: expected.get(at).copied().unwrap_or_default(),
             actual: actual.get(at).copied().unwrap_or_default(),
+            learnt: matches!(content, Content::Read(..)),
         })
     };
     match content {
         Content::Zero => {
             let at = first_nonzero(actual)?;
             let actual = actual.get(at).copied().unwrap_or_default();
-            Some(Difference { offset: offset + at as u64, expected: 0, actual })
+            Some(Difference { offset: offset + at as u64, expected: 0, actual, learnt: false })
         }
         Content::Pattern(number) => first(&pattern(*number, offset, actual.len())),
         Content::Read(bytes, start) => {
@@ -215,12 +225,15 @@ mod tests {
         let mut bytes = pattern(1, 0, 100);
         bytes[40..60].copy_from_slice(&pattern(2, 40, 20));
         bytes[50..55].fill(0);
-        assert_eq!(disk.read(0, &bytes), Ok(()));
-        assert_eq!(disk.read(45, &bytes[45..70]), Ok(()));
+        assert_eq!(disk.read(0, &bytes), Ok(100));
+        assert_eq!(disk.read(45, &bytes[45..70]), Ok(25));
         bytes[99] ^= 0x10;
         assert_eq!(disk.read(0, &bytes).unwrap_err().offset, 99);
         bytes[50] = 7;
-        assert_eq!(disk.read(0, &bytes), Err(Difference { offset: 50, expected: 0, actual: 7 }));
+        assert_eq!(
+            disk.read(0, &bytes),
+            Err(Difference { offset: 50, expected: 0, actual: 7, learnt: false })
+        );
     }
 
     #[test]
@@ -229,11 +242,12 @@ mod tests {
         disk.write(10, 5, 1);
         let mut bytes = vec![9; 30];
         bytes[10..15].copy_from_slice(&pattern(1, 10, 5));
-        assert_eq!(disk.read(0, &bytes), Ok(()));
-        assert_eq!(disk.read(20, &[9; 10]), Ok(()));
-        assert_eq!(disk.read(20, &[9, 8]), Err(Difference { offset: 21, expected: 9, actual: 8 }));
+        assert_eq!(disk.read(0, &bytes), Ok(5));
+        assert_eq!(disk.read(20, &[9; 10]), Ok(10));
+        let differs = Difference { offset: 21, expected: 9, actual: 8, learnt: true };
+        assert_eq!(disk.read(20, &[9, 8]), Err(differs));
         disk.forget(20, 10);
-        assert_eq!(disk.read(20, &[9, 8]), Ok(()));
+        assert_eq!(disk.read(20, &[9, 8]), Ok(0));
     }
 
     #[test]

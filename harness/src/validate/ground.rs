@@ -6,6 +6,7 @@ use super::case::Bench;
 use super::check::Twist;
 use super::claims::Claims;
 use super::discovery::{Explored, Found, discover};
+use super::stock;
 use crate::run::Parameter;
 use crate::server::nbdkit::ServerError;
 use crate::stack::{Layers, Stack};
@@ -29,8 +30,9 @@ impl Ground {
         bench: &Bench<'_>,
         given: &Stack,
         filter: &str,
+        readonly: bool,
     ) -> Result<(Ground, Vec<Explored>), ServerError> {
-        let stack = over(given, filter, &Behaviour::default());
+        let stack = Stack { readonly, ..over(given, filter, &Behaviour::default()) };
         let (found, explored) = discover(bench, &stack, 1)?;
         let claims = match found {
             Found::Claims(claims) => Ok(claims),
@@ -66,6 +68,13 @@ pub(super) fn innermost(stack: &Stack) -> u8 {
     }
 }
 
+/// Takes the parameters away, but not the code of what is judged.
+fn bare(stack: &mut Stack) {
+    let Layers::Wrapped { plugin, .. } = &stack.layers else { return stack.parameters.clear() };
+    let kept = stack.parameters.iter().enumerate().filter(|(index, one)| stock::is_code(plugin, *index, one));
+    stack.parameters = kept.map(|(_, one)| one.clone()).collect();
+}
+
 /// The stack of a case.
 pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
     let mut stack = stack.clone();
@@ -73,7 +82,7 @@ pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
         Twist::None => {}
         Twist::Readonly => stack.readonly = true,
         Twist::Parameter(parameter) => stack.parameters.push(parameter.clone()),
-        Twist::Bare => stack.parameters.clear(),
+        Twist::Bare => bare(&mut stack),
         Twist::OverFilter => {
             if let Layers::Over { filters, plugin } = &stack.layers {
                 stack.replaced = (2..).zip(filters.iter().rev().cloned()).collect();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use object::{Object, ObjectKind, ObjectSymbol};
+use object::{Object, ObjectKind, ObjectSection, ObjectSymbol};
 
 /// What a file is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,28 @@ pub(super) fn advice(name: &str) -> Option<String> {
         Some(file) => format!("a file of the working directory is written `./{file}`"),
         None => "a file of your own is written with its directory, such as `./mine.so`".to_owned(),
     })
+}
+
+/// Its code is never unmapped, and no thread of its own runs into a hole: DF_1_NODELETE, as all libraries of Go's have it,
+/// or a symbol that is unique in the process, as C++ makes them.
+pub(super) fn stays_mapped(path: &Path) -> bool {
+    const DT_FLAGS_1: u64 = 0x6fff_fffb;
+    const DF_1_NODELETE: u64 = 8;
+    const STB_GNU_UNIQUE: u8 = 10;
+    let Ok(bytes) = std::fs::read(path) else { return false };
+    let Ok(file) = object::File::parse(&*bytes) else { return false };
+    let dynamic =
+        file.section_by_name(".dynamic").and_then(|section| section.data().ok()).unwrap_or_default();
+    let word = |bytes: &[u8]| match (bytes.try_into(), file.is_little_endian()) {
+        (Ok(bytes), true) => u64::from_le_bytes(bytes),
+        (Ok(bytes), false) => u64::from_be_bytes(bytes),
+        (Err(_), _) => 0,
+    };
+    let entries = dynamic.as_chunks::<16>().0.iter().map(|entry| entry.split_at(8));
+    let is_set = |(tag, value)| word(tag) == DT_FLAGS_1 && word(value) & DF_1_NODELETE != 0;
+    let is_unique = |symbol: &object::Symbol<'_, '_>| matches!(symbol.flags(), object::SymbolFlags::Elf { st_info, .. } if st_info.0 >> 4 == STB_GNU_UNIQUE);
+    (file.is_64() && entries.into_iter().any(is_set))
+        || file.dynamic_symbols().any(|symbol| symbol.is_definition() && is_unique(&symbol))
 }
 
 fn machine_of(file: &object::File<'_>) -> String {

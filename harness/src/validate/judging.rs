@@ -1,7 +1,8 @@
 //! What one case says of the check that it was played for.
 
-use super::case::{Played, Stop, Trouble, Wrong, judge_outcome};
+use super::case::{Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
 use super::check::{Check, Level, Plan};
+use super::words;
 use crate::verdict::Verdict;
 
 /// The verdict on a broken check.
@@ -12,8 +13,17 @@ pub(super) fn broken(level: Level) -> Verdict {
     }
 }
 
+/// What was refused, and the last error that was printed.
+pub(super) fn with_words(how: &str, stderr: &str) -> String {
+    match words::last_error(stderr) {
+        Some(said) => format!("{how}: {said}"),
+        None => format!("{how}, without a message"),
+    }
+}
+
 /// The one of two verdicts on cases of the same check that says more.
 pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
+    // What could not be told of one ground, or with one set of parameters, is not told by another one that holds.
     let rank = |verdict: &Verdict| match verdict {
         Verdict::HarnessError(_) => 0,
         Verdict::Crash(_) | Verdict::Hang(_) => 1,
@@ -56,7 +66,17 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
             "its set-up went wrong: expected: {}; actual: {}",
             wrong.expected, wrong.actual
         )),
-        Some((_, Stop::Refused(how))) => (Verdict::NotApplicable(format!("refused: {how}")), None),
+        Some((index, Stop::Refused(refusal))) if played.judged => {
+            let actual = with_words(&refusal.how, &played.stderr);
+            let symptom = Symptom::Refused(refusal.asked);
+            let wrong = Wrong { symptom, ..Wrong::new("it succeeds", actual) };
+            (broken(check.level), Some((*index, wrong)))
+        }
+        Some((_, Stop::Refused(refusal))) => {
+            inconclusive(&format!("its set-up was refused: {}", with_words(&refusal.how, &played.stderr)))
+        }
+        Some((_, Stop::Changed(how))) => (Verdict::Skipped(format!("{how}: see open.same-answers")), None),
+        Some((_, stop @ Stop::Ended)) => inconclusive(&stop.to_string()),
         Some((_, Stop::Gone(what))) => inconclusive(&format!("the connection ended at `{what}`")),
         Some((_, Stop::NoAnswer(what))) => inconclusive(&format!("no answer to `{what}`")),
     }

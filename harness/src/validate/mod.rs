@@ -11,15 +11,18 @@
 
 mod blame;
 mod case;
+mod cause;
 pub mod check;
 pub mod checks;
 pub mod claims;
 mod clients;
 mod collected;
+pub mod consent;
 mod culprit;
 mod discovery;
 pub mod disk;
 mod durable;
+mod evidence;
 mod ground;
 mod image;
 mod judging;
@@ -28,13 +31,16 @@ pub mod op;
 mod processes;
 mod profile;
 mod quoted;
+mod refusers;
 mod replay;
 pub mod repro;
 mod runner;
+mod stock;
 pub mod subject;
 mod task;
 mod usage;
 mod verdicts;
+mod words;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -42,6 +48,7 @@ use std::time::Duration;
 
 pub use case::Wrong;
 pub use check::{Check, Level, Profile};
+pub use evidence::Evidence;
 pub use image::{ImageError, Role};
 pub use known::{Known, KnownFinding};
 pub(crate) use processes::in_flight;
@@ -101,6 +108,7 @@ pub struct Validate {
     pub(crate) known: Known,
     pub(crate) deny: Vec<String>,
     pub(crate) keep_events: usize,
+    pub(crate) copy_limit: u64,
 }
 
 /// Why a subject could not even be looked at.
@@ -137,6 +145,7 @@ impl Validate {
             known: Known::default(),
             deny: Vec::new(),
             keep_events: 0,
+            copy_limit: consent::LIMIT,
         }
     }
 
@@ -188,6 +197,14 @@ impl Validate {
     #[must_use]
     pub fn level(mut self, level: Level) -> Validate {
         self.level = level;
+        self
+    }
+
+    /// Bytes of data of a file that a parameter names, up to which it is copied for each case; 64 MiB unless said
+    /// otherwise. A larger one is opened read-only.
+    #[must_use]
+    pub fn copy_limit(mut self, bytes: u64) -> Validate {
+        self.copy_limit = bytes;
         self
     }
 

@@ -140,8 +140,14 @@ pub enum Op {
     Durable(Request),
     /// A request, whatever comes of it: the server has to live, and no more is asked.
     Try(Request),
-    /// This client opens this export, or is refused.
-    PerhapsConnect(u32, String),
+    /// This client opens this export and leaves again, or is refused.
+    Visit(u32, String),
+    /// A read; what comes is from now on what is there.
+    Learn(Request),
+    /// The same read as one that was learnt gives the same bytes.
+    Again(Request),
+    /// A write that makes bytes differ from one another, where they can be written; what is there then a read says.
+    Vary(Request),
     /// This client, the second one, sees what the first one has flushed.
     Share(u32, u32),
     /// So many clients open this export and leave again, one after another.
@@ -202,7 +208,10 @@ impl fmt::Display for Op {
             Op::Perhaps(request) => write!(f, "perhaps {request}"),
             Op::Durable(request) => write!(f, "durable {request}"),
             Op::Try(request) => write!(f, "try {request}"),
-            Op::PerhapsConnect(client, export) => write!(f, "perhaps-connect {client}{}", suffix(export)),
+            Op::Visit(client, export) => write!(f, "visit {client}{}", suffix(export)),
+            Op::Learn(request) => write!(f, "learn {request}"),
+            Op::Again(request) => write!(f, "again {request}"),
+            Op::Vary(request) => write!(f, "vary {request}"),
             Op::Share(from, to) => write!(f, "share {from} {to}"),
             Op::Cycles(times, export) => write!(f, "cycles {times}{}", suffix(export)),
             Op::Refusals(times) => write!(f, "refusals {times}"),
@@ -212,6 +221,18 @@ impl fmt::Display for Op {
             Op::Load(Load { clients, depth, count, data, export }) => {
                 write!(f, "load {clients} depth={depth} count={count} data={data}{}", suffix(export))
             }
+        }
+    }
+}
+
+impl Op {
+    /// The read that it asks for, if it asks for one.
+    pub(super) fn read(&self) -> Option<Request> {
+        match self {
+            Op::Request(request) | Op::Perhaps(request) | Op::Learn(request) | Op::Again(request) => {
+                Some(*request).filter(|request| request.operation == Operation::Read)
+            }
+            _ => None,
         }
     }
 }
@@ -251,7 +272,7 @@ impl FromStr for Op {
 fn parse(line: &str) -> Option<Op> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (rest, export) = rest.split_once(" export=").unwrap_or((rest, ""));
-    let takes_export = matches!(word, "connect" | "perhaps-connect" | "cycles" | "rounds" | "load");
+    let takes_export = matches!(word, "connect" | "visit" | "cycles" | "rounds" | "load");
     if !export.is_empty() && !takes_export {
         return None;
     }
@@ -259,7 +280,7 @@ fn parse(line: &str) -> Option<Op> {
     let mut words = rest.split_ascii_whitespace();
     let op = match word {
         "judge" => Op::Judge,
-        "perhaps-connect" => Op::PerhapsConnect(words.next()?.parse().ok()?, export),
+        "visit" => Op::Visit(words.next()?.parse().ok()?, export),
         "connect" => Op::Connect(words.next()?.parse().ok()?, export),
         "disconnect" => Op::Disconnect(words.next()?.parse().ok()?),
         "answers" => Op::Answers(words.next()?.parse().ok()?),
@@ -290,22 +311,13 @@ fn parse(line: &str) -> Option<Op> {
             data: field(words.next()?, "data")?,
             export,
         }),
-        "perhaps" => {
-            let word = words.next()?;
-            Op::Perhaps(request(word, &mut words)?)
-        }
-        "try" => {
-            let word = words.next()?;
-            Op::Try(request(word, &mut words)?)
-        }
-        "durable" => {
-            let word = words.next()?;
-            Op::Durable(request(word, &mut words)?)
-        }
-        "refused" => {
-            let word = words.next()?;
-            Op::Refused(request(word, &mut words)?)
-        }
+        "perhaps" => Op::Perhaps(request(words.next()?, &mut words)?),
+        "try" => Op::Try(request(words.next()?, &mut words)?),
+        "durable" => Op::Durable(request(words.next()?, &mut words)?),
+        "refused" => Op::Refused(request(words.next()?, &mut words)?),
+        "learn" => Op::Learn(request(words.next()?, &mut words)?),
+        "again" => Op::Again(request(words.next()?, &mut words)?),
+        "vary" => Op::Vary(request(words.next()?, &mut words)?),
         word => Op::Request(request(word, &mut words)?),
     };
     words.next().is_none().then_some(op)
@@ -361,7 +373,10 @@ mod tests {
             Op::Perhaps(request),
             Op::Durable(request),
             Op::Try(request),
-            Op::PerhapsConnect(3, "x".to_owned()),
+            Op::Visit(3, "x".to_owned()),
+            Op::Learn(Request { operation: Operation::Read, flags: 0, ..request }),
+            Op::Again(Request { operation: Operation::Read, flags: 0, ..request }),
+            Op::Vary(Request { operation: Operation::Write, data: 9, flags: 0, ..request }),
             Op::Share(1, 2),
             Op::Cycles(64, "x".to_owned()),
             Op::Refusals(20),

@@ -114,10 +114,11 @@ pub(super) fn is_judged(id: &str, played: &Played) -> bool {
     }
 }
 
-/// How many threads the process had when the last layer had been unloaded; `None` where nobody looked.
+/// How many threads the process had when the last layer had been unloaded; `None` where nobody looked. Where a layer is
+/// never unmapped they may be its own, and do no harm.
 fn threads_left(played: &Played) -> Option<u64> {
     let mut probes = played.events.iter().filter(|event| event.probe() == Some(Probe::ThreadsLeft));
-    probes.next_back().map(|event| event.b)
+    probes.next_back().map(|event| event.b).filter(|threads| *threads <= 1 || !played.stays_mapped)
 }
 
 /// A callback that failed although the server has printed no error at all.

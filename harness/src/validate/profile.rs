@@ -1,6 +1,7 @@
 //! A verdict for each part of what a subject can do.
 
-use super::check::Profile;
+use super::check::{Play, Profile};
+use super::evidence::Evidence;
 use super::verdicts::CheckVerdict;
 use crate::verdict::{Exit, Verdict};
 
@@ -45,6 +46,10 @@ pub struct ProfileResult {
     pub broken: usize,
     /// Why nothing was judged, or was not claimed.
     pub reason: Option<String>,
+    /// How much it was judged by.
+    pub evidence: Evidence,
+    /// It is claimed, nothing of it was judged, and that was not to be expected.
+    pub missing: bool,
 }
 
 /// The verdicts of all profiles that have a check among these.
@@ -61,7 +66,6 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
     let warn = count(&["warn"]);
     let unclaimed = checks.iter().find(|one| one.not_claimed);
     let other = checks.iter().find(|one| one.verdict.reason().is_some());
-    let reason = |one: Option<&&CheckVerdict>| one.and_then(|one| one.verdict.reason()).map(str::to_owned);
     let open = checks.iter().find(|one| one.verdict.exit() == Exit::Inconclusive);
     let (verdict, reason) = match (broken, hold) {
         (1.., _) => (ProfileVerdict::NotConformant, None),
@@ -72,7 +76,27 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
         (0, 0) if checks.iter().all(|one| one.not_claimed) => (ProfileVerdict::NotClaimed, reason(unclaimed)),
         (0, 0) => (ProfileVerdict::NotJudged, reason(other)),
     };
-    ProfileResult { profile, verdict, hold, broken: broken + warn, reason }
+    let mut evidence = Evidence::default();
+    checks.iter().for_each(|one| evidence += one.evidence);
+    let (verdict, reason) = match evidence.all_alike() {
+        // That they are answered is all that can be said of them.
+        Some(_) if profile == Profile::Read && verdict == ProfileVerdict::Conformant && other.is_some() => {
+            (ProfileVerdict::NotJudged, self::reason(other))
+        }
+        _ => (verdict, reason),
+    };
+    let excused = |one: &&CheckVerdict| {
+        one.not_claimed
+            || matches!(one.verdict, Verdict::Skipped(_))
+            // What no case happens to show was not asked for.
+            || matches!(one.check.play, Play::Always)
+    };
+    let missing = verdict == ProfileVerdict::NotJudged && hold + warn == 0 && !checks.iter().all(excused);
+    ProfileResult { profile, verdict, hold, broken: broken + warn, reason, evidence, missing }
+}
+
+fn reason(one: Option<&&CheckVerdict>) -> Option<String> {
+    one.and_then(|one| one.verdict.reason()).map(str::to_owned)
 }
 
 impl From<&super::check::Unfit> for Verdict {

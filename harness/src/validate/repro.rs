@@ -13,7 +13,7 @@ use crate::server::nbdkit::Conditions;
 use crate::stack::Stack;
 
 /// Version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,8 +38,6 @@ pub struct Repro {
     pub conditions: Conditions,
     /// What must become of it.
     pub outcome: Outcome,
-    /// A refused request is a finding.
-    pub refusal_fails: bool,
     /// What the clients do.
     pub script: Vec<Op>,
     /// Where it was played: what relative paths are relative to, as long as it is there.
@@ -101,7 +99,7 @@ impl Repro {
             conditions: self.conditions,
             script: self.script.clone(),
             outcome: self.outcome,
-            refusal_fails: self.refusal_fails,
+            compares: false,
         }
     }
 
@@ -150,7 +148,6 @@ mod tests {
             start: Start::Foreground,
             conditions: Conditions::default(),
             outcome: Outcome::Serves,
-            refusal_fails: true,
             script: vec![Op::Connect(1, String::new()), Op::Judge],
             directory: Some(PathBuf::from("/here")),
             stack: Stack::reference(1),
@@ -159,11 +156,11 @@ mod tests {
         let path = repro.write(directory.path(), "case").unwrap();
         assert_eq!(Repro::read(&path).unwrap(), repro);
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.replace("refusal_fails", "refusal_falls")).unwrap();
+        std::fs::write(&path, text.replace("\"outcome\"", "\"outcame\"")).unwrap();
         let error = Repro::read(&path).unwrap_err().to_string();
-        assert!(error.contains("refusal_falls") && error.contains("line"), "{error}");
-        std::fs::write(&path, text.replace("\"layers_repro\": 1", "\"layers_repro\": 2")).unwrap();
-        assert!(Repro::read(&path).unwrap_err().to_string().contains("format 2"));
+        assert!(error.contains("outcame") && error.contains("line"), "{error}");
+        std::fs::write(&path, text.replace("\"layers_repro\": 2", "\"layers_repro\": 3")).unwrap();
+        assert!(Repro::read(&path).unwrap_err().to_string().contains("format 3"));
         std::fs::write(&path, text.replace("write.last-wins", "write.nothing")).unwrap();
         let error = Repro::read(&path).unwrap_err().to_string();
         assert!(error.contains("`write.nothing`, which is neither a check nor a rule"), "{error}");

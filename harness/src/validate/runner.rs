@@ -8,6 +8,7 @@ use super::blame::Scene;
 use super::case::{Bench, Terms, Wrong};
 use super::check::{Check, Plan, Play};
 use super::collected::Collected;
+use super::consent::{Consent, Secrets};
 use super::discovery::{Explored, Found, discover};
 use super::ground::Ground;
 use super::image::{self, ImageError, Role};
@@ -28,30 +29,40 @@ pub(super) fn run(
     listener: &mut dyn Listener,
 ) -> Result<Validation, ServerError> {
     let mut stack = validate.stack.clone();
-    let storage = subject::users_storage(&stack).map(subject::parameter_text);
+    let consent = Consent::of(&stack, validate.copy_limit);
     // What a parameter names (a disk, a log, a socket) is there only once, and several servers would share it.
-    let jobs = if storage.is_some() { NonZeroUsize::MIN } else { validate.jobs };
-    let spared = storage.filter(|_| !validate.allow_writes && !stack.readonly);
+    let shared = !consent.is_free() || (validate.allow_writes && !consent.copied.is_empty());
+    let jobs = if shared { NonZeroUsize::MIN } else { validate.jobs };
+    let given = validate.allow_writes;
+    let spared = (!consent.is_free() && !given && !stack.readonly).then(|| consent.spared.join("; "));
+    let copied: Vec<String> = if given { Vec::new() } else { consent.copied.iter().cloned().collect() };
+    let filters_spared = consent.filters_spared && !given;
+    if !given {
+        stack.copied = consent.copied;
+    }
     stack.readonly |= spared.is_some();
+    let secrets = Secrets::of(&stack);
     let terms = Terms { seed: validate.seed, memory: validate.memory };
     let bench = Bench { nbdkit, timeout: validate.timeout, terms };
     listener.begins(&Subject {
         words: subject::words(&validate.stack),
         server: nbdkit.version.to_string(),
         spared: spared.clone(),
+        copied: copied.clone(),
         level: validate.level,
         checks: selection.checks.len(),
         rules: selection.rules.len(),
     });
     let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
-    let mut runner = Runner { bench, jobs, stack, selection, listener, collected };
+    let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected };
     let reached = runner.run()?;
     let (cut, cases) = (runner.collected.cut(), runner.collected.cases);
     let (checks, rules) = runner.collected.finish(selection);
-    Ok(Validation {
+    let mut validation = Validation {
         subject: subject::words(&validate.stack),
         server: nbdkit.version.to_string(),
         spared,
+        copied,
         claims: reached.claims,
         unloadable: reached.unloadable,
         cut_short: reached.cut_short.or(cut),
@@ -62,7 +73,11 @@ pub(super) fn run(
         known: Vec::new(),
         denied: Vec::new(),
         stale: Vec::new(),
-    })
+    };
+    if !secrets.is_empty() {
+        validation.hide(&secrets);
+    }
+    Ok(validation)
 }
 
 /// How far it went.
@@ -81,6 +96,8 @@ struct Runner<'a> {
     jobs: NonZeroUsize,
     /// As it is played: read-only where the storage is the user's.
     stack: Stack,
+    /// What may be a filter's own storage is the user's.
+    filters_spared: bool,
     selection: &'a Selection,
     listener: &'a mut dyn Listener,
     collected: Collected,
@@ -219,7 +236,8 @@ impl Runner<'_> {
         };
         let mut grounds = Vec::new();
         for filter in filters {
-            let (ground, explored) = Ground::of_filter(&self.bench, &self.stack, &filter)?;
+            let (ground, explored) =
+                Ground::of_filter(&self.bench, &self.stack, &filter, self.filters_spared)?;
             self.absorb(&ground.stack, &explored);
             grounds.push(ground);
         }

@@ -3,12 +3,13 @@
 use layers_trace::Operation;
 
 use super::Selection;
-use super::case::{Bench, Played, Trouble};
-use super::check::{Check, Plan, Planned, Play, Unfit};
+use super::case::{Bench, Played, Stop, Trouble};
+use super::check::{Check, Plan, Planned, Play, Twist, Unfit};
 use super::culprit::{self, Suspects};
 use super::ground::{Ground, twisted};
-use super::judging::verdict_of;
+use super::judging::{verdict_of, with_words};
 use super::op::Op;
+use super::refusers;
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
 
@@ -31,9 +32,17 @@ pub(super) struct Task<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// In the order of the plans; those behind the last one were not played.
-    pub(super) cases: Vec<Played>,
+    pub(super) cases: Vec<Case>,
     /// Where it is broken, the layers among which the one at fault is, where that can be told.
     pub(super) suspects: Option<Suspects>,
+}
+
+/// A case that was played.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) played: Played,
+    /// Why it is nobody's fault that it was refused.
+    pub(super) excuse: Option<String>,
 }
 
 /// A check that has no cases.
@@ -84,9 +93,11 @@ impl<'a> Task<'a> {
         let (mut broken, mut hangs) = (0, 0);
         for plan in plans {
             let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan)?;
-            broken += usize::from(verdict_of(self.check, plan, &played).1.is_some());
+            let excuse = self.excuse(bench, ground, plan, &played)?;
+            let is_broken = excuse.is_none() && verdict_of(self.check, plan, &played).1.is_some();
+            broken += usize::from(is_broken);
             hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
-            outcome.cases.push(played);
+            outcome.cases.push(Case { played, excuse });
             if broken >= MOST_FINDINGS || hangs >= MOST_HANGS {
                 break;
             }
@@ -95,6 +106,39 @@ impl<'a> Task<'a> {
             outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)?;
         }
         Ok(outcome)
+    }
+
+    /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter
+    /// refuses our own plugin when nothing disturbs it.
+    fn excuse(
+        &self,
+        bench: &Bench<'_>,
+        ground: &Ground,
+        plan: &Plan,
+        played: &Played,
+    ) -> Result<Option<String>, ServerError> {
+        let stack = twisted(&ground.stack, &plan.twist);
+        if let Some((reason, control)) = refusers::excuse(&stack, played) {
+            let Some(control) = control else { return Ok(Some(reason)) };
+            if !refusers::is_refused(&bench.play(self.check.id, &control, plan)?) {
+                return Ok(Some(reason));
+            }
+        }
+        let Some((_, Stop::Refused(refusal))) = played.stop.as_ref().filter(|_| played.trouble.is_none())
+        else {
+            return Ok(None);
+        };
+        if !matches!(self.check.play, Play::Filter(_)) {
+            return Ok(None);
+        }
+        let undisturbed = plan.twist == Twist::None
+            || matches!(
+                bench.play(self.check.id, &ground.stack, plan)?.stop,
+                Some((_, Stop::Refused(again))) if again.asked == refusal.asked
+            );
+        let how = with_words(&refusal.how, &played.stderr);
+        Ok(undisturbed
+            .then(|| format!("{how}: it refuses the reference plugin undisturbed, and is judged over yours")))
     }
 
     /// Some case writes, and reads what it has written.

@@ -2,7 +2,9 @@
 
 use super::check::{Check, Level};
 use super::claims::Claims;
-use super::judging::worse;
+use super::consent::Secrets;
+use super::evidence::Evidence;
+use super::judging::{broken, worse};
 use super::known::{Known, KnownFinding};
 use super::profile::ProfileResult;
 use super::repro::Repro;
@@ -47,6 +49,20 @@ pub struct Finding {
     pub repro: Box<Repro>,
     /// The events of the case, where they were asked for and there was room.
     pub run: Option<Events>,
+    /// What the server and the subject have said in it, by lines.
+    pub said: Vec<String>,
+    /// Checks that have met the same thing, and say nothing of their own.
+    pub also: Vec<&'static str>,
+}
+
+impl Finding {
+    fn hide(&mut self, secrets: &Secrets) {
+        let texts = [&mut self.expected, &mut self.actual, &mut self.repro.expected, &mut self.repro.actual];
+        texts.into_iter().chain(&mut self.said).for_each(|text| secrets.hide(text));
+        self.calls.iter_mut().for_each(|call| secrets.hide(&mut call.detail));
+        // Whoever draws the run would show what the parameters were.
+        self.run = None;
+    }
 }
 
 /// What is said of one check.
@@ -60,18 +76,35 @@ pub struct CheckVerdict {
     pub not_claimed: bool,
     /// What broke it.
     pub findings: Vec<Finding>,
+    /// How much it was judged by.
+    pub evidence: Evidence,
+    /// The check whose finding says what it has met, too.
+    pub follows: Option<&'static str>,
+    /// Findings that stand under that one, and count only where that one does not.
+    pub(super) held: Vec<Finding>,
 }
 
 impl CheckVerdict {
     /// Nothing yet.
     pub(super) fn unsaid(check: &'static Check) -> CheckVerdict {
         let verdict = Verdict::NotApplicable("no case was played".to_owned());
-        CheckVerdict { check, verdict, not_claimed: false, findings: Vec::new() }
+        CheckVerdict {
+            check,
+            verdict,
+            not_claimed: false,
+            findings: Vec::new(),
+            evidence: Evidence::default(),
+            follows: None,
+            held: Vec::new(),
+        }
     }
 
     /// The same check on another ground says this.
     pub(super) fn join(&mut self, other: CheckVerdict) {
         self.findings.extend(other.findings);
+        self.held.extend(other.held);
+        self.follows = self.follows.or(other.follows);
+        self.evidence += other.evidence;
         self.verdict = worse(self.verdict.clone(), other.verdict);
         self.not_claimed &= other.not_claimed;
     }
@@ -116,6 +149,8 @@ pub struct Subject {
     pub server: String,
     /// The storage that is the user's, and so is not written to.
     pub spared: Option<String>,
+    /// The files of which each case has a copy.
+    pub copied: Vec<String>,
     /// How much is asked.
     pub level: Level,
     /// Checks that are selected.
@@ -155,6 +190,8 @@ pub struct Validation {
     pub server: String,
     /// The storage that is the user's, and so was not written to.
     pub spared: Option<String>,
+    /// The files of which each case had a copy.
+    pub copied: Vec<String>,
     /// What it offers, where that could be found out.
     pub claims: Option<Claims>,
     /// Why it cannot be loaded, if it cannot.
@@ -209,7 +246,38 @@ impl Validation {
         self.denied = warned.map(|(id, _)| id).collect();
         let all_known = |id: &str| self.findings().filter(|one| one.id == id).all(|one| known.has(one));
         self.known = self.fired().into_iter().filter(|id| all_known(id)).collect();
+        self.bring_back(known);
         self.stale = known.stale(self);
+    }
+
+    /// Nothing of it tells a secret.
+    pub(super) fn hide(&mut self, secrets: &Secrets) {
+        let texts = [&mut self.unloadable, &mut self.cut_short];
+        texts.into_iter().flatten().for_each(|text| secrets.hide(text));
+        let checks =
+            self.checks.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, Some(&mut one.held)));
+        let rules = self.rules.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, None));
+        for (verdict, findings, held) in checks.chain(rules) {
+            if let Some(reason) = verdict.reason_mut() {
+                secrets.hide(reason);
+            }
+            findings.iter_mut().chain(held.into_iter().flatten()).for_each(|one| one.hide(secrets));
+        }
+        let reasons = self.profiles.iter_mut().filter_map(|one| one.reason.as_mut());
+        reasons.for_each(|reason| secrets.hide(reason));
+    }
+
+    /// What stands under a finding that does not count is a finding of its own: it may have come about otherwise.
+    fn bring_back(&mut self, known: &Known) {
+        for said in &mut self.checks {
+            if said.follows.is_some_and(|first| self.known.contains(&first)) && !said.held.is_empty() {
+                said.findings.append(&mut said.held);
+                said.verdict = broken(said.check.level);
+                if said.findings.iter().all(|one| known.has(one)) {
+                    self.known.push(said.check.id);
+                }
+            }
+        }
     }
 
     /// What the verdict of this id means for the run.
@@ -259,7 +327,8 @@ impl Validation {
         let verdicts = self.verdicts().map(|(_, verdict)| verdict.exit());
         let others = verdicts.filter(|exit| loads && !matches!(exit, Exit::Conformant | Exit::Violation));
         let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
-        let cut_short = self.cut_short.is_some().then_some(Exit::Inconclusive);
+        let missing = self.profiles.iter().any(|one| one.missing);
+        let cut_short = (self.cut_short.is_some() || (loads && missing)).then_some(Exit::Inconclusive);
         let words = ["pass", "fail", "warn", "crash", "hang"];
         let judged = words.iter().any(|word| self.count(word) > 0);
         let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };

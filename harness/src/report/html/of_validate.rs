@@ -81,7 +81,9 @@ fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
     ];
     facts.extend(validation.unloadable.clone().map(|why| ("Cannot be loaded", why)));
     facts.extend(validation.cut_short.clone().map(|why| ("Cut short", why)));
-    facts.extend(validation.spared.clone().map(|storage| ("Not written to", storage)));
+    facts.extend(validation.spared.clone().map(|storage| ("Opened read-only", storage)));
+    let copied = validation.copied.join(", ");
+    facts.extend((!copied.is_empty()).then_some(("Copied for each case", copied)));
     facts
 }
 

@@ -40,6 +40,8 @@ pub enum Line<'a> {
         rules: usize,
         /// The storage of the user's that is not written to.
         spared: Option<&'a str>,
+        /// Files that a parameter names, and of which each case has a copy.
+        copied: &'a [String],
     },
     /// A check's turn comes.
     Playing {
@@ -161,6 +163,7 @@ fn begin(subject: &Subject) -> Line<'_> {
         checks: subject.checks,
         rules: subject.rules,
         spared: subject.spared.as_deref(),
+        copied: &subject.copied,
     }
 }
 

@@ -204,7 +204,7 @@ impl Nbdkit {
     }
 
     /// The files of those layers that are somebody else's, by number.
-    fn targets(&self, stack: &Stack) -> Vec<(usize, PathBuf)> {
+    pub(crate) fn targets(&self, stack: &Stack) -> Vec<(usize, PathBuf)> {
         let (filters, plugin) = match &stack.layers {
             Layers::Reference(_) => return self.replaced(stack),
             Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),

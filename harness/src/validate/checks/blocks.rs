@@ -54,5 +54,5 @@ fn sized(claims: &Claims, choose: impl Fn([u32; 3]) -> u32) -> Planned {
     places.dedup();
     let places = places.into_iter().map(|at| (at, u32::try_from(size).unwrap_or(u32::MAX)));
     let judged = places.map(read).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }

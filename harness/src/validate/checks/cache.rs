@@ -13,7 +13,7 @@ const CLAUSE: &str = "nbdkit-plugin(3), \".can_cache\", \".cache\"";
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "cache.succeeds",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Cache,
         party: Party::Module,
         statement: "A cache request succeeds where it is claimed.",
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(|claims| {
             claims.caches()?;
             let judged = claims.places().into_iter().map(cache).collect();
-            Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+            Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
         }),
     },
     Check {

@@ -88,14 +88,26 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Opens,
     },
     Check {
-        id: "open.same-answers",
+        id: "open.again",
         level: Level::Must,
         profile: Profile::Core,
         party: Party::Module,
-        statement: "The size, what the export can do, and its block sizes are the same on every open.",
-        clause: "nbdkit-plugin(3), \".get_size\", \".can_write\" and the other questions",
+        statement: "The export that opened opens again: on later connections, and beside others where the thread model has them.",
+        clause: "nbdkit-plugin(3), \".open\", \"Callback lifecycle\", \"Threads\"",
+        broken_by: "an .open that fails for every client but the first; a handle that is never given back",
+        fix: "look at why .open fails; free in .close what .open has taken; or claim a stricter thread model",
+        play: Play::Stack(again),
+    },
+    Check {
+        id: "open.same-answers",
+        level: Level::Should,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "The size, what the export can do, and its block sizes are the same on every open; the manual lets them \
+                    differ, and clients that connect again or several times seldom expect it.",
+        clause: "nbdkit-plugin(3), \"Callback lifecycle\": answers may differ from one .open to the next",
         broken_by: "a .can_* that answers from a counter or a clock; a size that grows with each open",
-        fix: "answer from what does not change while the server runs, or from the export's name",
+        fix: "if it is not meant: answer from what does not change while the server runs, or from the export's name",
         play: Play::Stack(same_answers),
     },
 ];
@@ -112,6 +124,19 @@ fn with_parameter(key: &str, value: &str, outcome: Outcome) -> Plan {
 fn missing(claims: &Claims) -> Planned {
     let script = vec![Op::Judge, Op::Connect(1, claims.export.clone())];
     Ok(vec![Plan::new(script).twist(Twist::Bare).start(Start::Foreground, Outcome::StartsOrRefuses)])
+}
+
+fn again(claims: &Claims) -> Planned {
+    let connect = |client| Op::Connect(client, claims.export.clone());
+    let judged = if claims.is_shared().is_ok() {
+        // All the time some client is there: a module may end the server with the last one.
+        let beside = [connect(2), connect(3), Op::Disconnect(1), connect(4), Op::Disconnect(2)];
+        let later = (5..13).flat_map(|client| [Op::Disconnect(client - 2), connect(client)]);
+        beside.into_iter().chain(later).collect()
+    } else {
+        (2..10).flat_map(|client| [Op::Disconnect(client - 1), connect(client)]).collect()
+    };
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 
 fn same_answers(claims: &Claims) -> Planned {

@@ -19,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "exports.open",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Exports,
         party: Party::Module,
         statement: "Every export that is listed opens.",
@@ -32,5 +32,5 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn listed(claims: &Claims, script: Vec<Op>) -> Planned {
     claims.lists_exports()?;
-    Ok(vec![Plan::new(script).refusal_fails()])
+    Ok(vec![Plan::new(script)])
 }

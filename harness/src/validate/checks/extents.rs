@@ -72,12 +72,15 @@ fn ranges(claims: &Claims) -> Vec<(u64, u32)> {
 fn told(claims: &Claims, flags: u32) -> Planned {
     claims.tells_extents()?;
     let judged = ranges(claims).into_iter().map(|place| extents(place, flags)).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 
 fn true_everywhere(claims: &Claims) -> Planned {
     claims.tells_extents()?;
-    let judged = ranges(claims).into_iter().flat_map(|place| [read(place), extents(place, 0)]).collect();
+    let judged = ranges(claims)
+        .into_iter()
+        .flat_map(|place| [Op::Learn(request(Operation::Read, place)), extents(place, 0)])
+        .collect();
     Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 

@@ -25,7 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "nbdkit-filter(3), \".pread\", \".pwrite\", \".zero\"",
         broken_by: "a filter that shifts the offset of reads and not of writes",
         fix: "change requests of all kinds alike",
-        play: Play::Filter(|claims| Ok(vec![data(claims)?])),
+        play: Play::Filter(|claims| Ok(vec![data(claims, claims.flushes().is_ok())?])),
     },
     Check {
         id: "filter.data-bare",
@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "nbdkit-filter(3), \"nbdkit_next\"",
         broken_by: "a filter that calls next->zero where next->can_zero says no",
         fix: "ask next->can_* before calling what may not be there, or answer .can_* like next",
-        play: Play::Filter(|claims| Ok(vec![over(data(claims)?, bare())])),
+        play: Play::Filter(|claims| Ok(vec![over(data(claims, false)?, bare())])),
     },
     Check {
         id: "filter.over-filter",
@@ -125,14 +125,14 @@ fn bare() -> Behaviour {
 }
 
 /// Reads, writes and zeroes in turn. Zeroes are asked for by writing them, so that it fits a plugin of any kind.
-fn data(claims: &Claims) -> Result<Plan, super::super::check::Unfit> {
+fn data(claims: &Claims, flushes: bool) -> Result<Plan, super::super::check::Unfit> {
     claims.writes()?;
     let steps = |(data, place): (u64, (u64, u32))| {
         let around = claims.around(place, 5000).unwrap_or(place);
         [write(around, data), read(around), write(place, data + 500), read(around)]
     };
     let steps = (1..).zip(claims.places()).flat_map(steps);
-    let judged = steps.chain(claims.flushes().is_ok().then(flush)).collect();
+    let judged = steps.chain(flushes.then(flush)).collect();
     Ok(Plan::new(script(claims, Vec::new(), judged)))
 }
 
@@ -228,7 +228,7 @@ fn failing_requests(claims: &Claims) -> Planned {
     }
     failing.extend(claims.tells_extents().is_ok().then_some((Callback::Extents, Operation::BlockStatus)));
     failing.extend(claims.caches().is_ok().then_some((Callback::Cache, Operation::Cache)));
-    let Some(place) = claims.range(4096, 8192) else { return Ok(Vec::new()) };
+    let place = claims.some(4096, 8192)?;
     let plans = failing.into_iter().map(|(callback, operation)| {
         let fail = vec![Failure {
             callback,
@@ -283,12 +283,12 @@ fn failing_answers(claims: &Claims) -> Planned {
             after_next: false,
             told: Telling::Both,
         }];
-        let perhaps = |client| Op::PerhapsConnect(client, claims.export.clone());
-        let mut steps = vec![Op::Judge, perhaps(1), perhaps(2), Op::Connect(3, claims.export.clone())];
+        let visit = |client| Op::Visit(client, claims.export.clone());
+        let mut steps = vec![Op::Judge, visit(1), visit(2), Op::Connect(3, claims.export.clone())];
         steps.extend(place.map(|place| {
             Op::Request(super::super::op::Request { client: 3, ..request(Operation::Read, place) })
         }));
-        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves).refusal_fails();
+        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
         over(plan, Behaviour { fail, ..Behaviour::default() })
     });
     Ok(plans.collect())

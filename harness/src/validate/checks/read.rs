@@ -6,14 +6,14 @@ use super::script;
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
 use crate::validate::claims::{Claims, read, request};
-use crate::validate::op::Op;
+use crate::validate::op::{Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pread\"";
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "read.succeeds",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Read,
         party: Party::Module,
         statement: "Reads at the start, in the middle and at the end of the disk succeed.",
@@ -57,17 +57,25 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+/// On a disk that can be written to, bytes that differ from one place to the next.
+fn vary(claims: &Claims, places: &[(u64, u32)]) -> Vec<Op> {
+    let varied =
+        |(data, place): (u64, &(u64, u32))| Op::Vary(Request { data, ..request(Operation::Write, *place) });
+    if claims.writes().is_ok() { (1000..).zip(places).map(varied).collect() } else { Vec::new() }
+}
+
 fn succeeds(claims: &Claims) -> Planned {
     claims.holds(1)?;
-    let reads = claims.places().into_iter().map(read).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), reads)).refusal_fails()])
+    let reads = claims.places().into_iter().map(|place| Op::Learn(request(Operation::Read, place))).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), reads))])
 }
 
 fn repeats(claims: &Claims) -> Planned {
     claims.holds(1)?;
-    // The places overlap: already the first time some bytes are read twice.
-    let once: Vec<Op> = claims.places().into_iter().map(read).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), [once.clone(), once].concat()))])
+    let places = claims.places();
+    let reads = || places.iter().map(|place| request(Operation::Read, *place));
+    let judged = reads().map(Op::Learn).chain(reads().map(Op::Again)).collect();
+    Ok(vec![Plan::new(script(claims, vary(claims, &places), judged)).compares()])
 }
 
 fn odd(claims: &Claims) -> Planned {
@@ -83,20 +91,20 @@ fn odd(claims: &Claims) -> Planned {
             .map(read)
     };
     let judged = large.chain(all.iter().copied().flat_map(small)).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![Plan::new(script(claims, vary(claims, &all), judged)).compares()])
 }
 
 fn large(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let whole = claims.range(0, claims.most()).unwrap_or_default();
     let last = claims.range(claims.end().saturating_sub(claims.most()), claims.most()).unwrap_or_default();
-    let some = [0, 1 << 16, (1 << 20) + 512, (32 << 20) - 4096]
+    let some: Vec<_> = [0, 1 << 16, (1 << 20) + 512, (32 << 20) - 4096]
         .into_iter()
         .flat_map(|offset| [claims.range(offset, 4096), claims.range(last.0 + offset, 4096)])
         .flatten()
-        .map(read)
         .collect();
+    let setup = vary(claims, &some).into_iter().chain(some.into_iter().map(read)).collect();
     let judged =
         vec![Op::Request(request(Operation::Read, whole)), Op::Request(request(Operation::Read, last))];
-    Ok(vec![Plan::new(script(claims, some, judged))])
+    Ok(vec![Plan::new(script(claims, setup, judged)).compares()])
 }

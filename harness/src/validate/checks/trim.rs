@@ -13,7 +13,7 @@ const CLAUSE: &str = "nbdkit-plugin(3), \".trim\"";
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "trim.succeeds",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Trim,
         party: Party::Module,
         statement: "Trims succeed where they are claimed, with FUA too where that is claimed.",
@@ -54,7 +54,7 @@ fn succeeds(claims: &Claims) -> Planned {
     claims.trims()?;
     let judged =
         claims.places().into_iter().flat_map(|place| [trim(place, 0), trim(place, fua(claims))]).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged)).refusal_fails()])
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -68,7 +68,7 @@ fn neighbours(claims: &Claims) -> Planned {
 
 fn then_write(claims: &Claims) -> Planned {
     claims.trims()?;
-    let Some(all) = claims.range(0, 1 << 20) else { return Ok(Vec::new()) };
+    let all = claims.some(0, 1 << 20)?;
     let parts: Vec<_> =
         claims.places().into_iter().filter(|(offset, count)| offset + u64::from(*count) <= 1 << 20).collect();
     let setup = vec![write(all, 1), read(all), trim(all, 0)];

@@ -15,7 +15,7 @@ const FIX: &str = "write zeroes to exactly the range, or fail with EOPNOTSUPP so
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "zero.succeeds",
-        level: Level::Should,
+        level: Level::Must,
         profile: Profile::Zero,
         party: Party::Module,
         statement: "Zeroing succeeds where it is claimed, with and without leave to punch a hole.",
@@ -122,13 +122,13 @@ fn zeroed(claims: &Claims, flags: u32) -> Planned {
     let judged = places.iter().flat_map(|place| [zero(*place, flags), read(*place)]).collect();
     let plan = Plan::new(script(claims, setup, judged));
     // A fast zero has its own way to refuse, and no other.
-    Ok(vec![if flags & flag::FAST_ZERO != 0 { plan.refusal_fails() } else { plan }])
+    Ok(vec![if flags & flag::FAST_ZERO != 0 { plan } else { plan }])
 }
 
 fn succeeds(claims: &Claims) -> Planned {
     claims.zeroes()?;
     let judged = claims.places().into_iter().flat_map(|place| [zero(place, 0), zero(place, flag::NO_HOLE)]);
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged.collect())).refusal_fails()])
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged.collect()))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -148,14 +148,14 @@ fn neighbours(claims: &Claims) -> Planned {
 
 fn large(claims: &Claims) -> Planned {
     claims.zeroes()?;
-    let Some(all) = claims.range(0, claims.most()) else { return Ok(Vec::new()) };
+    let all = claims.some(0, claims.most())?;
     let judged = vec![zero(all, 0), read(all)];
     Ok(vec![Plan::new(script(claims, vec![write(all, 1)], judged))])
 }
 
 fn then_write(claims: &Claims) -> Planned {
     claims.zeroes()?;
-    let Some(all) = claims.range(0, 1 << 20) else { return Ok(Vec::new()) };
+    let all = claims.some(0, 1 << 20)?;
     let parts: Vec<_> =
         claims.places().into_iter().filter(|(offset, count)| offset + u64::from(*count) <= 1 << 20).collect();
     let setup = vec![zero(all, 0), read(all)];
