@@ -146,6 +146,8 @@ fn the_demo_says_of_each_exit_code_what_is_true() {
             Exit::Harness,
             (70, "there is no judgement to rest on: layers itself failed, as said above.\n"),
         ),
+        (Exit::Interrupted, (130, "it was told to stop before the judgement was made.\n")),
+        (Exit::Terminated, (143, "it was told to stop before the judgement was made.\n")),
     ]
     .map(|(exit, text)| (exit.code(), text))
     .into();

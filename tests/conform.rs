@@ -89,6 +89,9 @@ fn a_server_with_a_baseline_is_conformant_except_what_stands_there() {
     is_conformant_except_what_stands_there(Which::Haproxy);
 }
 
+/// Rules about buffers that `validate` alone lends to layers: elsewhere they get those of the server.
+const LENT_BUFFERS: [&str; 3] = ["data.pread.fills", "data.pwrite.const", "data.buffer.bounds"];
+
 #[test]
 fn every_rule_that_applies_is_put_to_the_test() {
     for which in [Which::Nbdkit, Which::Haproxy].into_iter().filter(|which| has_baseline(*which)) {
@@ -96,7 +99,8 @@ fn every_rule_that_applies_is_put_to_the_test() {
         let applies =
             |rule: &layers::rules::Rule| rule.since <= version && !matches!(rule.check, Checker::Nothing);
         let rules = full_run(which).rules.iter();
-        let never = rules.filter(|verdict| applies(verdict.rule) && verdict.exercised == 0);
+        let lends = |rule: &layers::rules::Rule| LENT_BUFFERS.contains(&rule.id);
+        let never = rules.filter(|one| applies(one.rule) && !lends(one.rule) && one.exercised == 0);
         let never: Vec<&str> = never.map(|verdict| verdict.rule.id).collect();
         assert_eq!(never, [""; 0], "a rule that is never put to the test is not judged");
     }

@@ -1,11 +1,14 @@
 //! The other end: what the harness's clients asked and were answered, out of the same trace.
 
-use layers_trace::{Event, Kind, Operation};
+use layers_trace::{Event, Field, Kind, Operation};
 
 use super::History;
 use super::connection::ConnectionId;
 use super::made::MadeList;
 use crate::run::Start;
+
+/// The metadata context that nbdkit has (NBD protocol, "Metadata querying").
+const ALLOCATION: &[u8] = b"base:allocation";
 
 /// A request of a client, from the moment before it is sent to its reply.
 #[derive(Clone, Debug)]
@@ -41,7 +44,9 @@ pub struct Client {
     pub lost: bool,
     /// It has negotiated structured replies, as far as it writes that down.
     pub structured: bool,
-    /// And base:allocation, with NBD_OPT_SET_META_CONTEXT.
+    /// The export for which base:allocation is set, with NBD_OPT_SET_META_CONTEXT.
+    context: Option<Vec<u8>>,
+    /// And that export is the one that has been chosen, so that base:allocation holds.
     pub has_context: bool,
 }
 
@@ -79,6 +84,31 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Takes in what the reply to an option changes for what comes after it.
+    fn negotiated(&mut self, operation: Operation, reply: &Event) {
+        let ok = reply.result() == 0;
+        let told = || reply.texts.iter().any(|text| text.field == Field::Name && text.bytes == ALLOCATION);
+        let request = self.waits_for(reply.call);
+        let export =
+            request.and_then(|request| request.event.text(Field::Export)).map(|text| text.bytes.clone());
+        match operation {
+            Operation::StructuredReply => self.structured |= ok,
+            Operation::StartTls if ok => {
+                self.structured = false;
+                self.context = None;
+            }
+            // Whatever becomes of it, it ends what was set before.
+            Operation::SetMetaContext => self.context = export.filter(|_| ok && told()),
+            // libnbd sets contexts by itself, and says here which of them hold.
+            Operation::Go | Operation::ExportName if ok => {
+                self.has_context = told() || export.is_some() && self.context == export;
+            }
+            _ => {}
+        }
+    }
+}
+
 impl History {
     pub(super) fn client_event(&mut self, event: &Event) {
         let Some(operation) = event.operation() else { return };
@@ -92,13 +122,13 @@ impl History {
             leaving: None,
             lost: false,
             structured: false,
+            context: None,
             has_context: false,
         });
         if event.kind == Kind::Reply {
             // A client that has given up tells nothing of the server, which may still be about to answer.
             const GONE: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
-            client.has_context |= operation == Operation::SetMetaContext && event.result() == 0;
-            client.structured |= operation == Operation::StructuredReply && event.result() == 0;
+            client.negotiated(operation, event);
             client.lost |= GONE.contains(&event.errno().cast_signed());
             if event.errno() != libc::ETIMEDOUT.cast_unsigned() {
                 client.waiting.retain(|request| request.event.position != event.call);
@@ -113,6 +143,7 @@ impl History {
                 client.leaving = None;
                 client.lost = false;
                 client.structured = false;
+                client.context = None;
                 client.has_context = false;
                 client.last_option = None;
                 client.pipelines = false;

@@ -26,6 +26,21 @@ const ALL_DATA: &[&str] = &[
     "zero",
 ];
 
+/// Keys of theirs. The data plugin takes any other as the name of a variable.
+const DATA_KEYS: &[&str] = &[
+    "allocator",
+    "base64",
+    "byte",
+    "data",
+    "mode",
+    "percent",
+    "random-content",
+    "raw",
+    "runlength",
+    "seed",
+    "size",
+];
+
 /// What a parameter is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -133,7 +148,12 @@ pub(super) fn is_code(plugin: &str, index: usize, parameter: &Parameter) -> bool
 
 /// What this parameter means to this module, where that is known.
 pub(super) fn meaning(module: &str, filter: bool, parameter: &Parameter) -> Option<Meaning> {
-    if !filter && ALL_DATA.contains(&module) && parameter.key.as_deref() != Some("file") {
+    let of_data = match parameter.key.as_deref() {
+        None => true,
+        Some("file") => false,
+        Some(key) => module == "data" || DATA_KEYS.contains(&key),
+    };
+    if !filter && ALL_DATA.contains(&module) && of_data {
         return Some(Nothing);
     }
     let table = if filter { FILTERS } else { PLUGINS };

@@ -131,11 +131,12 @@ fn is_silent(reply: &Event) -> bool {
 }
 
 fn is_option(operation: Operation) -> bool {
-    use Operation::{ExportName, Go, Info, List, SetMetaContext, StartTls, StructuredReply, UnknownOption};
-    matches!(
-        operation,
-        List | Info | Go | ExportName | StartTls | StructuredReply | SetMetaContext | UnknownOption
-    )
+    use Operation::{
+        ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply, UnknownOption,
+    };
+    let exports = matches!(operation, List | Info | Go | ExportName);
+    let others = matches!(operation, StartTls | StructuredReply | SetMetaContext | ListMetaContext);
+    exports || others || operation == UnknownOption
 }
 
 /// No client complains of these.
