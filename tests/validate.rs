@@ -88,7 +88,12 @@ fn a_subject_that_nothing_can_be_read_from_is_never_conformant() {
 #[test]
 fn what_is_said_does_not_depend_on_the_number_of_jobs() {
     let directory = temporary();
-    let faulty = eval(&["can_write=exit 0", "pwrite=cat >/dev/null", "can_trim=exit 0", "trim=exit 1"]);
+    let faulty = eval(&[
+        "can_write=exit 0",
+        "pwrite=cat >/dev/null",
+        "can_trim=exit 0",
+        "trim=echo no trim >&2; exit 1",
+    ]);
     let said = |jobs: &str| {
         let arguments = [&["--skip", "resources.*", "--jobs", jobs], &faulty[..]].concat();
         validate(directory.path(), &arguments).code(1).get_output().stdout.clone()
