@@ -195,7 +195,7 @@ fn alive(mark: &str) -> Vec<String> {
 fn wrong(animal: &Animal) -> Option<String> {
     let path = moody().display().to_string();
     let arguments =
-        ["--only", "process.*", "--only", "file.*", "--only", "open.*", "--only", animal.check, &path, "a=b"];
+        ["--only", "process.*", "--only", "file.*", "--only", "open.*", "--only", animal.check, &path, "a=1"];
     let left = validate(animal.mood, &arguments, &[("ABOUT", animal.about), ("MOOD", animal.mood)]);
     let missing: Vec<&String> =
         animal.said.iter().filter(|text| !left.printed.contains(text.as_str())).collect();

@@ -226,6 +226,13 @@ impl fmt::Display for Op {
 }
 
 impl Op {
+    /// Returns true for a step that is requests of a client, each of which is owed an answer.
+    pub(super) fn asks_for_data(&self) -> bool {
+        use Op::{Again, Durable, Learn, Load, Perhaps, Refused, Request, Vary};
+        let one = matches!(self, Request(_) | Refused(_) | Perhaps(_) | Durable(_));
+        one || matches!(self, Learn(_) | Again(_) | Vary(_) | Load { .. })
+    }
+
     /// The read that it asks for, if it asks for one.
     pub(super) fn read(&self) -> Option<Request> {
         match self {

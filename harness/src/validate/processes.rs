@@ -4,6 +4,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
+use super::op::Op;
 use super::quoted;
 use crate::rules::CallRef;
 use crate::verdict::Verdict;
@@ -83,7 +84,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         all.push(seen.with_last_calls(played));
     }
     if let (None, Some((index, Stop::Gone(what)))) = (&played.trouble, &played.stop)
-        && matches!(plan.script.get(*index), Some(super::op::Op::Request(_) | super::op::Op::Load { .. }))
+        && plan.script.get(*index).is_some_and(Op::asks_for_data)
     {
         let how = format!("the connection ends in the middle of `{what}`, and the server lives");
         let seen = Seen::new("process.descriptors", "the connection stays until the client leaves", how);
