@@ -120,9 +120,7 @@ fn zeroed(claims: &Claims, flags: u32) -> Planned {
     let places = claims.places();
     let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let judged = places.iter().flat_map(|place| [zero(*place, flags), read(*place)]).collect();
-    let plan = Plan::new(script(claims, setup, judged));
-    // A fast zero has its own way to refuse, and no other.
-    Ok(vec![if flags & flag::FAST_ZERO != 0 { plan } else { plan }])
+    Ok(vec![Plan::new(script(claims, setup, judged))])
 }
 
 fn succeeds(claims: &Claims) -> Planned {
