@@ -38,6 +38,9 @@ pub mod client;
 pub mod conform;
 pub mod credentials;
 pub mod deadline;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod history;
 pub mod kept;
 pub mod level;

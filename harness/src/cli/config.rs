@@ -63,9 +63,15 @@ impl Config {
         let usage = |what: String| Failure::new(Exit::Usage, format!("{}{what}", path.display()));
         let text =
             std::fs::read_to_string(path).map_err(|error| usage(format!(": cannot read it: {error}")))?;
-        let mut config: Config = toml::from_str(&text).map_err(|error| {
-            let (line, column) = place(&text, error.span().unwrap_or_default().start);
-            usage(format!(":{line}:{column}: {}", error.message()))
+        Config::parse(&text, path)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
+        let mut config: Config = toml::from_str(text).map_err(|error| {
+            let (line, column) = place(text, error.span().unwrap_or_default().start);
+            let shown = path.display();
+            Failure::new(Exit::Usage, format!("{shown}:{line}:{column}: {}", error.message()))
         })?;
         let directory = path.parent().unwrap_or(Path::new("."));
         config.validate.relative_to(directory);

@@ -28,6 +28,12 @@ use crate::server::interrupt;
 use crate::server::process::hear_of_children;
 use crate::verdict::Exit;
 
+/// Reads the text of a layers.toml, for the fuzzer.
+#[cfg(feature = "fuzzing")]
+pub fn read_settings(text: &str) {
+    let _ = config::Config::parse(text, std::path::Path::new("layers.toml"));
+}
+
 /// Test and conformance harness for servers that load other people's callbacks.
 #[derive(Debug, Parser)]
 #[command(name = "layers", version, about, after_help = exit_codes(), max_term_width = 100)]

@@ -15,6 +15,8 @@ use crate::history::End;
 use crate::server::haproxy::{HaproxyError, Serve, Server};
 use crate::server::process::Process;
 use acting::Acting;
+#[cfg(feature = "fuzzing")]
+pub(crate) use acting::reloads;
 
 /// Records of a session's trace: 8 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 17;

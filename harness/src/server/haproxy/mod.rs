@@ -106,6 +106,12 @@ pub struct Serve<'a> {
     pub keep: Option<&'a Path>,
 }
 
+/// The version that the first line of `haproxy -v` tells.
+pub(crate) fn version_of(output: &str) -> Option<Version> {
+    let line = output.lines().next()?.to_lowercase();
+    line.split_once("version ")?.1.split(' ').next()?.parse().ok()
+}
+
 impl Haproxy {
     /// Asks the server at `path`, or the `haproxy` on the PATH, which one it is.
     pub fn find(path: Option<&Path>) -> Result<Haproxy, HaproxyError> {
@@ -127,13 +133,7 @@ impl Haproxy {
         })?;
         let end = process.wait_for_end(Deadline::after(Duration::from_secs(10)));
         let output = process.stdout();
-        let version = output
-            .lines()
-            .next()
-            .filter(|_| end == Some(End::Exited(0)))
-            .and_then(|line| line.to_lowercase().split_once("version ").map(|(_, rest)| rest.to_owned()))
-            .and_then(|rest| rest.split(' ').next()?.parse().ok());
-        match version {
+        match version_of(&output).filter(|_| end == Some(End::Exited(0))) {
             Some(version) => Ok(Haproxy { path, version }),
             None => Err(HaproxyError::NotHaproxy(shown)),
         }

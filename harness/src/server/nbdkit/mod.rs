@@ -1,6 +1,7 @@
 //! nbdkit: finding it, and starting a stack in it.
 
 mod conditions;
+pub(crate) mod configuration;
 mod running;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use layers_trace::{Kind, TRACE_VARIABLE};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use configuration::Configuration;
 pub use conditions::{Buffers, Conditions, Malloc};
 pub use running::Server;
 
@@ -137,21 +139,11 @@ impl Nbdkit {
             Some(_) => return Err(not("`--dump-config` fails")),
             None => return Err(not("`--dump-config` does not come to an end")),
         }
-        let output = process.stdout();
-        let value = |key: &str| {
-            output.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::to_owned)
-        };
-        if value("name").as_deref() != Some("nbdkit") {
-            return Err(not("`--dump-config` does not print name=nbdkit"));
-        }
-        let version_text = value("version").ok_or_else(|| not("`--dump-config` prints no version"))?;
-        let version: Version =
-            version_text.parse().map_err(|_| not("`--dump-config` prints a version that is none"))?;
+        let Configuration { version, version_text, plugins, filters } =
+            Configuration::read(&process.stdout()).map_err(not)?;
         if version < OLDEST {
             return Err(ServerError::TooOld { path: shown, version });
         }
-        let folder = |key| value(key).map(PathBuf::from).unwrap_or_default();
-        let (plugins, filters) = (folder("plugindir"), folder("filterdir"));
         let nbdkit = Nbdkit { path: path.to_owned(), version, version_text, plugins, filters };
         nbdkit.is_one_process()?;
         Ok(nbdkit)
