@@ -227,6 +227,60 @@ fn settings_come_from_the_nearest_file_and_the_command_line_wins() {
 }
 
 #[test]
+fn a_claim_that_got_lost_is_a_finding() {
+    let directory = temporary();
+    let claimed = |profile: &str, more: &[&str]| {
+        let arguments = [&["--claim", profile, "--only", "claims.*", "--only", "zero.succeeds"], more].concat();
+        validate(directory.path(), &arguments)
+    };
+    claimed("zero", &["memory", "1M"]).code(0);
+    claimed("zero", &["pattern", "1M"])
+        .code(1)
+        .stdout(contains("actual:   zero: not claimed: the export is read-only"));
+    // Of a profile whose checks are left out nothing is said.
+    claimed("trim", &["memory", "1M"]).code(0).stdout(contains("1 skipped"));
+    let misspelt = "there is no profile `zreo`: there are core, read, write, zero";
+    claimed("zreo", &["memory", "1M"]).code(2).stderr(contains(misspelt));
+}
+
+#[test]
+fn several_sets_of_parameters_are_one_run_with_one_report_and_one_exit_code() {
+    let directory = temporary();
+    let sets = "[validate]\nonly = ['read.odd', 'exports.list', 'claims.*']\n\
+                [[validate.set]]\nname = 'small'\nparameters = ['size=1M']\n\
+                [[validate.set]]\nname = 'malloc'\nparameters = ['allocator=malloc', '2M']\nclaims = ['exports']\n";
+    std::fs::write(directory.path().join("layers.toml"), sets).unwrap();
+    let reports = ["--report", "human", "--report", "ndjson=n", "--report", "junit=j", "--report", "html=h"];
+    validate(directory.path(), &[&reports, &["memory"][..]].concat()).code(1).stdout(
+        contains("set `small`:\nnbdkit").and(contains("memory size=1M: 1 hold")).and(contains(
+            "set `small`: exit 0\nset `malloc`: exit 1\nexit 1: a documented promise was broken",
+        )),
+    );
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    let lines = read("n");
+    assert!(lines.contains("\"set\":\"malloc\"") && lines.ends_with("crashed or hung\"}\n"), "{lines}");
+    assert_eq!(lines.matches("\"type\":\"end\"").count(), 2, "each set has an end of its own");
+    let junit = read("j");
+    assert!(junit.contains("small: read.odd") && junit.contains("malloc: claims.kept"), "{junit}");
+    assert_eq!(read("h").matches("<!DOCTYPE html>").count(), 1, "one page for all of them");
+    // One of them, and names that are wrong.
+    validate(directory.path(), &["memory", "--set", "small"]).code(0).stdout(contains("malloc").not());
+    validate(directory.path(), &["memory", "--set", "tiny"])
+        .code(2)
+        .stderr(contains("no [[validate.set]] is called `tiny`: there is malloc, small"));
+}
+
+#[test]
+fn parameters_that_nobody_has_given_are_named() {
+    let directory = temporary();
+    let line = "parameters of --help that are not given: allocator\n";
+    validate(directory.path(), &["--only", "read.odd", "memory", "1M"]).code(0).stdout(contains(line));
+    let of_filter = ["--only", "read.odd", "--filter=cow", "memory", "1M", "allocator=sparse"];
+    let named = "not given: cow-block-size, cow-on-cache, cow-on-read\n";
+    validate(directory.path(), &of_filter).code(0).stdout(contains(named));
+}
+
+#[test]
 fn a_file_of_the_users_is_copied_and_written_to_only_when_that_is_allowed() {
     let directory = temporary();
     let disk = directory.path().join("disk");

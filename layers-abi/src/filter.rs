@@ -212,7 +212,16 @@ impl FilterWords {
 
     /// Its `name`.
     pub fn name(&self, layout: &FilterLayout) -> *const c_char {
-        layout.filter.word("name").and_then(|word| self.0.get(word)).copied().unwrap_or(NULL).0.cast()
+        self.string(layout, "name")
+    }
+
+    /// Its `config_help`.
+    pub fn config_help(&self, layout: &FilterLayout) -> *const c_char {
+        self.string(layout, "config_help")
+    }
+
+    fn string(&self, layout: &FilterLayout, field: &str) -> *const c_char {
+        layout.filter.word(field).and_then(|word| self.0.get(word)).copied().unwrap_or(NULL).0.cast()
     }
 
     /// # Safety

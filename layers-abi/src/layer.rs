@@ -157,7 +157,7 @@ pub struct Registration<'a> {
     pub version: Option<&'a [u8]>,
     /// `description` of a plugin.
     pub description: Option<&'a [u8]>,
-    /// `config_help` of a plugin.
+    /// `config_help`.
     pub config_help: Option<&'a [u8]>,
 }
 

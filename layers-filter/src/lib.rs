@@ -92,13 +92,15 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
     words.put(&shown, &layout);
 
     let layer = Layer::new(number, image, Lists::of_server());
-    // SAFETY: NULL or a C string that lives as long as the target.
-    let name = unsafe { text(words.name(&layout)) }.unwrap_or_default();
+    // SAFETY: NULL or a C string that lives as long as the target, both of them.
+    let [name, config_help] =
+        [words.name(&layout), words.config_help(&layout)].map(|field| unsafe { text(field) });
     layer.register(&Registration {
         callbacks: shown.callbacks(),
         synthetic: shown.callbacks() & !target.callbacks() & (Callback::Open.bit() | Callback::Close.bit()),
         api_version: API_VERSION.cast_unsigned(),
-        name,
+        name: name.unwrap_or_default(),
+        config_help,
         target: file.as_deref(),
         ..Registration::default()
     });

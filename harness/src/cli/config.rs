@@ -1,5 +1,6 @@
 //! `layers.toml`: what is always wanted in a directory and below. What stands on the command line wins.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -97,9 +98,10 @@ impl Config {
 
     /// These settings as the file would have them.
     pub(super) fn show(&self, command: &str, settings: &impl Serialize) -> Result<String, Failure> {
-        let text = toml::to_string(settings).map_err(|error| Failure::new(Exit::Harness, error))?;
+        let text = toml::to_string(&BTreeMap::from([(command, settings)]))
+            .map_err(|error| Failure::new(Exit::Harness, error))?;
         let from = self.path.as_ref().map_or("no layers.toml".to_owned(), |path| path.display().to_string());
-        Ok(format!("# from the command line and {from}\n[{command}]\n{text}"))
+        Ok(format!("# from the command line and {from}\n{text}"))
     }
 }
 

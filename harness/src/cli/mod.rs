@@ -10,6 +10,7 @@ mod reports;
 mod repro;
 mod rules;
 mod scratch;
+mod sets;
 mod snapshot;
 mod trace;
 mod trace_haproxy;

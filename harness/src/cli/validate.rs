@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
 use super::reports::{self, Report};
+use super::sets::{self, OfAll, Set};
 use super::words::Words;
 use super::{Asked, Failure, config};
 use crate::report::ValidationReporter;
 use crate::server::process::become_subreaper;
+use crate::stack::Stack;
 use crate::validate::{
-    Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
+    Check, Known, Listener, Profile, Subject, Validate, ValidateError, Validation, checks, module_rules,
+    subject,
 };
 use crate::verdict::Exit;
 
@@ -33,6 +36,10 @@ keyword of a module of nbdkit's own), the subject is opened read-only and what n
 leave. The script of sh, eval, python and their like is what is judged, and what it writes to is its own business.
 
 The case of each finding is written to a file for `layers repro`, into a directory for temporary files or that of --repro.
+
+A layers.toml may hold several sets of parameters, each as a table [[validate.set]] with a name and any of parameters,
+filters, readonly and claims: the subject of the command line is judged with each of them, in one run with one report and
+one exit code.
 
 Settings that are always wanted stand under [validate] in a layers.toml in the working directory or above it, under the
 names of the options; what the command line says wins.";
@@ -56,6 +63,9 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long)]
     update_baseline: bool,
+    /// Only the set of parameters of this name in layers.toml; may be repeated
+    #[arg(long = "set", value_name = "NAME")]
+    sets: Vec<String>,
     #[command(flatten)]
     words: Words,
 }
@@ -119,6 +129,14 @@ pub(super) struct Settings {
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     report: Vec<Report>,
+    /// What the subject claims, such as write, zero or extents: a claim that got lost is a finding; may be repeated
+    #[arg(long = "claim", value_name = "PROFILE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    claims: Vec<Profile>,
+    /// Parameters of the subject, one set after the other.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    set: Vec<Set>,
 }
 
 impl Settings {
@@ -147,6 +165,8 @@ impl Settings {
             baseline: self.baseline.or(other.baseline),
             repro: self.repro.or(other.repro),
             report: super::or(self.report, other.report),
+            claims: super::or(self.claims, other.claims),
+            set: super::or(self.set, other.set),
         }
     }
 
@@ -172,6 +192,7 @@ impl Settings {
         if let Some(seed) = self.seed {
             validate = validate.seed(seed);
         }
+        let validate = validate.claims(self.claims.iter().copied());
         let lists = validate.only(self.only.iter().cloned()).skip(self.skip.iter().cloned());
         Ok(lists.deny(self.deny.iter().cloned()))
     }
@@ -189,33 +210,75 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let known = known(arguments, &settings)?;
     let stack = arguments.words.stack("name a plugin: `layers validate --help`")?;
-    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
-    let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
-    let validate = settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
-    let validate = validate.keep_events(reports::room_for_events(&settings.report));
+    let chosen = sets::chosen(&settings.set, &arguments.sets)?;
+    if arguments.update_baseline && chosen.len() > 1 {
+        let what = "--update-baseline writes what one set of parameters shows: choose one with --set";
+        return Err(Failure::new(Exit::Usage, what));
+    }
     let mut reporters = reports::open(&settings.report)?;
     config.announce(&mut reporters)?;
     become_subreaper()?;
     let mut relay = Relay::new(reporters.into_iter().map(|(format, to)| format.of_validation(to)));
-    let validation = validate.known(known.clone()).run_telling(&mut relay)?;
+    let mut exits = Vec::new();
+    let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
+    for index in 0..count {
+        let set = chosen.get(index).copied();
+        let stack = set.map_or_else(|| stack.clone(), |set| set.of(&stack));
+        let validate = prepared(arguments, &settings, stack, set)?.known(known.clone());
+        let mut validation = validate.run_telling(&mut relay)?;
+        of_all.hear(&mut validation, index + 1 == count);
+        tell(&mut relay, &validation, &settings)?;
+        if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
+            std::fs::write(path, known.updated(&validation)).map_err(|error| {
+                let shown = path.display();
+                Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
+            })?;
+        }
+        exits.push(validation.exit());
+    }
+    let exit = Exit::of(exits);
+    relay.each(|reporter| reporter.close(exit));
+    relay.finish()?;
+    Ok(exit)
+}
+
+/// The subject with one of its sets of parameters, ready to be judged.
+fn prepared(
+    arguments: &Arguments,
+    settings: &Settings,
+    stack: Stack,
+    set: Option<&Set>,
+) -> Result<Validate, Failure> {
+    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
+    let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
+    let mut validate =
+        settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
+    if let Some(set) = set {
+        validate = validate.set(&set.name).claims(set.claims.iter().copied());
+    }
+    Ok(validate.keep_events(reports::room_for_events(&settings.report)))
+}
+
+/// Tells what was found, and writes its cases.
+fn tell(
+    relay: &mut Relay<dyn ValidationReporter>,
+    validation: &Validation,
+    settings: &Settings,
+) -> Result<(), Failure> {
     // What was found is told, whether or not it can be kept.
-    let (files, unkept) = match write_cases(&validation, settings.repro.as_deref()) {
+    let (files, unkept) = match write_cases(validation, settings.repro.as_deref()) {
         Ok(files) => (files, None),
         Err(failure) => (Vec::new(), Some(failure)),
     };
-    relay.each(|reporter| reporter.end(&validation, &files));
-    relay.finish()?;
+    relay.each(|reporter| reporter.end(validation, &files));
     match unkept {
-        Some(failure) if settings.repro.is_some() => return Err(failure),
-        Some(failure) => anstream::eprintln!("layers: {}", failure.message),
-        None => {}
+        Some(failure) if settings.repro.is_some() => Err(failure),
+        Some(failure) => {
+            anstream::eprintln!("layers: {}", failure.message);
+            Ok(())
+        }
+        None => Ok(()),
     }
-    if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
-        std::fs::write(path, known.updated(&validation)).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))
-        })?;
-    }
-    Ok(validation.exit())
 }
 
 impl From<ValidateError> for Failure {
@@ -267,9 +330,10 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
     if validation.findings().next().is_none() {
         return Ok(Vec::new());
     }
+    let of_set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}."));
     let directory = match directory {
         Some(directory) => directory.to_owned(),
-        None => super::scratch::directory(&validation.subject)?,
+        None => super::scratch::directory(&format!("{of_set}{}", validation.subject))?,
     };
     let cannot = |error: std::io::Error| {
         let shown = directory.display();
@@ -282,7 +346,9 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
         names.push(finding.id);
         let number = names.iter().filter(|name| **name == finding.id).count();
         let name = if number == 1 { finding.id.to_owned() } else { format!("{}-{number}", finding.id) };
-        files.push(finding.repro.played_in(&here).write(&directory, &name).map_err(cannot)?);
+        files.push(
+            finding.repro.played_in(&here).write(&directory, &format!("{of_set}{name}")).map_err(cannot)?,
+        );
     }
     Ok(files)
 }

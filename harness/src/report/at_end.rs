@@ -8,6 +8,7 @@ use super::cases::Run;
 use super::{Reporter, ValidationReporter};
 use crate::conform::{Conformance, Plan};
 use crate::validate::Validation;
+use crate::verdict::Exit;
 
 /// How such a format is written.
 pub type Writer = fn(&mut dyn Write, &Run) -> io::Result<()>;
@@ -16,6 +17,8 @@ pub type Writer = fn(&mut dyn Write, &Run) -> io::Result<()>;
 pub struct AtEnd<W> {
     to: W,
     write: Writer,
+    /// What is written when everything is over.
+    runs: Vec<Run>,
 }
 
 impl<W> fmt::Debug for AtEnd<W> {
@@ -27,7 +30,7 @@ impl<W> fmt::Debug for AtEnd<W> {
 impl<W: Write> AtEnd<W> {
     /// Writes to `to`.
     pub fn new(to: W, write: Writer) -> AtEnd<W> {
-        AtEnd { to, write }
+        AtEnd { to, write, runs: Vec::new() }
     }
 
     fn run(&mut self, run: &Run) -> io::Result<()> {
@@ -44,6 +47,12 @@ impl<W: Write> Reporter for AtEnd<W> {
 
 impl<W: Write> ValidationReporter for AtEnd<W> {
     fn end(&mut self, validation: &Validation, _: &[PathBuf]) -> io::Result<()> {
-        self.run(&Run::of_validation(validation))
+        self.runs.push(Run::of_validation(validation));
+        Ok(())
+    }
+
+    fn close(&mut self, exit: Exit) -> io::Result<()> {
+        let run = Run::of_sets(std::mem::take(&mut self.runs), exit);
+        run.map_or(Ok(()), |run| self.run(&run))
     }
 }

@@ -119,9 +119,22 @@ impl Run {
             name: "complete".to_owned(),
             outcome: Outcome::Undecided(Trouble::new("inconclusive", format!("cut short: {why}"))),
         });
+        let set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}: "));
         let name = format!("nbdkit {}: {}", validation.server, validation.subject);
-        let cases = unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short).collect();
+        let cases = unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short);
+        let cases = cases.map(|case| Case { name: format!("{set}{}", case.name), ..case }).collect();
         Run::new(name, cases, validation.exit(), validation.meaning())
+    }
+
+    /// One run of those of all sets of parameters, which end with this code together; `None` of none.
+    pub fn of_sets(runs: Vec<Run>, exit: Exit) -> Option<Run> {
+        let several = runs.len() > 1;
+        let joined = runs.into_iter().reduce(|before, next| {
+            let cases = before.cases.into_iter().chain(next.cases).collect();
+            Run { name: format!("{}; {}", before.name, next.name), cases, ..before }
+        })?;
+        let meaning = if several { exit.meaning().to_owned() } else { joined.meaning };
+        Some(Run { exit, meaning, ..joined })
     }
 
     /// The groups that have a case, in the order in which they first come.

@@ -26,6 +26,7 @@ use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict, Source, Standing
 use crate::level::Level;
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 use crate::validate::{Check, Subject, Validation};
+use crate::verdict::Exit;
 
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
@@ -57,6 +58,10 @@ pub trait ValidationReporter {
     }
     /// The run is over; `files` hold the cases of the findings, in their order, where they were written.
     fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()>;
+    /// Everything is over: all sets of parameters, of which each was told of as a run of its own, end with this code together.
+    fn close(&mut self, _exit: Exit) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The formats, each with what makes its reporters.

@@ -12,7 +12,7 @@ use crate::rules::CallRef;
 use crate::validate::{
     Check, Finding, KnownFinding, Profile, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
 };
-use crate::verdict::Verdict;
+use crate::verdict::{Exit, Verdict};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -23,17 +23,22 @@ const DIM: Style = Style::new().dimmed();
 #[derive(Debug)]
 pub struct Human<W> {
     to: W,
+    /// The sets of parameters that are judged, where there are several.
+    sets: Vec<(String, Exit)>,
 }
 
 impl<W: Write> Human<W> {
     /// Writes to `to`.
     pub fn new(to: W) -> Human<W> {
-        Human { to }
+        Human { to, sets: Vec::new() }
     }
 }
 
 impl<W: Write> ValidationReporter for Human<W> {
     fn begin(&mut self, subject: &Subject) -> io::Result<()> {
+        if let Some(set) = &subject.set {
+            writeln!(self.to, "set `{set}`:")?;
+        }
         writeln!(self.to, "nbdkit {}: {}", subject.server, subject.words)?;
         if !subject.copied.is_empty() {
             writeln!(self.to, "copied for each case: {}", subject.copied.join(", "))?;
@@ -58,6 +63,22 @@ impl<W: Write> ValidationReporter for Human<W> {
 
     fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
         write(&mut self.to, validation, files)?;
+        if let Some(set) = &validation.set {
+            self.sets.push((set.clone(), validation.exit()));
+            writeln!(self.to)?;
+        }
+        self.to.flush()
+    }
+
+    fn close(&mut self, exit: Exit) -> io::Result<()> {
+        if self.sets.is_empty() {
+            return Ok(());
+        }
+        for (set, exit) in &self.sets {
+            writeln!(self.to, "set `{set}`: exit {}", exit.code())?;
+        }
+        let style = if exit.code() == 0 { GOOD } else { BAD };
+        writeln!(self.to, "{style}exit {}: {}{style:#}", exit.code(), exit.meaning())?;
         self.to.flush()
     }
 }
@@ -86,6 +107,7 @@ fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io:
     }
     profiles(to, &validation.profiles)?;
     rules(to, validation)?;
+    untried(to, validation)?;
     last_line(to, validation)
 }
 
@@ -206,6 +228,15 @@ fn rules(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
     let judged = validation.rules.iter().filter(|one| one.verdict.reason().is_none());
     let (count, calls) = judged.fold((0, 0), |(count, calls), one| (count + 1, calls + one.exercised));
     writeln!(to, "  {:<13} {count} of the catalogue had something to say, {calls} times\n", "rules")
+}
+
+/// Parameters change what a module does: what is not given is not judged.
+fn untried(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+    if validation.untried.is_empty() {
+        return Ok(());
+    }
+    let judged = if validation.set.is_some() { "in no set" } else { "not given" };
+    writeln!(to, "parameters of --help that are {judged}: {}\n", validation.untried.join(", "))
 }
 
 fn last_line(to: &mut impl Write, validation: &Validation) -> io::Result<()> {

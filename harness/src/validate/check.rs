@@ -1,6 +1,7 @@
 //! What a check is: one row of a table.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,8 @@ pub use crate::level::Level;
 macro_rules! profiles {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*) => {
         /// A part of what plugins and filters can do, which gets a verdict of its own.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub enum Profile { $($(#[doc = $doc])* $variant,)* }
 
         impl Profile {
@@ -71,6 +73,38 @@ impl Profile {
     }
 }
 
+/// A word that is the name of no profile.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no profile `{0}`: there are {all}", all = words().join(", "))]
+pub struct NoProfile(String);
+
+fn words() -> Vec<&'static str> {
+    Profile::ALL.iter().map(|profile| profile.word()).collect()
+}
+
+impl FromStr for Profile {
+    type Err = NoProfile;
+
+    fn from_str(word: &str) -> Result<Profile, NoProfile> {
+        let found = Profile::ALL.iter().find(|profile| profile.word() == word);
+        found.copied().ok_or_else(|| NoProfile(word.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Profile {
+    type Error = NoProfile;
+
+    fn try_from(word: String) -> Result<Profile, NoProfile> {
+        word.parse()
+    }
+}
+
+impl From<Profile> for String {
+    fn from(profile: Profile) -> String {
+        profile.word().to_owned()
+    }
+}
+
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
@@ -114,6 +148,8 @@ pub enum Play {
     Opens,
     /// By looking at the files, before anything is started.
     File,
+    /// By what the other checks found claimed, and what it was said to claim.
+    Claims,
 }
 
 /// Cases, or why there are none.

@@ -7,6 +7,7 @@ use super::cause::Cause;
 use super::check::{Check, Plan, Play};
 use super::ground::{innermost, twisted};
 use super::judging::{broken, verdict_of, worse};
+use super::profile::{self, ProfileResult};
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::{is_module, processes, quoted, words};
@@ -92,6 +93,11 @@ impl Collected {
             let (verdict, findings) = (verdict.clone(), vec![finding(check)]);
             self.checks.push(CheckVerdict { verdict, findings, ..CheckVerdict::unsaid(check) });
         }
+    }
+
+    /// What has been said of profiles so far.
+    pub(super) fn profiles(&self) -> Vec<ProfileResult> {
+        profile::of(&self.checks)
     }
 
     /// So many cases hang that the rest is left out.

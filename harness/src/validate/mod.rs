@@ -14,6 +14,7 @@ mod case;
 mod cause;
 pub mod check;
 pub mod checks;
+mod claimed;
 pub mod claims;
 mod clients;
 mod collected;
@@ -21,6 +22,7 @@ pub mod consent;
 mod culprit;
 mod discovery;
 pub mod disk;
+mod documented;
 mod durable;
 mod evidence;
 mod ground;
@@ -109,6 +111,8 @@ pub struct Validate {
     pub(crate) deny: Vec<String>,
     pub(crate) keep_events: usize,
     pub(crate) copy_limit: u64,
+    pub(crate) claims: Vec<Profile>,
+    pub(crate) set: Option<String>,
 }
 
 /// Why a subject could not even be looked at.
@@ -146,6 +150,8 @@ impl Validate {
             deny: Vec::new(),
             keep_events: 0,
             copy_limit: consent::LIMIT,
+            claims: Vec::new(),
+            set: None,
         }
     }
 
@@ -205,6 +211,20 @@ impl Validate {
     #[must_use]
     pub fn copy_limit(mut self, bytes: u64) -> Validate {
         self.copy_limit = bytes;
+        self
+    }
+
+    /// The subject claims these; where it does not, that is a finding.
+    #[must_use]
+    pub fn claims(mut self, claims: impl IntoIterator<Item = Profile>) -> Validate {
+        self.claims.extend(claims);
+        self
+    }
+
+    /// Its parameters are a set of this name, one of several that are judged after one another.
+    #[must_use]
+    pub fn set(mut self, name: impl Into<String>) -> Validate {
+        self.set = Some(name.into());
         self
     }
 

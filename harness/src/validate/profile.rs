@@ -88,8 +88,8 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
     let excused = |one: &&CheckVerdict| {
         one.not_claimed
             || matches!(one.verdict, Verdict::Skipped(_))
-            // What no case happens to show was not asked for.
-            || matches!(one.check.play, Play::Always)
+            // What no case happens to show was not asked for, and neither is a claim that nobody has named.
+            || matches!(one.check.play, Play::Always | Play::Claims)
     };
     let missing = verdict == ProfileVerdict::NotJudged && hold + warn == 0 && !checks.iter().all(excused);
     ProfileResult { profile, verdict, hold, broken: broken + warn, reason, evidence, missing }

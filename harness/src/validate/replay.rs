@@ -65,6 +65,9 @@ fn of_check(check: &Check, repro: &Repro, plan: &Plan, played: &Played) -> Repla
             Replayed::Broken(Wrong::new(repro.expected.clone(), format!("no export opens: {}", why())))
         }
         // What the process does was looked at already: here it did not do it.
+        Play::Claims => Replayed::Unjudged(
+            "one case does not tell what is claimed: `layers validate --claim` does".to_owned(),
+        ),
         Play::Always if played.stop.is_some() && !played.judged => {
             Replayed::Unjudged(format!("its set-up went wrong: {}", why()))
         }

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blame::Scene;
 use super::case::{Bench, Terms, Wrong};
-use super::check::{Check, Plan, Play};
+use super::check::{Check, Plan, Play, Profile};
+use super::claimed::{self, Said};
 use super::collected::Collected;
 use super::consent::{Consent, Secrets};
 use super::discovery::{Explored, Found, discover};
@@ -14,7 +15,7 @@ use super::ground::Ground;
 use super::image::{self, ImageError, Role};
 use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
-use super::{Listener, Selection, Validate, processes, profile, subject};
+use super::{Listener, Selection, Validate, documented, processes, profile, subject};
 use crate::kept::Keeper;
 use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError};
@@ -45,6 +46,7 @@ pub(super) fn run(
     let terms = Terms { seed: validate.seed, memory: validate.memory };
     let bench = Bench { nbdkit, timeout: validate.timeout, terms };
     listener.begins(&Subject {
+        set: validate.set.clone(),
         words: subject::words(&validate.stack),
         server: nbdkit.version.to_string(),
         spared: spared.clone(),
@@ -56,13 +58,18 @@ pub(super) fn run(
     let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
     let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected };
     let reached = runner.run()?;
+    runner.say_of_claims(&validate.claims, &reached, spared.is_some());
     let (cut, cases) = (runner.collected.cut(), runner.collected.cases);
     let (checks, rules) = runner.collected.finish(selection);
     let mut validation = Validation {
+        set: validate.set.clone(),
         subject: subject::words(&validate.stack),
         server: nbdkit.version.to_string(),
         spared,
         copied,
+        untried: reached.explored.first().map_or(Vec::new(), |first| {
+            documented::untried(&first.played.events, &validate.stack.parameters)
+        }),
         claims: reached.claims,
         unloadable: reached.unloadable,
         cut_short: reached.cut_short.or(cut),
@@ -81,9 +88,11 @@ pub(super) fn run(
 }
 
 /// How far it went.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Reached {
     claims: Option<super::claims::Claims>,
+    /// The first cases.
+    explored: Vec<Explored>,
     /// Why the server cannot load the subject.
     unloadable: Option<String>,
     /// Why nothing more could be judged.
@@ -119,7 +128,7 @@ impl Runner<'_> {
                 self.collected.say(self.selection, opens, &Verdict::Pass);
                 let ground = Ground { stack, claims: Ok(claims.clone()) };
                 self.play(&ground)?;
-                Ok(Reached { claims: Some(claims), ..Reached::default() })
+                Ok(Reached { claims: Some(claims), explored, ..Reached::default() })
             }
             Found::DoesNotStart(reason) => {
                 let reason = self.advised(reason);
@@ -186,6 +195,33 @@ impl Runner<'_> {
         };
         let verdict = Verdict::Inconclusive(reason.to_owned());
         self.collected.say_wrong(self.selection, opens, &verdict, finding);
+    }
+
+    /// What it is said to claim against what it claims.
+    fn say_of_claims(&mut self, claims: &[Profile], reached: &Reached, spared: bool) {
+        let by_claims = claimed::by_claims;
+        let said = match (&reached.claims, reached.explored.first()) {
+            (Some(_), Some(first)) => {
+                Some((claimed::compare(claims, &self.collected.profiles(), spared), first))
+            }
+            _ => None,
+        };
+        let verdict = match said {
+            _ if claims.is_empty() => {
+                Verdict::NotApplicable("nothing is said to be claimed (--claim)".to_owned())
+            }
+            None => Verdict::Skipped("no export opens: see open.succeeds".to_owned()),
+            Some((Said::Kept, _)) => Verdict::Pass,
+            Some((Said::Untold(why), _)) => Verdict::Skipped(why),
+            Some((Said::Lost { expected, actual }, Explored { plan, .. })) => {
+                let scene =
+                    Scene { stack: &self.stack, plan, index: plan.script.len(), terms: self.bench.terms };
+                let wrong = Wrong::new(expected, actual);
+                let finding = |check: &'static Check| scene.finding(check, &wrong, Vec::new());
+                return self.collected.say_wrong(self.selection, by_claims, &Verdict::Fail, finding);
+            }
+        };
+        self.collected.say(self.selection, by_claims, &verdict);
     }
 
     fn leave_out(&mut self, reason: &str) {

@@ -67,7 +67,7 @@ pub(super) fn tasks<'a>(selection: &Selection, given: &'a Ground, filters: &'a [
             Play::Filter(plans) => {
                 all.extend(filters.iter().map(|ground| Task::new(check, ground, plans)));
             }
-            Play::Always | Play::File | Play::Opens => {}
+            Play::Always | Play::File | Play::Opens | Play::Claims => {}
         }
     }
     all

@@ -143,6 +143,8 @@ impl RuleVerdict {
 /// What is to be judged.
 #[derive(Clone, Debug)]
 pub struct Subject {
+    /// The name of its set of parameters, where there are several.
+    pub set: Option<String>,
     /// As on the server's command line.
     pub words: String,
     /// The server: its version.
@@ -184,6 +186,8 @@ impl Standing {
 /// All that is said of a subject.
 #[derive(Debug)]
 pub struct Validation {
+    /// The name of its set of parameters, where there are several.
+    pub set: Option<String>,
     /// The subject, as on the server's command line.
     pub subject: String,
     /// The server: its version.
@@ -192,6 +196,8 @@ pub struct Validation {
     pub spared: Option<String>,
     /// The files of which each case had a copy.
     pub copied: Vec<String>,
+    /// Parameters that its modules document and that were not given.
+    pub untried: Vec<String>,
     /// What it offers, where that could be found out.
     pub claims: Option<Claims>,
     /// Why it cannot be loaded, if it cannot.

@@ -97,7 +97,7 @@ numbered! {
         LongName = 10,
         /// `version` of a plugin's structure.
         Version = 11,
-        /// `config_help` of a plugin's structure.
+        /// `config_help` of a module's structure.
         Help = 12,
         /// Words of a keyword of HAProxy's command line, or the name of an applet.
         Keyword = 20,

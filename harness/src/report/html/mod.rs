@@ -49,6 +49,8 @@ pub fn write(to: &mut impl Write, traces: &[Traced<'_>], code: Option<Exit>) -> 
 /// Writes the page of a run of `conform` or `validate`, when it is over.
 pub struct Html<W> {
     to: W,
+    /// One of each set of parameters.
+    pages: Vec<Page>,
 }
 
 impl<W> fmt::Debug for Html<W> {
@@ -60,7 +62,7 @@ impl<W> fmt::Debug for Html<W> {
 impl<W: Write> Html<W> {
     /// Writes to `to`.
     pub fn new(to: W) -> Html<W> {
-        Html { to }
+        Html { to, pages: Vec::new() }
     }
 }
 
@@ -72,7 +74,13 @@ impl<W: Write> Reporter for Html<W> {
 
 impl<W: Write> ValidationReporter for Html<W> {
     fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
-        render(&mut self.to, of_validate::page(validation, files))
+        self.pages.push(of_validate::page(validation, files));
+        Ok(())
+    }
+
+    fn close(&mut self, exit: Exit) -> io::Result<()> {
+        let page = Page::of_sets(std::mem::take(&mut self.pages), exit);
+        page.map_or(Ok(()), |page| render(&mut self.to, page))
     }
 }
 

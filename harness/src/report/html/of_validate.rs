@@ -43,8 +43,11 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         .rules
         .iter()
         .map(|one| cell(one.rule.id, &one.verdict, one.rule.statement, lines(one.rule.clause, &one.verdict)));
-    let profiles = Section::of_one_family("profiles", validation.profiles.iter().map(profile).collect());
-    page.sections = vec![profiles, Section::new("checks", checks), Section::new("rules", rules)];
+    let of_set = |name: &str| validation.set.as_ref().map_or(name.to_owned(), |set| format!("{set}: {name}"));
+    let profiles =
+        Section::of_one_family(of_set("profiles"), validation.profiles.iter().map(profile).collect());
+    page.sections =
+        vec![profiles, Section::new(of_set("checks"), checks), Section::new(of_set("rules"), rules)];
     let stale = validation.stale.iter().map(|entry| Cell::stale(entry.id.clone(), &entry.why));
     page.sections.extend(Section::baseline(stale.collect()));
     page
@@ -83,6 +86,8 @@ fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
     facts.extend(validation.cut_short.clone().map(|why| ("Cut short", why)));
     facts.extend(validation.spared.clone().map(|storage| ("Opened read-only", storage)));
     let copied = validation.copied.join(", ");
+    let untried = validation.untried.join(", ");
+    facts.extend((!untried.is_empty()).then_some(("Parameters of --help that are not given", untried)));
     facts.extend((!copied.is_empty()).then_some(("Copied for each case", copied)));
     facts
 }

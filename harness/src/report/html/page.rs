@@ -142,12 +142,36 @@ impl Section {
     }
 
     /// These cells, which have nothing more in common than that.
-    pub(super) fn of_one_family(name: &'static str, cells: Vec<Cell>) -> Section {
-        Section { name: name.to_owned(), families: vec![Family { name: String::new(), cells }] }
+    pub(super) fn of_one_family(name: impl Into<String>, cells: Vec<Cell>) -> Section {
+        Section { name: name.into(), families: vec![Family { name: String::new(), cells }] }
     }
 }
 
 impl Page {
+    /// One page of those of all sets of parameters, which end with this code together; `None` of none.
+    pub(super) fn of_sets(pages: Vec<Page>, exit: Exit) -> Option<Page> {
+        let several = pages.len() > 1;
+        let joined = pages.into_iter().reduce(Page::and)?;
+        let meaning = if several { exit.meaning().to_owned() } else { joined.meaning };
+        Some(Page { exit, code: Some(exit), meaning, ..joined })
+    }
+
+    /// This page with another one behind it, whose findings and runs have other numbers then.
+    fn and(mut self, other: Page) -> Page {
+        let (findings, runs) = (self.findings.len(), self.runs.len());
+        self.title = format!("{}; {}", self.title, other.title);
+        self.facts.extend(other.facts);
+        self.runs.extend(other.runs);
+        let moved = |one: Finding| Finding { run: one.run.map(|run| run + runs), ..one };
+        self.findings.extend(other.findings.into_iter().map(moved));
+        for mut section in other.sections {
+            let cells = section.families.iter_mut().flat_map(|family| &mut family.cells);
+            cells.flat_map(|cell| &mut cell.findings).for_each(|finding| *finding += findings);
+            self.sections.push(section);
+        }
+        self
+    }
+
     /// The number of this run, which is drawn from now on.
     pub(super) fn draw(&mut self, name: &str, events: Option<&Events>) -> Option<usize> {
         let events = events?;

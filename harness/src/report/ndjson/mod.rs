@@ -18,12 +18,14 @@ use crate::verdict::Verdict;
 #[derive(Debug)]
 pub struct Ndjson<W> {
     to: W,
+    /// Several sets of parameters are told of, one after the other.
+    sets: bool,
 }
 
 impl<W: Write> Ndjson<W> {
     /// Writes to `to`.
     pub fn new(to: W) -> Ndjson<W> {
-        Ndjson { to }
+        Ndjson { to, sets: false }
     }
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {

@@ -10,6 +10,7 @@ use crate::report::ValidationReporter;
 use crate::validate::{
     Check, CheckVerdict, Finding, KnownFinding, ProfileResult, RuleVerdict, Subject, Validation,
 };
+use crate::verdict::Exit;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -28,6 +29,8 @@ pub enum Line<'a> {
         layers: &'a str,
         /// As on the server's command line.
         subject: &'a str,
+        /// The name of its set of parameters, where there are several; each has a first and a last line of its own.
+        set: Option<&'a str>,
         /// `nbdkit`.
         server: &'a str,
         /// Its version.
@@ -145,10 +148,19 @@ pub enum Line<'a> {
         unloadable: Option<&'a str>,
         /// Why not everything was played.
         cut_short: Option<&'a str>,
+        /// Parameters that the modules document and that were not given.
+        untried: &'a [String],
         /// The exit code.
         exit: u8,
         /// What it means.
         meaning: String,
+    },
+    /// The last line where there are several sets of parameters.
+    Sets {
+        /// The exit code of all of them together.
+        exit: u8,
+        /// What it means.
+        meaning: &'a str,
     },
 }
 
@@ -157,6 +169,7 @@ fn begin(subject: &Subject) -> Line<'_> {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
         subject: &subject.words,
+        set: subject.set.as_deref(),
         server: "nbdkit",
         server_version: &subject.server,
         level: subject.level.word(),
@@ -228,6 +241,7 @@ fn end(validation: &Validation) -> Line<'_> {
         servers: validation.cases,
         unloadable: validation.unloadable.as_deref(),
         cut_short: validation.cut_short.as_deref(),
+        untried: &validation.untried,
         exit: validation.exit().code(),
         meaning: validation.meaning(),
     }
@@ -250,6 +264,14 @@ impl<W: Write> ValidationReporter for Ndjson<W> {
         let profiles = validation.profiles.iter().map(profile);
         let stale = validation.stale.iter().map(stale);
         let lines = checks.chain(rules).chain(findings).chain(profiles).chain(stale);
+        self.sets |= validation.set.is_some();
         lines.chain([end(validation)]).try_for_each(|line| self.line(&line))
+    }
+
+    fn close(&mut self, exit: Exit) -> io::Result<()> {
+        if !self.sets {
+            return Ok(());
+        }
+        self.line(&Line::Sets { exit: exit.code(), meaning: exit.meaning() })
     }
 }

@@ -30,7 +30,7 @@ const QUESTION: Duration = Duration::from_secs(1);
 
 /// How often a master has been reloaded, by its list of processes: a head with the names of the columns, `<PID>` and so on,
 /// and a line for the master.
-pub(super) fn reloads(list: &str) -> Option<u32> {
+pub(crate) fn reloads(list: &str) -> Option<u32> {
     let mut head = list.lines().next()?.split('<').skip(1).map(|name| name.split('>').next());
     let column = head.position(|name| name == Some("reloads"))?;
     let master = list.lines().find(|line| line.split_whitespace().nth(1) == Some("master"))?;

@@ -21,8 +21,8 @@ use layers_trace::{Kind, TRACE_VARIABLE};
 use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use configuration::Configuration;
 pub use conditions::{Buffers, Conditions, Malloc};
+use configuration::Configuration;
 pub use running::Server;
 
 use super::descent;

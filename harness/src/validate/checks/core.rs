@@ -77,6 +77,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(missing),
     },
     Check {
+        id: "claims.kept",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Plugin,
+        statement: "What it is said to claim it claims.",
+        clause: "layers validate --claim PROFILE, and `claims` in layers.toml",
+        broken_by: "a callback that got lost, or a .can_... that now answers no",
+        fix: "bring the callback back, or say no longer that it is claimed",
+        play: Play::Claims,
+    },
+    Check {
         id: "open.succeeds",
         level: Level::Must,
         profile: Profile::Core,

@@ -1,0 +1,57 @@
+//! The parameters that modules document: `config_help`, as `--help` prints it (nbdkit-plugin(3), ".config_help").
+
+use std::collections::BTreeSet;
+
+use layers_trace::{Event, Field, Kind};
+
+use crate::run::Parameter;
+
+/// Names of one parameter: `raw`, `data` and `base64` are one, of which one is given.
+type Names = Vec<String>;
+
+/// Returns the parameters that the layers of a run document and that were not given to them, in the order of the text.
+pub(super) fn untried(events: &[Event], given: &[Parameter]) -> Vec<String> {
+    let layers = || events.iter().filter(|event| event.kind == Kind::Layer);
+    let text = |event: &Event, field| {
+        event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned()).unwrap_or_default()
+    };
+    let magic = layers().filter(|event| event.layer == 0).map(|event| text(event, Field::Key)).next();
+    let key = |one: &Parameter| one.key.clone().or_else(|| magic.clone());
+    let given: BTreeSet<String> = given.iter().filter_map(key).collect();
+    let documented = layers().flat_map(|event| named(&text(event, Field::Help)));
+    let left = documented.filter(|names| !names.iter().any(|name| given.contains(name)));
+    left.map(|names| names.join("|")).collect()
+}
+
+/// The parameters that a text names: one at the beginning of a line, before `=`; in brackets where the key may be left out.
+fn named(text: &str) -> Vec<Names> {
+    let mut all: Vec<Names> = Vec::new();
+    for line in text.lines() {
+        let Some((before, _)) = line.split_once('=') else { continue };
+        let names: Names = before.strip_prefix('[').unwrap_or(before).split('|').map(str::to_owned).collect();
+        if names.iter().all(|name| is_key(name)) && !all.contains(&names) {
+            all.push(names);
+        }
+    }
+    all
+}
+
+fn is_key(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_stand_at_the_beginning_of_a_line() {
+        let names = |text: &str| named(text).iter().map(|names| names.join("|")).collect::<Vec<_>>();
+        assert_eq!(names("size=<SIZE>  (required) a=b\nallocator=sparse|...  A\n"), ["size", "allocator"]);
+        assert_eq!(names("[file=]<FILENAME>  The filename.\ndir=<DIRNAME>\n"), ["file", "dir"]);
+        assert_eq!(names("data|raw|base64=...  The disk\n   more of it, a=1\n"), ["data|raw|base64"]);
+        assert_eq!(names("get_size=' SCRIPT '\n[etc]\nSet x to y=1\n-x=1\n"), ["get_size"]);
+    }
+}
