@@ -261,6 +261,10 @@ fn the_lines_of_validate_are_as_their_schema_says() {
     let mut all = lines(&[&options[..], &forgets].concat(), 1);
     all.extend(lines(&["validate", "memory", "1M"], 0));
     all.extend(lines(&["validate", "/nowhere/x.so"], 5));
+    let sets = folder.path().join("layers.toml");
+    fs::write(&sets, "[[validate.set]]\nname = \"one\"\nparameters = [\"1M\"]\n").unwrap();
+    let of_sets = ["validate", "--config", sets.to_str().unwrap(), "--only", "read.odd", "memory"];
+    all.extend(lines(&of_sets, 0));
     are_as_they_should(&all, &schema("validate.ndjson.schema.json"));
 }
 
