@@ -30,6 +30,9 @@ fn requests() -> Scenario {
         command(Read, 0, 512, flag::FAST_ZERO),
         command(Write, SIZE - 511, 512, 0),
         command(Write, 0, 512, flag::NO_HOLE),
+        // What follows the payload is the next request, whatever the server reads at a time to skip it.
+        command(Write, SIZE, 1, 0),
+        command(Write, SIZE - 512, 8193, 0),
         command(Trim, u64::MAX - 511, 512, 0),
         command(Zero, SIZE, 512, 0),
         command(Zero, 0, 512, flag::REQ_ONE),
