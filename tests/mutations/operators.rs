@@ -133,7 +133,7 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
         attempt(what, trace);
         places.iter().zip(saved).for_each(|(place, event)| trace[*place] = event);
     };
-    let changes: [Named<'_>; 31] = [
+    let changes: [Named<'_>; 32] = [
         ("another thread", &|e| e.tid ^= 0x1_0000),
         ("another process", &|e| e.pid ^= 0x1_0000),
         ("another thread and process", &|e| (e.tid, e.pid) = (e.tid ^ 0x1_0000, e.pid ^ 0x1_0000)),
@@ -166,6 +166,7 @@ pub(crate) fn altered(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
             (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ETIMEDOUT.cast_unsigned());
             (e.layer, e.time) = (0, e.time + 5_000_000_000);
         }),
+        ("a = -1, c = ENXIO", &|e| (e.a, e.c) = ((-1_i64).cast_unsigned(), libc::ENXIO.cast_unsigned())),
         ("a = 0, c = 0", &|e| (e.a, e.c) = (0, 0)),
         ("no texts", &|e| e.texts.clear()),
         ("longer texts", &|e| e.texts.iter_mut().for_each(|text| text.bytes.push(b'!'))),

@@ -18,6 +18,8 @@ pub mod info {
 
 /// Before each option.
 const OPTION_MAGIC: &[u8] = b"IHAVEOPT";
+/// Bytes before the data of an option: magic, number and length.
+const OPTION_HEADER: usize = 16;
 /// Before each request.
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 
@@ -42,6 +44,8 @@ pub enum Message {
     SetMetaContext(String, Vec<String>),
     /// NBD_OPT_LIST_META_CONTEXT, likewise.
     ListMetaContext(String, Vec<String>),
+    /// This option, and its data without the last so many bytes, as its length says.
+    Cut(Box<Message>, u32),
     /// An option with a number that the protocol does not know, and no data.
     UnknownOption(u32),
     /// A request, whatever its operands are. A write has all its data.
@@ -69,6 +73,7 @@ impl Message {
             Message::StructuredReply => Operation::StructuredReply,
             Message::SetMetaContext(..) => Operation::SetMetaContext,
             Message::ListMetaContext(..) => Operation::ListMetaContext,
+            Message::Cut(option, _) => option.operation(),
             Message::UnknownOption(_) => Operation::UnknownOption,
             Message::Request(command) | Message::Partial(command, _) => command.operation,
             Message::UnknownCommand(_) => Operation::UnknownCommand,
@@ -98,6 +103,10 @@ impl Message {
                 let mut texts = name(export);
                 texts.extend(contexts.iter().map(|context| (Field::Name, context.as_bytes().to_vec())));
                 (Record::default(), texts)
+            }
+            Message::Cut(option, missing) => {
+                let (record, texts) = option.record();
+                (Record { d: *missing, ..record }, texts)
             }
             Message::UnknownOption(number) => {
                 (Record { b: u64::from(*number), ..Record::default() }, Vec::new())
@@ -130,6 +139,7 @@ impl Message {
             Message::StructuredReply => 8,
             Message::ListMetaContext(..) => 9,
             Message::SetMetaContext(..) => 10,
+            Message::Cut(option, _) => return option.option(),
             Message::UnknownOption(number) => *number,
             _ => return None,
         })
@@ -147,6 +157,13 @@ impl Message {
             Message::StructuredReply => option(8, &[], to),
             Message::ListMetaContext(export, contexts) => option(9, &queries(export, contexts), to),
             Message::SetMetaContext(export, contexts) => option(10, &queries(export, contexts), to),
+            Message::Cut(whole, missing) => {
+                let mut bytes = Vec::new();
+                whole.write(cookie, &mut bytes);
+                let data = bytes.get(OPTION_HEADER..).unwrap_or_default();
+                let left = data.len().saturating_sub(*missing as usize);
+                option(whole.option().unwrap_or_default(), data.get(..left).unwrap_or_default(), to);
+            }
             Message::UnknownOption(number) => option(*number, &[], to),
             Message::Request(command) => {
                 request(number_of(command.operation), cookie, command, to);

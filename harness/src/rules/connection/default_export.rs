@@ -77,6 +77,11 @@ pub(super) fn name(exit: &Event) -> Option<&[u8]> {
     Some(text.bytes.as_slice()).filter(|name| name.len() <= LONGEST)
 }
 
+/// This exit of default_export gives a name.
+pub(in super::super) fn is_name(exit: &Event) -> bool {
+    name(exit).is_some()
+}
+
 /// The client asks for the empty name.
 fn is_empty(request: &Request) -> bool {
     request.event.text(Field::Export).is_none_or(|name| name.bytes.is_empty())

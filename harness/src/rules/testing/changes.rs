@@ -12,6 +12,14 @@ impl Script {
         self
     }
 
+    /// Of a run in which no layer ends the process.
+    pub(crate) fn settled(mut self) -> Script {
+        self.run.never_exits = true;
+        let run = serde_json::to_string(&self.run).unwrap();
+        self.events[0].texts = vec![text(Field::Json, &run)];
+        self
+    }
+
     /// Removes the n-th call of this callback at this layer, enter and exit.
     pub(crate) fn without(mut self, layer: u8, callback: Callback, nth: usize) -> Script {
         let call = self.events[self.index(Kind::Enter, layer, callback, nth)].position;

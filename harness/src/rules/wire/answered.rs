@@ -1,10 +1,13 @@
 //! Answers that do not come.
 
-use layers_trace::{Kind as EventKind, Probe};
+use layers_trace::{Event, Kind as EventKind, Operation};
 
+use super::super::connection::survival::is_lost;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use super::blamed::Blamed;
 use super::is_option;
-use crate::history::Request;
+use crate::history::{End, History, Request};
+use crate::run::Start;
 use crate::version::Version;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
@@ -17,8 +20,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     kind: Kind::Required,
     party: Party::Server,
     since: Version(1, 0, 0),
-    statement: "Each request and option of a client that stays has its whole reply once the calls made for it have returned.",
-    clause: "NBD protocol, Transmission, Fixed newstyle negotiation; nbdkit-plugin(3), .pread … .cache",
+    statement: "Each request and option of a client that stays has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
+    clause: "NBD protocol, Transmission, Fixed newstyle negotiation, Termination of the session during option haggling, Terminating the transmission phase; nbdkit-plugin(3), .pread … .cache",
     antecedent: "a request or option that is answered, or not answered in time",
     example: "NBD_CMD_READ, L0.pread = 0, and no reply before the client gives up",
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
@@ -28,8 +31,11 @@ pub(super) const RULES: &[Rule] = &[Rule {
 /// Nobody waits in vain.
 #[derive(Default)]
 struct Answered {
-    /// A layer has told the server to stop, or to end a connection.
-    ends: bool,
+    blamed: Blamed,
+    /// Requests for which a client has got the end of the connection.
+    lost: Vec<[Event; 2]>,
+    /// Those of them after which the server was told to stop: it had not stopped by itself.
+    outlived: Vec<[Event; 2]>,
 }
 
 impl Answered {
@@ -41,19 +47,36 @@ impl Answered {
         let made = request.made.calls().last().and_then(|made| made.exit.as_ref());
         let last = made.map_or(request.event.time, |exit| exit.time.max(request.event.time));
         let idle = history.in_flight().next().is_none() && now.event.time.saturating_sub(last) >= IDLE;
-        stays && idle && !self.ends && history.signals().is_empty() && history.end().is_none()
+        stays && idle && !self.blamed.stops(history)
+    }
+}
+
+impl Answered {
+    /// The end of the connection is no answer to this request.
+    fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
+        let (history, number) = (now.history, now.event.handle);
+        let client = history.client(number);
+        let stays = client.is_some_and(|client| client.leaving.is_none() && !client.lost);
+        // What cannot be refused ends the connection.
+        let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
+        let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);
+        let explained = self.blamed.stops(history)
+            || self.blamed.client(number)
+            || self.blamed.layer(history, number, request);
+        stays && refusable && !exits && !explained
     }
 }
 
 impl Check for Answered {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Probe)
+        Blamed::watches().notes(EventKind::Reply).notes(EventKind::Signal)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind == EventKind::Probe {
-            self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
-            return;
+        match now.event.kind {
+            EventKind::Reply => {}
+            EventKind::Signal => return self.outlived.append(&mut self.lost),
+            _ => return self.blamed.see(now),
         }
         let request =
             now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
@@ -61,10 +84,12 @@ impl Check for Answered {
         if !request.operation.is_data() && !is_option(request.operation) {
             return;
         }
-        if now.event.errno() != libc::ETIMEDOUT.cast_unsigned() {
-            if !super::is_silent(now.event) {
-                report.exercised();
+        if is_lost(now.event) {
+            if self.is_owed(now, request) {
+                self.lost.push([request.event.clone(), now.event.clone()]);
             }
+        } else if now.event.errno() != libc::ETIMEDOUT.cast_unsigned() {
+            report.exercised();
         } else if self.in_vain(now, request) {
             let made = request.made.calls().last();
             let actual = made.map_or("none, and no call for it".to_owned(), |made| {
@@ -73,6 +98,20 @@ impl Check for Answered {
             let exit = made.and_then(|made| made.exit.as_ref());
             let events = [Some(&request.event), exit, Some(now.event)].into_iter().flatten();
             report.broken(events, "a whole reply", actual);
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        // A server that has crashed is another finding.
+        if matches!(history.end(), Some(End::Killed(_))) {
+            return;
+        }
+        // That of `-s` ends with its only connection.
+        if history.run().is_some_and(|run| run.start == Start::Single) {
+            self.outlived.append(&mut self.lost);
+        }
+        for [request, reply] in &self.outlived {
+            report.broken([request, reply], "a whole reply", "none: the server has ended the connection");
         }
     }
 }

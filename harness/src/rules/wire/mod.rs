@@ -2,6 +2,8 @@
 //! for in vain. Both are in the trace, written by whichever client it was.
 
 mod answered;
+mod blamed;
+mod granted;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ use super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
-pub const RULES: &[&[Rule]] = &[COMPLAINTS, answered::RULES];
+pub const RULES: &[&[Rule]] = &[COMPLAINTS, answered::RULES, granted::RULES];
 
 const COMPLAINTS: &[Rule] = &[
     Rule {

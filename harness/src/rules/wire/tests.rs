@@ -103,3 +103,75 @@ fn nobody_waits_in_vain_for_a_server_that_has_nothing_to_do() {
     let stopped = script.with(request, |script| script.note(Kind::Signal, 0).a = 15);
     assert_eq!(judged(stopped).result(RULE).unwrap().broken, 0);
 }
+
+/// Instead of the answer to this operation the client gets the end of the connection, from a server whose layers never end
+/// it, and which is told to stop afterwards.
+fn cut_off(operation: Operation) -> Script {
+    let mut script = spoken().settled();
+    let reply = index(&script, Kind::Reply, operation);
+    let event = &mut script.events[reply];
+    (event.a, event.c, event.layer) = (u64::MAX, libc::ENOTCONN.cast_unsigned(), 0);
+    script
+}
+
+#[test]
+fn the_end_of_the_connection_is_no_answer() {
+    const RULE: &str = "wire.answered";
+    for operation in [Operation::Read, Operation::Flush, Operation::List, Operation::Go] {
+        rejects(RULE, cut_off(operation));
+    }
+    let of = |script: Script| judged(script).result(RULE).unwrap().broken;
+    let request = index(&cut_off(Operation::Read), Kind::Request, Operation::Read);
+    let call = cut_off(Operation::Read).index(Kind::Exit, 2, layers_trace::Callback::Pread, 0);
+    // The server had been told to stop; a layer has failed; the client has sent half of a write; a layer may have exited.
+    let stopped = cut_off(Operation::Read).with(request, |script| script.note(Kind::Signal, 0).a = 15);
+    let mut failed = cut_off(Operation::Read);
+    failed.events[call].a = u64::MAX;
+    let half = cut_off(Operation::Read).with(request, |script| {
+        let write = script.request(1, Operation::Write);
+        (write.b, write.c) = (512, 1024);
+    });
+    let mut exits = spoken();
+    let reply = index(&exits, Kind::Reply, Operation::Read);
+    (exits.events[reply].a, exits.events[reply].c) = (u64::MAX, libc::ENOTCONN.cast_unsigned());
+    for (why, script) in [("stopped", stopped), ("failed", failed), ("half", half), ("exits", exits)] {
+        assert_eq!(of(script), 0, "{why}");
+    }
+}
+
+/// The client's first option of this kind is refused.
+fn denied(operation: Operation, change: impl Fn(&mut Event)) -> Script {
+    let mut script = spoken();
+    let (request, reply) = (index(&script, Kind::Request, operation), index(&script, Kind::Reply, operation));
+    change(&mut script.events[request]);
+    (script.events[reply].a, script.events[reply].c) = (u64::MAX, libc::EINVAL.cast_unsigned());
+    script
+}
+
+#[test]
+fn an_option_is_not_refused_for_no_reason() {
+    const RULE: &str = "wire.granted";
+    exercised_and_holds(RULE, spoken());
+    for operation in [Operation::List, Operation::Info, Operation::Go] {
+        rejects(RULE, denied(operation, |_| ()));
+        accepts_silently(RULE, denied(operation, |request| request.d = 2));
+        let long = text(Field::Export, &"x".repeat(5000));
+        accepts_silently(RULE, denied(operation, |request| request.texts = vec![long.clone()]));
+    }
+    // A layer has failed for it.
+    let script = denied(Operation::Go, |_| ());
+    let asked = index(&script, Kind::Request, Operation::Go);
+    let failing = script.with(asked + 1, |script| script.call(0, layers_trace::Callback::GetSize, -1));
+    accepts_silently(RULE, failing);
+    // Another list.
+    let place = index(&spoken(), Kind::Request, Operation::Go);
+    let again = spoken().with(place, |script| {
+        let request = script.request(1, Operation::List).position;
+        script.reply(request, -1).c = libc::EINVAL.cast_unsigned();
+    });
+    accepts_silently(RULE, again);
+}
+
+fn accepts_silently(rule: &str, script: Script) {
+    assert_eq!(judged(script).result(rule).unwrap().broken, 0);
+}

@@ -84,6 +84,7 @@ fn fast_zero_unoffered() -> Scenario {
 /// Each is refused, and the negotiation goes on.
 fn options() -> Scenario {
     let contexts = vec!["base:allocation".to_owned()];
+    let cut = |option, missing| say(1, [Message::Cut(Box::new(option), missing)]).fails();
     Scenario::new(
         "reject/options",
         "options that the server must refuse, after which the client is served",
@@ -95,6 +96,9 @@ fn options() -> Scenario {
         say(1, [Message::StartTls]).fails(),
         say(1, [Message::SetMetaContext(String::new(), contexts)]).fails(),
         say(1, [Message::Info("a".to_owned(), vec![77])]),
+        cut(Message::Info("a".to_owned(), Vec::new()), 1),
+        cut(Message::Go("a".to_owned(), Vec::new()), 2),
+        cut(Message::ListMetaContext("a".to_owned(), Vec::new()), 4),
         go(1, ""),
         read(1),
         Step::Disconnect(1),

@@ -25,6 +25,8 @@ pub(super) fn all() -> Vec<Scenario> {
         other_export("info", true),
         set_anew("none", Vec::new()),
         set_anew("unknown", ["qemu:dirty-bitmap:x", "base:", "base:allocation:x"].map(str::to_owned).into()),
+        set_in_vain("cut", contexts("", vec![ALLOCATION.to_owned()]), 20),
+        set_in_vain("cut-behind", contexts("", vec![ALLOCATION.to_owned(), "x".to_owned()]), 1),
         listed_only(),
         without_structured_replies(),
     ]
@@ -250,8 +252,10 @@ fn contexts(export: &str, names: Vec<String>) -> Message {
     Message::SetMetaContext(export.to_owned(), names)
 }
 
+const ALLOCATION: &str = "base:allocation";
+
 fn allocation(export: &str) -> Message {
-    contexts(export, vec!["base:allocation".to_owned()])
+    contexts(export, vec![ALLOCATION.to_owned()])
 }
 
 fn other_export(name: &str, asks: bool) -> Scenario {
@@ -274,6 +278,22 @@ fn set_anew(name: &str, names: Vec<String>) -> Scenario {
         say(1, [contexts("", names)]),
         go(1, ""),
         asks_block_status(1).fails(),
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+/// The last option counts, also where it is refused because its data is cut short.
+fn set_in_vain(name: &str, message: Message, missing: u32) -> Scenario {
+    let about = "a metadata context that is set, and then set anew by an option that the server refuses";
+    Scenario::new(format!("told/meta-context/{name}"), about, Stack::reference(2)).script([
+        Step::ConnectRaw(1),
+        say(1, [Message::StructuredReply]),
+        say(1, [allocation("")]),
+        say(1, [Message::Cut(Box::new(message), missing)]).fails(),
+        go(1, ""),
+        // Some server serves it: that is what the rules judge, and no departure.
+        asks_block_status(1).perhaps(),
         read(1),
         Step::Disconnect(1),
     ])
