@@ -2,7 +2,8 @@
 //!
 //! Of a `sh` fence each line is run, and must succeed unless a comment at its end says `exit 1` or `signal 11`. Of a
 //! `console` fence the lines after `$` are run, and print what stands below them; there `...` stands for any lines, and
-//! `[..]` for any part of one. The fences of one document are run in order, in one new directory.
+//! `[..]` for any part of one. A fence with a file's name behind its language (`c slow.c`) is that file. The fences of one
+//! document are run in order, in one new directory.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -129,10 +130,14 @@ fn judged(name: &str, text: &str) -> Vec<String> {
         return Vec::new();
     }
     let place = place();
-    let judge = |fence: &Fence| match fence.language.as_str() {
-        "sh" => run(fence, place.path()),
-        "console" => compare(fence, place.path()),
-        _ => Ok(()),
+    let judge = |fence: &Fence| match fence.language.split_once(' ') {
+        // What stands behind the language is the name of the file that it shows.
+        Some((_, file)) => {
+            std::fs::write(place.path().join(file), &fence.body).map_err(|error| error.to_string())
+        }
+        None if fence.language == "sh" => run(fence, place.path()),
+        None if fence.language == "console" => compare(fence, place.path()),
+        None => Ok(()),
     };
     all.iter().filter_map(|fence| judge(fence).err()).map(|wrong| format!("{name}: {wrong}")).collect()
 }

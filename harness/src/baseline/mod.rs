@@ -75,19 +75,20 @@ const CHANCE: f64 = 0.01;
 const DEVIATIONS: f64 = 2.576;
 
 impl How {
-    /// It happened in all of so many tries, which it would hardly do at the rate that the baseline has seen: perhaps it is
-    /// no race any more. One try never tells, and nor does a baseline that has seen it nearly every time.
-    pub fn is_hardly_a_race(self, times: u32, tries: u32) -> bool {
+    /// It happened in none of so many tries, which it would hardly do at the rate that the baseline has seen: perhaps the
+    /// race is mended. That it happens more often than when it was listed tells nothing of the server: how often threads
+    /// meet depends on what else the machine does.
+    pub fn is_hardly_there(self, times: u32, tries: u32) -> bool {
         let How::Race { seen, tries: of } = self else { return false };
-        if times < tries || tries == 0 || of == 0 {
+        if times > 0 || tries == 0 || of == 0 {
             return false;
         }
-        // Wilson's upper bound of the rate.
+        // Wilson's lower bound of the rate.
         let (many, square) = (f64::from(of), DEVIATIONS * DEVIATIONS);
         let rate = f64::from(seen) / many;
         let spread = (rate * (1.0 - rate) / many + square / (4.0 * many * many)).sqrt();
-        let bound = (rate + square / (2.0 * many) + DEVIATIONS * spread) / (1.0 + square / many);
-        bound.powf(f64::from(tries)) < CHANCE
+        let bound = (rate + square / (2.0 * many) - DEVIATIONS * spread) / (1.0 + square / many);
+        (1.0 - bound).powf(f64::from(tries)) < CHANCE
     }
 }
 
@@ -153,12 +154,14 @@ mod tests {
     #[test]
     fn only_a_rate_that_tells_makes_a_race_none() {
         let race = |seen, tries| How::Race { seen, tries };
-        assert!(!race(19, 28).is_hardly_a_race(1, 1), "one of one says nothing");
-        assert!(!race(150, 150).is_hardly_a_race(25, 25), "it has always been so");
-        assert!(!race(22, 368).is_hardly_a_race(24, 25));
-        assert!(race(22, 368).is_hardly_a_race(25, 25));
-        assert!(!race(1, 2).is_hardly_a_race(3, 3), "the baseline has seen too little itself");
-        assert!(!How::Deterministic.is_hardly_a_race(25, 25));
+        assert!(!race(19, 28).is_hardly_there(0, 1), "none of one says nothing");
+        assert!(race(150, 150).is_hardly_there(0, 25));
+        assert!(race(935, 1250).is_hardly_there(0, 25));
+        assert!(!race(935, 1250).is_hardly_there(1, 25), "it is still there");
+        assert!(!race(935, 1250).is_hardly_there(25, 25), "more often than ever is no news");
+        assert!(!race(22, 368).is_hardly_there(0, 25), "at that rate it may well stay away so often");
+        assert!(!race(1, 2).is_hardly_there(0, 3), "the baseline has seen too little itself");
+        assert!(!How::Deterministic.is_hardly_there(0, 25));
     }
 
     #[test]

@@ -248,10 +248,10 @@ impl<W: Write> Human<W> {
                 How::Deterministic if times < tries => {
                     writeln!(self.to, "{what} in {scenario}: only {times} of {tries} tries, a race?")?;
                 }
-                How::Race { seen, tries: of } if how.is_hardly_a_race(times, tries) => writeln!(
+                How::Race { seen, tries: of } if how.is_hardly_there(times, tries) => writeln!(
                     self.to,
                     "{what} in {scenario}: {times} of {tries} tries, and {seen} of {of} when it was listed: \
-                     not a race any more?"
+                     is it mended?"
                 )?,
                 _ => {}
             }
