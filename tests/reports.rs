@@ -57,6 +57,33 @@ fn junit_is_valid_and_says_what_failed() {
     assert!(description.as_deref().unwrap().contains("reproduce: layers conform nbdkit"));
 }
 
+/// Four promises are broken in three scenarios, all for one cause: what is open when the server is told to stop stays open.
+#[test]
+fn one_cause_is_one_failure_and_one_annotation() {
+    let folder = reports(&["conform", "nbdkit", "--no-baseline", "--only", "end/sigterm/*"], 1);
+    let text = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+    let report = Report::deserialize_from_str(&text("junit")).unwrap();
+    assert_eq!(report.failures, 1);
+    let cases: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
+    let failed = cases.iter().find_map(|case| match &case.status {
+        TestCaseStatus::NonSuccess { description, .. } => description.as_deref(),
+        _ => None,
+    });
+    let failed = failed.unwrap();
+    assert!(failed.contains("3 scenarios: end/sigterm/"), "{failed}");
+    assert_eq!(failed.matches("reproduce: ").count(), 1, "the first is told at length: {failed}");
+    let refers = |case: &&&quick_junit::TestCase| match &case.status {
+        TestCaseStatus::Skipped { message, .. } => {
+            message.as_deref().is_some_and(|message| message.starts_with("seen only with "))
+        }
+        _ => false,
+    };
+    assert_eq!(cases.iter().filter(refers).count(), 3);
+    let errors = text("github");
+    let errors: Vec<&str> = errors.lines().filter(|line| line.starts_with("::error ")).collect();
+    assert_eq!(errors.len(), 2, "the cause, and how the run ended: {errors:?}");
+}
+
 #[test]
 fn what_is_known_is_skipped_for_junit_and_to_do_for_tap() {
     let folder = reports(&ENDING, 0);
@@ -92,7 +119,7 @@ fn github_gets_an_annotation_for_what_fails_and_a_table() {
     assert!(lines.iter().all(|line| line.starts_with("::error title=nbdkit ")), "{annotations}");
     assert!(annotations.contains("close.exactly-once::broken in end/sigterm/connected%0A"), "{annotations}");
     let summary = fs::read_to_string(folder.path().join("markdown")).unwrap();
-    assert!(summary.contains("| rules | 0 | 0 | 0 | 1 | 0 | 0 |"), "{summary}");
+    assert!(summary.contains("| rules | 0 | 0 | 0 | 1 | 0 | 0 | 0 |"), "{summary}");
     assert!(summary.contains("### fail `close.exactly-once`"), "{summary}");
 }
 
@@ -106,7 +133,7 @@ fn the_summary_of_a_step_is_what_github_shows() {
     };
     let page = shown(&broken().path().join("markdown"));
     let numbers: String =
-        ["0", "0", "0", "1", "0", "0"].map(|n| format!("<td align=\"right\">{n}</td>\n")).concat();
+        ["0", "0", "0", "1", "0", "0", "0"].map(|n| format!("<td align=\"right\">{n}</td>\n")).concat();
     assert!(page.contains(&format!("<tr>\n<td>rules</td>\n{numbers}</tr>")), "{page}");
     assert!(page.contains("<h3>fail <code>close.exactly-once</code></h3>"), "{page}");
     assert!(

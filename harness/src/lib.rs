@@ -45,6 +45,7 @@ pub mod history;
 pub mod kept;
 pub mod level;
 pub mod libtest;
+pub mod protocol;
 pub mod report;
 pub mod rules;
 pub mod run;

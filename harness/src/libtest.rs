@@ -150,6 +150,7 @@ fn told(case: &Case) -> Result<Completion, Failed> {
         Outcome::Passed | Outcome::Warned(_) => Ok(Completion::Completed),
         Outcome::Skipped(why) => Ok(Completion::ignored_with(why.clone())),
         Outcome::Known(trouble) => Ok(Completion::ignored_with(format!("known: {}", trouble.message))),
+        Outcome::Follows(trouble) => Ok(Completion::ignored_with(trouble.message.clone())),
         Outcome::Failed(trouble) | Outcome::Undecided(trouble) => Err(failed(trouble)),
     }
 }

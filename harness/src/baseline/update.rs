@@ -145,7 +145,17 @@ mod tests {
     }
 
     fn fault(what: What, scenario: &str, times: u32, tries: u32, standing: Standing) -> Fault {
-        Fault { what, scenario: scenario.to_owned(), times, tries, first: None, at: 0, run: None, standing }
+        Fault {
+            what,
+            scenario: scenario.to_owned(),
+            times,
+            tries,
+            first: None,
+            at: 0,
+            run: None,
+            wrote: None,
+            standing,
+        }
     }
 
     fn scenario(name: &str, race: bool, tries: u32) -> ScenarioVerdict {

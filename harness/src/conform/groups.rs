@@ -63,6 +63,29 @@ impl<'a> Group<'a> {
         self.faults.first().copied()
     }
 
+    /// All faults in it, also of what only comes with it.
+    pub fn all(&self) -> impl Iterator<Item = &'a Fault> {
+        self.faults.iter().chain(self.with.iter().flat_map(|with| &with.faults)).copied()
+    }
+
+    /// Where it shows itself: the only scenario, or how many, and the first.
+    pub fn place(&self) -> Option<String> {
+        let first = &self.example()?.scenario;
+        Some(match self.faults.len() {
+            1 => first.clone(),
+            many => format!("{many} scenarios, first {first}"),
+        })
+    }
+
+    /// What was found, and in how many scenarios.
+    pub fn heading(&self) -> Option<String> {
+        let fault = self.example()?;
+        Some(match self.faults.len() {
+            1 => format!("{} in 1 scenario", fault.what),
+            many => format!("{} in {many} scenarios", fault.what),
+        })
+    }
+
     fn places(&self) -> BTreeMap<&'a str, u32> {
         self.faults.iter().map(|fault| (fault.scenario.as_str(), fault.at)).collect()
     }
@@ -177,6 +200,7 @@ mod tests {
             first: Some(first),
             at,
             run: None,
+            wrote: None,
             standing: Standing::New,
         }
     }

@@ -138,6 +138,8 @@ pub struct Fault {
     pub at: u32,
     /// The events of that run, where they were asked for and there was room.
     pub run: Option<Events>,
+    /// What a program of the scenario's has written in that run.
+    pub wrote: Option<String>,
     /// What it means for the run.
     pub standing: Standing,
 }

@@ -70,6 +70,7 @@ impl<'a> Summary<'a> {
                 tries: tries.passed + u32::try_from(one.cut.len()).unwrap_or(u32::MAX),
                 first: one.first.clone(),
                 run: self.keeper.keep(one.run.as_ref()),
+                wrote: one.wrote.clone(),
                 standing: self.standing_of(one, scenario),
             };
             self.so_far.faults.push(fault);
@@ -105,6 +106,7 @@ impl<'a> Summary<'a> {
             first: None,
             at: astray.at,
             run: self.keeper.keep(astray.run.as_ref()),
+            wrote: astray.wrote.clone(),
         }
     }
 
@@ -279,13 +281,14 @@ mod tests {
             cut: Vec::new(),
             first: None,
             run: None,
+            wrote: None,
         };
         Tries { count, passed: count, rules: vec![one], ..Tries::default() }
     }
 
     fn astray(verdict: Verdict, times: u32, count: u32) -> Tries {
         let unclear = matches!(verdict, Verdict::Inconclusive(_)).then_some(Unclear::Lost);
-        let astray = vec![Astray { verdict, unclear, times, at: 0, run: None }];
+        let astray = vec![Astray { verdict, unclear, times, at: 0, run: None, wrote: None }];
         Tries { passed: count - times, astray, ..broken(OF_SERVER, 0, count) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::halt::{Halt, Limit};
 use super::unclear::Unclear;
-use super::verdicts::{is_ground, verdict_of};
+use super::verdicts::{is_ground, verdict_of, wrote};
 use crate::baseline::{Baseline, What};
 use crate::history::Wrapped;
 use crate::kept::Events;
@@ -43,6 +43,8 @@ pub struct Astray {
     pub at: u32,
     /// The events of the first, where they are kept.
     pub run: Option<Events>,
+    /// What a program of the scenario's has written in it.
+    pub wrote: Option<String>,
 }
 
 /// By what tries are bound, besides their number.
@@ -82,6 +84,8 @@ pub struct RuleTries {
     pub first: Option<Finding>,
     /// The events of that try, where they are kept.
     pub run: Option<Events>,
+    /// What a program of the scenario's has written in it.
+    pub wrote: Option<String>,
 }
 
 /// A run that shows too little, because the machine was busy with something else, is played again, up to so many times.
@@ -107,6 +111,13 @@ fn is_held_against_the_server(result: &RuleResult) -> bool {
 /// A run that hangs or breaks in the same way so often, and is not known to, is not tried again.
 const MOST_ALIKE: u32 = 3;
 
+/// What is kept of a try in which something was found.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    run: Option<Events>,
+    wrote: Option<String>,
+}
+
 impl Tries {
     /// Plays it `count` times, or until nothing new is to be had from it.
     pub(super) fn play(
@@ -128,7 +139,7 @@ impl Tries {
         }
         if !tries.shown() {
             let verdict = Verdict::Inconclusive(tries.not_shown());
-            tries.add_astray(verdict, Some(Unclear::NotShown), u32::MAX, None);
+            tries.add_astray(verdict, Some(Unclear::NotShown), u32::MAX, &Kept::default());
         }
         Ok(tries)
     }
@@ -172,7 +183,8 @@ impl Tries {
                 result.exercised = result.exercised.min(result.broken);
             }
         }
-        self.add(verdict, unclear, recording);
+        let wrote = wrote(&recording, scenario);
+        self.add(verdict, unclear, recording, wrote);
         Ok(true)
     }
 
@@ -188,23 +200,30 @@ impl Tries {
         format!("it did not show what it must ({})", each.collect::<Vec<_>>().join("; "))
     }
 
-    fn add(&mut self, verdict: Verdict, unclear: Option<Unclear>, mut recording: Recording) {
+    fn add(
+        &mut self,
+        verdict: Verdict,
+        unclear: Option<Unclear>,
+        mut recording: Recording,
+        wrote: Option<String>,
+    ) {
         let events = std::mem::take(&mut recording.events);
         let broken = recording.judgement.results.iter().any(|result| result.broken > 0);
         // Nothing is looked at in a run in which nothing was found.
         let run: Option<Events> =
             (!events.is_empty() && (broken || verdict != Verdict::Pass)).then(|| events.into());
+        let kept = Kept { run, wrote };
         self.events += recording.judgement.events;
         self.wrapped = self.wrapped.max(recording.judgement.history.wrapped());
         if verdict == Verdict::Pass {
             self.passed += 1;
             for result in recording.judgement.results {
-                self.add_result(result, run.as_ref(), None);
+                self.add_result(result, &kept, None);
             }
             return;
         }
         let at = recording.departed.unwrap_or(u32::MAX);
-        self.add_astray(verdict.clone(), unclear, at, run.clone());
+        self.add_astray(verdict.clone(), unclear, at, &kept);
         if is_ground(&recording.judgement.troubles) {
             // After a wait that was cut short, that nothing had come by then shows nothing.
             let cut_short = recording.departed.filter(|_| unclear == Some(Unclear::Repeated));
@@ -214,15 +233,15 @@ impl Tries {
             };
             let results = recording.judgement.results.into_iter();
             for result in results.filter(|one| is_held_against_the_server(one) && !given_up(one)) {
-                self.add_result(result, run.as_ref(), Some(&verdict));
+                self.add_result(result, &kept, Some(&verdict));
             }
         }
     }
 
-    fn add_result(&mut self, result: RuleResult, run: Option<&Events>, cut: Option<&Verdict>) {
+    fn add_result(&mut self, result: RuleResult, kept: &Kept, cut: Option<&Verdict>) {
         let first = result.findings.into_iter().next();
         let tries = u32::from(result.broken > 0);
-        let run = first.as_ref().and(run).cloned();
+        let Kept { run, wrote } = if first.is_some() { kept.clone() } else { Kept::default() };
         let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);
         // What holds in a part of a run was not put to the test as it should have been.
         let exercised = if cut.is_some() { result.exercised.min(result.broken) } else { result.exercised };
@@ -234,7 +253,7 @@ impl Tries {
                 one.tries += tries;
                 one.cut.extend(cut.cloned());
                 if one.first.is_none() {
-                    (one.first, one.run) = (first, run);
+                    (one.first, one.run, one.wrote) = (first, run, wrote);
                 }
             }
             None => self.rules.push(RuleTries {
@@ -245,14 +264,18 @@ impl Tries {
                 cut: cut.cloned().into_iter().collect(),
                 first,
                 run,
+                wrote,
             }),
         }
     }
 
-    fn add_astray(&mut self, verdict: Verdict, unclear: Option<Unclear>, at: u32, run: Option<Events>) {
+    fn add_astray(&mut self, verdict: Verdict, unclear: Option<Unclear>, at: u32, kept: &Kept) {
         match self.astray.iter_mut().find(|one| one.verdict == verdict) {
             Some(one) => one.times += 1,
-            None => self.astray.push(Astray { verdict, unclear, times: 1, at, run }),
+            None => {
+                let Kept { run, wrote } = kept.clone();
+                self.astray.push(Astray { verdict, unclear, times: 1, at, run, wrote });
+            }
         }
     }
 }
@@ -388,6 +411,24 @@ mod tests {
         let twice = || reference().doubled(0, layers_trace::Callback::Close, 0);
         let tries = play(|_| Ok(left_behind(twice())), &many_at_once());
         assert!(tries.rules.iter().any(|one| one.rule.id == "close.exactly-once" && one.broken > 0));
+    }
+
+    #[test]
+    fn what_a_program_has_written_stays_with_a_hang_and_with_what_is_broken_before_it() {
+        let calm = Scenario { expects: Vec::new(), command: Some("nbdinfo"), ..many_at_once() };
+        let twice = || reference().doubled(0, layers_trace::Callback::Close, 0);
+        let mishaps = vec![Mishap::Hang { doing: "it hangs".to_owned() }];
+        let tries = play(
+            |_| {
+                let stderr = "nbdinfo: no\n".to_owned();
+                Ok(Recording { mishaps: mishaps.clone(), stderr, ..left_behind(twice()) })
+            },
+            &calm,
+        );
+        let wrote = Some("`nbdinfo` wrote: nbdinfo: no".to_owned());
+        assert_eq!(tries.astray[0].wrote, wrote);
+        let broken = tries.rules.iter().find(|one| one.rule.id == "close.exactly-once").unwrap();
+        assert_eq!(broken.wrote, wrote);
     }
 
     fn hangs(doing: &str) -> Recording {

@@ -19,7 +19,7 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
             // A server that is to stop on purpose, and a master that ends as it was told: 128 and the signal.
             Some(End::Exited(128..)) if scenario.session.is_some() => Verdict::Pass,
             Some(End::Exited(code)) if !ended_as_planned(scenario, code) => {
-                let wrote = wrote(recording, scenario);
+                let wrote = wrote(recording, scenario).map_or(String::new(), |wrote| format!("; {wrote}"));
                 Verdict::Inconclusive(format!("the server ended with exit status {code}{wrote}"))
             }
             _ => Verdict::Pass,
@@ -47,15 +47,15 @@ fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
     matches!(mishap, Mishap::Script { .. }) && broken()
 }
 
-/// What a command that is not ours has written, in one line: it says why the run ended otherwise.
-fn wrote(recording: &Recording, scenario: &Scenario) -> String {
+/// Returns what a command that is not ours has written, in one line: it belongs to whatever is found in its run.
+pub(super) fn wrote(recording: &Recording, scenario: &Scenario) -> Option<String> {
     let lines = recording.stdout.lines().chain(recording.stderr.lines());
     let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
-    match (scenario.command, lines.as_slice()) {
-        (Some(command), [_, ..]) => format!("; `{command}` wrote: {}", lines.join(" | ")),
-        (Some(command), []) => format!("; `{command}` wrote nothing"),
-        (None, _) => String::new(),
-    }
+    let command = scenario.command?;
+    Some(match lines.as_slice() {
+        [] => format!("`{command}` wrote nothing"),
+        _ => format!("`{command}` wrote: {}", lines.join(" | ")),
+    })
 }
 
 fn ended_as_planned(scenario: &Scenario, code: i32) -> bool {

@@ -9,6 +9,7 @@ use layers_trace::{Callback, Event, Operation, digest};
 
 use super::client::{Client, Request};
 use super::{Call, History};
+use crate::protocol::flag;
 
 /// NBDKIT_FLAG_MAY_TRIM
 pub const MAY_TRIM: u32 = 1 << 0;
@@ -18,12 +19,6 @@ pub const FUA: u32 = 1 << 1;
 pub const REQ_ONE: u32 = 1 << 2;
 /// NBDKIT_FLAG_FAST_ZERO
 pub const FAST_ZERO: u32 = 1 << 3;
-
-/// Flags of requests in the protocol (NBD_CMD_FLAG_*).
-const CMD_FUA: u32 = 1;
-const CMD_NO_HOLE: u32 = 2;
-const CMD_REQ_ONE: u32 = 8;
-const CMD_FAST_ZERO: u32 = 16;
 
 /// Calls that are remembered of one request: 4 GiB in pieces of 64 MiB, and some more.
 const MOST_MADE: usize = 80;
@@ -153,11 +148,13 @@ impl Request {
         let has = |flag| self.event.flags() & flag != 0;
         let of = |set: bool, flag| if set { flag } else { 0 };
         match self.operation {
-            Operation::Write | Operation::Trim => of(has(CMD_FUA), FUA),
+            Operation::Write | Operation::Trim => of(has(flag::FUA), FUA),
             Operation::Zero => {
-                of(has(CMD_FUA), FUA) | of(!has(CMD_NO_HOLE), MAY_TRIM) | of(has(CMD_FAST_ZERO), FAST_ZERO)
+                of(has(flag::FUA), FUA)
+                    | of(!has(flag::NO_HOLE), MAY_TRIM)
+                    | of(has(flag::FAST_ZERO), FAST_ZERO)
             }
-            Operation::BlockStatus => of(has(CMD_REQ_ONE), REQ_ONE),
+            Operation::BlockStatus => of(has(flag::REQ_ONE), REQ_ONE),
             _ => 0,
         }
     }

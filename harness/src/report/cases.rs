@@ -1,7 +1,7 @@
 //! What a run says, one case at a time: what the formats of test runners have in common.
 
 use crate::baseline::What;
-use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, groups};
 use crate::validate::{self, Validation};
 use crate::verdict::{Exit, Verdict};
 
@@ -44,6 +44,8 @@ pub enum Outcome {
     Known(Trouble),
     /// It is broken.
     Failed(Trouble),
+    /// It is broken too, for a cause of which another case that failed tells.
+    Follows(Trouble),
     /// It could not be told.
     Undecided(Trouble),
 }
@@ -82,8 +84,9 @@ impl Outcome {
 impl Run {
     /// Of a run of `conform`.
     pub fn of_conformance(plan: &Plan<'_>, conformance: &Conformance) -> Run {
-        let rules = conformance.rules.iter().map(|rule| rule_case(plan, conformance, rule));
-        let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, conformance, one));
+        let causes = groups(&conformance.faults);
+        let rules = conformance.rules.iter().map(|rule| rule_case(plan, &causes, rule));
+        let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, &causes, one));
         let stale = conformance.stale.iter();
         let stale =
             stale.map(|entry| stale_case(format!("{} in {}", entry.what, entry.scenario), &entry.why));
@@ -201,46 +204,83 @@ fn finding_text(finding: &validate::Finding) -> String {
     )
 }
 
-fn rule_case(plan: &Plan<'_>, conformance: &Conformance, rule: &RuleVerdict) -> Case {
-    let of_rule = |fault: &&Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
-    let faults: Vec<&Fault> = conformance.faults.iter().filter(of_rule).collect();
+fn rule_case(plan: &Plan<'_>, causes: &[Group<'_>], rule: &RuleVerdict) -> Case {
+    let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
     let group = "rules";
-    Case { group, name: rule.rule.id.to_owned(), outcome: outcome(plan, &faults, &rule.verdict) }
+    Case { group, name: rule.rule.id.to_owned(), outcome: outcome(plan, causes, of_rule, &rule.verdict) }
 }
 
-fn scenario_case(plan: &Plan<'_>, conformance: &Conformance, scenario: &ScenarioVerdict) -> Case {
+fn scenario_case(plan: &Plan<'_>, causes: &[Group<'_>], scenario: &ScenarioVerdict) -> Case {
     let of_scenario =
-        |fault: &&Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
-    let faults: Vec<&Fault> = conformance.faults.iter().filter(of_scenario).collect();
-    let group = "scenarios";
-    Case { group, name: scenario.name.clone(), outcome: outcome(plan, &faults, &scenario.verdict) }
+        |fault: &Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
+    let outcome = outcome(plan, causes, of_scenario, &scenario.verdict);
+    Case { group: "scenarios", name: scenario.name.clone(), outcome }
 }
 
-/// What is new counts most, then what is known, then the verdict itself.
-fn outcome(plan: &Plan<'_>, faults: &[&Fault], verdict: &Verdict) -> Outcome {
-    let having = |wanted: fn(&Standing) -> bool| -> Vec<&Fault> {
-        faults.iter().copied().filter(|fault| wanted(&fault.standing)).collect()
+/// What counts most: what is new, what is our own fault, what is known, a habit; then the verdict itself. One cause is told
+/// at length in one case, that of the first fault of it.
+fn outcome(
+    plan: &Plan<'_>,
+    causes: &[Group<'_>],
+    mine: impl Fn(&Fault) -> bool,
+    verdict: &Verdict,
+) -> Outcome {
+    type Is = fn(&Standing) -> bool;
+    const NEW: Is = |standing| *standing == Standing::New;
+    const OURS: Is = |standing| *standing == Standing::Ours;
+    const KNOWN: Is = |standing| matches!(standing, Standing::Known { .. });
+    const HABIT: Is = |standing| matches!(standing, Standing::Habit | Standing::Follows);
+    // Each cause that begins here is told here.
+    let own = |is: Is, word| {
+        let begins =
+            |cause: &&Group<'_>| cause.example().is_some_and(|first| is(&first.standing) && mine(first));
+        let told: Vec<&Group<'_>> = causes.iter().filter(begins).collect();
+        let text: Vec<String> = told.iter().filter_map(|cause| cause_text(plan, cause)).collect();
+        let places: Vec<String> = told.iter().filter_map(|cause| cause.place()).collect();
+        (!told.is_empty()).then(|| Trouble {
+            word,
+            message: format!("broken in {}", places.join("; ")),
+            text: text.join("\n"),
+        })
     };
-    let trouble = |word, faults: &[&Fault]| {
-        let places: Vec<&str> = faults.iter().map(|fault| fault.scenario.as_str()).collect();
-        let text: Vec<String> = faults.iter().map(|fault| fault_text(plan, fault)).collect();
-        Trouble { word, message: format!("broken in {}", places.join(", ")), text: text.join("\n") }
+    // Of the others the case says where that is.
+    let others = |is: Is, word| {
+        let cause =
+            causes.iter().find(|cause| cause.all().any(|fault| is(&fault.standing) && mine(fault)))?;
+        let first = cause.example()?;
+        let same = cause.faults.iter().any(|fault| mine(fault));
+        let how = if same { "the same cause as" } else { "seen only with" };
+        let name = match &first.what {
+            What::Rule(rule) => format!("{} in {}", rule.id, first.scenario),
+            What::Verdict(verdict) => format!("the {} in {}", verdict.word(), first.scenario),
+        };
+        Some(Trouble::new(word, format!("{how} {name}")))
     };
-    let new = having(|standing| *standing == Standing::New);
-    let ours = having(|standing| *standing == Standing::Ours);
-    let known = having(|standing| matches!(standing, Standing::Known { .. }));
-    let habit = having(|standing| matches!(standing, Standing::Habit | Standing::Follows));
-    if !new.is_empty() {
-        Outcome::Failed(trouble("fail", &new))
-    } else if !ours.is_empty() {
-        Outcome::Undecided(trouble("harness-error", &ours))
-    } else if !known.is_empty() {
-        Outcome::Known(trouble("known", &known))
-    } else if !habit.is_empty() {
-        Outcome::Warned(trouble("warn", &habit))
-    } else {
-        Outcome::of(verdict)
+    let failed = || own(NEW, "fail").map(Outcome::Failed);
+    let ours = || own(OURS, "harness-error").map(Outcome::Undecided);
+    let follows = || others(NEW, "fail").map(Outcome::Follows);
+    let known = || own(KNOWN, "known").or_else(|| others(KNOWN, "known")).map(Outcome::Known);
+    let habit = || own(HABIT, "warn").or_else(|| others(HABIT, "warn")).map(Outcome::Warned);
+    failed()
+        .or_else(ours)
+        .or_else(follows)
+        .or_else(known)
+        .or_else(habit)
+        .unwrap_or_else(|| Outcome::of(verdict))
+}
+
+/// A cause: its first fault at length, then where else it shows itself and what comes with it.
+fn cause_text(plan: &Plan<'_>, cause: &Group<'_>) -> Option<String> {
+    let mut text = fault_text(plan, cause.example()?);
+    let scenarios = cause.scenarios();
+    if scenarios.len() > 1 {
+        text += &format!("{} scenarios: {}\n", scenarios.len(), scenarios.join(", "));
     }
+    let with: Vec<String> = cause.with.iter().filter_map(Group::heading).collect();
+    if !with.is_empty() {
+        text += &format!("seen only with this, and never before it: {}\n", with.join(", "));
+    }
+    Some(text)
 }
 
 fn fault_text(plan: &Plan<'_>, fault: &Fault) -> String {
@@ -255,6 +295,9 @@ fn fault_text(plan: &Plan<'_>, fault: &Fault) -> String {
     if let Some(first) = &fault.first {
         text += &format!("expected: {}\nactual:   {}\n", first.expected, first.actual);
         text.extend(first.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)));
+    }
+    if let Some(wrote) = &fault.wrote {
+        text += &format!("{wrote}\n");
     }
     if let Standing::Known { why, .. } = &fault.standing {
         text += &format!("known: {why}\n");

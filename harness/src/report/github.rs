@@ -5,14 +5,16 @@ use std::io::{self, Write};
 use super::cases::{Case, Outcome, Run, Trouble};
 use crate::verdict::Exit;
 
-/// An annotation for each case that is broken, could not be told, or warns.
+/// An annotation for each cause for which a case is broken, could not be told, or warns.
 pub fn annotations(to: &mut dyn Write, run: &Run) -> io::Result<()> {
     for case in &run.cases {
         let (command, trouble) = match &case.outcome {
             Outcome::Failed(trouble) | Outcome::Undecided(trouble) => ("error", trouble),
             Outcome::Warned(trouble) => ("warning", trouble),
+            // That another case tells of is told once.
+            Outcome::Known(trouble) if trouble.text.is_empty() => continue,
             Outcome::Known(trouble) => ("notice", trouble),
-            Outcome::Passed | Outcome::Skipped(_) => continue,
+            Outcome::Passed | Outcome::Skipped(_) | Outcome::Follows(_) => continue,
         };
         let title = property(&format!("{}: {}", run.name, case.name));
         let text = format!("{}\n{}", trouble.message, trouble.text);
@@ -28,8 +30,8 @@ pub fn summary(to: &mut dyn Write, run: &Run) -> io::Result<()> {
     let sign = if run.exit == Exit::Conformant { "✅" } else { "❌" };
     writeln!(to, "## {sign} layers: {}\n", escaped(&run.name))?;
     writeln!(to, "exit {}: {}\n", run.exit.code(), escaped(&run.meaning))?;
-    writeln!(to, "| | passed | warned | known | failed | undecided | skipped |")?;
-    writeln!(to, "|---|--:|--:|--:|--:|--:|--:|")?;
+    writeln!(to, "| | passed | warned | known | failed | follow | undecided | skipped |")?;
+    writeln!(to, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
     for group in run.groups() {
         let count = |wanted: fn(&Outcome) -> bool| {
             run.cases.iter().filter(|case| case.group == group && wanted(&case.outcome)).count()
@@ -38,9 +40,13 @@ pub fn summary(to: &mut dyn Write, run: &Run) -> io::Result<()> {
         let warned = count(|outcome| matches!(outcome, Outcome::Warned(_)));
         let known = count(|outcome| matches!(outcome, Outcome::Known(_)));
         let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let follow = count(|outcome| matches!(outcome, Outcome::Follows(_)));
         let undecided = count(|outcome| matches!(outcome, Outcome::Undecided(_)));
         let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
-        writeln!(to, "| {group} | {passed} | {warned} | {known} | {failed} | {undecided} | {skipped} |")?;
+        writeln!(
+            to,
+            "| {group} | {passed} | {warned} | {known} | {failed} | {follow} | {undecided} | {skipped} |"
+        )?;
     }
     for case in &run.cases {
         if let Outcome::Failed(trouble) | Outcome::Undecided(trouble) = &case.outcome {

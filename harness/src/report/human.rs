@@ -121,6 +121,9 @@ impl<W: Write> Human<W> {
                 writeln!(self.to, "{}", wrapped(verdict.reason().unwrap_or_default(), 8))?;
             }
         }
+        if let Some(wrote) = &fault.wrote {
+            writeln!(self.to, "        {wrote}")?;
+        }
         if fault.standing == Standing::Ours {
             writeln!(
                 self.to,
@@ -136,7 +139,7 @@ impl<W: Write> Human<W> {
         }
         for (number, with) in group.with.iter().enumerate() {
             if number >= MOST_WITH && !plan.all {
-                let more: Vec<String> = group.with.iter().skip(number).filter_map(heading).collect();
+                let more: Vec<String> = group.with.iter().skip(number).filter_map(Group::heading).collect();
                 return writeln!(self.to, "{}", wrapped(&format!("and {}", more.join(", ")), 10));
             }
             self.finding_in_short(with, 10)?;
@@ -146,7 +149,7 @@ impl<W: Write> Human<W> {
 
     /// One line: what, where, and what was seen.
     fn finding_in_short(&mut self, group: &Group<'_>, indent: usize) -> io::Result<()> {
-        let (Some(fault), Some(heading)) = (group.example(), heading(group)) else { return Ok(()) };
+        let (Some(fault), Some(heading)) = (group.example(), group.heading()) else { return Ok(()) };
         let (style, word) = word_of(fault);
         let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
         let seen = match (&fault.what, &fault.first) {
@@ -333,15 +336,6 @@ fn word_of(fault: &Fault) -> (Style, &'static str) {
         Standing::Known { .. } => (ODD, "known"),
         Standing::New => (BAD, "FAIL"),
     }
-}
-
-/// What was found, and in how many scenarios.
-fn heading(group: &Group<'_>) -> Option<String> {
-    let fault = group.example()?;
-    Some(match group.faults.len() {
-        1 => format!("{} in 1 scenario", fault.what),
-        many => format!("{} in {many} scenarios", fault.what),
-    })
 }
 
 /// In how many of how many tries what this entry knows has happened.

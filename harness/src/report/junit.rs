@@ -32,6 +32,8 @@ fn test_case(case: &Case) -> TestCase {
         Outcome::Passed | Outcome::Warned(_) => TestCaseStatus::success(),
         Outcome::Skipped(why) => skipped(why.clone()),
         Outcome::Known(trouble) => skipped(format!("known: {}", trouble.message)),
+        // One cause is one failure, and the test that has it says of which others it is the cause.
+        Outcome::Follows(trouble) => skipped(trouble.message.clone()),
         Outcome::Failed(trouble) => failed(NonSuccessKind::Failure, trouble),
         Outcome::Undecided(trouble) => failed(NonSuccessKind::Error, trouble),
     };

@@ -26,6 +26,9 @@ fn point(to: &mut dyn Write, number: usize, case: &Case) -> io::Result<()> {
             writeln!(to, "not ok {name} # TODO known: {}", one_line(&trouble.message))?;
             details(to, trouble)
         }
+        Outcome::Follows(trouble) => {
+            writeln!(to, "not ok {name} # TODO {}", one_line(&trouble.message))
+        }
         Outcome::Failed(trouble) | Outcome::Undecided(trouble) => {
             writeln!(to, "not ok {name}")?;
             details(to, trouble)

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::Command;
 use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
+pub use crate::protocol::flag;
 use crate::run::Start;
 use crate::stack::Stack;
 use crate::version::Version;
@@ -288,18 +289,6 @@ impl Step {
     pub fn perhaps(self) -> Step {
         Step::Perhaps(Box::new(self))
     }
-}
-
-/// Flags of requests in the protocol (NBD_CMD_FLAG_*).
-pub mod flag {
-    /// Force unit access.
-    pub const FUA: u32 = 1;
-    /// Zeroes, but no hole.
-    pub const NO_HOLE: u32 = 2;
-    /// One extent is enough.
-    pub const REQ_ONE: u32 = 8;
-    /// Zeroes only if that is fast.
-    pub const FAST_ZERO: u32 = 16;
 }
 
 /// A request; offset and count in bytes.

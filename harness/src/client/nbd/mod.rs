@@ -24,6 +24,7 @@ use super::breach;
 use super::patience::{LOOK, Patience};
 pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
+use crate::protocol::ERRORS;
 use crate::visible::visible;
 use pending::Pending;
 pub use requests::Ticket;
@@ -349,19 +350,9 @@ impl Client {
 
 /// Who gives the answer to a request: libnbd has errors of its own, too, of which these are none.
 fn speaker<T>(operation: Operation, result: &Result<T, ClientError>) -> Option<Speaker> {
-    const ON_THE_WIRE: [i32; 8] = [
-        libc::EPERM,
-        libc::EIO,
-        libc::ENOMEM,
-        libc::EINVAL,
-        libc::ENOSPC,
-        libc::EOVERFLOW,
-        libc::ENOTSUP,
-        libc::ESHUTDOWN,
-    ];
     let servers = match result {
         Ok(_) => true,
-        Err(ClientError::Refused { errno, .. }) => ON_THE_WIRE.contains(errno),
+        Err(ClientError::Refused { errno, .. }) => ERRORS.contains(errno),
         Err(_) => false,
     };
     (servers && operation.is_data()).then_some(Speaker::Repeated)

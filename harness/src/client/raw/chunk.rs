@@ -5,6 +5,7 @@ use layers_trace::{Breach, Operation};
 
 use super::super::breach::breach;
 use super::{Asked, ClientError};
+use crate::protocol::flag;
 
 /// Types of chunks.
 const NONE: u16 = 0;
@@ -15,11 +16,6 @@ const ERROR: u16 = 1 << 15 | 1;
 const ERROR_OFFSET: u16 = 1 << 15 | 2;
 /// Set in the types of all errors.
 const IS_ERROR: u16 = 1 << 15;
-
-/// NBD_CMD_FLAG_DF
-const DF: u32 = 1 << 2;
-/// NBD_CMD_FLAG_REQ_ONE
-const REQ_ONE: u32 = 1 << 3;
 
 /// What the chunks of a reply have brought so far.
 #[derive(Debug, Default)]
@@ -77,7 +73,7 @@ impl Chunks {
                 let extents = data.len().checked_sub(4).filter(|rest| rest % 8 == 0).map(|rest| rest / 8);
                 match extents {
                     Some(1) => Ok(()),
-                    Some(2..) if asked.command.flags & REQ_ONE == 0 => Ok(()),
+                    Some(2..) if asked.command.flags & flag::REQ_ONE == 0 => Ok(()),
                     Some(several) => {
                         Err(wrong(format!("NBD_REPLY_TYPE_BLOCK_STATUS with {several} extents")))
                     }
@@ -105,7 +101,7 @@ impl Chunks {
         if self.pieces.iter().any(meets) {
             return Err(wrong(format!("{range}, some of which have come before")));
         }
-        if asked.command.flags & DF != 0 && !self.pieces.is_empty() {
+        if asked.command.flags & flag::DF != 0 && !self.pieces.is_empty() {
             return Err(wrong(format!("{range}, the second piece of a read that must not be split")));
         }
         self.pieces.push((offset, length));

@@ -2,7 +2,7 @@
 
 use super::page::{Cell, Finding, Page, Section};
 use crate::baseline::What;
-use crate::conform::{Conformance, Fault, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, groups};
 use crate::history::Wrapped;
 use crate::report::reproduce;
 use crate::validate::in_flight;
@@ -20,12 +20,17 @@ pub(super) fn page(plan: &Plan<'_>, conformance: &Conformance) -> Page {
         runs: Vec::new(),
         sections: Vec::new(),
     };
-    let mut faults: Vec<&Fault> = conformance.faults.iter().collect();
-    faults.sort_by_key(|fault| rank(&fault.standing));
-    for fault in &faults {
-        let run = page.draw(&fault.scenario, fault.run.as_ref());
-        page.findings.push(Finding { run, ..finding(plan, fault) });
+    let mut causes = groups(&conformance.faults);
+    causes.sort_by_key(|cause| cause.example().map(|fault| rank(&fault.standing)));
+    for cause in &causes {
+        let Some(first) = cause.example() else { continue };
+        let run = page.draw(&first.scenario, first.run.as_ref());
+        page.findings.push(Finding { run, ..finding(plan, cause, first) });
     }
+    let faults: Vec<(usize, &Fault)> = (0..)
+        .zip(&causes)
+        .flat_map(|(number, cause)| cause.all().map(move |fault| (number, fault)))
+        .collect();
     let rules = conformance.rules.iter().map(|rule| rule_cell(rule, &faults));
     let scenarios = conformance.scenarios.iter().map(|scenario| scenario_cell(scenario, &faults));
     page.sections = vec![Section::new("rules", rules), Section::new("scenarios", scenarios)];
@@ -75,16 +80,26 @@ fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, Strin
     facts
 }
 
-fn finding(plan: &Plan<'_>, fault: &Fault) -> Finding {
+/// Of a cause, of which this is the first that was found.
+fn finding(plan: &Plan<'_>, cause: &Group<'_>, fault: &Fault) -> Finding {
     let Fault { scenario, times, tries, .. } = fault;
     let often = match (times, tries) {
         (1, 1) => String::new(),
         _ => format!(", in {times} of {tries} tries"),
     };
+    let scenarios = cause.scenarios();
+    let many = match scenarios.len() {
+        1 => String::new(),
+        many => format!("{many} scenarios, first "),
+    };
+    let several = scenarios.len() > 1;
     let mut finding = Finding {
         id: fault.what.to_string(),
         word: word(fault),
-        place: format!("in {scenario}{often}"),
+        place: format!("in {many}{scenario}{often}"),
+        wrote: fault.wrote.clone(),
+        scenarios: scenarios.into_iter().filter(|_| several).map(str::to_owned).collect(),
+        with: cause.with.iter().filter_map(Group::heading).collect(),
         reproduce: Some(reproduce(plan, fault)),
         ..Finding::default()
     };
@@ -114,15 +129,19 @@ fn finding(plan: &Plan<'_>, fault: &Fault) -> Finding {
     finding
 }
 
-/// What the findings among these say, or else the verdict.
-fn said(verdict: &Verdict, faults: &[&Fault], of: impl Fn(&Fault) -> bool) -> (&'static str, Vec<usize>) {
-    let found: Vec<usize> =
-        (0..).zip(faults).filter(|(_, fault)| of(fault)).map(|(index, _)| index).collect();
-    let gravest = found.first().and_then(|index| faults.get(*index));
-    (gravest.map_or(verdict.word(), |fault| word(fault)), found)
+/// What is found, each with the number of its cause.
+type Found<'a> = [(usize, &'a Fault)];
+
+/// What the findings among these say, or else the verdict; and the numbers of their causes.
+fn said(verdict: &Verdict, faults: &Found<'_>, of: impl Fn(&Fault) -> bool) -> (&'static str, Vec<usize>) {
+    let found = || faults.iter().filter(|(_, fault)| of(fault));
+    let gravest = found().min_by_key(|(number, fault)| (rank(&fault.standing), *number));
+    let mut numbers: Vec<usize> = found().map(|(number, _)| *number).collect();
+    numbers.dedup();
+    (gravest.map_or(verdict.word(), |(_, fault)| word(fault)), numbers)
 }
 
-fn rule_cell(rule: &RuleVerdict, faults: &[&Fault]) -> Cell {
+fn rule_cell(rule: &RuleVerdict, faults: &Found<'_>) -> Cell {
     let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
     let (word, findings) = said(&rule.verdict, faults, of_rule);
     let mut lines = vec![rule.rule.clause.to_owned()];
@@ -133,7 +152,7 @@ fn rule_cell(rule: &RuleVerdict, faults: &[&Fault]) -> Cell {
     Cell { id: rule.rule.id.to_owned(), word, statement: rule.rule.statement, lines, findings }
 }
 
-fn scenario_cell(scenario: &ScenarioVerdict, faults: &[&Fault]) -> Cell {
+fn scenario_cell(scenario: &ScenarioVerdict, faults: &Found<'_>) -> Cell {
     let found = said(&scenario.verdict, faults, |fault| fault.scenario == scenario.name).1;
     // A rule that is broken in it is the rule's verdict; the scenario's own is that it went as planned.
     let of_itself = |fault: &Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));

@@ -108,7 +108,6 @@ fn finding(validation: &Validation, found: &validate::Finding) -> Finding {
         actual: found.actual.clone(),
         fix: found.fix.to_owned(),
         calls: found.calls.clone(),
-        reproduce: None,
-        run: None,
+        ..Finding::default()
     }
 }

@@ -63,6 +63,12 @@ pub(super) struct Finding {
     pub(super) calls: Vec<CallRef>,
     /// The command that shows it again.
     pub(super) reproduce: Option<String>,
+    /// What a program beside the server has written meanwhile.
+    pub(super) wrote: Option<String>,
+    /// All scenarios in which it shows itself, where there are several.
+    pub(super) scenarios: Vec<String>,
+    /// What is seen only with it.
+    pub(super) with: Vec<String>,
     /// Its run, by number.
     pub(super) run: Option<usize>,
 }

@@ -136,6 +136,9 @@ pub enum Line<'a> {
         /// The calls that show it.
         #[serde(skip_serializing_if = "Option::is_none")]
         calls: Option<Vec<Call>>,
+        /// What a program that the scenario runs has written in that try.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wrote: Option<&'a str>,
     },
     /// An entry of the baseline about what was played and judged.
     #[cfg_attr(
@@ -303,6 +306,7 @@ fn finding<'a>(plan: &Plan<'_>, fault: &'a Fault) -> Line<'a> {
         expected: first.map(|first| first.expected.as_str()),
         actual: first.map(|first| first.actual.as_str()),
         calls: first.map(|first| calls(&first.calls)),
+        wrote: fault.wrote.as_deref(),
     }
 }
 

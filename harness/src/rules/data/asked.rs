@@ -186,9 +186,8 @@ impl Check for ReplyAfterExit {
 mod tests {
     use super::super::super::testing::*;
     use crate::history::MAY_TRIM;
+    use crate::protocol::flag::NO_HOLE;
     use layers_trace::{Callback, Kind, Operation};
-
-    const NO_HOLE: u32 = 2;
 
     /// Index of client 1's first record of this kind about this operation.
     fn index(script: &Script, kind: Kind, operation: Operation) -> usize {

@@ -139,9 +139,8 @@ impl Check for Split {
 mod tests {
     use super::super::super::testing::*;
     use crate::history::FUA;
+    use crate::protocol::flag;
     use layers_trace::{Callback, Event, Kind, Operation};
-
-    const CMD_FUA: u32 = 1;
 
     fn index(script: &Script, kind: Kind, operation: Operation) -> usize {
         let found = |event: &Event| event.kind == kind && event.operation() == Some(operation);
@@ -176,7 +175,7 @@ mod tests {
     fn flushed(operation: Operation, callback: Callback, times: usize) -> Script {
         let mut script = emulating(reference());
         let request = index(&script, Kind::Request, operation);
-        script.events[request].d = CMD_FUA;
+        script.events[request].d = flag::FUA;
         for layer in 1..=2 {
             script = script.changed(Kind::Enter, layer, callback, 0, |enter| enter.d |= FUA);
         }
@@ -224,7 +223,7 @@ mod tests {
         let chain = handles(&script);
         script = (0..=2).rev().fold(script, |script, layer| script.without(layer, Callback::Zero, 0));
         let request = index(&script, Kind::Request, Operation::Zero);
-        script.events[request].d = CMD_FUA;
+        script.events[request].d = flag::FUA;
         for (nth, offset) in [4096_u64, 4352].into_iter().enumerate() {
             let reply = index(&script, Kind::Reply, Operation::Zero);
             script = script.with(reply, |script| {

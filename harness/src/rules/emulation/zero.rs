@@ -185,9 +185,8 @@ impl Check for FastNoFallback {
 mod tests {
     use super::super::super::testing::*;
     use crate::history::FAST_ZERO as FAST;
+    use crate::protocol::flag;
     use layers_trace::{Callback, Event, Kind, Operation};
-
-    const CMD_FAST_ZERO: u32 = 16;
 
     fn answering(layer: u8, query: Callback, answer: u64, script: Script) -> Script {
         script.changed(Kind::Exit, layer, query, 1, |exit| exit.a = answer)
@@ -286,7 +285,7 @@ mod tests {
 
     fn fast(mut script: Script, error: i32) -> Script {
         let (request, reply) = (zeroes(&script, Kind::Request), zeroes(&script, Kind::Reply));
-        script.events[request].d = CMD_FAST_ZERO;
+        script.events[request].d = flag::FAST_ZERO;
         (script.events[reply].a, script.events[reply].c) = (u64::MAX, error.cast_unsigned());
         for event in script.events.iter_mut().filter(|event| event.callback() == Some(Callback::Zero)) {
             if event.kind == Kind::Enter {

@@ -16,24 +16,8 @@ use crate::history::{Client, Handle, Request};
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[pieces::RULES, wire::RULES, refused::RULES];
 
-/// The errors that the protocol has, as the numbers of Linux, which are also those on the wire.
-const ON_THE_WIRE: &[i32] = &[
-    libc::EPERM,
-    libc::EIO,
-    libc::ENOMEM,
-    libc::EINVAL,
-    libc::ENOSPC,
-    libc::EOVERFLOW,
-    libc::ENOTSUP,
-    libc::ESHUTDOWN,
-];
-/// Those of them that may stand for any other error.
+/// Those of the protocol's errors that may stand for any other error.
 const ORDINARY: &[i32] = &[libc::EPERM, libc::EIO, libc::ENOMEM, libc::EINVAL, libc::ENOSPC];
-
-/// NBD_CMD_FLAG_DF
-const CMD_DF: u32 = 1 << 2;
-/// NBD_CMD_FLAG_FAST_ZERO
-const CMD_FAST_ZERO: u32 = 1 << 4;
 
 /// A request that the server itself answers with this event, with the outermost handle of its connection; not one of
 /// several that are alike.

@@ -5,8 +5,9 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation, Probe};
 use super::super::data::range::MOST;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::pieces::failing;
-use super::{Answered, CMD_DF, CMD_FAST_ZERO, ORDINARY, names, told};
+use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
+use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -43,15 +44,11 @@ pub(super) struct Reason {
     errors: &'static [i32],
 }
 
-const FUA: u32 = 1;
-const NO_HOLE: u32 = 2;
-const REQ_ONE: u32 = 8;
-
 /// Flags that a request may have; FUA all of them, which most ignore.
 fn flags_of(operation: Operation) -> u32 {
     FUA | match operation {
-        Operation::Read => CMD_DF,
-        Operation::Zero => NO_HOLE | CMD_FAST_ZERO,
+        Operation::Read => DF,
+        Operation::Zero => NO_HOLE | FAST_ZERO,
         Operation::BlockStatus => REQ_ONE,
         _ => 0,
     }
@@ -91,18 +88,14 @@ pub(super) fn reasons(history: &History, answered: &Answered<'_>) -> Vec<Reason>
         (operation == Flush && not(Callback::CanFlush), "can_flush is false", ORDINARY),
         (operation == Cache && not(Callback::CanCache), "can_cache is none", ORDINARY),
         (!denied && flags & FUA != 0 && not(Callback::CanFua), "can_fua is none", ORDINARY),
-        (
-            !denied && flags & CMD_FAST_ZERO != 0 && not(Callback::CanFastZero),
-            "can_fast_zero is false",
-            ORDINARY,
-        ),
+        (!denied && flags & FAST_ZERO != 0 && not(Callback::CanFastZero), "can_fast_zero is false", ORDINARY),
         (
             matches!(operation, Read | Write) && count > MOST.into(),
             "it is larger than what the server takes",
             ORDINARY,
         ),
         (
-            flags & CMD_DF != 0 && !answered.client.structured,
+            flags & DF != 0 && !answered.client.structured,
             "structured replies have not been negotiated",
             ORDINARY,
         ),

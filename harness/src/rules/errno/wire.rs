@@ -4,8 +4,10 @@ use layers_trace::{Kind as EventKind, Operation, Probe};
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::pieces::failing;
-use super::{Answered, CMD_DF, CMD_FAST_ZERO, ON_THE_WIRE, ORDINARY, name, names, refused, told};
+use super::{Answered, ORDINARY, name, names, refused, told};
 use crate::history::{History, Made, Way, callback_of};
+use crate::protocol::ERRORS;
+use crate::protocol::flag::{DF, FAST_ZERO};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -75,8 +77,8 @@ fn allowed(error: i32, answered: &Answered<'_>) -> &'static [i32] {
         libc::EINVAL => &[libc::EINVAL],
         libc::ENOSPC | libc::EDQUOT | libc::EFBIG => &[libc::ENOSPC],
         libc::ESHUTDOWN => &[libc::ESHUTDOWN],
-        libc::ENOTSUP if answered.has(CMD_FAST_ZERO) => &[libc::ENOTSUP],
-        libc::EOVERFLOW if answered.has(CMD_DF) => &[libc::EOVERFLOW],
+        libc::ENOTSUP if answered.has(FAST_ZERO) => &[libc::ENOTSUP],
+        libc::EOVERFLOW if answered.has(DF) => &[libc::EOVERFLOW],
         _ => ORDINARY,
     }
 }
@@ -156,9 +158,9 @@ impl Check for Known {
         let error = now.event.errno().cast_signed();
         let has = |flag: u32, operation| request.operation == operation && request.event.flags() & flag != 0;
         let fits = match error {
-            libc::EOVERFLOW => has(CMD_DF, Operation::Read),
-            libc::ENOTSUP => has(CMD_FAST_ZERO, Operation::Zero),
-            other => ON_THE_WIRE.contains(&other),
+            libc::EOVERFLOW => has(DF, Operation::Read),
+            libc::ENOTSUP => has(FAST_ZERO, Operation::Zero),
+            other => ERRORS.contains(&other),
         };
         report.expect(
             fits,
@@ -209,7 +211,7 @@ impl Check for Cause {
         let Some(callback) = callback_of(answered.request.operation) else { return };
         let Some(way) = history.way(answered.top, callback) else { return };
         // An answer that a layer could not give, or a fast zero that is none.
-        if matches!(way, Way::Refused(_)) || error == libc::ENOTSUP && answered.has(CMD_FAST_ZERO) {
+        if matches!(way, Way::Refused(_)) || error == libc::ENOTSUP && answered.has(FAST_ZERO) {
             return report.exercised();
         }
         let last = made.last();
@@ -231,7 +233,7 @@ fn is_captive(history: &History) -> bool {
 mod tests {
     use super::super::super::testing::*;
     use super::super::testing::*;
-    use super::{CMD_DF, CMD_FAST_ZERO};
+    use crate::protocol::flag::{DF, FAST_ZERO};
     use layers_trace::{Callback, Operation};
 
     /// The plugin's read fails with `error`, and the client is told `sent`.
@@ -265,7 +267,7 @@ mod tests {
                 rejects(RULE, read(other, wrong));
             }
         }
-        let whole = |sent| with_flag(read(libc::EOVERFLOW, sent), Operation::Read, CMD_DF);
+        let whole = |sent| with_flag(read(libc::EOVERFLOW, sent), Operation::Read, DF);
         exercised_and_holds(RULE, whole(libc::EOVERFLOW));
         rejects(RULE, whole(libc::EINVAL));
         // Nothing is known of what the plugin has said.
@@ -285,7 +287,7 @@ mod tests {
             let script = script.changed(layers_trace::Kind::Enter, 0, Callback::Zero, 0, |enter| {
                 enter.d |= crate::history::FAST_ZERO;
             });
-            with_flag(answered(script, Operation::Zero, sent), Operation::Zero, CMD_FAST_ZERO)
+            with_flag(answered(script, Operation::Zero, sent), Operation::Zero, FAST_ZERO)
         };
         exercised_and_holds(RULE, zero(libc::ENOTSUP));
         rejects(RULE, zero(libc::EINVAL));
@@ -308,7 +310,7 @@ mod tests {
         for strange in [libc::EROFS, libc::EOVERFLOW, libc::ENOTSUP, libc::ENXIO, 200] {
             rejects(RULE, read(libc::EIO, strange));
         }
-        exercised_and_holds(RULE, with_flag(read(libc::EOVERFLOW, libc::EOVERFLOW), Operation::Read, CMD_DF));
+        exercised_and_holds(RULE, with_flag(read(libc::EOVERFLOW, libc::EOVERFLOW), Operation::Read, DF));
     }
 
     #[test]

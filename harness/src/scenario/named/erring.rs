@@ -10,30 +10,14 @@ use super::super::{Scenario, Step, command, flag};
 use super::{always, connect, go, nth, read, say};
 use crate::client::Command;
 use crate::client::raw::Message;
+use crate::protocol::ERRORS;
 use crate::stack::Stack;
 
 /// Bytes of the reference plugin's disk.
 const SIZE: u64 = 1 << 20;
-/// NBD_CMD_FLAG_DF
-const DF: u32 = 1 << 2;
 
-/// The errors that the NBD protocol names, those that it says how to map, and some that it does not know.
-const ERRORS: [i32; 14] = [
-    libc::EPERM,
-    libc::EIO,
-    libc::ENOMEM,
-    libc::EINVAL,
-    libc::ENOSPC,
-    libc::EOVERFLOW,
-    libc::ENOTSUP,
-    libc::ESHUTDOWN,
-    libc::EROFS,
-    libc::EDQUOT,
-    libc::EFBIG,
-    libc::ENXIO,
-    libc::EBADF,
-    libc::EHWPOISON,
-];
+/// Errors that the protocol does not have: those that it says how to map, and some that it does not know.
+const OTHERS: [i32; 6] = [libc::EROFS, libc::EDQUOT, libc::EFBIG, libc::ENXIO, libc::EBADF, libc::EHWPOISON];
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -87,7 +71,7 @@ const WAYS: [(&str, &str, Telling, bool); 6] = [
 /// Every request, with the callback that serves it.
 const REQUESTS: [(Callback, Operation, u32); 9] = [
     (Callback::Pread, Operation::Read, 0),
-    (Callback::Pread, Operation::Read, DF),
+    (Callback::Pread, Operation::Read, flag::DF),
     (Callback::Pwrite, Operation::Write, 0),
     (Callback::Flush, Operation::Flush, 0),
     (Callback::Trim, Operation::Trim, 0),
@@ -111,15 +95,15 @@ fn erring(name: &str, about: &'static str, stack: Stack, layer: u8, told: Tellin
         script.extend((structured && !libnbd).then(|| say(client, contexts())));
         script.push(go(client, ""));
         for (callback, operation, flags) in REQUESTS {
-            let raw = flags == DF || operation == Operation::BlockStatus;
-            if raw && !structured || flags == DF && libnbd {
+            let raw = flags == flag::DF || operation == Operation::BlockStatus;
+            if raw && !structured || flags == flag::DF && libnbd {
                 continue;
             }
             // A zero that is not supported is written instead; and a filter must not say so.
             let can = |error: &&i32| {
                 operation != Operation::Zero || flags == flag::FAST_ZERO || **error != libc::ENOTSUP
             };
-            for errno in ERRORS.iter().filter(can).copied() {
+            for errno in ERRORS.iter().chain(&OTHERS).filter(can).copied() {
                 let count = calls.entry(callback).or_default();
                 *count += 1;
                 failures.push(Failure { errno, told, ..nth(callback, *count) });
@@ -243,9 +227,9 @@ fn refusals() -> Vec<Command> {
     all.extend([
         command(Read, 0, 512, flag::NO_HOLE),
         command(Read, 0, 512, flag::REQ_ONE),
-        command(Write, 0, 512, DF),
+        command(Write, 0, 512, flag::DF),
         command(Trim, 0, 512, flag::FAST_ZERO),
-        command(Zero, 0, 512, DF),
+        command(Zero, 0, 512, flag::DF),
         command(Cache, 0, 512, flag::REQ_ONE),
         command(Flush, 0, 0, flag::NO_HOLE),
         command(Flush, 0, 512, 0),
@@ -263,7 +247,7 @@ fn refusing(client: u32, requests: &[Command]) -> Vec<Step> {
 
 fn refused() -> Scenario {
     let mut script = vec![Step::ConnectRaw(1), go(1, "")];
-    script.push(Step::Request(1, command(Operation::Read, 0, 512, DF)).fails());
+    script.push(Step::Request(1, command(Operation::Read, 0, 512, flag::DF)).fails());
     script.extend(refusing(1, &refusals()));
     let about = "requests that the server must refuse, each with the error that the protocol has for it";
     Scenario::new("errno/refused", about, Stack::reference(1)).script(script).unordered()
@@ -277,7 +261,7 @@ fn refused_structured() -> Scenario {
         command(BlockStatus, SIZE - 256, 512, 0),
         command(BlockStatus, SIZE, 512, 0),
         command(BlockStatus, 0, 512, flag::NO_HOLE),
-        command(BlockStatus, 0, 512, DF),
+        command(BlockStatus, 0, 512, flag::DF),
     ]);
     script.extend(refusing(1, &requests));
     let about = "requests that the server must refuse, of a client with structured replies";
