@@ -230,7 +230,8 @@ fn settings_come_from_the_nearest_file_and_the_command_line_wins() {
 fn a_claim_that_got_lost_is_a_finding() {
     let directory = temporary();
     let claimed = |profile: &str, more: &[&str]| {
-        let arguments = [&["--claim", profile, "--only", "claims.*", "--only", "zero.succeeds"], more].concat();
+        let arguments =
+            [&["--claim", profile, "--only", "claims.*", "--only", "zero.succeeds"], more].concat();
         validate(directory.path(), &arguments)
     };
     claimed("zero", &["memory", "1M"]).code(0);
