@@ -163,7 +163,9 @@ fn judged(row: &mut Row, subject: &Subject, validation: &Validation) {
     row.not_applicable = validation.count("not-applicable");
     row.servers = validation.cases;
     for (id, verdict) in validation.verdicts() {
-        if let "inconclusive" | "harness-error" | "skipped" = verdict.word() {
+        // What only meets a crash that is found says of it how it is done.
+        let follows = verdict.reason().is_some_and(|why| why.contains("see process.crash"));
+        if let ("inconclusive" | "harness-error" | "skipped", false) = (verdict.word(), follows) {
             row.open.push(format!("{id}: {}", verdict.reason().unwrap_or_default()));
         }
         if let Some(finding) = validation.findings().find(|finding| finding.id == id) {

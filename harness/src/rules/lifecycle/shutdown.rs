@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use super::super::{Check, Now, Report, Watch};
-use crate::history::{Call, Handle, History};
+use crate::history::{Call, End, Handle, History};
 use crate::run::Start;
 
 /// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
@@ -82,6 +82,8 @@ impl Check for Quiescent {
 #[derive(Default)]
 pub(super) struct ShutdownSequence {
     signal: Option<Event>,
+    /// A client had been there before the signal, and so the server had begun to serve.
+    served: bool,
     begun: bool,
 }
 
@@ -94,6 +96,7 @@ impl Check for ShutdownSequence {
         if now.event.kind == Kind::Signal {
             if SHUTDOWN_SIGNALS.contains(&now.event.a) && self.signal.is_none() {
                 self.signal = Some(now.event.clone());
+                self.served = now.history.connections().next().is_some();
             }
             return;
         }
@@ -117,6 +120,17 @@ impl Check for ShutdownSequence {
         {
             let expected = format!("cleanup of L{layer} comes before any unload");
             report.broken(self.signal.iter().chain([now.event]), expected, "unload comes first");
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let Some(signal) = self.signal.as_ref().filter(|_| self.served && !self.begun) else { return };
+        if let Some(End::Killed(number)) = history.end()
+            && u64::try_from(number) == Ok(signal.a)
+        {
+            report.exercised();
+            let events = [signal].into_iter().chain(history.end_event());
+            report.broken(events, "the server shuts down: cleanup, then unload", "the signal kills it");
         }
     }
 }
@@ -199,5 +213,22 @@ mod tests {
         let cleanup = bad.index(Kind::Exit, 2, Callback::Cleanup, 0);
         bad.events.insert(cleanup, exit);
         rejects(RULE, bad);
+    }
+
+    #[test]
+    fn a_server_that_serves_is_not_killed_by_the_signal_that_tells_it_to_stop() {
+        const RULE: &str = "lifecycle.shutdown.sequence";
+        let killed = |number: u64| {
+            let mut script = reference();
+            let signal = script.events.iter().position(|event| event.kind == Kind::Signal).unwrap();
+            let mut end = script.events.pop().unwrap();
+            (end.kind, end.a) = (Kind::End, number);
+            script.events.truncate(signal + 1);
+            script.events.push(end);
+            script
+        };
+        rejects(RULE, killed(15));
+        // Whoever sends another one ends it without a promise.
+        assert_eq!(judged(killed(9)).result(RULE).unwrap().broken, 0);
     }
 }
