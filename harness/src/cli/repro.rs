@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Failure;
-use crate::server::nbdkit::Nbdkit;
+use crate::server::nbdkit::{Nbdkit, Under};
 use crate::server::process::become_subreaper;
 use crate::validate::consent::HIDDEN;
 use crate::validate::{Replayed, Repro, Wrong, replay, subject};
@@ -24,6 +24,9 @@ pub(super) struct Arguments {
     /// The value of a parameter that the case leaves out because it is a secret; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     parameter: Vec<String>,
+    /// Play it below something that looks at its memory
+    #[arg(long, value_enum, value_name = "WHAT")]
+    under: Option<Under>,
     /// A case that `layers validate` has written
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -32,6 +35,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
     fill(&mut repro, &arguments.parameter)?;
+    repro.conditions = repro.conditions.under(arguments.under);
     // The case may be played in another directory. A server without a slash is looked for on the PATH.
     let absolute = |path: &PathBuf| {
         if path.components().count() > 1 { std::path::absolute(path) } else { Ok(path.clone()) }

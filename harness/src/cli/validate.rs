@@ -14,6 +14,7 @@ use super::sets::{self, OfAll, Set};
 use super::words::Words;
 use super::{Asked, Failure, config};
 use crate::report::ValidationReporter;
+use crate::server::nbdkit::Under;
 use crate::server::process::become_subreaper;
 use crate::stack::Stack;
 use crate::validate::{
@@ -117,6 +118,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
+    /// Play every case below something that looks at its memory
+    #[arg(long, value_enum, value_name = "WHAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under: Option<Under>,
     /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +167,7 @@ impl Settings {
             memory: self.memory.or(other.memory),
             copy_limit: self.copy_limit.or(other.copy_limit),
             seed: self.seed.or(other.seed),
+            under: self.under.or(other.under),
             baseline: self.baseline.or(other.baseline),
             repro: self.repro.or(other.repro),
             report: super::or(self.report, other.report),
@@ -191,6 +197,9 @@ impl Settings {
         }
         if let Some(seed) = self.seed {
             validate = validate.seed(seed);
+        }
+        if let Some(under) = self.under {
+            validate = validate.under(under);
         }
         let validate = validate.claims(self.claims.iter().copied());
         let lists = validate.only(self.only.iter().cloned()).skip(self.skip.iter().cloned());

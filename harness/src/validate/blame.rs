@@ -74,7 +74,7 @@ impl Scene<'_> {
             seed: self.terms.seed,
             memory: self.terms.memory >> 20,
             start: self.plan.start,
-            conditions: self.plan.conditions,
+            conditions: self.plan.conditions.under(self.terms.under),
             outcome: self.plan.outcome,
             script: self.plan.script.iter().take(self.index.saturating_add(1)).cloned().collect(),
             directory: None,

@@ -13,13 +13,14 @@ use super::evidence::Evidence;
 use super::image;
 use super::op::Op;
 use super::processes;
+use super::reports::{self, Reported};
 use super::usage::{self, Usage};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::kept::Events;
 use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
 use crate::server::copies::Copies;
-use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError};
+use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError, Under};
 use crate::server::process::Woken;
 use crate::stack::Stack;
 use crate::visible::visible;
@@ -51,6 +52,8 @@ pub(super) struct Terms {
     pub(super) seed: u64,
     /// Bytes of memory that the server may use.
     pub(super) memory: u64,
+    /// What looks at the server.
+    pub(super) under: Option<Under>,
 }
 
 /// Why a script went no further.
@@ -185,6 +188,8 @@ pub(super) struct Played {
     pub(super) stays_mapped: bool,
     /// It wrote more than there is room for.
     pub(super) floods: bool,
+    /// What was said of its memory and threads by whoever looked at them.
+    pub(super) reported: Option<Vec<Reported>>,
 }
 
 /// What can go wrong with a process.
@@ -218,9 +223,12 @@ impl Bench<'_> {
             keep: None,
             cpu: None,
             command: None,
-            conditions: plan.conditions,
+            conditions: plan.conditions.under(self.terms.under),
         })?;
-        usage::limit(server.process.pid(), self.terms.memory);
+        // What looks at memory asks for much of its own.
+        if self.terms.under.is_none() {
+            usage::limit(server.process.pid(), self.terms.memory);
+        }
         let usage = Usage::watch(server.process.pid(), self.terms.memory);
         let mut run = Run {
             plan,
@@ -268,6 +276,8 @@ impl Bench<'_> {
             trouble = Some(Trouble::Exit(code));
         }
         let (stderr, complaint) = (stable(&server.process.stderr()), stable(&server.complaint()));
+        let modules = self.nbdkit.modules(stack);
+        let reported = self.terms.under.map(|_| reports::of(&server.reports(), &stderr, &modules));
         if (trouble.is_some() || stop.is_some())
             && let Some(line) = shortage(&stderr)
         {
@@ -298,6 +308,7 @@ impl Bench<'_> {
             children,
             stays_mapped: self.nbdkit.targets(stack).iter().any(|(_, file)| image::stays_mapped(file)),
             floods,
+            reported,
         })
     }
 }

@@ -219,7 +219,7 @@ impl Plan {
         Plan {
             twist: Twist::None,
             start: Start::Foreground,
-            conditions: Conditions { buffers: Buffers::Lent, malloc: Malloc::Plain },
+            conditions: Conditions { buffers: Buffers::Lent, ..Conditions::default() },
             script,
             outcome: Outcome::Serves,
             compares: false,
@@ -257,7 +257,7 @@ impl Plan {
     /// The C library checks the memory that is allocated.
     #[must_use]
     pub fn with_malloc_checked(mut self) -> Plan {
-        self.conditions = Conditions { buffers: Buffers::Callers, malloc: Malloc::Checked };
+        self.conditions = Conditions { malloc: Malloc::Checked, ..Conditions::default() };
         self
     }
 

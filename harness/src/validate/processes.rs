@@ -36,12 +36,15 @@ impl Seen {
 
 /// Everything that is wrong with the process; the subject's innermost layer is `from`.
 pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
-    let mut all = Vec::new();
+    let mut all: Vec<Seen> = reported(played);
+    // The run-time of a sanitizer ends the process once it has told of an error.
+    let ended_by_report = !all.is_empty() && played.stderr.contains("Sanitizer: ");
     let memory = match &played.trouble {
         Some(Trouble::Memory(bytes)) => Some(*bytes),
         _ => None,
     };
     match &played.trouble {
+        Some(Trouble::Crash(_) | Trouble::Exit(_)) if ended_by_report => {}
         Some(Trouble::Crash(signal)) => {
             let how = format!("the server is killed by signal {signal} ({})", signal_name(*signal));
             let how = how + before_any_call(played);
@@ -109,10 +112,34 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
 /// This case says something about this check.
 pub(super) fn is_judged(id: &str, played: &Played) -> bool {
     match id {
+        "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),
         "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
         _ => true,
     }
+}
+
+/// What valgrind or a sanitizer has said of the modules.
+fn reported(played: &Played) -> Vec<Seen> {
+    let all = played.reported.iter().flatten();
+    all.map(|one| {
+        let actual = format!("{} in {}", one.what, one.place);
+        let seen = Seen::new("memory.reported", "nothing is reported of the module", actual);
+        Seen { calls: named(&one.place, &played.events), ..seen }
+    })
+    .collect()
+}
+
+/// The calls in flight, when the process has ended in them; else the first call whose callback the place names.
+fn named(place: &str, events: &[Event]) -> Vec<CallRef> {
+    let in_flight = in_flight(events);
+    if !in_flight.is_empty() {
+        return in_flight;
+    }
+    let is_named = |event: &&Event| {
+        event.kind == Kind::Enter && event.callback().is_some_and(|callback| place.contains(callback.name()))
+    };
+    events.iter().find(is_named).map(CallRef::from).into_iter().collect()
 }
 
 /// How many threads the process had when the last layer had been unloaded; `None` where nobody looked. Where a layer is

@@ -12,7 +12,7 @@ use super::judging::verdict_of;
 use super::processes::{self, Seen};
 use super::repro::Repro;
 use crate::rules::Trouble;
-use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::verdict::Verdict;
 
 /// What a case says of its check or rule when it is played again.
@@ -30,7 +30,12 @@ pub enum Replayed {
 
 /// Replays a case; says what breaks its check or rule now, if anything does.
 pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Replayed, ServerError> {
-    let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20) };
+    let under = repro.conditions.under;
+    if let Some(under) = under {
+        under.look(&nbdkit.modules(&repro.stack)).map_err(ServerError::from)?;
+    }
+    let timeout = timeout * under.map_or(1, Under::slowness);
+    let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
     let bench = Bench { nbdkit, timeout, terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;

@@ -18,7 +18,7 @@ use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, documented, processes, profile, subject};
 use crate::kept::Keeper;
 use crate::schedule::{Items, in_order};
-use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
 
@@ -43,8 +43,10 @@ pub(super) fn run(
     }
     stack.readonly |= spared.is_some();
     let secrets = Secrets::of(&stack);
-    let terms = Terms { seed: validate.seed, memory: validate.memory };
-    let bench = Bench { nbdkit, timeout: validate.timeout, terms };
+    let under = validate.under;
+    let terms = Terms { seed: validate.seed, memory: validate.memory, under };
+    let timeout = validate.timeout * under.map_or(1, Under::slowness);
+    let bench = Bench { nbdkit, timeout, terms };
     listener.begins(&Subject {
         set: validate.set.clone(),
         words: subject::words(&validate.stack),

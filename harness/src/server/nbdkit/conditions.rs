@@ -6,6 +6,8 @@ use std::path::Path;
 use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE};
 use serde::{Deserialize, Serialize};
 
+use super::under::Under;
+
 /// The buffers that layers get for reads and writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,6 +42,9 @@ pub struct Conditions {
     pub buffers: Buffers,
     /// For memory that modules allocate.
     pub malloc: Malloc,
+    /// What looks at the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under: Option<Under>,
 }
 
 /// The library of the checks.
@@ -48,6 +53,19 @@ const DEBUG_LIBRARY: &str = "libc_malloc_debug.so.0";
 const TUNABLES: &str = "glibc.malloc.check=3:glibc.malloc.perturb=77";
 
 impl Conditions {
+    /// The same, below this, which has buffers and malloc for its own.
+    #[must_use]
+    pub fn under(self, under: Option<Under>) -> Conditions {
+        match under {
+            None => self,
+            // Only what is counted is still asked for: who waits for a number must get one.
+            Some(_) => {
+                let malloc = if self.malloc == Malloc::Counted { self.malloc } else { Malloc::Plain };
+                Conditions { under, malloc, ..Conditions::default() }
+            }
+        }
+    }
+
     /// Returns what is to be set in the environment of the server.
     pub(super) fn environment(self) -> Vec<(String, OsString)> {
         let mut all: Vec<(String, OsString)> = Vec::new();

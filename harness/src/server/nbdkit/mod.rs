@@ -3,6 +3,7 @@
 mod conditions;
 pub(crate) mod configuration;
 mod running;
+mod under;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 pub use conditions::{Buffers, Conditions, Malloc};
 use configuration::Configuration;
 pub use running::Server;
+pub use under::{Under, UnderError};
 
 use super::descent;
 use super::directory::{CAPTIVE, Names};
@@ -105,6 +107,9 @@ pub enum ServerError {
         /// Its version.
         version: Version,
     },
+    /// It cannot be looked at as it was asked for.
+    #[error(transparent)]
+    Under(#[from] UnderError),
     /// The server is the other one.
     #[error(transparent)]
     Haproxy(#[from] HaproxyError),
@@ -195,6 +200,11 @@ impl Nbdkit {
         self.filters.join(format!("nbdkit-{name}-filter.so"))
     }
 
+    /// Returns the files of those layers that are somebody else's, the plugin's first.
+    pub fn modules(&self, stack: &Stack) -> Vec<PathBuf> {
+        self.targets(stack).into_iter().map(|(_, file)| file).collect()
+    }
+
     /// The files of those layers that are somebody else's, by number.
     pub(crate) fn targets(&self, stack: &Stack) -> Vec<(usize, PathBuf)> {
         let (filters, plugin) = match &stack.layers {
@@ -250,7 +260,10 @@ impl Nbdkit {
             (VERSION_VARIABLE.into(), self.version_text.clone().into()),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
-        environment.extend(launch.conditions.environment());
+        let conditions = launch.conditions;
+        environment.extend(conditions.environment());
+        let modules = self.modules(launch.stack);
+        environment.extend(conditions.under.into_iter().flat_map(|under| under.environment(&modules)));
         let behaviour;
         if let Some(behaviours) = behaviours(&launch.stack.layers) {
             let text = serde_json::to_string(&*behaviours).map_err(io::Error::other)?;
@@ -268,6 +281,17 @@ impl Nbdkit {
 
         let mut ends = Ends::default();
         let (program, mut arguments) = self.under_shell(launch.run.start, directory.path());
+        let looked_at = conditions
+            .under
+            .filter(|_| program == self.path)
+            .and_then(|under| under.command(program, directory.path()));
+        let program = match &looked_at {
+            Some((valgrind, before)) => {
+                arguments.splice(0..0, before.iter().cloned());
+                valgrind.as_path()
+            }
+            None => program,
+        };
         arguments.extend(self.start_arguments(launch, directory.path(), &mut ends)?);
         for file in filters {
             let mut argument = OsString::from("--filter=");

@@ -18,7 +18,7 @@ use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, run_client};
 use super::super::tracing::Tracing;
-use super::PID_FILE;
+use super::{PID_FILE, Under};
 use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
@@ -71,6 +71,11 @@ impl Server {
         let of_instrument =
             printed.lines().find_map(|line| line.split_once("layers: error: ").map(|(_, said)| said));
         of_instrument.or(last_complaint(&printed)).unwrap_or("it printed nothing").to_owned()
+    }
+
+    /// Returns what valgrind has written about it, where it runs below that.
+    pub fn reports(&self) -> String {
+        self.directory.as_ref().map(|directory| Under::reports(directory.path())).unwrap_or_default()
     }
 
     /// Runs a program that drives the server; see [`run_client`].

@@ -97,6 +97,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Always,
     },
     Check {
+        id: "memory.reported",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "Whoever looks at the server (--under) reports nothing of the module.",
+        clause: "nbdkit-plugin(3), \"Threads\", \"Error handling\"",
+        broken_by: "memory that is read before it is written, or after it was freed; a lock that another thread does not take",
+        fix: "mend what is reported: the place is the innermost one in the module",
+        play: Play::Always,
+    },
+    Check {
         id: "errors.message",
         level: Level::Should,
         profile: Profile::Core,
