@@ -1,7 +1,7 @@
 //! What one case says of the check that it was played for.
 
-use super::case::{Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
-use super::check::{Check, Level, Plan};
+use super::case::{Asked, Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
+use super::check::{Check, Level, Plan, Play};
 use super::words;
 use crate::verdict::Verdict;
 
@@ -71,6 +71,13 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
             let symptom = Symptom::Refused(refusal.asked);
             let wrong = Wrong { symptom, ..Wrong::new("it succeeds", actual) };
             (broken(check.level), Some((*index, wrong)))
+        }
+        // A filter may ask more of what it stands on (FUA, a partition table), and then it is judged over the user's alone.
+        Some((0, Stop::Refused(refusal)))
+            if matches!(check.play, Play::Filter(_)) && refusal.asked == Asked::Open =>
+        {
+            let how = with_words(&refusal.how, &played.stderr);
+            (Verdict::NotApplicable(format!("it does not serve over this reference plugin: {how}")), None)
         }
         Some((_, Stop::Refused(refusal))) => {
             inconclusive(&format!("its set-up was refused: {}", with_words(&refusal.how, &played.stderr)))
