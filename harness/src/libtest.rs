@@ -100,7 +100,7 @@ impl Shared {
             self.missing().map_or(Ok(()), Err)?;
             become_subreaper().map_err(|error| error.to_string())?;
             let validation = self.validate.run().map_err(|error| error.to_string())?;
-            Ok(Run::of_validation(&validation))
+            Ok(Run::of_validation(&validation, &[]))
         });
         run.as_ref().map_err(Failed::from)
     }

@@ -46,8 +46,8 @@ impl<W: Write> Reporter for AtEnd<W> {
 }
 
 impl<W: Write> ValidationReporter for AtEnd<W> {
-    fn end(&mut self, validation: &Validation, _: &[PathBuf]) -> io::Result<()> {
-        self.runs.push(Run::of_validation(validation));
+    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
+        self.runs.push(Run::of_validation(validation, files));
         Ok(())
     }
 

@@ -1,11 +1,14 @@
 //! What a run says, one case at a time: what the formats of test runners have in common.
 
+use std::path::PathBuf;
+
 use crate::baseline::What;
 use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, groups};
 use crate::validate::{self, Validation};
 use crate::verdict::{Exit, Verdict};
 
-use super::reproduce;
+use super::validation::quoted;
+use super::{marks, reproduce};
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -100,17 +103,20 @@ impl Run {
         Run::new(name, cases, conformance.exit(), conformance.meaning())
     }
 
-    /// Of a run of `validate`.
-    pub fn of_validation(validation: &Validation) -> Run {
-        let case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| Case {
-            group,
-            name: id.to_owned(),
-            outcome: judged(validation, id, verdict, findings),
+    /// Of a run of `validate`; the files are those of the findings, in their order.
+    pub fn of_validation(validation: &Validation, files: &[PathBuf]) -> Run {
+        let mut files = files.iter();
+        let mut case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| {
+            let texts: Vec<String> = findings.iter().map(|one| finding_text(one, files.next())).collect();
+            let outcome = judged(validation, id, verdict, findings, &texts.join("\n"));
+            Case { group, name: id.to_owned(), outcome }
         };
         let checks = validation.checks.iter();
-        let checks = checks.map(|one| case("checks", one.check.id, &one.verdict, &one.findings));
+        let checks: Vec<Case> =
+            checks.map(|one| case("checks", one.check.id, &one.verdict, &one.findings)).collect();
         let rules = validation.rules.iter();
-        let rules = rules.map(|one| case("rules", one.rule.id, &one.verdict, &one.findings));
+        let rules: Vec<Case> =
+            rules.map(|one| case("rules", one.rule.id, &one.verdict, &one.findings)).collect();
         let stale = validation.stale.iter().map(|known| stale_case(known.id.clone(), &known.why));
         let unloadable = validation.unloadable.iter().map(|why| Case {
             group: "run",
@@ -173,12 +179,13 @@ fn judged(
     id: &'static str,
     verdict: &Verdict,
     findings: &[validate::Finding],
+    text: &str,
 ) -> Outcome {
     let Some(first) = findings.first() else { return Outcome::of(verdict) };
     let trouble = Trouble {
         word: verdict.word(),
         message: format!("expected {}; {}", first.expected, first.actual),
-        text: findings.iter().map(finding_text).collect::<Vec<_>>().join("\n"),
+        text: text.to_owned(),
     };
     match (validation.standing(id), verdict) {
         (validate::Standing::Known, _) => Outcome::Known(trouble),
@@ -189,18 +196,22 @@ fn judged(
     }
 }
 
-fn finding_text(finding: &validate::Finding) -> String {
-    let layer = finding.blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
-    let calls: String = finding.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)).collect();
+/// All that the report for people has of it, in its order.
+fn finding_text(finding: &validate::Finding, file: Option<&PathBuf>) -> String {
+    let validate::Finding { statement, clause, expected, actual, blame, fix, .. } = finding;
+    let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
+    let hint = finding.hint.as_ref().map_or(String::new(), |hint| format!("hint:     {hint}\n"));
+    let calls = marks::lines(finding);
+    let said: String = finding.said.iter().map(|line| format!("said:     {line}\n")).collect();
+    let also = match finding.also.as_slice() {
+        [] => String::new(),
+        also => format!("also met by {}: one cause, and no finding of its own\n", also.join(", ")),
+    };
+    let replay = file.map_or(String::new(), |file| format!("replay:   layers repro {}\n", quoted(file)));
     format!(
-        "{}\n({})\nat fault: {layer}{} ({})\nexpected: {}\nactual:   {}\n{calls}to fix it: {}\n",
-        finding.statement,
-        finding.clause,
-        finding.blame.name,
-        finding.blame.party,
-        finding.expected,
-        finding.actual,
-        finding.fix,
+        "{statement}\n({clause})\nat fault: {layer}{} ({})\nexpected: {expected}\nactual:   {actual}\n\
+        {hint}{calls}{said}{also}{replay}to fix it: {fix}\n",
+        blame.name, blame.party,
     )
 }
 

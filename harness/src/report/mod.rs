@@ -8,6 +8,7 @@ pub mod github;
 pub mod html;
 pub mod human;
 pub mod junit;
+mod marks;
 pub mod ndjson;
 pub mod perfetto;
 pub mod session_tree;

@@ -3,12 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use layers_trace::{Callback, Kind};
-
 use anstyle::{AnsiColor, Style};
 
-use super::ValidationReporter;
-use crate::rules::CallRef;
+use super::{ValidationReporter, marks};
 use crate::validate::{
     Check, Finding, KnownFinding, Profile, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
 };
@@ -130,21 +127,20 @@ fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: Standing
 }
 
 fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::Result<()> {
-    let Finding { statement, clause, expected, actual, calls, blame, .. } = finding;
+    let Finding { statement, clause, expected, actual, hint, blame, .. } = finding;
     writeln!(to, "      {statement}")?;
     writeln!(to, "      {DIM}{clause}{DIM:#}")?;
     let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
     writeln!(to, "      at fault: {layer}{} ({})", blame.name, blame.party)?;
     writeln!(to, "      expected: {expected}")?;
     writeln!(to, "      actual:   {actual}")?;
-    let last = calls.len().saturating_sub(1);
-    for (index, call) in calls.iter().enumerate() {
-        let style = if index == last { BAD } else { DIM };
-        let note = match (happens(call), index == last) {
-            (Some(what), _) => format!("   {style}<- {what} here{style:#}"),
-            (None, true) => format!("   {style}<- here{style:#}"),
-            (None, false) => String::new(),
-        };
+    if let Some(hint) = hint {
+        writeln!(to, "      hint:     {hint}")?;
+    }
+    let main = marks::main(finding);
+    for (call, mark) in marks::marks(finding) {
+        let style = if main == Some(call.position) { BAD } else { DIM };
+        let note = mark.map_or(String::new(), |mark| format!("   {style}<- {mark}{style:#}"));
         writeln!(to, "      {DIM}{:>6} |{DIM:#} {call}{note}", call.position)?;
     }
     for line in &finding.said {
@@ -156,23 +152,6 @@ fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::R
     match file {
         Some(file) => writeln!(to, "      replay:   layers repro {}", quoted(file)),
         None => Ok(()),
-    }
-}
-
-/// What happens to the bytes in question.
-fn happens(call: &CallRef) -> Option<&'static str> {
-    if call.kind != Kind::Enter {
-        return None;
-    }
-    match call.callback? {
-        Callback::Pread | Callback::PreadV1 => Some("read"),
-        Callback::Pwrite | Callback::PwriteV1 => Some("written"),
-        Callback::Zero | Callback::ZeroV1 => Some("zeroed"),
-        Callback::Trim | Callback::TrimV1 => Some("trimmed"),
-        Callback::Flush | Callback::FlushV1 => Some("flushed"),
-        Callback::Extents => Some("told"),
-        Callback::Cache => Some("cached"),
-        _ => None,
     }
 }
 

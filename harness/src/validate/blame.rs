@@ -35,6 +35,8 @@ impl Scene<'_> {
             expected: wrong.expected.clone(),
             actual: wrong.actual.clone(),
             calls,
+            guilty: None,
+            hint: None,
             blame,
             repro: Box::new(self.repro(check.id, wrong)),
             run: None,

@@ -12,6 +12,7 @@ use super::clients::Clients;
 use super::evidence::Evidence;
 use super::image;
 use super::op::Op;
+use super::origin::Origin;
 use super::processes;
 use super::reports::{self, Reported};
 use super::usage::{self, Usage};
@@ -122,6 +123,8 @@ pub struct Wrong {
     pub range: Option<(u64, u64)>,
     /// How it shows.
     pub(super) symptom: Symptom,
+    /// Where wrong bytes come from.
+    pub(super) origin: Option<Origin>,
 }
 
 /// How something wrong shows.
@@ -147,6 +150,7 @@ impl Wrong {
             actual: visible(&actual).into_owned(),
             range: None,
             symptom: Symptom::Other,
+            origin: None,
         }
     }
 }

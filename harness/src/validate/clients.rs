@@ -12,6 +12,7 @@ use super::disk::{Difference, Disk, pattern};
 use super::durable::left_volatile;
 use super::evidence::Evidence;
 use super::op::{Load, Op, Request, Resource};
+use super::origin::{Change, Origin};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;
@@ -73,6 +74,8 @@ pub(super) struct Clients {
     pub(super) evidence: Evidence,
     /// What the server held, whenever that was looked at.
     measured: Vec<usage::Held>,
+    /// Requests that have changed the disk, in order.
+    changes: Vec<Change>,
 }
 
 /// What went on, for a client that got no proper answer.
@@ -128,6 +131,16 @@ fn wrong(expected: impl Into<String>, actual: impl Into<String>, range: (u64, u6
     Stop::Wrong(Wrong { range: Some(range), ..Wrong::new(expected, actual) })
 }
 
+/// What was read from `start` on differs, after these changes of the disk.
+fn differs_from(difference: Difference, changes: &[Change], start: u64, bytes: &[u8]) -> Stop {
+    let at = usize::try_from(difference.offset.saturating_sub(start)).unwrap_or(usize::MAX);
+    let origin = Origin::of(changes, difference.offset, bytes.get(at..).unwrap_or_default());
+    match differs(difference) {
+        Stop::Wrong(wrong) => Stop::Wrong(Wrong { origin, ..wrong }),
+        other => other,
+    }
+}
+
 fn differs(difference: Difference) -> Stop {
     let Difference { offset, expected, actual, learnt } = difference;
     let expected = format!("byte {offset} of the disk reads as {expected:#04x}");
@@ -147,6 +160,7 @@ impl Clients {
             listed: Vec::new(),
             evidence: Evidence::default(),
             measured: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -278,18 +292,22 @@ impl Clients {
         let seed = self.seed << 32;
         let Request { operation, offset, count, flags, data, .. } = *request;
         self.is_offered(request)?;
-        let Clients { clients, evidence, .. } = self;
+        let Clients { clients, evidence, changes, .. } = self;
         let Some(Connected { client, disk, .. }) = clients.get_mut(&request.client) else {
             return Err(Stop::Gone(format!("client {}", request.client)));
         };
         let (length, data) = (u64::from(count), data ^ seed);
         let failed = |error| stop(Asked::Request(operation), request, error);
         let command = Command { operation, offset, count, flags };
+        if matches!(operation, Operation::Write | Operation::Zero | Operation::Trim) {
+            changes.push(Change { operation, offset, count: length, data });
+        }
         match operation {
             Operation::Read => {
                 let bytes = client.command(command).map_err(failed)?;
                 evidence.reads(&bytes);
-                evidence.compared += disk.read(offset, &bytes).map_err(differs)?;
+                let wrong = |difference| differs_from(difference, changes, offset, &bytes);
+                evidence.compared += disk.read(offset, &bytes).map_err(wrong)?;
                 Ok(())
             }
             Operation::Write => {

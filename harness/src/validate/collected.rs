@@ -184,7 +184,9 @@ impl Collected {
         }
         let cause = Cause::of(plan, played, index, &wrong);
         let scene = Scene { stack, plan, index, terms: self.terms };
-        let finding = scene.finding(check, &wrong, quoted::calls(&played.events, &wrong));
+        let (calls, guilty) = quoted::calls(&played.events, &wrong);
+        let hint = wrong.origin.zip(wrong.range).map(|(origin, (at, _))| origin.words(at));
+        let finding = Finding { guilty, hint, ..scene.finding(check, &wrong, calls) };
         let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
         let (run, said_words) = (self.keeper.keep(Some(&played.events)), words::said(&played.stderr));
         let finding = Finding { blame: blame.unwrap_or(finding.blame), run, said: said_words, ..finding };
@@ -311,6 +313,8 @@ impl Collected {
                 expected: found.expected.clone(),
                 actual: found.actual.clone(),
                 calls: found.calls.clone(),
+                guilty: None,
+                hint: None,
                 blame: scene.of_rule(found, &played.events),
                 repro: Box::new(scene.repro(rule.id, &wrong)),
                 run: self.keeper.keep(Some(&played.events)),

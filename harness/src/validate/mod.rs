@@ -30,6 +30,7 @@ mod image;
 mod judging;
 mod known;
 pub mod op;
+mod origin;
 mod processes;
 mod profile;
 mod quoted;

@@ -30,7 +30,7 @@ impl Seen {
 
     /// With the last calls before the shutdown.
     fn with_last_calls(self, played: &Played) -> Seen {
-        Seen { calls: quoted::calls(&played.events, &self.wrong), ..self }
+        Seen { calls: quoted::calls(&played.events, &self.wrong).0, ..self }
     }
 }
 

@@ -43,6 +43,10 @@ pub struct Finding {
     pub actual: String,
     /// The calls that show it, in order.
     pub calls: Vec<CallRef>,
+    /// Position of the one that has done it, where that can be told.
+    pub guilty: Option<u32>,
+    /// What the evidence tells beyond that.
+    pub hint: Option<String>,
     /// Who is at fault.
     pub blame: Blame,
     /// The case, to be replayed.

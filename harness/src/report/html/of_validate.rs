@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::page::{Cell, Finding, Page, Section};
+use crate::report::marks;
 use crate::report::validation::quoted;
 use crate::validate::{self, ProfileResult, ProfileVerdict, Standing, Validation};
 use crate::verdict::Verdict;
@@ -107,7 +108,11 @@ fn finding(validation: &Validation, found: &validate::Finding) -> Finding {
         expected: found.expected.clone(),
         actual: found.actual.clone(),
         fix: found.fix.to_owned(),
+        hint: found.hint.clone(),
+        said: found.said.clone(),
+        also: found.also.join(", "),
         calls: found.calls.clone(),
+        marks: marks::marks(found).map(|(_, mark)| mark).collect(),
         ..Finding::default()
     }
 }

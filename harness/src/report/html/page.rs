@@ -59,8 +59,16 @@ pub(super) struct Finding {
     pub(super) actual: String,
     /// What to do about it.
     pub(super) fix: String,
+    /// What the evidence tells beyond that.
+    pub(super) hint: Option<String>,
+    /// What the server and the subject have said.
+    pub(super) said: Vec<String>,
+    /// What else has met the same thing.
+    pub(super) also: String,
     /// The calls that conflict.
     pub(super) calls: Vec<CallRef>,
+    /// What is to be said of each; may be empty.
+    pub(super) marks: Vec<Option<String>>,
     /// The command that shows it again.
     pub(super) reproduce: Option<String>,
     /// What a program beside the server has written meanwhile.
@@ -74,6 +82,11 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    /// What is to be said of a call, by its number.
+    pub(super) fn mark(&self, number: usize) -> Option<&String> {
+        self.marks.get(number)?.as_ref()
+    }
+
     /// Positions of the calls that conflict, as the page's script reads them.
     pub(super) fn positions(&self) -> String {
         let positions: Vec<String> = self.calls.iter().map(|call| call.position.to_string()).collect();

@@ -111,8 +111,16 @@ pub enum Line<'a> {
         name: &'a str,
         /// Its part.
         party: String,
+        /// What the evidence tells beyond that.
+        hint: Option<&'a str>,
         /// The calls that show it.
         calls: Vec<Call>,
+        /// Position of the call that has done it, where that can be told.
+        guilty: Option<u32>,
+        /// What the server and the subject have said, by lines.
+        said: &'a [String],
+        /// Checks that have met the same thing.
+        also: &'a [&'static str],
         /// What to do about it.
         fix: &'a str,
         /// A file for `layers repro`.
@@ -216,7 +224,11 @@ fn finding<'a>(found: &'a Finding, file: Option<&'a PathBuf>) -> Line<'a> {
         layer: found.blame.layer,
         name: &found.blame.name,
         party: found.blame.party.to_string(),
+        hint: found.hint.as_deref(),
         calls: calls(&found.calls),
+        guilty: found.guilty,
+        said: &found.said,
+        also: &found.also,
         fix: found.fix,
         repro: file.map(PathBuf::as_path),
     }
