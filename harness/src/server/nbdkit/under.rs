@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Under {
     /// valgrind's memcheck: memory that is not there, or was never written
     Memcheck,
+    /// valgrind's helgrind: memory that threads use without a lock, and locks taken in different orders
+    Helgrind,
     /// The run-time that a module built with -fsanitize=address (or thread, undefined) needs
     Asan,
 }
@@ -35,7 +37,7 @@ const REPORT: &str = "valgrind";
 impl Under {
     /// It is valgrind.
     pub fn is_valgrind(self) -> bool {
-        self == Under::Memcheck
+        matches!(self, Under::Memcheck | Under::Helgrind)
     }
 
     /// How many times as long everything may take.
@@ -52,7 +54,7 @@ impl Under {
         let on_path = |folder: PathBuf| folder.join("valgrind").is_file();
         let path = std::env::var_os("PATH").unwrap_or_default();
         match self {
-            Under::Memcheck if !std::env::split_paths(&path).any(on_path) => Err(UnderError::NoValgrind),
+            Under::Memcheck | Under::Helgrind if !std::env::split_paths(&path).any(on_path) => Err(UnderError::NoValgrind),
             Under::Asan if runtimes(modules).is_empty() => {
                 let name = modules.last().map(|path| path.display().to_string()).unwrap_or_default();
                 Err(UnderError::NoRuntime(name))
@@ -69,9 +71,12 @@ impl Under {
         let mut report = OsString::from("--xml-file=");
         report.push(directory.join(format!("{REPORT}.%p")));
         // What is left is counted in other cases; here the modules are gone before it could be said whose it was.
-        let options =
-            ["--tool=memcheck", "--leak-check=no", "-q", "--xml=yes", "--child-silent-after-fork=yes"];
-        let mut arguments: Vec<OsString> = options.map(OsString::from).into();
+        let tool: &[&str] = match self {
+            Under::Helgrind => &["--tool=helgrind"],
+            _ => &["--tool=memcheck", "--leak-check=no"],
+        };
+        let options = tool.iter().chain(&["-q", "--xml=yes", "--child-silent-after-fork=yes"]);
+        let mut arguments: Vec<OsString> = options.map(OsString::from).collect();
         arguments.extend([report, server.into()]);
         Some((PathBuf::from("valgrind"), arguments))
     }
