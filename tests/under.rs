@@ -77,6 +77,7 @@ fn nothing_is_reported_of_a_good_plugin() {
     let directory = tempfile::tempdir().unwrap();
     let subject = compile(directory.path(), "good", "ANIMAL ()", &[]).display().to_string();
     validate(directory.path(), &["--under", "memcheck", &subject]).code(0);
+    validate(directory.path(), &["--under", "helgrind", &subject]).code(0);
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn of_valgrind(error: &str, modules: &[PathBuf]) -> Option<Reported> {
         let Some(object) = tagged(frame, "obj") else { continue };
         if modules.iter().any(|module| module == Path::new(object)) {
             let what = tagged(error, "what").or_else(|| tagged(error, "text"))?;
+            // Addresses, and the numbers of threads after them, are of this one run.
+            let what = what.split(" at 0x").next().unwrap_or(what);
             let line = || Some(format!(" ({}:{})", tagged(frame, "file")?, tagged(frame, "line")?));
             let function = tagged(frame, "fn").unwrap_or(object);
             let place = plain(function) + &line().unwrap_or_default();

@@ -54,7 +54,9 @@ impl Under {
         let on_path = |folder: PathBuf| folder.join("valgrind").is_file();
         let path = std::env::var_os("PATH").unwrap_or_default();
         match self {
-            Under::Memcheck | Under::Helgrind if !std::env::split_paths(&path).any(on_path) => Err(UnderError::NoValgrind),
+            Under::Memcheck | Under::Helgrind if !std::env::split_paths(&path).any(on_path) => {
+                Err(UnderError::NoValgrind)
+            }
             Under::Asan if runtimes(modules).is_empty() => {
                 let name = modules.last().map(|path| path.display().to_string()).unwrap_or_default();
                 Err(UnderError::NoRuntime(name))
