@@ -35,6 +35,7 @@ fn run(which: Which) -> Conformance {
         jobs: NonZeroUsize::new(2).unwrap(),
         timeout: Duration::from_secs(10),
         baseline: &baseline,
+        room: None,
         time: None,
         source: Source::Embedded,
         all: false,

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
-use layers::validate::{Finding, Replayed, Validate, Validation, checks, module_rules, replay};
+use layers::validate::{Budget, Finding, Replayed, Validate, Validation, checks, module_rules, replay};
 use serde::Deserialize;
 use side_by_side::each;
 
@@ -179,7 +179,9 @@ fn validate(animal: &Animal) -> Validation {
 /// The ids of this animal that none of their cases show any more.
 fn no_longer(animal: &Animal, validation: &Validation, nbdkit: &Nbdkit) -> Vec<String> {
     let shows = |finding: &Finding| {
-        let replayed = replay(&finding.repro, nbdkit, animal.timeout()).unwrap();
+        let replayed =
+            replay(&finding.repro, nbdkit, &Budget { timeout: animal.timeout(), ..Budget::default() })
+                .unwrap();
         matches!(replayed, Replayed::Broken(_))
     };
     let is_shown = |id: &&String| validation.findings().filter(|finding| finding.id == **id).any(shows);

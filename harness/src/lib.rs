@@ -41,12 +41,14 @@ pub mod deadline;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod halt;
 pub mod history;
 pub mod kept;
 pub mod level;
 pub mod libtest;
 pub mod protocol;
 pub mod report;
+mod room;
 pub mod rules;
 pub mod run;
 pub mod scenario;
@@ -57,6 +59,7 @@ pub mod snapshot;
 pub mod stack;
 #[cfg(feature = "proptest")]
 pub mod strategies;
+mod trust;
 pub mod validate;
 pub mod verdict;
 pub mod version;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread;
 
 /// What is to be done: so many items, some of which need the machine to themselves.
 pub(crate) struct Items {
@@ -59,16 +60,22 @@ where
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (sender, results) = mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..jobs.get().min(group.len()) {
-            let (sender, next, stop) = (sender.clone(), &next, &stop);
-            // A server dies with the thread that started it, which therefore plays its scenario to the end.
-            scope.spawn(move || {
+        // A server dies with the thread that started it, which therefore plays its scenario to the end.
+        let worker = |sender: mpsc::Sender<(usize, Result<T, E>)>| {
+            let (next, stop) = (&next, &stop);
+            move || {
                 while let Some(item) = group.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if stop.load(Ordering::Relaxed) || sender.send((*item, work(*item))).is_err() {
                         return;
                     }
                 }
-            });
+            }
+        };
+        let start = || thread::Builder::new().spawn_scoped(scope, worker(sender.clone())).is_ok();
+        let started = (0..jobs.get().min(group.len())).take_while(|_| start()).count();
+        if started == 0 {
+            // The system has no thread for us: this one does it all, and hears of it at the end.
+            worker(sender.clone())();
         }
         drop(sender);
         let outcome = results.iter().try_for_each(|(item, result)| done(item, result));

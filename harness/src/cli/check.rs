@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use layers_trace::{ReadError, Reader};
 
 use super::Failure;
-use super::reports::{self, Report};
+use super::reports::{self, Report, Streams};
 use crate::conform::{exit_of, verdict_of_troubles};
 use crate::history::Call;
 use crate::kept::Events;
@@ -37,21 +37,43 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    say_when_cut_short();
     let mut reports = reports::open(&arguments.report)?;
-    let draws = reports.iter().any(|(format, _)| *format == Format::Html);
+    let draws = reports.iter().any(|(format, ..)| *format == Format::Html);
     let mut checked = Vec::new();
     for path in &arguments.traces {
         let one = check(path, draws)?;
-        for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Human) {
+        for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
             print(to, &one)?;
         }
         checked.push(one);
     }
     let traced: Vec<Traced<'_>> = checked.iter().map(Checked::traced).collect();
-    for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Html) {
+    for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Html) {
         html::write(to, &traced, Some(Exit::of(checked.iter().map(|one| exit_of(&one.judgement)))))?;
     }
+    reports::finish(reports.into_iter().map(|(_, _, place)| place))?;
     Ok(Exit::of(checked.iter().map(|one| exit_of(&one.judgement))))
+}
+
+impl Streams for Format {
+    fn streams(&self) -> bool {
+        *self == Format::Human
+    }
+}
+
+/// A file that somebody cuts short while it is read is one that was cut off, and no reason to die of a signal.
+fn say_when_cut_short() {
+    extern "C" fn say(_: std::ffi::c_int) {
+        const SAID: &[u8] = b"layers: a trace was cut off while it was read\n";
+        // SAFETY: both calls are async-signal-safe, and the bytes are a constant.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, SAID.as_ptr().cast(), SAID.len());
+            libc::_exit(Exit::Inconclusive.code().into());
+        }
+    }
+    // SAFETY: the handler makes async-signal-safe calls only.
+    unsafe { libc::signal(libc::SIGBUS, say as extern "C" fn(_) as libc::sighandler_t) };
 }
 
 /// A trace that has been judged.
@@ -75,7 +97,8 @@ fn check(path: &Path, draws: bool) -> Result<Checked, Failure> {
     let file = File::open(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot read the trace `{shown}`: {error}")))?;
     // SAFETY: the mapping is private and read-only. Another process that changes the file meanwhile can change what is
-    // read, which the reader is made for; one that cuts it short can end this process, as with any mapped file.
+    // read, which the reader is made for; where one cuts it short, this process says so and ends (see
+    // `say_when_cut_short`).
     let bytes = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot read the trace `{shown}`: {error}")))?;
     let reader = Reader::new(&bytes).map_err(|error| {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::reports::Opened;
 use super::{Failure, conform, snapshot, validate};
 use crate::report::Format;
+use crate::trust;
 use crate::verdict::Exit;
 
 /// Its name.
@@ -90,7 +90,7 @@ impl Config {
     /// Begins every report for people with where the settings come from, if they come from a file.
     pub(super) fn announce(&self, reports: &mut [Opened]) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        for (_, to) in reports.iter_mut().filter(|(format, _)| *format == Format::Human) {
+        for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
             writeln!(to, "settings: {}", path.display())?;
         }
         Ok(())
@@ -105,31 +105,15 @@ impl Config {
     }
 }
 
-/// Makes sure that only this user or root can have written a file: both it and its directory belong to one of them, and
-/// nobody else may write to either.
+/// Makes sure that only this user or root can have written a file.
 fn trusted(path: &Path) -> Result<(), Failure> {
-    let refused = |why: &str| {
-        let shown = path.display();
-        let what = format!(
-            "the settings in `{shown}` are not read, because {why}: name them with --config {shown}, or leave them aside with --no-config"
-        );
-        Err(Failure::new(Exit::Usage, what))
-    };
-    let unreadable = |error: io::Error| Failure::new(Exit::Usage, format!("{}: {error}", path.display()));
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    for (what, found) in [("it", path.metadata()), ("its directory", directory.metadata())] {
-        let found = found.map_err(unreadable)?;
-        let user = rustix::process::geteuid().as_raw();
-        if found.uid() != user && found.uid() != 0 {
-            return refused(&format!("{what} belongs to another user"));
-        }
-        // A group of the user's own, of which nobody else is a member, has the user's number.
-        let private = found.gid() == user && found.uid() == user;
-        if found.mode() & 0o002 != 0 || (found.mode() & 0o020 != 0 && !private) {
-            return refused(&format!("others can write to {what}"));
-        }
-    }
-    Ok(())
+    let shown = path.display();
+    let doubt = trust::doubt(path).map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
+    let Some(why) = doubt else { return Ok(()) };
+    let what = format!(
+        "the settings in `{shown}` are not read, because {why}: name them with --config {shown}, or leave them aside with --no-config"
+    );
+    Err(Failure::new(Exit::Usage, what))
 }
 
 /// Line and column, from 1, of a byte.

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
 use super::reports::{self, Report};
-use super::{Asked, Failure, config};
+use super::{Asked, Failure, bounds, config};
 use crate::baseline::{Baseline, updated};
 use crate::conform::{Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform};
 use crate::level::Level;
-use crate::report::Reporter;
+use crate::report::{Format, Reporter};
 use crate::select::Selection;
 use crate::server::process::become_subreaper;
 use crate::server::{Installed, Which, interrupt};
@@ -75,6 +75,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<NonZeroU64>,
+    /// MiB of memory for the trace of one run, of which every event takes 64 bytes or more [default: 4, or 8 for HAProxy]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_room: Option<NonZeroU64>,
     /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -97,6 +101,7 @@ impl Settings {
             jobs: self.jobs.or(other.jobs),
             timeout: self.timeout.or(other.timeout),
             time: self.time.or(other.time),
+            trace_room: self.trace_room.or(other.trace_room),
             report: super::or(self.report, other.report),
         }
     }
@@ -161,6 +166,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         jobs: super::jobs(settings.jobs),
         timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
         time: settings.time.map(|seconds| Duration::from_secs(seconds.get())),
+        room: bounds::records(settings.trace_room)?,
         baseline: &baseline,
         source: match &arguments.baseline {
             Some(path) => Source::File(path),
@@ -170,20 +176,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         all: arguments.all,
         keep_events: reports::room_for_events(&settings.report),
     };
-    let relay = Relay::new(reporters.into_iter().map(|(format, to)| format.reporter(to)));
+    let relay = Relay::new(reporters.into_iter().map(|(format, to, place)| (format.reporter(to), place)));
     let mut telling = Telling { relay, done: 0, all: selection.scenarios.len() };
     telling.relay.each(|reporter| reporter.begin(&plan));
     let conformance = conform(&plan, &mut telling)?;
-    telling.relay.each(|reporter| reporter.end(&plan, &conformance));
-    telling.relay.finish()?;
-    if !reports::reach_the_terminal(&settings.report) {
+    let unwritten = telling.relay.finish(|reporter| reporter.end(&plan, &conformance));
+    if !reports::told(&settings.report, &unwritten)? {
+        // Whoever started the command is told what was found, whatever became of the reports.
+        let mut human = Format::Human.reporter(anstream::stderr());
+        human.begin(&plan)?;
+        conformance.faults.iter().try_for_each(|fault| human.found(fault))?;
+        human.end(&plan, &conformance)?;
+    } else if !reports::reach_the_terminal(&settings.report) {
         let exit = conformance.exit();
         writeln!(anstream::stdout().lock(), "exit {}: {}", exit.code(), conformance.meaning())?;
     }
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         update(path, &baseline, &server, &conformance)?;
     }
-    Ok(conformance.exit())
+    Ok(reports::exit(conformance.exit(), &unwritten))
 }
 
 fn baseline(arguments: &Arguments, which: Which, version: Version) -> Result<Baseline, Failure> {

@@ -1,9 +1,11 @@
 //! The command line: one file a verb. Each parses, calls the library, prints; nothing is decided here.
 
+mod bounds;
 mod check;
 mod config;
 mod conform;
 mod generate;
+mod place;
 mod progress;
 mod relay;
 mod reports;
@@ -24,6 +26,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
+use crate::server::descent::kill_what_is_left;
 use crate::server::guard::Guard;
 use crate::server::interrupt;
 use crate::server::process::hear_of_children;
@@ -174,6 +177,7 @@ pub fn main() -> ExitCode {
         Verb::Man(arguments) => generate::man(&arguments, Cli::command()),
     };
     if let Some(guard) = guard {
+        kill_what_is_left();
         guard.dismiss();
     }
     match outcome {

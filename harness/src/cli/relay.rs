@@ -1,27 +1,33 @@
 //! One run, told to any number of reporters.
 
+use std::io;
+
+use super::place::{Place, Unwritten};
 use super::progress::Progress;
 
-/// Hands what happens to every reporter, and keeps the first error of writing for the end.
+/// Hands what happens to every reporter. One that cannot write is told nothing more, and takes nothing from the others.
 pub(super) struct Relay<R: ?Sized> {
-    reporters: Vec<Box<R>>,
+    reporters: Vec<(Box<R>, Place)>,
     progress: Progress,
-    written: std::io::Result<()>,
+    unwritten: Vec<Unwritten>,
 }
 
 impl<R: ?Sized> Relay<R> {
-    pub(super) fn new(reporters: impl Iterator<Item = Box<R>>) -> Relay<R> {
-        Relay { reporters: reporters.collect(), progress: Progress::new(), written: Ok(()) }
+    pub(super) fn new(reporters: impl Iterator<Item = (Box<R>, Place)>) -> Relay<R> {
+        Relay { reporters: reporters.collect(), progress: Progress::new(), unwritten: Vec::new() }
     }
 
     /// What is told comes where the line of the progress was.
-    pub(super) fn each(&mut self, mut tell: impl FnMut(&mut R) -> std::io::Result<()>) {
+    pub(super) fn each(&mut self, mut tell: impl FnMut(&mut R) -> io::Result<()>) {
         self.progress.clear();
-        for reporter in &mut self.reporters {
-            if self.written.is_ok() {
-                self.written = tell(reporter.as_mut());
+        let unwritten = &mut self.unwritten;
+        self.reporters.retain_mut(|(reporter, place)| match tell(reporter.as_mut()) {
+            Ok(()) => true,
+            Err(error) => {
+                unwritten.push(place.failure(error));
+                false
             }
-        }
+        });
     }
 
     /// See [`Progress::show`].
@@ -29,8 +35,14 @@ impl<R: ?Sized> Relay<R> {
         self.progress.show(done, all, what);
     }
 
-    /// Whether everything could be written.
-    pub(super) fn finish(self) -> std::io::Result<()> {
-        self.written
+    /// Tells of the end, and puts every report into its place; returns those that could not be written.
+    pub(super) fn finish(mut self, tell: impl FnMut(&mut R) -> io::Result<()>) -> Vec<Unwritten> {
+        self.each(tell);
+        for (_, place) in &mut self.reporters {
+            if let Err(unwritten) = place.finish() {
+                self.unwritten.push(unwritten);
+            }
+        }
+        self.unwritten
     }
 }

@@ -1,6 +1,5 @@
 //! `--report FORMAT[=FILE]`: any number of reports of one run.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,6 +8,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
+use super::place::{Place, Unwritten};
 use crate::kept::ROOM;
 use crate::report::Format;
 use crate::verdict::Exit;
@@ -65,18 +65,35 @@ impl<F> Report<F> {
     }
 
     /// The standard streams are the process's own: opened by name, a log that one is redirected to would lose what it has.
-    fn open(&self) -> Result<Box<dyn Write>, Failure> {
-        match &self.file {
-            _ if self.is_to_stdout() => Ok(Box::new(anstream::stdout())),
+    fn open(&self) -> Result<(Box<dyn Write>, Place), Failure>
+    where
+        F: Streams,
+    {
+        let opened = match &self.file {
+            _ if self.is_to_stdout() => return Ok(Place::stdout()),
             Some(path) if path != Path::new("/dev/stderr") => {
-                let file = File::create(path).map_err(|error| {
-                    let shown = path.display();
-                    Failure::new(Exit::Usage, format!("cannot write the report `{shown}`: {error}"))
-                })?;
-                Ok(Box::new(anstream::StripStream::new(file)))
+                let opened = if self.format.streams() { Place::stream(path) } else { Place::whole(path) };
+                opened.map_err(|error| (path, error))
             }
-            _ => Ok(Box::new(anstream::stderr())),
-        }
+            _ => return Ok(Place::stderr()),
+        };
+        opened.map_err(|(path, error)| {
+            Failure::new(Exit::Usage, format!("cannot write the report `{}`: {error}", path.display()))
+        })
+    }
+}
+
+/// Formats of which some are read as they are written.
+pub(super) trait Streams {
+    /// Each line counts as it stands, and the last one says that it is the last.
+    fn streams(&self) -> bool {
+        false
+    }
+}
+
+impl Streams for Format {
+    fn streams(&self) -> bool {
+        matches!(self, Format::Human | Format::Ndjson)
     }
 }
 
@@ -91,10 +108,37 @@ pub(super) fn reach_the_terminal<F>(wanted: &[Report<F>]) -> bool {
 }
 
 /// A report that can be written.
-pub(super) type Opened<F = Format> = (F, Box<dyn Write>);
+pub(super) type Opened<F = Format> = (F, Box<dyn Write>, Place);
+
+/// Puts each of these reports into its place.
+pub(super) fn finish(places: impl IntoIterator<Item = Place>) -> Result<(), Failure> {
+    places.into_iter().try_for_each(|mut place| place.finish().map_err(|error| unwritten(&error)))
+}
+
+/// Says which reports could not be written. Returns true where nobody needs to be told in another way what was found.
+pub(super) fn told<F>(wanted: &[Report<F>], unwritten: &[Unwritten]) -> Result<bool, Failure> {
+    if let Some(broken) = unwritten.iter().find(|one| one.is_broken_pipe()) {
+        return Err(self::unwritten(broken));
+    }
+    for one in unwritten {
+        anstream::eprintln!("layers: {one}");
+    }
+    let lost = unwritten.iter().any(Unwritten::is_stdout) || !reach_the_terminal(wanted);
+    Ok(unwritten.is_empty() || !lost)
+}
+
+/// The exit code of a run of which these reports could not be written.
+pub(super) fn exit(exit: Exit, unwritten: &[Unwritten]) -> Exit {
+    Exit::of([exit].into_iter().chain(unwritten.first().map(|_| Exit::Harness)))
+}
+
+/// Ends a run whose report could not be written.
+pub(super) fn unwritten(unwritten: &Unwritten) -> Failure {
+    Failure { broken_pipe: unwritten.is_broken_pipe(), ..Failure::new(Exit::Harness, unwritten) }
+}
 
 /// The formats, each with where it goes; the first of all, where none was asked for.
-pub(super) fn open<F: ValueEnum>(wanted: &[Report<F>]) -> Result<Vec<Opened<F>>, Failure> {
+pub(super) fn open<F: ValueEnum + Streams>(wanted: &[Report<F>]) -> Result<Vec<Opened<F>>, Failure> {
     let first: Vec<Report<F>> = F::value_variants()
         .iter()
         .take(1)
@@ -108,5 +152,5 @@ pub(super) fn open<F: ValueEnum>(wanted: &[Report<F>]) -> Result<Vec<Opened<F>>,
             "only one report can go to standard output: give the others a file",
         ));
     }
-    wanted.iter().map(|report| Ok((report.format.clone(), report.open()?))).collect()
+    wanted.iter().map(|report| report.open().map(|(to, place)| (report.format.clone(), to, place))).collect()
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, bounds};
 use crate::server::nbdkit::{Nbdkit, Under};
 use crate::server::process::become_subreaper;
 use crate::validate::consent::HIDDEN;
-use crate::validate::{Replayed, Repro, Wrong, replay, subject};
+use crate::validate::intent::{Intent, Leave};
+use crate::validate::{Budget, Replayed, Repro, Wrong, replay, subject};
 use crate::verdict::Exit;
+use crate::visible::visible_line;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,6 +23,14 @@ pub(super) struct Arguments {
     /// Seconds that the case may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    #[command(flatten)]
+    bounds: bounds::Arguments,
+    /// Let the case write to storage of yours that its parameters name, and so destroy what is there
+    #[arg(long)]
+    allow_writes: bool,
+    /// Let the case run the scripts and programs that its parameters hold or name, and modules that others can have written
+    #[arg(long)]
+    allow_programs: bool,
     /// The value of a parameter that the case leaves out because it is a secret; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     parameter: Vec<String>,
@@ -48,12 +58,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         std::env::set_current_dir(directory)?;
     }
     let mut out = anstream::stdout().lock();
-    writeln!(out, "{}: {}", repro.check, subject::words(&repro.stack))?;
+    writeln!(out, "{}: {}", repro.check, visible_line(&subject::words(&repro.stack)))?;
+    let leave = Leave { writes: arguments.allow_writes, programs: arguments.allow_programs };
+    let Intent { repro, uses } =
+        Intent::of(&repro, &server, leave).map_err(|error| Failure::new(Exit::Usage, error))?;
+    uses.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
     for op in &repro.script {
-        writeln!(out, "  {op}")?;
+        writeln!(out, "  {}", visible_line(&op.to_string()))?;
     }
-    let was = format!("when the case was written: {}", repro.actual);
-    let exit = match replay(&repro, &server, Duration::from_secs(arguments.timeout))? {
+    out.flush()?;
+    let budget = Budget {
+        timeout: Duration::from_secs(arguments.timeout),
+        time: Some(arguments.bounds.time()),
+        room: arguments.bounds.room()?,
+    };
+    let was = format!("when the case was written: {}", visible_line(&repro.actual));
+    let exit = match replay(&repro, &server, &budget)? {
         Replayed::Broken(Wrong { expected, actual, .. }) => {
             writeln!(out, "expected: {expected}\nactual:   {actual}")?;
             Exit::Violation

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
 use super::words::Words;
-use super::{Failure, config};
+use super::{Failure, bounds, config};
+use crate::halt::Limit;
 use crate::report::snapshot as report;
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
@@ -91,6 +92,14 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<NonZeroU64>,
+    /// Seconds that the whole run may take; what is not compared by then is no pass [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<NonZeroU64>,
+    /// MiB of memory for the trace of one run, of which every event takes 64 bytes or more [default: 4]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_room: Option<NonZeroU64>,
 }
 
 impl Settings {
@@ -111,6 +120,8 @@ impl Settings {
             skip: super::or(self.skip, other.skip),
             jobs: self.jobs.or(other.jobs),
             timeout: self.timeout.or(other.timeout),
+            time: self.time.or(other.time),
+            trace_room: self.trace_room.or(other.trace_room),
         }
     }
 
@@ -144,6 +155,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         store: &store,
         timeout: Duration::from_secs(settings.timeout.map_or(TIMEOUT, NonZeroU64::get)),
         jobs: settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN),
+        limit: Limit::new(Some(bounds::time(settings.time))),
+        room: bounds::records(settings.trace_room)?,
         update: arguments.update,
     };
     let mut out = anstream::stdout().lock();

@@ -10,14 +10,16 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use layers_trace::{Reader, Writer};
 
-use super::reports::{self, Opened, Report};
+use super::reports::{self, Opened, Report, Streams};
 use super::words::Words;
-use super::{Failure, trace_haproxy};
-use crate::conform::{verdict_of, verdict_of_troubles};
+use super::{Failure, bounds, trace_haproxy};
+use crate::conform::{is_cut, verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
+use crate::halt::Limit;
 use crate::report::html::{self, Traced};
 use crate::report::perfetto;
 use crate::report::tree::tree;
+use crate::room;
 use crate::rules;
 use crate::run::Start;
 use crate::scenario::{Player, SessionPlayer, named};
@@ -55,6 +57,8 @@ pub(super) struct Arguments {
     /// Seconds that the whole run may take
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    #[command(flatten)]
+    bounds: bounds::Arguments,
     /// HAProxy's configuration; `{dir}` in it becomes a private directory
     #[arg(short = 'f', value_name = "CONFIG")]
     configuration: Option<PathBuf>,
@@ -76,16 +80,22 @@ pub(super) enum Picture {
     Html,
 }
 
-/// Shows a run in all these ways.
-pub(super) fn show(pictures: Vec<Opened<Picture>>, run: &Traced<'_>) -> std::io::Result<()> {
-    for (picture, mut to) in pictures {
-        match picture {
-            Picture::Tree => write!(to, "{}", tree(run.events))?,
-            Picture::Perfetto => perfetto::write(&mut to, run.events)?,
-            Picture::Html => html::write(&mut to, &[*run], None)?,
-        }
+impl Streams for Picture {}
+
+/// Shows a run in all these ways; those that can be written are, whatever becomes of the others.
+pub(super) fn show(pictures: Vec<Opened<Picture>>, run: &Traced<'_>) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    for (picture, mut to, mut place) in pictures {
+        let written = match picture {
+            Picture::Tree => write!(to, "{}", tree(run.events)),
+            Picture::Perfetto => perfetto::write(&mut to, run.events),
+            Picture::Html => html::write(&mut to, &[*run], None),
+        };
+        let written = written.and_then(|()| to.flush()).map_err(|error| place.failure(error));
+        let placed = written.and_then(|()| place.finish());
+        outcome = outcome.and(placed.map_err(|error| reports::unwritten(&error)));
     }
-    Ok(())
+    outcome
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
@@ -121,21 +131,24 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
         )
     })?;
     let pictures = reports::open(&arguments.report)?;
-    let (keep, timeout) = (arguments.save.as_deref(), Duration::from_secs(arguments.timeout));
+    let (keep, limit) = (arguments.save.as_deref(), arguments.bounds.limit());
+    let timeout = limit.of(Duration::from_secs(arguments.timeout));
+    let room = arguments.bounds.room()?.map(room::records);
     let server = Installed::find(scenario.server(), arguments.server.as_deref())?;
     if let Some(why) = scenario.unplayable(&server) {
         return Err(Failure::new(Exit::NothingJudged, format!("`{name}` is not judged: {why}")));
     }
     let recording = match server {
         Installed::Nbdkit(server) => {
-            Player { keep_events: true, keep, timeout, ..Player::new(&server) }.play(&scenario)?
+            Player { keep_events: true, keep, timeout, room, ..Player::new(&server) }.play(&scenario)?
         }
         Installed::Haproxy(server) => {
-            let player = SessionPlayer { keep_events: true, keep, timeout, ..SessionPlayer::new(&server) };
+            let player =
+                SessionPlayer { keep_events: true, keep, timeout, room, ..SessionPlayer::new(&server) };
             player.play(&scenario).map_err(ServerError::from)?
         }
     };
-    let verdict = verdict_of(&recording, &scenario);
+    let verdict = in_time(verdict_of(&recording, &scenario), limit);
     let (judgement, events) = (&recording.judgement, recording.events.into());
     show(pictures, &Traced { name, judgement, events: &events, verdict: &verdict })?;
     Ok(said(&verdict))
@@ -150,9 +163,18 @@ fn trace_session(arguments: &Arguments) -> Result<Exit, Failure> {
         configuration,
         commands: &arguments.client,
         timeout: Duration::from_secs(arguments.timeout),
+        bounds: &arguments.bounds,
         save: arguments.save.as_deref(),
         pictures: &arguments.report,
     })
+}
+
+/// What the run is said to be, if it had all its time: of what has not come about by the end of that nothing is known.
+pub(super) fn in_time(verdict: Verdict, limit: Limit) -> Verdict {
+    match (&verdict, limit.reached()) {
+        (Verdict::Hang(_) | Verdict::Inconclusive(_), Some(halt)) => Verdict::Inconclusive(halt.reason()),
+        _ => verdict,
+    }
 }
 
 /// Says what went astray, if anything did, and gives the exit code for it.
@@ -167,12 +189,13 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     let pictures = reports::open(&arguments.report)?;
     let nbdkit = Nbdkit::find(arguments.server.as_deref())?;
     let stack = arguments.words.stack(NO_PLUGIN)?;
-    let deadline = Deadline::after(Duration::from_secs(arguments.timeout));
+    let limit = arguments.bounds.limit();
+    let deadline = Deadline::after(limit.of(Duration::from_secs(arguments.timeout)));
     let run = nbdkit.describe("trace", &stack, Start::Foreground, false);
     let serve = Serve {
         stack: &stack,
         run,
-        capacity: CAPACITY,
+        capacity: arguments.bounds.records(CAPACITY)?,
         keep: arguments.save.as_deref(),
         cpu: None,
         command: None,
@@ -185,13 +208,19 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
             let complaint = server.complaint();
             return Err(Failure::new(Exit::Unloadable, format!("the server did not start: {complaint}")));
         }
-        Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
+        Woken::Late => return not_ready(limit),
     }
-    let hung = drive(arguments, &mut server, deadline, Duration::from_secs(arguments.timeout))?;
+    let hung = drive(arguments, &mut server, deadline, limit)?.map(|verdict| in_time(verdict, limit));
     let Some(trace) = server.trace() else { return Ok(said(&hung.unwrap_or(Verdict::Pass))) };
     server.save_trace()?;
     let verdict = show_trace(pictures, &trace, hung)?;
     Ok(said(&verdict))
+}
+
+/// Ends a run in which the server does not get ready.
+pub(super) fn not_ready(limit: Limit) -> Result<Exit, Failure> {
+    let hang = Verdict::Hang("the server does not get ready".to_owned());
+    Ok(said(&in_time(hang, limit)))
 }
 
 /// Shows what is in a trace, and says what became of the server: what hung, if anything did, or what the trace tells.
@@ -199,12 +228,14 @@ pub(super) fn show_trace(
     pictures: Vec<Opened<Picture>>,
     trace: &Arc<Writer>,
     hung: Option<Verdict>,
-) -> std::io::Result<Verdict> {
+) -> Result<Verdict, Failure> {
     let reader = Reader::of(trace);
     // The rules are asked only where what they say is shown.
-    let judged = pictures.iter().any(|(picture, _)| *picture == Picture::Html);
+    let judged = pictures.iter().any(|(picture, ..)| *picture == Picture::Html);
     let judgement = rules::judge(&reader, rules::all().filter(|_| judged));
     let events = reader.events().flatten().collect();
+    // What has not come about behind the last record of a full trace is not known.
+    let hung = hung.filter(|hung| !(matches!(hung, Verdict::Hang(_)) && is_cut(&judgement.troubles)));
     let verdict = hung.or_else(|| verdict_of_troubles(&judgement.troubles)).unwrap_or(Verdict::Pass);
     show(pictures, &Traced { name: "trace", judgement: &judgement, events: &events, verdict: &verdict })?;
     Ok(verdict)
@@ -212,21 +243,21 @@ pub(super) fn show_trace(
 
 /// Runs the client, waits for the closes, stops the server. Says what hung, if anything did.
 ///
-/// However long the client takes, the server then has `own` time to close handles and to end in.
+/// However long the client takes, the server then has time of its own to close handles and to end in.
 fn drive(
     arguments: &Arguments,
     server: &mut Server,
     deadline: Deadline,
-    own: Duration,
+    limit: Limit,
 ) -> Result<Option<Verdict>, Failure> {
-    let mut slow = None;
+    let (mut slow, own) = (None, Duration::from_secs(arguments.timeout));
     if let Some((program, rest)) = arguments.client.split_first()
         && !run_client(program, rest, server, deadline)?
     {
         let how = format!("the client `{program}` did not end within {} s, and was killed", own.as_secs());
         slow = Some(Verdict::Inconclusive(how));
     }
-    let deadline = Deadline::after(own);
+    let deadline = Deadline::after(limit.of(own));
     if server.wait_until(deadline, |seen| seen.open() == 0) == Woken::Late {
         return Ok(Some(Verdict::Hang("handles stay open after the client has ended".to_owned())));
     }
@@ -234,7 +265,7 @@ fn drive(
     if server.process.end().is_none() {
         let _ = server.signal(rustix::process::Signal::TERM);
     }
-    let late = server.wait_for_end(Deadline::after(own)).is_none();
+    let late = server.wait_for_end(Deadline::after(limit.of(own))).is_none();
     Ok(late.then(|| Verdict::Hang("the server does not end after SIGTERM".to_owned())).or(slow))
 }
 

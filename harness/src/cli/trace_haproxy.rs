@@ -6,8 +6,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Failure;
+use super::bounds;
 use super::reports::{self, Report};
-use super::trace::{Picture, said, show_trace};
+use super::trace::{Picture, in_time, not_ready, said, show_trace};
 use crate::deadline::Deadline;
 use crate::run::Start;
 use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
@@ -29,6 +30,8 @@ pub(super) struct Session<'a> {
     pub(super) commands: &'a [String],
     /// For the whole run.
     pub(super) timeout: Duration,
+    /// What all of it may take.
+    pub(super) bounds: &'a bounds::Arguments,
     /// Keep the trace in this file.
     pub(super) save: Option<&'a Path>,
     /// How to show it.
@@ -43,7 +46,8 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
     })?;
     let configuration = with_command_line(&configuration);
-    let deadline = Deadline::after(session.timeout);
+    let limit = session.bounds.limit();
+    let deadline = Deadline::after(limit.of(session.timeout));
     let haproxy = Haproxy::find(session.server).map_err(ServerError::from)?;
     let serve = Serve {
         scenario: "trace",
@@ -51,7 +55,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         arguments: &[],
         start: Start::Foreground,
         load: Load::Preload,
-        capacity: CAPACITY,
+        capacity: session.bounds.records(CAPACITY)?,
         keep: session.save,
     };
     let mut server = haproxy.start(&serve).map_err(|error: HaproxyError| ServerError::from(error))?;
@@ -61,7 +65,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
             let complaint = server.complaint();
             return Err(Failure::new(Exit::Usage, format!("the server did not start: {complaint}")));
         }
-        Woken::Late => return Err(Failure::new(Exit::Violation, "the server hangs: it does not get ready")),
+        Woken::Late => return not_ready(limit),
     }
     let mut hung = None;
     for (number, command) in (1..).zip(session.commands) {
@@ -79,6 +83,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     }
     let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
     server.save_trace()?;
+    let hung = hung.map(|verdict| in_time(verdict, limit));
     let verdict = show_trace(pictures, &trace, hung)?;
     Ok(said(&verdict))
 }

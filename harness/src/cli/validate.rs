@@ -12,8 +12,10 @@ use super::relay::Relay;
 use super::reports::{self, Report};
 use super::sets::{self, OfAll, Set};
 use super::words::Words;
-use super::{Asked, Failure, config};
-use crate::report::ValidationReporter;
+use super::{Asked, Failure, bounds, config};
+use crate::halt::Limit;
+use crate::report::{Format, ValidationReporter};
+use crate::server::interrupt;
 use crate::server::nbdkit::Under;
 use crate::server::process::become_subreaper;
 use crate::stack::Stack;
@@ -105,6 +107,14 @@ pub(super) struct Settings {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<NonZeroU64>,
+    /// Seconds that the whole run may take; what is not judged by then is no pass [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<NonZeroU64>,
+    /// MiB of memory for the trace of one case, of which every event takes 64 bytes or more [default: 256]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_room: Option<NonZeroU64>,
     /// MiB of memory that a server may use, 16 at least [default: 2048]
     #[arg(long, value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -164,6 +174,8 @@ impl Settings {
             deny: super::or(self.deny, other.deny),
             jobs: self.jobs.or(other.jobs),
             timeout: self.timeout.or(other.timeout),
+            time: self.time.or(other.time),
+            trace_room: self.trace_room.or(other.trace_room),
             memory: self.memory.or(other.memory),
             copy_limit: self.copy_limit.or(other.copy_limit),
             seed: self.seed.or(other.seed),
@@ -185,6 +197,10 @@ impl Settings {
         }
         if let Some(timeout) = self.timeout {
             validate = validate.timeout(Duration::from_secs(timeout.get()));
+        }
+        validate = validate.time(bounds::time(self.time));
+        if let Some(mib) = bounds::mib(self.trace_room)? {
+            validate = validate.trace_room(mib);
         }
         if let Some(memory) = self.memory {
             let bytes = memory.checked_mul(1 << 20).filter(|_| memory >= 16);
@@ -227,28 +243,41 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut reporters = reports::open(&settings.report)?;
     config.announce(&mut reporters)?;
     become_subreaper()?;
-    let mut relay = Relay::new(reporters.into_iter().map(|(format, to)| format.of_validation(to)));
-    let mut exits = Vec::new();
+    interrupt::report_on_signals();
+    let mut relay =
+        Relay::new(reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)));
+    let limit = Limit::new(Some(bounds::time(settings.time)));
+    let (mut judged, mut failed) = (Vec::new(), None);
     let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
     for index in 0..count {
         let set = chosen.get(index).copied();
         let stack = set.map_or_else(|| stack.clone(), |set| set.of(&stack));
-        let validate = prepared(arguments, &settings, stack, set)?.known(known.clone());
+        let validate = prepared(arguments, &settings, stack, set)?.known(known.clone()).within(limit);
         let mut validation = validate.run_telling(&mut relay)?;
         of_all.hear(&mut validation, index + 1 == count);
-        tell(&mut relay, &validation, &settings)?;
+        let (files, unkept) = tell(&mut relay, &validation, &settings);
+        failed = failed.or(unkept);
         if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
-            std::fs::write(path, known.updated(&validation)).map_err(|error| {
+            let written = std::fs::write(path, known.updated(&validation)).map_err(|error| {
                 let shown = path.display();
                 Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
-            })?;
+            });
+            failed = failed.or(written.err());
         }
-        exits.push(validation.exit());
+        judged.push((validation, files));
+        if interrupt::told_to_stop().is_some() {
+            break;
+        }
     }
-    let exit = Exit::of(exits);
-    relay.each(|reporter| reporter.close(exit));
-    relay.finish()?;
-    Ok(exit)
+    let exit = Exit::of(judged.iter().map(|(validation, _)| validation.exit()));
+    let unwritten = relay.finish(|reporter| reporter.close(exit));
+    if !reports::told(&settings.report, &unwritten)? {
+        // Whoever started the command is told what was found, whatever became of the reports.
+        let mut human = Format::Human.of_validation(anstream::stderr());
+        judged.iter().try_for_each(|(validation, files)| human.end(validation, files))?;
+        human.close(exit)?;
+    }
+    failed.map_or_else(|| Ok(reports::exit(exit, &unwritten)), Err)
 }
 
 /// The subject with one of its sets of parameters, ready to be judged.
@@ -268,12 +297,13 @@ fn prepared(
     Ok(validate.keep_events(reports::room_for_events(&settings.report)))
 }
 
-/// Tells what was found, and writes its cases.
+/// Tells what was found, and writes its cases: gives their files, and why the run fails, if it does because they cannot be
+/// written where they were asked for.
 fn tell(
     relay: &mut Relay<dyn ValidationReporter>,
     validation: &Validation,
     settings: &Settings,
-) -> Result<(), Failure> {
+) -> (Vec<PathBuf>, Option<Failure>) {
     // What was found is told, whether or not it can be kept.
     let (files, unkept) = match write_cases(validation, settings.repro.as_deref()) {
         Ok(files) => (files, None),
@@ -281,12 +311,11 @@ fn tell(
     };
     relay.each(|reporter| reporter.end(validation, &files));
     match unkept {
-        Some(failure) if settings.repro.is_some() => Err(failure),
-        Some(failure) => {
+        Some(failure) if settings.repro.is_none() => {
             anstream::eprintln!("layers: {}", failure.message);
-            Ok(())
+            (files, None)
         }
-        None => Ok(()),
+        unkept => (files, unkept),
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Failure;
+use crate::server::nbdkit::options;
 use crate::stack::{Layers, Stack};
 use crate::validate::subject;
 use crate::verdict::Exit;
@@ -36,6 +37,9 @@ impl Words {
         let named = self.plugin.first().is_some_and(|word| word == "nbdkit");
         let mut words = self.plugin.iter().skip(usize::from(named));
         let plugin = words.next().cloned().ok_or_else(|| Failure::new(Exit::Usage, without))?;
+        let refused = |refused| Failure::new(Exit::Usage, refused);
+        options::check(&self.server_arg, options::Words::Users).map_err(refused)?;
+        words.clone().try_for_each(|word| options::check_parameter(word)).map_err(refused)?;
         let debug = self.debug.iter().flat_map(|flag| ["-D".to_owned(), flag.clone()]);
         Ok(Stack {
             layers: Layers::Wrapped { filters: self.filters.clone(), plugin },

@@ -1,7 +1,6 @@
 //! `layers conform`: every selected scenario on one server, judged by every selected rule.
 
 mod groups;
-mod halt;
 mod summary;
 mod tries;
 mod unclear;
@@ -12,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::baseline::{Baseline, Entry, What};
+use crate::halt::Limit;
 use crate::history::Wrapped;
 use crate::kept::{Events, Keeper};
 use crate::level::Level;
@@ -22,14 +22,14 @@ use crate::select::Selection;
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
 use crate::verdict::{Exit, Verdict};
-use halt::Limit;
 use tries::Conduct;
 
+pub use crate::halt::Halt;
 pub(crate) use groups::shape;
 pub use groups::{Cause, Group, groups};
-pub use halt::Halt;
 pub use tries::{Astray, Control, RuleTries, Tries};
 pub use unclear::Unclear;
+pub(crate) use verdicts::is_cut;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
 
 /// What is to be played, on what, and how.
@@ -47,6 +47,8 @@ pub struct Plan<'a> {
     pub timeout: Duration,
     /// For the whole run, where that is bounded.
     pub time: Option<Duration>,
+    /// Records for which the trace of one run has room, where they are not as many as usual.
+    pub room: Option<u64>,
     /// What is known of this server.
     pub baseline: &'a Baseline,
     /// Where that comes from.
@@ -275,13 +277,21 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let (patience, limit) = (Patience::default(), Limit::new(plan.time));
     let record = |scenario: &Scenario| {
         let (rules, timeout, patience) = (rules.clone(), limit.of(plan.timeout), Some(&patience));
+        let room = plan.room;
         match plan.server {
             Installed::Nbdkit(server) => {
-                Player { rules, timeout, keep_events, patience, ..Player::new(server) }.play(scenario)
+                let player = Player { rules, timeout, keep_events, patience, room, ..Player::new(server) };
+                player.play(scenario)
             }
             Installed::Haproxy(server) => {
-                let player =
-                    SessionPlayer { rules, timeout, keep_events, patience, ..SessionPlayer::new(server) };
+                let player = SessionPlayer {
+                    rules,
+                    timeout,
+                    keep_events,
+                    patience,
+                    room,
+                    ..SessionPlayer::new(server)
+                };
                 Ok(player.play(scenario)?)
             }
         }

@@ -1,9 +1,9 @@
 //! One scenario, played as often as the level asks, and what the tries say together.
 
-use super::halt::{Halt, Limit};
 use super::unclear::Unclear;
 use super::verdicts::{is_ground, verdict_of, wrote};
 use crate::baseline::{Baseline, What};
+use crate::halt::{Halt, Limit};
 use crate::history::Wrapped;
 use crate::kept::Events;
 use crate::rules::{Finding, Kind, Rule, RuleResult};

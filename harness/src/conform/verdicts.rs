@@ -12,6 +12,8 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
     let mishap = recording.mishaps.first().filter(|mishap| !is_explained(mishap, &recording.judgement));
     match (mishap, of_trace) {
         (_, Some(crash @ Verdict::Crash(_))) => crash,
+        // What came after the last record is not told, and so it looks as if it had never come.
+        (Some(Mishap::Hang { .. }), Some(full)) if is_cut(&recording.judgement.troubles) => full,
         (Some(mishap @ Mishap::Hang { .. }), _) => Verdict::Hang(mishap.to_string()),
         (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
         (None, Some(verdict)) => verdict,
@@ -38,6 +40,11 @@ pub(super) fn is_ground(troubles: &[Trouble]) -> bool {
         Trouble::Faulty { flaw, .. } => *flaw == Flaw::Unfinished,
         Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,
     })
+}
+
+/// The trace was full before the run was over.
+pub(crate) fn is_cut(troubles: &[Trouble]) -> bool {
+    troubles.iter().any(|trouble| matches!(trouble, Trouble::Lost(_)))
 }
 
 /// The client could not go on as the scenario says because of something that a rule has found.

@@ -65,6 +65,7 @@ pub fn scenario(to: &mut impl Write, plan: &Plan<'_>, one: &Compared) -> io::Res
             let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
             row(BAD, &verdict.word().to_uppercase(), &reason)
         }
+        Outcome::NotPlayed(halt) => row(ODD, "left", &format!(": not compared: {}", halt.reason())),
         Outcome::Unfit(why) => row(DIM, "skipped", &format!(": {why}")),
     }
 }
@@ -138,7 +139,9 @@ pub fn end(to: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
 fn meaning(comparison: &Comparison, exit: Exit) -> &'static str {
     let lost =
         comparison.count(|outcome| matches!(outcome, Outcome::Astray(verdict) if verdict.exit() == exit));
+    let left = comparison.count(|outcome| matches!(outcome, Outcome::NotPlayed(_)));
     match exit {
+        Exit::Inconclusive if left > 0 => "the run was ended before everything was compared",
         Exit::Conformant if comparison.updated => "what differed or was new is stored",
         Exit::Conformant => "every tree is the one that is stored",
         Exit::Violation if lost == 0 => "a tree differs from what is stored, or nothing is stored",

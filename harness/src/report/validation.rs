@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 
 use super::{ValidationReporter, marks};
+use crate::validate::intent::leave_for;
 use crate::validate::{
     Check, Finding, KnownFinding, Profile, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
 };
@@ -150,7 +151,9 @@ fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::R
         writeln!(to, "      also met by {}: one cause, and no finding of its own", finding.also.join(", "))?;
     }
     match file {
-        Some(file) => writeln!(to, "      replay:   layers repro {}", quoted(file)),
+        Some(file) => {
+            writeln!(to, "      replay:   layers repro {}{}", leave_for(&finding.repro), quoted(file))
+        }
         None => Ok(()),
     }
 }

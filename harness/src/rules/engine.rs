@@ -122,7 +122,7 @@ pub struct RuleResult {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// This many records did not fit.
-    #[error("the trace was full: {0} records did not fit")]
+    #[error("the trace was full: {0} records did not fit (--trace-room gives it more)")]
     Lost(u64),
     /// This many records were claimed and never written, and nobody killed the server in between.
     #[error("{0} records were claimed and never written")]

@@ -23,7 +23,7 @@ use crate::run::Start;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Process, Woken};
 
-/// Records of a scenario's trace, unless it asks for more: 4 MiB of address space, touched as it fills.
+/// Records of a scenario's trace, unless told otherwise: 4 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 16;
 /// Clients of the harness; the bare connections of [`Step::Knock`] and [`Step::Peek`] get numbers from here on.
 const KNOCKS: u32 = 1000;
@@ -92,7 +92,7 @@ impl Player<'_, Nbdkit> {
         let serve = Serve {
             stack: &scenario.stack,
             run,
-            capacity: CAPACITY,
+            capacity: self.room.unwrap_or(CAPACITY),
             keep,
             cpu,
             command,

@@ -77,6 +77,8 @@ pub struct Player<'a, S = Nbdkit> {
     pub keep: Option<&'a Path>,
     /// What need not be waited for in full, because it was in vain before.
     pub patience: Option<&'a Patience>,
+    /// Records for which its trace has room, where it is not as many as usual.
+    pub room: Option<u64>,
 }
 
 /// Plays sessions.
@@ -101,6 +103,7 @@ impl<'a, S: Stage> Player<'a, S> {
             keep_events: false,
             keep: None,
             patience: None,
+            room: None,
         }
     }
 

@@ -94,9 +94,32 @@ pub(super) fn belongs_to(pid: Pid, run_id: u64) -> bool {
     Of::Run(run_id).has(pid)
 }
 
-/// The processes of this run, apart from this one.
+/// The processes of this run, apart from this one; with those that nobody can be asked about (see [`strays`]).
 pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
-    all(Of::Run(run_id)).filter(move |pid| pid.as_raw_nonzero().get().cast_unsigned() != apart)
+    let all = all(Of::Run(run_id)).chain(strays());
+    all.filter(move |pid| pid.as_raw_nonzero().get().cast_unsigned() != apart)
+}
+
+/// Orphans that have come to this process and carry no mark any more: neither limit nor environment. Whatever this process
+/// starts by itself has one before it begins its program, so that they are what some run of this session has left, or a
+/// child of one of them.
+fn strays() -> Vec<Pid> {
+    if !ORPHANS_ARE_OURS.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let program = |pid: Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
+    let own = std::fs::read_link("/proc/self/exe").ok();
+    // The guard, and what has been forked and has not begun its program yet, have this program.
+    let is_stray = |pid: &Pid| {
+        !is_dead(*pid) && !Of::Session(session()).has(*pid) && program(*pid).is_some_and(|it| Some(it) != own)
+    };
+    let mut strays: Vec<Pid> = children(None).into_iter().filter(is_stray).collect();
+    let mut next = 0;
+    while let Some(pid) = strays.get(next).copied() {
+        strays.extend(children(Some(pid)));
+        next += 1;
+    }
+    strays
 }
 
 fn all(of: Of) -> impl Iterator<Item = Pid> {
@@ -129,6 +152,14 @@ pub(super) fn kill_of_run(run_id: u64, apart: u32) {
     until_gone(|| of_run(run_id, apart).collect());
 }
 
+/// Kills what is left of this session's runs when the harness ends in good order.
+pub(crate) fn kill_what_is_left() {
+    if ORPHANS_COME_HERE.load(Ordering::Relaxed) {
+        let is_own = |pid: &Pid| Of::Session(session()).has(*pid);
+        until_gone(|| children(None).into_iter().filter(is_own).chain(strays()).collect());
+    }
+}
+
 /// Kills all processes of this session's runs, whoever is their parent.
 pub(super) fn kill_of_session(session: u32) {
     until_gone(|| all(Of::Session(session)).collect());
@@ -150,9 +181,16 @@ fn until_gone(find: impl Fn() -> Vec<Pid>) {
 }
 
 static ORPHANS_COME_HERE: AtomicBool = AtomicBool::new(false);
+/// All of them are of this session's runs: this process had no child before it had runs.
+static ORPHANS_ARE_OURS: AtomicBool = AtomicBool::new(false);
 
 /// From now on the orphans among the processes of a run are children of this process.
 pub(super) fn orphans_come_here() {
+    // A shell that has begun this program with `exec` may have left children of its own.
+    let program = |pid: &Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
+    let own = std::fs::read_link("/proc/self/exe").ok();
+    let are_ours = children(None).iter().all(|pid| program(pid) == own);
+    ORPHANS_ARE_OURS.store(are_ours && own.is_some(), Ordering::Relaxed);
     ORPHANS_COME_HERE.store(true, Ordering::Relaxed);
 }
 
@@ -160,13 +198,18 @@ pub(super) fn orphans_come_here() {
 /// process, where it is a subreaper, and somewhere among all processes where it is not.
 pub(super) fn kill_escaped(run_id: u64) {
     match ORPHANS_COME_HERE.load(Ordering::Relaxed) {
-        true => until_gone(|| children().into_iter().filter(|pid| belongs_to(*pid, run_id)).collect()),
+        true => until_gone(|| {
+            let own = children(None).into_iter().filter(|pid| belongs_to(*pid, run_id));
+            own.chain(strays()).collect()
+        }),
         false => kill_of_run(run_id, std::process::id()),
     }
 }
 
-fn children() -> Vec<Pid> {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return Vec::new() };
+/// The children of a process, or of this one.
+fn children(of: Option<Pid>) -> Vec<Pid> {
+    let of = of.map_or("self".to_owned(), |pid| pid.as_raw_nonzero().to_string());
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{of}/task")) else { return Vec::new() };
     let lists = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
     let pids = |list: String| -> Vec<i32> {
         list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()

@@ -84,21 +84,26 @@ pub(super) fn ended(run_id: u64) {
     LAST.lock().unwrap_or_else(PoisonError::into_inner).retain(|last| last.run_id != run_id);
 }
 
-const SIGNALS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXCPU];
 
-/// From now on SIGINT, SIGTERM and SIGHUP clean up before they end this process. To be called before any thread is
-/// started; children get the signals unblocked, see `unblock`.
+/// From now on the signals by which a process is told to end clean up before they end this one. To be called before any
+/// thread is started; children get the signals unblocked, see `unblock`.
+///
+/// Where the system has no thread for that they end this process at once, and the guard cleans up.
 pub fn clean_up_on_signals() {
     let set = set_of_signals();
     // SAFETY: the set is initialised; threads started from here on inherit the mask.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
-    std::thread::spawn(move || {
+    // A file that may grow no larger is an error of whoever writes it, and no end of this process.
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let listen = move || {
         let mut signal = 0;
         // SAFETY: the set is initialised and its signals are blocked in every thread.
         if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
             return;
         }
-        if REPORTS.load(Ordering::SeqCst) && signal != libc::SIGHUP {
+        if REPORTS.load(Ordering::SeqCst) && matches!(signal, libc::SIGINT | libc::SIGTERM) {
             end_servers(signal);
             // SAFETY: as above.
             if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
@@ -119,13 +124,16 @@ pub fn clean_up_on_signals() {
             directory::remove(&directory);
         }
         unblock();
-        // SAFETY: the default action of all three ends the process, as whoever sent the signal expects; where the
-        // signal is ignored, the process still has nothing left to do.
+        // SAFETY: the default action of each ends the process, as whoever sent the signal expects; where the signal is
+        // ignored, the process still has nothing left to do.
         unsafe {
             libc::raise(signal);
             libc::_exit(128 + signal);
         }
-    });
+    };
+    if std::thread::Builder::new().name("signals".to_owned()).spawn(listen).is_err() {
+        unblock();
+    }
 }
 
 /// Ends every server and client that is alive; those who wait for them clean up.

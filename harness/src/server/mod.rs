@@ -1,7 +1,7 @@
 //! Real servers as child processes: start, wait, stop, reap; nothing is left behind.
 
 pub(crate) mod copies;
-mod descent;
+pub(crate) mod descent;
 mod directory;
 pub mod guard;
 pub mod haproxy;

@@ -366,7 +366,7 @@ pub fn run_client(
 
 /// Signals that a child begins with as a shell's child does, whatever this process has inherited: a server that ignores
 /// the end of its children, or a client that cannot be interrupted, behaves otherwise than it does for its users.
-const DEFAULTS: [i32; 9] = [
+const DEFAULTS: [i32; 10] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -376,6 +376,7 @@ const DEFAULTS: [i32; 9] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGXCPU,
+    libc::SIGXFSZ,
 ];
 
 /// Makes this process hear of the end of its children. A parent that ignores SIGCHLD hands that on, and then the kernel

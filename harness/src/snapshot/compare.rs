@@ -9,6 +9,7 @@ use super::selection::Selection;
 use super::store::{Store, StoreError};
 use super::stored::{Made, Stored};
 use crate::conform::verdict_of;
+use crate::halt::{Halt, Limit};
 use crate::history::ThreadModel;
 use crate::scenario::{Player, Scenario, Unfit, named};
 use crate::schedule::{Items, in_order};
@@ -38,6 +39,10 @@ pub struct Plan<'a> {
     pub timeout: Duration,
     /// Scenarios played at a time.
     pub jobs: NonZeroUsize,
+    /// For everything.
+    pub limit: Limit,
+    /// Records for which the trace of one run has room, where they are not as many as usual.
+    pub room: Option<u64>,
     /// Store what is new or differs, and drop what is stale.
     pub update: bool,
 }
@@ -62,6 +67,8 @@ pub enum Outcome {
     NotStarted(String),
     /// A crash, a hang, or something that cannot be told.
     Astray(Verdict),
+    /// The run was ended before it was over.
+    NotPlayed(Halt),
     /// It was asked for, and cannot be played with this stack.
     Unfit(Unfit),
 }
@@ -113,14 +120,17 @@ pub enum CompareError {
 ///
 /// The server cannot be run, or a file is no snapshot or cannot be read or written.
 pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Comparison, CompareError> {
-    let player =
-        Player { keep_events: true, rules: Vec::new(), timeout: plan.timeout, ..Player::new(plan.server) };
+    let player = player(plan);
     let scenarios = &plan.selection.scenarios;
     let together = serves_together(plan, &player)?;
+    let work_on = |scenario: &Scenario| match plan.limit.reached() {
+        Some(halt) => Ok(Outcome::NotPlayed(halt)),
+        None => outcome(plan, scenario),
+    };
     let items = Items { alone: vec![false; scenarios.len()], jobs: plan.jobs };
     let work = |item: usize| match scenarios.get(item) {
         Some(scenario) if scenario.clients_meet() && !together => Ok(Outcome::Unfit(Unfit::Together)),
-        Some(scenario) => outcome(plan, &player, scenario),
+        Some(scenario) => work_on(scenario),
         None => Err(ServerError::from(std::io::Error::other("there is no such scenario")).into()),
     };
     let mut compared = Vec::new();
@@ -138,6 +148,12 @@ pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Compa
     let comparison = Comparison { compared, stale: stale(plan)?, updated: plan.update };
     write(plan, &comparison)?;
     Ok(comparison)
+}
+
+/// Plays one run, which may take as long as is left of the whole.
+fn player<'a>(plan: &Plan<'a>) -> Player<'a> {
+    let (timeout, room) = (plan.limit.of(plan.timeout), plan.room);
+    Player { keep_events: true, rules: Vec::new(), timeout, room, ..Player::new(plan.server) }
 }
 
 /// Several clients at a time, as far as is known.
@@ -166,14 +182,17 @@ pub fn words(stack: &Stack) -> String {
     without_directory(&words.join(" "))
 }
 
-fn outcome(plan: &Plan<'_>, player: &Player<'_>, scenario: &Scenario) -> Result<Outcome, CompareError> {
+fn outcome(plan: &Plan<'_>, scenario: &Scenario) -> Result<Outcome, CompareError> {
     let stored = plan.store.read(&scenario.name)?;
     let mut first: Option<String> = None;
     for _ in 0..AGREE {
-        let tree = match play(player, scenario)? {
-            Played::Tree(tree) => tree,
-            Played::NotStarted(complaint) => return Ok(Outcome::NotStarted(complaint)),
-            Played::Astray(verdict) => return Ok(Outcome::Astray(verdict)),
+        let played = play(&player(plan), scenario)?;
+        let tree = match (played, plan.limit.reached()) {
+            (Played::Astray(Verdict::Crash(how)), _) => return Ok(Outcome::Astray(Verdict::Crash(how))),
+            (_, Some(halt)) => return Ok(Outcome::NotPlayed(halt)),
+            (Played::Tree(tree), None) => tree,
+            (Played::NotStarted(complaint), None) => return Ok(Outcome::NotStarted(complaint)),
+            (Played::Astray(verdict), None) => return Ok(Outcome::Astray(verdict)),
         };
         let is_stored = stored.as_ref().is_some_and(|stored| stored.tree == tree);
         match first {
@@ -215,6 +234,7 @@ fn write(plan: &Plan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
                 plan.store.accept(scenario, tree)?;
             }
             Outcome::New(tree) | Outcome::Changed { now: tree, .. } => plan.store.propose(scenario, tree)?,
+            Outcome::NotPlayed(_) => {}
             // What was pending before is not what it is now.
             _ => plan.store.settle(scenario)?,
         }
@@ -230,7 +250,7 @@ impl Outcome {
             Outcome::Same => Some(Exit::Conformant),
             Outcome::New(_) | Outcome::Changed { .. } if updated => Some(Exit::Conformant),
             Outcome::New(_) | Outcome::Changed { .. } => Some(Exit::Violation),
-            Outcome::Varies(..) => Some(Exit::Inconclusive),
+            Outcome::Varies(..) | Outcome::NotPlayed(_) => Some(Exit::Inconclusive),
             Outcome::NotStarted(_) => Some(Exit::Unloadable),
             Outcome::Astray(verdict) => Some(verdict.exit()),
             Outcome::Unfit(_) => None,

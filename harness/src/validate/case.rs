@@ -16,7 +16,9 @@ use super::origin::Origin;
 use super::processes;
 use super::reports::{self, Reported};
 use super::usage::{self, Usage};
+use crate::conform::is_cut;
 use crate::deadline::Deadline;
+use crate::halt::{Halt, Limit};
 use crate::history::End;
 use crate::kept::Events;
 use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
@@ -28,7 +30,7 @@ use crate::visible::visible;
 
 /// Records of a case's trace: 256 MiB of address space, touched as it fills. A filter that makes many small requests of
 /// a large one fills a quarter of it.
-const CAPACITY: u64 = 1 << 22;
+pub(super) const CAPACITY: u64 = 1 << 22;
 /// How long a server may take to die when its case has gone astray.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -42,6 +44,10 @@ pub(super) struct Bench<'a> {
     pub(super) nbdkit: &'a Nbdkit,
     /// For one step of a case.
     pub(super) timeout: Duration,
+    /// For all cases together.
+    pub(super) limit: Limit,
+    /// Records for which the trace of a case has room.
+    pub(super) room: u64,
     /// What is part of a case.
     pub(super) terms: Terms,
 }
@@ -194,6 +200,8 @@ pub(super) struct Played {
     pub(super) floods: bool,
     /// What was said of its memory and threads by whoever looked at them.
     pub(super) reported: Option<Vec<Reported>>,
+    /// What has ended the run before this case was over: nothing can be told from what did not come about in it.
+    pub(super) halt: Option<Halt>,
 }
 
 /// What can go wrong with a process.
@@ -218,12 +226,12 @@ impl Bench<'_> {
     pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
         let copies = Copies::of(stack)?;
         let stack = copies.as_ref().map_or(stack, |(copied, _)| copied);
-        let deadline = Deadline::after(self.timeout);
+        let deadline = Deadline::after(self.limit.of(self.timeout));
         let run = self.nbdkit.describe(name, stack, plan.start, true);
         let mut server = self.nbdkit.start(&Serve {
             stack,
             run,
-            capacity: CAPACITY,
+            capacity: self.room,
             keep: None,
             cpu: None,
             command: None,
@@ -237,6 +245,7 @@ impl Bench<'_> {
         let mut run = Run {
             plan,
             timeout: self.timeout,
+            limit: self.limit,
             deadline,
             stop: None,
             judged: false,
@@ -279,9 +288,17 @@ impl Bench<'_> {
             // Told to end, it would have come back from every call first.
             trouble = Some(Trouble::Exit(code));
         }
+        let halt = self.limit.reached().filter(|halt| match halt {
+            Halt::Signal(_) => true,
+            Halt::Time(_) => matches!(trouble, Some(Trouble::Hang(_))),
+        });
         let (stderr, complaint) = (stable(&server.process.stderr()), stable(&server.complaint()));
         let modules = self.nbdkit.modules(stack);
         let reported = self.terms.under.map(|_| reports::of(&server.reports(), &stderr, &modules));
+        if matches!(trouble, Some(Trouble::Hang(_))) && is_cut(&judgement.troubles) {
+            // What it did after the last record is not told: it may have been at work all the time.
+            trouble = None;
+        }
         if (trouble.is_some() || stop.is_some())
             && let Some(line) = shortage(&stderr)
         {
@@ -313,6 +330,7 @@ impl Bench<'_> {
             stays_mapped: self.nbdkit.targets(stack).iter().any(|(_, file)| image::stays_mapped(file)),
             floods,
             reported,
+            halt,
         })
     }
 }
@@ -359,6 +377,7 @@ struct Run<'a> {
     plan: &'a Plan,
     /// For each step, and for the end.
     timeout: Duration,
+    limit: Limit,
     deadline: Deadline,
     stop: Option<(usize, Stop)>,
     judged: bool,
@@ -381,7 +400,7 @@ impl Run<'_> {
                 return None;
             }
         }
-        let mut clients = Clients::new(self.timeout, seed);
+        let mut clients = Clients::new(self.timeout, self.limit, seed);
         for (index, op) in self.plan.script.iter().enumerate() {
             self.judged |= *op == Op::Judge;
             clients.begin_step();
@@ -394,10 +413,10 @@ impl Run<'_> {
             self.trouble = Some(Trouble::Hang(format!("no answer to `{what}`")));
         } else {
             clients.begin_step();
-            clients.leave();
+            clients.leave(server);
         }
         // However long the script took, the end has its own time.
-        self.deadline = Deadline::after(self.timeout);
+        self.deadline = Deadline::after(self.limit.of(self.timeout));
         Some(clients)
     }
 

@@ -16,6 +16,7 @@ use super::origin::{Change, Origin};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;
+use crate::halt::Limit;
 use crate::rules::CallRef;
 use crate::scenario::flag;
 use crate::server::nbdkit::Server;
@@ -63,6 +64,8 @@ struct Connected {
 pub(super) struct Clients {
     /// For one step.
     timeout: Duration,
+    /// For the whole run.
+    limit: Limit,
     /// Of this step.
     deadline: Deadline,
     /// The number that written data begins from.
@@ -92,6 +95,19 @@ fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
         ClientError::Breach { message, .. } => Stop::Gone(format!("{what} ({message})")),
         ClientError::Nul => refused(format!("`{what}`: {error}")),
     }
+}
+
+/// Says goodbye, and waits until the server has closed the connection, or has at least closed a handle for it: a child that
+/// holds the socket keeps it open.
+fn part(server: &mut Server, client: &mut Client) -> Result<(), ClientError> {
+    let Some(trace) = server.trace() else { return Err(ClientError::Gone) };
+    let observer = &mut server.observer;
+    observer.look(&trace);
+    let before = observer.open();
+    client.disconnect_once(|| {
+        observer.look(&trace);
+        observer.open() < before
+    })
 }
 
 /// Being refused is as good as not.
@@ -150,10 +166,11 @@ fn differs(difference: Difference) -> Stop {
 
 impl Clients {
     /// Each step may take so long.
-    pub(super) fn new(timeout: Duration, seed: u64) -> Clients {
+    pub(super) fn new(timeout: Duration, limit: Limit, seed: u64) -> Clients {
         Clients {
             timeout,
-            deadline: Deadline::after(timeout),
+            limit,
+            deadline: Deadline::after(limit.of(timeout)),
             seed,
             clients: BTreeMap::new(),
             first: None,
@@ -166,7 +183,7 @@ impl Clients {
 
     /// The time of a step begins.
     pub(super) fn begin_step(&mut self) {
-        self.deadline = Deadline::after(self.timeout);
+        self.deadline = Deadline::after(self.limit.of(self.timeout));
         for connected in self.clients.values_mut() {
             connected.client.set_deadline(self.deadline);
         }
@@ -177,7 +194,7 @@ impl Clients {
         match op {
             Op::Judge => Ok(()),
             Op::Connect(number, export) => self.connect(server, *number, export),
-            Op::Disconnect(number) => self.disconnect(*number),
+            Op::Disconnect(number) => self.disconnect(server, *number),
             Op::Answers(number) => self.same_answers(*number),
             Op::List => self.list(server),
             Op::OpenListed => self.open_listed(server),
@@ -187,7 +204,7 @@ impl Clients {
             Op::Durable(request) => self.durable(server, request),
             Op::Try(request) => whatever(self.request(request)),
             Op::Visit(number, export) => match self.connect(server, *number, export) {
-                Ok(()) => self.disconnect(*number),
+                Ok(()) => self.disconnect(server, *number),
                 Err(Stop::Gone(_)) => Ok(()),
                 Err(other) => perhaps(Err(other)),
             },
@@ -205,10 +222,10 @@ impl Clients {
     }
 
     /// Every client that is still there says goodbye.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave(&mut self, server: &mut Server) {
         for (_, mut connected) in std::mem::take(&mut self.clients) {
             if connected.client.is_ready() {
-                let _ = connected.client.disconnect();
+                let _ = part(server, &mut connected.client);
             }
         }
     }
@@ -241,10 +258,11 @@ impl Clients {
         Ok(())
     }
 
-    fn disconnect(&mut self, number: u32) -> Result<(), Stop> {
+    fn disconnect(&mut self, server: &mut Server, number: u32) -> Result<(), Stop> {
         match self.clients.remove(&number) {
             Some(mut connected) => {
-                connected.client.disconnect().map_err(|error| stop(Asked::Other, "disconnect", error))
+                let parted = part(server, &mut connected.client);
+                parted.map_err(|error| stop(Asked::Other, "disconnect", error))
             }
             None => Err(Stop::Gone(format!("client {number}"))),
         }
@@ -283,7 +301,7 @@ impl Clients {
     fn open_listed(&mut self, server: &mut Server) -> Result<(), Stop> {
         for name in self.listed.clone().into_iter().take(MOST_OPENED) {
             self.connect(server, OWN, &name)?;
-            self.disconnect(OWN)?;
+            self.disconnect(server, OWN)?;
         }
         Ok(())
     }
@@ -467,7 +485,7 @@ impl Clients {
                         .map_err(|error| stop(Asked::Request(Operation::Read), "read", error))?;
                 }
             }
-            self.disconnect(OWN)?;
+            self.disconnect(server, OWN)?;
         }
         Ok(())
     }
@@ -540,7 +558,7 @@ impl Clients {
             |client, offset| client.send(command(offset)),
             |disk, offset, bytes| disk.read(offset, &bytes).map_err(differs),
         )?;
-        (OWN..OWN + clients).try_for_each(|number| self.disconnect(number))
+        (OWN..OWN + clients).try_for_each(|number| self.disconnect(server, number))
     }
 
     /// Sends all of these requests before it waits for the first answer.
@@ -564,7 +582,7 @@ impl Clients {
         let mut outcome = Ok(());
         for (number, offset, ticket) in tickets {
             // However many there are: each answer is a step forward.
-            let deadline = Deadline::after(self.timeout);
+            let deadline = Deadline::after(self.limit.of(self.timeout));
             let connected = self.client(number)?;
             connected.client.set_deadline(deadline);
             let answer = connected.client.wait(ticket).map_err(|error| failed(number, offset, error));

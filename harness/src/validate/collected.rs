@@ -11,6 +11,7 @@ use super::profile::{self, ProfileResult};
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::{is_module, processes, quoted, words};
+use crate::halt::Halt;
 use crate::kept::Keeper;
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::stack::Stack;
@@ -52,6 +53,9 @@ pub(super) struct Collected {
     /// Cases whose recording is not whole, and why the first of them is not.
     cut: u32,
     first_cut: Option<String>,
+    /// What has ended the run before every case was over, and checks that are not judged for it.
+    pub(super) halt: Option<Halt>,
+    unplayed: u32,
 }
 
 impl Collected {
@@ -70,6 +74,8 @@ impl Collected {
             live: None,
             cut: 0,
             first_cut: None,
+            halt: None,
+            unplayed: 0,
         }
     }
 
@@ -158,6 +164,14 @@ impl Collected {
             }
         }
         said.verdict = verdict.unwrap_or(said.verdict);
+        if let Some(halt) = outcome.halt {
+            self.halt = self.halt.or(Some(halt));
+            // What was found is found; what holds may not hold in the cases that are missing.
+            if said.findings.is_empty() {
+                self.unplayed += 1;
+                said.verdict = Verdict::Skipped(format!("not judged: {}", halt.reason()));
+            }
+        }
         said
     }
 
@@ -322,6 +336,32 @@ impl Collected {
                 also: Vec::new(),
             });
         }
+    }
+
+    /// Says of every check of which nothing was said that the run was ended before.
+    pub(super) fn leave_out_unsaid(&mut self, selection: &Selection) {
+        let Some(halt) = self.halt else { return };
+        let is_said = |check: &Check| {
+            let mut all = self.checks.iter().chain(&self.always);
+            all.any(|said| said.check.id == check.id)
+        };
+        let unsaid: Vec<_> = selection.checks.iter().copied().filter(|check| !is_said(check)).collect();
+        self.unplayed += u32::try_from(unsaid.len()).unwrap_or(u32::MAX);
+        let verdict = Verdict::Skipped(format!("not judged: {}", halt.reason()));
+        self.checks.extend(
+            unsaid
+                .into_iter()
+                .map(|check| CheckVerdict { verdict: verdict.clone(), ..CheckVerdict::unsaid(check) }),
+        );
+    }
+
+    /// Says how many checks are not judged because the run was ended; `None` where it was not.
+    pub(super) fn halted(&self) -> Option<String> {
+        let reason = self.halt?.reason();
+        Some(match self.unplayed {
+            1 => format!("{reason}, and 1 check is not judged"),
+            checks => format!("{reason}, and {checks} checks are not judged"),
+        })
     }
 
     /// Says of how many cases the recording is not whole, and why; `None` where all are.

@@ -46,7 +46,7 @@ impl Consent {
     /// Of a stack as it was given; a file with more data than `limit` bytes is not copied.
     pub fn of(stack: &Stack, limit: u64) -> Consent {
         let mut consent = Consent::default();
-        let Layers::Wrapped { filters, plugin } = &stack.layers else { return consent };
+        let (filters, plugin) = &modules(stack);
         for (index, parameter) in stack.parameters.iter().enumerate() {
             match used(filters, plugin, index, parameter, limit) {
                 Use::Nothing => {}
@@ -68,6 +68,19 @@ impl Consent {
     /// Nothing of the user's can be written to.
     pub fn is_free(&self) -> bool {
         self.spared.is_empty()
+    }
+}
+
+/// The filters and the plugin that are not our own; no name stands for a plugin of ours.
+pub(super) fn modules(stack: &Stack) -> (Vec<String>, String) {
+    let replaced = |layer: &u8| stack.replaced.get(layer).cloned();
+    match &stack.layers {
+        Layers::Wrapped { filters, plugin } => (filters.clone(), plugin.clone()),
+        Layers::Over { filters, .. } => (filters.clone(), String::new()),
+        Layers::Reference(_) => {
+            let filters = stack.replaced.keys().filter(|layer| **layer > 0).filter_map(replaced);
+            (filters.collect(), replaced(&0).unwrap_or_default())
+        }
     }
 }
 

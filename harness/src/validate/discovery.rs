@@ -7,6 +7,7 @@ use super::judging::with_words;
 use super::op::Op;
 use super::processes::whereabouts;
 use super::words;
+use crate::halt::Halt;
 use crate::server::nbdkit::ServerError;
 use crate::stack::Stack;
 
@@ -20,6 +21,8 @@ pub(super) enum Found {
     DoesNotStart(String),
     /// It crashed, hung or went away: the case tells.
     Troubled,
+    /// The run was ended before it could be told.
+    Halted(Halt),
 }
 
 /// A case that discovery has played.
@@ -40,7 +43,9 @@ pub(super) fn discover(
         let plan = Plan::new(script);
         let played = bench.play("discovery", stack, &plan)?;
         let found = found(&played, stack, from);
-        explored.push(Explored { plan, played });
+        if played.halt.is_none() {
+            explored.push(Explored { plan, played });
+        }
         Ok(found)
     };
     let first = attempt(vec![Op::Judge, Op::Connect(1, String::new())])?;
@@ -84,6 +89,9 @@ pub(super) fn refusal(played: &Played) -> Option<String> {
 }
 
 fn found(played: &Played, stack: &Stack, from: u8) -> Found {
+    if let Some(halt) = played.halt {
+        return Found::Halted(halt);
+    }
     if played.trouble.is_some() {
         return Found::Troubled;
     }

@@ -39,6 +39,7 @@ impl Ground {
             Found::NoExport(reason) | Found::DoesNotStart(reason) => Err(Verdict::NotApplicable(format!(
                 "{filter} does not serve over the reference plugin: {reason}"
             ))),
+            Found::Halted(halt) => Err(Verdict::Skipped(format!("not judged: {}", halt.reason()))),
             Found::Troubled => Err(Verdict::Inconclusive(format!(
                 "{filter} over the reference plugin did not survive a connection"
             ))),

@@ -84,6 +84,9 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         }
         Some((_, Stop::Changed(how))) => (Verdict::Skipped(format!("{how}: see open.same-answers")), None),
         Some((_, stop @ Stop::Ended)) => inconclusive(&stop.to_string()),
+        Some((_, Stop::Gone(_) | Stop::NoAnswer(_))) if played.incomplete.is_some() => {
+            inconclusive(played.incomplete.as_deref().unwrap_or_default())
+        }
         Some((_, Stop::Gone(what))) => inconclusive(&format!("the connection ended at `{what}`")),
         Some((_, Stop::NoAnswer(what))) => inconclusive(&format!("no answer to `{what}`")),
     }

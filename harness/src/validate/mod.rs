@@ -27,6 +27,7 @@ mod durable;
 mod evidence;
 mod ground;
 mod image;
+pub mod intent;
 mod judging;
 mod known;
 pub mod op;
@@ -57,10 +58,12 @@ pub use image::{ImageError, Role};
 pub use known::{Known, KnownFinding};
 pub(crate) use processes::in_flight;
 pub use profile::{ProfileResult, ProfileVerdict};
-pub use replay::{Replayed, replay};
+pub use replay::{Budget, Replayed, replay};
 pub use repro::Repro;
 pub use verdicts::{Blame, CheckVerdict, Finding, RuleVerdict, Standing, Subject, Validation};
 
+use crate::halt::Limit;
+use crate::room;
 use crate::rules::{self, Party, Rule};
 use crate::run::Parameter;
 use crate::select::matches;
@@ -106,6 +109,9 @@ pub struct Validate {
     pub(crate) level: Level,
     pub(crate) allow_writes: bool,
     pub(crate) timeout: Duration,
+    pub(crate) time: Option<Duration>,
+    pub(crate) limit: Option<Limit>,
+    pub(crate) room: u64,
     pub(crate) memory: u64,
     pub(crate) seed: u64,
     pub(crate) jobs: NonZeroUsize,
@@ -146,6 +152,9 @@ impl Validate {
             level: Level::Should,
             allow_writes: false,
             timeout: Duration::from_secs(10),
+            time: None,
+            limit: None,
+            room: case::CAPACITY,
             memory: 2 << 30,
             seed: 1,
             jobs: NonZeroUsize::MIN,
@@ -243,6 +252,27 @@ impl Validate {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Validate {
         self.timeout = timeout;
+        self
+    }
+
+    /// Time for the whole run; without end unless said otherwise. What was not judged by then is no pass.
+    #[must_use]
+    pub fn time(mut self, time: Duration) -> Validate {
+        self.time = Some(time);
+        self
+    }
+
+    /// Until the end of a run that has begun, and of which this is a part.
+    #[must_use]
+    pub(crate) fn within(mut self, limit: Limit) -> Validate {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// MiB of memory for the trace of one case; 256 unless said otherwise.
+    #[must_use]
+    pub fn trace_room(mut self, mib: u64) -> Validate {
+        self.room = room::records(mib);
         self
     }
 

@@ -233,6 +233,20 @@ impl Op {
         one || matches!(self, Learn(_) | Again(_) | Vary(_) | Load { .. })
     }
 
+    /// Returns true for a step that may change what is on the disk.
+    pub(super) fn writes(&self) -> bool {
+        use Op::{Again, Durable, Learn, Perhaps, Refused, Request, Rounds, Try, Vary};
+        let changes = |request: &self::Request| {
+            matches!(request.operation, Operation::Write | Operation::Zero | Operation::Trim)
+        };
+        match self {
+            Request(one) | Refused(one) | Perhaps(one) | Durable(one) | Try(one) => changes(one),
+            Learn(one) | Again(one) | Vary(one) | Rounds(_, Repeated::Request(one), _) => changes(one),
+            Op::Load(_) => true,
+            _ => false,
+        }
+    }
+
     /// The read that it asks for, if it asks for one.
     pub(super) fn read(&self) -> Option<Request> {
         match self {
@@ -312,9 +326,9 @@ fn parse(line: &str) -> Option<Op> {
             Op::Compare(Resource::ALL.into_iter().find(|resource| resource.word() == word)?)
         }
         "load" => Op::Load(Load {
-            clients: words.next()?.parse().ok()?,
-            depth: field(words.next()?, "depth")?,
-            count: field(words.next()?, "count")?,
+            clients: words.next()?.parse().ok().filter(|clients| *clients <= MOST_CLIENTS)?,
+            depth: field(words.next()?, "depth").filter(|depth| *depth <= MOST_DEPTH)?,
+            count: field(words.next()?, "count").filter(|count| *count <= MOST_BYTES)?,
             data: field(words.next()?, "data")?,
             export,
         }),
@@ -330,6 +344,11 @@ fn parse(line: &str) -> Option<Op> {
     words.next().is_none().then_some(op)
 }
 
+/// Clients of a load, requests that each has in flight, and bytes of one, at most: a file may ask for anything.
+const MOST_CLIENTS: u32 = 64;
+const MOST_DEPTH: u32 = 256;
+const MOST_BYTES: u32 = 1 << 20;
+
 fn field<T: FromStr>(word: &str, name: &str) -> Option<T> {
     word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()
 }
@@ -339,7 +358,8 @@ fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<
     let client = words.next()?.parse().ok()?;
     let (mut offset, mut count, mut data) = (0, 0, 0);
     if operation != Operation::Flush {
-        offset = field(words.next()?, "offset")?;
+        // A server's disk has no bytes behind the largest off_t.
+        offset = field(words.next()?, "offset").filter(|offset| *offset <= i64::MAX as u64)?;
         count = field(words.next()?, "count")?;
     }
     if operation == Operation::Write {

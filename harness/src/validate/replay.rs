@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::case::{Bench, Played, Terms, Wrong};
+use super::case::{Bench, CAPACITY, Played, Terms, Wrong};
 use super::check::{Check, Level, Plan, Play};
 use super::checks;
 use super::collected::is_of_subject;
@@ -11,9 +11,28 @@ use super::ground::innermost;
 use super::judging::verdict_of;
 use super::processes::{self, Seen};
 use super::repro::Repro;
+use crate::halt::Limit;
+use crate::room;
 use crate::rules::Trouble;
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::verdict::Verdict;
+
+/// What a replay may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// For one step of the case, and for its end.
+    pub timeout: Duration,
+    /// For all of it, where that is bounded.
+    pub time: Option<Duration>,
+    /// MiB of memory for the trace, where it is not as much as usual.
+    pub room: Option<u64>,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { timeout: Duration::from_secs(10), time: None, room: None }
+    }
+}
 
 /// What a case says of its check or rule when it is played again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,16 +48,21 @@ pub enum Replayed {
 }
 
 /// Replays a case; says what breaks its check or rule now, if anything does.
-pub fn replay(repro: &Repro, nbdkit: &Nbdkit, timeout: Duration) -> Result<Replayed, ServerError> {
+pub fn replay(repro: &Repro, nbdkit: &Nbdkit, budget: &Budget) -> Result<Replayed, ServerError> {
     let under = repro.conditions.under;
     if let Some(under) = under {
         under.look(&nbdkit.modules(&repro.stack)).map_err(ServerError::from)?;
     }
-    let timeout = timeout * under.map_or(1, Under::slowness);
+    let Budget { timeout, time, room } = *budget;
+    let timeout = timeout.saturating_mul(under.map_or(1, Under::slowness));
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
-    let bench = Bench { nbdkit, timeout, terms };
+    let limit = Limit::new(time);
+    let bench = Bench { nbdkit, timeout, limit, room: room.map_or(CAPACITY, room::records), terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
+    if let Some(halt) = played.halt {
+        return Ok(Replayed::Unjudged(halt.reason()));
+    }
     let seen = processes::look(&plan, &played, innermost(&repro.stack));
     if let Some(again) = seen.iter().find(|seen| seen.id == repro.check) {
         return Ok(Replayed::Broken(again.wrong.clone()));

@@ -16,6 +16,7 @@ use super::image::{self, ImageError, Role};
 use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, documented, processes, profile, subject};
+use crate::halt::{Halt, Limit};
 use crate::kept::Keeper;
 use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
@@ -45,8 +46,9 @@ pub(super) fn run(
     let secrets = Secrets::of(&stack);
     let under = validate.under;
     let terms = Terms { seed: validate.seed, memory: validate.memory, under };
-    let timeout = validate.timeout * under.map_or(1, Under::slowness);
-    let bench = Bench { nbdkit, timeout, terms };
+    let timeout = validate.timeout.saturating_mul(under.map_or(1, Under::slowness));
+    let limit = validate.limit.unwrap_or_else(|| Limit::new(validate.time));
+    let bench = Bench { nbdkit, timeout, limit, room: validate.room, terms };
     listener.begins(&Subject {
         set: validate.set.clone(),
         words: subject::words(&validate.stack),
@@ -59,9 +61,21 @@ pub(super) fn run(
     });
     let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
     let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected };
-    let reached = runner.run()?;
-    runner.say_of_claims(&validate.claims, &reached, spared.is_some());
-    let (cut, cases) = (runner.collected.cut(), runner.collected.cases);
+    let reached = runner.run();
+    let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
+    runner.collected.halt = told.or(runner.collected.halt);
+    let reached = match (reached, told) {
+        // Its server was killed, or not even started.
+        (Err(_), Some(_)) => Reached::default(),
+        (reached, _) => reached?,
+    };
+    if runner.collected.halt.is_some() {
+        runner.collected.leave_out_unsaid(selection);
+    } else {
+        runner.say_of_claims(&validate.claims, &reached, spared.is_some());
+    }
+    let (cut, cases, halt) = (runner.collected.cut(), runner.collected.cases, runner.collected.halt);
+    let halted = runner.collected.halted();
     let (checks, rules) = runner.collected.finish(selection);
     let mut validation = Validation {
         set: validate.set.clone(),
@@ -74,7 +88,8 @@ pub(super) fn run(
         }),
         claims: reached.claims,
         unloadable: reached.unloadable,
-        cut_short: reached.cut_short.or(cut),
+        cut_short: halted.or(reached.cut_short).or(cut),
+        halt,
         profiles: profile::of(&checks),
         checks,
         rules,
@@ -137,6 +152,12 @@ impl Runner<'_> {
                 self.say_of_file(image::of_server(&reason).as_deref());
                 self.leave_out("the subject does not start");
                 Ok(Reached { unloadable: Some(reason), ..Reached::default() })
+            }
+            Found::Halted(halt) => {
+                self.collected.halt = Some(halt);
+                self.say_of_file(None);
+                self.leave_out(&format!("not judged: {}", halt.reason()));
+                Ok(Reached::default())
             }
             Found::Troubled => {
                 let reason = "the server did not survive the first connection";
@@ -274,6 +295,9 @@ impl Runner<'_> {
         };
         let mut grounds = Vec::new();
         for filter in filters {
+            if self.bench.limit.reached().is_some() {
+                break;
+            }
             let (ground, explored) =
                 Ground::of_filter(&self.bench, &self.stack, &filter, self.filters_spared)?;
             self.absorb(&ground.stack, &explored);

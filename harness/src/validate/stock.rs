@@ -146,6 +146,17 @@ pub(super) fn is_code(plugin: &str, index: usize, parameter: &Parameter) -> bool
     ALL_CODE.contains(&plugin) || (SCRIPTED.contains(&plugin) && names)
 }
 
+/// Keys of parameters that name a program or hold one, of whichever module.
+const PROGRAMS: &[&str] =
+    &["*script*", "*command*", "*prog", "*program", "cmd", "exec", "cc", "tar", "shell"];
+
+/// This parameter may have a module start a program: by its key, or as the data plugin takes the output of a command.
+pub(super) fn may_run(parameter: &Parameter) -> bool {
+    let names =
+        |key: &str| PROGRAMS.iter().any(|pattern| crate::select::matches(pattern, &key.to_ascii_lowercase()));
+    parameter.key.as_deref().is_some_and(names) || parameter.value.contains("<(")
+}
+
 /// What this parameter means to this module, where that is known.
 pub(super) fn meaning(module: &str, filter: bool, parameter: &Parameter) -> Option<Meaning> {
     let of_data = match parameter.key.as_deref() {

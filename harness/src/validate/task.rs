@@ -10,6 +10,7 @@ use super::ground::{Ground, twisted};
 use super::judging::{verdict_of, with_words};
 use super::op::Op;
 use super::refusers;
+use crate::halt::Halt;
 use crate::server::nbdkit::ServerError;
 use crate::verdict::Verdict;
 
@@ -35,6 +36,8 @@ pub(super) struct Outcome {
     pub(super) cases: Vec<Case>,
     /// Where it is broken, the layers among which the one at fault is, where that can be told.
     pub(super) suspects: Option<Suspects>,
+    /// What has ended the run before all cases were over.
+    pub(super) halt: Option<Halt>,
 }
 
 /// A case that was played.
@@ -92,7 +95,15 @@ impl<'a> Task<'a> {
         let (Some(ground), Ok(plans)) = (self.ground, &self.plans) else { return Ok(outcome) };
         let (mut broken, mut hangs) = (0, 0);
         for plan in plans {
+            outcome.halt = bench.limit.reached();
+            if outcome.halt.is_some() {
+                break;
+            }
             let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan)?;
+            if played.halt.is_some() {
+                outcome.halt = played.halt;
+                break;
+            }
             let excuse = self.excuse(bench, ground, plan, &played)?;
             let is_broken = excuse.is_none() && verdict_of(self.check, plan, &played).1.is_some();
             broken += usize::from(is_broken);
@@ -102,7 +113,7 @@ impl<'a> Task<'a> {
                 break;
             }
         }
-        if broken > 0 {
+        if broken > 0 && bench.limit.reached().is_none() {
             outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)?;
         }
         Ok(outcome)

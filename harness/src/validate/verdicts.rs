@@ -8,6 +8,7 @@ use super::judging::{broken, worse};
 use super::known::{Known, KnownFinding};
 use super::profile::ProfileResult;
 use super::repro::Repro;
+use crate::halt::Halt;
 use crate::kept::Events;
 use crate::rules::{CallRef, Kind, Party, Rule};
 use crate::select::matches;
@@ -208,6 +209,8 @@ pub struct Validation {
     pub unloadable: Option<String>,
     /// Why nothing could be said of most of it, if so; and then it is not conformant.
     pub cut_short: Option<String>,
+    /// What has ended the run before everything was judged.
+    pub halt: Option<Halt>,
     /// One for each selected check.
     pub checks: Vec<CheckVerdict>,
     /// One for each selected rule.
@@ -330,6 +333,9 @@ impl Validation {
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
+        if let Some(Halt::Signal(signal)) = self.halt {
+            return Exit::of_signal(signal);
+        }
         let loads = self.unloadable.is_none();
         let unloadable = (!loads).then_some(Exit::Unloadable);
         // That a file cannot be loaded is one cause, and not a violation besides.

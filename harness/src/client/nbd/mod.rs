@@ -9,11 +9,13 @@ mod pending;
 mod requests;
 mod tls;
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_int};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Duration;
 
 use layers_trace::record::Record;
 use layers_trace::writer::record;
@@ -28,6 +30,9 @@ use crate::protocol::ERRORS;
 use crate::visible::visible;
 use pending::Pending;
 pub use requests::Ticket;
+
+/// How long a connection may stay open whose server has let go of it.
+const LINGER: Duration = Duration::from_millis(200);
 
 type Question = unsafe extern "C" fn(*mut ffi::Handle) -> c_int;
 
@@ -302,7 +307,7 @@ impl Client {
         let call = self.request(Operation::Abort, Record::default(), &[]);
         // SAFETY: a live handle.
         let started = check(unsafe { ffi::nbd_aio_opt_abort(self.raw()) });
-        let result = started.and_then(|()| self.until_closed());
+        let result = started.and_then(|()| self.until_closed(|_| false));
         self.reply(Operation::Abort, call, &result, 0, &[]);
         result
     }
@@ -312,13 +317,32 @@ impl Client {
         let call = self.request(Operation::Disconnect, Record::default(), &[]);
         // SAFETY: a live handle.
         let started = check(unsafe { ffi::nbd_aio_disconnect(self.raw(), 0) });
-        let result = started.and_then(|()| self.until_closed());
+        let result = started.and_then(|()| self.until_closed(|_| false));
         self.reply(Operation::Disconnect, call, &result, 0, &[]);
         result
     }
 
-    fn until_closed(&mut self) -> Result<(), ClientError> {
-        match self.until(|_| false) {
+    /// The same, but waits only a moment longer once `served` says that the server has let go of this client: somebody
+    /// else, a child of the server, may hold the socket open.
+    pub fn disconnect_once(&mut self, served: impl FnMut() -> bool) -> Result<(), ClientError> {
+        let call = self.request(Operation::Disconnect, Record::default(), &[]);
+        // SAFETY: a live handle.
+        let started = check(unsafe { ffi::nbd_aio_disconnect(self.raw(), 0) });
+        let served = RefCell::new(served);
+        let last: Cell<Option<Deadline>> = Cell::new(None);
+        let enough = |_: &Client| {
+            if last.get().is_none() && (served.borrow_mut())() {
+                last.set(Some(Deadline::after(LINGER)));
+            }
+            last.get().is_some_and(Deadline::passed)
+        };
+        let result = started.and_then(|()| self.until_closed(enough));
+        self.reply(Operation::Disconnect, call, &result, 0, &[]);
+        result
+    }
+
+    fn until_closed(&mut self, enough: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
+        match self.until(enough) {
             Err(ClientError::Gone) => Ok(()),
             other => other,
         }

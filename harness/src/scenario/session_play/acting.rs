@@ -307,10 +307,10 @@ impl<'a> Acting<'a> {
         let Some(trace) = self.server.trace() else { return Err(CliError::Closed) };
         let socket = self.server.file(Socket::Cli.file());
         std::thread::scope(|scope| {
-            let visits: Vec<_> = (first..first + clients)
+            let visits: Result<Vec<_>, CliError> = (first..first + clients)
                 .map(|number| {
                     let (trace, socket) = (trace.clone(), &socket);
-                    scope.spawn(move || {
+                    let visit = move || {
                         for command in commands {
                             let mut client = Client::connect(number, socket, trace.clone(), deadline)?;
                             client.send(format!("{command}\n").as_bytes())?;
@@ -318,9 +318,11 @@ impl<'a> Acting<'a> {
                             client.hang_up();
                         }
                         Ok(())
-                    })
+                    };
+                    std::thread::Builder::new().spawn_scoped(scope, visit).map_err(CliError::Io)
                 })
                 .collect();
+            let visits = visits?;
             visits.into_iter().try_for_each(|visit| visit.join().unwrap_or(Err(CliError::Closed)))
         })
     }

@@ -52,7 +52,7 @@ impl SessionPlayer<'_> {
             arguments: session.arguments,
             start: scenario.start,
             load: session.load,
-            capacity: CAPACITY,
+            capacity: self.room.unwrap_or(CAPACITY),
             keep: self.keep,
         };
         let mut server = self.server.start(&serve)?;

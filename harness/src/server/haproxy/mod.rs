@@ -117,15 +117,16 @@ impl Haproxy {
     pub fn find(path: Option<&Path>) -> Result<Haproxy, HaproxyError> {
         let path = path.map_or_else(on_path, Path::to_owned);
         let shown = path.display().to_string();
+        let run_id = descent::new_run_id();
         let launch = Launch {
             program: &path,
             arguments: vec!["-v".into()],
-            environment: Vec::new(),
+            environment: vec![(RUN_VARIABLE.into(), format!("{run_id:x}").into())],
             pass: Vec::new(),
             socket: None,
             listener: None,
             cpu: None,
-            run_id: None,
+            run_id: Some(run_id),
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),

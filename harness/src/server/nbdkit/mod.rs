@@ -2,6 +2,7 @@
 
 mod conditions;
 pub(crate) mod configuration;
+pub(crate) mod options;
 mod running;
 mod under;
 
@@ -123,15 +124,16 @@ impl Nbdkit {
     pub fn find(path: Option<&Path>) -> Result<Nbdkit, ServerError> {
         let path = path.unwrap_or(Path::new("nbdkit"));
         let shown = path.display().to_string();
+        let run_id = descent::new_run_id();
         let launch = Launch {
             program: path,
             arguments: vec!["--dump-config".into()],
-            environment: Vec::new(),
+            environment: vec![(RUN_VARIABLE.into(), format!("{run_id:x}").into())],
             pass: Vec::new(),
             socket: None,
             listener: None,
             cpu: None,
-            run_id: None,
+            run_id: Some(run_id),
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),

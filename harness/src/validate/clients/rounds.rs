@@ -39,7 +39,7 @@ impl Clients {
 
     fn one_refusal(&mut self, server: &mut Server) -> Result<(), Stop> {
         match self.connect(server, OWN, UNLISTED) {
-            Ok(()) => self.disconnect(OWN),
+            Ok(()) => self.disconnect(server, OWN),
             Err(Stop::Gone(_)) => Ok(()),
             other => perhaps(other),
         }
@@ -109,7 +109,7 @@ impl Clients {
                     Repeated::Listings => whatever(self.list(server))?,
                     _ => {
                         self.connect(server, OWN, export)?;
-                        self.disconnect(OWN)?;
+                        self.disconnect(server, OWN)?;
                     }
                 }
                 done += 1;
@@ -120,7 +120,7 @@ impl Clients {
         let gone = || Stop::Gone("measuring".to_owned());
         let trace = server.trace().ok_or_else(gone)?;
         let from = trace.cursor();
-        self.disconnect(OWN)?;
+        self.disconnect(server, OWN)?;
         match server.wait_until(self.deadline, |_| allocated(&trace, from).is_some()) {
             Woken::Happened => {
                 Ok((done, allocated(&trace, from).filter(|told| told.a == 1).map(|told| told.b)))

@@ -27,24 +27,24 @@ impl Halt {
 
 /// Knows when a run must end.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limit {
+pub struct Limit {
     until: Option<(Duration, Deadline)>,
 }
 
 impl Limit {
     /// So much time from now on.
-    pub(super) fn new(time: Option<Duration>) -> Limit {
+    pub fn new(time: Option<Duration>) -> Limit {
         Limit { until: time.map(|time| (time, Deadline::after(time))) }
     }
 
     /// Nothing more is to be played, for this reason.
-    pub(super) fn reached(&self) -> Option<Halt> {
+    pub fn reached(&self) -> Option<Halt> {
         let time = self.until.filter(|(_, deadline)| deadline.passed());
         told_to_stop().map(Halt::Signal).or(time.map(|(time, _)| Halt::Time(time)))
     }
 
     /// What one run may take that may take `timeout`.
-    pub(super) fn of(&self, timeout: Duration) -> Duration {
+    pub fn of(&self, timeout: Duration) -> Duration {
         self.until.map_or(timeout, |(_, deadline)| timeout.min(deadline.left()))
     }
 }
