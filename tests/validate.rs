@@ -398,7 +398,10 @@ fn secrets_reach_neither_a_report_nor_a_case() {
     let text = std::fs::read_to_string(directory.path().join(case)).unwrap();
     assert!(!text.contains("hunter22"), "{text}");
     layers(directory.path(), &["repro", case]).code(2).stderr(contains("--parameter password=VALUE"));
-    layers(directory.path(), &["repro", "--parameter", "password=hunter22", case]).code(1);
+    let filled = ["repro", "--parameter", "password=hunter22"];
+    let refused = layers(directory.path(), &[&filled[..], &[case]].concat()).code(2);
+    refused.stderr(contains("--allow-writes"));
+    layers(directory.path(), &[&filled[..], &["--allow-writes", case]].concat()).code(1);
 }
 
 #[test]

@@ -176,7 +176,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report");
         std::fs::write(&path, "before").unwrap();
-        let (mut to, mut place) = Place::whole(&path).unwrap();
+        let (mut to, place) = Place::whole(&path).unwrap();
         write!(to, "half").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"before");
         drop((to, place));

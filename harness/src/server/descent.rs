@@ -147,8 +147,24 @@ pub(super) fn command_line(pid: Pid) -> String {
     }
 }
 
+/// The process with this number and what it has started, as far as that is seen without looking at every process: its
+/// descendants, and the orphans of this run that have come to this process.
+pub(crate) fn family(pid: u32, run_id: u64) -> Vec<Pid> {
+    let Some(first) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Vec::new() };
+    let mut family = vec![first];
+    let orphans = children(None).into_iter().filter(|pid| *pid != first && belongs_to(*pid, run_id));
+    family.extend(orphans.chain(strays()));
+    let mut next = 0;
+    while let Some(pid) = family.get(next).copied() {
+        let more: Vec<Pid> = children(Some(pid)).into_iter().filter(|pid| !family.contains(pid)).collect();
+        family.extend(more);
+        next += 1;
+    }
+    family
+}
+
 /// Kills the processes of this run, apart from this one.
-pub(super) fn kill_of_run(run_id: u64, apart: u32) {
+pub(crate) fn kill_of_run(run_id: u64, apart: u32) {
     until_gone(|| of_run(run_id, apart).collect());
 }
 

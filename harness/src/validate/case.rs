@@ -78,6 +78,8 @@ pub(super) enum Stop {
     NoAnswer(String),
     /// The server closed the connection, in the middle of this.
     Gone(String),
+    /// What the server holds cannot be seen.
+    Unmeasured,
 }
 
 impl fmt::Display for Stop {
@@ -87,12 +89,15 @@ impl fmt::Display for Stop {
             Stop::Refused(refusal) => f.write_str(&refusal.how),
             Stop::Changed(how) => f.write_str(how),
             Stop::Ended => f.write_str(ENDED),
+            Stop::Unmeasured => f.write_str(UNMEASURED),
             Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
             Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
         }
     }
 }
 
+/// What is said where /proc does not show what a server holds.
+const UNMEASURED: &str = "what the server holds cannot be seen in /proc";
 /// What is said of a script that a module has cut short with nbdkit_shutdown.
 const ENDED: &str = "the server has ended in good order, on a module's request";
 
@@ -202,6 +207,8 @@ pub(super) struct Played {
     pub(super) reported: Option<Vec<Reported>>,
     /// What has ended the run before this case was over: nothing can be told from what did not come about in it.
     pub(super) halt: Option<Halt>,
+    /// Somebody has looked at its memory.
+    pub(super) memory_was_seen: bool,
 }
 
 /// What can go wrong with a process.
@@ -241,7 +248,7 @@ impl Bench<'_> {
         if self.terms.under.is_none() {
             usage::limit(server.process.pid(), self.terms.memory);
         }
-        let usage = Usage::watch(server.process.pid(), self.terms.memory);
+        let usage = Usage::watch(server.process.pid(), server.run_id(), self.terms.memory);
         let mut run = Run {
             plan,
             timeout: self.timeout,
@@ -331,6 +338,7 @@ impl Bench<'_> {
             floods,
             reported,
             halt,
+            memory_was_seen: peak.was_seen,
         })
     }
 }

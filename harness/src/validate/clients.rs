@@ -492,7 +492,7 @@ impl Clients {
 
     fn measure(&mut self, server: &mut Server) -> Result<(), Stop> {
         self.quiet(server)?;
-        self.measured.extend(usage::held(server.process.pid()));
+        self.measured.push(usage::held(server.process.pid(), server.run_id()).ok_or(Stop::Unmeasured)?);
         Ok(())
     }
 
@@ -507,7 +507,7 @@ impl Clients {
     fn compare(&mut self, server: &mut Server, resource: Resource) -> Result<(), Stop> {
         self.quiet(server)?;
         let held: Vec<String> = self.measured.iter().map(|held| held.text(resource)).collect();
-        match usage::settles(&mut server.process, &self.measured, resource) {
+        match usage::settles(server, &self.measured, resource) {
             None => Ok(()),
             Some(after) => Err(Stop::Wrong(Wrong::new(
                 format!("the server holds {} as before", resource.word()),

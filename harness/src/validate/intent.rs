@@ -88,9 +88,12 @@ impl Intent {
     }
 }
 
-/// Returns the options that let `layers repro` play this case here.
-pub fn leave_for(repro: &Repro) -> &'static str {
-    if programs(repro).is_empty() { "" } else { "--allow-programs " }
+/// Returns the options that let `layers repro` play this case here, each with a space behind it.
+pub fn leave_for(repro: &Repro) -> String {
+    let writes = !repro.stack.readonly && repro.script.iter().any(|op| op.writes());
+    let writes = writes && !Consent::of(&repro.stack, consent::LIMIT).is_free();
+    let wanted = [(!programs(repro).is_empty(), "--allow-programs "), (writes, "--allow-writes ")];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, option)| option).collect()
 }
 
 fn told(repro: &Repro, server: &Nbdkit) -> Vec<String> {

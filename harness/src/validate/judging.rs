@@ -83,7 +83,7 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
             inconclusive(&format!("its set-up was refused: {}", with_words(&refusal.how, &played.stderr)))
         }
         Some((_, Stop::Changed(how))) => (Verdict::Skipped(format!("{how}: see open.same-answers")), None),
-        Some((_, stop @ Stop::Ended)) => inconclusive(&stop.to_string()),
+        Some((_, stop @ (Stop::Ended | Stop::Unmeasured))) => inconclusive(&stop.to_string()),
         Some((_, Stop::Gone(_) | Stop::NoAnswer(_))) if played.incomplete.is_some() => {
             inconclusive(played.incomplete.as_deref().unwrap_or_default())
         }

@@ -115,6 +115,8 @@ pub(super) fn is_judged(id: &str, played: &Played) -> bool {
         "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),
         "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
+        // A server that went away at once is nobody's to look at.
+        "process.memory" => played.memory_was_seen || played.end.is_some(),
         _ => true,
     }
 }

@@ -1,4 +1,4 @@
-//! What the server process holds: descriptors, threads, memory.
+//! What the server and the processes that it has started hold: descriptors, threads, memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,7 +9,9 @@ use rustix::process::{Pid, PidfdFlags, Rlimit, Signal, pidfd_open, pidfd_send_si
 
 use super::op::Resource;
 use crate::deadline::Deadline;
-use crate::server::process::{Process, Woken};
+use crate::server::descent::{family, kill_of_run};
+use crate::server::nbdkit::Server;
+use crate::server::process::Woken;
 
 /// How often the memory of a server is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -18,9 +20,14 @@ const SETTLE: Duration = Duration::from_millis(1500);
 /// Memory that may come from one look to the next for other reasons.
 const SLACK: u64 = 512 << 10;
 
-/// What a process holds at one moment.
+/// What the processes of a case hold at one moment: the server, which comes first, and those that it has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held(Vec<Holds>);
+
+/// What one process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+struct Holds {
+    pid: u32,
     descriptors: u64,
     threads: u64,
     /// Anonymous resident bytes.
@@ -28,27 +35,46 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn amount(&self, resource: Resource) -> u64 {
-        match resource {
-            Resource::Descriptors => self.descriptors,
-            Resource::Threads => self.threads,
-            Resource::Memory => self.memory,
-        }
+    /// What those of these processes hold that were there at the other moment, too. One that has come since is for
+    /// process.children to judge.
+    fn amount(&self, resource: Resource, other: &Held) -> u64 {
+        let both = self.0.iter().filter(|one| other.0.iter().any(|it| it.pid == one.pid));
+        let each = both.map(|one| match resource {
+            Resource::Descriptors => one.descriptors,
+            Resource::Threads => one.threads,
+            Resource::Memory => one.memory,
+        });
+        each.sum()
     }
 
     /// For a finding.
     pub(super) fn text(&self, resource: Resource) -> String {
+        let all = self.amount(resource, self);
         match resource {
-            Resource::Memory => format!("{} KiB of memory", self.memory / 1024),
-            other => format!("{} {}", self.amount(other), other.word()),
+            Resource::Memory => format!("{} KiB of memory", all / 1024),
+            other => format!("{all} {}", other.word()),
         }
     }
 }
 
-/// What this process holds now; `None` when it has gone.
-pub(super) fn held(pid: u32) -> Option<Held> {
+/// Returns what a server and its processes hold now; `None` where that cannot be seen, or it has gone.
+pub(super) fn held(pid: u32, run_id: u64) -> Option<Held> {
+    let mut all = Vec::new();
+    for process in family(pid, run_id) {
+        let process = process.as_raw_nonzero().get().cast_unsigned();
+        match holds(process) {
+            Some(holds) => all.push(holds),
+            None if process == pid => return None,
+            // It may have ended since it was found.
+            None => {}
+        }
+    }
+    Some(Held(all))
+}
+
+fn holds(pid: u32) -> Option<Holds> {
     let count = |what| Some(std::fs::read_dir(format!("/proc/{pid}/{what}")).ok()?.count() as u64);
-    Some(Held { descriptors: count("fd")?, threads: count("task")?, memory: anonymous(pid)? })
+    Some(Holds { pid, descriptors: count("fd")?, threads: count("task")?, memory: anonymous(pid)? })
 }
 
 fn anonymous(pid: u32) -> Option<u64> {
@@ -58,22 +84,23 @@ fn anonymous(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Waits until the process holds no more of this than it did; else says what it holds in the end.
+/// Waits until the server holds no more of this than it did; else says what it holds in the end.
 ///
 /// Memory that is given back is not given to the system at once, and each thread's share of it grows for a while: what
 /// does not grow from every look to the next is not lost.
-pub(super) fn settles(process: &mut Process, before: &[Held], resource: Resource) -> Option<String> {
+pub(super) fn settles(server: &mut Server, before: &[Held], resource: Resource) -> Option<String> {
     let slack = if resource == Resource::Memory { SLACK } else { 0 };
     let grows = |pair: &[Held]| match pair {
-        [one, next] => next.amount(resource) > one.amount(resource) + slack,
+        [one, next] => next.amount(resource, one) > one.amount(resource, next) + slack,
         _ => false,
     };
     let last = before.last().filter(|_| before.windows(2).all(grows))?;
-    let most = last.amount(resource) + slack;
-    let pid = process.pid();
-    let is_back = || held(pid).is_none_or(|now| now.amount(resource) <= most);
-    match process.wait_until(Deadline::after(SETTLE), is_back) {
-        Woken::Late => held(pid).map(|now| now.text(resource)),
+    let (pid, run_id) = (server.process.pid(), server.run_id());
+    let is_back = || {
+        held(pid, run_id).is_none_or(|now| now.amount(resource, last) <= last.amount(resource, &now) + slack)
+    };
+    match server.process.wait_until(Deadline::after(SETTLE), is_back) {
+        Woken::Late => held(pid, run_id).map(|now| now.text(resource)),
         Woken::Happened | Woken::Dead => None,
     }
 }
@@ -98,6 +125,8 @@ pub(super) fn limit(pid: u32, most: u64) {
 pub(super) struct Usage {
     stop: Arc<(Mutex<bool>, Condvar)>,
     excess: Arc<(AtomicBool, AtomicU64)>,
+    /// The memory could be seen.
+    looked: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,14 +135,17 @@ pub(super) struct Usage {
 pub(super) struct Peak {
     /// It was killed when it held so many bytes.
     pub(super) excess: Option<u64>,
+    /// Somebody has looked.
+    pub(super) was_seen: bool,
 }
 
 impl Usage {
-    /// Watches this process, which may hold so many anonymous resident bytes.
-    pub(super) fn watch(pid: u32, most: u64) -> Usage {
+    /// Watches this server and what it starts, which together may hold so many anonymous resident bytes.
+    pub(super) fn watch(pid: u32, run_id: u64, most: u64) -> Usage {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let excess = Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
-        let (told, seen) = (Arc::clone(&stop), Arc::clone(&excess));
+        let looked = Arc::new(AtomicBool::new(false));
+        let (told, seen, has_looked) = (Arc::clone(&stop), Arc::clone(&excess), Arc::clone(&looked));
         let pidfd = i32::try_from(pid)
             .ok()
             .and_then(Pid::from_raw)
@@ -122,24 +154,32 @@ impl Usage {
             let (flag, condition) = &*told;
             let mut over = flag.lock().unwrap_or_else(PoisonError::into_inner);
             while !*over {
-                if let Some(bytes) = anonymous(pid).filter(|bytes| *bytes > most) {
+                let all =
+                    family(pid, run_id).into_iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+                let each: Vec<u64> = all.filter_map(anonymous).collect();
+                if !each.is_empty() {
+                    has_looked.store(true, Ordering::Relaxed);
+                }
+                let bytes: u64 = each.into_iter().sum();
+                if bytes > most {
                     seen.1.store(bytes, Ordering::Relaxed);
                     seen.0.store(true, Ordering::Release);
                     // Through the descriptor: by now the number may be somebody else's.
                     let _ = pidfd.as_ref().map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL));
+                    kill_of_run(run_id, pid);
                     return;
                 }
                 over = condition.wait_timeout(over, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
         });
-        Usage { stop, excess, thread: thread.ok() }
+        Usage { stop, excess, looked, thread: thread.ok() }
     }
 
     /// Ends the watching.
     pub(super) fn finish(mut self) -> Peak {
         self.end();
         let excess = self.excess.0.load(Ordering::Acquire).then(|| self.excess.1.load(Ordering::Relaxed));
-        Peak { excess }
+        Peak { excess, was_seen: self.looked.load(Ordering::Relaxed) }
     }
 
     fn end(&mut self) {

@@ -55,6 +55,11 @@ impl Server {
         self.socket.as_deref()
     }
 
+    /// The number of the run, which marks everything that the server starts.
+    pub(crate) fn run_id(&self) -> u64 {
+        self.run_id
+    }
+
     /// What clients need for TLS.
     pub fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
