@@ -9,6 +9,7 @@ use crate::kept::Events;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
+use crate::server::shortage::shortage;
 use crate::verdict::Verdict;
 
 /// What all tries of a scenario say.
@@ -118,6 +119,11 @@ struct Kept {
     wrote: Option<String>,
 }
 
+/// Something was found in it, or it went otherwise than it should.
+fn is_broken(verdict: &Verdict, recording: &Recording) -> bool {
+    *verdict != Verdict::Pass || recording.judgement.results.iter().any(|result| result.broken > 0)
+}
+
 impl Tries {
     /// Plays it `count` times, or until nothing new is to be had from it.
     pub(super) fn play(
@@ -171,7 +177,16 @@ impl Tries {
             return Ok(false);
         }
         let mut recording = recorded?;
-        let (verdict, unclear) = conduct.verdict_of(&recording, scenario);
+        let (mut verdict, mut unclear) = conduct.verdict_of(&recording, scenario);
+        if let Some(line) = shortage(&recording.stderr).filter(|_| is_broken(&verdict, &recording)) {
+            // What it did without them says nothing of it.
+            let why = format!("the system had no more for the server (see ulimit): {line}");
+            (verdict, unclear) = (Verdict::Inconclusive(why), Some(Unclear::Environment));
+            for result in &mut recording.judgement.results {
+                (result.exercised, result.broken) = (0, 0);
+                result.findings.clear();
+            }
+        }
         if halt.is_some() && !matches!(verdict, Verdict::Pass | Verdict::Crash(_)) {
             return Ok(false);
         }

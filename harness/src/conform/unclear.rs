@@ -16,6 +16,8 @@ pub enum Unclear {
     Repeated,
     /// Something else killed the server.
     Lost,
+    /// The system had no processes, threads, descriptors or memory for the server.
+    Environment,
     /// Its trace is not whole.
     Recording,
     /// It was not played: the time was over, or the run was told to stop.
@@ -47,6 +49,7 @@ impl Unclear {
                 format!("{many} {was} not waited for, after the server had hung in the same way")
             }
             Unclear::Lost => format!("{many} lost the server, which something else killed"),
+            Unclear::Environment => format!("the system had no more for the server in {many} (see ulimit)"),
             Unclear::Recording => format!("the trace{plural} of {many} {is} not whole"),
             Unclear::NotPlayed => format!("{many} {was} not played"),
         }
@@ -65,6 +68,7 @@ mod tests {
             Unclear::NotShown,
             Unclear::Repeated,
             Unclear::Lost,
+            Unclear::Environment,
             Unclear::Recording,
             Unclear::NotPlayed,
         ];

@@ -110,9 +110,9 @@ fn strays() -> Vec<Pid> {
     let program = |pid: Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
     let own = std::fs::read_link("/proc/self/exe").ok();
     // The guard, and what has been forked and has not begun its program yet, have this program.
-    let is_stray = |pid: &Pid| {
-        !is_dead(*pid) && !Of::Session(session()).has(*pid) && program(*pid).is_some_and(|it| Some(it) != own)
-    };
+    let is_other = |pid: Pid| program(pid).is_some_and(|it| Some(it) != own);
+    // In this order: what is seen in a program of its own has had its mark before it began that.
+    let is_stray = |pid: &Pid| !is_dead(*pid) && is_other(*pid) && !Of::Session(session()).has(*pid);
     let mut strays: Vec<Pid> = children(None).into_iter().filter(is_stray).collect();
     let mut next = 0;
     while let Some(pid) = strays.get(next).copied() {

@@ -1,7 +1,6 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use layers_trace::{Event, Operation, Probe, Reader};
@@ -25,6 +24,7 @@ use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
 use crate::server::copies::Copies;
 use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError, Under};
 use crate::server::process::Woken;
+use crate::server::shortage::shortage;
 use crate::stack::Stack;
 use crate::visible::visible;
 
@@ -359,20 +359,6 @@ fn stable(said: &str) -> String {
         }
     }
     text
-}
-
-/// The line in which a server says that the system gives it no more processes, threads or memory.
-fn shortage(printed: &str) -> Option<&str> {
-    let calls = ["pthread_create", "fork", "clone", "socketpair", "accept"];
-    let errors = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(io::Error::from_raw_os_error);
-    let texts = errors.map(|error| error.to_string());
-    let says = |line: &&str| {
-        // As strerror has it, without the number that Rust adds.
-        let has = |text: &String| text.split(" (os error").next().is_some_and(|text| line.contains(text));
-        let called = |call: &str| line.rsplit("nbdkit: ").next().is_some_and(|said| said.starts_with(call));
-        calls.iter().any(|call| called(call)) && texts.iter().any(has)
-    };
-    printed.lines().find(says)
 }
 
 /// The server has unloaded its modules, as it does after nbdkit_shutdown and does not in the middle of exit(3).
