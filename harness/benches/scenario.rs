@@ -92,6 +92,7 @@ fn second_job(server: &Nbdkit) {
             jobs: NonZeroUsize::new(jobs).expect("a number of jobs"),
             timeout: Duration::from_secs(60),
             baseline: &Baseline::default(),
+            room: None,
             time: None,
             source: Source::Embedded,
             all: false,

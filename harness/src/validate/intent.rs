@@ -121,8 +121,8 @@ fn file(path: &str) -> String {
 fn refuse_options(repro: &Repro) -> Result<(), Unwilling> {
     let refused = |refused: options::Refused| Unwilling::Option(Box::new(refused));
     options::check(&repro.stack.arguments, options::Words::Files).map_err(refused)?;
-    let words = repro.stack.parameters.iter().map(parameter_text);
-    words.map(|word| options::check_parameter(&word)).collect::<Result<(), _>>().map_err(refused)
+    let mut words = repro.stack.parameters.iter().map(parameter_text);
+    words.try_for_each(|word| options::check_parameter(&word)).map_err(refused)
 }
 
 /// What runs programs, or is code that others can have written.
