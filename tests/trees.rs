@@ -34,6 +34,19 @@ fn every_named_scenario_makes_the_calls_that_are_stored() {
     });
 }
 
+/// In somebody's tests there are other children than servers, and they carry no mark of a run.
+#[test]
+fn what_a_test_has_started_by_itself_outlives_every_run() {
+    become_subreaper().unwrap();
+    let mut own = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let server = Nbdkit::find(None).unwrap();
+    tree_of(&server, &named::find("leave/abort").unwrap());
+    let ended = own.try_wait().unwrap();
+    own.kill().unwrap();
+    own.wait().unwrap();
+    assert_eq!(ended, None, "a child that is none of a run's was killed");
+}
+
 /// The scenarios with the most that could vary: threads, several connections, a signal at a certain moment.
 #[test]
 fn a_hundred_runs_make_the_same_tree() {

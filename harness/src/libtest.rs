@@ -20,7 +20,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use crate::report::cases::{Case, Outcome, Run, Trouble};
 use crate::server::process::become_subreaper;
 use crate::stack::Layers;
-use crate::validate::{Level, Validate, checks, module_rules};
+use crate::validate::{Validate, checks, module_rules};
 use crate::verdict::Exit;
 
 /// The test that says whether anything could be judged at all.
@@ -70,9 +70,9 @@ pub fn main(validate: Validate) -> ExitCode {
 
 /// The checks of this level, and the rules.
 fn ids(validate: &Validate) -> impl Iterator<Item = &'static str> + use<> {
-    let level: Level = validate.level;
-    let checks = checks::all().filter(move |check| check.level <= level).map(|check| check.id);
-    checks.chain(module_rules().map(|rule| rule.id))
+    let checks: Vec<&str> =
+        checks::all().filter(|check| validate.asks(check)).map(|check| check.id).collect();
+    checks.into_iter().chain(module_rules().map(|rule| rule.id))
 }
 
 /// The ids that the filters of the command line leave; all, where only the others are asked for.

@@ -69,7 +69,8 @@ fn every_scenario_that_is_named_exists() {
     let all = named::all();
     let names: Vec<&str> =
         all.iter().map(|scenario| scenario.name.as_str()).filter(|name| name.contains('/')).collect();
-    for (name, text) in documents() {
+    // The mutants of that page have names of the same form.
+    for (name, text) in documents().into_iter().filter(|(name, _)| name != "self-test.md") {
         assert_eq!(unknown(&text, &names, '/'), [""; 0], "{name} names scenarios that do not exist");
     }
 }

@@ -108,10 +108,10 @@ fn the_grid_shows_what_is_asked_for() {
     }
     assert_eq!(
         shown(&mut browser),
-        ["close.exactly-once", "end/sigterm/connected"],
-        "the rule, and who broke it"
+        ["close.exactly-once", "close.any-disconnect", "end/sigterm/connected"],
+        "the rule, the one that has the same cause, and who broke it"
     );
-    assert_eq!(browser.text("#shown"), format!("2 of {all} shown"));
+    assert_eq!(browser.text("#shown"), format!("3 of {all} shown"));
     // A verdict leads to what is behind it.
     browser.click(".cell[data-id='close.exactly-once'] summary");
     browser.click(".cell[data-id='close.exactly-once'] a");

@@ -26,6 +26,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
+use crate::server::descent;
 use crate::server::descent::kill_what_is_left;
 use crate::server::guard::Guard;
 use crate::server::interrupt;
@@ -163,6 +164,7 @@ pub fn main() -> ExitCode {
         }
     };
     hear_of_children();
+    descent::only_runs_are_started();
     let guard = cli.verb.starts_servers().then(Guard::post);
     interrupt::clean_up_on_signals();
     let outcome = match cli.verb {

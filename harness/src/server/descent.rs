@@ -196,8 +196,17 @@ fn until_gone(find: impl Fn() -> Vec<Pid>) {
     }
 }
 
+/// This process is the `layers` command, which starts nothing but runs. In somebody's tests, which use this library, another
+/// thread may have started whatever it likes.
+static STARTS_ONLY_RUNS: AtomicBool = AtomicBool::new(false);
+
+/// From now on every child of this process that has a program of its own is of a run.
+pub(crate) fn only_runs_are_started() {
+    STARTS_ONLY_RUNS.store(true, Ordering::Relaxed);
+}
+
 static ORPHANS_COME_HERE: AtomicBool = AtomicBool::new(false);
-/// All of them are of this session's runs: this process had no child before it had runs.
+/// All of them are of this session's runs: this process is the command, and had no child before it had runs.
 static ORPHANS_ARE_OURS: AtomicBool = AtomicBool::new(false);
 
 /// From now on the orphans among the processes of a run are children of this process.
@@ -206,7 +215,8 @@ pub(super) fn orphans_come_here() {
     let program = |pid: &Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
     let own = std::fs::read_link("/proc/self/exe").ok();
     let are_ours = children(None).iter().all(|pid| program(pid) == own);
-    ORPHANS_ARE_OURS.store(are_ours && own.is_some(), Ordering::Relaxed);
+    let command = STARTS_ONLY_RUNS.load(Ordering::Relaxed);
+    ORPHANS_ARE_OURS.store(command && are_ours && own.is_some(), Ordering::Relaxed);
     ORPHANS_COME_HERE.store(true, Ordering::Relaxed);
 }
 

@@ -327,6 +327,12 @@ impl Validate {
         self
     }
 
+    /// Returns whether it is of the level that is asked for, and can be judged at all: of what `--under` reports nothing is
+    /// said where nobody looks.
+    pub(crate) fn asks(&self, check: &Check) -> bool {
+        check.level <= self.level && (self.under.is_some() || check.id != "memory.reported")
+    }
+
     /// Runs it.
     pub fn run(&self) -> Result<Validation, ValidateError> {
         self.run_telling(&mut ())
@@ -375,11 +381,7 @@ impl Selection {
             (validate.only.is_empty() || validate.only.iter().any(|pattern| matches(pattern, id)))
                 && !validate.skip.iter().any(|pattern| matches(pattern, id))
         };
-        let checks = checks::all().filter(|check| {
-            // Without anybody who looks there is nothing to be said.
-            let is_asked = validate.under.is_some() || check.id != "memory.reported";
-            is_asked && wanted(check.id) && check.level <= validate.level
-        });
+        let checks = checks::all().filter(|check| validate.asks(check) && wanted(check.id));
         Ok(Selection {
             checks: checks.collect(),
             rules: module_rules().filter(|rule| wanted(rule.id)).collect(),

@@ -43,7 +43,7 @@ fn kinds() -> Vec<Event> {
 
 #[test]
 fn the_seeds_of_the_fuzzer_are_good_traces() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/reader");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/reader");
     for (name, events) in [("empty", vec![]), ("calls", calls()), ("kinds", kinds())] {
         let made = write_trace(&events, 7);
         if std::env::var_os("LAYERS_BLESS").is_some() {
