@@ -10,7 +10,10 @@ pub(crate) fn shortage(printed: &str) -> Option<&str> {
     let says = |line: &&str| {
         // As strerror has it, without the number that Rust adds.
         let has = |text: &String| text.split(" (os error").next().is_some_and(|text| line.contains(text));
-        let called = |call: &str| line.rsplit("nbdkit: ").next().is_some_and(|said| said.starts_with(call));
+        // By perror, or by nbdkit_error on a thread that serves nobody yet.
+        let said = line.rsplit("nbdkit: ").next().unwrap_or_default();
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        let called = |call: &str| said.starts_with(call);
         calls.iter().any(|call| called(call)) && texts.iter().any(has)
     };
     printed.lines().find(says)
@@ -24,6 +27,8 @@ mod tests {
     fn a_line_of_the_server_tells_of_a_shortage_and_one_of_a_module_does_not() {
         let of_server = "nbdkit: pthread_create: Resource temporarily unavailable";
         assert_eq!(shortage(&format!("nbdkit: debug: x\n{of_server}\n")), Some(of_server));
+        let of_listener = "nbdkit: error: pthread_create: Resource temporarily unavailable";
+        assert_eq!(shortage(of_listener), Some(of_listener));
         assert_eq!(shortage("nbdkit: error: layers: Resource temporarily unavailable"), None);
         assert_eq!(shortage("nbdkit: pthread_create: Invalid argument"), None);
     }
