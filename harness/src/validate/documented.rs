@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use layers_trace::{Event, Field, Kind};
 
+use super::subject::is_key;
 use crate::run::Parameter;
 
 /// Names of one parameter: `raw`, `data` and `base64` are one, of which one is given.
@@ -34,12 +35,6 @@ fn named(text: &str) -> Vec<Names> {
         }
     }
     all
-}
-
-fn is_key(text: &str) -> bool {
-    let mut letters = text.chars();
-    letters.next().is_some_and(|first| first.is_ascii_alphabetic())
-        && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
 }
 
 #[cfg(test)]

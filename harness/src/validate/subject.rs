@@ -14,7 +14,7 @@ pub fn parameter(word: &str) -> Parameter {
 }
 
 /// nbdkit-plugin(3), ".config": what a key looks like.
-fn is_key(text: &str) -> bool {
+pub(super) fn is_key(text: &str) -> bool {
     let mut letters = text.chars();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic())
         && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
