@@ -166,6 +166,18 @@ fn no_command_line_hides_in_a_fence_of_text() {
 }
 
 #[test]
+fn no_server_of_a_document_listens_on_a_port_of_the_machine() {
+    for (name, text) in documents() {
+        for fence in fences(&text).iter().filter(|fence| fence.language == "sh") {
+            for (command, _) in commands(&fence.body) {
+                let port = command.contains("--run") && !command.contains("-U -");
+                assert!(!port, "{name}: two of these cannot run side by side: {command}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_run_elsewhere_is_in_some_document() {
     let documents = documents();
     let all = documents.iter().flat_map(|(_, text)| fences(text)).filter(|fence| fence.language == "sh");
