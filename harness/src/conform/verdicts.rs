@@ -5,6 +5,13 @@ use crate::rules::{self, Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
 use crate::verdict::{Exit, Verdict};
 
+/// The rule that says with which exit status a server ends that was told to.
+const SHUTDOWN: &str = "lifecycle.shutdown.sequence";
+
+fn has_broken(recording: &Recording, rule: &str) -> bool {
+    recording.judgement.result(rule).is_some_and(|result| result.broken > 0)
+}
+
 /// Did it go as planned, and is its trace whole?
 pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
     let of_trace = verdict_of_troubles(&recording.judgement.troubles);
@@ -20,7 +27,9 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
         (None, None) => match recording.end {
             // A server that is to stop on purpose, and a master that ends as it was told: 128 and the signal.
             Some(End::Exited(128..)) if scenario.session.is_some() => Verdict::Pass,
-            Some(End::Exited(code)) if !ended_as_planned(scenario, code) => {
+            Some(End::Exited(code))
+                if !ended_as_planned(scenario, code) && !has_broken(recording, SHUTDOWN) =>
+            {
                 let wrote = wrote(recording, scenario).map_or(String::new(), |wrote| format!("; {wrote}"));
                 Verdict::Inconclusive(format!("the server ended with exit status {code}{wrote}"))
             }

@@ -20,6 +20,11 @@ fn clients_calls(history: &History) -> impl Iterator<Item = &Call> {
     history.in_flight().filter(|call| call.callback.is_connected() && history.is_for_client(call))
 }
 
+/// It gets its signal from its own parent, when the command has ended, and has the exit status of that.
+fn is_captive(history: &History) -> bool {
+    history.run().is_some_and(|run| run.start == Start::Captive)
+}
+
 /// No handle of a connection is open when the first cleanup begins.
 pub(super) struct AllClosed;
 
@@ -78,18 +83,21 @@ impl Check for Quiescent {
     }
 }
 
-/// After a shutdown signal: running calls return, handles are closed, cleanup, unload.
+/// After a shutdown signal: running calls return, handles are closed, cleanup, unload, and the server exits cleanly.
 #[derive(Default)]
 pub(super) struct ShutdownSequence {
     signal: Option<Event>,
     /// A client had been there before the signal, and so the server had begun to serve.
     served: bool,
     begun: bool,
+    /// Layers whose unload has returned.
+    unloaded: usize,
 }
 
 impl Check for ShutdownSequence {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::Signal).enters(&[Callback::Cleanup, Callback::Unload])
+        let ends = [Callback::Cleanup, Callback::Unload];
+        Watch::NONE.notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -100,9 +108,11 @@ impl Check for ShutdownSequence {
             }
             return;
         }
-        // A captive server gets its signal from its own parent, when the command has ended.
-        let captive = now.history.run().is_some_and(|run| run.start == Start::Captive);
-        let signalled = self.signal.is_some() || captive;
+        if now.event.kind == Kind::Exit {
+            self.unloaded += 1;
+            return;
+        }
+        let signalled = self.signal.is_some() || is_captive(now.history);
         if !signalled || std::mem::replace(&mut self.begun, true) {
             return;
         }
@@ -124,13 +134,22 @@ impl Check for ShutdownSequence {
     }
 
     fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let Some(signal) = self.signal.as_ref().filter(|_| self.served && !self.begun) else { return };
-        if let Some(End::Killed(number)) = history.end()
-            && u64::try_from(number) == Ok(signal.a)
-        {
-            report.exercised();
-            let events = [signal].into_iter().chain(history.end_event());
-            report.broken(events, "the server shuts down: cleanup, then unload", "the signal kills it");
+        let Some(signal) = &self.signal else { return };
+        let events = [signal].into_iter().chain(history.end_event());
+        let unloads = history.layers().iter().filter(|layer| layer.records(Callback::Unload)).count();
+        // A module can end the process in any of its calls; after the last of them nobody but the server does.
+        let ends_itself = unloads > 0 && self.unloaded == unloads && !is_captive(history);
+        match history.end() {
+            Some(End::Killed(number))
+                if self.served && !self.begun && u64::try_from(number) == Ok(signal.a) =>
+            {
+                report.exercised();
+                report.broken(events, "the server shuts down: cleanup, then unload", "the signal kills it");
+            }
+            Some(End::Exited(status)) if status != 0 && ends_itself => {
+                report.broken(events, "the server exits cleanly", format!("its exit status is {status}"));
+            }
+            _ => {}
         }
     }
 }
@@ -230,5 +249,24 @@ mod tests {
         rejects(RULE, killed(15));
         // Whoever sends another one ends it without a promise.
         assert_eq!(judged(killed(9)).result(RULE).unwrap().broken, 0);
+    }
+
+    #[test]
+    fn a_server_that_a_signal_stops_exits_cleanly() {
+        const RULE: &str = "lifecycle.shutdown.sequence";
+        let exits = |start: Start| {
+            let mut script = served(&started(2, start));
+            let end = script.events.last_mut().unwrap();
+            (end.kind, end.a) = (Kind::End, 7 << 8);
+            script
+        };
+        rejects(RULE, exits(Start::Foreground));
+        // With --run it is the command's, and before the last unload a module may have called exit(3).
+        accepts(RULE, exits(Start::Captive));
+        let unloading = exits(Start::Foreground);
+        let at = unloading.index(Kind::Exit, 0, Callback::Unload, 0);
+        let mut cut = unloading;
+        cut.events.remove(at);
+        assert_eq!(judged(cut).result(RULE).unwrap().broken, 0);
     }
 }
