@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Fault, Standing};
 use crate::baseline::What;
+use crate::rules::Finding;
 use crate::verdict::Verdict;
+use layers_trace::Callback;
 
 /// What tells one cause from another: the rule or the verdict, and what was expected and seen, without the numbers and
 /// names that differ from scenario to scenario.
@@ -15,7 +17,7 @@ impl Cause {
     /// The cause of this fault, as far as it shows.
     pub fn of(fault: &Fault) -> Cause {
         let said = match (&fault.what, &fault.first) {
-            (What::Rule(_), Some(first)) => shape(&format!("{}; {}", first.expected, first.actual)),
+            (What::Rule(_), Some(first)) => kind(&said(first)),
             (What::Rule(_), None) => String::new(),
             (What::Verdict(verdict), _) => shape(verdict.reason().unwrap_or_default()),
         };
@@ -43,6 +45,27 @@ pub(crate) fn shape(text: &str) -> String {
     shape
 }
 
+fn said(finding: &Finding) -> String {
+    format!("expected {}; actual {}", finding.expected, finding.actual)
+}
+
+/// The shape of a text in which callbacks, errors and values are told from each other no more than numbers are: what is
+/// wrong with one of them is wrong with each.
+fn kind(text: &str) -> String {
+    let mut kind = String::new();
+    for word in shape(text).split_inclusive(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    {
+        let end = word.trim_end_matches(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        let is_error =
+            end.len() > 2 && end.starts_with('E') && end.bytes().all(|byte| byte.is_ascii_uppercase());
+        let is_callback = Callback::ALL.iter().any(|callback| callback.name() == end);
+        let is_value = kind.ends_with('=');
+        kind.push_str(if is_error || is_callback || is_value { "_" } else { end });
+        kind.push_str(word.get(end.len()..).unwrap_or_default());
+    }
+    kind
+}
+
 /// The faults of one cause.
 #[derive(Clone, Debug)]
 pub struct Group<'a> {
@@ -61,6 +84,19 @@ impl<'a> Group<'a> {
     /// The one that is shown.
     pub fn example(&self) -> Option<&'a Fault> {
         self.faults.first().copied()
+    }
+
+    /// The first fault of each other wording: of another callback, or with another error.
+    pub fn others(&self) -> Vec<&'a Fault> {
+        let wording = |fault: &Fault| fault.first.as_ref().map(|first| shape(&said(first)));
+        let mut seen: Vec<_> = self.example().map(wording).into_iter().collect();
+        let mut is_new = |fault: &&Fault| {
+            let wording = wording(fault);
+            let is_new = !seen.contains(&wording);
+            seen.push(wording);
+            is_new
+        };
+        self.faults.iter().copied().filter(|fault| is_new(fault)).collect()
     }
 
     /// All faults in it, also of what only comes with it.
@@ -229,6 +265,22 @@ mod tests {
         ];
         assert_eq!(shown(&faults), ["close.exactly-once 2 []", "close.exactly-once 1 []"]);
         assert_eq!(shape(r#"0x59 at 512 of "a b" in L0"#), "# at # of … in L#");
+    }
+
+    #[test]
+    fn one_cause_is_one_finding_whatever_callback_shows_it() {
+        let faults = [
+            fault("errno.wire", "a", 9, "EIO, and pread of L0 has failed with ENOSPC"),
+            fault("errno.wire", "b", 9, "EIO, and pread of L1 has failed with ENOSPC"),
+            fault("errno.wire", "c", 9, "EPERM, and pwrite of L2 has failed with EFBIG"),
+            fault("errno.wire", "d", 9, "success, and pwrite of L2 has failed with EFBIG"),
+        ];
+        assert_eq!(shown(&faults), ["errno.wire 3 []", "errno.wire 1 []"]);
+        let others: Vec<&str> =
+            groups(&faults)[0].others().iter().map(|fault| fault.scenario.as_str()).collect();
+        assert_eq!(others, ["c"]);
+        assert_eq!(kind("thread_model=parallel, can_zero"), kind("thread_model=serialize_requests, can_fua"));
+        assert_ne!(kind("thread_model=parallel"), kind("max_thread_model=parallel"));
     }
 
     #[test]

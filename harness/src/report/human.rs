@@ -33,6 +33,8 @@ pub struct Human<W> {
 const MOST_TOLD: usize = 16;
 /// Findings, and reasons for which nothing can be told, that are shown at length.
 const MOST_AT_LENGTH: usize = 6;
+/// Other wordings of one finding that get a line of their own.
+const MOST_OTHERS: usize = 3;
 /// Findings that come with another one and get a line of their own.
 const MOST_WITH: usize = 6;
 /// Rules that were not judged and get a line of their own.
@@ -120,6 +122,13 @@ impl<W: Write> Human<W> {
             What::Verdict(verdict) => {
                 writeln!(self.to, "{}", wrapped(verdict.reason().unwrap_or_default(), 8))?;
             }
+        }
+        let others = group.others();
+        for other in others.iter().take(MOST_OTHERS) {
+            let Some(first) = &other.first else { continue };
+            let seen =
+                format!("also in {}: expected {}; actual {}", other.scenario, first.expected, first.actual);
+            writeln!(self.to, "        {}", one_line(&seen))?;
         }
         if let Some(wrote) = &fault.wrote {
             writeln!(self.to, "        {wrote}")?;

@@ -130,15 +130,24 @@ enum Wrong {
 
 /// What is waited for in this step: the same in every scenario.
 fn waited_for(step: &Step) -> String {
-    let what = match step.plain() {
-        Step::Request(_, command) | Step::Running(_, command) => format!("{:?}", command.operation),
-        Step::Entered(_, callback, _) => format!("the call of {callback}"),
-        step => {
-            let shown = format!("{step:?}");
-            shown.split_once('(').map_or(&*shown, |(name, _)| name).to_owned()
+    let vain = |what: &str| format!("the client waits in vain: {what}");
+    match step.plain() {
+        Step::Noticed(_) => THE_SIGNAL.to_owned(),
+        Step::Request(_, command) | Step::Running(_, command) => vain(&format!("{:?}", command.operation)),
+        Step::Entered(_, callback, _) => vain(&format!("the call of {callback}")),
+        Step::Connect(..) | Step::ConnectTls(_) | Step::StartTls(..) => vain("it connects"),
+        Step::ConnectRaw(_) | Step::Dial(_) | Step::Greeting(_) | Step::Peek | Step::Knock => {
+            vain("the greeting of the server")
         }
-    };
-    format!("the client waits in vain: {what}")
+        Step::List(_) | Step::Info(..) | Step::Go(..) | Step::Say(..) => vain("the reply to an option"),
+        Step::Answers(_) | Step::Pipeline(..) | Step::Offered(..) | Step::Send(..) => {
+            vain("the replies to its requests")
+        }
+        Step::Dropped(_) | Step::Abort(_) | Step::Disconnect(_) | Step::HalfClose(_) | Step::HangUp(_) => {
+            vain("the end of its connection")
+        }
+        Step::Signal(_) | Step::Fails(_) | Step::Perhaps(_) => vain("the server goes on"),
+    }
 }
 
 struct Clients<'a> {
