@@ -152,5 +152,15 @@ pub(super) fn open<F: ValueEnum + Streams>(wanted: &[Report<F>]) -> Result<Vec<O
             "only one report can go to standard output: give the others a file",
         ));
     }
+    let files: Vec<&Path> = wanted.iter().filter_map(|report| report.file.as_deref()).collect();
+    let twice =
+        files.iter().enumerate().find(|(index, file)| files.iter().take(*index).any(|one| one == *file));
+    if let Some((_, file)) = twice.filter(|(_, file)| !file.starts_with("/dev")) {
+        let file = file.display();
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("only one report can go to `{file}`: give each its own"),
+        ));
+    }
     wanted.iter().map(|report| report.open().map(|(to, place)| (report.format.clone(), to, place))).collect()
 }

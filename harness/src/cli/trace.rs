@@ -1,5 +1,6 @@
 //! `layers trace`.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     if arguments.scenario.is_none() && arguments.words.plugin.is_empty() {
         return Err(Failure::new(Exit::Usage, NO_PLUGIN));
+    }
+    if let Some(path) = &arguments.save {
+        let opened = File::options().create(true).append(true).open(path);
+        opened.map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot keep the trace in `{}`: {error}", path.display()))
+        })?;
     }
     become_subreaper()?;
     match &arguments.scenario {

@@ -392,12 +392,12 @@ impl<W: Write> Reporter for Human<W> {
     fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
         writeln!(
             self.to,
-            "{} {} ({}): {} scenarios, {} rules, level {}",
+            "{} {} ({}): {}, {}, level {}",
             plan.server.which().name(),
             plan.server.version(),
             plan.server.path().display(),
-            plan.selection.scenarios.len(),
-            plan.selection.rules.len(),
+            many(plan.selection.scenarios.len(), "scenario"),
+            many(plan.selection.rules.len(), "rule"),
             plan.level.word(),
         )
     }
@@ -431,7 +431,13 @@ impl<W: Write> Reporter for Human<W> {
         self.server(conformance)?;
         let judged = conformance.rules.iter().filter(|verdict| is_judged(verdict)).count();
         let of = conformance.rules.iter().filter(|verdict| !matches!(verdict.rule.check, Checker::Nothing));
-        let astray = conformance.scenarios.iter().filter(|s| s.verdict != Verdict::Pass).count();
+        let played = conformance.scenarios.iter().filter(|one| one.unclear != Some(Unclear::NotPlayed));
+        let astray = played.clone().filter(|one| one.verdict != Verdict::Pass).count();
+        let played = played.count();
+        let left = match conformance.scenarios.len() - played {
+            0 => String::new(),
+            left => format!(", {left} not played"),
+        };
         let exit = conformance.exit();
         writeln!(self.to)?;
         self.rates(conformance)?;
@@ -439,16 +445,20 @@ impl<W: Write> Reporter for Human<W> {
         writeln!(
             self.to,
             "{} {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
-             {astray} of {} scenarios went astray\n{style}exit {}: {}{style:#}",
+             {astray} of {} went astray{left}\n{style}exit {}: {}{style:#}",
             plan.server.which().name(),
             plan.server.version(),
             of.count(),
             conformance.count("pass"),
             conformance.count("fail"),
             conformance.count("warn"),
-            conformance.scenarios.len(),
+            many(played, "scenario"),
             exit.code(),
             conformance.meaning(),
         )
     }
+}
+
+fn many(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
