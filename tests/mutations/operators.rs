@@ -99,6 +99,22 @@ pub(crate) type Try<'a> = dyn FnMut(&str, &[Event]) + 'a;
 pub(crate) fn every(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     altered(trace, place, attempt);
     displaced(trace, place, attempt);
+    reworded(trace, place, attempt);
+}
+
+/// The end of a call with other words: a description that nobody gave, an error that no client can be told.
+fn reworded(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
+    let here = both(trace, place);
+    let last = here[here.len() - 1];
+    let saved = trace[last].clone();
+    trace[last].texts.retain(|text| text.field != Field::Description);
+    let bytes = b"what nobody has said".to_vec();
+    trace[last].texts.push(Text { field: Field::Description, bytes, cut: false });
+    attempt("another description (end)", trace);
+    let failed = ((-1_i64).cast_unsigned(), libc::EBADF.cast_unsigned());
+    trace[last] = Event { a: failed.0, d: failed.1, ..saved.clone() };
+    attempt("a = -1, d = EBADF (end)", trace);
+    trace[last] = saved;
 }
 
 /// The event (with its other half) dropped, doubled, in another place in space, or with other arguments.

@@ -25,15 +25,13 @@ const BROKEN_ELSEWHERE: &[(&str, &str)] = &[
         "emul.extents.synthetic",
         "an extents must be invented inside a request that leads to no call, and no call is there to be changed",
     ),
-    ("nego.told.description", "no change makes a description another one: see the traces beside its check"),
-    (
-        "data.error.wire",
-        "no change makes an error one that is not on the wire: see the traces beside its check",
-    ),
     ("data.pread.fills", "only `validate` lends buffers, and the traces here are of `conform`"),
     ("data.pwrite.const", "only `validate` lends buffers, and the traces here are of `conform`"),
     ("data.buffer.bounds", "only `validate` lends buffers, and the traces here are of `conform`"),
-    ("errno.shutdown", "it is promised since 1.33.3, and the traces here are of 1.32.5"),
+    (
+        "errno.shutdown",
+        "the request that it judges comes after others of its sort, and only the first is changed: see beside its check",
+    ),
 ];
 
 /// Changes that a rule rejects among which the best is chosen.
