@@ -7,9 +7,15 @@ use crate::server::Which;
 /// A pattern that selects nothing: most likely a slip of the pen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` matches no rule and no scenario: `layers rules` lists the rules, `layers trace --list` the scenarios"
+    "`{pattern}` matches no rule and no scenario{}: `layers rules` lists the rules, `layers trace --list` the scenarios",
+    or_rather(nearest.as_deref())
 )]
-pub struct NoMatch(pub String);
+pub struct NoMatch {
+    /// The pattern.
+    pub pattern: String,
+    /// The name that may be meant.
+    pub nearest: Option<String>,
+}
 
 /// What to judge, on what.
 #[derive(Debug)]
@@ -30,7 +36,8 @@ impl Selection {
         let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
         for pattern in only.iter().chain(skip) {
             if !ids.iter().chain(&names).any(|text| matches(pattern, text)) {
-                return Err(NoMatch(pattern.clone()));
+                let nearest = nearest(pattern, ids.iter().chain(&names).copied()).map(str::to_owned);
+                return Err(NoMatch { pattern: pattern.clone(), nearest });
             }
         }
         let wanted = |text: &str, all: &[&str]| {
@@ -63,6 +70,19 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// Returns which of these names a mistyped one may stand for: the nearest, if few letters make the difference.
+pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = name.chars().count().div_ceil(4);
+    let apart = |other: &'a str| (strsim::damerau_levenshtein(name, other), other);
+    let near = names.into_iter().map(apart).filter(|(apart, _)| (1..=most).contains(apart));
+    near.min_by_key(|(apart, _)| *apart).map(|(_, other)| other)
+}
+
+/// Says the nearest name, for a sentence that goes on behind it.
+pub(crate) fn or_rather(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |nearest| format!(" (the nearest name is `{nearest}`)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,7 +99,18 @@ mod tests {
     #[test]
     fn a_pattern_that_matches_nothing_is_an_error() {
         let error = Selection::new(Which::Nbdkit, &["lifecycel.*".to_owned()], &[]).unwrap_err();
-        assert_eq!(error, NoMatch("lifecycel.*".to_owned()));
+        assert_eq!(error, NoMatch { pattern: "lifecycel.*".to_owned(), nearest: None });
+        let error = Selection::new(Which::Nbdkit, &["clasical".to_owned()], &[]).unwrap_err();
+        assert!(error.to_string().contains("the nearest name is `classical`"), "{error}");
+    }
+
+    #[test]
+    fn only_a_few_letters_make_a_name_another() {
+        let names = ["memory", "file", "data"];
+        assert_eq!(nearest("memry", names), Some("memory"));
+        assert_eq!(nearest("flie", names), Some("file"));
+        assert_eq!(nearest("memory", ["memory"]), None, "it is that name");
+        assert_eq!(nearest("xyz", names), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::Args;
 use super::Failure;
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
+use crate::select::{nearest, or_rather};
 use crate::validate::{Check, checks};
 use crate::verdict::Exit;
 
@@ -35,7 +36,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let found: Result<Vec<_>, _> = arguments.ids.iter().map(|id| find(id).ok_or(id)).collect();
     let found = found.map_err(|id| {
         let lists = "`layers rules` lists the rules, `layers validate --list` the checks";
-        Failure::new(Exit::Usage, format!("there is no rule and no check `{id}`: {lists}"))
+        let all = rules::all().map(|rule| rule.id).chain(checks::all().map(|check| check.id));
+        let near = or_rather(nearest(id, all));
+        Failure::new(Exit::Usage, format!("there is no rule and no check `{id}`{near}: {lists}"))
     })?;
     for (index, one) in found.into_iter().enumerate() {
         if index > 0 {

@@ -24,6 +24,7 @@ use crate::room;
 use crate::rules;
 use crate::run::Start;
 use crate::scenario::{Player, SessionPlayer, named};
+use crate::select::{nearest, or_rather};
 use crate::server::Installed;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
@@ -132,10 +133,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
     let scenario = named::find(name).ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            format!("there is no scenario `{name}`: `layers trace --list` lists them all"),
-        )
+        let all = named::all();
+        let near = or_rather(nearest(name, all.iter().map(|scenario| scenario.name.as_str())));
+        let text = format!("there is no scenario `{name}`{near}: `layers trace --list` lists them all");
+        Failure::new(Exit::Usage, text)
     })?;
     let pictures = reports::open(&arguments.report)?;
     let (keep, limit) = (arguments.save.as_deref(), arguments.bounds.limit());

@@ -323,7 +323,7 @@ impl From<ValidateError> for Failure {
     fn from(error: ValidateError) -> Failure {
         match error {
             ValidateError::Server(error) => error.into(),
-            ValidateError::NoMatch(_) => Failure::new(Exit::Usage, error),
+            ValidateError::NoMatch { .. } => Failure::new(Exit::Usage, error),
         }
     }
 }

@@ -6,6 +6,7 @@ use layers_trace::{Event, Field, Kind};
 
 use super::subject::is_key;
 use crate::run::Parameter;
+use crate::select::nearest;
 
 /// Names of one parameter: `raw`, `data` and `base64` are one, of which one is given.
 type Names = Vec<String>;
@@ -24,6 +25,20 @@ pub(super) fn untried(events: &[Event], given: &[Parameter]) -> Vec<String> {
     left.map(|names| names.join("|")).collect()
 }
 
+/// Returns the first parameter that was given and that no layer of a run documents, with the documented name that is nearest
+/// to it, if one is near.
+pub(super) fn mistyped(events: &[Event], given: &[Parameter]) -> Option<(String, String)> {
+    let helps = events.iter().filter(|event| event.kind == Kind::Layer);
+    let helps = helps.filter_map(|event| event.text(Field::Help));
+    let names: Vec<String> =
+        helps.flat_map(|help| named(&String::from_utf8_lossy(&help.bytes))).flatten().collect();
+    given.iter().filter_map(|one| one.key.as_ref()).find_map(|key| {
+        let is_known = names.contains(key);
+        let near = nearest(key, names.iter().map(String::as_str)).filter(|_| !is_known)?;
+        Some((key.clone(), near.to_owned()))
+    })
+}
+
 /// The parameters that a text names: one at the beginning of a line, before `=`; in brackets where the key may be left out.
 fn named(text: &str) -> Vec<Names> {
     let mut all: Vec<Names> = Vec::new();
@@ -40,6 +55,21 @@ fn named(text: &str) -> Vec<Names> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::testing::{Script, run, text};
+
+    #[test]
+    fn a_key_that_is_nearly_one_of_the_text_is_mistyped() {
+        let mut script = Script::new(&run(0));
+        let layer = script.events.iter_mut().find(|event| event.kind == Kind::Layer).unwrap();
+        layer.texts.retain(|text| text.field != Field::Help);
+        layer.texts.push(text(Field::Help, "size=<SIZE>  (required)\n"));
+        let events = script.events;
+        let given = |key: &str| [Parameter { key: Some(key.to_owned()), value: "1M".to_owned() }];
+        let near = Some(("siz".to_owned(), "size".to_owned()));
+        assert_eq!(mistyped(&events, &given("siz")), near);
+        assert_eq!(mistyped(&events, &given("size")), None);
+        assert_eq!(mistyped(&events, &given("allocator")), None);
+    }
 
     #[test]
     fn parameters_stand_at_the_beginning_of_a_line() {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use object::{Object, ObjectKind, ObjectSection, ObjectSymbol};
 
+use crate::select::nearest;
+
 /// What a file is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -117,16 +119,32 @@ pub(super) fn of_server(complaint: &str) -> Option<String> {
     misfits.iter().any(|word| complaint.contains(word)).then(|| complaint.to_owned())
 }
 
-/// What to write instead of a name that names nothing: newcomers leave the directory out.
-pub(super) fn advice(name: &str) -> Option<String> {
+/// What to write instead of a name that names nothing, for which the server has looked at this file: a name that is much
+/// the same, or the directory, which newcomers leave out.
+pub(super) fn advice(name: &str, file: &Path) -> Option<String> {
+    let near = neighbour(file);
     if name.contains('/') {
-        return None;
+        return near.map(|near| format!("the nearest name there is `{near}`"));
     }
     let beside = [name.to_owned(), format!("{name}.so"), format!("nbdkit-{name}-plugin.so")];
-    Some(match beside.iter().find(|file| Path::new(file).is_file()) {
-        Some(file) => format!("a file of the working directory is written `./{file}`"),
-        None => "a file of your own is written with its directory, such as `./mine.so`".to_owned(),
-    })
+    if let Some(file) = beside.iter().find(|file| Path::new(file).is_file()) {
+        return Some(format!("a file of the working directory is written `./{file}`"));
+    }
+    let own = "a file of your own is written with its directory, such as `./mine.so`";
+    let short = |file: &str| {
+        let module = file.strip_prefix("nbdkit-").and_then(|rest| rest.strip_suffix(".so"));
+        let module = module.and_then(|module| module.rsplit_once('-'));
+        module.map_or(file, |(name, _)| name).to_owned()
+    };
+    Some(near.map_or(own.to_owned(), |near| format!("the nearest name is `{}`; {own}", short(&near))))
+}
+
+/// The file of this directory whose name is nearest to the one that is not there.
+fn neighbour(file: &Path) -> Option<String> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(directory.unwrap_or(Path::new("."))).ok()?;
+    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    nearest(file.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// Its code is never unmapped, and no thread of its own runs into a hole: DF_1_NODELETE, as all libraries of Go's have it,

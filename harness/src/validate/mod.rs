@@ -66,7 +66,7 @@ use crate::halt::Limit;
 use crate::room;
 use crate::rules::{self, Party, Rule};
 use crate::run::Parameter;
-use crate::select::matches;
+use crate::select::{matches, nearest, or_rather};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::stack::{Layers, Stack};
 
@@ -131,8 +131,16 @@ pub enum ValidateError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A pattern that selects nothing: most likely a slip of the pen.
-    #[error("`{0}` matches no check and no rule: `layers validate --list` lists them all")]
-    NoMatch(String),
+    #[error(
+        "`{pattern}` matches no check and no rule{}: `layers validate --list` lists them all",
+        or_rather(nearest.as_deref())
+    )]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// The name that may be meant.
+        nearest: Option<String>,
+    },
 }
 
 impl Validate {
@@ -374,7 +382,8 @@ impl Selection {
             checks::all().map(|check| check.id).chain(module_rules().map(|rule| rule.id)).collect();
         for pattern in validate.only.iter().chain(&validate.skip).chain(&validate.deny) {
             if !ids.iter().any(|id| matches(pattern, id)) {
-                return Err(ValidateError::NoMatch(pattern.clone()));
+                let nearest = nearest(pattern, ids.iter().copied()).map(str::to_owned);
+                return Err(ValidateError::NoMatch { pattern: pattern.clone(), nearest });
             }
         }
         let wanted = |id: &str| {

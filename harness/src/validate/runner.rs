@@ -1,7 +1,7 @@
 //! The order of things: the files, the first connection, and then every check, side by side.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blame::Scene;
@@ -148,7 +148,7 @@ impl Runner<'_> {
                 Ok(Reached { claims: Some(claims), explored, ..Reached::default() })
             }
             Found::DoesNotStart(reason) => {
-                let reason = self.advised(reason);
+                let reason = self.advised(reason, &explored);
                 self.say_of_file(image::of_server(&reason).as_deref());
                 self.leave_out("the subject does not start");
                 Ok(Reached { unloadable: Some(reason), ..Reached::default() })
@@ -179,9 +179,11 @@ impl Runner<'_> {
         let Layers::Wrapped { filters, plugin } = &self.stack.layers else { return Ok(()) };
         let nbdkit = self.bench.nbdkit;
         let look = |name: &str, path: PathBuf, role| {
-            image::look(&path, role, &nbdkit.path).map_err(|error| match (&error, image::advice(name)) {
-                (ImageError::Unreadable { .. }, Some(advice)) => format!("{error}; {advice}"),
-                _ => error.to_string(),
+            image::look(&path, role, &nbdkit.path).map_err(|error| {
+                match (&error, image::advice(name, &path)) {
+                    (ImageError::Unreadable { .. }, Some(advice)) => format!("{error}; {advice}"),
+                    _ => error.to_string(),
+                }
             })
         };
         for filter in filters {
@@ -190,12 +192,20 @@ impl Runner<'_> {
         look(plugin, nbdkit.plugin_file(plugin), Role::Plugin)
     }
 
-    /// The server looks for a file without a directory among the system's libraries.
-    fn advised(&self, reason: String) -> String {
+    /// The server looks for a file without a directory among the system's libraries; and a parameter that nobody knows is
+    /// a slip of the pen.
+    fn advised(&self, reason: String, explored: &[Explored]) -> String {
         let Layers::Wrapped { filters, plugin } = &self.stack.layers else { return reason };
         let named = |name: &&String| reason.contains(&format!("cannot load `{name}`"));
-        let advice = filters.iter().chain([plugin]).find(named).and_then(|name| image::advice(name));
-        advice.map_or(reason.clone(), |advice| format!("{reason}; {advice}"))
+        let file = filters.iter().chain([plugin]).find(named);
+        let file = file.and_then(|name| image::advice(name, Path::new(name)));
+        let parameter = || {
+            let events = &explored.first()?.played.events;
+            let (key, near) = documented::mistyped(events, &self.stack.parameters)?;
+            let is_of_it = reason.contains(&key);
+            is_of_it.then(|| format!("the nearest parameter to `{key}` that --help names is `{near}`"))
+        };
+        file.or_else(parameter).map_or(reason.clone(), |advice| format!("{reason}; {advice}"))
     }
 
     fn say_of_file(&mut self, wrong: Option<&str>) {
