@@ -12,6 +12,7 @@ use crate::arguments::{Buffer, Outcome};
 use crate::errno;
 use crate::layer::Layer;
 use crate::lent::{Lends, Lent};
+use crate::pauses::Pauses;
 
 /// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
 /// [`Call::finish`]. `errno` is for the target what the server had left, and for the server what the target has left.
@@ -96,7 +97,17 @@ impl<'a> Call<'a> {
             Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
             _ => (),
         }
+        if let Some(pauses) = self.pauses() {
+            pauses.before();
+        }
         errno::set(self.errno);
+    }
+
+    /// Where this call pauses: only those do that may run side by side.
+    fn pauses(&self) -> Option<&'a Pauses> {
+        let pauses = self.layer.pauses.as_ref().filter(|_| self.enter.kind == Kind::Enter as u8)?;
+        let beside = matches!(self.callback, Callback::Open | Callback::Close) || self.callback.is_data();
+        beside.then_some(pauses)
     }
 
     /// The target has returned this.
@@ -109,6 +120,9 @@ impl<'a> Call<'a> {
         }
         // SAFETY: `result` is what the target has just returned.
         unsafe { result.note(self) };
+        if let Some(pauses) = self.pauses() {
+            pauses.after();
+        }
     }
 
     /// Records the exit. The server is returned to next.

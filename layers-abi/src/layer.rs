@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::init::InitError;
 use crate::kept::Kept;
 use crate::lent::Lends;
+use crate::pauses::Pauses;
 use crate::server::Lists;
 
 /// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
@@ -50,6 +51,8 @@ pub struct Layer {
     pub looks_at_writes: bool,
     /// What the target gets instead of the caller's buffers.
     pub lends: Lends,
+    /// Where calls pause, and wait for one another, if they are to.
+    pub pauses: Option<Pauses>,
     /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
     pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
@@ -69,6 +72,7 @@ impl Layer {
             digests: image.writer.has_digests(),
             looks_at_writes: false,
             lends: Lends::asked_for(),
+            pauses: Pauses::asked_for(number),
             errno_is_preserved: None,
             parameters: Mutex::default(),
             interned: OnceLock::new(),

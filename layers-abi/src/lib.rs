@@ -29,6 +29,7 @@ pub mod layer;
 pub mod layout;
 pub mod lent;
 pub mod next;
+pub mod pauses;
 pub mod plugin;
 pub mod server;
 pub mod shape;

@@ -23,7 +23,11 @@ pub struct Shape {
     description: Option<Option<CString>>,
     /// Answers that change from open to open, with the number of opens after which each changes.
     cycle: Vec<(Callback, Vec<i64>, usize)>,
+    /// Answers of every other open.
+    every_other: Vec<(Callback, i64)>,
     opens: AtomicUsize,
+    /// Bytes that no request can touch: from the first to behind the last.
+    bad: Option<[u64; 2]>,
     /// What a plugin's extents lists.
     pub extents: Extents,
     /// A filter opens the layer below read-only.
@@ -42,6 +46,7 @@ struct Plan {
     answer: Option<i64>,
     sleep: u32,
     failures: Vec<Failure>,
+    fails_from: Option<u32>,
     acts: Vec<Act>,
     calls: AtomicU32,
 }
@@ -80,6 +85,7 @@ impl Shape {
                 .filter(|failure| failure.callback == *callback && has_result(*callback))
                 .cloned()
                 .collect(),
+            fails_from: behaviour.fails_from.get(callback).copied().filter(|_| has_result(*callback)),
             acts: behaviour.acts.iter().filter(|act| act.callback == *callback).cloned().collect(),
             calls: AtomicU32::new(0),
         };
@@ -94,7 +100,9 @@ impl Shape {
             default_export: behaviour.default_export.as_ref().map(nullable),
             description: behaviour.export_description.as_ref().map(nullable),
             cycle: cycle(&behaviour.cycle),
+            every_other: behaviour.every_other.iter().map(|(callback, answer)| (*callback, *answer)).collect(),
             opens: AtomicUsize::new(0),
+            bad: behaviour.bad,
             extents: behaviour.extents,
             opens_readonly: behaviour.opens_readonly,
             swallow: behaviour.swallow.iter().map(|key| c_string(key)).collect(),
@@ -115,11 +123,17 @@ impl Shape {
         }
         let failure = plan.failures.iter().find(|failure| failure.nth.is_none_or(|nth| nth == call));
         let fate = match failure {
+            None if plan.fails_from.is_some_and(|first| call >= first) => Fate::Fails(libc::EIO),
             None => Fate::Natural,
             Some(failure) if failure.after_next => Fate::FailsAfterNext(failure.errno),
             Some(failure) => Fate::Fails(failure.errno),
         };
         Begun { nth: call, fate, told: failure.map_or(Telling::Both, |failure| failure.told) }
+    }
+
+    /// A request of these bytes touches some that no request can touch.
+    pub fn is_bad(&self, offset: u64, count: u32) -> bool {
+        self.bad.is_some_and(|[from, to]| offset < to && from < offset.saturating_add(count.into()))
     }
 
     /// What is to be done in the n-th call, beside the work.
@@ -150,7 +164,8 @@ impl Shape {
             let turn = handle.addr().wrapping_sub(1) / stride;
             return values.get(turn % values.len()).copied();
         }
-        self.answer(callback)
+        let other = self.every_other.iter().find(|(query, _)| *query == callback && handle.addr() % 2 == 0);
+        other.map(|(_, answer)| *answer).or_else(|| self.answer(callback))
     }
 
     /// The fixed answer of a question.
@@ -243,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn from_the_nth_call_on_all_fail() {
+        let fails_from = [(Callback::Pread, 2)].into();
+        let shape = Shape::new(&Behaviour { fails_from, bad: Some([10, 20]), ..Behaviour::default() });
+        let fates = [(); 3].map(|()| shape.begin(Callback::Pread).fate);
+        assert_eq!(fates, [Fate::Natural, Fate::Fails(libc::EIO), Fate::Fails(libc::EIO)]);
+        assert_eq!([(0, 10), (0, 11), (19, 1), (20, 5)].map(|(at, count)| shape.is_bad(at, count)), [
+            false, true, true, false
+        ]);
+    }
+
+    #[test]
     fn deeds_are_done_in_their_calls() {
         let act = |nth, deed| Act { callback: Callback::Open, nth, deed };
         let acts = vec![act(Some(2), Deed::Shutdown), act(None, Deed::Identify)];
@@ -265,6 +291,14 @@ mod tests {
         let turns: Vec<_> = (0..7).map(turn).collect();
         assert_eq!(turns, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 0)]);
         assert_eq!(shape.answer_on(shape.handle(), Callback::CanCache), None);
+    }
+
+    #[test]
+    fn every_other_open_is_answered_otherwise() {
+        let every_other = [(Callback::CanZero, 0)].into();
+        let shape = Shape::new(&Behaviour { every_other, ..Behaviour::default() });
+        let answers = [(); 4].map(|()| shape.answer_on(shape.handle(), Callback::CanZero));
+        assert_eq!(answers, [None, Some(0), None, Some(0)]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use layers_trace::digest::is_all_zero;
 
 /// Unit of extents.
 const PAGE: u64 = 4096;
-/// More is not mapped: a larger disk reads as zeroes behind this, and is full there.
+/// More is not mapped, nor what the limits of the process do not allow: a larger disk reads as zeroes behind this, and is full
+/// there.
 const MOST: u64 = 1 << 44;
 const DEFAULT_SIZE: u64 = 1 << 20;
 
@@ -145,7 +146,9 @@ impl Disk {
 
     /// Mapped at the first request: behind the fork, and of the size that the parameters gave.
     fn memory(&self) -> Option<&Memory> {
-        self.memory.get_or_init(|| Memory::map(self.size().min(MOST))).as_ref()
+        let lengths = std::iter::successors(Some(self.size().min(MOST)), |length| Some(length / 2));
+        let map = || lengths.take_while(|length| *length > 0).find_map(Memory::map);
+        self.memory.get_or_init(|| map().or_else(|| Memory::map(0))).as_ref()
     }
 }
 

@@ -181,6 +181,22 @@ fn fail<R: Outcome>(error: c_int) -> R {
     R::FAILED
 }
 
+/// A request of these bytes, as [`shaped`]; EIO where it touches bytes that cannot be touched.
+fn touching(
+    callback: Callback,
+    (count, offset): (Count, Offset),
+    work: impl FnOnce(&'static Reference) -> c_int,
+) -> c_int {
+    shaped(callback, |reference| match reference.shape.is_bad(offset.0, count.0) {
+        true => {
+            // SAFETY: a constant format.
+            unsafe { nbdkit_error(c"layers: bytes that cannot be touched".as_ptr()) };
+            fail(libc::EIO)
+        }
+        false => work(reference),
+    })
+}
+
 fn done(result: Result<(), c_int>) -> c_int {
     result.map_or_else(fail, |()| 0)
 }
@@ -332,11 +348,11 @@ unsafe extern "C" fn close(_handle: Handle) {
 }
 
 /// The fixed answer, the parameter, or the default, in this order.
-unsafe extern "C" fn get_size(_handle: Handle) -> i64 {
+unsafe extern "C" fn get_size(handle: Handle) -> i64 {
     shaped(Callback::GetSize, |reference| {
         let less = export(reference).map_or(0, |name| 4099 * name.count_bytes() as u64);
         let size = || i64::try_from(reference.disk.size().saturating_sub(less)).unwrap_or(i64::MAX);
-        reference.shape.answer(Callback::GetSize).unwrap_or_else(size)
+        reference.shape.answer_on(handle.0, Callback::GetSize).unwrap_or_else(size)
     })
 }
 
@@ -375,7 +391,7 @@ unsafe extern "C" fn pread(
     offset: Offset,
     _flags: Flags,
 ) -> c_int {
-    shaped(Callback::Pread, |reference| {
+    touching(Callback::Pread, (count, offset), |reference| {
         // SAFETY: the server's buffer of `count` bytes.
         done(unsafe { reference.disk.read(buffer.0.cast(), count.0, offset.0) })
     })
@@ -388,7 +404,7 @@ unsafe extern "C" fn pwrite(
     offset: Offset,
     _flags: Flags,
 ) -> c_int {
-    shaped(Callback::Pwrite, |reference| {
+    touching(Callback::Pwrite, (count, offset), |reference| {
         // SAFETY: the server's buffer of `count` bytes.
         done(unsafe { reference.disk.write(buffer.0.cast_const().cast(), count.0, offset.0) })
     })
@@ -400,11 +416,11 @@ unsafe extern "C" fn flush(_handle: Handle, _flags: Flags) -> c_int {
 }
 
 unsafe extern "C" fn trim(_handle: Handle, count: Count, offset: Offset, _flags: Flags) -> c_int {
-    shaped(Callback::Trim, |reference| done(reference.disk.clear(count.0, offset.0)))
+    touching(Callback::Trim, (count, offset), |reference| done(reference.disk.clear(count.0, offset.0)))
 }
 
 unsafe extern "C" fn zero(_handle: Handle, count: Count, offset: Offset, _flags: Flags) -> c_int {
-    shaped(Callback::Zero, |reference| done(reference.disk.clear(count.0, offset.0)))
+    touching(Callback::Zero, (count, offset), |reference| done(reference.disk.clear(count.0, offset.0)))
 }
 
 unsafe extern "C" fn extents(
@@ -489,6 +505,6 @@ fn wrong_extents(extents: Wrong, offset: u64) -> Option<Vec<(u64, u64)>> {
     }
 }
 
-unsafe extern "C" fn cache(_handle: Handle, _count: Count, _offset: Offset, _flags: Flags) -> c_int {
-    shaped(Callback::Cache, |_| 0)
+unsafe extern "C" fn cache(_handle: Handle, count: Count, offset: Offset, _flags: Flags) -> c_int {
+    touching(Callback::Cache, (count, offset), |_| 0)
 }

@@ -27,6 +27,9 @@ pub const LENDS_VARIABLE: &str = "LAYERS_LENDS";
 /// Environment variable that, set to 1, has the plugin's instrument record how much of malloc's memory is in use whenever a
 /// handle of the plugin has been closed.
 pub const COUNTS_VARIABLE: &str = "LAYERS_COUNTS_MEMORY";
+/// Environment variable that has calls pause, and wait for one another, at places and for times that follow from this
+/// number.
+pub const PAUSES_VARIABLE: &str = "LAYERS_PAUSES";
 /// Environment variable with the run id in hexadecimal, by which a process that left its group is still known.
 pub const RUN_VARIABLE: &str = "LAYERS_RUN";
 
@@ -88,6 +91,9 @@ pub struct Behaviour {
     /// last callback's value changing fastest, and begins anew after the last. A filter answers these without asking below.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle: Vec<(Callback, Vec<i64>)>,
+    /// Answers that a plugin gives on every other `open`, the second one first; on the others it answers as ever.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub every_other: BTreeMap<Callback, i64>,
     /// A plugin without a key for bare arguments (`magic_config_key`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_magic_key: bool,
@@ -131,6 +137,12 @@ pub struct Behaviour {
     /// Calls that fail.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fail: Vec<Failure>,
+    /// Requests that fail for good with EIO: those of this callback from its n-th call on, counted from 1 over the whole run.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fails_from: BTreeMap<Callback, u32>,
+    /// Bytes of a plugin's disk, from the first to behind the last, that no request can touch: it fails with EIO.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad: Option<[u64; 2]>,
     /// Keys of parameters that a filter keeps to itself.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub swallow: BTreeSet<String>,
@@ -170,7 +182,8 @@ impl Behaviour {
             };
             let answers =
                 self.answers.contains_key(callback) || self.cycle.iter().any(|(one, _)| one == callback);
-            let fails = self.fail.iter().any(|failure| failure.callback == *callback);
+            let fails = self.fail.iter().any(|failure| failure.callback == *callback)
+                || self.fails_from.contains_key(callback);
             // Who does more than its work may use contexts of its own.
             let alone = self.acts.is_empty() && !self.skip.contains(&Skip::Open);
             !(own || answers || fails) && (alone || !callback.is_connected())

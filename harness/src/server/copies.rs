@@ -21,8 +21,9 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// Copies what the stack says; gives the stack that names the copies. `None` where there is nothing to copy.
-    pub(crate) fn of(stack: &Stack) -> io::Result<Option<(Stack, Copies)>> {
+    /// Copies what the stack says; gives the stack that names the copies, where `relative` says so by relative paths what was
+    /// named by one. `None` where there is nothing to copy.
+    pub(crate) fn of(stack: &Stack, relative: bool) -> io::Result<Option<(Stack, Copies)>> {
         if stack.copied.is_empty() {
             return Ok(None);
         }
@@ -31,6 +32,7 @@ impl Copies {
         let mut stack = stack.clone();
         for (number, value) in std::mem::take(&mut stack.copied).iter().enumerate() {
             let copy = copies.copy(number, value)?;
+            let copy = if relative && Path::new(value).is_relative() { relative_to_here(&copy)? } else { copy };
             let named = stack.parameters.iter_mut().filter(|one| one.value == *value);
             named.for_each(|one| copy.clone_into(&mut one.value));
         }
@@ -59,6 +61,13 @@ impl Drop for Copies {
         drop(self.directory.take());
         interrupt::ended(self.id);
     }
+}
+
+/// The same path, from the working directory.
+fn relative_to_here(path: &str) -> io::Result<String> {
+    let here = std::env::current_dir()?;
+    let up = "../".repeat(here.components().count().saturating_sub(1));
+    Ok(up + path.trim_start_matches('/'))
 }
 
 /// A copy with the holes of the original: shares its blocks where the file system can.
@@ -139,7 +148,7 @@ mod tests {
             copied: [value.clone()].into(),
             ..Stack::default()
         };
-        let (changed, copies) = Copies::of(&stack).unwrap().unwrap();
+        let (changed, copies) = Copies::of(&stack, false).unwrap().unwrap();
         let copy = PathBuf::from(&changed.parameters[0].value);
         assert_eq!(copy.file_name(), original.file_name());
         assert_eq!(changed.parameters[1].value, "64M");

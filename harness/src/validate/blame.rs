@@ -6,6 +6,7 @@ use super::case::{Terms, Wrong};
 use super::check::{Check, Plan};
 use super::consent::without_secrets;
 use super::culprit::Suspects;
+use super::op::Op;
 use super::repro::{FORMAT, Repro};
 use super::subject;
 use super::verdicts::{Blame, Finding};
@@ -78,11 +79,16 @@ impl Scene<'_> {
             start: self.plan.start,
             conditions: self.plan.conditions.under(self.terms.under),
             outcome: self.plan.outcome,
-            script: self.plan.script.iter().take(self.index.saturating_add(1)).cloned().collect(),
+            script: self.plan.script.iter().take(self.index.saturating_add(1)).filter(kept).cloned().collect(),
             directory: None,
             stack: without_secrets(self.stack),
         }
     }
+}
+
+/// What is found is to be found again, also on a slower machine.
+fn kept(op: &&Op) -> bool {
+    **op != Op::IfQuick
 }
 
 /// The filter that a finding is about: the one whose own callback it is, or the one that makes the call.

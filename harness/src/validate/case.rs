@@ -1,7 +1,7 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use layers_trace::{Event, Operation, Probe, Reader};
 use rustix::process::Signal;
@@ -21,8 +21,9 @@ use crate::halt::{Halt, Limit};
 use crate::history::End;
 use crate::kept::Events;
 use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
+use crate::run::Start;
 use crate::server::copies::Copies;
-use crate::server::nbdkit::{Nbdkit, Serve, Server, ServerError, Under};
+use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError, Under};
 use crate::server::process::Woken;
 use crate::server::shortage::shortage;
 use crate::stack::Stack;
@@ -36,6 +37,12 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a server that has closed a connection may take to be gone, if it is about to go.
 const LEAVING: Duration = Duration::from_millis(200);
+
+/// How long a server may take to end while a request is tried again and again.
+const AWAKE: Duration = Duration::from_secs(4);
+
+/// A case that has taken longer is slow.
+const QUICK: Duration = Duration::from_millis(300);
 
 /// Plays cases.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +77,15 @@ pub(super) enum Stop {
     Wrong(Wrong),
     /// A request, or opening the export, was refused.
     Refused(Refusal),
-    /// What a step asks for is nothing that this connection was told it may ask for, although the first one was.
+    /// What a step asks for is nothing that this connection was told it may ask for, although the first one was; or what it
+    /// has found is another check's business.
     Changed(String),
     /// The server has ended in good order, as a module may ask it to.
     Ended,
     /// No answer came before the deadline, to this.
     NoAnswer(String),
+    /// No answer came soon, to this, which may take long.
+    Slow(String),
     /// The server closed the connection, in the middle of this.
     Gone(String),
     /// What the server holds cannot be seen.
@@ -91,6 +101,7 @@ impl fmt::Display for Stop {
             Stop::Ended => f.write_str(ENDED),
             Stop::Unmeasured => f.write_str(UNMEASURED),
             Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
+            Stop::Slow(what) => write!(f, "no answer to `{what}` so soon"),
             Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
         }
     }
@@ -146,6 +157,8 @@ pub(super) enum Symptom {
         /// Nobody has written it.
         learnt: bool,
     },
+    /// A byte reads wrongly among many requests at once, and also where there is only one at a time.
+    Alone,
     /// A client is refused.
     Refused(Asked),
     /// Otherwise.
@@ -231,7 +244,7 @@ pub(super) enum Trouble {
 impl Bench<'_> {
     /// Plays one case.
     pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
-        let copies = Copies::of(stack)?;
+        let copies = Copies::of(stack, plan.start == Start::Daemon)?;
         let stack = copies.as_ref().map_or(stack, |(copied, _)| copied);
         let deadline = Deadline::after(self.limit.of(self.timeout));
         let run = self.nbdkit.describe(name, stack, plan.start, true);
@@ -242,7 +255,10 @@ impl Bench<'_> {
             keep: None,
             cpu: None,
             command: None,
-            conditions: plan.conditions.under(self.terms.under),
+            conditions: Conditions {
+                pauses: plan.conditions.pauses.map(|number| number ^ self.terms.seed << 32),
+                ..plan.conditions.under(self.terms.under)
+            },
         })?;
         // What looks at memory asks for much of its own.
         if self.terms.under.is_none() {
@@ -395,7 +411,11 @@ impl Run<'_> {
             }
         }
         let mut clients = Clients::new(self.timeout, self.limit, seed);
+        let begun = Instant::now();
         for (index, op) in self.plan.script.iter().enumerate() {
+            if *op == Op::IfQuick && begun.elapsed() > QUICK {
+                break;
+            }
             self.judged |= *op == Op::Judge;
             clients.begin_step();
             if let Err(stop) = clients.step(server, op) {
@@ -405,6 +425,8 @@ impl Run<'_> {
         }
         if let Some((_, Stop::NoAnswer(what))) = &self.stop {
             self.trouble = Some(Trouble::Hang(format!("no answer to `{what}`")));
+        } else if let Some((_, Stop::Slow(_))) = &self.stop {
+            clients.hang_up();
         } else {
             clients.begin_step();
             clients.leave(server);
@@ -427,7 +449,13 @@ impl Run<'_> {
             return server.wait_for_end(Deadline::after(GRACE.min(self.deadline.left().max(GRACE))));
         }
         let mut asked = false;
-        if self.served {
+        let slow = match &self.stop {
+            Some((_, Stop::Slow(what))) => Some(what.clone()),
+            _ => None,
+        };
+        if self.served && slow.is_some() {
+            asked = server.process.end().is_none() && server.signal(Signal::TERM).is_ok();
+        } else if self.served {
             let closed = server.wait_until(self.deadline, |seen| seen.open() == 0);
             if closed == Woken::Late {
                 self.trouble =
@@ -438,11 +466,16 @@ impl Run<'_> {
             }
             asked = server.process.end().is_none() && server.signal(Signal::TERM).is_ok();
         }
-        let end = server.wait_for_end(self.deadline);
+        // Whoever sleeps between two tries is woken up by the end.
+        let patience = if slow.is_some() { self.timeout.min(AWAKE) } else { self.deadline.left() };
+        let end = server.wait_for_end(Deadline::after(patience));
         let before = self.trouble.take();
         self.trouble = match end {
             None if server.process.end().is_some() => before,
-            None => before.or(Some(Trouble::Hang("it does not come to its end".to_owned()))),
+            None => before.or_else(|| {
+                let behind = slow.map(|what| format!(", and there is no answer to `{what}`"));
+                Some(Trouble::Hang("it does not come to its end".to_owned() + &behind.unwrap_or_default()))
+            }),
             Some(End::Killed(libc::SIGKILL)) => Some(Trouble::Lost),
             Some(End::Killed(signal)) if signal != libc::SIGTERM => Some(Trouble::Crash(signal)),
             Some(End::Exited(code)) if self.served && !asked => Some(Trouble::Exit(code)),

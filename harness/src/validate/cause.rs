@@ -20,6 +20,8 @@ pub(super) enum Cause {
     Refused(Asked, String),
     /// A byte is wrong.
     Data(Shape),
+    /// A byte is wrong that was found among many requests, and has nothing to do with them.
+    Alone,
     /// Something else, which is like nothing else.
     Other,
 }
@@ -44,6 +46,7 @@ impl Cause {
                 let byte = wrong.range.map_or(0, |(offset, _)| offset);
                 Cause::Data(shape(plan.script.get(..=index).unwrap_or(&plan.script), byte))
             }
+            Symptom::Alone => Cause::Alone,
             Symptom::Other => Cause::Other,
         }
     }
@@ -63,6 +66,9 @@ impl Cause {
 
     /// A finding of `later` with this cause has come about through what `first` has found already.
     pub(super) fn follows(&self, later: &Check, first: &Check, cause: &Cause) -> bool {
+        if *self == Cause::Alone {
+            return matches!(cause, Cause::Data(_) | Cause::Alone);
+        }
         // What is promised of connections and of requests at the same time are promises of their own.
         let own = matches!(later.profile, Profile::Threads | Profile::MultiConn);
         // And that a size is told which is not served says more than that a request of it is refused.

@@ -142,6 +142,8 @@ pub enum Play {
     /// By cases of each filter alone, over our own plugin; the claims are those of the filter over a plugin that can
     /// do everything.
     Filter(fn(&Claims) -> Planned),
+    /// Both: the first on the stack as it was given, the other of each filter alone.
+    Both(fn(&Claims) -> Planned, fn(&Claims) -> Planned),
     /// By looking at every case, whatever it is played for.
     Always,
     /// By the first connection: whether any export opens.
@@ -193,6 +195,12 @@ pub enum Twist {
     Parameter(Parameter),
     /// No parameters.
     Bare,
+    /// Without the parameter at this place.
+    Without(usize),
+    /// The parameter at this place is empty.
+    Emptied(usize),
+    /// `-t 1`: a connection costs little.
+    OneThread,
     /// For a filter: over our own plugin with this behaviour.
     Over(Box<Behaviour>),
     /// For a filter: over our own filter, which passes everything on, over our own plugin.
@@ -211,6 +219,24 @@ pub enum Outcome {
     StartsOrRefuses,
     /// It refuses to start, and says why.
     Refuses,
+}
+
+impl Play {
+    /// What it plays on the stack as it was given.
+    pub(super) fn on_stack(&self) -> Option<fn(&Claims) -> Planned> {
+        match self {
+            Play::Stack(plans) | Play::Both(plans, _) => Some(*plans),
+            _ => None,
+        }
+    }
+
+    /// What it plays on each filter alone.
+    pub(super) fn on_filters(&self) -> Option<fn(&Claims) -> Planned> {
+        match self {
+            Play::Filter(plans) | Play::Both(_, plans) => Some(*plans),
+            _ => None,
+        }
+    }
 }
 
 impl Plan {
@@ -258,6 +284,13 @@ impl Plan {
     #[must_use]
     pub fn with_malloc_checked(mut self) -> Plan {
         self.conditions = Conditions { malloc: Malloc::Checked, ..Conditions::default() };
+        self
+    }
+
+    /// Calls pause, and wait for one another, where that follows from this number.
+    #[must_use]
+    pub fn pausing(mut self, seed: u64) -> Plan {
+        self.conditions.pauses = Some(seed);
         self
     }
 

@@ -40,6 +40,10 @@ pub struct Claims {
     pub thread_model: u32,
     /// The subject is played without writing: `-r`, or its storage is the user's.
     pub readonly: bool,
+    /// Sizes that inner layers have told, where they differ from that of the export.
+    pub below: Vec<u64>,
+    /// Places of the parameters that can be left out, and whether each has a key.
+    pub parameters: Vec<(usize, bool)>,
 }
 
 impl Claims {
@@ -71,6 +75,12 @@ impl Claims {
     pub fn zeroes(&self) -> Result<(), Unfit> {
         self.writes()?;
         claimed(self.has(Callback::Zero), "it has no .zero")?;
+        claimed(self.flag(bit::ZERO), "it does not claim write zeroes")
+    }
+
+    /// It has no `.zero`, and the server writes zeroes for it.
+    pub fn has_emulated_zeroes(&self) -> Result<(), Unfit> {
+        claimed(!self.has(Callback::Zero), "it has a .zero of its own")?;
         claimed(self.flag(bit::ZERO), "it does not claim write zeroes")
     }
 
@@ -195,6 +205,38 @@ impl Claims {
         ranges
     }
 }
+
+/// Bytes on both sides of a border.
+const ACROSS: u64 = 700;
+
+impl Claims {
+    /// Ranges across every power of two from 4 KiB up to the size, and across the ends of the layers below; the far end
+    /// first.
+    pub fn borders(&self) -> Vec<(u64, u32)> {
+        let powers = (12..63).map(|power| 1_u64 << power);
+        let mut all: Vec<u64> = powers.chain(self.below.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let inside = all.into_iter().rev().filter(|border| border.saturating_add(ACROSS) <= self.end());
+        let across = inside.filter_map(|border| self.range(border.saturating_sub(ACROSS), 2 * ACROSS - 1));
+        let last = self.range(self.end().saturating_sub(ACROSS), ACROSS);
+        last.into_iter().chain(across).collect()
+    }
+
+    /// Whole blocks, of every size of a power of two up to 1 MiB, and a rest that is none; at the start of the disk, and
+    /// where no block begins.
+    pub fn long(&self) -> Vec<(u64, u32)> {
+        let sizes = (12..=20).map(|power| 1_u64 << power);
+        let ranges = sizes.flat_map(|size| [(0, size + 512), (3 * size, 2 * size + 4095), (size - 1, size + 514)]);
+        let inside = ranges.filter(|(offset, count)| offset + count <= self.end().min(LONG));
+        let mut all: Vec<_> = inside.filter_map(|(offset, count)| self.range(offset, count)).collect();
+        all.dedup();
+        all
+    }
+}
+
+/// As far as long requests go.
+pub const LONG: u64 = 6 << 20;
 
 fn claimed(holds: bool, otherwise: &'static str) -> Result<(), Unfit> {
     if holds { Ok(()) } else { Err(Unfit::NotClaimed(otherwise)) }

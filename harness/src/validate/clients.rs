@@ -1,5 +1,7 @@
 //! The clients of a case, each with what it knows of the disk.
 
+mod crowds;
+mod measured;
 mod rounds;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,10 @@ use super::case::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::disk::{Difference, Disk, pattern};
 use super::durable::left_volatile;
 use super::evidence::Evidence;
-use super::op::{Load, Op, Request, Resource};
+use super::op::{Op, Request, Resource};
 use super::origin::{Change, Origin};
 use super::usage;
-use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
+use crate::client::nbd::{Client, ClientError, Command, Wishes};
 use crate::deadline::Deadline;
 use crate::halt::Limit;
 use crate::rules::CallRef;
@@ -27,6 +29,7 @@ const STATE_ZERO: u32 = 1 << 1;
 /// NBD_FLAG_READ_ONLY and NBD_FLAG_SEND_*.
 const READ_ONLY: u64 = 1 << 1;
 const SEND_FLUSH: u64 = 1 << 2;
+const MULTI_CONN: u64 = 1 << 8;
 const SEND_TRIM: u64 = 1 << 5;
 const SEND_ZERO: u64 = 1 << 6;
 const SEND_CACHE: u64 = 1 << 10;
@@ -192,7 +195,7 @@ impl Clients {
     /// One step of the script.
     pub(super) fn step(&mut self, server: &mut Server, op: &Op) -> Result<(), Stop> {
         match op {
-            Op::Judge => Ok(()),
+            Op::Judge | Op::IfQuick => Ok(()),
             Op::Connect(number, export) => self.connect(server, *number, export),
             Op::Disconnect(number) => self.disconnect(server, *number),
             Op::Answers(number) => self.same_answers(*number),
@@ -218,6 +221,11 @@ impl Clients {
             Op::Measure => self.measure(server),
             Op::Compare(resource) => self.compare(server, *resource),
             Op::Load(load) => self.load(server, load),
+            Op::Grow(request) => self.grow(request),
+            Op::Patient(request) => perhaps(self.patiently(request)),
+            Op::Sized(number, size) => self.sized(*number, *size),
+            Op::Crowd(clients, time, export) => self.crowd(server, *clients, *time, export),
+            Op::ReadListed => self.read_listed(server),
         }
     }
 
@@ -228,6 +236,11 @@ impl Clients {
                 let _ = part(server, &mut connected.client);
             }
         }
+    }
+
+    /// Every client is gone without a word.
+    pub(super) fn hang_up(&mut self) {
+        self.clients.clear();
     }
 
     fn client(&mut self, number: u32) -> Result<&mut Connected, Stop> {
@@ -377,7 +390,8 @@ impl Clients {
         let client = &self.client(request.client)?.client;
         let (size, end) = (client.size().unwrap_or(0), request.offset + u64::from(request.count));
         if end > size && end <= first.size {
-            return Err(Stop::Changed(format!("client {} is told of {size} bytes", request.client)));
+            let told = format!("client {} is told of {size} bytes: see open.same-answers", request.client);
+            return Err(Stop::Changed(told));
         }
         let lost = first.flags & !client.flags();
         let became_read_only = client.flags() & READ_ONLY & !first.flags;
@@ -390,7 +404,8 @@ impl Clients {
             _ => (false, 0),
         };
         if lost & needs != 0 || (changes && became_read_only != 0) {
-            return Err(Stop::Changed(format!("client {} is not offered `{request}`", request.client)));
+            let told = format!("client {} is not offered `{request}`: see open.same-answers", request.client);
+            return Err(Stop::Changed(told));
         }
         Ok(())
     }
@@ -445,7 +460,8 @@ impl Clients {
     }
 
     fn durable(&mut self, server: &Server, request: &Request) -> Result<(), Stop> {
-        match self.request(request) {
+        // Where what is below fails, it may be tried again for as long as anybody likes.
+        match self.patiently(request) {
             Err(Stop::Refused(_)) => return Ok(()),
             other => other?,
         }
@@ -514,87 +530,6 @@ impl Clients {
                 format!("{} became {after}", held.join(", then ")),
             ))),
         }
-    }
-
-    /// Each request has its own part of the disk: first all writes at once (where that is possible), then all reads.
-    fn load(&mut self, server: &mut Server, load: &Load) -> Result<(), Stop> {
-        let Load { clients, depth, count, data, ref export } = *load;
-        for number in OWN..OWN + clients {
-            self.connect(server, number, export)?;
-        }
-        let place = |number: u32, index: u32| u64::from((number - OWN) * depth + index) * u64::from(count);
-        let parts: Vec<(u32, u64)> = (0..depth)
-            .flat_map(|i| (OWN..OWN + clients).map(move |n| (n, i)))
-            .map(|(n, i)| (n, place(n, i)))
-            .collect();
-        let writable = self.client(OWN)?.client.flags() & READ_ONLY == 0;
-        let data = data ^ self.seed << 32;
-        if writable {
-            self.together(
-                Operation::Write,
-                (&parts, count),
-                |client, offset| client.send_data(offset, &pattern(data + offset, offset, count as usize), 0),
-                |disk, offset, _| {
-                    disk.write(offset, u64::from(count), data + offset);
-                    Ok(0)
-                },
-            )?;
-        } else {
-            for (number, offset) in &parts {
-                self.request(&Request {
-                    client: *number,
-                    operation: Operation::Read,
-                    offset: *offset,
-                    count,
-                    flags: 0,
-                    data: 0,
-                })?;
-            }
-        }
-        let command = |offset| Command { operation: Operation::Read, offset, count, flags: 0 };
-        self.together(
-            Operation::Read,
-            (&parts, count),
-            |client, offset| client.send(command(offset)),
-            |disk, offset, bytes| disk.read(offset, &bytes).map_err(differs),
-        )?;
-        (OWN..OWN + clients).try_for_each(|number| self.disconnect(server, number))
-    }
-
-    /// Sends all of these requests before it waits for the first answer.
-    fn together(
-        &mut self,
-        operation: Operation,
-        (parts, count): (&[(u32, u64)], u32),
-        send: impl Fn(&mut Client, u64) -> Result<Ticket, ClientError>,
-        take: impl Fn(&mut Disk, u64, Vec<u8>) -> Result<u64, Stop>,
-    ) -> Result<(), Stop> {
-        let failed = |client: u32, offset: u64, error| {
-            let request = Request { client, operation, offset, count, flags: 0, data: 0 };
-            stop(Asked::Request(operation), format!("{request}, one of {} at once", parts.len()), error)
-        };
-        let mut tickets = Vec::new();
-        for (number, offset) in parts {
-            let ticket = send(&mut self.client(*number)?.client, *offset)
-                .map_err(|error| failed(*number, *offset, error))?;
-            tickets.push((*number, *offset, ticket));
-        }
-        let mut outcome = Ok(());
-        for (number, offset, ticket) in tickets {
-            // However many there are: each answer is a step forward.
-            let deadline = Deadline::after(self.limit.of(self.timeout));
-            let connected = self.client(number)?;
-            connected.client.set_deadline(deadline);
-            let answer = connected.client.wait(ticket).map_err(|error| failed(number, offset, error));
-            let taken = answer.and_then(|bytes| take(&mut connected.disk, offset, bytes));
-            self.evidence.answered += u64::from(taken.is_ok());
-            self.evidence.compared += taken.as_ref().copied().unwrap_or(0);
-            outcome = outcome.and(taken.map(drop));
-            if matches!(outcome, Err(Stop::NoAnswer(_))) {
-                break;
-            }
-        }
-        outcome
     }
 }
 

@@ -272,8 +272,11 @@ impl Collected {
         let scene = Scene { stack, plan, index, terms: self.terms };
         self.judge_process(&scene, played, from);
         if let Some(why) = &played.incomplete {
-            self.cut += 1;
-            self.first_cut.get_or_insert_with(|| why.clone());
+            // What hangs may go on calling until there is no room: that it hangs is what there is to say.
+            if !matches!(played.trouble, Some(Trouble::Hang(_))) {
+                self.cut += 1;
+                self.first_cut.get_or_insert_with(|| why.clone());
+            }
         } else {
             self.judge_rules(&scene, played, from);
         }

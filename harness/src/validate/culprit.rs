@@ -2,7 +2,7 @@
 //! more at a time, and the layer with which it first breaks is at fault.
 
 use super::case::Bench;
-use super::check::{Check, Play, Unfit};
+use super::check::{Check, Unfit};
 use super::discovery::{Found, discover};
 use super::ground::twisted;
 use super::judging::verdict_of;
@@ -32,7 +32,7 @@ pub(super) fn suspects(
     check: &Check,
     stack: &Stack,
 ) -> Result<Option<Suspects>, ServerError> {
-    let (Layers::Wrapped { filters, plugin }, Play::Stack(_)) = (&stack.layers, check.play) else {
+    let (Layers::Wrapped { filters, plugin }, Some(_)) = (&stack.layers, check.play.on_stack()) else {
         return Ok(None);
     };
     let all = u8::try_from(filters.len()).unwrap_or(u8::MAX);
@@ -54,7 +54,7 @@ pub(super) fn suspects(
 
 /// The smaller stack offers what it offers, and is asked for no more.
 fn again(bench: &Bench<'_>, check: &Check, stack: &Stack) -> Result<Said, ServerError> {
-    let Play::Stack(plans) = check.play else { return Ok(Said::Nothing) };
+    let Some(plans) = check.play.on_stack() else { return Ok(Said::Nothing) };
     let (Found::Claims(claims), _) = discover(bench, stack, 0)? else { return Ok(Said::Nothing) };
     let plans = match plans(&claims) {
         Ok(plans) => plans,

@@ -1,8 +1,11 @@
 //! The first case: does it start, which export opens, and what does that export offer?
 
+use layers_trace::{Callback, Kind};
+
 use super::case::{Bench, Played, Stop, status};
 use super::check::Plan;
 use super::claims::{Claims, registered};
+use super::ground::variable;
 use super::judging::with_words;
 use super::op::Op;
 use super::processes::whereabouts;
@@ -81,7 +84,7 @@ pub(super) fn refusal(played: &Played) -> Option<String> {
         Stop::Wrong(wrong) => Some(wrong.actual.clone()),
         Stop::Refused(refusal) => Some(with_words(&refusal.how, &played.stderr)),
         stop @ (Stop::Changed(_) | Stop::Ended | Stop::Unmeasured) => Some(stop.to_string()),
-        Stop::Gone(what) | Stop::NoAnswer(what) => {
+        Stop::Gone(what) | Stop::NoAnswer(what) | Stop::Slow(what) => {
             let said = words::last_error(&played.stderr).map(|said| format!(": {said}"));
             Some(what.clone() + &said.unwrap_or_default())
         }
@@ -102,6 +105,13 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         return Found::NoExport(refusal(played).unwrap_or_else(|| "no client has asked".to_owned()));
     };
     let (callbacks, thread_model) = registered(&played.events, from);
+    let size_of = |event: &layers_trace::Event| {
+        let told = event.kind == Kind::Exit && event.callback() == Some(Callback::GetSize);
+        told.then(|| u64::try_from(event.result()).ok()).flatten()
+    };
+    let mut below: Vec<u64> = played.events.iter().filter_map(size_of).collect();
+    below.retain(|size| *size != answers.size);
+    below.dedup();
     Found::Claims(Claims {
         size: answers.size,
         flags: answers.flags,
@@ -111,5 +121,7 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         callbacks,
         thread_model,
         readonly: stack.readonly,
+        below,
+        parameters: variable(stack),
     })
 }

@@ -76,6 +76,17 @@ fn bare(stack: &mut Stack) {
     stack.parameters = kept.map(|(_, one)| one.clone()).collect();
 }
 
+/// The parameters that are not the code of what is judged, and not ours: the place of each, and whether it has a key.
+pub(super) fn variable(stack: &Stack) -> Vec<(usize, bool)> {
+    let all = stack.parameters.iter().enumerate();
+    let own = all.filter(|(place, one)| match &stack.layers {
+        Layers::Wrapped { plugin, .. } => !stock::is_code(plugin, *place, one),
+        Layers::Over { .. } => *place > 0,
+        Layers::Reference(_) => false,
+    });
+    own.map(|(place, one)| (place, one.key.is_some())).collect()
+}
+
 /// The stack of a case.
 pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
     let mut stack = stack.clone();
@@ -84,6 +95,16 @@ pub(super) fn twisted(stack: &Stack, twist: &Twist) -> Stack {
         Twist::Readonly => stack.readonly = true,
         Twist::Parameter(parameter) => stack.parameters.push(parameter.clone()),
         Twist::Bare => bare(&mut stack),
+        Twist::OneThread => stack.threads = Some(1),
+        Twist::Without(place) if *place < stack.parameters.len() => {
+            stack.parameters.remove(*place);
+        }
+        Twist::Without(_) => {}
+        Twist::Emptied(place) => {
+            if let Some(parameter) = stack.parameters.get_mut(*place) {
+                parameter.value.clear();
+            }
+        }
         Twist::OverFilter => {
             if let Layers::Over { filters, plugin } = &stack.layers {
                 stack.replaced = (2..).zip(filters.iter().rev().cloned()).collect();

@@ -3,6 +3,7 @@
 use super::case::{Asked, Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
 use super::check::{Check, Level, Plan, Play};
 use super::words;
+use crate::run::Start;
 use crate::verdict::Verdict;
 
 /// The verdict on a broken check.
@@ -37,9 +38,26 @@ pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
     if rank(&other) < rank(&one) { other } else { one }
 }
 
+/// What went wrong in a server that has gone into the background. In the foreground that is told by the checks of the
+/// process; what happens only here is for whoever looks at the background.
+pub(super) fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
+    let trouble = played.trouble.as_ref().filter(|_| plan.start == Start::Daemon)?;
+    match trouble {
+        Trouble::Crash(signal) => Some(format!("the server is killed by signal {signal}")),
+        Trouble::Hang(what) => Some(format!("{what}: are there threads that were started before the fork?")),
+        Trouble::Exit(code) => Some(format!("it ends by itself, with status {code}")),
+        _ => None,
+    }
+}
+
 /// What a case says; what is wrong comes with the index of the step.
 pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdict, Option<(usize, Wrong)>) {
     let inconclusive = |why: &str| (Verdict::Inconclusive(why.to_owned()), None);
+    if let Some(how) = background_trouble(plan, played) {
+        let at = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);
+        let wrong = Wrong::new("in the background it serves as it does in the foreground", how);
+        return (broken(check.level), Some((at, wrong)));
+    }
     match &played.trouble {
         Some(Trouble::Crash(_)) => return inconclusive("the server crashed: see process.crash"),
         Some(Trouble::Hang(_)) => return inconclusive("the server hung: see process.hang"),
@@ -82,7 +100,10 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         Some((_, Stop::Refused(refusal))) => {
             inconclusive(&format!("its set-up was refused: {}", with_words(&refusal.how, &played.stderr)))
         }
-        Some((_, Stop::Changed(how))) => (Verdict::Skipped(format!("{how}: see open.same-answers")), None),
+        Some((_, Stop::Changed(how))) => (Verdict::Skipped(how.clone()), None),
+        Some((_, stop @ Stop::Slow(_))) => {
+            (Verdict::Skipped(format!("{stop}, and the server has ended when it was told to")), None)
+        }
         Some((_, stop @ (Stop::Ended | Stop::Unmeasured))) => inconclusive(&stop.to_string()),
         Some((_, Stop::Gone(_) | Stop::NoAnswer(_))) if played.incomplete.is_some() => {
             inconclusive(played.incomplete.as_deref().unwrap_or_default())

@@ -52,7 +52,7 @@ impl Resource {
     }
 }
 
-/// Clients at once, each with many requests in flight, each request in a part of the disk of its own.
+/// Clients at once, each with many requests in flight, each request in a part of the disk of its own, next to the others'.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
     /// How many clients.
@@ -63,8 +63,36 @@ pub struct Load {
     pub count: u32,
     /// Number of the first pattern.
     pub data: u64,
+    /// Some of the requests that write are for zeroes.
+    pub zeroes: bool,
+    /// Milliseconds until which it is done again with other data; in any case once.
+    pub again: u32,
     /// What they open.
     pub export: String,
+}
+
+/// One of the three block sizes that a client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockSize {
+    /// The smallest request, and the unit of all.
+    Minimum,
+    /// The one that is served best.
+    Preferred,
+    /// The largest request.
+    Maximum,
+}
+
+impl BlockSize {
+    const ALL: [BlockSize; 3] = [BlockSize::Minimum, BlockSize::Preferred, BlockSize::Maximum];
+
+    /// As it stands in a file.
+    pub fn word(self) -> &'static str {
+        match self {
+            BlockSize::Minimum => "minimum",
+            BlockSize::Preferred => "preferred",
+            BlockSize::Maximum => "maximum",
+        }
+    }
 }
 
 /// What is done again and again to see what it leaves behind.
@@ -140,6 +168,14 @@ pub enum Op {
     Durable(Request),
     /// A request, whatever comes of it: the server has to live, and no more is asked.
     Try(Request),
+    /// The same, with byte counts that grow up to this one as long as answers come quickly.
+    Grow(Request),
+    /// A request that may be refused. Where no answer comes soon the case is over, and the server ends when it is told to.
+    Patient(Request),
+    /// Requests of this block size, as this client was told it, are served at multiples of the smallest.
+    Sized(u32, BlockSize),
+    /// What follows is left out where the case has been slow so far.
+    IfQuick,
     /// This client opens this export and leaves again, or is refused.
     Visit(u32, String),
     /// A read; what comes is from now on what is there.
@@ -162,6 +198,10 @@ pub enum Op {
     Compare(Resource),
     /// Requests of several clients at once.
     Load(Load),
+    /// So many clients at once, each of which opens this export, reads and leaves, for this many milliseconds.
+    Crowd(u32, u32, String),
+    /// Each export that is listed is read at its start and at its end, beside the others, and again.
+    ReadListed,
 }
 
 const REQUESTS: &[(&str, Operation)] = &[
@@ -208,6 +248,12 @@ impl fmt::Display for Op {
             Op::Perhaps(request) => write!(f, "perhaps {request}"),
             Op::Durable(request) => write!(f, "durable {request}"),
             Op::Try(request) => write!(f, "try {request}"),
+            Op::Grow(request) => write!(f, "grow {request}"),
+            Op::Patient(request) => write!(f, "patient {request}"),
+            Op::Sized(client, size) => write!(f, "sized {client} {}", size.word()),
+            Op::IfQuick => write!(f, "if-quick"),
+            Op::Crowd(clients, time, export) => write!(f, "crowd {clients} {time}{}", suffix(export)),
+            Op::ReadListed => write!(f, "read-listed"),
             Op::Visit(client, export) => write!(f, "visit {client}{}", suffix(export)),
             Op::Learn(request) => write!(f, "learn {request}"),
             Op::Again(request) => write!(f, "again {request}"),
@@ -218,8 +264,10 @@ impl fmt::Display for Op {
             Op::Rounds(times, what, export) => write!(f, "rounds {times} {what}{}", suffix(export)),
             Op::Measure => write!(f, "measure"),
             Op::Compare(resource) => write!(f, "compare {}", resource.word()),
-            Op::Load(Load { clients, depth, count, data, export }) => {
-                write!(f, "load {clients} depth={depth} count={count} data={data}{}", suffix(export))
+            Op::Load(Load { clients, depth, count, data, zeroes, again, export }) => {
+                write!(f, "load {clients} depth={depth} count={count} data={data}")?;
+                let zeroes = if *zeroes { " zeroes" } else { "" };
+                write!(f, " again={again}{zeroes}{}", suffix(export))
             }
         }
     }
@@ -228,9 +276,9 @@ impl fmt::Display for Op {
 impl Op {
     /// Returns true for a step that is requests of a client, each of which is owed an answer.
     pub(super) fn asks_for_data(&self) -> bool {
-        use Op::{Again, Durable, Learn, Load, Perhaps, Refused, Request, Vary};
-        let one = matches!(self, Request(_) | Refused(_) | Perhaps(_) | Durable(_));
-        one || matches!(self, Learn(_) | Again(_) | Vary(_) | Load { .. })
+        use Op::{Again, Durable, Grow, Learn, Load, Patient, Perhaps, Refused, Request, Sized, Vary};
+        let one = matches!(self, Request(_) | Refused(_) | Perhaps(_) | Durable(_) | Grow(_) | Patient(_));
+        one || matches!(self, Learn(_) | Again(_) | Vary(_) | Load { .. } | Sized(..))
     }
 
     /// Returns true for a step that may change what is on the disk.
@@ -293,7 +341,7 @@ impl FromStr for Op {
 fn parse(line: &str) -> Option<Op> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let (rest, export) = rest.split_once(" export=").unwrap_or((rest, ""));
-    let takes_export = matches!(word, "connect" | "visit" | "cycles" | "rounds" | "load");
+    let takes_export = matches!(word, "connect" | "visit" | "cycles" | "rounds" | "load" | "crowd");
     if !export.is_empty() && !takes_export {
         return None;
     }
@@ -330,8 +378,24 @@ fn parse(line: &str) -> Option<Op> {
             depth: field(words.next()?, "depth").filter(|depth| *depth <= MOST_DEPTH)?,
             count: field(words.next()?, "count").filter(|count| *count <= MOST_BYTES)?,
             data: field(words.next()?, "data")?,
+            again: field(words.next()?, "again")?,
+            zeroes: match words.next() {
+                None => false,
+                Some("zeroes") => true,
+                Some(_) => return None,
+            },
             export,
         }),
+        "crowd" => Op::Crowd(words.next()?.parse().ok()?, words.next()?.parse().ok()?, export),
+        "read-listed" => Op::ReadListed,
+        "if-quick" => Op::IfQuick,
+        "sized" => {
+            let client = words.next()?.parse().ok()?;
+            let word = words.next()?;
+            Op::Sized(client, BlockSize::ALL.into_iter().find(|size| size.word() == word)?)
+        }
+        "grow" => Op::Grow(request(words.next()?, &mut words)?),
+        "patient" => Op::Patient(request(words.next()?, &mut words)?),
         "perhaps" => Op::Perhaps(request(words.next()?, &mut words)?),
         "try" => Op::Try(request(words.next()?, &mut words)?),
         "durable" => Op::Durable(request(words.next()?, &mut words)?),
@@ -411,7 +475,21 @@ mod tests {
             Op::Rounds(100, Repeated::Request(request), "x".to_owned()),
             Op::Measure,
             Op::Compare(Resource::Threads),
-            Op::Load(Load { clients: 4, depth: 8, count: 4096, data: 3, export: String::new() }),
+            Op::Load(Load {
+                clients: 4,
+                depth: 8,
+                count: 4096,
+                data: 3,
+                zeroes: true,
+                again: 100,
+                export: String::new(),
+            }),
+            Op::Grow(request),
+            Op::Patient(request),
+            Op::Sized(1, BlockSize::Preferred),
+            Op::IfQuick,
+            Op::Crowd(8, 100, "x".to_owned()),
+            Op::ReadListed,
         ];
         for op in ops {
             assert_eq!(op.to_string().parse::<Op>(), Ok(op));

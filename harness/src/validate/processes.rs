@@ -4,6 +4,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
+use super::judging::background_trouble;
 use super::op::Op;
 use super::quoted;
 use crate::rules::CallRef;
@@ -43,7 +44,10 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         Some(Trouble::Memory(bytes)) => Some(*bytes),
         _ => None,
     };
-    match &played.trouble {
+    // Of a request that is sent on and on our own plugin says each time that it has failed.
+    let floods = played.floods && !(from > 0 && matches!(played.trouble, Some(Trouble::Hang(_))));
+    let trouble = played.trouble.as_ref().filter(|_| background_trouble(plan, played).is_none());
+    match trouble {
         Some(Trouble::Crash(_) | Trouble::Exit(_)) if ended_by_report => {}
         Some(Trouble::Crash(signal)) => {
             let how = format!("the server is killed by signal {signal} ({})", signal_name(*signal));
@@ -54,7 +58,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
                 ..Seen::new("process.crash", "the server lives until it is told to end", how)
             });
         }
-        Some(Trouble::Hang(what)) if !played.floods => {
+        Some(Trouble::Hang(what)) if !floods => {
             let what = what.clone() + before_any_call(played);
             let verdict = Some(Verdict::Hang(what.clone()));
             let seen = Seen::new("process.hang", "an end before the deadline (--timeout)", what);
@@ -74,7 +78,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         let how = format!("it held {} MiB when it was killed", bytes >> 20);
         all.push(Seen::new("process.memory", "the server stays within its memory (--memory)", how));
     }
-    if played.floods {
+    if floods {
         let seen = Seen::new("process.output", "less than 16 MiB of messages", "the room for them is full");
         all.push(seen.with_last_calls(played));
     }

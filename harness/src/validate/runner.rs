@@ -258,7 +258,7 @@ impl Runner<'_> {
     }
 
     fn leave_out(&mut self, reason: &str) {
-        let played = |play: &Play| matches!(play, Play::Stack(_) | Play::Filter(_));
+        let played = |play: &Play| play.on_stack().or(play.on_filters()).is_some();
         self.collected.say(self.selection, played, &Verdict::Skipped(reason.to_owned()));
     }
 
@@ -298,7 +298,7 @@ impl Runner<'_> {
 
     /// Each filter alone over our own plugin, where a check asks for that.
     fn filters(&mut self) -> Result<Vec<Ground>, ServerError> {
-        let asked = self.selection.checks.iter().any(|check| matches!(check.play, Play::Filter(_)));
+        let asked = self.selection.checks.iter().any(|check| check.play.on_filters().is_some());
         let filters = match &self.stack.layers {
             Layers::Wrapped { filters, .. } if asked => filters.clone(),
             _ => Vec::new(),

@@ -4,7 +4,7 @@ use layers_trace::Operation;
 
 use super::Selection;
 use super::case::{Bench, Played, Stop, Trouble};
-use super::check::{Check, Plan, Planned, Play, Twist, Unfit};
+use super::check::{Check, Plan, Planned, Profile, Twist, Unfit};
 use super::culprit::{self, Suspects};
 use super::ground::{Ground, twisted};
 use super::judging::{verdict_of, with_words};
@@ -12,6 +12,7 @@ use super::op::Op;
 use super::refusers;
 use crate::halt::Halt;
 use crate::server::nbdkit::ServerError;
+use crate::stack::Layers;
 use crate::verdict::Verdict;
 
 /// Cases that may hang before the rest is left out.
@@ -61,16 +62,12 @@ pub(super) struct Left {
 pub(super) fn tasks<'a>(selection: &Selection, given: &'a Ground, filters: &'a [Ground]) -> Vec<Task<'a>> {
     let mut all = Vec::new();
     for check in selection.checks.iter().copied() {
-        match check.play {
-            Play::Stack(plans) => all.push(Task::new(check, given, plans)),
-            Play::Filter(_) if filters.is_empty() => {
-                let verdict = Verdict::NotApplicable("not claimed: there is no filter".to_owned());
-                all.push(Task { check, ground: None, plans: Err(Left { verdict, not_claimed: true }) });
-            }
-            Play::Filter(plans) => {
-                all.extend(filters.iter().map(|ground| Task::new(check, ground, plans)));
-            }
-            Play::Always | Play::File | Play::Opens | Play::Claims => {}
+        all.extend(check.play.on_stack().map(|plans| Task::new(check, given, plans)));
+        let Some(plans) = check.play.on_filters() else { continue };
+        all.extend(filters.iter().map(|ground| Task::new(check, ground, plans)));
+        if filters.is_empty() && check.play.on_stack().is_none() {
+            let verdict = Verdict::NotApplicable("not claimed: there is no filter".to_owned());
+            all.push(Task { check, ground: None, plans: Err(Left { verdict, not_claimed: true }) });
         }
     }
     all
@@ -139,7 +136,8 @@ impl<'a> Task<'a> {
         else {
             return Ok(None);
         };
-        if !matches!(self.check.play, Play::Filter(_)) {
+        // Whoever tells a block size serves it, whatever lies below.
+        if !matches!(ground.stack.layers, Layers::Over { .. }) || self.check.profile == Profile::BlockSize {
             return Ok(None);
         }
         let undisturbed = plan.twist == Twist::None

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE};
+use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE, PAUSES_VARIABLE};
 use serde::{Deserialize, Serialize};
 
 use super::under::Under;
@@ -45,6 +45,9 @@ pub struct Conditions {
     /// What looks at the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under: Option<Under>,
+    /// Calls pause where that follows from this number, and wait for one another; absent means that they go straight on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<u64>,
 }
 
 /// The library of the checks.
@@ -83,6 +86,7 @@ impl Conditions {
             }
             Malloc::Checked => {}
         }
+        all.extend(self.pauses.map(|seed| (PAUSES_VARIABLE.to_owned(), seed.to_string().into())));
         all
     }
 }

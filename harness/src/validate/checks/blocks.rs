@@ -1,9 +1,12 @@
-//! Block size constraints: requests that keep to them are served.
+//! Block size constraints: requests that keep to them are served, also by a filter over a plugin that has some.
+
+use layers_behaviour::Behaviour;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::{Claims, read};
+use crate::validate::op::{BlockSize, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 
@@ -17,7 +20,7 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a minimum of 512 on a backing store that needs 4096",
         fix: "tell the block size of the backing store as the minimum",
-        play: Play::Stack(|claims| sized(claims, |[minimum, ..]| minimum)),
+        play: Play::Both(|claims| sized(claims, |[minimum, ..]| minimum), |claims| over_sized(claims, BlockSize::Minimum)),
     },
     Check {
         id: "block-size.preferred",
@@ -28,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a preferred size that .pread does not serve as a whole",
         fix: "serve requests of any size between the minimum and the maximum",
-        play: Play::Stack(|claims| sized(claims, |[_, preferred, _]| preferred)),
+        play: Play::Both(|claims| sized(claims, |[_, preferred, _]| preferred), |claims| over_sized(claims, BlockSize::Preferred)),
     },
     Check {
         id: "block-size.maximum",
@@ -39,9 +42,22 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a maximum larger than the buffer that .pread copies through",
         fix: "tell as the maximum what is served in one request",
-        play: Play::Stack(|claims| sized(claims, |[_, _, maximum]| maximum)),
+        play: Play::Both(|claims| sized(claims, |[_, _, maximum]| maximum), |claims| over_sized(claims, BlockSize::Maximum)),
     },
 ];
+
+/// What a plugin below tells: block sizes that differ from those that a filter has, and from none.
+const BELOW: [[u32; 3]; 2] = [[1, 512, 1 << 20], [512, 4096, 32 << 20]];
+
+/// Over our own plugin, with block sizes: what the filter makes of them is what it serves.
+fn over_sized(claims: &Claims, size: BlockSize) -> Planned {
+    claims.holds(1)?;
+    let over = |block_size| {
+        let behaviour = Behaviour { block_size: Some(block_size), ..Behaviour::default() };
+        Plan::new(script(claims, Vec::new(), vec![Op::Sized(1, size)])).twist(Twist::Over(Box::new(behaviour)))
+    };
+    Ok(BELOW.map(over).to_vec())
+}
 
 fn sized(claims: &Claims, choose: impl Fn([u32; 3]) -> u32) -> Planned {
     claims.tells_block_size()?;

@@ -3,7 +3,7 @@
 use super::script;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::Claims;
 use crate::validate::op::Op;
 
@@ -88,6 +88,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Claims,
     },
     Check {
+        id: "parameters.each",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "With any one of its parameters left out, or empty, it serves, or refuses to start with a message.",
+        clause: "nbdkit-plugin(3), \".config\", \".config_complete\"; nbdkit-filter(3), \".config\", \".config_complete\"",
+        broken_by: "a .config that takes value[0], or a parameter that is used although only another one was given",
+        fix: "look in .config_complete whether all that is needed was given, and is something",
+        play: Play::Both(each, each),
+    },
+    Check {
         id: "open.succeeds",
         level: Level::Must,
         profile: Profile::Core,
@@ -135,6 +146,22 @@ fn with_parameter(key: &str, value: &str, outcome: Outcome) -> Plan {
 fn missing(claims: &Claims) -> Planned {
     let script = vec![Op::Judge, Op::Connect(1, claims.export.clone())];
     Ok(vec![Plan::new(script).twist(Twist::Bare).start(Start::Foreground, Outcome::StartsOrRefuses)])
+}
+
+/// Parameters of which each is left out in turn.
+const MOST_PARAMETERS: usize = 8;
+
+fn each(claims: &Claims) -> Planned {
+    let visit = || Plan::new(vec![Op::Judge, Op::Visit(1, claims.export.clone())]);
+    let vary = |twist| visit().twist(twist).start(Start::Foreground, Outcome::StartsOrRefuses);
+    let without = |(place, has_key): &(usize, bool)| {
+        let emptied = has_key.then(|| vary(Twist::Emptied(*place)));
+        [vary(Twist::Without(*place))].into_iter().chain(emptied)
+    };
+    if claims.parameters.is_empty() {
+        return Err(Unfit::NotClaimed("it has no parameters"));
+    }
+    Ok(claims.parameters.iter().take(MOST_PARAMETERS).flat_map(without).collect())
 }
 
 fn again(claims: &Claims) -> Planned {

@@ -28,6 +28,20 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "list what can be opened",
         play: Play::Stack(|claims| listed(claims, vec![Op::List, Op::Judge, Op::OpenListed])),
     },
+    Check {
+        id: "exports.side-by-side",
+        level: Level::Must,
+        profile: Profile::Exports,
+        party: Party::Module,
+        statement: "Exports that are open at the same time are each read from its own start to its own end.",
+        clause: "nbdkit-plugin(3), \".list_exports\", \".open\", \".get_size\"",
+        broken_by: "a size, or a descriptor, that is kept for the whole plugin and not for the connection",
+        fix: "keep in the handle what belongs to the export",
+        play: Play::Stack(|claims| {
+            claims.is_shared()?;
+            listed(claims, vec![Op::List, Op::OpenListed, Op::Judge, Op::ReadListed])
+        }),
+    },
 ];
 
 fn listed(claims: &Claims, script: Vec<Op>) -> Planned {

@@ -62,11 +62,11 @@ fn extents(place: (u64, u32), flags: u32) -> Op {
     Op::Request(Request { flags, ..request(Operation::BlockStatus, place) })
 }
 
-/// The places, the whole of a small disk, and both ends of a large one.
+/// The places, the whole of a small disk, both ends of a large one, and what lies across powers of two.
 fn ranges(claims: &Claims) -> Vec<(u64, u32)> {
     let whole = [0, claims.end().saturating_sub(claims.most())];
     let whole = whole.into_iter().filter_map(|at| claims.range(at, claims.most()));
-    claims.places().into_iter().chain(whole).collect()
+    claims.places().into_iter().chain(whole).chain(claims.borders()).collect()
 }
 
 fn told(claims: &Claims, flags: u32) -> Planned {

@@ -1,4 +1,4 @@
-//! What only filters do: they stand between the server and a plugin that can do much or little, and that may fail.
+//! What only filters do: they stand between the server and a plugin that can do much or little.
 //!
 //! Each filter is played alone, over our own plugin, whose data and errors are known.
 
@@ -9,9 +9,8 @@ use layers_trace::{Callback, Operation};
 
 use super::script;
 use crate::rules::Party;
-use crate::run::Start;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist};
 use crate::validate::claims::{Claims, flagged, flush, read, request, write};
 use crate::validate::op::Op;
 
@@ -61,28 +60,6 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Filter(durable),
     },
     Check {
-        id: "filter.failing-requests",
-        level: Level::Must,
-        profile: Profile::Filter,
-        party: Party::Filter,
-        statement: "When a request of the layer below fails, the server lives, and later requests are answered rightly.",
-        clause: "nbdkit-filter(3), \"ERROR HANDLING\"",
-        broken_by: "a filter that keeps a lock, or takes a half-filled block for good, when next fails",
-        fix: "release what was taken, drop what was cached, set *err and return -1",
-        play: Play::Filter(failing_requests),
-    },
-    Check {
-        id: "filter.failing-answers",
-        level: Level::Must,
-        profile: Profile::Filter,
-        party: Party::Filter,
-        statement: "When the layer below fails to open or to answer a question, the server lives and serves the next client.",
-        clause: "nbdkit-filter(3), \".open\", \".get_size\", \".can_write\"",
-        broken_by: "a filter that goes on with a size of -1, frees its handle twice, or takes the failure for good",
-        fix: "look at what next returns; undo what was done; return NULL or -1",
-        play: Play::Filter(failing_answers),
-    },
-    Check {
         id: "filter.readonly",
         level: Level::Must,
         profile: Profile::Filter,
@@ -95,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-fn over(plan: Plan, behaviour: Behaviour) -> Plan {
+pub(super) fn over(plan: Plan, behaviour: Behaviour) -> Plan {
     plan.twist(Twist::Over(Box::new(behaviour)))
 }
 
@@ -213,85 +190,6 @@ fn durable(claims: &Claims) -> Planned {
         ));
     }
     Ok(plans)
-}
-
-/// Each request fails once below, at its second call; whatever the client is told, what follows is right.
-fn failing_requests(claims: &Claims) -> Planned {
-    claims.holds(1 << 16)?;
-    let writable = claims.writes().is_ok();
-    let mut failing = vec![(Callback::Pread, Operation::Read)];
-    if writable {
-        failing.push((Callback::Pwrite, Operation::Write));
-        failing.extend(claims.zeroes().is_ok().then_some((Callback::Zero, Operation::Zero)));
-        failing.extend(claims.trims().is_ok().then_some((Callback::Trim, Operation::Trim)));
-        failing.extend(claims.flushes().is_ok().then_some((Callback::Flush, Operation::Flush)));
-    }
-    failing.extend(claims.tells_extents().is_ok().then_some((Callback::Extents, Operation::BlockStatus)));
-    failing.extend(claims.caches().is_ok().then_some((Callback::Cache, Operation::Cache)));
-    let place = claims.some(4096, 8192)?;
-    let plans = failing.into_iter().map(|(callback, operation)| {
-        let fail = vec![Failure {
-            callback,
-            nth: Some(2),
-            errno: libc::EIO,
-            after_next: false,
-            told: Telling::Both,
-        }];
-        let mut steps: Vec<Op> = (0..4).map(|_| Op::Perhaps(request(operation, place))).collect();
-        if writable {
-            steps.extend([write(place, 1), read(place), write(place, 2)]);
-            steps.extend(claims.flushes().is_ok().then(flush));
-        }
-        steps.extend([
-            read(place),
-            Op::Disconnect(1),
-            Op::Connect(2, claims.export.clone()),
-            Op::Disconnect(2),
-        ]);
-        over(Plan::new(script(claims, Vec::new(), steps)), Behaviour { fail, ..Behaviour::default() })
-    });
-    Ok(plans.collect())
-}
-
-/// Each question fails once below. A filter may ask it for the first client, or keep its own answer for that one; the
-/// third one is served.
-fn failing_answers(claims: &Claims) -> Planned {
-    use Callback::{
-        CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
-        GetSize, IsRotational, Open,
-    };
-    let failing = [
-        Open,
-        GetSize,
-        CanWrite,
-        CanFlush,
-        IsRotational,
-        CanTrim,
-        CanZero,
-        CanFastZero,
-        CanExtents,
-        CanFua,
-        CanMultiConn,
-        CanCache,
-    ];
-    let place = claims.range(0, 512);
-    let plans = failing.into_iter().map(|callback| {
-        let fail = vec![Failure {
-            callback,
-            nth: Some(1),
-            errno: libc::EIO,
-            after_next: false,
-            told: Telling::Both,
-        }];
-        let visit = |client| Op::Visit(client, claims.export.clone());
-        let mut steps = vec![Op::Judge, visit(1), visit(2), Op::Connect(3, claims.export.clone())];
-        steps.extend(place.map(|place| {
-            Op::Request(super::super::op::Request { client: 3, ..request(Operation::Read, place) })
-        }));
-        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
-        over(plan, Behaviour { fail, ..Behaviour::default() })
-    });
-    Ok(plans.collect())
 }
 
 fn over_readonly(claims: &Claims) -> Planned {

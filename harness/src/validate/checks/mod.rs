@@ -3,6 +3,7 @@
 //! A script is a pure function of what the subject claims. Its first part, up to `judge`, sets the case up: what goes
 //! wrong there is another check's business.
 
+mod background;
 mod blocks;
 mod buffers;
 mod cache;
@@ -10,8 +11,10 @@ mod connections;
 mod core;
 mod exports;
 mod extents;
+mod failing;
 mod filter;
 mod flush;
+mod huge;
 mod process;
 mod read;
 mod resources;
@@ -39,10 +42,13 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         connections::CHECKS,
         blocks::CHECKS,
         exports::CHECKS,
+        huge::CHECKS,
         threads::CHECKS,
         resources::CHECKS,
         buffers::CHECKS,
+        background::CHECKS,
         filter::CHECKS,
+        failing::CHECKS,
     ]
     .into_iter()
     .flatten()
@@ -72,7 +78,6 @@ fn script(claims: &Claims, setup: Vec<Op>, judged: Vec<Op>) -> Vec<Op> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::Play;
     use super::*;
 
     /// A subject that offers everything.
@@ -92,8 +97,8 @@ mod tests {
     fn requests(claims: &Claims) -> Vec<(&'static str, super::super::op::Request)> {
         let mut all = Vec::new();
         for check in super::all() {
-            let (Play::Stack(plans) | Play::Filter(plans)) = check.play else { continue };
-            for op in plans(claims).into_iter().flatten().flat_map(|plan| plan.script) {
+            let both = check.play.on_stack().into_iter().chain(check.play.on_filters());
+            for op in both.flat_map(|plans| plans(claims)).flatten().flat_map(|plan| plan.script) {
                 if let Op::Request(request) = op {
                     all.push((check.id, request));
                 }

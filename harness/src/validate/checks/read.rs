@@ -4,8 +4,8 @@ use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
-use crate::validate::claims::{Claims, read, request};
+use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
+use crate::validate::claims::{Claims, LONG, read, request};
 use crate::validate::op::{Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pread\"";
@@ -38,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::Read,
         party: Party::Module,
-        statement: "A byte reads the same in a small request at an odd offset as in a large one.",
+        statement: "A byte reads the same in a small request at an odd offset as in a large one, also across powers of two.",
         clause: CLAUSE,
         broken_by: "a .pread that rounds its offset down to a sector, or its count up",
         fix: "serve exactly count bytes from exactly offset; or tell a minimum with .block_size",
@@ -49,9 +49,9 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::Read,
         party: Party::Module,
-        statement: "The largest request reads the same bytes as small ones do.",
+        statement: "The largest request, and long ones that are no whole number of blocks, read the same bytes as small ones do.",
         clause: CLAUSE,
-        broken_by: "a .pread that ignores a short read of the system call below",
+        broken_by: "a .pread that ignores a short read of the system call below, or that reads whole blocks and then the wrong rest",
         fix: "read in a loop until all count bytes are there",
         play: Play::Stack(large),
     },
@@ -80,7 +80,10 @@ fn repeats(claims: &Claims) -> Planned {
 
 fn odd(claims: &Claims) -> Planned {
     claims.holds(1)?;
-    let all: Vec<_> = claims.places().into_iter().filter_map(|place| claims.around(place, 700)).collect();
+    let borders = claims.borders();
+    let around: Vec<_> = claims.places().into_iter().filter_map(|place| claims.around(place, 700)).collect();
+    // The far end comes first: what grows with the disk has never been there.
+    let all: Vec<_> = borders.iter().copied().chain(around).collect();
     let large = all.iter().copied().map(read);
     let small = |(offset, count): (u64, u32)| {
         let unit = claims.unit();
@@ -94,6 +97,21 @@ fn odd(claims: &Claims) -> Planned {
     Ok(vec![Plan::new(script(claims, vary(claims, &all), judged)).compares()])
 }
 
+/// Bytes are known from reads of whole blocks, and of less than one.
+fn long(claims: &Claims) -> Result<Plan, Unfit> {
+    let long = claims.long();
+    let whole = claims.some(0, LONG / (1 << 20) * (1 << 20))?;
+    let mut setup = vary(claims, &[whole]);
+    let last = u64::from(whole.1);
+    let parts = (0..last).step_by(CHUNK as usize).filter_map(|at| claims.range(at, CHUNK.min(last - at)));
+    setup.extend(parts.map(read));
+    let judged = long.into_iter().map(read).collect();
+    Ok(Plan::new(script(claims, setup, judged)).compares())
+}
+
+/// A read that is no longer than a block, and in which no block begins but at its start.
+const CHUNK: u64 = 1 << 20;
+
 fn large(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let whole = claims.range(0, claims.most()).unwrap_or_default();
@@ -104,7 +122,6 @@ fn large(claims: &Claims) -> Planned {
         .flatten()
         .collect();
     let setup = vary(claims, &some).into_iter().chain(some.into_iter().map(read)).collect();
-    let judged =
-        vec![Op::Request(request(Operation::Read, whole)), Op::Request(request(Operation::Read, last))];
-    Ok(vec![Plan::new(script(claims, setup, judged)).compares()])
+    let judged = vec![read(whole), read(last)];
+    Ok(vec![Plan::new(script(claims, setup, judged)).compares(), long(claims)?])
 }

@@ -7,7 +7,7 @@ use crate::rules::Party;
 use crate::run::Start;
 use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
-use crate::validate::claims::{Claims, flagged, read, request, write};
+use crate::validate::claims::{Claims, flagged, fua, read, request, write};
 use crate::validate::op::{Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pwrite\"";
@@ -40,11 +40,11 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::Write,
         party: Party::Module,
-        statement: "What was written at odd offsets and in odd sizes is what is read.",
+        statement: "What was written at odd offsets and in odd sizes, also across powers of two, is what is read.",
         clause: CLAUSE,
         broken_by: "a .pwrite that rounds to sectors",
         fix: "read, change and write back the blocks at both ends; or tell a minimum with .block_size",
-        play: Play::Stack(|claims| at(claims, |place| vec![write(place, 1), read(place)])),
+        play: Play::Stack(odd),
     },
     Check {
         id: "write.neighbours",
@@ -73,11 +73,22 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::Write,
         party: Party::Module,
-        statement: "The largest request is written as a whole, at both ends of the disk.",
+        statement: "The largest request is written as a whole, at both ends of the disk, and so are long ones that are no whole number of blocks.",
         clause: CLAUSE,
-        broken_by: "a .pwrite that ignores a short write of the system call below",
+        broken_by: "a .pwrite that ignores a short write of the system call below, or that writes whole blocks and then the wrong rest",
         fix: "write in a loop until all count bytes are written",
         play: Play::Stack(large),
+    },
+    Check {
+        id: "write.zeroes",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "Without a .zero the server writes zeroes instead, and they are what is read, with their neighbours as they were.",
+        clause: "nbdkit-plugin(3), \".zero\": without it the server uses .pwrite",
+        broken_by: "a .pwrite that changes its buffer, in which the server keeps zeroes; one that drops what is all zero",
+        fix: "write what is in the buffer, whatever that is, and leave the buffer as it is",
+        play: Play::Stack(zeroes),
     },
     Check {
         id: "readonly.refuses",
@@ -120,10 +131,12 @@ fn read_back(claims: &Claims) -> Planned {
     Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 
-/// At every place these steps.
-fn at(claims: &Claims, steps: impl FnMut((u64, u32)) -> Vec<Op>) -> Planned {
+/// The far end comes first: what grows with the disk has never been there.
+fn odd(claims: &Claims) -> Planned {
     claims.writes()?;
-    Ok(vec![Plan::new(script(claims, Vec::new(), claims.places().into_iter().flat_map(steps).collect()))])
+    let places = claims.borders().into_iter().chain(claims.places());
+    let judged = (1..).zip(places).flat_map(|(data, place)| [write(place, data), read(place)]).collect();
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -156,6 +169,43 @@ fn large(claims: &Claims) -> Planned {
     let mut ranges: Vec<_> = ends.into_iter().filter_map(|at| claims.range(at, claims.most())).collect();
     ranges.dedup();
     let judged = (1..).zip(ranges).flat_map(|(data, range)| [write(range, data), read(range)]).collect();
+    let long = long(claims, |place, data| write(place, data));
+    Ok(vec![Plan::new(script(claims, Vec::new(), judged)), Plan::new(script(claims, Vec::new(), long))])
+}
+
+/// Long requests that change the disk, each with small reads at its end and behind it.
+pub(super) fn long(claims: &Claims, change: impl Fn((u64, u32), u64) -> Op) -> Vec<Op> {
+    let mut steps = Vec::new();
+    for (data, (offset, count)) in (1000..).zip(claims.long()) {
+        let end = offset + u64::from(count);
+        let around = claims.range(end - u64::from(count).min(700), 1400);
+        steps.extend(around.map(|around| write(around, data + 500)));
+        steps.push(change((offset, count), data));
+        steps.extend(around.map(read));
+        steps.extend(claims.range(offset, 512).map(read));
+        steps.push(read((offset, count)));
+    }
+    steps
+}
+
+/// Zeroes that the server writes where there is no .zero.
+fn zeroes(claims: &Claims) -> Planned {
+    claims.writes()?;
+    claims.has_emulated_zeroes()?;
+    let flags = [flag::NO_HOLE, 0, fua(claims), fua(claims) | flag::NO_HOLE];
+    let places = claims.places().into_iter().chain(claims.range(4096, 300_000));
+    let steps = |((data, flags), place): ((u64, u32), (u64, u32))| {
+        let around = claims.around(place, 700).unwrap_or(place);
+        let zero = Op::Request(Request { flags, ..request(Operation::Zero, place) });
+        [write(around, data), zero, read(around)]
+    };
+    // Twice, and then with the other flags.
+    let places: Vec<_> = places.collect();
+    let turns = flags.iter().flat_map(|flags| places.iter().map(move |place| (*flags, *place)));
+    let quick = places.len() * 3;
+    let mut judged: Vec<Op> =
+        (1..).zip(turns).flat_map(|(data, (flags, place))| steps(((data, flags), place))).collect();
+    judged.insert(quick.min(judged.len()), Op::IfQuick);
     Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 

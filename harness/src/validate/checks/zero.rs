@@ -6,7 +6,7 @@ use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
-use crate::validate::claims::{Claims, fua, read, request, write};
+use crate::validate::claims::{Claims, LONG, fua, read, request, write};
 use crate::validate::op::{Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".zero\"";
@@ -92,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         level: Level::Must,
         profile: Profile::Zero,
         party: Party::Module,
-        statement: "The largest range is zeroed as a whole.",
+        statement: "The largest range is zeroed as a whole, and so are long ones that are no whole number of blocks.",
         clause: CLAUSE,
         broken_by: "a .zero that stops at a buffer's length",
         fix: "zero in a loop until the whole range is done",
@@ -117,7 +117,10 @@ fn zero(place: (u64, u32), flags: u32) -> Op {
 
 fn zeroed(claims: &Claims, flags: u32) -> Planned {
     claims.zeroes()?;
-    let places = claims.places();
+    let mut places = claims.places();
+    if flags == flag::NO_HOLE {
+        places.extend(claims.borders());
+    }
     let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let judged = places.iter().flat_map(|place| [zero(*place, flags), read(*place)]).collect();
     Ok(vec![Plan::new(script(claims, setup, judged))])
@@ -148,7 +151,12 @@ fn large(claims: &Claims) -> Planned {
     claims.zeroes()?;
     let all = claims.some(0, claims.most())?;
     let judged = vec![zero(all, 0), read(all)];
-    Ok(vec![Plan::new(script(claims, vec![write(all, 1)], judged))])
+    let long = super::write::long(claims, |place, data| zero(place, if data % 2 == 0 { flag::NO_HOLE } else { 0 }));
+    let setup = claims.range(0, claims.most().min(LONG)).map(|all| write(all, 2)).into_iter().collect();
+    Ok(vec![
+        Plan::new(script(claims, vec![write(all, 1)], judged)),
+        Plan::new(script(claims, setup, long)),
+    ])
 }
 
 fn then_write(claims: &Claims) -> Planned {
