@@ -12,6 +12,7 @@ use crate::arguments::{Buffer, Outcome};
 use crate::errno;
 use crate::layer::Layer;
 use crate::lent::{Lends, Lent};
+use crate::midway::Outside;
 use crate::pauses::Pauses;
 
 /// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub failed: bool,
     /// What the target has instead of the caller's buffer.
     pub lent: Option<Lent>,
+    /// What this thread was in before the target was called, where calls pause.
+    outside: Option<Outside>,
     callback: Callback,
     id: CallId,
     errno: c_int,
@@ -65,6 +68,7 @@ impl<'a> Call<'a> {
             extents: Vec::new(),
             failed: false,
             lent: None,
+            outside: None,
             callback,
             id: CallId::LOST,
         }
@@ -98,14 +102,14 @@ impl<'a> Call<'a> {
             _ => (),
         }
         if let Some(pauses) = self.pauses() {
-            pauses.before();
+            self.outside = Some(pauses.before());
         }
         errno::set(self.errno);
     }
 
     /// Where this call pauses: only those do that may run side by side.
-    fn pauses(&self) -> Option<&'a Pauses> {
-        let pauses = self.layer.pauses.as_ref().filter(|_| self.enter.kind == Kind::Enter as u8)?;
+    fn pauses(&self) -> Option<&'static Pauses> {
+        let pauses = self.layer.pauses.filter(|_| self.enter.kind == Kind::Enter as u8)?;
         let beside = matches!(self.callback, Callback::Open | Callback::Close) || self.callback.is_data();
         beside.then_some(pauses)
     }
@@ -120,8 +124,8 @@ impl<'a> Call<'a> {
         }
         // SAFETY: `result` is what the target has just returned.
         unsafe { result.note(self) };
-        if let Some(pauses) = self.pauses() {
-            pauses.after();
+        if let (Some(pauses), Some(outside)) = (self.pauses(), self.outside.take()) {
+            pauses.after(outside);
         }
     }
 

@@ -52,7 +52,7 @@ pub struct Layer {
     /// What the target gets instead of the caller's buffers.
     pub lends: Lends,
     /// Where calls pause, and wait for one another, if they are to.
-    pub pauses: Option<Pauses>,
+    pub pauses: Option<&'static Pauses>,
     /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
     pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.

@@ -28,6 +28,7 @@ pub mod kept;
 pub mod layer;
 pub mod layout;
 pub mod lent;
+pub mod midway;
 pub mod next;
 pub mod pauses;
 pub mod plugin;

@@ -1,15 +1,17 @@
 //! Pauses of calls, so that those which run side by side meet where they share something.
 //!
 //! Some calls wait, for a moment at most, until another one comes in on the same layer, and then both go on at once, one of
-//! them a little later than the other; some sleep before they begin; some sleep when the target has returned. A filter's
-//! pause in the middle of a request, where it calls the layer below: there that layer's calls do the same. Which call does
-//! what follows from a number. Only `layers validate` asks for that ([`PAUSES_VARIABLE`]): everywhere else calls go straight
-//! on.
+//! them a little later than the other; some sleep before they begin; some sleep when the target has returned; most sleep
+//! somewhere in the middle ([`crate::midway`]). A filter's pause, too, where it calls the layer below: there that layer's
+//! calls do the same. Which call does what follows from a number. Only `layers validate` asks for that
+//! ([`PAUSES_VARIABLE`]): everywhere else calls go straight on.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use layers_behaviour::PAUSES_VARIABLE;
+
+use crate::midway::{self, Outside};
 
 /// A call waits no longer for another one.
 const MEETING: Duration = Duration::from_micros(300);
@@ -17,6 +19,9 @@ const MEETING: Duration = Duration::from_micros(300);
 const MOST_ALONE: u32 = 16;
 /// The longest sleep, in microseconds, as a power of two.
 const LONGEST: u32 = 8;
+/// Places in the middle of a call: it pauses at one of so many, and at one of so many more.
+const EARLY: u32 = 6;
+const LATE: u32 = 40;
 /// The longest delay of one of two calls that have met, in nanoseconds, as a power of two.
 const DELAY: u32 = 12;
 
@@ -33,10 +38,16 @@ pub struct Pauses {
 }
 
 impl Pauses {
+    /// Returns true where the environment asks for them.
+    pub(crate) fn are_asked_for() -> bool {
+        std::env::var_os(PAUSES_VARIABLE).is_some()
+    }
+
     /// What the environment asks for.
-    pub fn asked_for(layer: u8) -> Option<Pauses> {
+    pub fn asked_for(layer: u8) -> Option<&'static Pauses> {
         let seed: u64 = std::env::var(PAUSES_VARIABLE).ok()?.parse().ok()?;
-        Some(Pauses::new(seed ^ u64::from(layer) << 56))
+        // Kept for ever: a thread that is left in a call may come back at any time.
+        Some(Box::leak(Box::new(Pauses::new(seed ^ u64::from(layer) << 56))))
     }
 
     fn new(seed: u64) -> Pauses {
@@ -45,21 +56,30 @@ impl Pauses {
     }
 
     /// The target is called next.
-    pub fn before(&self) {
+    pub fn before(&'static self) -> Outside {
         let (number, call) = self.draw();
         match number % 16 {
-            0..12 => {
+            0..10 => {
                 if self.meet(call) && number & 1 << 8 != 0 {
                     spin(Duration::from_nanos(short(number >> 16, DELAY)));
                 }
             }
-            12 => sleep(short(number >> 16, LONGEST)),
+            10 => sleep(short(number >> 16, LONGEST)),
             _ => {}
         }
+        // One of the first few places, and one of many.
+        midway::enter(self, [1 + (number >> 32) as u32 % EARLY, 1 + (number >> 40) as u32 % LATE])
+    }
+
+    /// The target comes to a place where it is to pause.
+    pub(crate) fn midway(&self) {
+        let (number, _) = self.draw();
+        sleep(short(number >> 16, LONGEST));
     }
 
     /// The target has returned.
-    pub fn after(&self) {
+    pub fn after(&self, outside: Outside) {
+        midway::leave(outside);
         let (number, _) = self.draw();
         if number.is_multiple_of(16) {
             sleep(short(number >> 16, LONGEST));

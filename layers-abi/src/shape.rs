@@ -100,7 +100,11 @@ impl Shape {
             default_export: behaviour.default_export.as_ref().map(nullable),
             description: behaviour.export_description.as_ref().map(nullable),
             cycle: cycle(&behaviour.cycle),
-            every_other: behaviour.every_other.iter().map(|(callback, answer)| (*callback, *answer)).collect(),
+            every_other: behaviour
+                .every_other
+                .iter()
+                .map(|(callback, answer)| (*callback, *answer))
+                .collect(),
             opens: AtomicUsize::new(0),
             bad: behaviour.bad,
             extents: behaviour.extents,
@@ -263,9 +267,10 @@ mod tests {
         let shape = Shape::new(&Behaviour { fails_from, bad: Some([10, 20]), ..Behaviour::default() });
         let fates = [(); 3].map(|()| shape.begin(Callback::Pread).fate);
         assert_eq!(fates, [Fate::Natural, Fate::Fails(libc::EIO), Fate::Fails(libc::EIO)]);
-        assert_eq!([(0, 10), (0, 11), (19, 1), (20, 5)].map(|(at, count)| shape.is_bad(at, count)), [
-            false, true, true, false
-        ]);
+        assert_eq!(
+            [(0, 10), (0, 11), (19, 1), (20, 5)].map(|(at, count)| shape.is_bad(at, count)),
+            [false, true, true, false]
+        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ use layers_trace::writer::record;
 use layers_trace::{Kind, Probe, Writer};
 
 use crate::init::InitError;
+use crate::midway;
+use crate::pauses::Pauses;
 
 static OPEN: Mutex<Vec<Library>> = Mutex::new(Vec::new());
 
@@ -26,6 +28,10 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError>
     // SAFETY: a function of this name in a module of nbdkit has this type.
     let init = unsafe { library.get::<unsafe extern "C" fn() -> *mut c_void>(symbol.as_bytes()) };
     let init = *init.map_err(|_| InitError::NoInit { path: path.to_owned(), symbol })?;
+    if Pauses::are_asked_for() {
+        // SAFETY: the library is bound and loaded, only its constructors have run, and it stays until its code has gone.
+        unsafe { midway::put_into(init as *const c_void) };
+    }
     // SAFETY: as above.
     let table = unsafe { init() };
     // SAFETY: the library is loaded, and nobody but us runs its code yet.

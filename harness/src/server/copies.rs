@@ -32,7 +32,8 @@ impl Copies {
         let mut stack = stack.clone();
         for (number, value) in std::mem::take(&mut stack.copied).iter().enumerate() {
             let copy = copies.copy(number, value)?;
-            let copy = if relative && Path::new(value).is_relative() { relative_to_here(&copy)? } else { copy };
+            let copy =
+                if relative && Path::new(value).is_relative() { relative_to_here(&copy)? } else { copy };
             let named = stack.parameters.iter_mut().filter(|one| one.value == *value);
             named.for_each(|one| copy.clone_into(&mut one.value));
         }

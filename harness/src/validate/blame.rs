@@ -79,7 +79,14 @@ impl Scene<'_> {
             start: self.plan.start,
             conditions: self.plan.conditions.under(self.terms.under),
             outcome: self.plan.outcome,
-            script: self.plan.script.iter().take(self.index.saturating_add(1)).filter(kept).cloned().collect(),
+            script: self
+                .plan
+                .script
+                .iter()
+                .take(self.index.saturating_add(1))
+                .filter(kept)
+                .cloned()
+                .collect(),
             directory: None,
             stack: without_secrets(self.stack),
         }

@@ -227,7 +227,8 @@ impl Claims {
     /// where no block begins.
     pub fn long(&self) -> Vec<(u64, u32)> {
         let sizes = (12..=20).map(|power| 1_u64 << power);
-        let ranges = sizes.flat_map(|size| [(0, size + 512), (3 * size, 2 * size + 4095), (size - 1, size + 514)]);
+        let ranges =
+            sizes.flat_map(|size| [(0, size + 512), (3 * size, 2 * size + 4095), (size - 1, size + 514)]);
         let inside = ranges.filter(|(offset, count)| offset + count <= self.end().min(LONG));
         let mut all: Vec<_> = inside.filter_map(|(offset, count)| self.range(offset, count)).collect();
         all.dedup();

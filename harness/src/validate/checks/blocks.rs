@@ -20,7 +20,10 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a minimum of 512 on a backing store that needs 4096",
         fix: "tell the block size of the backing store as the minimum",
-        play: Play::Both(|claims| sized(claims, |[minimum, ..]| minimum), |claims| over_sized(claims, BlockSize::Minimum)),
+        play: Play::Both(
+            |claims| sized(claims, |[minimum, ..]| minimum),
+            |claims| over_sized(claims, BlockSize::Minimum),
+        ),
     },
     Check {
         id: "block-size.preferred",
@@ -31,7 +34,10 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a preferred size that .pread does not serve as a whole",
         fix: "serve requests of any size between the minimum and the maximum",
-        play: Play::Both(|claims| sized(claims, |[_, preferred, _]| preferred), |claims| over_sized(claims, BlockSize::Preferred)),
+        play: Play::Both(
+            |claims| sized(claims, |[_, preferred, _]| preferred),
+            |claims| over_sized(claims, BlockSize::Preferred),
+        ),
     },
     Check {
         id: "block-size.maximum",
@@ -42,7 +48,10 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         broken_by: "a maximum larger than the buffer that .pread copies through",
         fix: "tell as the maximum what is served in one request",
-        play: Play::Both(|claims| sized(claims, |[_, _, maximum]| maximum), |claims| over_sized(claims, BlockSize::Maximum)),
+        play: Play::Both(
+            |claims| sized(claims, |[_, _, maximum]| maximum),
+            |claims| over_sized(claims, BlockSize::Maximum),
+        ),
     },
 ];
 
@@ -54,7 +63,8 @@ fn over_sized(claims: &Claims, size: BlockSize) -> Planned {
     claims.holds(1)?;
     let over = |block_size| {
         let behaviour = Behaviour { block_size: Some(block_size), ..Behaviour::default() };
-        Plan::new(script(claims, Vec::new(), vec![Op::Sized(1, size)])).twist(Twist::Over(Box::new(behaviour)))
+        Plan::new(script(claims, Vec::new(), vec![Op::Sized(1, size)]))
+            .twist(Twist::Over(Box::new(behaviour)))
     };
     Ok(BELOW.map(over).to_vec())
 }

@@ -73,7 +73,10 @@ fn offered(claims: &Claims) -> Vec<(Callback, Operation)> {
         (claims.tells_extents().is_ok(), Callback::Extents, Operation::BlockStatus),
         (claims.caches().is_ok(), Callback::Cache, Operation::Cache),
     ];
-    all.into_iter().filter(|(offered, ..)| *offered).map(|(_, callback, operation)| (callback, operation)).collect()
+    all.into_iter()
+        .filter(|(offered, ..)| *offered)
+        .map(|(_, callback, operation)| (callback, operation))
+        .collect()
 }
 
 /// A request of this kind; zeroes are to be there afterwards.
@@ -130,7 +133,10 @@ fn for_good(claims: &Claims) -> Planned {
     let steps: Vec<Op> = some.into_iter().flat_map(all).collect();
     let from = |nth: u32| {
         let fails_from = offered.iter().map(|(callback, _)| (*callback, nth)).collect();
-        over(Plan::new(script(claims, Vec::new(), steps.clone())), Behaviour { fails_from, ..Behaviour::default() })
+        over(
+            Plan::new(script(claims, Vec::new(), steps.clone())),
+            Behaviour { fails_from, ..Behaviour::default() },
+        )
     };
     let bad = [8192, 8192 + 4096];
     let around = [claims.some(0, 1 << 16)?, claims.some(8192, 1)?, claims.some(8192 + 4095, 2)?];
@@ -202,9 +208,8 @@ fn failing_answers(claims: &Claims) -> Planned {
         let fail = vec![failing(callback, 1)];
         let visit = |client| Op::Visit(client, claims.export.clone());
         let mut steps = vec![Op::Judge, visit(1), visit(2), Op::Connect(3, claims.export.clone())];
-        steps.extend(place.map(|place| {
-            Op::Request(Request { client: 3, ..request(Operation::Read, place) })
-        }));
+        steps
+            .extend(place.map(|place| Op::Request(Request { client: 3, ..request(Operation::Read, place) })));
         let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
         over(plan, Behaviour { fail, ..Behaviour::default() })
     });

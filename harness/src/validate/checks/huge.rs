@@ -52,11 +52,13 @@ fn steps(claims: &Claims) -> Vec<Op> {
     ];
     let (end, unit) = (claims.end(), claims.unit());
     let mut steps = Vec::new();
-    for operation in kinds.into_iter().filter(|(offered, _)| offered.is_ok()).map(|(_, operation)| operation) {
+    for operation in kinds.into_iter().filter(|(offered, _)| offered.is_ok()).map(|(_, operation)| operation)
+    {
         let mut ranges = Vec::new();
         for count in COUNTS.map(u64::from) {
             let count = count.min(end) / unit * unit;
-            ranges.extend([0, 65_537 / unit * unit, (end - count) / unit * unit].map(|offset| (offset, count)));
+            ranges
+                .extend([0, 65_537 / unit * unit, (end - count) / unit * unit].map(|offset| (offset, count)));
         }
         ranges.retain(|(offset, count)| *count > 0 && offset + count <= end);
         ranges.dedup();

@@ -61,7 +61,8 @@ fn loaded(claims: &Claims, clients: u32) -> Planned {
     let zeroes = claims.zeroes().is_ok() || claims.has_emulated_zeroes().is_ok();
     let mut judged = vec![Op::Judge];
     for (data, (count, again)) in (1..).zip(COUNTS) {
-        let count = share.min(count).next_multiple_of(claims.unit()).min(share) / claims.unit() * claims.unit();
+        let count =
+            share.min(count).next_multiple_of(claims.unit()).min(share) / claims.unit() * claims.unit();
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(Unfit::Reason(format!("the disk has {} bytes", claims.size)));

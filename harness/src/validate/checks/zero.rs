@@ -151,12 +151,10 @@ fn large(claims: &Claims) -> Planned {
     claims.zeroes()?;
     let all = claims.some(0, claims.most())?;
     let judged = vec![zero(all, 0), read(all)];
-    let long = super::write::long(claims, |place, data| zero(place, if data % 2 == 0 { flag::NO_HOLE } else { 0 }));
+    let long =
+        super::write::long(claims, |place, data| zero(place, if data % 2 == 0 { flag::NO_HOLE } else { 0 }));
     let setup = claims.range(0, claims.most().min(LONG)).map(|all| write(all, 2)).into_iter().collect();
-    Ok(vec![
-        Plan::new(script(claims, vec![write(all, 1)], judged)),
-        Plan::new(script(claims, setup, long)),
-    ])
+    Ok(vec![Plan::new(script(claims, vec![write(all, 1)], judged)), Plan::new(script(claims, setup, long))])
 }
 
 fn then_write(claims: &Claims) -> Planned {

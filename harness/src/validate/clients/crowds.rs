@@ -79,21 +79,22 @@ impl Clients {
             if writable {
                 let all = |(nth, part): (usize, &Part)| changed(load, nth, part, data);
                 let all: Vec<Sent> = (round as usize..).zip(&parts).map(all).collect();
-                self.together(&all, &mut known)?;
+                self.together(load, &all, &mut known)?;
                 let half = |(nth, part): (usize, &Part)| match nth % 2 {
                     0 => changed(load, nth / 2, part, data.wrapping_add(1 << 43)),
                     _ => read(part, length),
                 };
                 let half: Vec<Sent> = (0..).zip(&parts).map(half).collect();
-                self.together(&half, &mut known)?;
+                self.together(load, &half, &mut known)?;
             } else if round == 0 {
                 for part in &parts {
-                    self.together(&[read(part, length)], &mut known)?;
+                    self.together(load, &[read(part, length)], &mut known)?;
                 }
             }
             if writable && shared && clients > 1 && flushes {
-                let flush = |client| Sent { client, operation: Operation::Flush, offset: 0, count: 0, data: 0 };
-                self.together(&(OWN..OWN + clients).map(flush).collect::<Vec<_>>(), &mut known)?;
+                let flush =
+                    |client| Sent { client, operation: Operation::Flush, offset: 0, count: 0, data: 0 };
+                self.together(load, &(OWN..OWN + clients).map(flush).collect::<Vec<_>>(), &mut known)?;
             }
             let end = if shared { length * parts.len() as u64 } else { own };
             let sees = clients == 1 || !shared || flushes || !writable;
@@ -102,7 +103,7 @@ impl Clients {
                 read(part, if nth % 4 == 0 && sees { (WIDE * length).min(left) } else { length })
             };
             let all: Vec<Sent> = parts.iter().enumerate().map(wide).collect();
-            self.together(&all, &mut known)?;
+            self.together(load, &all, &mut known)?;
             if begun.elapsed() >= Duration::from_millis(again.into()) {
                 break;
             }
@@ -112,7 +113,7 @@ impl Clients {
 
     /// Sends all of these requests before it waits for the first answer. No two that write overlap, and nothing that is
     /// written is read meanwhile.
-    fn together(&mut self, all: &[Sent], known: &mut Disk) -> Result<(), Stop> {
+    fn together(&mut self, load: &Load, all: &[Sent], known: &mut Disk) -> Result<(), Stop> {
         let failed = |sent: &Sent, error| {
             let Sent { client, operation, offset, count, data } = *sent;
             let request = Request { client, operation, offset, count, flags: 0, data };
@@ -145,7 +146,7 @@ impl Clients {
             }
         }
         match (wrong, outcome) {
-            (Some(sent), Err(Stop::Wrong(wrong))) if self.is_wrong_alone(sent, known)? => {
+            (Some(sent), Err(Stop::Wrong(wrong))) if self.is_wrong_alone(load, sent, known)? => {
                 let actual = wrong.actual + ", with one request at a time, too";
                 Err(Stop::Wrong(Wrong { actual, symptom: Symptom::Alone, ..wrong }))
             }
@@ -154,15 +155,18 @@ impl Clients {
     }
 
     /// A read that has given wrong bytes gives wrong bytes when nothing else is at work, also where they have just been
-    /// written: then it is no matter of requests at the same time.
-    fn is_wrong_alone(&mut self, read: Sent, known: &Disk) -> Result<bool, Stop> {
+    /// written, or zeroed: then it is no matter of requests at the same time.
+    fn is_wrong_alone(&mut self, load: &Load, read: Sent, known: &Disk) -> Result<bool, Stop> {
         let Sent { client, offset, count, .. } = read;
         self.begin_step();
         let connected = &mut self.client(client)?.client;
         let alone = if connected.flags() & READ_ONLY == 0 {
             let request = |operation, data| Request { client, operation, offset, count, flags: 0, data };
-            let written = self.request(&request(Operation::Write, u64::from(count) << 8));
-            written.and_then(|()| self.request(&request(Operation::Read, 0)))
+            let changes = [Operation::Write, Operation::Zero];
+            changes.into_iter().take(if load.zeroes { 2 } else { 1 }).try_for_each(|change| {
+                self.request(&request(change, u64::from(count) << 8))?;
+                self.request(&request(Operation::Read, 0))
+            })
         } else {
             let command = Command { operation: Operation::Read, offset, count, flags: 0 };
             let bytes = connected
@@ -196,8 +200,7 @@ impl Clients {
         let visit = |number: u32| -> Result<Vec<u8>, Stop> {
             let open = |error| stop(Asked::Open, format!("open export {export:?}"), error);
             let deadline = Deadline::after(timeout);
-            let mut client =
-                Client::new(number, NOTHING, trace.clone(), deadline).map_err(open)?;
+            let mut client = Client::new(number, NOTHING, trace.clone(), deadline).map_err(open)?;
             client.connect(socket).map_err(open)?;
             client.go(export).map_err(open)?;
             let command = Command { operation: Operation::Read, offset: 0, count, flags: 0 };
