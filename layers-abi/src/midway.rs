@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::errno;
 use crate::pauses::Pauses;
@@ -180,6 +181,9 @@ pub(crate) unsafe fn put_into(address: *const c_void) {
     }
 }
 
+/// Slots that hold functions of ours, with what they held before.
+static EXCHANGED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
 /// The image that is looked for.
 struct Search {
     address: usize,
@@ -219,11 +223,17 @@ unsafe fn replace(image: &Search) {
     const RELA: i64 = 7;
     const RELA_SIZE: i64 = 8;
     const PLT: i64 = 23;
+    const FLAGS_1: i64 = 0x6fff_fffb;
+    const NEVER_UNMAPPED: usize = 8;
     let value = |tag: i64| {
         // SAFETY: the section ends with a tag of 0.
         let entries = (0..).map(|nth| unsafe { &*image.dynamic.add(nth) }).take_while(|entry| entry.tag != 0);
         entries.filter(|entry| entry.tag == tag).map(|entry| entry.value).next()
     };
+    // An image that is never unmapped, such as one in Go, may have threads that outlive this one.
+    if value(FLAGS_1).is_some_and(|flags| flags & NEVER_UNMAPPED != 0) {
+        return;
+    }
     let (Some(strings), Some(symbols)) = (value(STRINGS), value(SYMBOLS)) else { return };
     for (table, size) in [(value(PLT), value(PLT_SIZE)), (value(RELA), value(RELA_SIZE))] {
         let (Some(table), Some(size)) = (table, size) else { continue };
@@ -255,7 +265,21 @@ unsafe fn exchange(slot: *mut usize, name: &CStr) {
     // SAFETY: the slot's own page, which may have become read-only when all was bound.
     unsafe {
         if libc::mprotect(page.cast(), PAGE, libc::PROT_READ | libc::PROT_WRITE) == 0 {
+            EXCHANGED.lock().unwrap_or_else(PoisonError::into_inner).push((slot.addr(), slot.read()));
             slot.write(ours);
         }
+    }
+}
+
+/// Puts everything back, before our functions go: an image may stay longer than this one (one in C++ often does), and calls
+/// them when the process ends.
+///
+/// # Safety
+///
+/// The images that functions were put into are still loaded.
+pub(crate) unsafe fn take_out() {
+    for (slot, original) in std::mem::take(&mut *EXCHANGED.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // SAFETY: a slot that was written before, and that has been writable since.
+        unsafe { std::ptr::with_exposed_provenance_mut::<usize>(slot).write(original) };
     }
 }

@@ -59,12 +59,12 @@ impl Pauses {
     pub fn before(&'static self) -> Outside {
         let (number, call) = self.draw();
         match number % 16 {
-            0..10 => {
+            0..12 => {
                 if self.meet(call) && number & 1 << 8 != 0 {
                     spin(Duration::from_nanos(short(number >> 16, DELAY)));
                 }
             }
-            10 => sleep(short(number >> 16, LONGEST)),
+            12..14 => sleep(short(number >> 16, LONGEST)),
             _ => {}
         }
         // One of the first few places, and one of many.

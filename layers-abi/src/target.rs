@@ -93,6 +93,8 @@ fn reason(error: &libloading::Error) -> String {
 /// unmapped the target either.
 pub fn close_all() {
     if !is_exiting() {
+        // SAFETY: the targets are closed behind it.
+        unsafe { midway::take_out() };
         OPEN.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

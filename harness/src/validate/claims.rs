@@ -224,9 +224,9 @@ impl Claims {
     }
 
     /// Whole blocks, of every size of a power of two up to 1 MiB, and a rest that is none; at the start of the disk, and
-    /// where no block begins.
+    /// where no block begins. The sizes that are most often met come first.
     pub fn long(&self) -> Vec<(u64, u32)> {
-        let sizes = (12..=20).map(|power| 1_u64 << power);
+        let sizes = [16, 12, 20, 15, 17, 13, 14, 18, 19].map(|power| 1_u64 << power).into_iter();
         let ranges =
             sizes.flat_map(|size| [(0, size + 512), (3 * size, 2 * size + 4095), (size - 1, size + 514)]);
         let inside = ranges.filter(|(offset, count)| offset + count <= self.end().min(LONG));

@@ -78,6 +78,8 @@ pub(super) struct Clients {
     pub(super) first: Option<Answers>,
     pub(super) listed: Vec<String>,
     pub(super) evidence: Evidence,
+    /// Byte counts of requests of each kind that were slow.
+    quick: BTreeMap<u8, u32>,
     /// What the server held, whenever that was looked at.
     measured: Vec<usage::Held>,
     /// Requests that have changed the disk, in order.
@@ -179,6 +181,7 @@ impl Clients {
             first: None,
             listed: Vec::new(),
             evidence: Evidence::default(),
+            quick: BTreeMap::new(),
             measured: Vec::new(),
             changes: Vec::new(),
         }

@@ -69,6 +69,9 @@ fn loaded(claims: &Claims, clients: u32) -> Planned {
         }
         let zeroes = zeroes && data % 2 == 0;
         let export = claims.export.clone();
+        if data == 3 {
+            judged.push(Op::IfQuick);
+        }
         judged.push(Op::Load(Load { clients, depth: DEPTH, count, data, zeroes, again, export }));
     }
     Ok(vec![Plan::new(judged).pausing(u64::from(clients))])

@@ -28,11 +28,17 @@ impl Clients {
     pub(super) fn grow(&mut self, request: &Request) -> Result<(), Stop> {
         let mut count = FIRST;
         loop {
-            let now = Request { count: count.min(request.count), ..*request };
+            // What has been slow once is not asked for more, also where it is quick now: it may be cached.
+            let most =
+                self.quick.get(&(request.operation as u8)).copied().unwrap_or(u32::MAX).min(request.count);
+            let now = Request { count: count.min(most), ..*request };
             self.begin_step();
             let begun = Instant::now();
             perhaps(self.request(&now))?;
-            if now.count == request.count || begun.elapsed() > QUICK {
+            if begun.elapsed() > QUICK {
+                self.quick.insert(request.operation as u8, now.count);
+            }
+            if now.count == most || begun.elapsed() > QUICK {
                 return Ok(());
             }
             count = count.saturating_mul(FACTOR);
