@@ -6,7 +6,7 @@ use layers_trace::{Callback, Operation};
 use super::script;
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
-use crate::validate::claims::{Claims, read, request};
+use crate::validate::claims::{Claims, request};
 use crate::validate::op::{Op, Request};
 
 /// A request of no bytes, which the server answers by itself.
@@ -69,7 +69,8 @@ fn steps(claims: &Claims) -> Vec<Op> {
     }
     let nothing = |operation, offset| Op::Try(Request { count: NONE, ..request(operation, (offset, NONE)) });
     steps.extend([nothing(Operation::Read, 0), nothing(Operation::Read, end)]);
-    steps.extend(claims.range(end.saturating_sub(1), 1).map(read));
+    let last = claims.range(end.saturating_sub(1), 1);
+    steps.extend(last.map(|last| Op::Try(request(Operation::Read, last))));
     steps
 }
 
