@@ -157,6 +157,8 @@ pub(super) enum Symptom {
         /// Nobody has written it.
         learnt: bool,
     },
+    /// An extent says that it is zero, and a byte in it is not.
+    ToldZero,
     /// A byte reads wrongly among many requests at once, and also where there is only one at a time.
     Alone,
     /// A client is refused.

@@ -565,11 +565,11 @@ fn judge_extents(request: &Request, extents: &[(u32, u32)], disk: &Disk) -> Resu
     for (length, state) in extents {
         let zero = state & STATE_ZERO != 0;
         if let Some(byte) = zero.then(|| disk.first_nonzero(at, u64::from(*length))).flatten() {
-            return Err(wrong(
+            let found = Wrong::new(
                 format!("byte {byte} of the disk is in no extent of zeroes: it is not zero"),
                 format!("`{request}` tells of {length} zeroes from {at} on"),
-                (byte, 1),
-            ));
+            );
+            return Err(Stop::Wrong(Wrong { range: Some((byte, 1)), symptom: Symptom::ToldZero, ..found }));
         }
         at += u64::from(*length);
     }

@@ -147,13 +147,14 @@ impl Collected {
             return said;
         }
         let mut verdict: Option<Verdict> = None;
-        for (plan, Case { played, excuse }) in plans.iter().zip(&outcome.cases) {
+        for (plan, Case { played, excuse, control }) in plans.iter().zip(&outcome.cases) {
             let stack = twisted(&ground.stack, &plan.twist);
-            self.absorb(&stack, plan, played);
+            self.absorb(&stack, control.as_ref().unwrap_or(plan), played);
             said.evidence += played.evidence;
-            let heard = match excuse {
-                Some(excuse) => Verdict::Skipped(excuse.clone()),
-                None => self.hear_case(&mut said, plan, played, &stack, outcome),
+            let heard = match (excuse, control) {
+                (Some(excuse), _) => Verdict::Skipped(excuse.clone()),
+                (None, Some(control)) => self.hear_control(check, control, played),
+                (None, None) => self.hear_case(&mut said, plan, played, &stack, outcome),
             };
             verdict = Some(match verdict {
                 Some(before) => worse(before, heard),
@@ -196,7 +197,7 @@ impl Collected {
         if let (Symptom::Data { learnt: true }, Some(live)) = (wrong.symptom, self.live.clone()) {
             return Verdict::Skipped(live);
         }
-        let cause = Cause::of(plan, played, index, &wrong);
+        let cause = Cause::of(plan, played, index, &wrong, innermost(stack));
         let scene = Scene { stack, plan, index, terms: self.terms };
         let (calls, guilty) = quoted::calls(&played.events, &wrong);
         let hint = wrong.origin.zip(wrong.range).map(|(origin, (at, _))| origin.words(at));
@@ -213,6 +214,16 @@ impl Collected {
         self.causes.push((check, cause));
         said.findings.push(finding);
         verdict
+    }
+
+    /// What a case in the foreground says of a check of the background: it goes wrong as well, as others tell.
+    fn hear_control(&mut self, check: &'static Check, control: &Plan, played: &Played) -> Verdict {
+        let why = match verdict_of(check, control, played) {
+            (_, Some((_, wrong))) => wrong.actual,
+            (Verdict::Inconclusive(why), None) => why,
+            (verdict, None) => return verdict,
+        };
+        self.explained(check, format!("in the foreground, too: {why}"), played)
     }
 
     /// Why nothing could be told: a cause that was found already is one, and what else is broken may be.

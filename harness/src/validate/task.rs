@@ -3,14 +3,16 @@
 use layers_trace::Operation;
 
 use super::Selection;
-use super::case::{Bench, Played, Stop, Trouble};
+use super::case::{Asked, Bench, Played, Stop, Trouble};
 use super::check::{Check, Plan, Planned, Profile, Twist, Unfit};
+use super::claims::read;
 use super::culprit::{self, Suspects};
 use super::ground::{Ground, twisted};
 use super::judging::{verdict_of, with_words};
 use super::op::Op;
 use super::refusers;
 use crate::halt::Halt;
+use crate::run::Start;
 use crate::server::nbdkit::ServerError;
 use crate::stack::Layers;
 use crate::verdict::Verdict;
@@ -19,6 +21,9 @@ use crate::verdict::Verdict;
 pub(super) const MOST_HANGS: u32 = 2;
 /// Findings that are kept of one check or rule.
 pub(super) const MOST_FINDINGS: usize = 3;
+
+/// Byte counts of reads that somebody serves who serves any.
+const USUAL: [u64; 4] = [4096, 512, 1 << 16, 1 << 20];
 
 /// One check on one ground.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub(super) struct Case {
     pub(super) played: Played,
     /// Why it is nobody's fault that it was refused.
     pub(super) excuse: Option<String>,
+    /// What was played, where it is not the case of the check but the same one in the foreground, which goes wrong as well.
+    pub(super) control: Option<Plan>,
 }
 
 /// A check that has no cases.
@@ -102,10 +109,14 @@ impl<'a> Task<'a> {
                 break;
             }
             let excuse = self.excuse(bench, ground, plan, &played)?;
-            let is_broken = excuse.is_none() && verdict_of(self.check, plan, &played).1.is_some();
-            broken += usize::from(is_broken);
-            hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
-            outcome.cases.push(Case { played, excuse });
+            let mut case = Case { played, excuse, control: None };
+            let is_broken = case.excuse.is_none() && verdict_of(self.check, plan, &case.played).1.is_some();
+            if is_broken && let Some(control) = self.control(bench, ground, plan)? {
+                case = control;
+            }
+            broken += usize::from(is_broken && case.control.is_none());
+            hangs += u32::from(matches!(case.played.trouble, Some(Trouble::Hang(_))));
+            outcome.cases.push(case);
             if broken >= MOST_FINDINGS || hangs >= MOST_HANGS {
                 break;
             }
@@ -114,6 +125,18 @@ impl<'a> Task<'a> {
             outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)?;
         }
         Ok(outcome)
+    }
+
+    /// The same case in the foreground, where it has to do with the background and goes wrong in the foreground, too: then
+    /// it is a matter of other checks.
+    fn control(&self, bench: &Bench<'_>, ground: &Ground, plan: &Plan) -> Result<Option<Case>, ServerError> {
+        if plan.start != Start::Daemon {
+            return Ok(None);
+        }
+        let control = Plan { start: Start::Foreground, ..plan.clone() };
+        let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
+        let is_wrong = played.trouble.is_some() || verdict_of(self.check, &control, &played).1.is_some();
+        Ok(is_wrong.then_some(Case { played, excuse: None, control: Some(control) }))
     }
 
     /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter
@@ -136,11 +159,15 @@ impl<'a> Task<'a> {
         else {
             return Ok(None);
         };
-        // Whoever tells a block size serves it, whatever lies below.
-        if !matches!(ground.stack.layers, Layers::Over { .. }) || self.check.profile == Profile::BlockSize {
+        if !matches!(ground.stack.layers, Layers::Over { .. }) {
+            return Ok(None);
+        }
+        // Whoever tells a block size serves it, whatever lies below; but who serves nothing of it has told no size wrongly.
+        if self.check.profile == Profile::BlockSize && self.serves(bench, ground, refusal.asked)? {
             return Ok(None);
         }
         let undisturbed = plan.twist == Twist::None
+            || self.check.profile == Profile::BlockSize
             || matches!(
                 bench.play(self.check.id, &ground.stack, plan)?.stop,
                 Some((_, Stop::Refused(again))) if again.asked == refusal.asked
@@ -148,6 +175,20 @@ impl<'a> Task<'a> {
         let how = with_words(&refusal.how, &played.stderr);
         Ok(undisturbed
             .then(|| format!("{how}: it refuses the reference plugin undisturbed, and is judged over yours")))
+    }
+
+    /// Over the undisturbed reference plugin it serves a read of some usual size.
+    fn serves(&self, bench: &Bench<'_>, ground: &Ground, asked: Asked) -> Result<bool, ServerError> {
+        let Ok(claims) = &ground.claims else { return Ok(true) };
+        let sizes = USUAL.iter().filter_map(|size| claims.range(0, *size));
+        for place in sizes {
+            let plan = Plan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone()), read(place)]);
+            match bench.play(self.check.id, &ground.stack, &plan)?.stop {
+                Some((_, Stop::Refused(again))) if again.asked == asked => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// Some case writes, and reads what it has written.

@@ -80,17 +80,6 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(large),
     },
     Check {
-        id: "write.zeroes",
-        level: Level::Must,
-        profile: Profile::Write,
-        party: Party::Module,
-        statement: "Without a .zero the server writes zeroes instead, and they are what is read, with their neighbours as they were.",
-        clause: "nbdkit-plugin(3), \".zero\": without it the server uses .pwrite",
-        broken_by: "a .pwrite that changes its buffer, in which the server keeps zeroes; one that drops what is all zero",
-        fix: "write what is in the buffer, whatever that is, and leave the buffer as it is",
-        play: Play::Stack(zeroes),
-    },
-    Check {
         id: "readonly.refuses",
         level: Level::Must,
         profile: Profile::Core,
@@ -111,6 +100,17 @@ pub(super) const CHECKS: &[Check] = &[
         broken_by: "a .pwrite that only flushes when it sees NBDKIT_FLAG_FUA, or that refuses the flag",
         fix: "write, then make it durable; or let .can_fua say NBDKIT_FUA_EMULATE or NONE",
         play: Play::Stack(with_fua),
+    },
+    Check {
+        id: "write.zeroes",
+        level: Level::Must,
+        profile: Profile::Write,
+        party: Party::Module,
+        statement: "Without a .zero the server writes zeroes instead, and they are what is read, with their neighbours as they were.",
+        clause: "nbdkit-plugin(3), \".zero\": without it the server uses .pwrite",
+        broken_by: "a .pwrite that changes its buffer, in which the server keeps zeroes; one that drops what is all zero",
+        fix: "write what is in the buffer, whatever that is, and leave the buffer as it is",
+        play: Play::Stack(zeroes),
     },
 ];
 

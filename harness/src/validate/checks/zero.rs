@@ -88,17 +88,6 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(neighbours),
     },
     Check {
-        id: "zero.large",
-        level: Level::Must,
-        profile: Profile::Zero,
-        party: Party::Module,
-        statement: "The largest range is zeroed as a whole, and so are long ones that are no whole number of blocks.",
-        clause: CLAUSE,
-        broken_by: "a .zero that stops at a buffer's length",
-        fix: "zero in a loop until the whole range is done",
-        play: Play::Stack(large),
-    },
-    Check {
         id: "zero.then-write",
         level: Level::Must,
         profile: Profile::Zero,
@@ -108,6 +97,17 @@ pub(super) const CHECKS: &[Check] = &[
         broken_by: "a .zero that marks a block as zero, and a .pwrite that does not unmark it",
         fix: "let .pwrite undo what .zero has marked",
         play: Play::Stack(then_write),
+    },
+    Check {
+        id: "zero.large",
+        level: Level::Must,
+        profile: Profile::Zero,
+        party: Party::Module,
+        statement: "The largest range is zeroed as a whole, and so are long ones that are no whole number of blocks.",
+        clause: CLAUSE,
+        broken_by: "a .zero that stops at a buffer's length",
+        fix: "zero in a loop until the whole range is done",
+        play: Play::Stack(large),
     },
 ];
 

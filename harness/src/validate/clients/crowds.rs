@@ -155,7 +155,7 @@ impl Clients {
     }
 
     /// A read that has given wrong bytes gives wrong bytes when nothing else is at work, also where they have just been
-    /// written, or zeroed: then it is no matter of requests at the same time.
+    /// written, or zeroed, or their neighbours have: then it is no matter of requests at the same time.
     fn is_wrong_alone(&mut self, load: &Load, read: Sent, known: &Disk) -> Result<bool, Stop> {
         let Sent { client, offset, count, .. } = read;
         self.begin_step();
@@ -163,8 +163,18 @@ impl Clients {
         let alone = if connected.flags() & READ_ONLY == 0 {
             let request = |operation, data| Request { client, operation, offset, count, flags: 0, data };
             let changes = [Operation::Write, Operation::Zero];
+            let size = self.first.as_ref().map_or(0, |first| first.size);
+            let (own, count) = (u64::from(count), count.min(load.count));
+            let sides = [offset.checked_sub(count.into()), offset.checked_add(own)];
+            let sides: Vec<u64> =
+                sides.into_iter().flatten().filter(|side| side + u64::from(count) <= size).collect();
             changes.into_iter().take(if load.zeroes { 2 } else { 1 }).try_for_each(|change| {
-                self.request(&request(change, u64::from(count) << 8))?;
+                self.request(&request(change, own << 8))?;
+                self.request(&request(Operation::Read, 0))?;
+                self.request(&request(Operation::Write, own << 9))?;
+                sides.iter().try_for_each(|side| {
+                    self.request(&Request { offset: *side, count, ..request(change, own << 10) })
+                })?;
                 self.request(&request(Operation::Read, 0))
             })
         } else {
