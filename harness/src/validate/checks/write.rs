@@ -169,7 +169,7 @@ fn large(claims: &Claims) -> Planned {
     let mut ranges: Vec<_> = ends.into_iter().filter_map(|at| claims.range(at, claims.most())).collect();
     ranges.dedup();
     let judged = (1..).zip(ranges).flat_map(|(data, range)| [write(range, data), read(range)]).collect();
-    let long = long(claims, |place, data| write(place, data));
+    let long = long(claims, write);
     Ok(vec![Plan::new(script(claims, Vec::new(), judged)), Plan::new(script(claims, Vec::new(), long))])
 }
 

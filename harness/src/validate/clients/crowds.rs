@@ -256,7 +256,7 @@ impl Clients {
 
 /// This part is written, or zeroed in its turn.
 fn changed(load: &Load, nth: usize, part: &Part, data: u64) -> Sent {
-    let zero = load.zeroes && nth % ZEROES == 0;
+    let zero = load.zeroes && nth.is_multiple_of(ZEROES);
     let operation = if zero { Operation::Zero } else { Operation::Write };
     let Part { client, offset } = *part;
     Sent { client, operation, offset, count: load.count, data: data.wrapping_add(offset) }

@@ -13,8 +13,10 @@ use crate::server::nbdkit::Server;
 /// The first byte count of a request that grows, and by what it grows.
 const FIRST: u32 = 1 << 20;
 const FACTOR: u32 = 16;
-/// A request that takes longer does not grow any more.
+/// A request that takes longer does not grow any more. Of zeroes that are written after all each byte costs something; of
+/// the others only the answer does.
 const QUICK: Duration = Duration::from_millis(20);
+const QUICK_ANSWER: Duration = Duration::from_millis(300);
 /// How long a request is waited for that may take longer than anybody waits.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// The largest read.
@@ -27,6 +29,7 @@ impl Clients {
     /// of a plugin which writes zeroes is.
     pub(super) fn grow(&mut self, request: &Request) -> Result<(), Stop> {
         let mut count = FIRST;
+        let quick = if request.operation == Operation::Zero { QUICK } else { QUICK_ANSWER };
         loop {
             // What has been slow once is not asked for more, also where it is quick now: it may be cached.
             let most =
@@ -35,10 +38,10 @@ impl Clients {
             self.begin_step();
             let begun = Instant::now();
             perhaps(self.request(&now))?;
-            if begun.elapsed() > QUICK {
+            if begun.elapsed() > quick {
                 self.quick.insert(request.operation as u8, now.count);
             }
-            if now.count == most || begun.elapsed() > QUICK {
+            if now.count == most || begun.elapsed() > quick {
                 return Ok(());
             }
             count = count.saturating_mul(FACTOR);
