@@ -2,6 +2,7 @@
 
 use super::case::{Asked, Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
 use super::check::{Check, Level, Plan, Play};
+use super::processes::outlived;
 use super::words;
 use crate::run::Start;
 use crate::verdict::Verdict;
@@ -43,6 +44,8 @@ pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
 pub(super) fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
     let trouble = played.trouble.as_ref().filter(|_| plan.start == Start::Daemon)?;
     match trouble {
+        // A thread whose code has gone runs into the hole wherever the server runs.
+        Trouble::Crash(_) if outlived(played) => None,
         Trouble::Crash(signal) => Some(format!("the server is killed by signal {signal}")),
         Trouble::Hang(what) => Some(format!("{what}: are there threads that were started before the fork?")),
         Trouble::Exit(code) => Some(format!("it ends by itself, with status {code}")),

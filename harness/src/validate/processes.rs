@@ -97,7 +97,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         let seen = Seen::new("process.descriptors", "the connection stays until the client leaves", how);
         all.push(seen.with_last_calls(played));
     }
-    if let Some(threads) = threads_left(played).filter(|threads| *threads > 1) {
+    if let Some(threads) = threads_left(played).filter(|_| outlived(played)) {
         let how = format!("{threads} threads are left, and the main thread is one of them");
         all.push(Seen::new(
             "resources.after-unload",
@@ -146,6 +146,11 @@ fn named(place: &str, events: &[Event]) -> Vec<CallRef> {
         event.kind == Kind::Enter && event.callback().is_some_and(|callback| place.contains(callback.name()))
     };
     events.iter().find(is_named).map(CallRef::from).into_iter().collect()
+}
+
+/// Threads were left when the last layer had been unloaded.
+pub(super) fn outlived(played: &Played) -> bool {
+    threads_left(played).is_some_and(|threads| threads > 1)
 }
 
 /// How many threads the process had when the last layer had been unloaded; `None` where nobody looked. Where a layer is

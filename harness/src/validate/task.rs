@@ -25,6 +25,9 @@ pub(super) const MOST_FINDINGS: usize = 3;
 /// Byte counts of reads that somebody serves who serves any.
 const USUAL: [u64; 4] = [4096, 512, 1 << 16, 1 << 20];
 
+/// How often a control run is played before what is wrong counts as nothing of its own: it may come about by chance.
+const CONTROLS: u32 = 3;
+
 /// One check on one ground.
 #[derive(Debug)]
 pub(super) struct Task<'a> {
@@ -134,9 +137,13 @@ impl<'a> Task<'a> {
             return Ok(None);
         }
         let control = Plan { start: Start::Foreground, ..plan.clone() };
-        let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
-        let is_wrong = played.trouble.is_some() || verdict_of(self.check, &control, &played).1.is_some();
-        Ok(is_wrong.then_some(Case { played, excuse: None, control: Some(control) }))
+        for _ in 0..CONTROLS {
+            let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
+            if played.trouble.is_some() || verdict_of(self.check, &control, &played).1.is_some() {
+                return Ok(Some(Case { played, excuse: None, control: Some(control) }));
+            }
+        }
+        Ok(None)
     }
 
     /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter
