@@ -159,16 +159,22 @@ impl Raw {
                     return Ok(None);
                 }
                 let asked = self.asked.pop_front();
-                if asked.as_ref().is_some_and(|asked| asked.operation == Operation::Go) {
+                if asked_is(asked.as_ref(), Operation::Go) {
                     self.phase = Phase::Transmission;
                 }
-                self.structured |=
-                    asked.as_ref().is_some_and(|asked| asked.operation == Operation::StructuredReply);
+                self.structured |= asked_is(asked.as_ref(), Operation::StructuredReply);
                 return Ok(asked.map(|asked| (asked, Ok(()), None)));
             }
             SERVER => self.listed(&data),
             INFO => self.informed(&data),
-            META_CONTEXT => self.tell(Field::Name, data.get(size_of::<u32>()..).unwrap_or_default()),
+            META_CONTEXT => {
+                if let Some((id, name)) = data.split_first_chunk() {
+                    if asked_is(self.asked.front(), Operation::SetMetaContext) {
+                        self.contexts.push(u32::from_be_bytes(*id));
+                    }
+                    self.tell(Field::Name, name);
+                }
+            }
             _ => {}
         }
         Ok(None)
@@ -275,7 +281,7 @@ impl Raw {
         self.asked.push_front(asked);
         let data = self.socket.take_all(length)?;
         let Some(asked) = self.asked.front_mut() else { return Ok(None) };
-        chunks.take(asked, kind, done, &data)?;
+        chunks.take(asked, &self.contexts, kind, done, &data)?;
         asked.chunk(kind, &data);
         if !done {
             asked.chunks = Some(chunks);
@@ -294,6 +300,10 @@ impl Raw {
             breach(Breach::Cookie, format!("a reply with cookie {cookie}, to {what}"))
         })
     }
+}
+
+fn asked_is(asked: Option<&Asked>, operation: Operation) -> bool {
+    asked.is_some_and(|asked| asked.operation == operation)
 }
 
 impl Asked {

@@ -22,8 +22,8 @@ const IS_ERROR: u16 = 1 << 15;
 pub(super) struct Chunks {
     /// First byte and number of bytes of each piece of data.
     pieces: Vec<(u64, u64)>,
-    /// Chunks with block status.
-    statuses: usize,
+    /// Metadata contexts of the chunks with block status.
+    statuses: Vec<u32>,
     /// The first error.
     error: Option<u32>,
 }
@@ -38,10 +38,11 @@ fn number<const N: usize>(data: &[u8]) -> Option<u64> {
 }
 
 impl Chunks {
-    /// Takes a chunk of this type for the request; `data` is its payload.
+    /// Takes a chunk of this type for the request of a client that has these contexts; `data` is its payload.
     pub(super) fn take(
         &mut self,
         asked: &Asked,
+        contexts: &[u32],
         kind: u16,
         done: bool,
         data: &[u8],
@@ -69,7 +70,15 @@ impl Chunks {
             }
             BLOCK_STATUS => {
                 fitting(Operation::BlockStatus, "NBD_REPLY_TYPE_BLOCK_STATUS")?;
-                self.statuses += 1;
+                let context = number::<4>(data).and_then(|context| u32::try_from(context).ok());
+                let context = context.ok_or_else(|| short("NBD_REPLY_TYPE_BLOCK_STATUS"))?;
+                if !contexts.contains(&context) {
+                    return Err(wrong(format!("block status of context {context}, which has not been set")));
+                }
+                if self.statuses.contains(&context) {
+                    return Err(wrong(format!("block status of context {context} twice")));
+                }
+                self.statuses.push(context);
                 let extents = data.len().checked_sub(4).filter(|rest| rest % 8 == 0).map(|rest| rest / 8);
                 match extents {
                     Some(1) => Ok(()),
@@ -137,7 +146,7 @@ impl Chunks {
             Operation::Read if come != u64::from(asked.command.count) => {
                 Err(wrong(format!("{come} bytes of data in all for a read of {}", asked.command.count)))
             }
-            Operation::BlockStatus if self.statuses == 0 => {
+            Operation::BlockStatus if self.statuses.is_empty() => {
                 Err(wrong("success without NBD_REPLY_TYPE_BLOCK_STATUS"))
             }
             _ => Ok(None),

@@ -50,6 +50,8 @@ pub struct Raw {
     flags: u64,
     /// Structured replies have been negotiated.
     structured: bool,
+    /// Ids of metadata contexts that the server has ever set for it.
+    contexts: Vec<u32>,
     /// Its size in bytes.
     size: u64,
 }
@@ -140,6 +142,7 @@ impl Raw {
             cookie: 0,
             flags: 0,
             structured: false,
+            contexts: Vec::new(),
             size: 0,
         }
     }

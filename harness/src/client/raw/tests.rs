@@ -37,11 +37,12 @@ impl Talk {
         self.client.answers()
     }
 
-    /// An export is chosen; with structured replies.
+    /// An export is chosen; with structured replies, and a metadata context.
     fn chosen(structured: bool) -> Talk {
         let mut talk = talk();
         if structured {
             talk.say(&[Message::StructuredReply], &[&option_reply(8, 1, &[])]).unwrap();
+            talk.client.contexts.push(0);
         }
         talk.say(&[go()], &[&option_reply(7, 1, &[])]).unwrap();
         talk
@@ -260,9 +261,15 @@ fn chunks_fit_the_request() {
     }
     let status =
         || Message::Request(Command { operation: Operation::BlockStatus, offset: 0, count: 4, flags: 0 });
-    for wrong in
-        [chunk(1, 0, 3, &[]), chunk(1, 5, 3, &[0; 4]), chunk(1, 5, 3, &[0; 13]), chunk(1, 1, 3, &at(0, 4))]
-    {
+    let of_another = [&9_u32.to_be_bytes()[..], &[0; 8]].concat();
+    for wrong in [
+        chunk(1, 0, 3, &[]),
+        chunk(1, 5, 3, &[0; 4]),
+        chunk(1, 5, 3, &[0; 13]),
+        chunk(1, 1, 3, &at(0, 4)),
+        chunk(1, 5, 3, &of_another),
+        [chunk(0, 5, 3, &[0; 12]), chunk(1, 5, 3, &[0; 12])].concat(),
+    ] {
         complains(Talk::chosen(true), status(), &wrong, Breach::Chunk);
     }
     let mut talk = Talk::chosen(true);

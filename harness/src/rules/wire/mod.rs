@@ -97,7 +97,7 @@ const COMPLAINTS: &[Rule] = &[
         kind: Kind::Required,
         party: Party::Server,
         since: Version(1, 11, 8),
-        statement: "The chunks of a structured reply fit the request: each is of a type for it and as long as that type is, data lies inside the range and does not overlap, and all of it comes, or an error.",
+        statement: "The chunks of a structured reply fit the request: each is of a type for it and as long as that type is, data lies inside the range and does not overlap, block status is of a context that was set, and all of it comes, or an error.",
         clause: "NBD protocol, Structured reply types; nbdkit-protocol(1), Structured Replies",
         antecedent: "a reply to a read or to a block status that may be structured",
         example: "NBD_CMD_READ offset=0 count=512, and NBD_REPLY_TYPE_OFFSET_DATA of 512 bytes from 512",
@@ -165,8 +165,9 @@ impl Check for Complaints {
         let client = now.history.client(now.event.handle);
         let request = client.and_then(|client| client.waits_for(now.event.call));
         let said = now.event.text(layers_trace::Field::Message);
-        let actual =
-            said.map_or(format!("{breach:?}"), |text| String::from_utf8_lossy(&text.bytes).into_owned());
+        // In quotation marks: one cause can be told in many words.
+        let said = said.map(|text| String::from_utf8_lossy(&text.bytes).replace('"', "'"));
+        let actual = said.map_or(format!("{breach:?}"), |said| format!("\"{said}\""));
         let events = request.map(|request| &request.event).into_iter().chain([now.event]);
         report.exercised();
         report.broken(events, self.expected, actual);

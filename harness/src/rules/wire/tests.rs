@@ -48,7 +48,7 @@ fn what_a_client_complains_of_is_the_servers_fault() {
         rejects(rule, complaining(breach, operation));
         let said = judged(complaining(breach, operation));
         let finding = &said.result(rule).unwrap().findings[0];
-        assert_eq!((finding.calls.len(), finding.actual.as_str()), (2, "what it has got"));
+        assert_eq!((finding.calls.len(), finding.actual.as_str()), (2, "\"what it has got\""));
         for (other, ..) in complaints.iter().filter(|(other, ..)| *other != rule) {
             assert_eq!(said.result(other).unwrap().broken, 0, "{breach:?} is one finding, and no {other}");
         }
