@@ -8,7 +8,7 @@ use crate::rules::Finding;
 use crate::verdict::Verdict;
 use layers_trace::Callback;
 
-/// What tells one cause from another: the rule or the verdict, and what was expected and seen, without the numbers and
+/// What tells one cause from another: the rule and what was expected, or the verdict and its reason, without the numbers and
 /// names that differ from scenario to scenario.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause(String);
@@ -17,7 +17,7 @@ impl Cause {
     /// The cause of this fault, as far as it shows.
     pub fn of(fault: &Fault) -> Cause {
         let said = match (&fault.what, &fault.first) {
-            (What::Rule(_), Some(first)) => kind(&said(first)),
+            (What::Rule(_), Some(first)) => kind(&first.expected),
             (What::Rule(_), None) => String::new(),
             (What::Verdict(verdict), _) => shape(verdict.reason().unwrap_or_default()),
         };
@@ -53,7 +53,8 @@ fn said(finding: &Finding) -> String {
 /// wrong with one of them is wrong with each.
 fn kind(text: &str) -> String {
     let mut kind = String::new();
-    for word in shape(text).split_inclusive(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
+    for word in listless(shape(text))
+        .split_inclusive(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'))
     {
         let end = word.trim_end_matches(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
         let is_error =
@@ -64,6 +65,14 @@ fn kind(text: &str) -> String {
         kind.push_str(word.get(end.len()..).unwrap_or_default());
     }
     kind
+}
+
+/// A list of layers is as long as the stack is deep.
+fn listless(mut shape: String) -> String {
+    while shape.contains("L#, L#") {
+        shape = shape.replace("L#, L#", "L#");
+    }
+    shape
 }
 
 /// The faults of one cause.
@@ -263,17 +272,25 @@ mod tests {
             fault("close.exactly-once", "b", 12, "handle 27 of L3 never is"),
             fault("close.exactly-once", "c", 9, "handle 1 of L0 is closed twice"),
         ];
-        assert_eq!(shown(&faults), ["close.exactly-once 2 []", "close.exactly-once 1 []"]);
+        assert_eq!(shown(&faults), ["close.exactly-once 3 []"]);
+        let others = groups(&faults)[0].others().len();
+        assert_eq!(others, 1, "it is told of, too, that one is closed twice");
+        assert_eq!(kind("L2, L1, L0 closed next, in this order"), kind("L0 closed next, in this order"));
         assert_eq!(shape(r#"0x59 at 512 of "a b" in L0"#), "# at # of … in L#");
     }
 
     #[test]
     fn one_cause_is_one_finding_whatever_callback_shows_it() {
+        let expecting = |scenario: &str, expected: &str| {
+            let mut fault = fault("errno.wire", scenario, 9, "success");
+            fault.first.as_mut().unwrap().expected = expected.to_owned();
+            fault
+        };
         let faults = [
-            fault("errno.wire", "a", 9, "EIO, and pread of L0 has failed with ENOSPC"),
-            fault("errno.wire", "b", 9, "EIO, and pread of L1 has failed with ENOSPC"),
-            fault("errno.wire", "c", 9, "EPERM, and pwrite of L2 has failed with EFBIG"),
-            fault("errno.wire", "d", 9, "success, and pwrite of L2 has failed with EFBIG"),
+            expecting("a", "EIO, as pread of L0 has failed with ENOSPC"),
+            expecting("b", "EIO, as pread of L1 has failed with ENOSPC"),
+            expecting("c", "EPERM, as pwrite of L2 has failed with EFBIG"),
+            expecting("d", "success"),
         ];
         assert_eq!(shown(&faults), ["errno.wire 3 []", "errno.wire 1 []"]);
         let others: Vec<&str> =

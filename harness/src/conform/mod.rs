@@ -85,6 +85,8 @@ pub struct RuleVerdict {
     pub exercised: u64,
     /// In how many scenarios that was.
     pub scenarios: usize,
+    /// How often it was true in runs that crashed, hung or went astray, of which what holds does not count.
+    pub in_vain: u64,
     /// How often it was broken there.
     pub broken: u64,
     /// The scenarios that broke it.

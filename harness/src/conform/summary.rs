@@ -54,6 +54,7 @@ impl<'a> Summary<'a> {
         for one in tries.astray.iter().filter(|one| is_fault(&one.verdict)) {
             let fault = self.fault_of_run(one, scenario, tries);
             self.so_far.faults.push(fault);
+            self.so_far.judged = true;
         }
         let broken = |one: &&RuleTries| one.tries > 0 && !scenario.breaks.contains(&one.rule.id);
         for one in tries.rules.iter().filter(broken) {
@@ -121,6 +122,7 @@ impl<'a> Summary<'a> {
             let tally = self.so_far.rules.iter_mut().find(|tally| tally.rule.id == one.rule.id);
             let Some(tally) = tally.filter(|_| !scenario.is_race() && !follows) else { continue };
             tally.exercised += one.exercised;
+            tally.in_vain += one.in_vain;
             tally.scenarios += usize::from(one.exercised > 0);
             if let Some(fault) = fault.filter(|fault| !by_chance(fault)) {
                 tally.broken += one.broken;
@@ -198,6 +200,7 @@ fn fresh(rule: &'static Rule) -> RuleVerdict {
         verdict: Verdict::Pass,
         exercised: 0,
         scenarios: 0,
+        in_vain: 0,
         broken: 0,
         broken_in: Vec::new(),
         known: true,
@@ -236,6 +239,10 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
         _ if !level.judges(rule) => Verdict::Skipped(format!("{}: --level should judges it", rule.kind)),
         (Checker::Later(reason), _) => Verdict::NotApplicable(reason.to_owned()),
         _ if rule.since > version => Verdict::NotApplicable(format!("since {}", rule.since)),
+        (_, 0) if tally.exercised == 0 && tally.in_vain > 0 => {
+            let runs = "put to the test only in runs that crashed, hung or went astray".to_owned();
+            Verdict::NotApplicable(runs)
+        }
         (_, 0) if tally.exercised == 0 => {
             Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent))
         }
@@ -276,6 +283,7 @@ mod tests {
         let one = RuleTries {
             rule: rule(id),
             exercised: count.into(),
+            in_vain: 0,
             broken: times.into(),
             tries: times,
             cut: Vec::new(),

@@ -75,6 +75,8 @@ pub struct RuleTries {
     pub rule: &'static Rule,
     /// How often its antecedent was true.
     pub exercised: u64,
+    /// How often it was true in tries that went wrong, of which what holds does not count.
+    pub in_vain: u64,
     /// How often it was broken.
     pub broken: u64,
     /// In how many tries it was broken.
@@ -198,7 +200,7 @@ impl Tries {
                 result.exercised = result.exercised.min(result.broken);
             }
         }
-        let wrote = wrote(&recording, scenario);
+        let wrote = wrote(&recording, scenario, &verdict);
         self.add(verdict, unclear, recording, wrote);
         Ok(true)
     }
@@ -246,8 +248,11 @@ impl Tries {
                 let last = result.findings.first().and_then(|first| first.calls.last());
                 last.is_some_and(|call| cut_short.is_some_and(|departed| call.position + 1 == departed))
             };
-            let results = recording.judgement.results.into_iter();
-            for result in results.filter(|one| is_held_against_the_server(one) && !given_up(one)) {
+            for mut result in recording.judgement.results {
+                if !is_held_against_the_server(&result) || given_up(&result) {
+                    result.broken = 0;
+                    result.findings.clear();
+                }
                 self.add_result(result, &kept, Some(&verdict));
             }
         }
@@ -260,10 +265,12 @@ impl Tries {
         let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);
         // What holds in a part of a run was not put to the test as it should have been.
         let exercised = if cut.is_some() { result.exercised.min(result.broken) } else { result.exercised };
+        let in_vain = result.exercised - exercised;
         let cut = cut.filter(|_| tries > 0);
         match known.and_then(|index| self.rules.get_mut(index)) {
             Some(one) => {
                 one.exercised += exercised;
+                one.in_vain += in_vain;
                 one.broken += result.broken;
                 one.tries += tries;
                 one.cut.extend(cut.cloned());
@@ -274,6 +281,7 @@ impl Tries {
             None => self.rules.push(RuleTries {
                 rule: result.rule,
                 exercised,
+                in_vain,
                 broken: result.broken,
                 tries,
                 cut: cut.cloned().into_iter().collect(),
@@ -308,7 +316,7 @@ impl Conduct<'_> {
             (Verdict::Inconclusive(_), _) => (verdict, Some(Unclear::of(recording))),
             (Verdict::Hang(_), Some(Mishap::Hang { doing })) if !self.knows(&verdict, scenario) => {
                 if self.patience.is_spent(doing) {
-                    let why = format!("not waited for, after the server had hung so before: {doing}");
+                    let why = doing.clone();
                     return (Verdict::Inconclusive(why), Some(Unclear::Repeated));
                 }
                 self.patience.lose(doing);

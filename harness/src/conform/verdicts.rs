@@ -30,7 +30,8 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
             Some(End::Exited(code))
                 if !ended_as_planned(scenario, code) && !has_broken(recording, SHUTDOWN) =>
             {
-                let wrote = wrote(recording, scenario).map_or(String::new(), |wrote| format!("; {wrote}"));
+                let wrote =
+                    command_wrote(recording, scenario).map_or(String::new(), |wrote| format!("; {wrote}"));
                 Verdict::Inconclusive(format!("the server ended with exit status {code}{wrote}"))
             }
             _ => Verdict::Pass,
@@ -63,8 +64,23 @@ fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
     matches!(mishap, Mishap::Script { .. }) && broken()
 }
 
-/// Returns what a command that is not ours has written, in one line: it belongs to whatever is found in its run.
-pub(super) fn wrote(recording: &Recording, scenario: &Scenario) -> Option<String> {
+/// Returns the last words of a server that has crashed: an assertion, a complaint of the C library.
+fn last_words(recording: &Recording) -> Option<String> {
+    let lines = recording.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let last = lines.filter(|line| !line.contains(": debug: ")).next_back()?;
+    Some(format!("the server wrote: {last}"))
+}
+
+/// Returns what a command that is not ours has written, in one line, or the server itself before a crash: it belongs to
+/// whatever is found in its run.
+pub(super) fn wrote(recording: &Recording, scenario: &Scenario, verdict: &Verdict) -> Option<String> {
+    match (scenario.command, verdict) {
+        (None, Verdict::Crash(_)) => last_words(recording),
+        _ => command_wrote(recording, scenario),
+    }
+}
+
+fn command_wrote(recording: &Recording, scenario: &Scenario) -> Option<String> {
     let lines = recording.stdout.lines().chain(recording.stderr.lines());
     let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
     let command = scenario.command?;

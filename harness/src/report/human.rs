@@ -190,6 +190,7 @@ impl<W: Write> Human<W> {
             }
             let Some(first) = scenarios.first() else { continue };
             let reason = first.verdict.reason().unwrap_or_default();
+            let reason = reason.strip_prefix("not played: ").unwrap_or(reason);
             writeln!(self.to, "{}", wrapped(&format!("{}: {reason}", cause.sentence(scenarios.len())), 2))?;
             let scenarios: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
             writeln!(self.to, "{}", wrapped(&format!("scenarios: {}", names(&scenarios, plan.all)), 6))?;

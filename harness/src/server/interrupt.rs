@@ -7,6 +7,7 @@ use std::io::{self, stdout};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -48,7 +49,7 @@ static REPORTS: AtomicBool = AtomicBool::new(false);
 static TOLD: AtomicI32 = AtomicI32::new(0);
 
 /// From now on the first SIGINT or SIGTERM does not end this process: it ends the servers that are alive, keeps others from
-/// being started, and is to be seen by [`told_to_stop`]. The second one ends the process.
+/// being started, and is to be seen by [`told_to_stop`]. One that comes more than two seconds later ends the process.
 pub fn report_on_signals() {
     REPORTS.store(true, Ordering::SeqCst);
 }
@@ -84,6 +85,9 @@ pub(super) fn ended(run_id: u64) {
     LAST.lock().unwrap_or_else(PoisonError::into_inner).retain(|last| last.run_id != run_id);
 }
 
+/// What comes so soon after a signal means the same.
+const ONE_AND_THE_SAME: Duration = Duration::from_secs(2);
+
 const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXCPU];
 
 /// From now on the signals by which a process is told to end clean up before they end this one. To be called before any
@@ -104,10 +108,17 @@ pub fn clean_up_on_signals() {
             return;
         }
         if REPORTS.load(Ordering::SeqCst) && matches!(signal, libc::SIGINT | libc::SIGTERM) {
+            let told = Instant::now();
             end_servers(signal);
-            // SAFETY: as above.
-            if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
-                return;
+            loop {
+                // SAFETY: as above.
+                if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+                    return;
+                }
+                // timeout(1) sends its signal to the process and then to the group, and impatient people send several.
+                if told.elapsed() > ONE_AND_THE_SAME {
+                    break;
+                }
             }
         }
         // Held to the end: whoever finds its server gone waits here before it says something about that.

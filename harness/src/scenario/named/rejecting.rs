@@ -13,7 +13,15 @@ const SIZE: u64 = 1 << 20;
 const MOST: u32 = 64 << 20;
 
 pub(super) fn all() -> Vec<Scenario> {
-    vec![requests(), oversize_write(), options(), partial_write(), garbage(), fast_zero_unoffered()]
+    vec![
+        requests(),
+        large_read(),
+        oversize_write(),
+        options(),
+        partial_write(),
+        garbage(),
+        fast_zero_unoffered(),
+    ]
 }
 
 /// Each is refused, no layer sees it, and the connection goes on.
@@ -47,6 +55,21 @@ fn requests() -> Scenario {
         Stack::reference(2),
     )
     .script(script)
+}
+
+/// It lies on the disk, and is more than the server reads at once.
+fn large_read() -> Scenario {
+    let stack = Stack::reference(1).with(0, |plugin| {
+        plugin.answers.insert(Callback::GetSize, i64::from(3 * MOST));
+    });
+    let large = command(Operation::Read, 0, MOST + 512, 0);
+    Scenario::new("reject/large-read", "a read of more than the server reads at once", stack).script([
+        Step::ConnectRaw(1),
+        go(1, ""),
+        Step::Request(1, large).fails(),
+        read(1),
+        Step::Disconnect(1),
+    ])
 }
 
 /// More data than the server is willing to skip: it ends the connection instead.

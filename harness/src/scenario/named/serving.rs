@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Operation};
 
 use super::super::{Scenario, Step, command, flag, one_of_every_request};
-use super::{connect, go, info};
+use super::{connect, go, info, read};
 use crate::client::nbd::Wishes;
 use crate::stack::Stack;
 
@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Scenario> {
         sparse_filter(),
         sparse_plugin(),
         bare_plugin(),
+        no_flush(),
         silent_plugin(),
         no_zero(),
         without_structured_replies(),
@@ -234,6 +235,22 @@ fn bare_plugin() -> Scenario {
             Step::Disconnect(1),
         ],
     )
+}
+
+/// Without flush there is nothing to make FUA from.
+fn no_flush() -> Scenario {
+    use Callback::{CanFlush, CanFua, Flush};
+    let stack = Stack::reference(0).with(0, |plugin| plugin.absent.extend([CanFlush, CanFua, Flush]));
+    let write = |flags| Step::Request(1, command(Operation::Write, 4096, 512, flags));
+    Scenario::new("absent/flush", "no filter, and a plugin that writes and has no flush", stack).script([
+        Step::ConnectRaw(1),
+        go(1, ""),
+        write(0),
+        write(flag::FUA).fails(),
+        Step::Request(1, command(Operation::Flush, 0, 0, 0)).fails(),
+        read(1),
+        Step::Disconnect(1),
+    ])
 }
 
 fn no_zero() -> Scenario {
