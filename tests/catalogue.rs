@@ -80,6 +80,7 @@ const BEYOND: &[&str] = &[
     "data.pwrite.const",
     "data.buffer.bounds",
     "data.error.wire",
+    "data.zero.fast",
     "data.extents.",
     "data.handed.bytes",
     "data.read.bytes",

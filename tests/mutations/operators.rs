@@ -102,10 +102,13 @@ pub(crate) fn every(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     reworded(trace, place, attempt);
 }
 
-/// The end of a call with other words: a description that nobody gave, an error that no client can be told.
+/// A call in other words: a flag more or less, a description that nobody gave, an error that no client can be told.
 fn reworded(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
     let here = both(trace, place);
-    let last = here[here.len() - 1];
+    let (first, last) = (here[0], here[here.len() - 1]);
+    trace[first].d ^= 1 << 3;
+    attempt("d ^ 8 (begin)", trace);
+    trace[first].d ^= 1 << 3;
     let saved = trace[last].clone();
     trace[last].texts.retain(|text| text.field != Field::Description);
     let bytes = b"what nobody has said".to_vec();

@@ -3,9 +3,9 @@
 use layers_trace::{Callback, Kind as EventKind, Operation};
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use super::range::MOST;
+use super::{flag_names, range::MOST};
 use crate::history::{
-    Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, Request, Way, callback_of, present,
+    Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, REQ_ONE, Request, Way, callback_of, present,
 };
 use crate::run::Start;
 use crate::version::Version;
@@ -34,7 +34,31 @@ pub const RULES: &[Rule] = &[
         antecedent: "a zero that the server calls for a client's request",
         example: "NBD_CMD_WRITE_ZEROES with NO_HOLE, L1.zero flags=MAY_TRIM",
         fix: "pass on whether there may be a hole",
-        check: Checker::Trace(|| Box::new(MayTrim)),
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: MAY_TRIM })),
+    },
+    Rule {
+        id: "data.zero.fast",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 0),
+        statement: "A zero has FAST_ZERO when the client has set that flag, and only then.",
+        clause: "nbdkit-plugin(3), .zero; nbdkit-protocol(1), NBD_CMD_FLAG_FAST_ZERO",
+        antecedent: "a zero that the server calls for a client's request",
+        example: "NBD_CMD_WRITE_ZEROES with FAST_ZERO, L1.zero flags=0",
+        fix: "pass on whether it must be fast",
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: FAST_ZERO })),
+    },
+    Rule {
+        id: "data.extents.req-one",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "Extents are asked for with REQ_ONE when the client wants but one of them, and only then.",
+        clause: "nbdkit-plugin(3), .extents; NBD protocol, NBD_CMD_FLAG_REQ_ONE",
+        antecedent: "an extents that the server calls for a client's request",
+        example: "NBD_CMD_BLOCK_STATUS with REQ_ONE, L1.extents flags=0",
+        fix: "pass on whether one is enough",
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Extents, flag: REQ_ONE })),
     },
     Rule {
         id: "data.reply-after-exit",
@@ -141,23 +165,27 @@ impl Check for OnePerRequest {
     }
 }
 
-/// The client's NO_HOLE is passed on.
-struct MayTrim;
+/// What the client has said in a flag is passed on.
+struct Passed {
+    callback: Callback,
+    flag: u32,
+}
 
-impl Check for MayTrim {
+impl Check for Passed {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Zero])
+        Watch::NONE.enters(&[self.callback])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let client = now.call.and_then(|call| now.history.client(call.client?));
         let request = client.zip(now.call).and_then(|(client, call)| client.waits_for(call.request?));
         let Some((client, request)) = client.zip(request) else { return };
-        if request.operation != Operation::Zero || client.is_ambiguous(request) {
+        if callback_of(request.operation) != Some(self.callback) || client.is_ambiguous(request) {
             return;
         }
-        let told = |may_trim: bool| if may_trim { "MAY_TRIM" } else { "no MAY_TRIM" };
-        let (asked, passed) = (request.flags() & MAY_TRIM != 0, now.event.flags() & MAY_TRIM != 0);
+        let name = flag_names(self.flag);
+        let told = |is_set: bool| if is_set { name.clone() } else { format!("no {name}") };
+        let (asked, passed) = (request.flags() & self.flag != 0, now.event.flags() & self.flag != 0);
         report.expect(asked == passed, [&request.event, now.event], told(asked), told(passed));
     }
 }
@@ -185,8 +213,8 @@ impl Check for ReplyAfterExit {
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::*;
-    use crate::history::MAY_TRIM;
-    use crate::protocol::flag::NO_HOLE;
+    use crate::history::{FAST_ZERO, MAY_TRIM, REQ_ONE};
+    use crate::protocol::flag as wire;
     use layers_trace::{Callback, Kind, Operation};
 
     /// Index of client 1's first record of this kind about this operation.
@@ -260,9 +288,27 @@ mod tests {
         let with = |flags| reference().changed(Kind::Enter, 2, Callback::Zero, 0, |enter| enter.d = flags);
         exercised_and_holds(RULE, with(MAY_TRIM));
         rejects(RULE, with(0));
-        let without = asking(Operation::Zero, |request| request.d = NO_HOLE);
+        let without = asking(Operation::Zero, |request| request.d = wire::NO_HOLE);
         rejects(RULE, without.clone());
         exercised_and_holds(RULE, without.changed(Kind::Enter, 2, Callback::Zero, 0, |enter| enter.d = 0));
+    }
+
+    #[test]
+    fn what_a_client_has_said_in_a_flag_is_passed_on() {
+        for (rule, operation, callback, own, flag) in [
+            ("data.zero.fast", Operation::Zero, Callback::Zero, FAST_ZERO, wire::FAST_ZERO),
+            ("data.extents.req-one", Operation::BlockStatus, Callback::Extents, REQ_ONE, wire::REQ_ONE),
+        ] {
+            let entered = |script: Script, flags| {
+                script.changed(Kind::Enter, 2, callback, 0, |enter| enter.d = enter.d & !own | flags)
+            };
+            let asked = asking(operation, |request| request.d |= flag);
+            let plain = asking(operation, |request| request.d &= !flag);
+            exercised_and_holds(rule, entered(plain.clone(), 0));
+            rejects(rule, entered(plain, own));
+            exercised_and_holds(rule, entered(asked.clone(), own));
+            rejects(rule, entered(asked, 0));
+        }
     }
 
     #[test]
