@@ -11,6 +11,7 @@ mod exports;
 mod failing;
 pub mod haproxy;
 mod leaving;
+mod oldstyle;
 mod options;
 mod overlapping;
 mod quitting;
@@ -49,6 +50,7 @@ fn of_nbdkit() -> Vec<Scenario> {
         telling::all(),
         starting::all(),
         options::all(),
+        oldstyle::all(),
         failing::all(),
         leaving::all(),
         ending::all(),
