@@ -44,7 +44,7 @@ pub(super) fn all() -> Vec<Scenario> {
         erring(&name, about, Stack::reference(2), layer, Telling::Both).breaking(&["data.error.wire"])
     }));
     all.extend([0, 2].into_iter().flat_map(in_parts));
-    all.extend([unnamed(), refused(), refused_structured(), refused_readonly()]);
+    all.extend([stale(), unnamed(), refused(), refused_structured(), refused_readonly()]);
     all
 }
 
@@ -202,6 +202,34 @@ fn in_parts(filters: u8) -> Vec<Scenario> {
             },
         ),
     ]
+}
+
+/// What one request has left with the thread that carries it out is no error of the next.
+fn stale() -> Scenario {
+    let mut calls: BTreeMap<Callback, u32> = BTreeMap::new();
+    let mut script = vec![Step::ConnectRaw(1), say(1, contexts()), go(1, "")];
+    let mut failures = Vec::new();
+    let plain = |(callback, operation, flags): &(Callback, Operation, u32)| {
+        (*flags == 0).then_some((*callback, *operation))
+    };
+    let requests: Vec<(Callback, Operation)> = REQUESTS.iter().filter_map(plain).collect();
+    // After each failure another request fails, and then the same one again.
+    for (one, other) in requests.iter().zip(requests.iter().cycle().skip(1)) {
+        let reasons = [(one, Telling::SetError), (other, Telling::Nothing), (one, Telling::Nothing)];
+        for ((callback, operation), told) in reasons {
+            let count = calls.entry(*callback).or_default();
+            *count += 1;
+            failures.push(Failure { errno: libc::ENOSPC, told, ..nth(*callback, *count) });
+            let length = if *operation == Operation::Flush { 0 } else { 512 };
+            script.push(Step::Request(1, command(*operation, 0, length, 0)).fails());
+        }
+    }
+    script.push(Step::Disconnect(1));
+    let stack = Stack { arguments: vec!["-t".to_owned(), "1".to_owned()], ..Stack::reference(0) };
+    let stack = stack.with(0, |plugin| plugin.fail = failures);
+    let about =
+        "one thread, a request for which the plugin calls nbdkit_set_error, and one for which it does not";
+    Scenario::new("errno/stale", about, stack).script(script).unordered()
 }
 
 fn unnamed() -> Scenario {
