@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Scenario> {
         all.extend([made_up_extents(client), written_extents(client)]);
     }
     all.push(no_extents());
+    all.extend([far(Kind::Library), far(Kind::Structured)]);
     // They are about data; the trees of other scenarios tell of the order of such calls.
     all.into_iter().map(Scenario::unordered).collect()
 }
@@ -226,4 +227,37 @@ fn no_extents() -> Scenario {
     let script = Kind::Structured.enters(1).into_iter().chain(block_status(1)).chain([Step::Disconnect(1)]);
     let about = "block status where a filter says that there are no extents";
     Scenario::new("data/extents/none", about, stack).script(script)
+}
+
+/// Every request across 2 GiB and 4 GiB, and behind them, where an offset needs more than 31 and 32 bits. Each of them reads
+/// another place where the upper bits are lost.
+fn far(client: Kind) -> Scenario {
+    use Operation::{BlockStatus, Cache, Read, Trim, Write, Zero};
+    const GIB: u64 = 1 << 30;
+    let stack = stack(1).with(0, |plugin| {
+        plugin.answers.insert(Callback::GetSize, 6 << 30);
+    });
+    let mut script = client.enters(1);
+    script.push(one(1, Write, 0, 65_536));
+    for offset in [2 * GIB - 4096, 4 * GIB - 4096, 4 * GIB, 5 * GIB + 4096] {
+        script.extend([
+            one(1, Write, offset, 8192),
+            one(1, Read, offset, 8192),
+            one(1, Cache, offset, 8192),
+            one(1, BlockStatus, offset, 16_384),
+            one(1, Zero, offset + 1024, 4096),
+            one(1, Trim, offset + 6144, 1024),
+            one(1, Read, offset, 8192),
+        ]);
+    }
+    let most = !4095;
+    script.extend([
+        one(1, Zero, GIB, most),
+        one(1, Trim, GIB + 4096, most),
+        one(1, BlockStatus, GIB, most),
+        one(1, Read, 0, 65_536),
+        Step::Disconnect(1),
+    ]);
+    let about = "every request across 2 GiB and 4 GiB, and beyond them";
+    Scenario::new(format!("data/far/{}", client.name()), about, stack).script(script)
 }
