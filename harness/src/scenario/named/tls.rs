@@ -81,6 +81,8 @@ fn refused() -> Scenario {
             go(1, "").fails(),
             say(1, [Message::StructuredReply]).fails(),
             say(1, [contexts()]).fails(),
+            say(1, [listed(Vec::new())]).fails(),
+            say(1, [listed(vec!["base:allocation".to_owned()])]).fails(),
             say(1, [Message::UnknownOption(1 << 20)]).fails(),
             Step::Abort(1),
             Step::ConnectRaw(2),
@@ -110,6 +112,10 @@ fn upgrade() -> Scenario {
 
 fn contexts() -> Message {
     Message::SetMetaContext(String::new(), vec!["base:allocation".to_owned()])
+}
+
+fn listed(names: Vec<String>) -> Message {
+    Message::ListMetaContext(String::new(), names)
 }
 
 /// What it negotiates in the clear does not hold behind STARTTLS.
