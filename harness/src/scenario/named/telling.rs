@@ -27,6 +27,11 @@ pub(super) fn all() -> Vec<Scenario> {
         set_anew("unknown", ["qemu:dirty-bitmap:x", "base:", "base:allocation:x"].map(str::to_owned).into()),
         set_in_vain("cut", contexts("", vec![ALLOCATION.to_owned()]), 20),
         set_in_vain("cut-behind", contexts("", vec![ALLOCATION.to_owned(), "x".to_owned()]), 1),
+        set_for_two("first", "a", "b", "a"),
+        set_for_two("last", "a", "b", "b"),
+        set_for_two("prefix", "ab", "a", "ab"),
+        set_for_two("again", "", "ab", "ab"),
+        set_for_prefixes(),
         listed_only(),
         without_structured_replies(),
     ]
@@ -297,6 +302,41 @@ fn set_in_vain(name: &str, message: Message, missing: u32) -> Scenario {
         read(1),
         Step::Disconnect(1),
     ])
+}
+
+/// The last option counts, for its export only.
+fn set_for_two(name: &str, first: &str, second: &str, chosen: &str) -> Scenario {
+    let asks = if chosen == second { asks_block_status(1) } else { asks_block_status(1).fails() };
+    let about = "a metadata context of one export, then of another, and the choice of one of them";
+    Scenario::new(format!("told/meta-context/two/{name}"), about, Stack::reference(2)).script([
+        Step::ConnectRaw(1),
+        say(1, [Message::StructuredReply]),
+        say(1, [allocation(first)]),
+        say(1, [allocation(second)]),
+        go(1, chosen),
+        asks,
+        read(1),
+        Step::Disconnect(1),
+    ])
+}
+
+/// Of two exports the name of one begins with that of the other.
+fn set_for_prefixes() -> Scenario {
+    let pairs = [("", "a"), ("a", ""), ("a", "ab"), ("ab", "a"), ("ab", "ac"), ("ab", "AB"), ("ab", "ab")];
+    let visit = |(client, (set, chosen)): (u32, (&str, &str))| {
+        let asks = asks_block_status(client);
+        [
+            Step::ConnectRaw(client),
+            say(client, [Message::StructuredReply, allocation(set)]),
+            go(client, chosen),
+            if set == chosen { asks } else { asks.fails() },
+            read(client),
+            Step::Disconnect(client),
+        ]
+    };
+    let about = "metadata contexts of exports whose names begin in the same way";
+    Scenario::new("told/meta-context/prefixes", about, Stack::reference(2))
+        .script((1..).zip(pairs).flat_map(visit))
 }
 
 fn listed_only() -> Scenario {
