@@ -58,11 +58,10 @@ impl Pauses {
     /// The target is called next.
     pub fn before(&'static self) -> Outside {
         let (number, call) = self.draw();
+        let has_met = number % 16 < 12 && self.meet(call);
         match number % 16 {
-            0..12 => {
-                if self.meet(call) && number & 1 << 8 != 0 {
-                    spin(Duration::from_nanos(short(number >> 16, DELAY)));
-                }
+            0..12 if has_met && number & 1 << 8 != 0 => {
+                spin(Duration::from_nanos(short(number >> 16, DELAY)));
             }
             12..14 => sleep(short(number >> 16, LONGEST)),
             _ => {}

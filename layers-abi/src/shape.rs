@@ -168,7 +168,8 @@ impl Shape {
             let turn = handle.addr().wrapping_sub(1) / stride;
             return values.get(turn % values.len()).copied();
         }
-        let other = self.every_other.iter().find(|(query, _)| *query == callback && handle.addr() % 2 == 0);
+        let other =
+            self.every_other.iter().find(|(query, _)| *query == callback && handle.addr().is_multiple_of(2));
         other.map(|(_, answer)| *answer).or_else(|| self.answer(callback))
     }
 

@@ -66,8 +66,8 @@ fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
 
 /// Returns the last words of a server that has crashed: an assertion, a complaint of the C library.
 fn last_words(recording: &Recording) -> Option<String> {
-    let lines = recording.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    let last = lines.filter(|line| !line.contains(": debug: ")).next_back()?;
+    let mut lines = recording.stderr.lines().map(str::trim);
+    let last = lines.rfind(|line| !line.is_empty() && !line.contains(": debug: "))?;
     Some(format!("the server wrote: {last}"))
 }
 
