@@ -6,7 +6,7 @@ use super::super::connection::survival::is_lost;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::blamed::Blamed;
 use super::is_option;
-use crate::history::{End, History, Request};
+use crate::history::{Client, End, History, Request};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     kind: Kind::Required,
     party: Party::Server,
     since: Version(1, 0, 0),
-    statement: "Each request and option of a client that stays has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
+    statement: "Each request and option of a client that stays, and each request that a layer was working on when the client sent NBD_CMD_DISC, has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
     clause: "NBD protocol, Transmission, Fixed newstyle negotiation, Termination of the session during option haggling, Terminating the transmission phase; nbdkit-plugin(3), .pread … .cache",
     antecedent: "a request or option that is answered, or not answered in time",
     example: "NBD_CMD_READ, L0.pread = 0, and no reply before the client gives up",
@@ -51,12 +51,31 @@ impl Answered {
     }
 }
 
+/// The client has said goodbye while a layer was working on this request, and waits for what is outstanding with its socket
+/// open.
+fn is_outstanding(client: &Client, request: &Request, leaving: &Event) -> bool {
+    let waits = client.awaits(Operation::Disconnect).is_some();
+    let closes =
+        [Operation::Hangup, Operation::HalfClose].into_iter().any(|one| client.awaits(one).is_some());
+    let made = request.made.calls();
+    let works = made.iter().any(|made| made.enter.position < leaving.position);
+    leaving.operation() == Some(Operation::Disconnect)
+        && waits
+        && !closes
+        && works
+        && !client.is_ambiguous(request)
+}
+
 impl Answered {
     /// The end of the connection is no answer to this request.
     fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
         let (history, number) = (now.history, now.event.handle);
         let client = history.client(number);
-        let stays = client.is_some_and(|client| client.leaving.is_none() && !client.lost);
+        let stays = client.is_some_and(|client| {
+            let leaves =
+                client.leaving.as_ref().is_some_and(|leaving| !is_outstanding(client, request, leaving));
+            !leaves && !client.lost
+        });
         // What cannot be refused ends the connection.
         let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
         let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);

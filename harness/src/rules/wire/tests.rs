@@ -139,6 +139,33 @@ fn the_end_of_the_connection_is_no_answer() {
     }
 }
 
+#[test]
+fn what_is_running_is_answered_after_the_goodbye() {
+    const RULE: &str = "wire.answered";
+    let reading = |script: &Script| index(script, Kind::Reply, Operation::Read);
+    let leaves = |at: usize, operation: Operation| {
+        cut_off(Operation::Read).with(at, |script| {
+            script.request(1, operation);
+        })
+    };
+    let script = cut_off(Operation::Read);
+    rejects(RULE, leaves(reading(&script), Operation::Disconnect));
+    // No layer has seen the request by then; or the client has closed its socket, or its direction of it.
+    let before = index(&script, Kind::Request, Operation::Read) + 1;
+    accepts_silently(RULE, leaves(before, Operation::Disconnect));
+    for closing in [Operation::Hangup, Operation::HalfClose] {
+        accepts_silently(RULE, leaves(reading(&script), closing));
+        let closed = leaves(reading(&script), Operation::Disconnect).with(reading(&script) + 1, |script| {
+            script.request(1, closing);
+        });
+        accepts_silently(RULE, closed);
+    }
+    let answered = spoken().with(reading(&spoken()), |script| {
+        script.request(1, Operation::Disconnect);
+    });
+    exercised_and_holds(RULE, answered);
+}
+
 /// The client's first option of this kind is refused.
 fn denied(operation: Operation, change: impl Fn(&mut Event)) -> Script {
     let mut script = spoken();
