@@ -31,6 +31,7 @@ const KNOCKS: u32 = 1000;
 /// What is waited for before there are clients, and when they have left.
 const READY: &str = "it does not get ready";
 const THE_SIGNAL: &str = "it does not notice the signal";
+const THE_FAILURE: &str = "it does not end, though a callback of its start-up failed";
 const THE_CLOSES: &str = "handles stay open after their clients have gone";
 
 /// What kept a run from going as its scenario says.
@@ -166,7 +167,7 @@ impl Clients<'_> {
         }
         match (server.wait_ready(self.player.until(READY, deadline)), scenario.start_fails) {
             (Woken::Happened, false) => {}
-            (Woken::Happened, true) => return Err(Mishap::Started),
+            (Woken::Happened, true) => return self.fails_later(server),
             (Woken::Dead, true) => return Ok(()),
             (Woken::Dead, false) => return Err(Mishap::NotStarted { complaint: server.complaint() }),
             (Woken::Late, _) => return Err(Mishap::Hang { doing: READY.to_owned() }),
@@ -216,6 +217,18 @@ impl Clients<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the end of a server whose start fails although its outermost layer has said that it is ready: a server
+    /// that calls after_fork in another order is not serving then. One that greets a client is.
+    fn fails_later(&mut self, server: &mut Server) -> Result<(), Mishap> {
+        if self.knock(server, true).is_ok() {
+            return Err(Mishap::Started);
+        }
+        match server.wait_until(self.player.until(THE_FAILURE, self.deadline), |_| false) {
+            Woken::Dead => Ok(()),
+            Woken::Happened | Woken::Late => Err(Mishap::Hang { doing: THE_FAILURE.to_owned() }),
+        }
     }
 
     /// Brings a run that has gone wrong to an end that is none of the server's faults: every client leaves, and the server
