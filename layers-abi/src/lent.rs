@@ -226,6 +226,9 @@ fn sum(bytes: &[u8]) -> u64 {
     rest.iter().fold(whole, |sum, byte| add(sum, u64::from(*byte) | 1 << 8))
 }
 
+/// From here on memory comes in large pages, where the system has any.
+const LARGE: usize = 8 << 20;
+
 /// Memory between two pages that cannot be touched.
 #[derive(Debug)]
 struct Area {
@@ -291,6 +294,10 @@ fn map(length: usize) -> Option<NonNull<u8>> {
         if libc::mprotect(inner.cast(), length, libc::PROT_READ | libc::PROT_WRITE) != 0 {
             libc::munmap(whole, length + 2 * PAGE);
             return None;
+        }
+        if length >= LARGE {
+            // Where there are no large pages it fails, and nothing has happened.
+            libc::madvise(inner.cast(), length, libc::MADV_HUGEPAGE);
         }
         NonNull::new(inner)
     }

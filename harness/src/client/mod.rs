@@ -4,6 +4,7 @@ pub(crate) mod breach;
 pub mod haproxy_cli;
 pub mod http;
 pub mod nbd;
+pub(crate) mod pages;
 mod patience;
 mod peer;
 pub mod raw;

@@ -178,6 +178,12 @@ impl Claims {
         self.range(start, offset - start + u64::from(count) + margin)
     }
 
+    /// The end of the disk, where one large request has been made of its start.
+    pub fn last(&self) -> Option<(u64, u32)> {
+        let most = self.most().min(LAST);
+        self.range(self.end().saturating_sub(most), most)
+    }
+
     /// Places where things go wrong: the start, the end, odd offsets, both sides of powers of two.
     pub fn places(&self) -> Vec<(u64, u32)> {
         let end = self.end();
@@ -235,6 +241,10 @@ impl Claims {
         all
     }
 }
+
+/// Bytes at the end of the disk: a page of memory costs more than what is compared in it, and the largest request is made
+/// once.
+const LAST: u64 = 4 << 20;
 
 /// As far as long requests go.
 pub const LONG: u64 = 6 << 20;

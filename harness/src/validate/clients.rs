@@ -40,6 +40,8 @@ const OWN: u32 = 100;
 /// Connections that cycles make in any case, and the time after which there are no more.
 const FEWEST_CYCLES: u32 = 10;
 const MOST_CYCLING: Duration = Duration::from_secs(4);
+/// Rounds of connections that are made when memory has grown in all rounds so far.
+const MORE_ROUNDS: u32 = 3;
 /// Exports of a list that are opened.
 const MOST_OPENED: usize = 32;
 
@@ -82,6 +84,8 @@ pub(super) struct Clients {
     quick: BTreeMap<u8, u32>,
     /// What the server held, whenever that was looked at.
     measured: Vec<usage::Held>,
+    /// The connections that were made last for that: how many, and of which export.
+    cycled: Option<(u32, String)>,
     /// Requests that have changed the disk, in order.
     changes: Vec<Change>,
 }
@@ -183,6 +187,7 @@ impl Clients {
             evidence: Evidence::default(),
             quick: BTreeMap::new(),
             measured: Vec::new(),
+            cycled: None,
             changes: Vec::new(),
         }
     }
@@ -348,7 +353,7 @@ impl Clients {
                 let bytes = pattern(data, offset, count as usize);
                 disk.forget(offset, length);
                 client
-                    .send_data(offset, &bytes, flags)
+                    .send_data(offset, bytes, flags)
                     .and_then(|ticket| client.wait(ticket))
                     .map_err(failed)?;
                 evidence.answered += 1;
@@ -420,8 +425,8 @@ impl Clients {
         let read = connected.client.command(Command { operation, offset, count, flags });
         let bytes = read.map_err(|error| stop(Asked::Request(operation), request, error))?;
         connected.disk.relearn(offset, &bytes);
-        connected.learnt.insert((offset, count), bytes.clone());
         self.evidence.reads(&bytes);
+        self.client(request.client)?.learnt.insert((offset, count), bytes);
         Ok(())
     }
 
@@ -486,6 +491,7 @@ impl Clients {
     }
 
     fn cycles(&mut self, server: &mut Server, times: u32, export: &str) -> Result<(), Stop> {
+        self.cycled = Some((times, export.to_owned()));
         let begun = Instant::now();
         for cycle in 0..times {
             // A slow subject is measured by fewer.
@@ -525,14 +531,22 @@ impl Clients {
 
     fn compare(&mut self, server: &mut Server, resource: Resource) -> Result<(), Stop> {
         self.quiet(server)?;
-        let held: Vec<String> = self.measured.iter().map(|held| held.text(resource)).collect();
-        match usage::settles(server, &self.measured, resource) {
-            None => Ok(()),
-            Some(after) => Err(Stop::Wrong(Wrong::new(
-                format!("the server holds {} as before", resource.word()),
-                format!("{} became {after}", held.join(", then ")),
-            ))),
+        for more in 0.. {
+            let held: Vec<String> = self.measured.iter().map(|held| held.text(resource)).collect();
+            let Some(after) = usage::settles(server, &self.measured, resource) else { return Ok(()) };
+            let again = self.cycled.clone().filter(|_| resource == Resource::Memory && more < MORE_ROUNDS);
+            let Some((times, export)) = again else {
+                return Err(Stop::Wrong(Wrong::new(
+                    format!("the server holds {} as before", resource.word()),
+                    format!("{} became {after}", held.join(", then ")),
+                )));
+            };
+            // On a busy machine threads come to memory of their own late: what is lost is lost in each round.
+            self.measure(server)?;
+            self.cycles(server, times, &export)?;
+            self.quiet(server)?;
         }
+        Ok(())
     }
 }
 

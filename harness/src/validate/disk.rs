@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::client::pages::zeroed;
+
 /// What a run of bytes holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
@@ -36,7 +38,7 @@ pub struct Difference {
 
 /// The bytes of a pattern at an offset: they tell one pattern from another and one place from another.
 pub fn pattern(number: u64, offset: u64, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
+    let mut bytes = zeroed(count);
     fill(number, offset, &mut bytes);
     bytes
 }

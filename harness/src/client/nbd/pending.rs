@@ -8,6 +8,7 @@ use layers_trace::digest::digest;
 use layers_trace::record::Record;
 use layers_trace::{CallId, Field, Operation};
 
+use super::super::pages::zeroed;
 use super::super::pattern;
 use super::super::told::{Extents, Told};
 use super::ffi::{self, Closure};
@@ -39,7 +40,7 @@ impl Pending {
             Operation::Read | Operation::Write => command.count as usize,
             _ => 0,
         };
-        let mut buffer = vec![0; length].into_boxed_slice();
+        let mut buffer = zeroed(length).into_boxed_slice();
         if command.operation == Operation::Write {
             for (byte, value) in buffer.iter_mut().zip(pattern(command.offset, length)) {
                 *byte = value;
@@ -49,12 +50,12 @@ impl Pending {
     }
 
     /// A write of these bytes; its count is theirs.
-    pub(super) fn of_data(command: Command, call: CallId, data: &[u8]) -> Pending {
+    pub(super) fn of_data(command: Command, call: CallId, data: Vec<u8>) -> Pending {
         Pending {
             cookie: 0,
             command,
             call,
-            buffer: data.into(),
+            buffer: data.into_boxed_slice(),
             told: Box::default(),
             extents: Box::default(),
         }

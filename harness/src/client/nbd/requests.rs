@@ -30,7 +30,7 @@ impl Client {
     }
 
     /// Sends a write of these bytes without waiting.
-    pub fn send_data(&mut self, offset: u64, data: &[u8], flags: u32) -> Result<Ticket, ClientError> {
+    pub fn send_data(&mut self, offset: u64, data: Vec<u8>, flags: u32) -> Result<Ticket, ClientError> {
         let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let command = Command { operation: Operation::Write, offset, count, flags };
         self.send_pending(command, Pending::of_data(command, CallId::LOST, data))

@@ -77,10 +77,13 @@ fn told(claims: &Claims, flags: u32) -> Planned {
 
 fn true_everywhere(claims: &Claims) -> Planned {
     claims.tells_extents()?;
-    let judged = ranges(claims)
-        .into_iter()
-        .flat_map(|place| [Op::Learn(request(Operation::Read, place)), extents(place, 0)])
-        .collect();
+    let learn = |place| Op::Learn(request(Operation::Read, place));
+    let read = |(offset, count): (u64, u32)| match claims.last() {
+        Some(last) if offset > 0 && count > last.1 => last,
+        _ => (offset, count),
+    };
+    let judged =
+        ranges(claims).into_iter().flat_map(|place| [learn(read(place)), extents(place, 0)]).collect();
     Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
 }
 

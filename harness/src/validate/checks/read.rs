@@ -116,8 +116,8 @@ const CHUNK: u64 = 1 << 20;
 fn large(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let whole = claims.range(0, claims.most()).unwrap_or_default();
-    let last = claims.range(claims.end().saturating_sub(claims.most()), claims.most()).unwrap_or_default();
-    let some: Vec<_> = [0, 1 << 16, (1 << 20) + 512, (32 << 20) - 4096]
+    let last = claims.last().unwrap_or_default();
+    let some: Vec<_> = [0, 1 << 16, (1 << 20) + 512, (4 << 20) - 4096, (32 << 20) - 4096]
         .into_iter()
         .flat_map(|offset| [claims.range(offset, 4096), claims.range(last.0 + offset, 4096)])
         .flatten()

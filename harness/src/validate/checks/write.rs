@@ -165,8 +165,7 @@ fn last_wins(claims: &Claims) -> Planned {
 
 fn large(claims: &Claims) -> Planned {
     claims.writes()?;
-    let ends = [0, claims.end().saturating_sub(claims.most())];
-    let mut ranges: Vec<_> = ends.into_iter().filter_map(|at| claims.range(at, claims.most())).collect();
+    let mut ranges: Vec<_> = claims.range(0, claims.most()).into_iter().chain(claims.last()).collect();
     ranges.dedup();
     let judged = (1..).zip(ranges).flat_map(|(data, range)| [write(range, data), read(range)]).collect();
     let long = long(claims, write);

@@ -272,7 +272,7 @@ impl Sent {
     fn send(&self, client: &mut Client) -> Result<Ticket, ClientError> {
         let Sent { operation, offset, count, data, .. } = *self;
         match operation {
-            Operation::Write => client.send_data(offset, &pattern(data, offset, count as usize), 0),
+            Operation::Write => client.send_data(offset, pattern(data, offset, count as usize), 0),
             _ => client.send(Command { operation, offset, count, flags: 0 }),
         }
     }
