@@ -371,6 +371,22 @@ fn storage_that_a_word_or_an_address_names_is_not_written_to() {
 }
 
 #[test]
+fn what_a_filter_refuses_behind_the_end_of_the_disk_below_is_no_finding() {
+    let directory = temporary();
+    let longer = ["--filter=truncate", "memory", "1M", "truncate=2000000"];
+    let only = ["--only", "write.succeeds", "--only", "zero.succeeds"];
+    validate(directory.path(), &[&only[..], &longer].concat())
+        .stdout(contains("the truncate filter refuses data beyond the end").and(contains(" 0 broken")));
+    // Another plugin's refusal at the same place is one.
+    let full = ["eval", "get_size=echo 2000000", "pread=exit 2", "can_write=exit 0"];
+    let fails = "pwrite=if [ $(($4 + $3)) -gt 1048576 ]; then echo ENOSPC >&2; exit 1; fi; cat >/dev/null";
+    let only = ["--only", "write.succeeds"];
+    validate(directory.path(), &[&only[..], &full, &[fails]].concat())
+        .code(1)
+        .stdout(contains("FAIL  write.succeeds"));
+}
+
+#[test]
 fn what_a_filter_makes_is_made_in_the_directory_of_the_case() {
     let directory = temporary();
     let log = ["--only", "read.*", "--filter=log", "memory", "1M", "logfile=log", "logappend=false"];

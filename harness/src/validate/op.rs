@@ -295,6 +295,14 @@ impl Op {
         }
     }
 
+    /// The request that it is, if it is one.
+    pub(super) fn one(&self) -> Option<Request> {
+        match self {
+            Op::Request(one) | Op::Perhaps(one) | Op::Durable(one) | Op::Vary(one) => Some(*one),
+            _ => None,
+        }
+    }
+
     /// The read that it asks for, if it asks for one.
     pub(super) fn read(&self) -> Option<Request> {
         match self {

@@ -4,6 +4,8 @@
 use layers_trace::Operation::{self, Read, Trim, Write, Zero};
 
 use super::case::{Asked, Played, Stop};
+use super::check::Plan;
+use super::op::Op;
 use crate::stack::{Layers, Stack};
 
 /// A module, as it is named on the command line, and what its page says that it refuses.
@@ -153,4 +155,17 @@ pub(super) fn excuse(stack: &Stack, played: &Played) -> Option<(String, Option<S
 /// The same case, without those who may refuse it, is refused as well.
 pub(super) fn is_refused(played: &Played) -> bool {
     played.stop.is_some() || played.trouble.is_some() || !played.served
+}
+
+/// What is refused lies behind the end of the smaller disk of the control run, which has nothing to say of it.
+pub(super) fn lies_behind(plan: &Plan, played: &Played, control: &Played) -> bool {
+    let step = played.stop.as_ref().and_then(|(index, _)| plan.script.get(*index));
+    let size_in = |case: &Played| case.answers.as_ref().map(|answers| answers.size);
+    let size = size_in(control);
+    let end = match step {
+        // Its clients work far from one another, all over the disk.
+        Some(Op::Load(_)) => size_in(played),
+        step => step.and_then(Op::one).map(|request| request.offset + u64::from(request.count)),
+    };
+    end.zip(size).is_some_and(|(end, size)| end > size)
 }

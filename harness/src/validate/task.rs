@@ -158,7 +158,8 @@ impl<'a> Task<'a> {
         let stack = twisted(&ground.stack, &plan.twist);
         if let Some((reason, control)) = refusers::excuse(&stack, played) {
             let Some(control) = control else { return Ok(Some(reason)) };
-            if !refusers::is_refused(&bench.play(self.check.id, &control, plan)?) {
+            let without = bench.play(self.check.id, &control, plan)?;
+            if !refusers::is_refused(&without) || refusers::lies_behind(plan, played, &without) {
                 return Ok(Some(reason));
             }
         }
