@@ -20,6 +20,8 @@ use layers::validate::{Budget, Finding, Replayed, Validate, Validation, checks, 
 use serde::Deserialize;
 use side_by_side::each;
 
+/// Stands for the file that is the disk of some animals.
+const DISK: &str = "$DISK";
 /// For one case: several times what the slowest good one takes on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// For one case of an animal that hangs.
@@ -133,7 +135,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 /// Compiles what is older than its source.
 fn compile(file: &str) {
     let (source, library) = (zoo().join(file), module(file));
-    let sources = [source.clone(), zoo().join("plugin.h"), zoo().join("filter.h")];
+    let sources = [source.clone(), zoo().join("plugin.h"), zoo().join("filter.h"), zoo().join("stored.h")];
     let newest = sources.iter().filter_map(|path| modified(path)).max();
     if modified(&library) > newest {
         return;
@@ -144,6 +146,16 @@ fn compile(file: &str) {
     let status = Command::new("cc").args(flags).arg("-o").arg(&new).arg(&source).status().unwrap();
     assert!(status.success(), "cc cannot compile {}", source.display());
     std::fs::rename(new, library).unwrap();
+}
+
+/// Makes the file of those whose disk is one: no two blocks of it are the same.
+fn make_disk() {
+    let path = built().join("disk.img");
+    if !path.exists() {
+        std::fs::create_dir_all(built()).unwrap();
+        let bytes: Vec<u8> = (0_u32..2 << 20).map(|at| (at % 251 + at / 4096 % 5) as u8).collect();
+        std::fs::write(path, bytes).unwrap();
+    }
 }
 
 /// Builds the animals in Rust, without the net where that is possible.
@@ -173,6 +185,8 @@ fn validate(animal: &Animal) -> Validation {
     };
     let validation = animal.parameters.iter().fold(validation, |validation, parameter| {
         let (key, value) = parameter.split_once('=').unwrap();
+        let value =
+            if value == DISK { built().join("disk.img").display().to_string() } else { value.to_owned() };
         validation.param(key, value)
     });
     let cycles = ["resources.descriptors", "resources.threads", "resources.memory"].map(str::to_owned);
@@ -222,6 +236,7 @@ fn each_animal_is_caught_by_its_own_checks_and_by_no_others() {
     let manifest = manifest();
     let sources = [files("plugins", "c"), files("filters", "c")].concat();
     each(&sources, 1, |file| compile(file));
+    make_disk();
     build_rust();
     let only = std::env::var("LAYERS_ZOO_ONLY").unwrap_or_default();
     let runs: usize = std::env::var("LAYERS_ZOO_RUNS").map_or(1, |runs| runs.parse().unwrap());

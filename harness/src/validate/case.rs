@@ -198,8 +198,10 @@ pub(super) struct Played {
     pub(super) incomplete: Option<String>,
     /// What the rules say.
     pub(super) judgement: Judgement,
-    /// The whole trace.
+    /// The whole trace; of several servers one after another, that of the last.
     pub(super) events: Events,
+    /// The trace of the server that came before it, if one did.
+    pub(super) before: Events,
     /// If it hangs, the calls in flight when that was found out.
     pub(super) in_flight: Vec<CallRef>,
     /// What the first connection was told.
@@ -249,23 +251,26 @@ impl Bench<'_> {
         let copies = Copies::of(stack, plan.start == Start::Daemon)?;
         let stack = copies.as_ref().map_or(stack, |(copied, _)| copied);
         let deadline = Deadline::after(self.limit.of(self.timeout));
-        let run = self.nbdkit.describe(name, stack, plan.start, true);
-        let mut server = self.nbdkit.start(&Serve {
-            stack,
-            run,
-            capacity: self.room,
-            keep: None,
-            cpu: None,
-            command: None,
-            conditions: Conditions {
-                pauses: plan.conditions.pauses.map(|number| number ^ self.terms.seed << 32),
-                ..plan.conditions.under(self.terms.under)
-            },
-        })?;
-        // What looks at memory asks for much of its own.
-        if self.terms.under.is_none() {
-            usage::limit(server.process.pid(), self.terms.memory);
-        }
+        let start = || -> Result<Server, ServerError> {
+            let server = self.nbdkit.start(&Serve {
+                stack,
+                run: self.nbdkit.describe(name, stack, plan.start, true),
+                capacity: self.room,
+                keep: None,
+                cpu: None,
+                command: None,
+                conditions: Conditions {
+                    pauses: plan.conditions.pauses.map(|number| number ^ self.terms.seed << 32),
+                    ..plan.conditions.under(self.terms.under)
+                },
+            })?;
+            // What looks at memory asks for much of its own.
+            if self.terms.under.is_none() {
+                usage::limit(server.process.pid(), self.terms.memory);
+            }
+            Ok(server)
+        };
+        let mut server = start()?;
         let usage = Usage::watch(server.process.pid(), server.run_id(), self.terms.memory);
         let mut run = Run {
             plan,
@@ -277,8 +282,10 @@ impl Bench<'_> {
             trouble: None,
             served: false,
             in_flight: Vec::new(),
+            start: &start,
+            before: Events::from([]),
         };
-        let clients = run.go(&mut server, self.terms.seed);
+        let clients = run.go(&mut server, self.terms.seed)?;
         let (answers, listed, evidence) = clients
             .map_or((None, Vec::new(), Evidence::default()), |clients| {
                 (clients.first, clients.listed, clients.evidence)
@@ -292,7 +299,7 @@ impl Bench<'_> {
         let children = server.left_behind(Deadline::after(Duration::from_millis(300)));
         let floods = server.process.floods();
         server.process.kill();
-        let Run { mut stop, judged, mut trouble, served, in_flight, .. } = run;
+        let Run { mut stop, judged, mut trouble, served, in_flight, before, .. } = run;
         let (judgement, events): (_, Events) = match server.trace() {
             Some(trace) => {
                 let reader = Reader::of(&trace);
@@ -345,6 +352,7 @@ impl Bench<'_> {
             incomplete,
             judgement,
             events,
+            before,
             in_flight,
             answers,
             listed,
@@ -396,21 +404,17 @@ struct Run<'a> {
     trouble: Option<Trouble>,
     served: bool,
     in_flight: Vec<CallRef>,
+    /// Starts the same server once more.
+    start: &'a dyn Fn() -> Result<Server, ServerError>,
+    /// The trace of the server that was started before this one.
+    before: Events,
 }
 
 impl Run<'_> {
     /// From the first wait to the last client's goodbye.
-    fn go(&mut self, server: &mut Server, seed: u64) -> Option<Clients> {
-        if !self.plan.start.serves() {
-            return None;
-        }
-        match server.wait_ready(self.deadline) {
-            Woken::Happened => self.served = true,
-            Woken::Dead => return None,
-            Woken::Late => {
-                self.trouble = Some(Trouble::Hang("it does not get ready to serve".to_owned()));
-                return None;
-            }
+    fn go(&mut self, server: &mut Server, seed: u64) -> Result<Option<Clients>, ServerError> {
+        if !self.plan.start.serves() || !self.gets_ready(server) {
+            return Ok(None);
         }
         let mut clients = Clients::new(self.timeout, self.limit, seed);
         let begun = Instant::now();
@@ -420,7 +424,11 @@ impl Run<'_> {
             }
             self.judged |= *op == Op::Judge;
             clients.begin_step();
-            if let Err(stop) = clients.step(server, op) {
+            let step = match op {
+                Op::Kill | Op::Restart => self.restart(server, &mut clients, op)?,
+                _ => clients.step(server, op).map_err(|stop| self.of_what_was_left(stop)),
+            };
+            if let Err(stop) = step {
                 self.stop = Some((index, stop));
                 break;
             }
@@ -435,7 +443,60 @@ impl Run<'_> {
         }
         // However long the script took, the end has its own time.
         self.deadline = Deadline::after(self.limit.of(self.timeout));
-        Some(clients)
+        Ok(Some(clients))
+    }
+
+    /// Waits until it serves.
+    fn gets_ready(&mut self, server: &mut Server) -> bool {
+        let woken = server.wait_ready(self.deadline);
+        self.served = woken == Woken::Happened;
+        if woken == Woken::Late {
+            self.trouble = Some(Trouble::Hang("it does not get ready to serve".to_owned()));
+        }
+        self.served
+    }
+
+    /// Ends the server, in one way or the other, and starts the next one on what it has left behind.
+    fn restart(
+        &mut self,
+        server: &mut Server,
+        clients: &mut Clients,
+        op: &Op,
+    ) -> Result<Result<(), Stop>, ServerError> {
+        clients.remember();
+        if *op == Op::Kill {
+            // Nobody of the run is left who could write anything.
+            server.kill_others();
+            server.process.kill();
+            clients.hang_up();
+        } else {
+            clients.leave(server);
+            let deadline = Deadline::after(self.limit.of(self.timeout));
+            let has_closed = server.wait_until(deadline, |seen| seen.open() == 0) == Woken::Happened;
+            if !has_closed || server.signal(Signal::TERM).is_err() || server.wait_for_end(deadline).is_none()
+            {
+                return Ok(Err(Stop::NoAnswer(op.to_string())));
+            }
+        }
+        if let Some(trace) = server.trace() {
+            self.before = Reader::of(&trace).events().flatten().collect();
+        }
+        *server = (self.start)()?;
+        self.deadline = Deadline::after(self.limit.of(self.timeout));
+        Ok(if self.gets_ready(server) { Ok(()) } else { Err(Stop::Gone(op.to_string())) })
+    }
+
+    /// Bytes that are wrong in a server that was started again were not kept: nothing else follows from that.
+    fn of_what_was_left(&self, stop: Stop) -> Stop {
+        match stop {
+            Stop::Wrong(wrong)
+                if !self.before.is_empty() && matches!(wrong.symptom, Symptom::Data { .. }) =>
+            {
+                let expected = wrong.expected + ", as the server before this one has promised";
+                Stop::Wrong(Wrong { expected, symptom: Symptom::Other, ..wrong })
+            }
+            other => other,
+        }
     }
 
     /// Ends the server, and says how that went.

@@ -42,6 +42,8 @@ pub struct Claims {
     pub readonly: bool,
     /// Sizes that inner layers have told, where they differ from that of the export.
     pub below: Vec<u64>,
+    /// Each case has a copy of a file that a parameter names, and may do with it what it likes.
+    pub has_copies: bool,
     /// Places of the parameters that can be left out, and whether each has a key.
     pub parameters: Vec<(usize, bool)>,
 }
@@ -118,6 +120,12 @@ impl Claims {
     pub fn caches(&self) -> Result<(), Unfit> {
         claimed(self.flag(bit::CACHE), "it does not claim cache")?;
         self.holds(1)
+    }
+
+    /// What it is written to can be there when its server has ended.
+    pub fn outlives_its_server(&self) -> Result<(), Unfit> {
+        self.writes()?;
+        claimed(self.has_copies, "no parameter names a file that each case has a copy of")
     }
 
     /// NBD_FLAG_CAN_MULTI_CONN.

@@ -76,6 +76,8 @@ pub(super) struct Clients {
     /// The number that written data begins from.
     seed: u64,
     clients: BTreeMap<u32, Connected>,
+    /// What clients of a server that has ended knew of its disk.
+    outlived: BTreeMap<u32, Disk>,
     /// What the first one was told.
     pub(super) first: Option<Answers>,
     pub(super) listed: Vec<String>,
@@ -182,6 +184,7 @@ impl Clients {
             deadline: Deadline::after(limit.of(timeout)),
             seed,
             clients: BTreeMap::new(),
+            outlived: BTreeMap::new(),
             first: None,
             listed: Vec::new(),
             evidence: Evidence::default(),
@@ -203,7 +206,8 @@ impl Clients {
     /// One step of the script.
     pub(super) fn step(&mut self, server: &mut Server, op: &Op) -> Result<(), Stop> {
         match op {
-            Op::Judge | Op::IfQuick => Ok(()),
+            // What becomes of the server is not the clients' doing.
+            Op::Judge | Op::IfQuick | Op::Kill | Op::Restart => Ok(()),
             Op::Connect(number, export) => self.connect(server, *number, export),
             Op::Disconnect(number) => self.disconnect(server, *number),
             Op::Answers(number) => self.same_answers(*number),
@@ -251,6 +255,11 @@ impl Clients {
         self.clients.clear();
     }
 
+    /// Takes down what each client knows of the disk, for whoever comes when the server has been started again.
+    pub(super) fn remember(&mut self) {
+        self.outlived.extend(self.clients.iter().map(|(number, one)| (*number, one.disk.clone())));
+    }
+
     fn client(&mut self, number: u32) -> Result<&mut Connected, Stop> {
         self.clients.get_mut(&number).ok_or_else(|| Stop::Gone(format!("client {number}")))
     }
@@ -275,7 +284,8 @@ impl Clients {
         client.go(export).map_err(|error| stop(Asked::Open, format!("open export {export:?}"), error))?;
         let answers = answers(&client);
         self.first.get_or_insert(answers);
-        self.clients.insert(number, Connected { client, disk: Disk::default(), learnt: BTreeMap::new() });
+        let disk = self.outlived.remove(&number).unwrap_or_default();
+        self.clients.insert(number, Connected { client, disk, learnt: BTreeMap::new() });
         Ok(())
     }
 

@@ -199,11 +199,15 @@ impl Collected {
         }
         let cause = Cause::of(plan, played, index, &wrong, innermost(stack));
         let scene = Scene { stack, plan, index, terms: self.terms };
-        let (calls, guilty) = quoted::calls(&played.events, &wrong);
+        // What was not kept is the fault of the server that should have.
+        let kept = played.stop.as_ref().is_some_and(|(at, _)| *at == index) && !played.before.is_empty();
+        let events = if kept { &played.before } else { &played.events };
+        let (calls, guilty) =
+            if kept { quoted::promise(events, &wrong) } else { quoted::calls(events, &wrong) };
         let hint = wrong.origin.zip(wrong.range).map(|(origin, (at, _))| origin.words(at));
         let finding = Finding { guilty, hint, ..scene.finding(check, &wrong, calls) };
         let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
-        let (run, said_words) = (self.keeper.keep(Some(&played.events)), words::said(&played.stderr));
+        let (run, said_words) = (self.keeper.keep(Some(events)), words::said(&played.stderr));
         let finding = Finding { blame: blame.unwrap_or(finding.blame), run, said: said_words, ..finding };
         if let Some(first) = self.first_like(check, &cause) {
             said.held.push(finding);

@@ -122,6 +122,7 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         thread_model,
         readonly: stack.readonly,
         below,
+        has_copies: !stack.copied.is_empty(),
         parameters: variable(stack),
     })
 }

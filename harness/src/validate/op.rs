@@ -176,6 +176,11 @@ pub enum Op {
     Sized(u32, BlockSize),
     /// What follows is left out where the case has been slow so far.
     IfQuick,
+    /// The server is killed by SIGKILL and started again, on what it has left behind. What was known of the disk of each
+    /// client is known of the client with the same number that connects next.
+    Kill,
+    /// The same, but the clients leave and the server is told to end.
+    Restart,
     /// This client opens this export and leaves again, or is refused.
     Visit(u32, String),
     /// A read; what comes is from now on what is there.
@@ -252,6 +257,8 @@ impl fmt::Display for Op {
             Op::Patient(request) => write!(f, "patient {request}"),
             Op::Sized(client, size) => write!(f, "sized {client} {}", size.word()),
             Op::IfQuick => write!(f, "if-quick"),
+            Op::Kill => write!(f, "kill"),
+            Op::Restart => write!(f, "restart"),
             Op::Crowd(clients, time, export) => write!(f, "crowd {clients} {time}{}", suffix(export)),
             Op::ReadListed => write!(f, "read-listed"),
             Op::Visit(client, export) => write!(f, "visit {client}{}", suffix(export)),
@@ -397,6 +404,8 @@ fn parse(line: &str) -> Option<Op> {
         "crowd" => Op::Crowd(words.next()?.parse().ok()?, words.next()?.parse().ok()?, export),
         "read-listed" => Op::ReadListed,
         "if-quick" => Op::IfQuick,
+        "kill" => Op::Kill,
+        "restart" => Op::Restart,
         "sized" => {
             let client = words.next()?.parse().ok()?;
             let word = words.next()?;
@@ -496,6 +505,8 @@ mod tests {
             Op::Patient(request),
             Op::Sized(1, BlockSize::Preferred),
             Op::IfQuick,
+            Op::Kill,
+            Op::Restart,
             Op::Crowd(8, 100, "x".to_owned()),
             Op::ReadListed,
         ];

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::case::Wrong;
 use super::origin::Change;
-use crate::history::present;
+use crate::history::{FUA, present};
 use crate::rules::CallRef;
 
 /// Calls that are quoted.
@@ -32,6 +32,30 @@ pub(super) fn calls(events: &[Event], wrong: &Wrong) -> (Vec<CallRef>, Option<u3
         quoted.insert(at, guilty);
     }
     (quoted.into_iter().map(CallRef::from).collect(), guilty.map(|event| event.position))
+}
+
+/// The calls that have changed these bytes, and behind them the last one that has promised that they stay: a flush, or one with
+/// FUA. That one is the guilty one.
+pub(super) fn promise(events: &[Event], wrong: &Wrong) -> (Vec<CallRef>, Option<u32>) {
+    let enters = || events.iter().filter(|event| event.kind == Kind::Enter);
+    let changes = |event: &&Event| {
+        let callback = event.callback().map(present);
+        let kind = matches!(callback, Some(Callback::Pwrite | Callback::Zero | Callback::Trim));
+        kind && wrong.range.is_some_and(|range| overlaps(event, range))
+    };
+    let promises = |event: &&Event| {
+        let flushes = event.callback().map(present) == Some(Callback::Flush);
+        flushes || (changes(event) && event.flags() & FUA != 0)
+    };
+    let changed: Vec<&Event> = enters().filter(changes).collect();
+    let since = changed.last().map_or(0, |event| event.position);
+    let promise = enters().filter(|event| event.position >= since).find(promises);
+    let skip = changed.len().saturating_sub(MOST - 1);
+    let mut quoted: Vec<&Event> = changed.into_iter().skip(skip).collect();
+    if let Some(promise) = promise.filter(|one| !quoted.iter().any(|event| event.position == one.position)) {
+        quoted.push(promise);
+    }
+    (quoted.into_iter().map(CallRef::from).collect(), promise.map(|event| event.position))
 }
 
 fn overlaps(event: &Event, (offset, count): (u64, u64)) -> bool {

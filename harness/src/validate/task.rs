@@ -114,10 +114,13 @@ impl<'a> Task<'a> {
             let excuse = self.excuse(bench, ground, plan, &played)?;
             let mut case = Case { played, excuse, control: None };
             let is_broken = case.excuse.is_none() && verdict_of(self.check, plan, &case.played).1.is_some();
-            if is_broken && let Some(control) = self.control(bench, ground, plan)? {
-                case = control;
+            if is_broken {
+                if let Some(control) = self.control(bench, ground, plan)? {
+                    case = control;
+                }
+                case.excuse = self.keeps_nothing(bench, ground, plan, &case.played)?;
             }
-            broken += usize::from(is_broken && case.control.is_none());
+            broken += usize::from(is_broken && case.control.is_none() && case.excuse.is_none());
             hangs += u32::from(matches!(case.played.trouble, Some(Trouble::Hang(_))));
             outcome.cases.push(case);
             if broken >= MOST_FINDINGS || hangs >= MOST_HANGS {
@@ -144,6 +147,26 @@ impl<'a> Task<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// What is not kept over an orderly end has not been promised to be kept at all: it stays in memory, or in a file that goes.
+    fn keeps_nothing(
+        &self,
+        bench: &Bench<'_>,
+        ground: &Ground,
+        plan: &Plan,
+        played: &Played,
+    ) -> Result<Option<String>, ServerError> {
+        let killed = plan.script.iter().position(|op| *op == Op::Kill);
+        let gets_there = |killed: &usize| played.stop.as_ref().is_none_or(|(index, _)| index >= killed);
+        if killed.filter(gets_there).is_none() {
+            return Ok(None);
+        }
+        let orderly = |op: &Op| if *op == Op::Kill { Op::Restart } else { op.clone() };
+        let control = Plan { script: plan.script.iter().map(orderly).collect(), ..plan.clone() };
+        let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
+        let is_lost = verdict_of(self.check, &control, &played).1.is_some();
+        Ok(is_lost.then(|| "what is written is not there after an orderly end, either".to_owned()))
     }
 
     /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter

@@ -18,6 +18,7 @@ mod huge;
 mod process;
 mod read;
 mod resources;
+mod survives;
 mod threads;
 mod trim;
 mod write;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         zero::CHECKS,
         trim::CHECKS,
         flush::CHECKS,
+        survives::CHECKS,
         extents::CHECKS,
         cache::CHECKS,
         connections::CHECKS,
