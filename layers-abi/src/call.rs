@@ -14,6 +14,7 @@ use crate::layer::Layer;
 use crate::lent::{Lends, Lent};
 use crate::midway::Outside;
 use crate::pauses::Pauses;
+use crate::system::{self, Before, Volatile};
 
 /// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
 /// [`Call::finish`]. `errno` is for the target what the server had left, and for the server what the target has left.
@@ -39,6 +40,8 @@ pub struct Call<'a> {
     pub lent: Option<Lent>,
     /// What this thread was in before the target was called, where calls pause.
     outside: Option<Outside>,
+    /// The same, where what the target asks of the system is looked at.
+    before: Option<Before>,
     callback: Callback,
     id: CallId,
     errno: c_int,
@@ -69,6 +72,7 @@ impl<'a> Call<'a> {
             failed: false,
             lent: None,
             outside: None,
+            before: None,
             callback,
             id: CallId::LOST,
         }
@@ -101,6 +105,10 @@ impl<'a> Call<'a> {
             Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
             _ => (),
         }
+        if self.layer.watches && self.enter.kind == Kind::Enter as u8 {
+            let id = if self.id == CallId::LOST { 0 } else { self.id.0 };
+            self.before = Some(system::enter(self.layer, self.callback, self.enter.d, id));
+        }
         if let Some(pauses) = self.pauses() {
             self.outside = Some(pauses.before());
         }
@@ -126,6 +134,25 @@ impl<'a> Call<'a> {
         unsafe { result.note(self) };
         if let (Some(pauses), Some(outside)) = (self.pauses(), self.outside.take()) {
             pauses.after(outside);
+        }
+        let before = self.before.take();
+        if let Some(durable) = before.and_then(|before| system::leave(before, self.failed)) {
+            self.probe_durable(durable);
+        }
+    }
+
+    /// Records whether the files that the target has written to are durable now.
+    fn probe_durable(&self, durable: Result<(), Volatile>) {
+        let mut note = self.probe_of(Probe::Durable);
+        match durable {
+            Ok(()) => {
+                note.a = 1;
+                self.layer.writer.note(note, &[]);
+            }
+            Err(Volatile { by, name }) => {
+                note.context = u64::from(by);
+                self.layer.writer.note(note, &[(Field::Name, name.as_encoded_bytes())]);
+            }
         }
     }
 
@@ -156,11 +183,16 @@ impl<'a> Call<'a> {
     }
 
     fn note(&self, probe: Probe, say: impl FnOnce(&mut Record)) {
+        let mut note = self.probe_of(probe);
+        say(&mut note);
+        self.layer.writer.note(note, &[]);
+    }
+
+    fn probe_of(&self, probe: Probe) -> Record {
         let mut note = record(Kind::Probe, self.layer.number, probe as u8);
         note.handle = self.enter.handle;
         note.call = if self.id == CallId::LOST { 0 } else { self.id.0 };
-        say(&mut note);
-        self.layer.writer.note(note, &[]);
+        note
     }
 
     /// The call is one of the server's, or of a filter's to the layer below it, and its target may get another buffer.

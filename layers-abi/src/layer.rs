@@ -4,7 +4,7 @@ use std::ffi::{OsString, c_char};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use layers_behaviour::{BEHAVIOUR_VARIABLE, Behaviour, Behaviours, TARGET_VARIABLE_PREFIX};
+use layers_behaviour::{BEHAVIOUR_VARIABLE, Behaviour, Behaviours, Failing, TARGET_VARIABLE_PREFIX};
 use layers_trace::writer::record;
 use layers_trace::{Callback, Field, Kind, Probe, TRACE_VARIABLE, Writer};
 
@@ -15,6 +15,7 @@ use crate::kept::Kept;
 use crate::lent::Lends;
 use crate::pauses::Pauses;
 use crate::server::Lists;
+use crate::system;
 
 /// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
 #[derive(Debug)]
@@ -53,6 +54,10 @@ pub struct Layer {
     pub lends: Lends,
     /// Where calls pause, and wait for one another, if they are to.
     pub pauses: Option<&'static Pauses>,
+    /// What its target asks of the system is looked at.
+    pub watches: bool,
+    /// What fails for its target.
+    pub fails: Option<Failing>,
     /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
     pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
@@ -73,6 +78,8 @@ impl Layer {
             looks_at_writes: false,
             lends: Lends::asked_for(),
             pauses: Pauses::asked_for(number),
+            watches: system::is_watched() || system::failing().is_some(),
+            fails: system::failing(),
             errno_is_preserved: None,
             parameters: Mutex::default(),
             interned: OnceLock::new(),

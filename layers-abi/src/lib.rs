@@ -12,6 +12,7 @@
 //! | [`kept`] | whether a string of the server still reads as it did |
 //! | [`shape`] | what a reference layer does |
 //! | [`deeds`] | what it does to the server and to itself |
+//! | [`system`] | what a target asks of the system, and what fails for it |
 //! | [`target`] | how somebody else's file is loaded |
 //! | [`server`] | the functions of nbdkit that the instruments link |
 //!
@@ -34,6 +35,7 @@ pub mod pauses;
 pub mod plugin;
 pub mod server;
 pub mod shape;
+pub mod system;
 pub mod target;
 
 pub use init::InitError;

@@ -1,8 +1,8 @@
-//! Pauses in the middle of a call: where the target copies, allocates, locks, or asks the system for something.
+//! In the middle of a call: where the target copies, allocates, locks, or asks the system for something.
 //!
-//! For those functions of the C library the target gets others, which do the same and may pause besides. They are put into
-//! the table through which the target's own image calls them, and into no other. Only where calls are to pause
-//! ([`crate::pauses`]) is anything put there.
+//! For those functions of the C library, and for one of nbdkit, the target gets others, which do the same, and may pause
+//! ([`crate::pauses`]), look at what is done, or have it fail ([`crate::system`]). They are put into the table through which
+//! the target's own image calls them, and into no other; and only those that are needed for what is asked for.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -10,8 +10,10 @@ use std::ptr::null;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::errno;
+use layers_behaviour::Refused;
+
 use crate::pauses::Pauses;
+use crate::{errno, system};
 
 thread_local! {
     static INSIDE: Cell<Inside> = const { Cell::new(Inside { pauses: null(), at: [0; 2], seen: 0 }) };
@@ -57,7 +59,7 @@ fn midway() {
 }
 
 macro_rules! functions {
-    ($($place:ident $name:ident($($argument:ident),*);)*) => {
+    ($($place:ident $deed:ident $name:ident($($argument:ident),*);)*) => {
         mod originals {
             use super::AtomicUsize;
 
@@ -72,12 +74,12 @@ macro_rules! functions {
                 let original = originals::$name.load(Ordering::Relaxed);
                 functions!(@before $place);
                 // SAFETY: the function that the target would have called, with its own arguments, all of which are
-                // pointers or integers.
-                let result = unsafe {
+                // pointers or integers; of a count there may be less.
+                let result = system::$deed([$($argument),*], |[$($argument),*]| unsafe {
                     let original: unsafe extern "C" fn($(functions!(@word $argument)),*) -> usize =
                         std::mem::transmute(original);
                     original($($argument),*)
-                };
+                });
                 functions!(@after $place);
                 result
             })*
@@ -85,12 +87,15 @@ macro_rules! functions {
 
         /// What stands in the place of the function of this name; keeps that one.
         fn replacement(name: &CStr, original: usize) -> Option<usize> {
-            let (kept, replacement): (&AtomicUsize, *const ()) = match name.to_bytes() {
+            let (kept, replacement, deed): (&AtomicUsize, *const (), &str) = match name.to_bytes() {
                 $(name if name == stringify!($name).as_bytes() => {
-                    (&originals::$name, replacements::$name as *const ())
+                    (&originals::$name, replacements::$name as *const (), stringify!($deed))
                 })*
                 _ => return None,
             };
+            if !is_needed(deed) {
+                return None;
+            }
             let _ = kept.compare_exchange(0, original, Ordering::Relaxed, Ordering::Relaxed);
             Some(replacement.expose_provenance())
         }
@@ -100,35 +105,72 @@ macro_rules! functions {
     (@before after) => {};
     (@after before) => {};
     (@after after) => { midway() };
+    (@before never) => {};
+    (@after never) => {};
+}
+
+/// A function that does this is to be replaced, for what is asked for.
+fn is_needed(deed: &str) -> bool {
+    let failing = system::failing().map(|failing| failing.what);
+    Pauses::are_asked_for()
+        || match deed {
+            "plain" => false,
+            "allocates" => failing == Some(Refused::Memory),
+            "reads" => failing.is_some(),
+            _ => system::is_watched() || failing.is_some(),
+        }
 }
 
 functions! {
-    before pthread_mutex_lock(mutex);
-    before pthread_rwlock_rdlock(lock);
-    before pthread_rwlock_wrlock(lock);
-    after pthread_mutex_unlock(mutex);
-    after pthread_rwlock_unlock(lock);
-    after memcpy(to, from, count);
-    after memmove(to, from, count);
-    after memset(to, byte, count);
-    after __memcpy_chk(to, from, count, room);
-    after malloc(count);
-    after calloc(times, count);
-    after realloc(memory, count);
-    after free(memory);
-    after open(path, flags, mode);
-    after open64(path, flags, mode);
-    after close(descriptor);
-    after lseek(descriptor, offset, from);
-    after lseek64(descriptor, offset, from);
-    after read(descriptor, buffer, count);
-    after write(descriptor, buffer, count);
-    after pread(descriptor, buffer, count, offset);
-    after pread64(descriptor, buffer, count, offset);
-    after pwrite(descriptor, buffer, count, offset);
-    after pwrite64(descriptor, buffer, count, offset);
-    after fread(buffer, size, count, file);
-    after fwrite(buffer, size, count, file);
+    before plain pthread_mutex_lock(mutex);
+    before plain pthread_rwlock_rdlock(lock);
+    before plain pthread_rwlock_wrlock(lock);
+    after plain pthread_mutex_unlock(mutex);
+    after plain pthread_rwlock_unlock(lock);
+    after plain memcpy(to, from, count);
+    after plain memmove(to, from, count);
+    after plain memset(to, byte, count);
+    after plain __memcpy_chk(to, from, count, room);
+    after allocates malloc(count);
+    after allocates calloc(times, count);
+    after allocates realloc(memory, count);
+    never allocates reallocarray(memory, times, count);
+    never allocates strdup(text);
+    never allocates __strdup(text);
+    never allocates strndup(text, count);
+    never allocates __strndup(text, count);
+    never allocates aligned_alloc(alignment, count);
+    after plain free(memory);
+    after plain open(path, flags, mode);
+    after plain open64(path, flags, mode);
+    after plain close(descriptor);
+    after plain lseek(descriptor, offset, from);
+    after plain lseek64(descriptor, offset, from);
+    after reads read(descriptor, buffer, count);
+    after writes write(descriptor, buffer, count);
+    after reads pread(descriptor, buffer, count, offset);
+    after reads pread64(descriptor, buffer, count, offset);
+    never reads preadv(descriptor, pieces, count, offset);
+    never reads preadv64(descriptor, pieces, count, offset);
+    never reads readv(descriptor, pieces, count);
+    after writes pwrite(descriptor, buffer, count, offset);
+    after writes pwrite64(descriptor, buffer, count, offset);
+    never writes pwritev(descriptor, pieces, count, offset);
+    never writes pwritev64(descriptor, pieces, count, offset);
+    never writes writev(descriptor, pieces, count);
+    never resizes ftruncate(descriptor, size);
+    never resizes ftruncate64(descriptor, size);
+    never resizes fallocate(descriptor, mode, offset, count);
+    never resizes fallocate64(descriptor, mode, offset, count);
+    never syncs fsync(descriptor);
+    never syncs fdatasync(descriptor);
+    never syncs_some sync_file_range(descriptor, offset, count, flags);
+    never syncs_all syncfs(descriptor);
+    never syncs_all msync(start, count, flags);
+    never syncs_all sync();
+    after plain fread(buffer, size, count, file);
+    after plain fwrite(buffer, size, count, file);
+    never tells nbdkit_set_error(error);
 }
 
 /// Relocations that hold the address of a function: of a call through the PLT, and of one without.
@@ -163,22 +205,20 @@ struct Symbol {
     size: u64,
 }
 
-/// Has the image that this address is in call our functions in place of the C library's.
+/// Has the image that this address is in call our functions in place of the C library's; says whether it does.
 ///
 /// # Safety
 ///
 /// The image is loaded with all its functions bound, none of its code runs yet, and it stays as long as its code does.
-pub(crate) unsafe fn put_into(address: *const c_void) {
+pub(crate) unsafe fn put_into(address: *const c_void) -> bool {
     if !cfg!(target_pointer_width = "64") {
-        return;
+        return false;
     }
     let mut search = Search { address: address.addr(), base: 0, dynamic: null() };
     // SAFETY: `find` is called with the pointer that is given here, while this call lasts.
     unsafe { libc::dl_iterate_phdr(Some(find), (&raw mut search).cast()) };
-    if !search.dynamic.is_null() {
-        // SAFETY: the dynamic section of a loaded image.
-        unsafe { replace(&search) };
-    }
+    // SAFETY: the dynamic section of a loaded image.
+    !search.dynamic.is_null() && unsafe { replace(&search) }
 }
 
 /// Slots that hold functions of ours, with what they held before.
@@ -216,7 +256,7 @@ unsafe extern "C" fn find(image: *mut libc::dl_phdr_info, _: libc::size_t, searc
 /// # Safety
 ///
 /// The dynamic section is that of a loaded image.
-unsafe fn replace(image: &Search) {
+unsafe fn replace(image: &Search) -> bool {
     const PLT_SIZE: i64 = 2;
     const STRINGS: i64 = 5;
     const SYMBOLS: i64 = 6;
@@ -232,9 +272,9 @@ unsafe fn replace(image: &Search) {
     };
     // An image that is never unmapped, such as one in Go, may have threads that outlive this one.
     if value(FLAGS_1).is_some_and(|flags| flags & NEVER_UNMAPPED != 0) {
-        return;
+        return false;
     }
-    let (Some(strings), Some(symbols)) = (value(STRINGS), value(SYMBOLS)) else { return };
+    let (Some(strings), Some(symbols)) = (value(STRINGS), value(SYMBOLS)) else { return false };
     for (table, size) in [(value(PLT), value(PLT_SIZE)), (value(RELA), value(RELA_SIZE))] {
         let (Some(table), Some(size)) = (table, size) else { continue };
         for nth in 0..size / size_of::<Relocation>() {
@@ -252,6 +292,8 @@ unsafe fn replace(image: &Search) {
             }
         }
     }
+    // Other machines have other numbers for their relocations.
+    !OF_FUNCTIONS.contains(&u64::MAX)
 }
 
 /// # Safety

@@ -12,14 +12,22 @@ use layers_trace::writer::record;
 use layers_trace::{Kind, Probe, Writer};
 
 use crate::init::InitError;
-use crate::midway;
 use crate::pauses::Pauses;
+use crate::{midway, system};
 
 static OPEN: Mutex<Vec<Library>> = Mutex::new(Vec::new());
 
-/// Loads `path` as the server would have and calls its `symbol`, `plugin_init` or `filter_init`, which returns the
-/// address of its table.
-pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError> {
+/// A target that was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The address of its table.
+    pub table: *mut c_void,
+    /// What it asks of the system is seen.
+    pub is_seen: bool,
+}
+
+/// Loads `path` as the server would have and calls its `symbol`, `plugin_init` or `filter_init`.
+pub fn load(path: &Path, symbol: &'static str) -> Result<Loaded, InitError> {
     watch_exit();
     // SAFETY: its constructors run, as they would had the server loaded it; RTLD_GLOBAL as the server does, because
     // plugins for scripting languages rely on it.
@@ -28,16 +36,18 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<*mut c_void, InitError>
     // SAFETY: a function of this name in a module of nbdkit has this type.
     let init = unsafe { library.get::<unsafe extern "C" fn() -> *mut c_void>(symbol.as_bytes()) };
     let init = *init.map_err(|_| InitError::NoInit { path: path.to_owned(), symbol })?;
-    if Pauses::are_asked_for() {
-        // SAFETY: the library is bound and loaded, only its constructors have run, and it stays until its code has gone.
-        unsafe { midway::put_into(init as *const c_void) };
-    }
+    let is_asked_for = Pauses::are_asked_for() || system::is_watched() || system::failing().is_some();
+    // SAFETY: the library is bound and loaded, only its constructors have run, and it stays until its code has gone.
+    let is_seen = is_asked_for && unsafe { midway::put_into(init as *const c_void) };
     // SAFETY: as above.
     let table = unsafe { init() };
     // SAFETY: the library is loaded, and nobody but us runs its code yet.
     unsafe { set_debug_flags(&library, &arguments()) };
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(library);
-    if table.is_null() { Err(InitError::NullTable { path: path.to_owned(), symbol }) } else { Ok(table) }
+    match table.is_null() {
+        true => Err(InitError::NullTable { path: path.to_owned(), symbol }),
+        false => Ok(Loaded { table, is_seen: is_seen && system::is_watched() }),
+    }
 }
 
 /// The command line of the server.

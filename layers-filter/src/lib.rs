@@ -110,7 +110,7 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
 /// Loads a filter and copies its structure. Its own version says how it is laid out; the server will refuse it, in
 /// its own words, if that is another version than the server's.
 fn somebody_elses(path: &Path) -> Result<(FilterLayout, FilterWords), InitError> {
-    let filter = target::load(path, "filter_init")?;
+    let filter = target::load(path, "filter_init")?.table;
     // SAFETY: what a function called filter_init has returned.
     let (api, version) = unsafe { versions(filter) };
     if api != API_VERSION {

@@ -15,11 +15,13 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use layers_abi::arguments::text;
+use layers_abi::deeds::{note, probe};
 use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::plugin::{Plugin, PluginCopy};
 use layers_abi::server::Lists;
 use layers_abi::{InitError, target};
-use layers_trace::Callback;
+use layers_trace::record::Record;
+use layers_trace::{Callback, Probe};
 
 /// The plugin's number among the layers.
 const LAYER: u8 = 0;
@@ -67,11 +69,14 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
     };
     let file = layer::target_file(LAYER);
     let behaviour = layer::behaviour(LAYER);
-    let (table, looks_at_writes) = match &file {
-        Some(path) => (target::load(path, "plugin_init")?.cast_const().cast(), false),
+    let (table, looks_at_writes, is_seen) = match &file {
+        Some(path) => {
+            let loaded = target::load(path, "plugin_init")?;
+            (loaded.table.cast_const().cast(), false, loaded.is_seen)
+        }
         None => {
             let behaviour = behaviour?;
-            (reference::table(&behaviour), behaviour.looks_at_writes)
+            (reference::table(&behaviour), behaviour.looks_at_writes, false)
         }
     };
     // SAFETY: a structure of a plugin: ours, or what a function called plugin_init has returned.
@@ -85,6 +90,9 @@ fn initialise() -> Result<&'static PluginCopy, InitError> {
     layer.looks_at_writes = looks_at_writes;
     layer.errno_is_preserved = file.is_none().then_some(target.errno_is_preserved != 0);
     register(&layer, &target, shown.callbacks(), file.as_deref());
+    if is_seen {
+        note(&layer, Record { a: 1, ..probe(&layer, Probe::Watched) });
+    }
     WRAPPED.get_or_init(|| Wrapped { layer, target, is_reference: file.is_none() });
     Ok(SHOWN.get_or_init(|| copy))
 }

@@ -5,6 +5,7 @@
 //! keys are errors on both sides.
 
 mod act;
+mod failing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,6 +14,7 @@ use layers_trace::Callback;
 use serde::{Deserialize, Serialize};
 
 pub use act::{Act, Deed, Skip};
+pub use failing::{Failing, NotFailing, Refused};
 
 /// Environment variable that names the JSON file with a [`Behaviours`].
 pub const BEHAVIOUR_VARIABLE: &str = "LAYERS_BEHAVIOUR";
@@ -30,6 +32,11 @@ pub const COUNTS_VARIABLE: &str = "LAYERS_COUNTS_MEMORY";
 /// Environment variable that has calls pause, and wait for one another, at places and for times that follow from this
 /// number.
 pub const PAUSES_VARIABLE: &str = "LAYERS_PAUSES";
+/// Environment variable that, set to anything, has what targets ask of the system looked at: which files they write to and
+/// make durable, and what a plugin gives to nbdkit_set_error.
+pub const WATCHES_VARIABLE: &str = "LAYERS_WATCHES";
+/// Environment variable that has something fail for targets, as a [`Failing`] reads.
+pub const FAILS_VARIABLE: &str = "LAYERS_FAILS";
 /// Environment variable with the run id in hexadecimal, by which a process that left its group is still known.
 pub const RUN_VARIABLE: &str = "LAYERS_RUN";
 

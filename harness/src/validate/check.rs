@@ -245,7 +245,7 @@ impl Plan {
         Plan {
             twist: Twist::None,
             start: Start::Foreground,
-            conditions: Conditions { buffers: Buffers::Lent, ..Conditions::default() },
+            conditions: Conditions { buffers: Buffers::Lent, watches: true, ..Conditions::default() },
             script,
             outcome: Outcome::Serves,
             compares: false,

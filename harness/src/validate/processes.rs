@@ -1,6 +1,8 @@
 //! What every case shows about the server as a process, whatever it was played for.
 
-use layers_trace::{Callback, Event, Kind, Probe};
+use std::borrow::Cow;
+
+use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
@@ -105,6 +107,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
             how,
         ));
     }
+    all.extend(volatile(played, from));
     if let Some(call) = silent_failure(played, from) {
         let how = format!("{call}, and no message");
         let seen = Seen::new("errors.message", "a message that says why the call fails", how);
@@ -118,11 +121,38 @@ pub(super) fn is_judged(id: &str, played: &Played) -> bool {
     match id {
         "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),
+        "flush.syncs" => of_all(played).flatten().any(|event| event.probe() == Some(Probe::Durable)),
         "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
         // A server that went away at once is nobody's to look at.
         "process.memory" => played.memory_was_seen || played.end.is_some(),
         _ => true,
     }
+}
+
+/// The events of each server of a case.
+fn of_all(played: &Played) -> impl Iterator<Item = &[Event]> {
+    [&*played.before, &*played.events].into_iter()
+}
+
+/// A flush, or a call with FUA, that has promised what nothing has made durable.
+fn volatile(played: &Played, from: u8) -> Option<Seen> {
+    let broken =
+        |event: &&Event| event.probe() == Some(Probe::Durable) && event.layer >= from && event.result() == 0;
+    let (events, probe) = of_all(played).find_map(|events| Some((events, events.iter().find(broken)?)))?;
+    let enter = |position: u64| {
+        events.iter().find(|event| event.kind == Kind::Enter && u64::from(event.position) == position)
+    };
+    let promise = CallRef::from(enter(probe.call.into())?);
+    let wrote = enter(probe.context).map(CallRef::from).filter(|wrote| wrote.position != promise.position);
+    let name = probe.text(Field::Name).map_or(Cow::Borrowed(""), |name| String::from_utf8_lossy(&name.bytes));
+    let file = if name.is_empty() { "a file".to_owned() } else { format!("the file `{name}`") };
+    let actual = match &wrote {
+        Some(wrote) => format!("`{promise}` succeeds, and none was called for {file} since `{wrote}`"),
+        None => format!("`{promise}` succeeds, and none was called for {file}"),
+    };
+    let expected = "fdatasync, fsync or the like for each file that was written to";
+    let calls = wrote.into_iter().chain([promise]).collect();
+    Some(Seen { calls, ..Seen::new("flush.syncs", expected, actual) })
 }
 
 /// What valgrind or a sanitizer has said of the modules.

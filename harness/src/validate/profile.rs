@@ -65,6 +65,8 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
     let broken = count(&["fail", "crash", "hang"]);
     let warn = count(&["warn"]);
     let unclaimed = checks.iter().find(|one| one.not_claimed);
+    // What every case is looked at for, and none has shown, is claimed by nobody.
+    let is_unclaimed = |one: &&CheckVerdict| one.not_claimed || matches!(one.check.play, Play::Always);
     let other = checks.iter().find(|one| one.verdict.reason().is_some());
     let open = checks.iter().find(|one| one.verdict.exit() == Exit::Inconclusive);
     let (verdict, reason) = match (broken, hold) {
@@ -73,7 +75,9 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
         (0, 1..) => (ProfileVerdict::Conformant, None),
         // A warning alone says nothing good of it.
         (0, 0) if warn > 0 => (ProfileVerdict::NotJudged, None),
-        (0, 0) if checks.iter().all(|one| one.not_claimed) => (ProfileVerdict::NotClaimed, reason(unclaimed)),
+        (0, 0) if unclaimed.is_some() && checks.iter().all(is_unclaimed) => {
+            (ProfileVerdict::NotClaimed, reason(unclaimed))
+        }
         (0, 0) => (ProfileVerdict::NotJudged, reason(other)),
     };
     let mut evidence = Evidence::default();

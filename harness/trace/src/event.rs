@@ -156,6 +156,14 @@ numbered! {
         /// Bytes of malloc's memory in use, in `b`, when a handle of the plugin has been closed; `a` is 1 where the C library
         /// can tell. Nothing was promised of it.
         Allocated = 41,
+        /// A call that has promised so (a flush, or one with FUA) has returned: `a` is 1 when every file that it is about was
+        /// synchronised since it was last written to, else `context` is the call that has written and [`Field::Name`] the
+        /// file's name. Only of calls of the C library in the target's own image.
+        Durable = 42,
+        /// What the target gives to nbdkit_set_error is seen; `a` is 1 where it is. Nothing was promised of it.
+        Watched = 43,
+        /// Something was made to fail in this call: the number of what in `b`, the errno in `c`. Nothing was promised of it.
+        Refused = 44,
         /// What the reference plugin has added to the list in this `extents`, extent by extent from the offset of the call on
         /// ([`Field::Extents`]). Nothing was promised.
         Added = 10,

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE, PAUSES_VARIABLE};
+use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE, PAUSES_VARIABLE, WATCHES_VARIABLE};
 use serde::{Deserialize, Serialize};
 
 use super::under::Under;
@@ -48,6 +48,9 @@ pub struct Conditions {
     /// Calls pause where that follows from this number, and wait for one another; absent means that they go straight on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pauses: Option<u64>,
+    /// What modules ask of the system is looked at: which files they write to and make durable.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub watches: bool,
 }
 
 /// The library of the checks.
@@ -86,6 +89,7 @@ impl Conditions {
             }
             Malloc::Checked => {}
         }
+        all.extend(self.watches.then(|| (WATCHES_VARIABLE.to_owned(), "1".into())));
         all.extend(self.pauses.map(|seed| (PAUSES_VARIABLE.to_owned(), seed.to_string().into())));
         all
     }

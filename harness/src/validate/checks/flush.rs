@@ -33,6 +33,17 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write back first, and forget only what is stored",
         play: Play::Stack(keeps_data),
     },
+    Check {
+        id: "flush.syncs",
+        level: Level::Should,
+        profile: Profile::Flush,
+        party: Party::Module,
+        statement: "When a flush succeeds, or a write, zero or trim with FUA, fdatasync or the like was called for each file that the module has written to since the last one.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), \".flush\", \".can_fua\"",
+        broken_by: "a .flush that does nothing, where .pwrite calls pwrite(2); one that drops the error of fdatasync",
+        fix: "call fdatasync in .flush, and in the other callbacks where NBDKIT_FLAG_FUA is given; fail where it fails",
+        play: Play::Always,
+    },
 ];
 
 fn keeps_data(claims: &Claims) -> Planned {
