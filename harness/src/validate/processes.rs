@@ -8,10 +8,28 @@ use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
 use super::judging::background_trouble;
 use super::op::Op;
-use super::quoted;
+use super::{quoted, stock};
 use crate::rules::CallRef;
 use crate::verdict::Verdict;
 
+/// The number of a plugin.
+const PLUGIN: u8 = 0;
+/// In `handle` of its registration: it has errno_is_preserved.
+const PRESERVED: u32 = 1 << 31;
+/// Errors that the server tells as they are, or as others that say the same; EOPNOTSUPP has it do something else instead.
+const TOLD: &[i32] = &[
+    libc::EPERM,
+    libc::EROFS,
+    libc::EIO,
+    libc::ENOMEM,
+    libc::EINVAL,
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EFBIG,
+    libc::ESHUTDOWN,
+    libc::ENOTSUP,
+    libc::EOVERFLOW,
+];
 /// Calls in flight that are shown.
 const MOST_CALLS: usize = 8;
 
@@ -108,6 +126,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         ));
     }
     all.extend(volatile(played, from));
+    all.extend(numbers(played, from));
     if let Some(call) = silent_failure(played, from) {
         let how = format!("{call}, and no message");
         let seen = Seen::new("errors.message", "a message that says why the call fails", how);
@@ -122,6 +141,7 @@ pub(super) fn is_judged(id: &str, played: &Played) -> bool {
         "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),
         "flush.syncs" => of_all(played).flatten().any(|event| event.probe() == Some(Probe::Durable)),
+        "errors.number" | "errors.protocol" => failures(played).next().is_some(),
         "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
         // A server that went away at once is nobody's to look at.
         "process.memory" => played.memory_was_seen || played.end.is_some(),
@@ -153,6 +173,50 @@ fn volatile(played: &Played, from: u8) -> Option<Seen> {
     let expected = "fdatasync, fsync or the like for each file that was written to";
     let calls = wrote.into_iter().chain([promise]).collect();
     Some(Seen { calls, ..Seen::new("flush.syncs", expected, actual) })
+}
+
+/// Requests that have failed in a plugin, each with its error, where that is known; 0 for one that nobody has set.
+fn failures(played: &Played) -> impl Iterator<Item = (&Event, i32)> {
+    let events = &played.events;
+    let of_plugin = |event: &&Event| event.layer == PLUGIN;
+    let registered = events.iter().filter(of_plugin).find(|event| event.kind == Kind::Layer);
+    // What an interpreter makes of a script that fails is not the script's.
+    let name = registered.and_then(|layer| layer.text(Field::Name));
+    let is_script = name.is_some_and(|name| stock::runs_code(&String::from_utf8_lossy(&name.bytes)));
+    let is_watched = |event: &Event| event.probe() == Some(Probe::Watched);
+    let is_seen = !is_script && events.iter().filter(of_plugin).any(is_watched);
+    let preserved = registered.is_some_and(|layer| layer.handle & PRESERVED != 0);
+    let failed = move |event: &&Event| {
+        let of_data = event.kind == Kind::Exit && event.callback().is_some_and(Callback::is_data);
+        is_seen && of_data && event.result() < 0
+    };
+    events.iter().filter(of_plugin).filter(failed).map(move |event| {
+        let left = if preserved { event.errno() } else { 0 };
+        (event, if event.d == 0 { left } else { event.d }.cast_signed())
+    })
+}
+
+/// A request that has failed without an error, or with one that cannot be told.
+fn numbers(played: &Played, from: u8) -> Vec<Seen> {
+    if from > PLUGIN {
+        return Vec::new();
+    }
+    let first = |wanted: fn(i32) -> bool| failures(played).find(|(_, error)| wanted(*error));
+    let with = |event: &Event, seen: Seen| Seen { calls: vec![CallRef::from(event)], ..seen };
+    let without = first(|error| error == 0).map(|(event, _)| {
+        let actual = format!("`{}` without either: the client is told EIO", CallRef::from(event));
+        let expected = "nbdkit_set_error, or errno where errno_is_preserved is set";
+        with(event, Seen::new("errors.number", expected, actual))
+    });
+    // ERANGE is what nbdkit_add_extent says of extents that do not fit together: how it is told is not the plugin's choice.
+    let untold =
+        first(|error| ![0, libc::ERANGE].contains(&error) && !TOLD.contains(&error)).map(|(event, error)| {
+            let said = std::io::Error::from_raw_os_error(error).to_string();
+            let said = said.split(" (os error").next().unwrap_or_default();
+            let actual = format!("`{}` with {said}: the client is told EINVAL", CallRef::from(event));
+            with(event, Seen::new("errors.protocol", "an error that the protocol has", actual))
+        });
+    without.into_iter().chain(untold).collect()
 }
 
 /// What valgrind or a sanitizer has said of the modules.
