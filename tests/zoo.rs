@@ -16,7 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
-use layers::validate::{Budget, Finding, Replayed, Validate, Validation, checks, module_rules, replay};
+use layers::validate::{
+    Budget, Finding, Level, Replayed, Validate, Validation, checks, module_rules, replay,
+};
 use serde::Deserialize;
 use side_by_side::each;
 
@@ -47,6 +49,9 @@ struct Animal {
     /// What the user gives to the plugin.
     #[serde(default)]
     parameters: Vec<String>,
+    /// It is judged by all checks, those of level pedantic, too.
+    #[serde(default)]
+    pedantic: bool,
     /// For one case, where the usual time is too short.
     seconds: Option<u64>,
     /// Checks that take too long for this kind of animal.
@@ -189,6 +194,7 @@ fn validate(animal: &Animal) -> Validation {
             if value == DISK { built().join("disk.img").display().to_string() } else { value.to_owned() };
         validation.param(key, value)
     });
+    let validation = if animal.pedantic { validation.level(Level::Pedantic) } else { validation };
     let cycles = ["resources.descriptors", "resources.threads", "resources.memory"].map(str::to_owned);
     let validation = if animal.skips_cycles() { validation.skip(cycles) } else { validation };
     validation.skip(animal.skip.iter().cloned()).timeout(animal.timeout()).memory(MEMORY).run().unwrap()

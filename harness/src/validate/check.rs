@@ -10,7 +10,7 @@ use super::op::Op;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
 use crate::server::nbdkit::{Buffers, Conditions, Malloc};
-use layers_behaviour::Behaviour;
+use layers_behaviour::{Behaviour, Failing};
 
 pub use crate::level::Level;
 
@@ -291,6 +291,13 @@ impl Plan {
     #[must_use]
     pub fn pausing(mut self, seed: u64) -> Plan {
         self.conditions.pauses = Some(seed);
+        self
+    }
+
+    /// This fails in every other call of a callback.
+    #[must_use]
+    pub fn failing(mut self, failing: Failing) -> Plan {
+        self.conditions.fails = Some(failing);
         self
     }
 

@@ -44,6 +44,8 @@ pub struct Claims {
     pub below: Vec<u64>,
     /// Each case has a copy of a file that a parameter names, and may do with it what it likes.
     pub has_copies: bool,
+    /// Its plugin runs a script, which is what is judged.
+    pub is_script: bool,
     /// Places of the parameters that can be left out, and whether each has a key.
     pub parameters: Vec<(usize, bool)>,
 }

@@ -9,10 +9,11 @@ use super::ground::variable;
 use super::judging::with_words;
 use super::op::Op;
 use super::processes::whereabouts;
+use super::stock;
 use super::words;
 use crate::halt::Halt;
 use crate::server::nbdkit::ServerError;
-use crate::stack::Stack;
+use crate::stack::{Layers, Stack};
 
 /// What came of it.
 pub(super) enum Found {
@@ -122,6 +123,7 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         thread_model,
         readonly: stack.readonly,
         below,
+        is_script: matches!(&stack.layers, Layers::Wrapped { plugin, .. } if stock::runs_code(plugin)),
         has_copies: !stack.copied.is_empty(),
         parameters: variable(stack),
     })

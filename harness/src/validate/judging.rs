@@ -2,8 +2,10 @@
 
 use super::case::{Asked, Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
 use super::check::{Check, Level, Plan, Play};
-use super::processes::outlived;
-use super::words;
+use super::processes::{outlived, signal_name};
+use layers_behaviour::Refused;
+use layers_trace::Probe;
+
 use crate::run::Start;
 use crate::verdict::Verdict;
 
@@ -17,7 +19,7 @@ pub(super) fn broken(level: Level) -> Verdict {
 
 /// What was refused, and the last error that was printed.
 pub(super) fn with_words(how: &str, stderr: &str) -> String {
-    match words::last_error(stderr) {
+    match super::words::last_error(stderr) {
         Some(said) => format!("{how}: {said}"),
         None => format!("{how}, without a message"),
     }
@@ -39,9 +41,51 @@ pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
     if rank(&other) < rank(&one) { other } else { one }
 }
 
+/// What went wrong with a server where that is for whoever has the case played, and not for the checks of the process: it has
+/// gone into the background, or something was refused to it.
+pub(super) fn own_trouble(plan: &Plan, played: &Played) -> Option<Wrong> {
+    let background = || {
+        let how = background_trouble(plan, played)?;
+        Some(Wrong::new("in the background it serves as it does in the foreground", how))
+    };
+    background().or_else(|| refused_trouble(plan, played))
+}
+
+/// What went wrong where something was refused to a module.
+fn refused_trouble(plan: &Plan, played: &Played) -> Option<Wrong> {
+    plan.conditions.fails?;
+    let refused = refused(played)?;
+    let how = match played.trouble.as_ref()? {
+        Trouble::Crash(signal) => {
+            format!("the server is killed by signal {signal} ({})", signal_name(*signal))
+        }
+        Trouble::Hang(what) => what.clone(),
+        Trouble::Exit(code) => format!("it ends by itself, with status {code}"),
+        _ => return None,
+    };
+    let expected = format!("the server lives where {}", words(refused));
+    Some(Wrong::new(expected, how))
+}
+
+/// What was refused last in this case, if anything was.
+fn refused(played: &Played) -> Option<Refused> {
+    let last = played.events.iter().rfind(|event| event.probe() == Some(Probe::Refused))?;
+    Refused::ALL.into_iter().find(|one| *one as u64 == last.b)
+}
+
+fn words(refused: Refused) -> &'static str {
+    match refused {
+        Refused::Memory => "malloc gives it nothing",
+        Refused::Part => "a read or a write of its does only half of what was asked for",
+        Refused::Interrupted => "a read or a write of its fails with EINTR",
+        Refused::Space => "a write of its fails with ENOSPC",
+        Refused::Device => "a read, a write or an fsync of its fails with EIO",
+    }
+}
+
 /// What went wrong in a server that has gone into the background. In the foreground that is told by the checks of the
 /// process; what happens only here is for whoever looks at the background.
-pub(super) fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
+fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
     let trouble = played.trouble.as_ref().filter(|_| plan.start == Start::Daemon)?;
     match trouble {
         // A thread whose code has gone runs into the hole wherever the server runs.
@@ -56,9 +100,8 @@ pub(super) fn background_trouble(plan: &Plan, played: &Played) -> Option<String>
 /// What a case says; what is wrong comes with the index of the step.
 pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdict, Option<(usize, Wrong)>) {
     let inconclusive = |why: &str| (Verdict::Inconclusive(why.to_owned()), None);
-    if let Some(how) = background_trouble(plan, played) {
+    if let Some(wrong) = own_trouble(plan, played) {
         let at = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);
-        let wrong = Wrong::new("in the background it serves as it does in the foreground", how);
         return (broken(check.level), Some((at, wrong)));
     }
     match &played.trouble {
@@ -78,8 +121,21 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
     match &played.stop {
         None => match &played.incomplete {
             Some(why) => inconclusive(why),
+            None if plan.conditions.fails.is_some() && refused(played).is_none() => {
+                (Verdict::Skipped("it asks for nothing in a request that could be refused".to_owned()), None)
+            }
             None => (Verdict::Pass, None),
         },
+        // That something was done which was not is more than a warning.
+        Some((index, Stop::Wrong(wrong)))
+            if played.judged
+                && plan.conditions.fails.is_some()
+                && matches!(wrong.symptom, Symptom::Data { .. }) =>
+        {
+            let when = refused(played).map(|refused| format!(", where {}", words(refused)));
+            let expected = wrong.expected.clone() + &when.unwrap_or_default();
+            (Verdict::Fail, Some((*index, Wrong { expected, ..wrong.clone() })))
+        }
         Some((index, Stop::Wrong(wrong))) if played.judged => {
             (broken(check.level), Some((*index, wrong.clone())))
         }

@@ -6,7 +6,7 @@ use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
-use super::judging::background_trouble;
+use super::judging::own_trouble;
 use super::op::Op;
 use super::{quoted, stock};
 use crate::rules::CallRef;
@@ -66,7 +66,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
     };
     // Of a request that is sent on and on our own plugin says each time that it has failed.
     let floods = played.floods && !(from > 0 && matches!(played.trouble, Some(Trouble::Hang(_))));
-    let trouble = played.trouble.as_ref().filter(|_| background_trouble(plan, played).is_none());
+    let trouble = played.trouble.as_ref().filter(|_| own_trouble(plan, played).is_none());
     match trouble {
         Some(Trouble::Crash(_) | Trouble::Exit(_)) if ended_by_report => {}
         Some(Trouble::Crash(signal)) => {
@@ -126,7 +126,10 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
         ));
     }
     all.extend(volatile(played, from));
-    all.extend(numbers(played, from));
+    // What is refused to a module is an error that hardly ever comes.
+    if plan.conditions.fails.is_none() {
+        all.extend(numbers(played, from));
+    }
     if let Some(call) = silent_failure(played, from) {
         let how = format!("{call}, and no message");
         let seen = Seen::new("errors.message", "a message that says why the call fails", how);
@@ -331,7 +334,7 @@ pub(super) fn failed(events: &[Event]) -> Vec<CallRef> {
     all.into_iter().skip(skip).collect()
 }
 
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     match signal {
         libc::SIGABRT => "SIGABRT: abort() or a failed assertion".to_owned(),
         libc::SIGSEGV => "SIGSEGV: an address that is not there".to_owned(),

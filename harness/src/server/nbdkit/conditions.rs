@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use layers_behaviour::{COUNTS_VARIABLE, LENDS_VARIABLE, PAUSES_VARIABLE, WATCHES_VARIABLE};
+use layers_behaviour::{
+    COUNTS_VARIABLE, FAILS_VARIABLE, Failing, LENDS_VARIABLE, PAUSES_VARIABLE, WATCHES_VARIABLE,
+};
 use serde::{Deserialize, Serialize};
 
 use super::under::Under;
@@ -51,6 +53,9 @@ pub struct Conditions {
     /// What modules ask of the system is looked at: which files they write to and make durable.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub watches: bool,
+    /// This fails for modules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fails: Option<Failing>,
 }
 
 /// The library of the checks.
@@ -90,6 +95,7 @@ impl Conditions {
             Malloc::Checked => {}
         }
         all.extend(self.watches.then(|| (WATCHES_VARIABLE.to_owned(), "1".into())));
+        all.extend(self.fails.map(|failing| (FAILS_VARIABLE.to_owned(), failing.to_string().into())));
         all.extend(self.pauses.map(|seed| (PAUSES_VARIABLE.to_owned(), seed.to_string().into())));
         all
     }

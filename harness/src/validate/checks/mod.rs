@@ -17,6 +17,7 @@ mod flush;
 mod huge;
 mod process;
 mod read;
+mod refused;
 mod resources;
 mod survives;
 mod threads;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         background::CHECKS,
         filter::CHECKS,
         failing::CHECKS,
+        refused::CHECKS,
     ]
     .into_iter()
     .flatten()
