@@ -92,6 +92,75 @@ fn a_module_built_with_a_sanitizer_is_given_its_run_time() {
     );
 }
 
+/// A place that a debugger can name.
+const CRASH: &str = "
+static int
+pread_of_nobody (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  return *(volatile int *) 0;
+}
+
+ANIMAL (ONLY_READS, .pread = pread_of_nobody,)
+";
+
+/// One that never comes back.
+const HANG: &str = "
+static int
+pread_for_ever (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+  for (;;)
+    pause ();
+}
+
+ANIMAL (ONLY_READS, .pread = pread_for_ever,)
+";
+
+/// The file of a case of this check.
+fn case_of(directory: &Path, subject: &Path, check: &str) -> PathBuf {
+    let (subject, cases) = (subject.display().to_string(), directory.join(check));
+    let cases_text = cases.display().to_string();
+    let arguments =
+        ["--only", check, "--only", "read.repeats", "--timeout", "2", "--repro", &cases_text, &subject];
+    validate(directory, &arguments).code(1);
+    cases.join(format!("{check}.json"))
+}
+
+#[test]
+fn gdb_tells_where_a_replayed_case_crashes_or_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let repro = |case: &Path| {
+        let mut command = Command::cargo_bin("layers").unwrap();
+        command.args(["repro", "--gdb", "--timeout", "2", "--allow-programs"]).arg(case);
+        command.timeout(Duration::from_secs(300)).assert()
+    };
+    let subject = compile(directory.path(), "crash", CRASH, &[]);
+    let case = case_of(directory.path(), &subject, "process.crash");
+    repro(&case).code(1).stdout(
+        contains("SIGSEGV")
+            .and(contains("pread_of_nobody (handle="))
+            .and(contains("actual:   the server is killed by signal 11")),
+    );
+    let subject = compile(directory.path(), "hang", HANG, &[]);
+    let case = case_of(directory.path(), &subject, "process.hang");
+    repro(&case).code(1).stdout(contains("pread_for_ever (handle=").and(contains("actual:   no answer to")));
+}
+
+#[test]
+fn a_crash_names_the_debugger_and_a_debugger_that_is_missing_is_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let subject = compile(directory.path(), "crash", CRASH, &[]);
+    let shown = subject.display().to_string();
+    validate(directory.path(), &[&shown]).code(1).stdout(contains("hint:     with --gdb in it"));
+    let case = case_of(directory.path(), &subject, "process.crash");
+    let mut command = Command::cargo_bin("layers").unwrap();
+    command.args(["repro", "--gdb", "--allow-programs"]).arg(case).env("PATH", directory.path());
+    command
+        .assert()
+        .code(6)
+        .stdout(is_empty())
+        .stderr(contains("cannot find gdb: install the Debian package gdb"));
+}
+
 #[test]
 fn what_cannot_be_looked_at_is_one_line_and_an_exit_code() {
     let directory = tempfile::tempdir().unwrap();

@@ -31,6 +31,11 @@ pub enum Start {
 }
 
 impl Start {
+    /// The process that is started is the server to its end.
+    pub fn is_of_one_process(self) -> bool {
+        !matches!(self, Start::Daemon | Start::Captive | Start::Activated | Start::ExitWithParent)
+    }
+
     /// Serves clients, unless start-up fails.
     pub fn serves(self) -> bool {
         !matches!(self, Start::DumpPlugin | Start::Help | Start::Version)

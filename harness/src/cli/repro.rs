@@ -1,13 +1,14 @@
 //! `layers repro`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Failure, bounds};
-use crate::server::nbdkit::{Nbdkit, Under};
+use crate::server::interrupt::leave_interrupts_to_others;
+use crate::server::nbdkit::{Conditions, Debugger, Nbdkit, ServerError, Under, UnderError};
 use crate::server::process::become_subreaper;
 use crate::validate::consent::HIDDEN;
 use crate::validate::intent::{Intent, Leave};
@@ -37,6 +38,9 @@ pub(super) struct Arguments {
     /// Play it below something that looks at its memory
     #[arg(long, value_enum, value_name = "WHAT")]
     under: Option<Under>,
+    /// Play it with gdb at the server: it says where the server crashes or hangs; on a terminal it asks you
+    #[arg(long, conflicts_with = "under")]
+    gdb: bool,
     /// A case that `layers validate` has written
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -46,6 +50,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut repro = Repro::read(&arguments.file).map_err(|error| Failure::new(Exit::Usage, error))?;
     fill(&mut repro, &arguments.parameter)?;
     repro.conditions = repro.conditions.under(arguments.under);
+    if arguments.gdb {
+        repro.conditions = debugged(repro.conditions)?;
+    }
     // The case may be played in another directory. A server without a slash is looked for on the PATH.
     let absolute = |path: &PathBuf| {
         if path.components().count() > 1 { std::path::absolute(path) } else { Ok(path.clone()) }
@@ -69,7 +76,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     out.flush()?;
     let budget = Budget {
         timeout: Duration::from_secs(arguments.timeout),
-        time: Some(arguments.bounds.time()),
+        time: repro
+            .conditions
+            .debugger
+            .is_none_or(|one| one == Debugger::Backtrace)
+            .then(|| arguments.bounds.time()),
         room: arguments.bounds.room()?,
     };
     let was = format!("when the case was written: {}", visible_line(&repro.actual));
@@ -93,6 +104,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     writeln!(out, "exit {}: {}", exit.code(), exit.meaning())?;
     Ok(exit)
+}
+
+/// The same conditions, but that gdb is at the server; and nothing else is.
+fn debugged(conditions: Conditions) -> Result<Conditions, Failure> {
+    if !Debugger::is_there() {
+        return Err(ServerError::from(UnderError::NoGdb).into());
+    }
+    let prompt = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if prompt {
+        leave_interrupts_to_others();
+    }
+    let debugger = Some(if prompt { Debugger::Prompt } else { Debugger::Backtrace });
+    Ok(Conditions { under: None, debugger, ..conditions })
 }
 
 /// Puts the values of secrets in their places.

@@ -54,6 +54,14 @@ pub fn report_on_signals() {
     REPORTS.store(true, Ordering::SeqCst);
 }
 
+/// Ctrl-C is for another process of the terminal's, which does with it what it likes.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGINT does nothing to this process.
+pub fn leave_interrupts_to_others() {
+    LEFT.store(true, Ordering::SeqCst);
+}
+
 /// The signal by which this process was told to stop.
 pub fn told_to_stop() -> Option<i32> {
     Some(TOLD.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
@@ -103,9 +111,11 @@ pub fn clean_up_on_signals() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let listen = move || {
         let mut signal = 0;
-        // SAFETY: the set is initialised and its signals are blocked in every thread.
-        if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
-            return;
+        while signal == 0 || (signal == libc::SIGINT && LEFT.load(Ordering::SeqCst)) {
+            // SAFETY: the set is initialised and its signals are blocked in every thread.
+            if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
+                return;
+            }
         }
         if REPORTS.load(Ordering::SeqCst) && matches!(signal, libc::SIGINT | libc::SIGTERM) {
             let told = Instant::now();

@@ -85,6 +85,8 @@ pub struct Launch<'a> {
     pub cpu: Option<usize>,
     /// The run that it belongs to, and whatever it starts.
     pub run_id: Option<u64>,
+    /// A debugger may be attached to it that is no ancestor of it.
+    pub may_be_traced: bool,
 }
 
 /// A running or finished child.
@@ -131,7 +133,7 @@ impl Process {
             None => command.stdin(Stdio::null()).stdout(stdout.try_clone()?),
         };
         let pass: Vec<RawFd> = launch.pass.iter().map(AsRawFd::as_raw_fd).collect();
-        let cpu = launch.cpu;
+        let (cpu, may_be_traced) = (launch.cpu, launch.may_be_traced);
         let listener = launch.listener.as_ref().map(AsRawFd::as_raw_fd);
         // SAFETY: between fork and exec the closure makes system calls only; the descriptors are open, as `launch`
         // borrows or owns them until the child runs. What the child had as descriptor 3 was its own copy, and would
@@ -149,6 +151,9 @@ impl Process {
                         return Err(io::Error::last_os_error());
                     }
                     _ => {}
+                }
+                if may_be_traced {
+                    libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0);
                 }
                 if let Some(cpu) = cpu {
                     let mut one = rustix::thread::CpuSet::new();

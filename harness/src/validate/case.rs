@@ -510,6 +510,7 @@ impl Run<'_> {
                 let events: Vec<Event> = Reader::of(&trace).events().flatten().collect();
                 self.in_flight = processes::in_flight(&events);
             }
+            server.say_where();
             // A server that only waits for a script comes to its end without it, and takes its files with it.
             server.kill_others();
             let _ = server.signal(Signal::TERM);

@@ -17,6 +17,10 @@ use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
+/// What shows the place of a crash, and is not in the recording.
+const CRASH: &str = "process.crash";
+const WHERE: &str = "with --gdb in it, the line that replays this shows the functions in which it crashes";
+
 /// Without this, nothing can be said of what comes after a write.
 const READ_BACK: &str = "write.read-back";
 
@@ -309,7 +313,8 @@ impl Collected {
                 let calls =
                     if seen.calls.is_empty() { processes::in_flight(&played.events) } else { seen.calls };
                 let run = self.keeper.keep(Some(&played.events));
-                let finding = scene.finding(said.check, &seen.wrong, calls);
+                let hint = (seen.id == CRASH).then(|| WHERE.to_owned());
+                let finding = Finding { hint, ..scene.finding(said.check, &seen.wrong, calls) };
                 said.findings.push(Finding { run, said: words::said(&played.stderr), ..finding });
             }
         }

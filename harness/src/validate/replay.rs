@@ -54,7 +54,9 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, budget: &Budget) -> Result<Replaye
         under.look(&nbdkit.modules(&repro.stack)).map_err(ServerError::from)?;
     }
     let Budget { timeout, time, room } = *budget;
+    let debugger = repro.conditions.debugger;
     let timeout = timeout.saturating_mul(under.map_or(1, Under::slowness));
+    let timeout = debugger.map_or(timeout, |debugger| debugger.patience(timeout));
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
     let limit = Limit::new(time);
     let bench = Bench { nbdkit, timeout, limit, room: room.map_or(CAPACITY, room::records), terms };

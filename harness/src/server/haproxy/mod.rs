@@ -127,6 +127,7 @@ impl Haproxy {
             listener: None,
             cpu: None,
             run_id: Some(run_id),
+            may_be_traced: false,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),
@@ -196,6 +197,7 @@ impl Haproxy {
             listener: None,
             cpu: None,
             run_id: Some(run_id),
+            may_be_traced: false,
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());

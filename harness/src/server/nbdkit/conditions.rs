@@ -8,6 +8,7 @@ use layers_behaviour::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::debugger::Debugger;
 use super::under::Under;
 
 /// The buffers that layers get for reads and writes.
@@ -47,6 +48,9 @@ pub struct Conditions {
     /// What looks at the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub under: Option<Under>,
+    /// A debugger is at the server.
+    #[serde(skip)]
+    pub debugger: Option<Debugger>,
     /// Calls pause where that follows from this number, and wait for one another; absent means that they go straight on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pauses: Option<u64>,

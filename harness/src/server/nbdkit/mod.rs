@@ -2,6 +2,7 @@
 
 mod conditions;
 pub(crate) mod configuration;
+mod debugger;
 pub(crate) mod options;
 mod running;
 mod under;
@@ -25,6 +26,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 pub use conditions::{Buffers, Conditions, Malloc};
 use configuration::Configuration;
+pub use debugger::Debugger;
 pub use running::Server;
 pub use under::{Under, UnderError};
 
@@ -134,6 +136,7 @@ impl Nbdkit {
             listener: None,
             cpu: None,
             run_id: Some(run_id),
+            may_be_traced: false,
         };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),
@@ -282,7 +285,13 @@ impl Nbdkit {
         }
 
         let mut ends = Ends::default();
-        let (program, mut arguments) = self.under_shell(launch.run.start, directory.path());
+        let debugger = conditions.debugger.filter(|_| launch.run.start.is_of_one_process());
+        let (program, mut arguments) =
+            self.under_shell(launch.run.start, debugger.is_some(), directory.path());
+        let mut gate = match debugger {
+            Some(_) => Some(fifo(directory.path(), HOLD)?),
+            None => None,
+        };
         let looked_at = conditions
             .under
             .filter(|_| program == self.path)
@@ -316,9 +325,14 @@ impl Nbdkit {
             listener: ends.listener.take(),
             cpu: launch.cpu,
             run_id: Some(run_id),
+            may_be_traced: debugger.is_some(),
         })
         .map_err(|source| ServerError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
+        let attached = match (debugger, &mut gate) {
+            (Some(debugger), Some(gate)) => Some(debugger.attach(process.pid(), gate)?),
+            _ => None,
+        };
         Ok(Server {
             process,
             tracing,
@@ -332,12 +346,14 @@ impl Nbdkit {
             layers: launch.run.filters + 1,
             run_id,
             directory: Some(directory),
+            attached,
         })
     }
 
     /// The program to start, and what comes before the server's own arguments: some servers are started by a shell.
-    fn under_shell(&self, start: Start, directory: &Path) -> (&Path, Vec<OsString>) {
+    fn under_shell(&self, start: Start, debugged: bool, directory: &Path) -> (&Path, Vec<OsString>) {
         let script = match start {
+            _ if debugged => debugger::GATE,
             // The process id is known only in the process that becomes the server.
             Start::Activated => r#"export LISTEN_PID=$$ LISTEN_FDS=1; shift; exec "$@""#,
             // The parent is there until it is told to end.

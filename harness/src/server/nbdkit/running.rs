@@ -18,6 +18,7 @@ use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, run_client};
 use super::super::tracing::Tracing;
+use super::debugger::Attached;
 use super::{PID_FILE, Under};
 use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
@@ -40,6 +41,8 @@ pub struct Server {
     pub(super) layers: u8,
     pub(super) run_id: u64,
     pub(super) directory: Option<RunDirectory>,
+    /// A debugger that is at it.
+    pub(super) attached: Option<Attached>,
     /// Last, so that everything else is gone when it is given back.
     pub(super) tracing: Tracing,
 }
@@ -97,6 +100,13 @@ impl Server {
             if left.is_empty() || self.process.end().is_none() || !pause.take(&[]) {
                 return left.into_iter().map(command_line).collect();
             }
+        }
+    }
+
+    /// Has a debugger that is at it say where it hangs.
+    pub(crate) fn say_where(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.interrupt();
         }
     }
 
@@ -239,6 +249,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // A server that forks under `--run` is not the process that we started.
         self.process.kill();
+        drop(self.attached.take());
         if let Some(pid) = self.observer.ready().filter(|pid| *pid != self.process.pid()) {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid.filter(|pid| belongs_to(*pid, self.run_id)) {

@@ -23,6 +23,9 @@ pub enum UnderError {
     /// Not installed.
     #[error("cannot find valgrind: install the Debian package valgrind (or run ci/setup)")]
     NoValgrind,
+    /// Not installed.
+    #[error("cannot find gdb: install the Debian package gdb (or run ci/setup)")]
+    NoGdb,
     /// Nothing to preload.
     #[error("`{0}` needs no run-time of a sanitizer: build it with -fsanitize=address, thread or undefined")]
     NoRuntime(String),

@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         statement: "The server is never killed by a signal that nobody has sent.",
         clause: "nbdkit-plugin(3), \"Error handling\"",
         broken_by: "a NULL pointer followed, abort() or a failed assertion in any callback, a thread that outlives .unload",
-        fix: "run the server under gdb or valgrind with the replayed case; report errors with nbdkit_error and -1",
+        fix: "replay the case with --gdb, or with --under memcheck; report errors with nbdkit_error and -1",
         play: Play::Always,
     },
     Check {
