@@ -10,7 +10,7 @@ use super::judging::{broken, verdict_of, worse};
 use super::profile::{self, ProfileResult};
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
-use super::{is_module, processes, quoted, words};
+use super::{hints, is_module, processes, quoted, words};
 use crate::halt::Halt;
 use crate::kept::Keeper;
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
@@ -351,7 +351,7 @@ impl Collected {
                 actual: found.actual.clone(),
                 calls: found.calls.clone(),
                 guilty: None,
-                hint: None,
+                hint: hints::of(found, &played.events),
                 blame: scene.of_rule(found, &played.events),
                 repro: Box::new(scene.repro(rule.id, &wrong)),
                 run: self.keeper.keep(Some(&played.events)),

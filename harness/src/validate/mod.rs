@@ -26,6 +26,7 @@ mod documented;
 mod durable;
 mod evidence;
 mod ground;
+mod hints;
 mod image;
 pub mod intent;
 mod judging;
