@@ -245,6 +245,61 @@ fn a_claim_that_got_lost_is_a_finding() {
 }
 
 #[test]
+fn what_clients_do_not_see_as_the_author_says_is_a_finding() {
+    let directory = temporary();
+    let expecting = |facts: &[&str], subject: &[&str]| {
+        let facts: Vec<&str> = facts.iter().flat_map(|fact| ["--expect", *fact]).collect();
+        validate(directory.path(), &[&facts, &["--only", "claims.*"][..], subject].concat())
+    };
+    // Of 1 MiB of zeroes, as sha256sum(1) tells it.
+    let zeroes = "sha256=30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58";
+    let memory = ["memory", "1M"];
+    expecting(&["size=1M", zeroes, "refused-export=", "export="], &memory).code(2);
+    expecting(&["size=1M", zeroes], &memory).code(0).stdout(contains("1 hold"));
+    // One that is wrong hides no other, and a byte in the last piece counts.
+    expecting(&["size=2M", "description=x", "open=refused"], &memory).code(1).stdout(
+        contains("expected: size=2097152 (--expect)")
+            .and(contains("actual:   size=1048576"))
+            .and(contains("expected: description=x (--expect)"))
+            .and(contains("expected: open=refused (--expect)").and(contains("actual:   it opens"))),
+    );
+    expecting(&["offers=trim", "lacks=read-only", "bytes=4K:0000"], &memory)
+        .code(0)
+        .stdout(contains("1 hold"));
+    expecting(&["lacks=trim", "bytes=1048575:0000"], &memory)
+        .code(1)
+        .stdout(contains("actual:   offers=trim").and(contains("actual:   bytes=1048575:00\n")));
+    expecting(&[zeroes], &["data", "@1048575 1", "size=1M"]).code(1).stdout(contains("actual:   sha256="));
+    let named = ["--filter=exportname", "memory", "1M", "exportname=one", "exportdesc=fixed:two words"];
+    let strict = [&named[..], &["exportname-strict=true", "exportname-list=explicit"]].concat();
+    expecting(&["description=two words", "export=one"], &named).code(0);
+    expecting(&["export=two"], &strict).code(1).stdout(contains("actual:   there are [\"one\"]"));
+    expecting(&["open=refused", "refused-export=two", "size=1M"], &strict).code(0);
+    expecting(&["refused-export=one"], &strict).code(1).stdout(contains("actual:   it opens"));
+}
+
+#[test]
+fn what_is_refused_as_expected_is_conformant_and_what_is_not_a_finding() {
+    let directory = temporary();
+    let all = |arguments: &[&str]| validate(directory.path(), arguments);
+    let refused = contains("exit 0").and(contains("0 broken, 0 warn"));
+    all(&["--expect", "start=refused", "memory", "4X"]).code(0).stdout(refused.clone());
+    all(&["--expect", "open=refused", "--filter=partition", "memory", "4M", "partition=1"])
+        .code(0)
+        .stdout(refused);
+    let only = ["--only", "claims.*"];
+    all(&[&only[..], &["--expect", "start=refused", "memory", "4M"]].concat())
+        .code(1)
+        .stdout(contains("expected: "));
+    // What cannot be loaded does not refuse.
+    std::fs::write(directory.path().join("text.so"), "no module").unwrap();
+    all(&["--expect", "start=refused", "./text.so"]).code(5);
+    all(&["--expect", "flags=1", "memory", "4M"])
+        .code(2)
+        .stderr(contains("start=refused, open=refused, size=BYTES"));
+}
+
+#[test]
 fn several_sets_of_parameters_are_one_run_with_one_report_and_one_exit_code() {
     let directory = temporary();
     let sets = "[validate]\nonly = ['read.odd', 'exports.list', 'claims.*']\n\

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use crate::stack::{Layers, Stack};
-use crate::validate::{KnownFinding, Profile, Validation, subject};
+use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
 use crate::verdict::Exit;
 
 /// One of them, as a layers.toml has it.
@@ -27,6 +27,9 @@ pub(super) struct Set {
     /// What is claimed with these parameters, besides what is always.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) claims: Vec<Profile>,
+    /// What clients see with these parameters, besides what they always do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) expected: Vec<Fact>,
 }
 
 impl Set {

@@ -20,8 +20,8 @@ use crate::server::nbdkit::Under;
 use crate::server::process::become_subreaper;
 use crate::stack::Stack;
 use crate::validate::{
-    Check, Known, Listener, Profile, Subject, Validate, ValidateError, Validation, checks, module_rules,
-    subject,
+    Check, Fact, Known, Listener, Profile, Subject, Validate, ValidateError, Validation, checks,
+    module_rules, subject,
 };
 use crate::verdict::Exit;
 
@@ -41,7 +41,7 @@ leave. The script of sh, eval, python and their like is what is judged, and what
 The case of each finding is written to a file for `layers repro`, into a directory for temporary files or that of --repro.
 
 A layers.toml may hold several sets of parameters, each as a table [[validate.set]] with a name and any of parameters,
-filters, readonly and claims: the subject of the command line is judged with each of them, in one run with one report and
+filters, readonly, claims and expected: the subject of the command line is judged with each of them, in one run with one report and
 one exit code.
 
 Settings that are always wanted stand under [validate] in a layers.toml in the working directory or above it, under the
@@ -148,6 +148,11 @@ pub(super) struct Settings {
     #[arg(long = "claim", value_name = "PROFILE")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     claims: Vec<Profile>,
+    /// What clients see, such as size=4M, minimum-block=512, offers=trim, sha256=DIGITS, open=refused or start=refused:
+    /// what they do not see so is a finding; may be repeated
+    #[arg(long = "expect", value_name = "FACT")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expected: Vec<Fact>,
     /// Parameters of the subject, one set after the other.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -184,6 +189,7 @@ impl Settings {
             repro: self.repro.or(other.repro),
             report: super::or(self.report, other.report),
             claims: super::or(self.claims, other.claims),
+            expected: super::or(self.expected, other.expected),
             set: super::or(self.set, other.set),
         }
     }
@@ -217,7 +223,7 @@ impl Settings {
         if let Some(under) = self.under {
             validate = validate.under(under);
         }
-        let validate = validate.claims(self.claims.iter().copied());
+        let validate = validate.claims(self.claims.iter().copied()).expect(self.expected.iter().cloned());
         let lists = validate.only(self.only.iter().cloned()).skip(self.skip.iter().cloned());
         Ok(lists.deny(self.deny.iter().cloned()))
     }
@@ -292,7 +298,8 @@ fn prepared(
     let mut validate =
         settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
     if let Some(set) = set {
-        validate = validate.set(&set.name).claims(set.claims.iter().copied());
+        validate =
+            validate.set(&set.name).claims(set.claims.iter().copied()).expect(set.expected.iter().cloned());
     }
     Ok(validate.keep_events(reports::room_for_events(&settings.report)))
 }

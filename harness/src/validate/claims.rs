@@ -3,6 +3,7 @@
 use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::check::Unfit;
+use super::fact::Fact;
 use super::op::{Op, Request};
 use crate::scenario::flag;
 
@@ -48,6 +49,8 @@ pub struct Claims {
     pub is_script: bool,
     /// Places of the parameters that can be left out, and whether each has a key.
     pub parameters: Vec<(usize, bool)>,
+    /// What its author says that clients see.
+    pub expected: Vec<Fact>,
 }
 
 impl Claims {

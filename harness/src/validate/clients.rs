@@ -1,6 +1,7 @@
 //! The clients of a case, each with what it knows of the disk.
 
 mod crowds;
+mod expected;
 mod measured;
 mod rounds;
 
@@ -238,6 +239,7 @@ impl Clients {
             Op::Sized(number, size) => self.sized(*number, *size),
             Op::Crowd(clients, time, export) => self.crowd(server, *clients, *time, export),
             Op::ReadListed => self.read_listed(server),
+            Op::Expect(number, fact) => self.expect(server, *number, fact),
         }
     }
 

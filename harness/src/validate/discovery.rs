@@ -126,5 +126,6 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         is_script: matches!(&stack.layers, Layers::Wrapped { plugin, .. } if stock::runs_code(plugin)),
         has_copies: !stack.copied.is_empty(),
         parameters: variable(stack),
+        expected: Vec::new(),
     })
 }

@@ -25,6 +25,7 @@ pub mod disk;
 mod documented;
 mod durable;
 mod evidence;
+pub mod fact;
 mod ground;
 mod hints;
 mod image;
@@ -55,6 +56,7 @@ use std::time::Duration;
 pub use case::Wrong;
 pub use check::{Check, Level, Profile};
 pub use evidence::Evidence;
+pub use fact::Fact;
 pub use image::{ImageError, Role};
 pub use known::{Known, KnownFinding};
 pub(crate) use processes::in_flight;
@@ -121,6 +123,7 @@ pub struct Validate {
     pub(crate) keep_events: usize,
     pub(crate) copy_limit: u64,
     pub(crate) claims: Vec<Profile>,
+    pub(crate) expected: Vec<Fact>,
     pub(crate) set: Option<String>,
     pub(crate) under: Option<Under>,
 }
@@ -172,6 +175,7 @@ impl Validate {
             keep_events: 0,
             copy_limit: consent::LIMIT,
             claims: Vec::new(),
+            expected: Vec::new(),
             set: None,
             under: None,
         }
@@ -240,6 +244,13 @@ impl Validate {
     #[must_use]
     pub fn claims(mut self, claims: impl IntoIterator<Item = Profile>) -> Validate {
         self.claims.extend(claims);
+        self
+    }
+
+    /// Clients see these facts; where they do not, that is a finding. What is expected to be refused is not judged further.
+    #[must_use]
+    pub fn expect(mut self, facts: impl IntoIterator<Item = Fact>) -> Validate {
+        self.expected.extend(facts);
         self
     }
 

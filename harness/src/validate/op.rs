@@ -9,6 +9,7 @@ use std::str::FromStr;
 use layers_trace::Operation;
 use serde::{Deserialize, Serialize};
 
+use super::fact::Fact;
 use crate::scenario::flag;
 
 /// A request of the transmission phase.
@@ -207,6 +208,8 @@ pub enum Op {
     Crowd(u32, u32, String),
     /// Each export that is listed is read at its start and at its end, beside the others, and again.
     ReadListed,
+    /// This client sees what the author of the subject says.
+    Expect(u32, Fact),
 }
 
 const REQUESTS: &[(&str, Operation)] = &[
@@ -261,6 +264,7 @@ impl fmt::Display for Op {
             Op::Restart => write!(f, "restart"),
             Op::Crowd(clients, time, export) => write!(f, "crowd {clients} {time}{}", suffix(export)),
             Op::ReadListed => write!(f, "read-listed"),
+            Op::Expect(client, fact) => write!(f, "expect {client} {fact}"),
             Op::Visit(client, export) => write!(f, "visit {client}{}", suffix(export)),
             Op::Learn(request) => write!(f, "learn {request}"),
             Op::Again(request) => write!(f, "again {request}"),
@@ -355,6 +359,11 @@ impl FromStr for Op {
 
 fn parse(line: &str) -> Option<Op> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    // A fact may hold anything, and so stands last.
+    if word == "expect" {
+        let (client, fact) = rest.split_once(' ')?;
+        return Some(Op::Expect(client.parse().ok()?, fact.parse().ok()?));
+    }
     let (rest, export) = rest.split_once(" export=").unwrap_or((rest, ""));
     let takes_export = matches!(word, "connect" | "visit" | "cycles" | "rounds" | "load" | "crowd");
     if !export.is_empty() && !takes_export {
@@ -509,6 +518,7 @@ mod tests {
             Op::Restart,
             Op::Crowd(8, 100, "x".to_owned()),
             Op::ReadListed,
+            Op::Expect(1, Fact::Listed("one export=two".to_owned())),
         ];
         for op in ops {
             assert_eq!(op.to_string().parse::<Op>(), Ok(op));

@@ -8,9 +8,11 @@ use super::blame::Scene;
 use super::case::{Bench, Terms, Wrong};
 use super::check::{Check, Plan, Play, Profile};
 use super::claimed::{self, Said};
+use super::claims::Claims;
 use super::collected::Collected;
 use super::consent::{Consent, Secrets};
 use super::discovery::{Explored, Found, discover};
+use super::fact::Fact;
 use super::ground::Ground;
 use super::image::{self, ImageError, Role};
 use super::task::{Outcome, Task, tasks};
@@ -22,6 +24,9 @@ use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
+
+/// The check of what is expected.
+const EXPECTED: &str = "claims.expected";
 
 /// Runs all of it.
 pub(super) fn run(
@@ -60,7 +65,8 @@ pub(super) fn run(
         rules: selection.rules.len(),
     });
     let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
-    let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected };
+    let expected = &validate.expected;
+    let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected, expected };
     let reached = runner.run();
     let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
     runner.collected.halt = told.or(runner.collected.halt);
@@ -107,7 +113,7 @@ pub(super) fn run(
 /// How far it went.
 #[derive(Default)]
 struct Reached {
-    claims: Option<super::claims::Claims>,
+    claims: Option<Claims>,
     /// The first cases.
     explored: Vec<Explored>,
     /// Why the server cannot load the subject.
@@ -127,6 +133,8 @@ struct Runner<'a> {
     selection: &'a Selection,
     listener: &'a mut dyn Listener,
     collected: Collected,
+    /// What its author says that clients see.
+    expected: &'a [Fact],
 }
 
 impl Runner<'_> {
@@ -138,9 +146,13 @@ impl Runner<'_> {
         }
         let (found, explored) = discover(&self.bench, &self.stack, 0)?;
         let stack = self.stack.clone();
+        if self.is_refused_as_expected(&found) {
+            return self.play_refusals();
+        }
         self.absorb(&stack, &explored);
         match found {
             Found::Claims(claims) => {
+                let claims = Claims { expected: self.expected.to_vec(), ..claims };
                 self.say_of_file(None);
                 self.collected.say(self.selection, opens, &Verdict::Pass);
                 let ground = Ground { stack, claims: Ok(claims.clone()) };
@@ -173,6 +185,35 @@ impl Runner<'_> {
                 Ok(Reached { cut_short: Some(reason), ..Reached::default() })
             }
         }
+    }
+
+    /// That it does not start, or that the default export does not open, is what its author says.
+    fn is_refused_as_expected(&self, found: &Found) -> bool {
+        match found {
+            Found::DoesNotStart(reason) => {
+                self.expected.contains(&Fact::StartRefused) && image::of_server(reason).is_none()
+            }
+            Found::NoExport(_) => self.expected.contains(&Fact::Refused(String::new())),
+            _ => false,
+        }
+    }
+
+    /// Of what is refused there is no more to be judged than that it is refused in good order.
+    fn play_refusals(&mut self) -> Result<Reached, ServerError> {
+        self.say_of_file(None);
+        let expected = self.expected.iter().filter(|fact| fact.is_refusal()).cloned().collect();
+        let claims = Ok(Claims { expected, ..Claims::default() });
+        let ground = Ground { stack: self.stack.clone(), claims };
+        let (asked, others): (Vec<&'static Check>, Vec<_>) =
+            self.selection.checks.iter().partition(|check| check.id == EXPECTED);
+        let only = |checks| Selection { checks, rules: Vec::new() };
+        for task in tasks(&only(asked), &ground, &[]) {
+            let outcome = task.play(&self.bench)?;
+            self.collected.hear(&task, &outcome);
+        }
+        let left = Verdict::Skipped("it is refused, as its author expects".to_owned());
+        self.collected.say(&only(others), |play| is_played(play) || opens(play), &left);
+        Ok(Reached::default())
     }
 
     fn look_at_files(&self) -> Result<(), String> {
@@ -258,8 +299,7 @@ impl Runner<'_> {
     }
 
     fn leave_out(&mut self, reason: &str) {
-        let played = |play: &Play| play.on_stack().or(play.on_filters()).is_some();
-        self.collected.say(self.selection, played, &Verdict::Skipped(reason.to_owned()));
+        self.collected.say(self.selection, is_played, &Verdict::Skipped(reason.to_owned()));
     }
 
     fn absorb(&mut self, stack: &Stack, explored: &[Explored]) {
@@ -315,6 +355,11 @@ impl Runner<'_> {
         }
         Ok(grounds)
     }
+}
+
+/// By cases of its own.
+fn is_played(play: &Play) -> bool {
+    play.on_stack().or(play.on_filters()).is_some()
 }
 
 fn opens(play: &Play) -> bool {

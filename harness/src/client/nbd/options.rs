@@ -213,6 +213,12 @@ impl Client {
         u64::try_from(unsafe { ffi::nbd_get_size(self.raw()) }).ok()
     }
 
+    /// What the server says of the selected export in words, where it says anything.
+    pub fn description(&self) -> Option<String> {
+        let text = self.string(ffi::nbd_get_export_description)?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// The server promised base:allocation, so that [`Operation::BlockStatus`] makes sense.
     pub fn can_block_status(&self) -> bool {
         // SAFETY: a live handle and a NUL-terminated string.

@@ -1,12 +1,13 @@
 //! Block size constraints: requests that keep to them are served, also by a filter over a plugin that has some.
 
 use layers_behaviour::Behaviour;
+use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
-use crate::validate::claims::{Claims, read};
-use crate::validate::op::{BlockSize, Op};
+use crate::validate::claims::{Claims, read, request, write};
+use crate::validate::op::{BlockSize, Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 
@@ -53,7 +54,43 @@ pub(super) const CHECKS: &[Check] = &[
             |claims| over_sized(claims, BlockSize::Maximum),
         ),
     },
+    Check {
+        id: "block-size.smaller",
+        level: Level::Must,
+        profile: Profile::BlockSize,
+        party: Party::Module,
+        statement: "A request that does not keep to the minimum block size is refused, or does what it says.",
+        clause: "nbdkit-plugin(3), \".pread\", \".pwrite\" and \".block_size\": the server does not enforce block sizes",
+        broken_by: "a .pread that returns 0 for what is not aligned, and reads nothing",
+        fix: "refuse what cannot be served, with an error and EINVAL; or serve it",
+        play: Play::Stack(smaller),
+    },
 ];
+
+/// Requests of parts of the first two blocks. What they may change is read before and after, in whole blocks.
+fn smaller(claims: &Claims) -> Planned {
+    claims.tells_block_size()?;
+    let unit = claims.unit();
+    if unit < 2 {
+        return Err(Unfit::NotClaimed("its minimum block size is 1"));
+    }
+    claims.holds(2 * unit)?;
+    let part = u32::try_from(unit / 2).unwrap_or(u32::MAX);
+    let whole = claims.some(0, 2 * unit)?;
+    let parts = [(0, part), (u64::from(part), part), (1, u32::try_from(unit).unwrap_or(u32::MAX))];
+    let reads = parts.map(|place| Op::Perhaps(request(Operation::Read, place))).to_vec();
+    let mut plans = vec![Plan::new(script(claims, vec![read(whole)], reads)).compares()];
+    if claims.writes().is_ok() {
+        let writes = (7..).zip(parts).flat_map(|(data, place)| {
+            [
+                Op::Perhaps(Request { data, ..request(Operation::Write, place) }),
+                Op::Request(request(Operation::Read, whole)),
+            ]
+        });
+        plans.push(Plan::new(script(claims, vec![write(whole, 6)], writes.collect())));
+    }
+    Ok(plans)
+}
 
 /// What a plugin below tells: block sizes that differ from those that a filter has, and from none.
 const BELOW: [[u32; 3]; 2] = [[1, 512, 1 << 20], [512, 4096, 32 << 20]];

@@ -5,6 +5,7 @@ use crate::rules::Party;
 use crate::run::{Parameter, Start};
 use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::Claims;
+use crate::validate::fact::Fact;
 use crate::validate::op::Op;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -88,6 +89,17 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Claims,
     },
     Check {
+        id: "claims.expected",
+        level: Level::Must,
+        profile: Profile::Core,
+        party: Party::Module,
+        statement: "Its clients see what its author says that they see.",
+        clause: "layers validate --expect FACT, and `expected` in layers.toml",
+        broken_by: "a parameter that does nothing, or something else; a value that must be refused and is taken",
+        fix: "look at what becomes of the parameter, or say what is expected now",
+        play: Play::Stack(expected),
+    },
+    Check {
         id: "parameters.each",
         level: Level::Must,
         profile: Profile::Core,
@@ -162,6 +174,19 @@ fn each(claims: &Claims) -> Planned {
         return Err(Unfit::NotClaimed("it has no parameters"));
     }
     Ok(claims.parameters.iter().take(MOST_PARAMETERS).flat_map(without).collect())
+}
+
+/// A case for each fact: one that is wrong hides no other.
+fn expected(claims: &Claims) -> Planned {
+    if claims.expected.is_empty() {
+        return Err(Unfit::Reason("nothing is said to be expected (--expect)".to_owned()));
+    }
+    let case = |fact: &Fact| match fact {
+        Fact::StartRefused => Plan::new(Vec::new()).start(Start::Foreground, Outcome::Refuses),
+        Fact::Refused(_) => Plan::new(vec![Op::Judge, Op::Expect(1, fact.clone())]),
+        _ => Plan::new(script(claims, Vec::new(), vec![Op::Expect(1, fact.clone())])),
+    };
+    Ok(claims.expected.iter().map(case).collect())
 }
 
 fn again(claims: &Claims) -> Planned {
