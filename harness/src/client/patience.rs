@@ -33,6 +33,12 @@ impl Patience {
         self.seen.set((self.trace.cursor(), Instant::now()));
     }
 
+    /// Something new was recorded a moment ago.
+    pub(super) fn sees_work(&self) -> bool {
+        let (cursor, since) = self.seen.get();
+        self.trace.cursor() != cursor || since.elapsed() < 2 * LOOK
+    }
+
     /// Nothing has happened for long, and nothing is going on.
     pub(super) fn is_over(&self) -> bool {
         let (cursor, since) = self.seen.get();

@@ -43,6 +43,8 @@ const FEWEST_CYCLES: u32 = 10;
 const MOST_CYCLING: Duration = Duration::from_secs(4);
 /// Rounds of connections that are made when memory has grown in all rounds so far.
 const MORE_ROUNDS: u32 = 3;
+/// So many times its time may a step take on which work goes on.
+const STEADY: u32 = 4;
 /// Exports of a list that are opened.
 const MOST_OPENED: usize = 32;
 
@@ -199,8 +201,9 @@ impl Clients {
     /// The time of a step begins.
     pub(super) fn begin_step(&mut self) {
         self.deadline = Deadline::after(self.limit.of(self.timeout));
+        let last = Deadline::after(self.limit.of(self.timeout.saturating_mul(STEADY)));
         for connected in self.clients.values_mut() {
-            connected.client.set_deadline(self.deadline);
+            connected.client.set_deadlines(self.deadline, last);
         }
     }
 

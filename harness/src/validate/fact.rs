@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::op::BlockSize;
 
+/// The check that holds them against what clients see.
+pub(super) const EXPECTED: &str = "claims.expected";
+
 /// Something that clients are told, or that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

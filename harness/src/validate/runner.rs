@@ -12,7 +12,7 @@ use super::claims::Claims;
 use super::collected::Collected;
 use super::consent::{Consent, Secrets};
 use super::discovery::{Explored, Found, discover};
-use super::fact::Fact;
+use super::fact::{EXPECTED, Fact};
 use super::ground::Ground;
 use super::image::{self, ImageError, Role};
 use super::task::{Outcome, Task, tasks};
@@ -24,9 +24,6 @@ use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
-
-/// The check of what is expected.
-const EXPECTED: &str = "claims.expected";
 
 /// Runs all of it.
 pub(super) fn run(

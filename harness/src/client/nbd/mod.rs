@@ -62,6 +62,8 @@ pub struct Client {
     number: u32,
     trace: Arc<Writer>,
     deadline: Deadline,
+    /// How long an answer is waited for on which work goes on.
+    last: Deadline,
     pending: Vec<Pending>,
     infos: u64,
     /// What the server has sent that the protocol forbids: libnbd has given up the connection because of it.
@@ -100,6 +102,7 @@ impl Client {
             number,
             trace,
             deadline,
+            last: deadline,
             pending: Vec::new(),
             infos,
             broken: None,
@@ -223,7 +226,10 @@ impl Client {
                 return Err(self.gone());
             }
             if self.deadline.passed() {
-                return Err(ClientError::Timeout);
+                if self.last.passed() || !self.patience.sees_work() {
+                    return Err(ClientError::Timeout);
+                }
+                self.deadline = Deadline::after(LOOK);
             }
             self.turn();
         }
@@ -358,7 +364,13 @@ impl Client {
 
     /// From now on its operations together take no longer than until then.
     pub fn set_deadline(&mut self, deadline: Deadline) {
-        self.deadline = deadline;
+        self.set_deadlines(deadline, deadline);
+    }
+
+    /// The same; as long as callbacks come and go when the first one has passed, the other one counts: what is slow and
+    /// steady does not hang.
+    pub fn set_deadlines(&mut self, deadline: Deadline, last: Deadline) {
+        (self.deadline, self.last) = (deadline, last);
     }
 
     /// The connection is over, from whichever end.

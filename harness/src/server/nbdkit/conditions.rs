@@ -67,6 +67,9 @@ const DEBUG_LIBRARY: &str = "libc_malloc_debug.so.0";
 /// What it checks: the ends of each piece, at each free; and what is freed is filled.
 const TUNABLES: &str = "glibc.malloc.check=3:glibc.malloc.perturb=77";
 
+/// What is freed is no longer in use: threads keep none of it for themselves.
+const COUNTABLE: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.arena_max=1";
+
 impl Conditions {
     /// The same, below this, which has buffers and malloc for its own.
     #[must_use]
@@ -91,7 +94,10 @@ impl Conditions {
         }
         match self.malloc {
             Malloc::Plain => {}
-            Malloc::Counted => all.push((COUNTS_VARIABLE.into(), "1".into())),
+            Malloc::Counted => {
+                all.push((COUNTS_VARIABLE.into(), "1".into()));
+                all.push(("GLIBC_TUNABLES".into(), joined("GLIBC_TUNABLES", COUNTABLE)));
+            }
             Malloc::Checked if has_debug_library() => {
                 all.push(("LD_PRELOAD".into(), joined("LD_PRELOAD", DEBUG_LIBRARY)));
                 all.push(("GLIBC_TUNABLES".into(), joined("GLIBC_TUNABLES", TUNABLES)));

@@ -179,7 +179,7 @@ fn each(claims: &Claims) -> Planned {
 /// A case for each fact: one that is wrong hides no other.
 fn expected(claims: &Claims) -> Planned {
     if claims.expected.is_empty() {
-        return Err(Unfit::Reason("nothing is said to be expected (--expect)".to_owned()));
+        return Err(Unfit::NotClaimed("nothing is said to be expected (--expect)"));
     }
     let case = |fact: &Fact| match fact {
         Fact::StartRefused => Plan::new(Vec::new()).start(Start::Foreground, Outcome::Refuses),

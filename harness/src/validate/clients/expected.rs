@@ -21,7 +21,8 @@ impl Clients {
             Fact::Refused(name) => return self.expect_refusal(server, name, fact),
             Fact::Listed(name) => {
                 self.list(server)?;
-                (!self.listed.contains(name)).then(|| format!("there are {:?}", self.listed))
+                let listed: Vec<String> = self.listed.iter().map(|name| format!("`{name}`")).collect();
+                (!self.listed.contains(name)).then(|| format!("listed: {}", listed.join(", ")))
             }
             Fact::Sha256(digits) => {
                 let seen = self.digest(number)?;

@@ -2,6 +2,7 @@
 //!
 //! The instrument records how much is in use whenever the plugin has closed a handle. Only what grows in every round, and by
 //! as much as every single request or connection could leave, is lost: caches fill up, and threads get memory of their own.
+//! A little that grows is looked at for longer: it is lost where each leaves the same of it, to the byte.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,12 @@ use super::{Clients, OWN, perhaps, whatever};
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
 
-/// Rounds that are compared; the first one fills what is filled once.
-const ROUNDS: usize = 4;
+/// Rounds that are compared, behind a first one, which fills what is filled once.
+const ROUNDS: usize = 3;
+/// More of them where little grows: what grows by chance does not grow in each.
+const MORE_ROUNDS: usize = 5;
+/// So many for a round to tell a little from nothing.
+const TELLING: u64 = 3;
 /// One round takes no longer, however slow the subject is, and makes at least so many.
 const MOST_TIME: Duration = Duration::from_millis(60);
 const FEWEST: u32 = 2;
@@ -53,27 +58,31 @@ impl Clients {
         what: &Repeated,
         export: &str,
     ) -> Result<(), Stop> {
-        let mut held = Vec::new();
         let mut most = times;
         // Between the first one and the others there is one without any request: what its connection keeps is not theirs.
         let is_of_requests = matches!(what, Repeated::Request(_));
-        let rounds = if is_of_requests { ROUNDS + 1 } else { ROUNDS };
-        for round in 0..rounds {
-            let is_bare = is_of_requests && round == 1;
-            let wanted = if is_bare { 0 } else { most };
-            let (done, bytes) = self.round(server, wanted, what, export, round == 0)?;
-            most = if is_bare { most } else { done };
-            // Without a C library that tells, nothing is known.
-            let Some(bytes) = bytes else { return Ok(()) };
-            held.push(bytes);
+        let Some(mut before) = self.round(server, &mut most, what, export, true)? else { return Ok(()) };
+        let mut growth = Vec::new();
+        let mut of_connection = 0;
+        if is_of_requests {
+            let Some(bytes) = self.round(server, &mut 0, what, export, false)? else { return Ok(()) };
+            of_connection = bytes.saturating_sub(before);
+            before = bytes;
         }
-        let grown = |pair: &[u64]| Some(pair.get(1)?.saturating_sub(*pair.first()?));
-        let mut growth = held.windows(2).filter_map(grown);
-        let of_connection = if is_of_requests { growth.next().unwrap_or(0) } else { 0 };
-        let least = (LEAST_EACH * u64::from(most)).max(SLACK);
-        let lost = growth.map(|bytes| bytes.saturating_sub(of_connection)).min();
-        lost.filter(|lost| *lost >= least).map_or(Ok(()), |lost| {
-            let (times, each) = (most, lost / u64::from(most.max(1)));
+        // The connection at whose end it is measured is one more of them.
+        let each = |most: u32| u64::from(most) + u64::from(*what == Repeated::Connections);
+        for number in 1..=ROUNDS + MORE_ROUNDS {
+            let Some(bytes) = self.round(server, &mut most, what, export, false)? else { return Ok(()) };
+            growth.push(bytes.saturating_sub(before).saturating_sub(of_connection));
+            before = bytes;
+            let least = growth.iter().copied().min().unwrap_or(0);
+            let is_a_little = (LEAST_EACH * each(most)..SLACK).contains(&least);
+            if number >= ROUNDS && !is_a_little {
+                break;
+            }
+        }
+        lost(&growth, each(most)).map_or(Ok(()), |lost| {
+            let (times, each) = (most, lost / each(most).max(1));
             Err(Stop::Wrong(Wrong::new(
                 format!("{} give back what they allocate", what.many()),
                 format!("after each {times} of them {lost} bytes more are in use, {each} for each"),
@@ -81,17 +90,18 @@ impl Clients {
         })
     }
 
-    /// How many there were, and the bytes in use behind them.
+    /// The bytes in use behind so many; where the C library does not tell, nothing is known. The `first` round makes fewer where
+    /// they take long, and says how many.
     fn round(
         &mut self,
         server: &mut Server,
-        times: u32,
+        most: &mut u32,
         what: &Repeated,
         export: &str,
         first: bool,
-    ) -> Result<(u32, Option<u64>), Stop> {
+    ) -> Result<Option<u64>, Stop> {
         let begun = Instant::now();
-        let mut done = 0;
+        let (times, mut done) = (*most, 0);
         let goes_on = |done: u32| done < times && !(first && done >= FEWEST && begun.elapsed() > MOST_TIME);
         if let Repeated::Request(request) = what {
             self.begin_step();
@@ -117,18 +127,25 @@ impl Clients {
             self.begin_step();
             self.connect(server, OWN, export)?;
         }
+        *most = done;
         let gone = || Stop::Gone("measuring".to_owned());
         let trace = server.trace().ok_or_else(gone)?;
         let from = trace.cursor();
         self.disconnect(server, OWN)?;
         match server.wait_until(self.deadline, |_| allocated(&trace, from).is_some()) {
-            Woken::Happened => {
-                Ok((done, allocated(&trace, from).filter(|told| told.a == 1).map(|told| told.b)))
-            }
+            Woken::Happened => Ok(allocated(&trace, from).filter(|told| told.a == 1).map(|told| told.b)),
             Woken::Dead => Err(gone()),
             Woken::Late => Err(Stop::NoAnswer("disconnect".to_owned())),
         }
     }
+}
+
+/// Bytes that a round of so many leaves behind, after what has grown in each of several rounds.
+fn lost(growth: &[u64], times: u64) -> Option<u64> {
+    let least = growth.iter().copied().min()?;
+    let is_of_each = times >= TELLING && least.is_multiple_of(times);
+    let enough = if is_of_each { LEAST_EACH * times } else { (LEAST_EACH * times).max(SLACK) };
+    (least >= enough).then_some(least)
 }
 
 /// What the instrument has recorded since.
@@ -136,4 +153,20 @@ fn allocated(trace: &Arc<Writer>, from: u64) -> Option<Record> {
     let is_told =
         |record: &Record| (record.kind, record.callback) == (Kind::Probe as u8, Probe::Allocated as u8);
     (from..trace.cursor()).filter_map(|position| trace.published(position)).rfind(is_told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_in_each_round_is_lost_and_a_little_of_it_where_each_leaves_the_same() {
+        assert_eq!(lost(&[4096, 5000, 4100], 16), Some(4096));
+        assert_eq!(lost(&[4096, 0, 4100], 16), None);
+        assert_eq!(lost(&[800, 544, 1056], 17), Some(544));
+        assert_eq!(lost(&[800, 560, 1056], 17), None, "it is not the same for each");
+        assert_eq!(lost(&[136, 136, 136], 17), None, "malloc gives no less than 16 bytes");
+        assert_eq!(lost(&[96, 96, 96], 2), None, "so few tell nothing");
+        assert_eq!(lost(&[], 16), None);
+    }
 }
