@@ -285,6 +285,18 @@ fn what_clients_do_not_see_as_the_author_says_is_a_finding() {
     expecting(&["refused-export=one"], &strict).code(1).stdout(contains("actual:   it opens"));
 }
 
+/// Also where some check of it is played on both grounds.
+#[test]
+fn a_filter_that_refuses_the_reference_plugin_is_judged_over_the_users_alone() {
+    let directory = temporary();
+    let disk = ["--filter=partition", "partitioning", "a", "partition-type=mbr", "partition=1"];
+    std::fs::write(directory.path().join("a"), (0..1 << 16).map(|at| at as u8).collect::<Vec<u8>>()).unwrap();
+    let only = ["--only", "block-size.*", "--only", "read.*", "--only", "filter.*"];
+    validate(directory.path(), &[&only[..], &disk].concat()).code(0).stdout(
+        contains("block-size    not judged").and(contains("does not serve over the reference plugin")),
+    );
+}
+
 #[test]
 fn what_is_slow_and_steady_does_not_hang() {
     let directory = temporary();

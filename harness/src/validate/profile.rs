@@ -95,7 +95,10 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
             // What no case happens to show was not asked for, and neither is a claim that nobody has named.
             || matches!(one.check.play, Play::Always | Play::Claims)
             // A filter that refuses our own plugin is judged over the user's.
-            || matches!((&one.check.play, &one.verdict), (Play::Filter(_), Verdict::NotApplicable(_)))
+            || matches!(
+                (&one.check.play, &one.verdict),
+                (Play::Filter(_) | Play::Both(..), Verdict::NotApplicable(_))
+            )
     };
     let missing = verdict == ProfileVerdict::NotJudged && hold + warn == 0 && !checks.iter().all(excused);
     ProfileResult { profile, verdict, hold, broken: broken + warn, reason, evidence, missing }
