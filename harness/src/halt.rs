@@ -1,9 +1,13 @@
 //! What ends a run before everything is played: its time, or a signal.
 
+use std::io;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::server::haproxy::HaproxyError;
 use crate::server::interrupt::told_to_stop;
+use crate::server::nbdkit::ServerError;
+use crate::server::shortage::{Explained, number};
 
 /// Why not everything was played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +16,8 @@ pub enum Halt {
     Time(Duration),
     /// The process was told to stop by this signal.
     Signal(i32),
+    /// The system refused what a server needs to be started, with this error.
+    Refused(i32),
 }
 
 impl Halt {
@@ -21,7 +27,25 @@ impl Halt {
             Halt::Time(limit) => format!("--time {} was over", limit.as_secs()),
             Halt::Signal(libc::SIGINT) => "the run was interrupted".to_owned(),
             Halt::Signal(_) => "the run was told to stop".to_owned(),
+            Halt::Refused(number) => {
+                let error = io::Error::from_raw_os_error(number);
+                format!("the system did not let a server be started: {}", Explained(&error))
+            }
         }
+    }
+
+    /// What this error means for a run that has begun: what has been found is told, and what needs the server is not judged.
+    /// `None` for one that no system has refused.
+    pub(crate) fn of(error: &ServerError) -> Option<Halt> {
+        let (ServerError::Harness(cause)
+        | ServerError::CannotRun { source: cause, .. }
+        | ServerError::Haproxy(
+            HaproxyError::Harness(cause) | HaproxyError::CannotRun { source: cause, .. },
+        )) = error
+        else {
+            return None;
+        };
+        number(cause).map(Halt::Refused)
     }
 }
 
@@ -46,5 +70,23 @@ impl Limit {
     /// What one run may take that may take `timeout`.
     pub fn of(&self, timeout: Duration) -> Duration {
         self.until.map_or(timeout, |(_, deadline)| timeout.min(deadline.left()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_ends_no_run_that_has_begun() {
+        let full = || io::Error::from_raw_os_error(libc::ENOSPC);
+        let halt = Halt::of(&ServerError::Harness(full()));
+        assert_eq!(halt, Some(Halt::Refused(libc::ENOSPC)));
+        assert!(halt.unwrap().reason().contains(&full().to_string()));
+        let wrapped = io::Error::other(HaproxyError::CannotRun { path: String::new(), source: full() });
+        let cannot = HaproxyError::CannotRun { path: String::new(), source: wrapped };
+        assert_eq!(Halt::of(&ServerError::Haproxy(cannot)), Some(Halt::Refused(libc::ENOSPC)));
+        assert_eq!(Halt::of(&ServerError::Missing(String::new())), None);
+        assert_eq!(Halt::of(&ServerError::Harness(io::Error::other("the trace is gone"))), None);
     }
 }

@@ -33,6 +33,7 @@
 //! ```
 
 pub mod baseline;
+mod bounded;
 pub mod cli;
 pub mod client;
 pub mod conform;

@@ -5,8 +5,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Says why somebody else may have written this file, if so: both it and its directory must belong to this user or to root,
-/// and nobody else may write to either.
+/// and nobody else may write to either. Of a link this holds where it is, and where it leads to.
 pub(crate) fn doubt(path: &Path) -> io::Result<Option<String>> {
+    match doubt_at(path)? {
+        None if path.is_symlink() => doubt_at(&path.canonicalize()?),
+        doubt => Ok(doubt),
+    }
+}
+
+fn doubt_at(path: &Path) -> io::Result<Option<String>> {
     let directory = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,

@@ -8,6 +8,7 @@ mod update;
 use std::fmt;
 use std::path::Path;
 
+use crate::bounded;
 use crate::rules::Rule;
 use crate::verdict::Verdict;
 use crate::version::Version;
@@ -136,7 +137,7 @@ impl Baseline {
     /// The one in this file, which must be of this server and version.
     pub fn load(path: &Path, server: &str, version: Version) -> Result<Baseline, BaselineError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = bounded::text(path)
             .map_err(|source| BaselineError::Unreadable { file: shown.clone(), source })?;
         file::parse(&text, &shown, server, version)
     }

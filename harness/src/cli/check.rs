@@ -16,6 +16,7 @@ use crate::report::finding;
 use crate::report::html::{self, Traced};
 use crate::rules::{self, CallRef, Judgement, Kind};
 use crate::verdict::{Exit, Verdict};
+use crate::visible::visible_line;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -109,7 +110,7 @@ fn check(path: &Path, draws: bool) -> Result<Checked, Failure> {
     let judgement = rules::judge(&reader, rules::all());
     let events = if draws { reader.events().flatten().collect() } else { Events::default() };
     let verdict = verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass);
-    Ok(Checked { name: shown.to_string(), judgement, events, verdict })
+    Ok(Checked { name: visible_line(&shown.to_string()), judgement, events, verdict })
 }
 
 fn print(out: &mut impl Write, checked: &Checked) -> std::io::Result<()> {

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::reports::Opened;
 use super::{Failure, conform, snapshot, validate};
+use crate::bounded;
 use crate::report::Format;
 use crate::trust;
 use crate::verdict::Exit;
+use crate::visible::visible_line;
 
 /// Its name.
 const NAME: &str = "layers.toml";
@@ -50,20 +52,23 @@ impl Arguments {
             None if self.no_config => None,
             None => {
                 let here = std::env::current_dir()?;
-                let found = here.ancestors().map(|above| above.join(NAME)).find(|path| path.exists());
+                // A link that leads nowhere is one as well: nothing is left aside without a word.
+                let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+                let found = here.ancestors().map(|above| above.join(NAME)).find(is_there);
+                let Some(path) = found else { return Ok(Config::default()) };
                 // What nobody has named is read only where nobody else can have put it.
-                found.map(|path| trusted(&path).map(|()| path)).transpose()?
+                trusted(&path)?;
+                return Config::read(&path, bounded::found_text(&path));
             }
         };
-        found.map_or_else(|| Ok(Config::default()), |path| Config::read(&path))
+        found.map_or_else(|| Ok(Config::default()), |path| Config::read(&path, bounded::text(&path)))
     }
 }
 
 impl Config {
-    fn read(path: &Path) -> Result<Config, Failure> {
+    fn read(path: &Path, text: io::Result<String>) -> Result<Config, Failure> {
         let usage = |what: String| Failure::new(Exit::Usage, format!("{}{what}", path.display()));
-        let text =
-            std::fs::read_to_string(path).map_err(|error| usage(format!(": cannot read it: {error}")))?;
+        let text = text.map_err(|error| usage(format!(": cannot read it: {error}")))?;
         Config::parse(&text, path)
     }
 
@@ -91,7 +96,7 @@ impl Config {
     pub(super) fn announce(&self, reports: &mut [Opened]) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
-            writeln!(to, "settings: {}", path.display())?;
+            writeln!(to, "settings: {}", visible_line(&path.to_string_lossy()))?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
 use super::reports::{self, Report};
-use super::{Asked, Failure, bounds, config};
+use super::{Asked, Failure, bounds, config, output};
 use crate::baseline::{Baseline, updated};
 use crate::conform::{Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform};
 use crate::level::Level;
@@ -149,7 +149,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let config = arguments.config.load()?;
     let settings = arguments.settings.clone().or(config.conform.clone());
     if arguments.config.show_config {
-        write!(anstream::stdout().lock(), "{}", config.show("conform", &settings)?)?;
+        write!(output(), "{}", config.show("conform", &settings)?)?;
         return Ok(Exit::Conformant);
     }
     let selection = Selection::new(which, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
@@ -189,7 +189,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         human.end(&plan, &conformance)?;
     } else if !reports::reach_the_terminal(&settings.report) {
         let exit = conformance.exit();
-        writeln!(anstream::stdout().lock(), "exit {}: {}", exit.code(), conformance.meaning())?;
+        writeln!(output(), "exit {}: {}", exit.code(), conformance.meaning())?;
     }
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         update(path, &baseline, &server, &conformance)?;

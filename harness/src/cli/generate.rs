@@ -1,13 +1,13 @@
 //! `layers completions` and `layers man`: what packagers install beside the command, made from its own definition.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::verdict::Exit;
 
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(super) struct Completions {
 pub(super) fn completions(arguments: &Completions, mut command: Command) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "layers", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    output().write_all(&script)?;
     Ok(Exit::Conformant)
 }
 

@@ -19,6 +19,8 @@ mod trace_haproxy;
 mod validate;
 mod words;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ use crate::server::guard::Guard;
 use crate::server::interrupt;
 use crate::server::process::hear_of_children;
 use crate::verdict::Exit;
+use crate::visible::visible;
 
 /// Reads the text of a layers.toml, for the fuzzer.
 #[cfg(feature = "fuzzing")]
@@ -158,8 +161,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, everything else is a usage error.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Conformant };
-            let _ = error.print();
+            let answered = error.print();
+            let exit = match (error.use_stderr(), answered) {
+                (true, _) => Exit::Usage,
+                (false, Ok(())) => Exit::Conformant,
+                (false, Err(error)) => {
+                    complain(of_output(error));
+                    Exit::Harness
+                }
+            };
             return ExitCode::from(exit.code());
         }
     };
@@ -187,10 +197,38 @@ pub fn main() -> ExitCode {
         // `layers ... | head`: whoever read the output has seen enough.
         Err(failure) if failure.broken_pipe && interrupt::output_is_unread() => interrupt::end_unread(),
         Err(failure) => {
-            anstream::eprintln!("layers: {}", failure.message);
+            complain(&failure.message);
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// Standard output, of which an error says that it is.
+struct Output<W>(W);
+
+impl<W: Write> Write for Output<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_output)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_output)
+    }
+}
+
+fn of_output(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+}
+
+/// Standard output, for a verb that has no reports.
+fn output() -> Output<anstream::AutoStream<io::StdoutLock<'static>>> {
+    Output(anstream::stdout().lock())
+}
+
+/// Writes one line to standard error. Where that cannot be written to, the exit code alone has to tell it.
+fn complain(what: impl Display) {
+    // Names of files stand in it, which anybody can have made.
+    let _ = writeln!(anstream::stderr(), "layers: {}", visible(&what.to_string()));
 }
 
 /// The command as clap knows it, for completions and manual pages.

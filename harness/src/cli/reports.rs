@@ -7,8 +7,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
 use super::place::{Place, Unwritten};
+use super::{Failure, complain};
 use crate::kept::ROOM;
 use crate::report::Format;
 use crate::verdict::Exit;
@@ -121,7 +121,7 @@ pub(super) fn told<F>(wanted: &[Report<F>], unwritten: &[Unwritten]) -> Result<b
         return Err(self::unwritten(broken));
     }
     for one in unwritten {
-        anstream::eprintln!("layers: {one}");
+        complain(one);
     }
     let lost = unwritten.iter().any(Unwritten::is_stdout) || !reach_the_terminal(wanted);
     Ok(unwritten.is_empty() || !lost)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, bounds};
+use super::{Failure, bounds, output};
 use crate::server::interrupt::leave_interrupts_to_others;
 use crate::server::nbdkit::{Conditions, Debugger, Nbdkit, ServerError, Under, UnderError};
 use crate::server::process::become_subreaper;
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(directory) = repro.directory.as_deref().filter(|directory| directory.is_dir()) {
         std::env::set_current_dir(directory)?;
     }
-    let mut out = anstream::stdout().lock();
+    let mut out = output();
     writeln!(out, "{}: {}", repro.check, visible_line(&subject::words(&repro.stack)))?;
     let leave = Leave { writes: arguments.allow_writes, programs: arguments.allow_programs };
     let Intent { repro, uses } =

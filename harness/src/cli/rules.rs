@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
 use crate::select::{nearest, or_rather};
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
-    let mut out = anstream::stdout().lock();
+    let mut out = output();
     if arguments.markdown {
         write!(out, "{}", catalogue())?;
         return Ok(Exit::Conformant);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
 use super::words::Words;
-use super::{Failure, bounds, config};
+use super::{Failure, bounds, config, output};
 use crate::halt::Limit;
 use crate::report::snapshot as report;
 use crate::server::nbdkit::Nbdkit;
@@ -19,6 +19,7 @@ use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare}
 use crate::stack::{Layers, Stack};
 use crate::validate::{consent, subject};
 use crate::verdict::Exit;
+use crate::visible::visible_line;
 
 /// Where insta keeps the snapshots of tests in `tests/`.
 const DIRECTORY: &str = "tests/snapshots";
@@ -135,7 +136,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let config = arguments.config.load()?;
     let settings = arguments.settings.clone().or(config.snapshot.clone());
     if arguments.config.show_config {
-        write!(anstream::stdout().lock(), "{}", config.show("snapshot", &settings)?)?;
+        write!(output(), "{}", config.show("snapshot", &settings)?)?;
         return Ok(Exit::Conformant);
     }
     let mut stack = arguments.words.stack("name a plugin: `layers snapshot --help`")?;
@@ -159,9 +160,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         room: bounds::records(settings.trace_room)?,
         update: arguments.update,
     };
-    let mut out = anstream::stdout().lock();
+    let mut out = output();
     if let Some(from) = config.path() {
-        writeln!(out, "settings: {}", from.display())?;
+        writeln!(out, "settings: {}", visible_line(&from.to_string_lossy()))?;
     }
     report::begin(&mut out, &plan, spared.as_deref())?;
     let (mut written, progress, mut done) = (Ok(()), Progress::new(), 0);

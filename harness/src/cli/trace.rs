@@ -1,7 +1,7 @@
 //! `layers trace`.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use layers_trace::{Reader, Writer};
 
 use super::reports::{self, Opened, Report, Streams};
 use super::words::Words;
-use super::{Failure, bounds, trace_haproxy};
+use super::{Failure, bounds, complain, output, trace_haproxy};
 use crate::conform::{is_cut, verdict_of, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::halt::Limit;
@@ -26,6 +26,7 @@ use crate::run::Start;
 use crate::scenario::{Player, SessionPlayer, named};
 use crate::select::{nearest, or_rather};
 use crate::server::Installed;
+use crate::server::interrupt;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
 use crate::verdict::{Exit, Verdict};
@@ -102,7 +103,7 @@ pub(super) fn show(pictures: Vec<Opened<Picture>>, run: &Traced<'_>) -> Result<(
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.list {
-        let mut out = anstream::stdout().lock();
+        let mut out = output();
         for scenario in named::all() {
             writeln!(out, "{:<36} {}", scenario.name, scenario.about)?;
         }
@@ -187,8 +188,9 @@ pub(super) fn in_time(verdict: Verdict, limit: Limit) -> Verdict {
 
 /// Says what went astray, if anything did, and gives the exit code for it.
 pub(super) fn said(verdict: &Verdict) -> Exit {
+    interrupt::wait_for_the_end();
     if let Some(reason) = verdict.reason() {
-        anstream::eprintln!("layers: {}: {reason}", verdict.word());
+        complain(format!("{}: {reason}", verdict.word()));
     }
     verdict.exit()
 }
@@ -220,9 +222,17 @@ fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let hung = drive(arguments, &mut server, deadline, limit)?.map(|verdict| in_time(verdict, limit));
     let Some(trace) = server.trace() else { return Ok(said(&hung.unwrap_or(Verdict::Pass))) };
-    server.save_trace()?;
-    let verdict = show_trace(pictures, &trace, hung)?;
-    Ok(said(&verdict))
+    let saved = server.save_trace();
+    let exit = said(&show_trace(pictures, &trace, hung)?);
+    kept(saved, arguments.save.as_deref()).map(|()| exit)
+}
+
+/// Says where the trace could not be kept, if it could not: what it shows is shown by then.
+pub(super) fn kept(saved: io::Result<()>, path: Option<&Path>) -> Result<(), Failure> {
+    saved.map_err(|error| {
+        let shown = path.unwrap_or(Path::new("")).display();
+        Failure::new(Exit::Harness, format!("cannot keep the trace in `{shown}`: {error}"))
+    })
 }
 
 /// Ends a run in which the server does not get ready.
@@ -298,7 +308,7 @@ fn run_client(program: &str, rest: &[String], server: &Server, deadline: Deadlin
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run the client `{program}`: {error}")))?;
     match ended {
         Some(status) if status.success() => {}
-        Some(status) => anstream::eprintln!("layers: the client `{program}` ended with {status}"),
+        Some(status) => complain(format!("the client `{program}` ended with {status}")),
         None => return Ok(false),
     }
     Ok(true)

@@ -1,5 +1,6 @@
 //! `layers trace haproxy -f CONFIG -- COMMANDS`.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use rustix::process::Signal;
 use super::Failure;
 use super::bounds;
 use super::reports::{self, Report};
-use super::trace::{Picture, in_time, not_ready, said, show_trace};
+use super::trace::{Picture, in_time, kept, not_ready, said, show_trace};
+use crate::bounded;
+use crate::client::haproxy_cli::CliError;
 use crate::deadline::Deadline;
 use crate::run::Start;
 use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
+use crate::server::shortage::Explained;
 use crate::verdict::{Exit, Verdict};
 use crate::visible::visible;
 
@@ -42,7 +46,7 @@ pub(super) struct Session<'a> {
 pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let pictures = reports::open(session.pictures)?;
     let shown = session.configuration.display();
-    let configuration = std::fs::read_to_string(session.configuration).map_err(|error| {
+    let configuration = bounded::text(session.configuration).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
     })?;
     let configuration = with_command_line(&configuration);
@@ -70,7 +74,14 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let mut hung = None;
     for (number, command) in (1..).zip(session.commands) {
         match server.ask(number, command, deadline) {
-            Ok(answer) => anstream::eprint!("{}", visible(&answer)),
+            Ok(answer) => {
+                let _ = write!(anstream::stderr(), "{}", visible(&answer));
+            }
+            Err(CliError::Io(error)) => {
+                let why = format!("`{command}` could not be asked: {}", Explained(&error));
+                hung = Some(Verdict::Inconclusive(why));
+                break;
+            }
             Err(error) => {
                 hung = Some(Verdict::Hang(format!("no answer to `{command}`: {error}")));
                 break;
@@ -82,10 +93,10 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         hung = hung.or(Some(Verdict::Hang("the server does not end after SIGTERM".to_owned())));
     }
     let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
-    server.save_trace()?;
+    let saved = server.save_trace();
     let hung = hung.map(|verdict| in_time(verdict, limit));
-    let verdict = show_trace(pictures, &trace, hung)?;
-    Ok(said(&verdict))
+    let exit = said(&show_trace(pictures, &trace, hung)?);
+    kept(saved, session.save).map(|()| exit)
 }
 
 /// A configuration need not have the command line that the harness asks.

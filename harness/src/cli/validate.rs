@@ -12,7 +12,7 @@ use super::relay::Relay;
 use super::reports::{self, Report};
 use super::sets::{self, OfAll, Set};
 use super::words::Words;
-use super::{Asked, Failure, bounds, config};
+use super::{Asked, Failure, bounds, complain, config, output};
 use crate::halt::Limit;
 use crate::report::{Format, ValidationReporter};
 use crate::server::interrupt;
@@ -236,7 +236,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let config = arguments.config.load()?;
     let settings = arguments.settings.clone().or(config.validate.clone());
     if arguments.config.show_config {
-        write!(anstream::stdout().lock(), "{}", config.show("validate", &settings)?)?;
+        write!(output(), "{}", config.show("validate", &settings)?)?;
         return Ok(Exit::Conformant);
     }
     let known = known(arguments, &settings)?;
@@ -253,13 +253,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut relay =
         Relay::new(reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)));
     let limit = Limit::new(Some(bounds::time(settings.time)));
-    let (mut judged, mut failed) = (Vec::new(), None);
+    let (mut judged, mut failed, mut broken_off) = (Vec::new(), None, None);
     let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
     for index in 0..count {
         let set = chosen.get(index).copied();
         let stack = set.map_or_else(|| stack.clone(), |set| set.of(&stack));
         let validate = prepared(arguments, &settings, stack, set)?.known(known.clone()).within(limit);
-        let mut validation = validate.run_telling(&mut relay)?;
+        let mut validation = match validate.run_telling(&mut relay) {
+            Ok(validation) => validation,
+            // What the sets before it have shown is told all the same.
+            Err(error) if !judged.is_empty() => {
+                broken_off = Some(Failure::from(error));
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
         of_all.hear(&mut validation, index + 1 == count);
         let (files, unkept) = tell(&mut relay, &validation, &settings);
         failed = failed.or(unkept);
@@ -275,7 +283,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             break;
         }
     }
-    let exit = Exit::of(judged.iter().map(|(validation, _)| validation.exit()));
+    let exits = judged.iter().map(|(validation, _)| validation.exit());
+    let exit = Exit::of(exits.chain(broken_off.as_ref().map(|failure| failure.exit)));
     let unwritten = relay.finish(|reporter| reporter.close(exit));
     if !reports::told(&settings.report, &unwritten)? {
         // Whoever started the command is told what was found, whatever became of the reports.
@@ -283,7 +292,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         judged.iter().try_for_each(|(validation, files)| human.end(validation, files))?;
         human.close(exit)?;
     }
-    failed.map_or_else(|| Ok(reports::exit(exit, &unwritten)), Err)
+    broken_off.or(failed).map_or_else(|| Ok(reports::exit(exit, &unwritten)), Err)
 }
 
 /// The subject with one of its sets of parameters, ready to be judged.
@@ -319,7 +328,7 @@ fn tell(
     relay.each(|reporter| reporter.end(validation, &files));
     match unkept {
         Some(failure) if settings.repro.is_none() => {
-            anstream::eprintln!("layers: {}", failure.message);
+            complain(&failure.message);
             (files, None)
         }
         unkept => (files, unkept),
@@ -347,7 +356,7 @@ impl Listener for Relay<dyn ValidationReporter> {
 }
 
 fn list() -> Result<Exit, Failure> {
-    let mut out = anstream::stdout().lock();
+    let mut out = output();
     for check in checks::all() {
         let (id, profile, statement) = (check.id, check.profile, check.statement);
         writeln!(out, "{id:<26} {:<9} {profile:<13} {statement}", check.level.word())?;

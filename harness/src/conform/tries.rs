@@ -178,7 +178,16 @@ impl Tries {
             // Its server was killed, or not even started.
             return Ok(false);
         }
-        let mut recording = recorded?;
+        let mut recording = match recorded {
+            Ok(recording) => recording,
+            Err(error) => {
+                let refused = Halt::of(&error).ok_or(error)?;
+                self.count += 1;
+                let verdict = Verdict::Inconclusive(refused.reason());
+                self.add_astray(verdict, Some(Unclear::Environment), u32::MAX, &Kept::default());
+                return Ok(true);
+            }
+        };
         let (mut verdict, mut unclear) = conduct.verdict_of(&recording, scenario);
         if let Some(line) = shortage(&recording.stderr).filter(|_| is_broken(&verdict, &recording)) {
             // What it did without them says nothing of it.

@@ -3,16 +3,20 @@
 //! A directory is locked for as long as its harness lives. The next harness removes those of the same user that nobody
 //! holds the lock of, however old or new they are.
 
-use std::fs::File;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::descent::session;
+use super::scripts;
+use super::tracing::random;
+
+use crate::bounded;
 
 /// Begins the name of each: then follow the number of the session and what makes the name the only one.
 const PREFIX: &str = "layers-";
@@ -24,7 +28,7 @@ const LONGEST_BASE: usize = 60;
 /// The directory of a run; it is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct RunDirectory {
-    directory: tempfile::TempDir,
+    path: PathBuf,
     _lock: OwnedFd,
 }
 
@@ -33,24 +37,49 @@ impl RunDirectory {
     pub(super) fn make(names: Names) -> io::Result<RunDirectory> {
         let (base, prefix) = (base(names), prefix_of(session()));
         loop {
-            let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(&base)?;
+            let path = base.join(format!("{prefix}{:08x}", random() as u32));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(|source| no_directory(base.clone(), source))?,
+            }
             // Between the two lines another harness may have taken it for one of a dead harness, and then it is gone.
-            if let Some(lock) = lock(directory.path())
-                && directory.path().exists()
+            if let Some(lock) = lock(&path)
+                && path.exists()
             {
-                return Ok(RunDirectory { directory, _lock: lock });
+                return Ok(RunDirectory { path, _lock: lock });
             }
         }
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
+    }
+}
+
+/// Nothing can be made where temporary files are.
+#[derive(Debug, thiserror::Error)]
+#[error("no directory can be made in `{}`, {}: {source}", .base.display(), whose(.base))]
+struct NoDirectory {
+    base: PathBuf,
+    source: io::Error,
+}
+
+fn no_directory(base: PathBuf, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), NoDirectory { base, source })
+}
+
+/// Why the temporary files are there.
+fn whose(base: &Path) -> &'static str {
+    match std::env::var_os("TMPDIR") {
+        Some(named) if Path::new(&named) == base => "which TMPDIR names",
+        Some(_) => "where temporary files are if TMPDIR names no place that all servers can use",
+        None => "where temporary files are if TMPDIR names no other place",
     }
 }
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        remove_captive(self.path());
+        remove(self.path());
     }
 }
 
@@ -144,13 +173,32 @@ fn name_of(path: &Path) -> Option<&str> {
 
 /// Removes the directory of a run whose processes are gone, and what its server has made elsewhere.
 pub(super) fn remove(directory: &Path) {
+    remove_elsewhere(directory);
+    if std::fs::remove_dir_all(directory).is_err() {
+        // A server can have made a directory there into which nobody may look.
+        open_up(directory);
+        let _ = std::fs::remove_dir_all(directory);
+    }
+}
+
+/// Lets the user into this directory and all those below it.
+fn open_up(directory: &Path) {
+    let _ = std::fs::set_permissions(directory, Permissions::from_mode(0o700));
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for below in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        open_up(&below.path());
+    }
+}
+
+/// Removes what the server of this run has made elsewhere.
+fn remove_elsewhere(directory: &Path) {
     remove_captive(directory);
-    let _ = std::fs::remove_dir_all(directory);
+    scripts::remove(directory);
 }
 
 /// `-U -` makes a directory of its own, which a server that was killed leaves behind.
 fn remove_captive(directory: &Path) {
-    let Ok(told) = File::open(directory.join(CAPTIVE)).and_then(io::read_to_string) else { return };
+    let Ok(told) = bounded::found_text(&directory.join(CAPTIVE)) else { return };
     let socket = Path::new(told.trim_end_matches('\n'));
     // Only what nbdkit itself names so: this is what a script wrote.
     let made = socket.parent().filter(|parent| {

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::descent::{kill_escaped, kill_of_run};
 use super::directory::{self, Names, RunDirectory};
+use super::scripts;
 
 /// What would be left behind.
 #[derive(Debug)]
@@ -87,6 +88,12 @@ pub(super) fn began(run_id: u64, group: Pid) {
     live.push(Live { run_id, group: Some(group), directory: None });
 }
 
+/// Waits for the end of this process where a signal is about to end it: what became of its servers by that is nothing to
+/// speak of.
+pub(crate) fn wait_for_the_end() {
+    drop(live());
+}
+
 /// All of this run are gone.
 pub(super) fn ended(run_id: u64) {
     live().retain(|live| live.run_id != run_id);
@@ -99,11 +106,12 @@ const ONE_AND_THE_SAME: Duration = Duration::from_secs(2);
 const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXCPU];
 
 /// From now on the signals by which a process is told to end clean up before they end this one. To be called before any
-/// thread is started; children get the signals unblocked, see `unblock`.
+/// thread is started; children get the signals unblocked, see `unblock`. One that whoever started this process has made it
+/// ignore (nohup, `&` in a script) is still ignored.
 ///
 /// Where the system has no thread for that they end this process at once, and the guard cleans up.
 pub fn clean_up_on_signals() {
-    let set = set_of_signals();
+    let set = set_of(|signal| !is_ignored(signal));
     // SAFETY: the set is initialised; threads started from here on inherit the mask.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
     // A file that may grow no larger is an error of whoever writes it, and no end of this process.
@@ -133,6 +141,7 @@ pub fn clean_up_on_signals() {
         }
         // Held to the end: whoever finds its server gone waits here before it says something about that.
         let mut all = live();
+        note_scripts(&all);
         for live in all.iter() {
             let _ = live.group.map(|group| kill_process_group(group, Signal::KILL));
             kill_escaped(live.run_id);
@@ -157,10 +166,22 @@ pub fn clean_up_on_signals() {
     }
 }
 
+/// Notes for each server what it leaves behind when it is killed.
+fn note_scripts(all: &[Live]) {
+    for (group, run_id) in all.iter().filter_map(|live| Some((live.group?, live.run_id))) {
+        let of_run = |live: &&Live| live.run_id == run_id;
+        let directory = all.iter().filter(of_run).find_map(|live| live.directory.as_deref());
+        if let Some(directory) = directory {
+            scripts::note(group.as_raw_nonzero().get().cast_unsigned(), directory);
+        }
+    }
+}
+
 /// Ends every server and client that is alive; those who wait for them clean up.
 fn end_servers(signal: i32) {
     let all = live();
     TOLD.store(signal, Ordering::SeqCst);
+    note_scripts(&all);
     for live in all.iter() {
         let _ = live.group.map(|group| kill_process_group(group, Signal::KILL));
         kill_of_run(live.run_id, std::process::id());
@@ -187,17 +208,28 @@ pub fn end_unread() -> ! {
 
 /// Undoes the blocking: for a child between fork and exec, which must not inherit it.
 pub(super) fn unblock() {
-    let set = set_of_signals();
+    let set = set_of(|_| true);
     // SAFETY: the set is initialised; the call is async-signal-safe.
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) };
 }
 
-fn set_of_signals() -> libc::sigset_t {
+/// This process has begun with ignoring the signal.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: sigaction writes what the signal does now, and changes nothing; zeroes are an action.
+    unsafe {
+        let asked = libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        asked == 0 && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Those of the signals for which `is_wanted` is true.
+fn set_of(is_wanted: impl Fn(i32) -> bool) -> libc::sigset_t {
     let mut set = std::mem::MaybeUninit::uninit();
     // SAFETY: sigemptyset initialises the set before anything reads it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in SIGNALS {
+        for signal in SIGNALS.into_iter().filter(|signal| is_wanted(*signal)) {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         set.assume_init()

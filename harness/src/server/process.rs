@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
@@ -63,7 +63,11 @@ impl Pause {
 
 /// The same file under a descriptor number that no server uses for anything.
 pub fn above_standard(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    Ok(fcntl_dupfd_cloexec(file, FIRST_PASSED)?)
+    match fcntl_dupfd_cloexec(file, FIRST_PASSED) {
+        // There is no such number where a process may have fewer files open.
+        Err(Errno::INVAL) => Err(Errno::MFILE.into()),
+        other => Ok(other?),
+    }
 }
 
 /// What to run.

@@ -46,8 +46,8 @@ impl Tracing {
         let writer = Arc::new(writer);
         let keep = match keep {
             Some(to) => {
-                let keep =
-                    Keep { memory: file.try_clone()?, writer: Arc::clone(&writer), to: Mutex::new(Some(to)) };
+                let to = Mutex::new(Some(to));
+                let keep = Keep { memory: file.try_clone()?, writer: Arc::clone(&writer), to };
                 let keep = Arc::new(keep);
                 let at_the_end = Arc::clone(&keep);
                 interrupt::before_the_end(run_id, move || drop(at_the_end.save()));

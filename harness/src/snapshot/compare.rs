@@ -125,7 +125,10 @@ pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Compa
     let together = serves_together(plan, &player)?;
     let work_on = |scenario: &Scenario| match plan.limit.reached() {
         Some(halt) => Ok(Outcome::NotPlayed(halt)),
-        None => outcome(plan, scenario),
+        None => outcome(plan, scenario).or_else(|error| match &error {
+            CompareError::Server(refused) => Halt::of(refused).map(Outcome::NotPlayed).ok_or(error),
+            _ => Err(error),
+        }),
     };
     let items = Items { alone: vec![false; scenarios.len()], jobs: plan.jobs };
     let work = |item: usize| match scenarios.get(item) {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::stored::{FormatError, Stored};
 
+use crate::bounded;
+
 /// What a stored file ends in.
 const STORED: &str = ".snap";
 /// What insta adds for one that waits to be accepted.
@@ -71,7 +73,7 @@ impl Store {
     /// What is stored of this scenario.
     pub(super) fn read(&self, scenario: &str) -> Result<Option<Stored>, StoreError> {
         let path = self.file(scenario);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match bounded::found_text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(system("read", &path, error)),

@@ -12,6 +12,7 @@ use super::subject;
 use super::verdicts::{Blame, Finding};
 use crate::rules::{self, CallRef, Party};
 use crate::stack::{Layers, Stack};
+use crate::visible::visible_line;
 
 /// A case, as far as a finding is concerned.
 #[derive(Clone, Copy, Debug)]
@@ -137,10 +138,12 @@ pub(super) fn blame(stack: &Stack, layer: Option<u8>, party: Party) -> Blame {
     let of_stack = |layer: u8| filters.len().checked_sub(layer.into()).and_then(|index| filters.get(index));
     let filter = |layer: u8| of_stack(layer).or_else(|| stack.replaced.get(&layer));
     match layer {
-        Some(0) => Blame { layer, name: plugin.unwrap_or_default().to_owned(), party: Party::Plugin },
-        Some(number) => {
-            Blame { layer, name: filter(number).cloned().unwrap_or_default(), party: Party::Filter }
-        }
-        None => Blame { layer, name: subject::words(stack), party },
+        Some(0) => Blame { layer, name: visible_line(plugin.unwrap_or_default()), party: Party::Plugin },
+        Some(number) => Blame {
+            layer,
+            name: visible_line(filter(number).map_or("", String::as_str)),
+            party: Party::Filter,
+        },
+        None => Blame { layer, name: visible_line(&subject::words(stack)), party },
     }
 }

@@ -1,6 +1,7 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use layers_trace::{Event, Operation, Probe, Reader};
@@ -25,7 +26,7 @@ use crate::run::Start;
 use crate::server::copies::Copies;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError, Under};
 use crate::server::process::Woken;
-use crate::server::shortage::shortage;
+use crate::server::shortage::{few_threads, no_room, shortage};
 use crate::stack::Stack;
 use crate::visible::visible;
 
@@ -90,6 +91,8 @@ pub(super) enum Stop {
     Gone(String),
     /// What the server holds cannot be seen.
     Unmeasured,
+    /// The system had no more threads or descriptors for the clients, at this.
+    Short(String),
 }
 
 impl fmt::Display for Stop {
@@ -100,6 +103,7 @@ impl fmt::Display for Stop {
             Stop::Changed(how) => f.write_str(how),
             Stop::Ended => f.write_str(ENDED),
             Stop::Unmeasured => f.write_str(UNMEASURED),
+            Stop::Short(what) => write!(f, "the system had no more for the client (see ulimit): {what}"),
             Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
             Stop::Slow(what) => write!(f, "no answer to `{what}` so soon"),
             Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
@@ -298,7 +302,7 @@ impl Bench<'_> {
         }
         let children = server.left_behind(Deadline::after(Duration::from_millis(300)));
         let floods = server.process.floods();
-        server.process.kill();
+        server.kill();
         let Run { mut stop, judged, mut trouble, served, in_flight, before, .. } = run;
         let (judgement, events): (_, Events) = match server.trace() {
             Some(trace) => {
@@ -321,7 +325,7 @@ impl Bench<'_> {
             trouble = Some(Trouble::Exit(code));
         }
         let halt = self.limit.reached().filter(|halt| match halt {
-            Halt::Signal(_) => true,
+            Halt::Signal(_) | Halt::Refused(_) => true,
             Halt::Time(_) => matches!(trouble, Some(Trouble::Hang(_))),
         });
         let (stderr, complaint) = (stable(&server.process.stderr()), stable(&server.complaint()));
@@ -331,10 +335,12 @@ impl Bench<'_> {
             // What it did after the last record is not told: it may have been at work all the time.
             trouble = None;
         }
-        if (trouble.is_some() || stop.is_some())
-            && let Some(line) = shortage(&stderr)
-        {
-            trouble = Some(Trouble::Shortage(line.to_owned()));
+        let did_not_start = !served && plan.start.serves();
+        if trouble.is_some() || stop.is_some() || did_not_start {
+            let run = server.socket().and_then(Path::parent);
+            let unheard = || few_threads().filter(|_| plan.start == Start::Daemon);
+            let heard = shortage(&stderr).or_else(|| no_room(&stderr, run?));
+            trouble = heard.map(str::to_owned).or_else(unheard).map(Trouble::Shortage).or(trouble);
         }
         if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
             trouble = None;

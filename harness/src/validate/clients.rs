@@ -102,6 +102,10 @@ fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
     match error {
         ClientError::Timeout => Stop::NoAnswer(what),
         ClientError::Gone => Stop::Gone(what),
+        // No server answers with these.
+        ClientError::Refused { message, errno: libc::EMFILE | libc::ENFILE } => {
+            Stop::Short(format!("{what} ({message})"))
+        }
         ClientError::Refused { message, errno } if GONE.contains(&errno) => {
             Stop::Gone(format!("{what} ({message})"))
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use object::{Object, ObjectKind, ObjectSection, ObjectSymbol};
 
+use crate::bounded;
 use crate::select::nearest;
 
 /// What a file is given as.
@@ -76,7 +77,7 @@ pub enum ImageError {
 /// Looks at a file.
 pub(super) fn look(path: &Path, role: Role, server: &Path) -> Result<(), ImageError> {
     let bytes =
-        std::fs::read(path).map_err(|source| ImageError::Unreadable { path: path.to_owned(), source })?;
+        bounded::module(path).map_err(|source| ImageError::Unreadable { path: path.to_owned(), source })?;
     let file = object::File::parse(&*bytes).map_err(|_| ImageError::NotElf(path.to_owned()))?;
     let shown = || path.display().to_string();
     if file.format() != object::BinaryFormat::Elf {
@@ -153,7 +154,7 @@ pub(super) fn stays_mapped(path: &Path) -> bool {
     const DT_FLAGS_1: u64 = 0x6fff_fffb;
     const DF_1_NODELETE: u64 = 8;
     const STB_GNU_UNIQUE: u8 = 10;
-    let Ok(bytes) = std::fs::read(path) else { return false };
+    let Ok(bytes) = bounded::module(path) else { return false };
     let Ok(file) = object::File::parse(&*bytes) else { return false };
     let dynamic =
         file.section_by_name(".dynamic").and_then(|section| section.data().ok()).unwrap_or_default();
@@ -183,7 +184,7 @@ fn machine(program: &Path) -> Option<String> {
     } else {
         std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.is_file())?
     };
-    let bytes = std::fs::read(file).ok()?;
+    let bytes = bounded::module(&file).ok()?;
     Some(machine_of(&object::File::parse(&*bytes).ok()?))
 }
 

@@ -97,6 +97,11 @@ fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
     }
 }
 
+/// Says that the system was short of something, and how the server told so.
+pub(super) fn no_more(line: &str) -> String {
+    format!("the system had no more for the server (see ulimit): {line}")
+}
+
 /// What a case says; what is wrong comes with the index of the step.
 pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdict, Option<(usize, Wrong)>) {
     let inconclusive = |why: &str| (Verdict::Inconclusive(why.to_owned()), None);
@@ -110,7 +115,7 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         Some(Trouble::Exit(_)) => return inconclusive("the server went away: see process.exit"),
         Some(Trouble::Memory(_)) => return inconclusive("the server was killed: see process.memory"),
         Some(Trouble::Shortage(line)) => {
-            return inconclusive(&format!("the system had no more for the server (see ulimit): {line}"));
+            return inconclusive(&no_more(line));
         }
         Some(Trouble::Lost) => return inconclusive("something else killed the server with SIGKILL"),
         None => {}
@@ -163,7 +168,9 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         Some((_, stop @ Stop::Slow(_))) => {
             (Verdict::Skipped(format!("{stop}, and the server has ended when it was told to")), None)
         }
-        Some((_, stop @ (Stop::Ended | Stop::Unmeasured))) => inconclusive(&stop.to_string()),
+        Some((_, stop @ (Stop::Ended | Stop::Unmeasured | Stop::Short(_)))) => {
+            inconclusive(&stop.to_string())
+        }
         Some((_, Stop::Gone(_) | Stop::NoAnswer(_))) if played.incomplete.is_some() => {
             inconclusive(played.incomplete.as_deref().unwrap_or_default())
         }

@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::verdicts::{Finding, Validation};
 use super::{checks, module_rules};
 use crate::baseline::BaselineError;
+use crate::bounded;
 use crate::verdict::Verdict;
 
 /// The findings that a file lists, each with the reason why it is kept.
@@ -59,8 +60,8 @@ impl Known {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Known, BaselineError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| BaselineError::Unreadable { file: file.clone(), source })?;
+        let text =
+            bounded::text(path).map_err(|source| BaselineError::Unreadable { file: file.clone(), source })?;
         Known::parse(&text, &file)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{Outcome, Plan, Twist};
 use super::checks;
 use super::op::Op;
+use crate::bounded;
 use crate::rules;
 use crate::run::Start;
 use crate::server::nbdkit::Conditions;
@@ -106,8 +107,7 @@ impl Repro {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Repro, ReproError> {
         let named = || path.to_owned();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ReproError::Read { path: named(), source })?;
+        let text = bounded::text(path).map_err(|source| ReproError::Read { path: named(), source })?;
         let json = |source| ReproError::Json { path: named(), source };
         let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
         let found = value.get("layers_repro").and_then(serde_json::Value::as_u64);

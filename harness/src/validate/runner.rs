@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blame::Scene;
-use super::case::{Bench, Terms, Wrong};
+use super::case::{Bench, Terms, Trouble, Wrong};
 use super::check::{Check, Plan, Play, Profile};
 use super::claimed::{self, Said};
 use super::claims::Claims;
@@ -15,6 +15,7 @@ use super::discovery::{Explored, Found, discover};
 use super::fact::{EXPECTED, Fact};
 use super::ground::Ground;
 use super::image::{self, ImageError, Role};
+use super::judging::no_more;
 use super::task::{Outcome, Task, tasks};
 use super::verdicts::{Finding, Subject, Validation};
 use super::{Listener, Selection, Validate, documented, processes, profile, subject};
@@ -24,6 +25,7 @@ use crate::schedule::{Items, in_order};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
+use crate::visible::visible_line;
 
 /// Runs all of it.
 pub(super) fn run(
@@ -53,7 +55,7 @@ pub(super) fn run(
     let bench = Bench { nbdkit, timeout, limit, room: validate.room, terms };
     listener.begins(&Subject {
         set: validate.set.clone(),
-        words: subject::words(&validate.stack),
+        words: visible_line(&subject::words(&validate.stack)),
         server: nbdkit.version.to_string(),
         spared: spared.clone(),
         copied: copied.clone(),
@@ -82,7 +84,7 @@ pub(super) fn run(
     let (checks, rules) = runner.collected.finish(selection);
     let mut validation = Validation {
         set: validate.set.clone(),
-        subject: subject::words(&validate.stack),
+        subject: visible_line(&subject::words(&validate.stack)),
         server: nbdkit.version.to_string(),
         spared,
         copied,
@@ -139,7 +141,7 @@ impl Runner<'_> {
         if let Err(wrong) = self.look_at_files() {
             self.say_of_file(Some(&wrong));
             self.leave_out("the subject cannot be loaded");
-            return Ok(Reached { unloadable: Some(wrong), ..Reached::default() });
+            return Ok(Reached { unloadable: Some(visible_line(&wrong)), ..Reached::default() });
         }
         let (found, explored) = discover(&self.bench, &self.stack, 0)?;
         let stack = self.stack.clone();
@@ -160,7 +162,7 @@ impl Runner<'_> {
                 let reason = self.advised(reason, &explored);
                 self.say_of_file(image::of_server(&reason).as_deref());
                 self.leave_out("the subject does not start");
-                Ok(Reached { unloadable: Some(reason), ..Reached::default() })
+                Ok(Reached { unloadable: Some(visible_line(&reason)), ..Reached::default() })
             }
             Found::Halted(halt) => {
                 self.collected.halt = Some(halt);
@@ -169,10 +171,13 @@ impl Runner<'_> {
                 Ok(Reached::default())
             }
             Found::Troubled => {
-                let reason = "the server did not survive the first connection";
+                let reason = match explored.last().and_then(|one| one.played.trouble.as_ref()) {
+                    Some(Trouble::Shortage(line)) => no_more(line),
+                    _ => "the server did not survive the first connection".to_owned(),
+                };
                 self.say_of_file(None);
-                self.leave_out(reason);
-                Ok(Reached { cut_short: Some(reason.to_owned()), ..Reached::default() })
+                self.leave_out(&reason);
+                Ok(Reached { cut_short: Some(reason), ..Reached::default() })
             }
             Found::NoExport(reason) => {
                 let reason = format!("no export opens: {reason}");
@@ -313,7 +318,11 @@ impl Runner<'_> {
         // Two cases that hang are enough: the others need not begin.
         let hung = AtomicBool::new(collected.hangs());
         let work = |index: usize| match tasks.get(index) {
-            Some(task) if !hung.load(Ordering::Relaxed) => task.play(bench),
+            Some(task) if !hung.load(Ordering::Relaxed) => task.play(bench).or_else(|error| {
+                // In a run beside the cases: what they are compared with is missing.
+                let halt = Some(Halt::of(&error).ok_or(error)?);
+                Ok(Outcome { halt, ..Outcome::default() })
+            }),
             _ => Ok(Outcome::default()),
         };
         let items = Items { alone: vec![false; tasks.len()], jobs: self.jobs };
@@ -345,10 +354,16 @@ impl Runner<'_> {
             if self.bench.limit.reached().is_some() {
                 break;
             }
-            let (ground, explored) =
-                Ground::of_filter(&self.bench, &self.stack, &filter, self.filters_spared)?;
-            self.absorb(&ground.stack, &explored);
-            grounds.push(ground);
+            match Ground::of_filter(&self.bench, &self.stack, &filter, self.filters_spared) {
+                Ok((ground, explored)) => {
+                    self.absorb(&ground.stack, &explored);
+                    grounds.push(ground);
+                }
+                Err(error) => {
+                    self.collected.halt = Some(Halt::of(&error).ok_or(error)?);
+                    break;
+                }
+            }
         }
         Ok(grounds)
     }

@@ -106,7 +106,13 @@ impl<'a> Task<'a> {
             if outcome.halt.is_some() {
                 break;
             }
-            let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan)?;
+            let played = match bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan) {
+                Ok(played) => played,
+                Err(error) => {
+                    outcome.halt = Some(Halt::of(&error).ok_or(error)?);
+                    break;
+                }
+            };
             if played.halt.is_some() {
                 outcome.halt = played.halt;
                 break;
@@ -128,7 +134,8 @@ impl<'a> Task<'a> {
             }
         }
         if broken > 0 && bench.limit.reached().is_none() {
-            outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)?;
+            outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)
+                .or_else(|error| Halt::of(&error).map(|_| None).ok_or(error))?;
         }
         Ok(outcome)
     }

@@ -20,6 +20,7 @@ use super::descent::{self, kill_escaped};
 use super::directory::{Names, RunDirectory};
 use super::interrupt;
 use super::process::{Launch, Process, Woken};
+use super::shortage::Explained;
 use super::tracing::Tracing;
 use crate::client::haproxy_cli::{CliError, Client};
 use crate::deadline::Deadline;
@@ -70,7 +71,7 @@ pub enum HaproxyError {
     )]
     Missing(String),
     /// It does not run.
-    #[error("cannot run the server `{path}`: {source}")]
+    #[error("cannot run the server `{path}`: {}", Explained(source))]
     CannotRun {
         /// The program.
         path: String,
@@ -83,7 +84,7 @@ pub enum HaproxyError {
     )]
     NotHaproxy(String),
     /// Something on the harness's side.
-    #[error("cannot prepare the run: {0}")]
+    #[error("cannot prepare the run: {}", Explained(.0))]
     Harness(#[from] io::Error),
 }
 

@@ -35,6 +35,7 @@ use super::directory::{CAPTIVE, Names};
 use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
+use super::shortage::Explained;
 use super::tracing::Tracing;
 use super::{instruments, interrupt};
 use crate::credentials::Credentials;
@@ -79,7 +80,7 @@ pub enum ServerError {
     )]
     Missing(String),
     /// It does not run.
-    #[error("cannot run the server `{path}`: {source}")]
+    #[error("cannot run the server `{path}`: {}", Explained(source))]
     CannotRun {
         /// The program.
         path: String,
@@ -117,7 +118,7 @@ pub enum ServerError {
     #[error(transparent)]
     Haproxy(#[from] HaproxyError),
     /// Something on the harness's side.
-    #[error("cannot prepare the run: {0}")]
+    #[error("cannot prepare the run: {}", Explained(.0))]
     Harness(#[from] io::Error),
 }
 
@@ -146,7 +147,11 @@ impl Nbdkit {
         let not = |what: &str| ServerError::NotNbdkit { path: shown.clone(), what: what.to_owned() };
         match end {
             Some(End::Exited(0)) => {}
-            Some(_) => return Err(not("`--dump-config` fails")),
+            Some(_) => {
+                let said = process.stderr();
+                let said = said.trim_end().lines().next_back().map_or("without a word", str::trim);
+                return Err(not(&format!("`--dump-config` fails: {said}")));
+            }
             None => return Err(not("`--dump-config` does not come to an end")),
         }
         let Configuration { version, version_text, plugins, filters } =

@@ -17,9 +17,11 @@ use super::super::directory::RunDirectory;
 use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, run_client};
+use super::super::scripts;
 use super::super::tracing::Tracing;
 use super::debugger::Attached;
 use super::{PID_FILE, Under};
+use crate::bounded;
 use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
 use crate::history::End;
@@ -156,7 +158,23 @@ impl Server {
         {
             return Woken::Dead;
         }
+        // Should the harness be killed, others remove them.
+        self.note_scripts();
         woken
+    }
+
+    /// Notes what is left behind if the server is killed.
+    fn note_scripts(&self) {
+        let server = self.observer.ready().unwrap_or(self.process.pid());
+        if let Some(directory) = self.directory.as_ref().filter(|_| self.process.end().is_none()) {
+            scripts::note(server, directory.path());
+        }
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.note_scripts();
+        self.process.kill();
     }
 
     /// Lets the first process go, finds the one that went into the background, and waits until it serves.
@@ -172,7 +190,7 @@ impl Server {
         };
         let mut pause = Pause::new(deadline);
         let pid = loop {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let text = bounded::found_text(&file).unwrap_or_default();
             if let Some(pid) = text.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
                 break pid;
             }
@@ -248,7 +266,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // A server that forks under `--run` is not the process that we started.
-        self.process.kill();
+        self.kill();
         drop(self.attached.take());
         if let Some(pid) = self.observer.ready().filter(|pid| *pid != self.process.pid()) {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
+
 /// What looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -105,7 +107,7 @@ impl Under {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
         let is_report = |name: &OsString| name.to_string_lossy().starts_with(REPORT);
         let files = entries.filter(|entry| is_report(&entry.file_name())).map(|entry| entry.path());
-        files.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+        files.filter_map(|path| bounded::found_text(&path).ok()).collect()
     }
 }
 
@@ -113,7 +115,7 @@ impl Under {
 fn runtimes(modules: &[PathBuf]) -> Vec<String> {
     let mut found = Vec::new();
     for module in modules {
-        let bytes = std::fs::read(module).unwrap_or_default();
+        let bytes = bounded::module(module).unwrap_or_default();
         for needed in needed(&bytes) {
             if RUNTIMES.iter().any(|name| needed.starts_with(name)) && !found.contains(&needed) {
                 found.push(needed);

@@ -244,9 +244,11 @@ impl Clients {
         };
         std::thread::scope(|scope| {
             for number in OWN..OWN + clients {
-                scope.spawn(move || come_and_go(number));
+                let begun = std::thread::Builder::new().spawn_scoped(scope, move || come_and_go(number));
+                begun.map_err(|error| Stop::Short(format!("a thread for client {number} ({error})")))?;
             }
-        });
+            Ok(())
+        })?;
         let visits = visits.into_inner();
         self.evidence.answered += visits;
         self.evidence.compared += visits.saturating_sub(1) * before.len() as u64;
