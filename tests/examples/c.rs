@@ -26,9 +26,9 @@ fn automake_shows_a_test_a_promise() {
     let place = Place::with_example("automake");
     let [sound, faulty] = commands("fixtures/examples/automake/README.md").try_into().unwrap();
     let skipped = "checks/write.succeeds # SKIP not claimed: the export is read-only";
-    place.run(&sound).succeeds(&["PASS: conformance.sh 23 - checks/read.odd", skipped, "# ERROR: 0"]);
+    place.run(&sound).succeeds(&["PASS: conformance.sh 26 - checks/read.odd", skipped, "# ERROR: 0"]);
 
     let clause = "(nbdkit-plugin(3), \".pread\")";
-    let fault = ["FAIL: conformance.sh 23 - checks/read.odd", clause, "to fix it: serve exactly count bytes"];
+    let fault = ["FAIL: conformance.sh 26 - checks/read.odd", clause, "to fix it: serve exactly count bytes"];
     place.run(&faulty).fails(&fault);
 }
