@@ -313,7 +313,7 @@ fn what_cannot_be_loaded_is_told_without_a_server() {
         (vec![path("text.so")], "not a shared library"),
         (vec![path("empty.so")], "not a shared library"),
         (vec![path("nowhere.so")], "nowhere.so"),
-        (vec![directory.path().display().to_string()], "directory"),
+        (vec![directory.path().display().to_string()], "no regular file"),
         (vec![machine], "machine"),
         (vec![class], "class.so"),
         (vec![cut], "cut.so"),
