@@ -26,3 +26,9 @@ pub const ERRORS: [i32; 8] = [
     libc::ENOTSUP,
     libc::ESHUTDOWN,
 ];
+
+/// Returns whether nbdkit tells a client of this error as such, or as the one of them that says the same (nbdkit-protocol(1),
+/// nbdkit-plugin(3), "nbdkit_set_error"); of any other it tells EINVAL.
+pub fn is_told(error: i32) -> bool {
+    ERRORS.contains(&error) || [libc::EROFS, libc::EDQUOT, libc::EFBIG].contains(&error)
+}

@@ -154,6 +154,21 @@ impl Claims {
         claimed(self.has(Callback::ListExports), "it has no .list_exports")
     }
 
+    /// The kinds of request that it offers, with their flags; FUA apart.
+    pub fn kinds(&self) -> impl Iterator<Item = (Operation, u32)> + use<> {
+        let all = [
+            (true, Operation::Read, 0),
+            (self.writes().is_ok(), Operation::Write, 0),
+            (self.zeroes().is_ok(), Operation::Zero, flag::NO_HOLE),
+            (self.zeroes().is_ok(), Operation::Zero, 0),
+            (self.trims().is_ok(), Operation::Trim, 0),
+            (self.flushes().is_ok(), Operation::Flush, 0),
+            (self.tells_extents().is_ok(), Operation::BlockStatus, 0),
+            (self.caches().is_ok(), Operation::Cache, 0),
+        ];
+        all.into_iter().filter(|(offered, ..)| *offered).map(|(_, operation, flags)| (operation, flags))
+    }
+
     /// The unit of all requests.
     pub fn unit(&self) -> u64 {
         self.block.map_or(1, |[minimum, ..]| u64::from(minimum.max(1)))

@@ -9,6 +9,7 @@ use super::check::Plan;
 use super::judging::own_trouble;
 use super::op::Op;
 use super::{quoted, stock};
+use crate::protocol::is_told;
 use crate::rules::CallRef;
 use crate::verdict::Verdict;
 
@@ -16,20 +17,6 @@ use crate::verdict::Verdict;
 const PLUGIN: u8 = 0;
 /// In `handle` of its registration: it has errno_is_preserved.
 const PRESERVED: u32 = 1 << 31;
-/// Errors that the server tells as they are, or as others that say the same; EOPNOTSUPP has it do something else instead.
-const TOLD: &[i32] = &[
-    libc::EPERM,
-    libc::EROFS,
-    libc::EIO,
-    libc::ENOMEM,
-    libc::EINVAL,
-    libc::ENOSPC,
-    libc::EDQUOT,
-    libc::EFBIG,
-    libc::ESHUTDOWN,
-    libc::ENOTSUP,
-    libc::EOVERFLOW,
-];
 /// Calls in flight that are shown.
 const MOST_CALLS: usize = 8;
 
@@ -213,7 +200,7 @@ fn numbers(played: &Played, from: u8) -> Vec<Seen> {
     });
     // ERANGE is what nbdkit_add_extent says of extents that do not fit together: how it is told is not the plugin's choice.
     let untold =
-        first(|error| ![0, libc::ERANGE].contains(&error) && !TOLD.contains(&error)).map(|(event, error)| {
+        first(|error| ![0, libc::ERANGE].contains(&error) && !is_told(error)).map(|(event, error)| {
             let said = std::io::Error::from_raw_os_error(error).to_string();
             let said = said.split(" (os error").next().unwrap_or_default();
             let actual = format!("`{}` with {said}: the client is told EINVAL", CallRef::from(event));

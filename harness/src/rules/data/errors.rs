@@ -6,6 +6,7 @@ use layers_trace::Callback;
 
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use crate::history::FAST_ZERO;
+use crate::protocol::is_told;
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -48,22 +49,6 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// What the server sends as such, or as the one that is nearest to it.
-const ON_THE_WIRE: &[i32] = &[
-    libc::EPERM,
-    libc::EROFS,
-    libc::EIO,
-    libc::ENOMEM,
-    libc::EINVAL,
-    libc::ENOSPC,
-    libc::EDQUOT,
-    libc::EFBIG,
-    libc::EOVERFLOW,
-    libc::ENOTSUP,
-    libc::EOPNOTSUPP,
-    libc::ESHUTDOWN,
-];
-
 /// A client learns what a filter says.
 #[derive(Default)]
 struct IsOnTheWire {
@@ -89,7 +74,7 @@ impl Check for IsOnTheWire {
         }
         let calls = [&call.enter, now.event];
         let actual = format!("{}", std::io::Error::from_raw_os_error(err));
-        report.expect(ON_THE_WIRE.contains(&err), calls, "an error that the protocol has", actual);
+        report.expect(is_told(err), calls, "an error that the protocol has", actual);
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::process::Pause;
+use super::find_program;
 use crate::deadline::Deadline;
 
 /// How gdb is used.
@@ -45,8 +46,7 @@ const QUIET: &[&str] = &[
 impl Debugger {
     /// Returns whether there is a gdb on the PATH.
     pub fn is_there() -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join("gdb").is_file())
+        find_program(Path::new("gdb")).is_ok()
     }
 
     /// What a step may take that may take so long without it.

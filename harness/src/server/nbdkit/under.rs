@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::find_program;
 use crate::bounded;
 
 /// What looks.
@@ -56,10 +57,8 @@ impl Under {
     ///
     /// There is no valgrind, or none of the modules was built with a sanitizer.
     pub fn look(self, modules: &[PathBuf]) -> Result<(), UnderError> {
-        let on_path = |folder: PathBuf| folder.join("valgrind").is_file();
-        let path = std::env::var_os("PATH").unwrap_or_default();
         match self {
-            Under::Memcheck | Under::Helgrind if !std::env::split_paths(&path).any(on_path) => {
+            Under::Memcheck | Under::Helgrind if find_program(Path::new("valgrind")).is_err() => {
                 Err(UnderError::NoValgrind)
             }
             Under::Asan if runtimes(modules).is_empty() => {

@@ -7,7 +7,6 @@ use layers_behaviour::{Failing, Refused};
 use layers_trace::Operation;
 
 use crate::rules::Party;
-use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
 use crate::validate::claims::{Claims, fua, request};
 use crate::validate::op::{Op, Repeated, Request};
@@ -80,22 +79,13 @@ fn place(claims: &Claims, operation: Operation) -> Result<(u64, u32), Unfit> {
     if operation == Operation::Flush { Ok((0, 0)) } else { claims.some(4096, 8192) }
 }
 
-/// The requests that the subject offers, with their flags.
+/// The requests that the subject offers, with their flags: writes with FUA as well.
 fn kinds(claims: &Claims) -> Vec<(Operation, u32)> {
-    let writable = claims.writes().is_ok();
-    let forced = fua(claims);
-    let all = [
-        (true, Operation::Read, 0),
-        (writable, Operation::Write, 0),
-        (writable && forced != 0, Operation::Write, forced),
-        (claims.zeroes().is_ok(), Operation::Zero, flag::NO_HOLE),
-        (claims.zeroes().is_ok(), Operation::Zero, 0),
-        (claims.trims().is_ok(), Operation::Trim, 0),
-        (claims.flushes().is_ok(), Operation::Flush, 0),
-        (claims.tells_extents().is_ok(), Operation::BlockStatus, 0),
-        (claims.caches().is_ok(), Operation::Cache, 0),
-    ];
-    all.into_iter().filter(|(offered, ..)| *offered).map(|(_, operation, flags)| (operation, flags)).collect()
+    let forced = |operation| operation == Operation::Write && fua(claims) != 0;
+    let with_forced = |(operation, flags)| {
+        std::iter::once((operation, flags)).chain(forced(operation).then(|| (operation, fua(claims))))
+    };
+    claims.kinds().flat_map(with_forced).collect()
 }
 
 /// Bytes from one place to the next, and those that are read around one.

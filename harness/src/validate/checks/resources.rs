@@ -3,7 +3,6 @@
 use layers_trace::Operation;
 
 use crate::rules::Party;
-use crate::scenario::flag;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
 use crate::validate::claims::{Claims, request};
 use crate::validate::op::{Op, Repeated, Request, Resource};
@@ -80,22 +79,12 @@ const REQUESTS: u32 = 100;
 fn requests(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let Some(place) = claims.range(4096, 4096).or_else(|| claims.range(0, 1)) else { return Ok(Vec::new()) };
-    let kinds = [
-        (true, Operation::Read, 0),
-        (claims.writes().is_ok(), Operation::Write, 0),
-        (claims.zeroes().is_ok(), Operation::Zero, flag::NO_HOLE),
-        (claims.zeroes().is_ok(), Operation::Zero, 0),
-        (claims.trims().is_ok(), Operation::Trim, 0),
-        (claims.flushes().is_ok(), Operation::Flush, 0),
-        (claims.tells_extents().is_ok(), Operation::BlockStatus, 0),
-        (claims.caches().is_ok(), Operation::Cache, 0),
-    ];
-    let rounds = |(_, operation, flags): (bool, Operation, u32)| {
+    let rounds = |(operation, flags): (Operation, u32)| {
         let place = if operation == Operation::Flush { (0, 0) } else { place };
         let what = Repeated::Request(Request { flags, ..request(operation, place) });
         Op::Rounds(REQUESTS, what, claims.export.clone())
     };
-    let all = kinds.into_iter().filter(|(offered, ..)| *offered).map(rounds);
+    let all = claims.kinds().map(rounds);
     Ok(vec![Plan::new(std::iter::once(Op::Judge).chain(all).collect()).with_malloc_counted()])
 }
 
