@@ -4,6 +4,7 @@
 
 mod keywords;
 mod loading;
+mod masters;
 mod sessions;
 mod trees;
 mod zoo;

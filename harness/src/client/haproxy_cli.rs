@@ -13,7 +13,7 @@ use layers_trace::{CallId, Field, Kind, Operation, Writer};
 
 use crate::deadline::Deadline;
 
-/// Bytes of an answer that are kept; what comes after is read and counted only.
+/// Bytes of an answer that are kept, from its beginning; what comes after is read and counted.
 const MOST_KEPT: usize = 1 << 20;
 /// Bytes of what was sent or got that go into the trace.
 const MOST_RECORDED: usize = 200;
@@ -45,6 +45,27 @@ impl From<std::io::Error> for CliError {
     }
 }
 
+/// What has come so far.
+#[derive(Debug, Default)]
+struct Got {
+    kept: Vec<u8>,
+    /// All bytes, kept or not.
+    count: usize,
+    /// The last bytes.
+    last: Vec<u8>,
+    /// The server has closed the connection.
+    closed: bool,
+}
+
+impl Got {
+    fn take(&mut self, bytes: &[u8], longest: usize) {
+        self.count += bytes.len();
+        self.kept.extend(bytes.iter().take(MOST_KEPT.saturating_sub(self.kept.len())));
+        self.last.extend(bytes);
+        self.last.drain(..self.last.len().saturating_sub(longest));
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
@@ -65,6 +86,11 @@ impl Client {
         let call = begin(&trace, number, Operation::Connect, &[]);
         let stream = UnixStream::connect(socket);
         end(&trace, number, Operation::Connect, call, if stream.is_ok() { 0 } else { -1 }, &[]);
+        if stream.is_err() {
+            // It has gone, so that nobody takes it for one that stays.
+            let call = begin(&trace, number, Operation::Hangup, &[]);
+            end(&trace, number, Operation::Hangup, call, 0, &[]);
+        }
         Ok(Client { number, stream: stream?, trace, deadline })
     }
 
@@ -88,52 +114,44 @@ impl Client {
         .map(drop)
     }
 
-    /// Reads until what was read ends like this.
+    /// Reads until what was read ends like this. However long that is, its deadline ends it.
     pub fn read_until(&mut self, ending: &[u8]) -> Result<Vec<u8>, CliError> {
-        self.recorded(Operation::Receive, &[], |client| {
-            let mut got = Vec::new();
-            while !got.ends_with(ending) {
-                client.read_some(&mut got)?;
-            }
-            Ok((got.len() as i64, got))
-        })
+        self.receive(ending.len(), |got| got.last.ends_with(ending))
     }
 
     /// Reads at least so many bytes.
     pub fn read_bytes(&mut self, count: usize) -> Result<Vec<u8>, CliError> {
-        self.recorded(Operation::Receive, &[], |client| {
-            let mut got = Vec::new();
-            while got.len() < count {
-                client.read_some(&mut got)?;
-            }
-            Ok((got.len() as i64, got))
-        })
+        self.receive(0, |got| got.count >= count)
     }
 
     /// Reads until the server closes the connection.
     pub fn read_to_end(&mut self) -> Result<Vec<u8>, CliError> {
+        self.receive(0, |got| got.closed)
+    }
+
+    /// Reads until it is enough; `longest` bytes of the end of what was read are there to tell by. Returns what was kept.
+    fn receive(&mut self, longest: usize, is_enough: impl Fn(&Got) -> bool) -> Result<Vec<u8>, CliError> {
         self.recorded(Operation::Receive, &[], |client| {
-            let mut got = Vec::new();
-            loop {
-                match client.read_some(&mut got) {
-                    Ok(()) => {}
-                    Err(CliError::Closed) => return Ok((got.len() as i64, got)),
-                    Err(error) => return Err(error),
+            let mut got = Got::default();
+            while !is_enough(&got) {
+                if got.closed {
+                    return Err(CliError::Closed);
                 }
+                client.read_some(&mut got, longest)?;
             }
+            Ok((i64::try_from(got.count).unwrap_or(i64::MAX), got.kept))
         })
     }
 
-    fn read_some(&mut self, got: &mut Vec<u8>) -> Result<(), CliError> {
+    fn read_some(&mut self, got: &mut Got, longest: usize) -> Result<(), CliError> {
         self.stream.set_read_timeout(Some(self.left()?))?;
         let mut buffer = [0; 16384];
-        let count = self.stream.read(&mut buffer)?;
-        if count == 0 {
-            return Err(CliError::Closed);
-        }
-        if got.len() < MOST_KEPT {
-            got.extend(buffer.iter().take(count));
-        }
+        let count = match self.stream.read(&mut buffer).map_err(CliError::from) {
+            Err(CliError::Closed) => 0,
+            other => other?,
+        };
+        got.closed = count == 0;
+        got.take(buffer.get(..count).unwrap_or_default(), longest);
         Ok(())
     }
 
@@ -191,4 +209,40 @@ fn end(trace: &Writer, client: u32, operation: Operation, call: CallId, result: 
         Record { handle: client, a: result.cast_unsigned(), ..record(Kind::Reply, 0, operation as u8) };
     let texts: &[(Field, &[u8])] = &[(Field::Bytes, beginning(bytes))];
     trace.exit(call, reply, if bytes.is_empty() { &[] } else { texts });
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    /// A client, to which this is said so often before its peer hangs up.
+    fn told(what: &'static [u8], times: usize) -> Client {
+        let (stream, mut server) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || (0..times).try_for_each(|_| server.write_all(what)));
+        let memory = std::fs::File::from(memfd_create("trace", MemfdFlags::CLOEXEC).unwrap());
+        let trace = Arc::new(Writer::create(&memory, 1 << 10, 1).unwrap());
+        Client::connected(1, stream, trace, Deadline::after(Duration::from_secs(60)))
+    }
+
+    #[test]
+    fn the_end_of_an_answer_is_seen_beyond_what_is_kept() {
+        let line = b"All work and no play.\n";
+        let times = 3 * MOST_KEPT / line.len();
+        let mut client = told(line, times);
+        assert!(client.read_bytes(2 * MOST_KEPT).unwrap().len() == MOST_KEPT);
+        let mut client = told(line, times);
+        assert!(matches!(client.read_until(b"\n\n"), Err(CliError::Closed)));
+        let mut client = told(line, times);
+        assert!(client.read_to_end().unwrap().starts_with(line));
+        let (stream, mut server) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || {
+            (0..times).try_for_each(|_| server.write_all(line)).and_then(|()| server.write_all(b"\n"))?;
+            // Open until the client has gone.
+            server.read(&mut [0])
+        });
+        client.stream = stream;
+        assert_eq!(client.read_until(b"\n\n").unwrap().len(), MOST_KEPT);
+    }
 }

@@ -4,6 +4,8 @@ use super::haproxy_cli::{CliError, Client};
 
 /// Longest head of an answer: more is no answer of a server that we have started.
 const LONGEST_HEAD: usize = 1 << 16;
+/// Longest answer, likewise.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// A request for this page. `last`: the server is to close the connection after its answer.
 pub fn get(path: &str, last: bool) -> String {
@@ -38,6 +40,10 @@ impl Http {
                 }
                 Parsed::Wrong => return Err(CliError::Other("what came is no HTTP/1 answer".to_owned())),
                 Parsed::Unfinished if closed => return Err(CliError::Closed),
+                Parsed::Unfinished if self.unread.len() > LONGEST_ANSWER => {
+                    let bound = LONGEST_ANSWER >> 20;
+                    return Err(CliError::Other(format!("the answer is longer than {bound} MiB")));
+                }
                 Parsed::Unfinished => match client.read_bytes(1) {
                     Ok(bytes) => self.unread.extend(bytes),
                     Err(CliError::Closed) => closed = true,

@@ -65,7 +65,7 @@ pub enum SessionStep {
     HalfClose(u32),
     /// Close the socket without a word.
     HangUp(u32),
-    /// A connection of its own for these commands: send them, read all answers, close.
+    /// A connection of its own for these commands: send them, read all answers, close. The master is asked until it answers.
     Ask(Socket, String),
     /// The same, without anything that has to be answered: the server may be about to die.
     Perhaps(Socket, String),
@@ -98,7 +98,7 @@ pub enum SessionStep {
     ShutDownSessions,
     /// Send the server this signal.
     Signal(i32),
-    /// Wait until the master says that it has been reloaded.
+    /// Ask the master until it says that it has been reloaded.
     Reloaded,
     /// Kill the worker that ran the last command.
     KillWorker,

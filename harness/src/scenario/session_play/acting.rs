@@ -1,6 +1,7 @@
 //! The steps of a session, one after another.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -35,6 +36,18 @@ pub(crate) fn reloads(list: &str) -> Option<u32> {
     let column = head.position(|name| name == Some("reloads"))?;
     let master = list.lines().find(|line| line.split_whitespace().nth(1) == Some("master"))?;
     master.split_whitespace().nth(column)?.parse().ok()
+}
+
+/// Sends these commands, and reads to the end what is answered. `half_close`: nothing more is sent.
+fn answers(mut client: Client, commands: &str, half_close: bool) -> Result<Vec<u8>, CliError> {
+    let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
+        if half_close {
+            client.half_close()?;
+        }
+        client.read_to_end()
+    });
+    client.hang_up();
+    answer
 }
 
 /// A session in progress.
@@ -132,14 +145,6 @@ impl<'a> Acting<'a> {
     /// A connection of the harness's own.
     pub(super) fn connect(&mut self, socket: Socket) -> Result<Client, CliError> {
         self.own += 1;
-        if socket == Socket::Master {
-            // The master starts itself anew once its workers are there, and listens only then.
-            let file = self.server.file(socket.file());
-            let deadline = self.deadline;
-            self.server
-                .process
-                .wait_until(deadline, || std::os::unix::net::UnixStream::connect(&file).is_ok());
-        }
         self.server.connect(self.own, socket.file(), self.deadline)
     }
 
@@ -150,17 +155,39 @@ impl<'a> Acting<'a> {
 
     /// Commands on a connection of their own, and all their answers.
     fn ask(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
-        let mut client = self.connect(socket)?;
-        let commands = self.placed(commands);
-        let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
-            // The command line of the master closes only when nothing more can come.
-            if socket == Socket::Master {
-                client.half_close()?;
+        let client = self.connect(socket)?;
+        // The command line of the master closes only when nothing more can come.
+        answers(client, &self.placed(commands), socket == Socket::Master)
+    }
+
+    /// Asks the master until it answers as expected. It starts itself anew once its workers are there, and for each reload:
+    /// whoever has connected before that is cut off without an answer, and a signal that it gets meanwhile is lost.
+    fn ask_master(&mut self, commands: &str, expected: impl Fn(&str) -> bool) -> Result<(), CliError> {
+        let trace = self.server.trace().ok_or(CliError::Closed)?;
+        let (socket, commands) = (self.server.file(Socket::Master.file()), self.placed(commands));
+        let (own, deadline) = (&mut self.own, self.deadline);
+        let mut failed = None;
+        let woken = self.server.process.wait_until(deadline, || {
+            if UnixStream::connect(&socket).is_err() {
+                return false;
             }
-            client.read_to_end()
+            *own += 1;
+            let connected = Client::connect(*own, &socket, trace.clone(), deadline);
+            match connected.and_then(|client| answers(client, &commands, true)) {
+                Ok(answer) => expected(&String::from_utf8_lossy(&answer)),
+                Err(CliError::Closed | CliError::Io(_)) => false,
+                Err(error) => {
+                    failed = Some(error);
+                    true
+                }
+            }
         });
-        client.hang_up();
-        answer
+        match (failed, woken) {
+            (Some(error), _) => Err(error),
+            (None, Woken::Happened) => Ok(()),
+            (None, Woken::Dead) => Err(CliError::Closed),
+            (None, Woken::Late) => Err(CliError::Timeout),
+        }
     }
 
     fn step(&mut self, step: &SessionStep) -> Result<(), CliError> {
@@ -187,6 +214,9 @@ impl<'a> Acting<'a> {
                 self.clients.remove(number).ok_or(CliError::Closed)?.0.hang_up();
                 Ok(())
             }
+            SessionStep::Ask(Socket::Master, commands) => {
+                self.ask_master(commands, |answer| !answer.trim().is_empty())
+            }
             SessionStep::Ask(socket, commands) => self.ask(*socket, commands).map(drop),
             SessionStep::Perhaps(socket, commands) => match self.ask(*socket, commands) {
                 Err(CliError::Timeout) => Err(CliError::Timeout),
@@ -207,7 +237,9 @@ impl<'a> Acting<'a> {
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
             SessionStep::ShutDownSessions => self.shut_down_sessions(),
             SessionStep::Signal(signal) => self.signal(*signal),
-            SessionStep::Reloaded => self.reloaded(),
+            SessionStep::Reloaded => {
+                self.ask_master("show proc", |answer| reloads(answer).is_some_and(|count| count > 0))
+            }
             SessionStep::KillWorker => self.kill_worker(),
         }
     }
@@ -274,22 +306,6 @@ impl<'a> Acting<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Asks the master until it is there again, and has counted a reload.
-    fn reloaded(&mut self) -> Result<(), CliError> {
-        while !self.deadline.left().is_zero() {
-            let said = match self.ask(Socket::Master, "show proc") {
-                Ok(said) => String::from_utf8_lossy(&said).into_owned(),
-                // It was just starting itself anew.
-                Err(CliError::Closed | CliError::Io(_)) => String::new(),
-                Err(error) => return Err(error),
-            };
-            if reloads(&said).is_some_and(|count| count > 0) {
-                return Ok(());
-            }
-        }
-        Err(CliError::Timeout)
     }
 
     /// A worker is a child of the process that we watch.

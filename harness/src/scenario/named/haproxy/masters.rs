@@ -61,7 +61,7 @@ pub(super) fn all() -> Vec<Scenario> {
 
 fn dumping() -> Vec<SessionStep> {
     vec![
-        // The master starts itself anew after its workers, and hears no signal meanwhile.
+        // The master starts itself anew after its workers, and loses signals meanwhile.
         SessionStep::Ask(Socket::Master, "show proc".to_owned()),
         SessionStep::Connect(1, Socket::Cli),
         send(1, "show servers state\n"),
