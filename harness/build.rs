@@ -8,6 +8,7 @@ const INSTRUMENTS: &[(&str, &str)] = &[
     ("layers-plugin", "LAYERS_PLUGIN_FILE"),
     ("layers-filter", "LAYERS_FILTER_FILE"),
     ("layers-applet", "LAYERS_APPLET_FILE"),
+    ("layers-watch", "LAYERS_WATCH_FILE"),
 ];
 
 fn main() -> ExitCode {
@@ -72,6 +73,7 @@ fn build_instruments() -> Result<(), String> {
         "layers-plugin",
         "layers-filter",
         "layers-applet",
+        "layers-watch",
         "layers-abi",
         "harness/trace/src",
         "harness/trace/Cargo.toml",

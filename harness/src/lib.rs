@@ -65,6 +65,7 @@ pub mod validate;
 pub mod verdict;
 pub mod version;
 mod visible;
+pub mod watch;
 
 pub use layers_behaviour as behaviour;
 pub use layers_trace as trace;

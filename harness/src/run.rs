@@ -1,5 +1,9 @@
 //! How a run was started: the harness writes it into the trace, so that a trace can be judged without the scenario.
 
+mod found;
+
+pub use found::Server;
+
 use serde::{Deserialize, Serialize};
 
 use crate::version::Version;
@@ -31,6 +35,11 @@ pub enum Start {
 }
 
 impl Start {
+    /// The process that serves is another one than the one that is started.
+    pub(crate) fn forks(self) -> bool {
+        matches!(self, Start::Daemon | Start::Captive)
+    }
+
     /// The process that is started is the server to its end.
     pub fn is_of_one_process(self) -> bool {
         !matches!(self, Start::Daemon | Start::Captive | Start::Activated | Start::ExitWithParent)

@@ -17,6 +17,16 @@ pub struct NoMatch {
     pub nearest: Option<String>,
 }
 
+/// A pattern that selects no rule, where there are only rules to select.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{pattern}` matches no rule{}: `layers rules` lists them", or_rather(nearest.as_deref()))]
+pub struct NoRule {
+    /// The pattern.
+    pub pattern: String,
+    /// The id that may be meant.
+    pub nearest: Option<String>,
+}
+
 /// What to judge, on what.
 #[derive(Debug)]
 pub struct Selection {
@@ -52,6 +62,18 @@ impl Selection {
             scenarios.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(s, _)| s).collect();
         Ok(Selection { rules, scenarios })
     }
+}
+
+/// The rules of all servers that a pattern of `only` names (or all, without any) and none of `skip` does.
+pub fn rules(only: &[String], skip: &[String]) -> Result<Vec<&'static Rule>, NoRule> {
+    for pattern in only.iter().chain(skip) {
+        if !rules::all().any(|rule| matches(pattern, rule.id)) {
+            let nearest = nearest(pattern, rules::all().map(|rule| rule.id)).map(str::to_owned);
+            return Err(NoRule { pattern: pattern.clone(), nearest });
+        }
+    }
+    let named = |patterns: &[String], rule: &Rule| patterns.iter().any(|pattern| matches(pattern, rule.id));
+    Ok(rules::all().filter(|rule| (only.is_empty() || named(only, rule)) && !named(skip, rule)).collect())
 }
 
 /// `*` in `pattern` stands for any text, everything else for itself.

@@ -30,6 +30,14 @@ pub enum InitError {
     /// The behaviour file is missing or wrong.
     #[error(transparent)]
     Behaviour(#[from] BehaviourError),
+    /// A trace of this process cannot be made.
+    #[error("cannot make a trace in `{}`: {source}", directory.display())]
+    NoFile {
+        /// Where the traces of this run are.
+        directory: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// No room for handles.
     #[error("cannot reserve memory for handles: {0}")]
     Handles(std::io::Error),

@@ -16,6 +16,7 @@ use crate::lent::Lends;
 use crate::pauses::Pauses;
 use crate::server::Lists;
 use crate::system;
+use crate::watched::Module;
 
 /// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
 #[derive(Debug)]
@@ -27,9 +28,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Attaches to the trace that the environment names.
-    pub fn attach() -> Result<Image, InitError> {
-        let path = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).ok_or(InitError::NoTrace)?;
+    /// Attaches to the trace that the environment names, or, in front of a module that was handed over, to that of this
+    /// process.
+    pub fn attach(module: Option<&Module>) -> Result<Image, InitError> {
+        let path = match module {
+            Some(module) => module.trace()?,
+            None => std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).ok_or(InitError::NoTrace)?,
+        };
         let writer = Writer::attach(&path).map_err(|source| InitError::Trace { path, source })?;
         Ok(Image { writer, boxes: Boxes::reserve().map_err(InitError::Handles)? })
     }
@@ -180,8 +185,11 @@ pub fn behaviour(number: u8) -> Result<Behaviour, InitError> {
     }
 }
 
-/// The file that layer `number` is to wrap, if any.
-pub fn target_file(number: u8) -> Option<PathBuf> {
+/// The file that layer `number` is to wrap, if any: that of a module that was handed over, or what the environment names.
+pub fn target_file(number: u8, module: Option<&Module>) -> Option<PathBuf> {
+    if let Some(module) = module {
+        return Some(module.path().to_owned());
+    }
     let variable = OsString::from(format!("{TARGET_VARIABLE_PREFIX}{number}"));
     std::env::var_os(variable).map(PathBuf::from)
 }

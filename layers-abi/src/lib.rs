@@ -14,6 +14,7 @@
 //! | [`deeds`] | what it does to the server and to itself |
 //! | [`system`] | what a target asks of the system, and what fails for it |
 //! | [`target`] | how somebody else's file is loaded |
+//! | [`watched`] | how an instrument comes into a server that the harness has not started |
 //! | [`server`] | the functions of nbdkit that the instruments link |
 //!
 //! Nothing outside [`server`] refers to a symbol of nbdkit, so that tests of this crate link without it.
@@ -37,5 +38,6 @@ pub mod server;
 pub mod shape;
 pub mod system;
 pub mod target;
+pub mod watched;
 
 pub use init::InitError;

@@ -13,6 +13,7 @@ use layers_trace::{Kind, Probe, Writer};
 
 use crate::init::InitError;
 use crate::pauses::Pauses;
+use crate::watched::Module;
 use crate::{midway, system};
 
 static OPEN: Mutex<Vec<Library>> = Mutex::new(Vec::new());
@@ -24,6 +25,15 @@ pub struct Loaded {
     pub table: *mut c_void,
     /// What it asks of the system is seen.
     pub is_seen: bool,
+}
+
+/// Gives the table of a module that was handed over, or loads `path`; see [`load`].
+pub fn find(path: &Path, symbol: &'static str, module: Option<&Module>) -> Result<Loaded, InitError> {
+    let Some(module) = module else { return load(path, symbol) };
+    match module.table() {
+        table if table.is_null() => Err(InitError::NullTable { path: path.to_owned(), symbol }),
+        table => Ok(Loaded { table, is_seen: false }),
+    }
 }
 
 /// Loads `path` as the server would have and calls its `symbol`, `plugin_init` or `filter_init`.

@@ -15,6 +15,7 @@ use layers_abi::init::MOST_FILTERS;
 use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::layout::{FilterLayout, NEWEST_LAYOUT_VARIABLE};
 use layers_abi::server::Lists;
+use layers_abi::watched::Module;
 use layers_abi::{InitError, target};
 use layers_behaviour::VERSION_VARIABLE;
 use layers_trace::Callback;
@@ -56,20 +57,22 @@ fn wrapped(layer: usize) -> Option<&'static Wrapped> {
 /// Called by the server for each `--filter` that names this file.
 #[unsafe(no_mangle)]
 pub extern "C" fn filter_init() -> *mut c_void {
-    match initialise() {
-        Ok(wrapped) => (&raw const wrapped.shown).cast_mut().cast(),
-        Err(error) => {
+    let module = Module::take();
+    match (initialise(module.as_ref()), module) {
+        (Ok(wrapped), _) => (&raw const wrapped.shown).cast_mut().cast(),
+        (Err(error), None) => {
             error.report();
             null_mut()
         }
+        (Err(error), Some(module)) => module.let_go(&error),
     }
 }
 
-fn initialise() -> Result<&'static Wrapped, InitError> {
+fn initialise(module: Option<&Module>) -> Result<&'static Wrapped, InitError> {
     let image = match IMAGE.get() {
         Some(image) => image,
         None => {
-            let image = Image::attach()?;
+            let image = Image::attach(module)?;
             IMAGE.get_or_init(|| image)
         }
     };
@@ -79,9 +82,9 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
         return Err(InitError::TooManyFilters(number));
     };
     let trampolines = trampolines::table(number);
-    let file = layer::target_file(number);
+    let file = layer::target_file(number, module);
     let (layout, mut words) = match &file {
-        Some(path) => somebody_elses(path)?,
+        Some(path) => somebody_elses(path, module)?,
         None => reference::filter(number)?,
     };
     let target = words.table(&layout);
@@ -109,8 +112,8 @@ fn initialise() -> Result<&'static Wrapped, InitError> {
 
 /// Loads a filter and copies its structure. Its own version says how it is laid out; the server will refuse it, in
 /// its own words, if that is another version than the server's.
-fn somebody_elses(path: &Path) -> Result<(FilterLayout, FilterWords), InitError> {
-    let filter = target::load(path, "filter_init")?.table;
+fn somebody_elses(path: &Path, module: Option<&Module>) -> Result<(FilterLayout, FilterWords), InitError> {
+    let filter = target::find(path, "filter_init", module)?.table;
     // SAFETY: what a function called filter_init has returned.
     let (api, version) = unsafe { versions(filter) };
     if api != API_VERSION {

@@ -19,6 +19,7 @@ use layers_abi::deeds::{note, probe};
 use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::plugin::{Plugin, PluginCopy};
 use layers_abi::server::Lists;
+use layers_abi::watched::Module;
 use layers_abi::{InitError, target};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Probe};
@@ -47,31 +48,33 @@ fn wrapped() -> Option<&'static Wrapped> {
 /// Called by the server when it has loaded this file.
 #[unsafe(no_mangle)]
 pub extern "C" fn plugin_init() -> *mut c_void {
-    match initialise() {
-        Ok(shown) => std::ptr::from_ref(shown).cast_mut().cast(),
-        Err(error) => {
+    let module = Module::take();
+    match (initialise(module.as_ref()), module) {
+        (Ok(shown), _) => std::ptr::from_ref(shown).cast_mut().cast(),
+        (Err(error), None) => {
             error.report();
             null_mut()
         }
+        (Err(error), Some(module)) => module.let_go(&error),
     }
 }
 
-fn initialise() -> Result<&'static PluginCopy, InitError> {
+fn initialise(module: Option<&Module>) -> Result<&'static PluginCopy, InitError> {
     if WRAPPED.get().is_some() {
         return Err(InitError::SecondPlugin);
     }
     let image = match IMAGE.get() {
         Some(image) => image,
         None => {
-            let image = Image::attach()?;
+            let image = Image::attach(module)?;
             IMAGE.get_or_init(|| image)
         }
     };
-    let file = layer::target_file(LAYER);
+    let file = layer::target_file(LAYER, module);
     let behaviour = layer::behaviour(LAYER);
     let (table, looks_at_writes, is_seen) = match &file {
         Some(path) => {
-            let loaded = target::load(path, "plugin_init")?;
+            let loaded = target::find(path, "plugin_init", module)?;
             (loaded.table.cast_const().cast(), false, loaded.is_seen)
         }
         None => {

@@ -6,6 +6,7 @@
 
 mod act;
 mod failing;
+mod found;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use act::{Act, Deed, Skip};
 pub use failing::{Failing, NotFailing, Refused};
+pub use found::Found;
 
 /// Environment variable that names the JSON file with a [`Behaviours`].
 pub const BEHAVIOUR_VARIABLE: &str = "LAYERS_BEHAVIOUR";

@@ -17,10 +17,11 @@ use crate::report::html::{self, Traced};
 use crate::rules::{self, CallRef, Judgement, Kind};
 use crate::verdict::{Exit, Verdict};
 use crate::visible::visible_line;
+use crate::watch::traces_in;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Files that `layers trace --save` wrote
+    /// Files that `layers trace --save` wrote, or directories of `layers watch --dir`
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
     /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, html]
@@ -42,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let mut reports = reports::open(&arguments.report)?;
     let draws = reports.iter().any(|(format, ..)| *format == Format::Html);
     let mut checked = Vec::new();
-    for path in &arguments.traces {
+    for path in &named(&arguments.traces)? {
         let one = check(path, draws)?;
         for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
             print(to, &one)?;
@@ -55,6 +56,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     reports::finish(reports.into_iter().map(|(_, _, place)| place))?;
     Ok(Exit::of(checked.iter().map(|one| exit_of(&one.judgement))))
+}
+
+/// The traces that these paths name: a directory stands for those that `layers watch` has kept in it.
+fn named(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut traces = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            traces.push(path.clone());
+            continue;
+        }
+        let shown = path.display();
+        let usage = |what: String| Failure::new(Exit::Usage, what);
+        let within = traces_in(path)
+            .map_err(|error| usage(format!("cannot read the directory `{shown}`: {error}")))?;
+        if within.is_empty() {
+            return Err(usage(format!("`{shown}` has no traces in it")));
+        }
+        traces.extend(within);
+    }
+    Ok(traces)
 }
 
 impl Streams for Format {

@@ -17,6 +17,7 @@ mod snapshot;
 mod trace;
 mod trace_haproxy;
 mod validate;
+mod watch;
 mod words;
 
 use std::fmt::Display;
@@ -58,6 +59,8 @@ enum Verb {
     Conform(conform::Arguments),
     /// Record one run and print its tree of calls
     Trace(trace::Arguments),
+    /// Judge every server that a command starts
+    Watch(watch::Arguments),
     /// Judge recorded traces
     Check(check::Arguments),
     /// Compare the calls of a stack with stored ones
@@ -76,9 +79,12 @@ impl Verb {
     /// Returns true for what runs servers, and so has something to clean up after.
     fn starts_servers(&self) -> bool {
         match self {
-            Verb::Validate(_) | Verb::Conform(_) | Verb::Trace(_) | Verb::Snapshot(_) | Verb::Repro(_) => {
-                true
-            }
+            Verb::Validate(_)
+            | Verb::Conform(_)
+            | Verb::Trace(_)
+            | Verb::Snapshot(_)
+            | Verb::Repro(_)
+            | Verb::Watch(_) => true,
             Verb::Check(_) | Verb::Rules(_) | Verb::Completions(_) | Verb::Man(_) => false,
         }
     }
@@ -183,17 +189,24 @@ pub fn main() -> ExitCode {
         Verb::Repro(arguments) => repro::run(&arguments),
         Verb::Conform(arguments) => conform::run(&arguments),
         Verb::Trace(arguments) => trace::run(&arguments),
+        // It ends as its command has, where nothing was found.
+        Verb::Watch(arguments) => return ended(guard, watch::run(&arguments)),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Rules(arguments) => rules::run(&arguments),
         Verb::Completions(arguments) => generate::completions(&arguments, Cli::command()),
         Verb::Man(arguments) => generate::man(&arguments, Cli::command()),
     };
+    ended(guard, outcome.map(Exit::code))
+}
+
+/// Leaves nothing behind, and says how this process ends.
+fn ended(guard: Option<Guard>, outcome: Result<u8, Failure>) -> ExitCode {
     if let Some(guard) = guard {
         kill_what_is_left();
         guard.dismiss();
     }
     match outcome {
-        Ok(exit) => ExitCode::from(exit.code()),
+        Ok(code) => ExitCode::from(code),
         // `layers ... | head`: whoever read the output has seen enough.
         Err(failure) if failure.broken_pipe && interrupt::output_is_unread() => interrupt::end_unread(),
         Err(failure) => {

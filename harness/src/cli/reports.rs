@@ -97,6 +97,16 @@ impl Streams for Format {
     }
 }
 
+/// These reports, or the first format of all where none was asked for; what has no file goes to standard error, where
+/// standard output is somebody else's.
+pub(super) fn or_to_stderr<F: ValueEnum + Streams>(wanted: &[Report<F>]) -> Vec<Report<F>> {
+    let to_stderr = || Some(PathBuf::from("/dev/stderr"));
+    let first =
+        F::value_variants().iter().take(1).map(|format| Report { format: format.clone(), file: None });
+    let wanted = if wanted.is_empty() { first.collect() } else { wanted.to_vec() };
+    wanted.into_iter().map(|report| Report { file: report.file.or_else(to_stderr), ..report }).collect()
+}
+
 /// How many events of runs have to be kept for these reports.
 pub(super) fn room_for_events(wanted: &[Report]) -> usize {
     if wanted.iter().any(|report| report.format.draws_runs()) { ROOM } else { 0 }

@@ -29,8 +29,8 @@ pub(crate) use groups::shape;
 pub use groups::{Cause, Group, groups};
 pub use tries::{Astray, Control, RuleTries, Tries};
 pub use unclear::Unclear;
-pub(crate) use verdicts::is_cut;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
+pub(crate) use verdicts::{is_cut, is_ground};
 
 /// What is to be played, on what, and how.
 #[derive(Clone, Debug)]

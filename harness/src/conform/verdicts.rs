@@ -42,7 +42,7 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
 /// What the trace of this run shows can be held against the server, up to where the run went wrong: a crash, a hang or a
 /// departure from the script takes nothing back of what was recorded before. Where records are missing or cannot be true,
 /// what looks like a broken promise may be none.
-pub(super) fn is_ground(troubles: &[Trouble]) -> bool {
+pub(crate) fn is_ground(troubles: &[Trouble]) -> bool {
     troubles.iter().all(|trouble| match trouble {
         Trouble::Killed(signal) => *signal != libc::SIGKILL,
         // The harness has ended it, after it had waited in vain; nothing is owed at such an end.

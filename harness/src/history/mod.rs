@@ -436,8 +436,7 @@ impl History {
             (Kind::Probe, _) => self.appctxs.probed(event),
             (Kind::Layer, _) => self.registered(event),
             (Kind::Run, _) => {
-                let text = event.text(Field::Json).map(|text| text.bytes.as_slice()).unwrap_or_default();
-                self.run = serde_json::from_slice(text).ok();
+                self.run = Run::of(event);
             }
             (Kind::Signal, _) => self.signals.push(event.clone()),
             (Kind::End, _) => {

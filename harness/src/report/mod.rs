@@ -16,6 +16,7 @@ pub mod snapshot;
 pub mod tap;
 pub mod tree;
 pub mod validation;
+pub mod watched;
 mod wrapped;
 
 use std::io::{self, Write};

@@ -1,9 +1,13 @@
 //! The instruments, embedded in the harness and handed to servers as sealed memory files: no path, no file.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::OnceLock;
+
+use layers_trace::handover;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -11,6 +15,7 @@ use super::process::above_standard;
 
 static PLUGIN: &[u8] = include_bytes!(env!("LAYERS_PLUGIN_FILE"));
 static APPLET: &[u8] = include_bytes!(env!("LAYERS_APPLET_FILE"));
+static WATCH: &[u8] = include_bytes!(env!("LAYERS_WATCH_FILE"));
 static FILTER: &[u8] = include_bytes!(env!("LAYERS_FILTER_FILE"));
 
 /// The plugin instrument; written once in the life of the process.
@@ -29,6 +34,19 @@ pub fn applet() -> io::Result<&'static File> {
 pub fn filter() -> io::Result<&'static File> {
     static FILE: OnceLock<File> = OnceLock::new();
     written_once(&FILE, "layers-filter.so", FILTER)
+}
+
+/// Writes the instruments, and the library that is preloaded for them, into this directory: for servers that may be there
+/// when this process is not.
+pub(super) fn write_to(directory: &Path) -> io::Result<()> {
+    let name = |name: &CStr| name.to_string_lossy().into_owned();
+    let files = [
+        (name(handover::PLUGIN), PLUGIN),
+        (name(handover::FILTER), FILTER),
+        (name(handover::APPLET), APPLET),
+        (handover::LIBRARY.to_owned(), WATCH),
+    ];
+    files.into_iter().try_for_each(|(name, bytes)| std::fs::write(directory.join(name), bytes))
 }
 
 /// Another file with the same filter instrument in it.

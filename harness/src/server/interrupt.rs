@@ -63,6 +63,35 @@ pub fn leave_interrupts_to_others() {
     LEFT.store(true, Ordering::SeqCst);
 }
 
+/// The process to which signals go on; 0 for none.
+static ONWARD: AtomicI32 = AtomicI32::new(0);
+
+/// From now on, until it is given none, this process hands on the signals that it is sent to its child, and goes on. What
+/// the terminal sends, the child gets by itself.
+pub(super) fn hand_on(child: Option<Pid>) {
+    ONWARD.store(child.map_or(0, |child| child.as_raw_nonzero().get()), Ordering::SeqCst);
+}
+
+/// Waits for a signal. `None` where none can be waited for.
+fn next_signal(set: &libc::sigset_t) -> Option<i32> {
+    loop {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set is initialised and its signals are blocked in every thread; zeroes are a siginfo.
+        let (signal, info) = unsafe { (libc::sigwaitinfo(set, info.as_mut_ptr()), info.assume_init()) };
+        match (signal, Pid::from_raw(ONWARD.load(Ordering::SeqCst))) {
+            (-1, _) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            (-1, _) => return None,
+            (signal, None) => return Some(signal),
+            (signal, Some(child)) => {
+                if info.si_code != libc::SI_KERNEL {
+                    // SAFETY: no pointers. The child is not reaped before it is taken back from here.
+                    unsafe { libc::kill(child.as_raw_nonzero().get(), signal) };
+                }
+            }
+        }
+    }
+}
+
 /// The signal by which this process was told to stop.
 pub fn told_to_stop() -> Option<i32> {
     Some(TOLD.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
@@ -120,10 +149,8 @@ pub fn clean_up_on_signals() {
     let listen = move || {
         let mut signal = 0;
         while signal == 0 || (signal == libc::SIGINT && LEFT.load(Ordering::SeqCst)) {
-            // SAFETY: the set is initialised and its signals are blocked in every thread.
-            if unsafe { libc::sigwait(&set, &mut signal) } != 0 {
-                return;
-            }
+            let Some(next) = next_signal(&set) else { return };
+            signal = next;
         }
         if REPORTS.load(Ordering::SeqCst) && matches!(signal, libc::SIGINT | libc::SIGTERM) {
             let told = Instant::now();

@@ -13,6 +13,7 @@ pub mod process;
 mod scripts;
 pub(crate) mod shortage;
 pub(crate) mod tracing;
+pub(crate) mod watched;
 
 pub use observer::Observer;
 

@@ -395,6 +395,29 @@ pub fn hear_of_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
+/// A child that has its signals as this process found them: what is blocked here is not blocked there.
+pub(super) fn with_our_signals(command: &mut Command) {
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls only.
+    unsafe {
+        command.pre_exec(|| {
+            super::interrupt::unblock();
+            // This process ignores it.
+            libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+}
+
+/// Waits until this child is dead, and leaves it to be reaped.
+pub(super) fn wait_unreaped(pid: Pid) -> io::Result<()> {
+    loop {
+        match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
 /// A child that leads its own process group, has our signals unblocked, and dies should this process be killed in a way
 /// that leaves it no time to clean up, or the thread that started it end.
 ///

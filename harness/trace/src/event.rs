@@ -36,7 +36,7 @@ numbered! {
         Reply = 6,
         /// The harness describes the run (JSON text).
         Run = 7,
-        /// The harness sent the server a signal (number in `a`).
+        /// The harness sent the server a signal (number in `a`), or the server has got it, in a run of `layers watch`.
         Signal = 8,
         /// The server ended (status as of wait(2) in `a`).
         End = 9,
@@ -164,6 +164,9 @@ numbered! {
         Watched = 43,
         /// Something was made to fail in this call: the number of what in `b`, the errno in `c`. Nothing was promised of it.
         Refused = 44,
+        /// The process is about to end. `a` is 1 where it does so by exit(3), and `b` its status; else `b` is the signal that
+        /// ends it. Only in a run of `layers watch`, whose servers are not its children. Nothing was promised of it.
+        Ended = 45,
         /// What the reference plugin has added to the list in this `extents`, extent by extent from the offset of the call on
         /// ([`Field::Extents`]). Nothing was promised.
         Added = 10,

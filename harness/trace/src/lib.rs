@@ -32,6 +32,7 @@ pub mod callback;
 mod clock;
 pub mod digest;
 pub mod event;
+pub mod handover;
 pub mod header;
 pub mod lent;
 mod pool;

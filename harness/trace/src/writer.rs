@@ -81,21 +81,11 @@ impl Writer {
     /// Several instruments in one process are several images, each with statics of its own; all use the mapping of
     /// the first one, so that the pages are touched once. It stays until the process ends.
     pub fn attach(path: &Path) -> io::Result<Writer> {
-        let file = File::options().read(true).write(true).open(path)?;
-        if file.metadata()?.len() < HEADER_SIZE as u64 {
-            return Err(io::Error::other("the trace is shorter than its header"));
-        }
-        let mapping = MmapOptions::new().map_raw(&file)?;
+        let mapping = map(&File::options().read(true).write(true).open(path)?)?;
         let own = non_null(mapping.as_mut_ptr())?;
         // SAFETY: the mapping is at least a header long and page-aligned; what changes after creation is atomic.
         let header = unsafe { own.cast::<Header>().as_ref() };
-        if header.magic != MAGIC || header.version != VERSION || header.record_size as usize != RECORD_SIZE {
-            return Err(io::Error::other("not a trace of this version"));
-        }
         let capacity = header.capacity;
-        if capacity > MOST_RECORDS || (mapping.len() as u64) < size_of_trace(capacity) {
-            return Err(io::Error::other("the trace is shorter than its capacity says"));
-        }
         let epoch = AtomicU32::new(header.epoch.load(Ordering::Relaxed));
         let key = image_key();
         let base = if header.image_key.load(Ordering::Acquire) == key {
@@ -110,6 +100,22 @@ impl Writer {
         };
         let run_id = AtomicU64::new(header.run_id.load(Ordering::Relaxed));
         Ok(Writer { base, capacity, epoch, run_id, _mapping: None })
+    }
+
+    /// Maps a trace that others have written, to add to it when they are gone.
+    pub fn resume(file: &File) -> io::Result<Writer> {
+        let mapping = map(file)?;
+        let base = non_null(mapping.as_mut_ptr())?;
+        // SAFETY: the mapping is at least a header long and page-aligned; what changes after creation is atomic.
+        let header = unsafe { base.cast::<Header>().as_ref() };
+        let (epoch, run_id) = (&header.epoch, &header.run_id);
+        Ok(Writer {
+            base,
+            capacity: header.capacity,
+            epoch: AtomicU32::new(epoch.load(Ordering::Relaxed)),
+            run_id: AtomicU64::new(run_id.load(Ordering::Relaxed)),
+            _mapping: Some(mapping),
+        })
     }
 
     /// Makes the memory a new, empty trace. Only when no other process writes to it any more.
@@ -321,6 +327,23 @@ impl Writer {
 fn records_of(texts: &[(Field, &[u8])]) -> u8 {
     let mut room = Room::of(texts.len());
     texts.iter().map(|(_, bytes)| room.take(bytes.len()) as u8).sum()
+}
+
+/// Maps a whole trace.
+fn map(file: &File) -> io::Result<MmapRaw> {
+    if file.metadata()?.len() < HEADER_SIZE as u64 {
+        return Err(io::Error::other("the trace is shorter than its header"));
+    }
+    let mapping = MmapOptions::new().map_raw(file)?;
+    // SAFETY: the mapping is at least a header long and page-aligned; what changes after creation is atomic.
+    let header = unsafe { non_null(mapping.as_mut_ptr())?.cast::<Header>().as_ref() };
+    if header.magic != MAGIC || header.version != VERSION || header.record_size as usize != RECORD_SIZE {
+        return Err(io::Error::other("not a trace of this version"));
+    }
+    if header.capacity > MOST_RECORDS || (mapping.len() as u64) < size_of_trace(header.capacity) {
+        return Err(io::Error::other("the trace is shorter than its capacity says"));
+    }
+    Ok(mapping)
 }
 
 const fn size_of_trace(capacity: u64) -> u64 {

@@ -152,6 +152,79 @@ fn of_letters(letters: &str, words: Words) -> Result<bool, &'static str> {
     Ok(false)
 }
 
+/// A command line of the server's, taken apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Options by their first long name, with their arguments, in order.
+    pub(crate) options: Vec<(String, Option<String>)>,
+    /// The plugin and its parameters.
+    pub(crate) words: Vec<String>,
+}
+
+impl Line {
+    /// Takes the words behind the name of the program apart.
+    pub(crate) fn of(arguments: &[String]) -> Line {
+        let mut line = Line::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            match (argument.strip_prefix("--"), argument.strip_prefix('-')) {
+                (Some(""), _) => line.words.extend(rest.by_ref().cloned()),
+                (Some(long), _) => {
+                    let (name, value) =
+                        long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
+                    let known = named(name);
+                    let own = || known.filter(|known| known.2 == Own).and_then(|_| rest.next().cloned());
+                    let value = value.map(str::to_owned).or_else(own);
+                    line.options.push((known.map_or(name, |known| known.name()).to_owned(), value));
+                }
+                (None, Some(letters)) if !letters.is_empty() => {
+                    let mut letters = letters.chars();
+                    while let Some(letter) = letters.next() {
+                        let Some(known) = OPTIONS.iter().find(|known| known.1 == Some(letter)) else {
+                            continue;
+                        };
+                        let value = (known.2 == Own).then(|| {
+                            match std::mem::replace(&mut letters, "".chars()).as_str() {
+                                "" => rest.next().cloned(),
+                                attached => Some(attached.to_owned()),
+                            }
+                        });
+                        line.options.push((known.name().to_owned(), value.flatten()));
+                    }
+                }
+                _ => line.words.push(argument.clone()),
+            }
+        }
+        line
+    }
+
+    /// The option was given.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(option, _)| option == name)
+    }
+
+    /// What was given with each of this option.
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.options
+            .iter()
+            .filter(move |(option, _)| option == name)
+            .filter_map(|(_, value)| value.as_deref())
+    }
+}
+
+impl Known {
+    fn name(&self) -> &'static str {
+        self.0.first().copied().unwrap_or_default()
+    }
+}
+
+/// The option that has this long name, or the only one that one begins with it.
+fn named(name: &str) -> Option<&'static Known> {
+    let exact = OPTIONS.iter().find(|known| known.0.contains(&name));
+    let mut begin = OPTIONS.iter().filter(|known| known.0.iter().any(|long| long.starts_with(name)));
+    exact.or_else(|| begin.next().filter(|_| begin.next().is_none()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +256,17 @@ mod tests {
                 assert!(!passes(arguments, words), "{arguments:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_line_is_taken_apart_as_the_server_does_it() {
+        let words = "-vrU - --filt=cow --filter delay -D a.b=1 --run=x memory -t4 1M --no-sr -- -z=1";
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let line = Line::of(&words);
+        assert_eq!(line.words, ["memory", "1M", "-z=1"]);
+        assert_eq!(line.values("filter").collect::<Vec<_>>(), ["cow", "delay"]);
+        assert_eq!((line.values("unix").next(), line.values("threads").next()), (Some("-"), Some("4")));
+        assert!(line.has("read-only") && line.has("no-sr") && line.has("verbose") && !line.has("foreground"));
     }
 
     #[test]

@@ -1,0 +1,15 @@
+//! `layers watch`: every server that a command has started, judged from the trace that it has made by itself.
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`end`] | how a server has ended of which this process is not the parent |
+//! | [`server`] | what the trace of one server says |
+//! | [`summary`] | what all of them say together |
+
+pub mod end;
+pub mod server;
+pub mod summary;
+
+pub use end::Ended;
+pub use server::{Seen, Unseen, seen_in, traces_in, wait_for};
+pub use summary::Summary;

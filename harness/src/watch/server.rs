@@ -1,0 +1,119 @@
+//! What the trace of one server says.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use layers_trace::handover::TRACES;
+use layers_trace::{Kind, Reader};
+
+use super::end::{Ended, settle};
+use crate::kept::Events;
+use crate::rules::{self, Judgement, Rule};
+use crate::run::Server;
+use crate::server::interrupt;
+use crate::server::watched::wait_until_over;
+
+/// How often it is looked whether this process was told to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A server that has made a trace.
+#[derive(Debug)]
+pub struct Seen {
+    /// The trace.
+    pub path: PathBuf,
+    /// What it is.
+    pub server: Server,
+    /// What has become of it.
+    pub ended: Ended,
+    /// What the rules say of it.
+    pub judgement: Judgement,
+    /// Its events, where they are to be drawn.
+    pub events: Events,
+}
+
+/// A server that could not be watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Its process, where that is known.
+    pub pid: Option<u32>,
+    /// Why.
+    pub why: String,
+}
+
+/// The traces in this directory, the oldest server's first.
+pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let within = directory.join(TRACES);
+    let within = if within.is_dir() { within } else { directory.to_owned() };
+    let mut traces: Vec<PathBuf> = std::fs::read_dir(within)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .collect();
+    traces.sort_by_key(|path| path.file_stem().map(|name| name.to_owned()));
+    Ok(traces)
+}
+
+/// Waits until every server has ended that writes to a trace in this directory, or until this process is told to stop.
+pub fn wait_for(directory: &Path) -> io::Result<()> {
+    let files: io::Result<Vec<File>> = traces_in(directory)?.iter().map(File::open).collect();
+    let (over, ended) = std::sync::mpsc::channel();
+    let files = files?;
+    std::thread::spawn(move || {
+        files.iter().for_each(wait_until_over);
+        // Nobody waits for it where this process was told to stop.
+        let _ = over.send(());
+    });
+    while ended.recv_timeout(LOOK).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout) {
+        if interrupt::told_to_stop().is_some() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Judges every server that has left something in this directory by these rules.
+pub fn seen_in(
+    directory: &Path,
+    rules: &[&'static Rule],
+    draws: bool,
+) -> io::Result<(Vec<Seen>, Vec<Unseen>)> {
+    let (mut seen, mut unseen) = (Vec::new(), notes_in(&directory.join(TRACES))?);
+    for path in traces_in(directory)? {
+        match judge(&path, rules, draws) {
+            Ok(one) => seen.push(one),
+            Err(error) => unseen.push(Unseen { pid: None, why: format!("`{}`: {error}", path.display()) }),
+        }
+    }
+    Ok((seen, unseen))
+}
+
+/// What servers have noted that could not be watched.
+fn notes_in(traces: &Path) -> io::Result<Vec<Unseen>> {
+    let mut notes: Vec<Unseen> = Vec::new();
+    for entry in std::fs::read_dir(traces)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(pid) = name.strip_prefix("unwatched-") {
+            let why = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            notes.push(Unseen { pid: pid.parse().ok(), why: why.trim_end().to_owned() });
+        }
+    }
+    notes.sort_by_key(|note| note.pid);
+    Ok(notes)
+}
+
+fn judge(path: &Path, rules: &[&'static Rule], draws: bool) -> io::Result<Seen> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let ended = settle(&file)?;
+    // SAFETY: the mapping is private and read-only. What a server adds meanwhile the reader is made for, and only this
+    // process cuts the file, when no server is left that writes to it.
+    let bytes = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }?;
+    let reader = Reader::new(&bytes).map_err(io::Error::other)?;
+    let first = reader.events().flatten().next().filter(|event| event.kind == Kind::Run);
+    let server = first.as_ref().and_then(Server::of);
+    let server = server.ok_or_else(|| io::Error::other("it is not the trace of a watched server"))?;
+    let judgement = rules::judge(&reader, rules.iter().copied());
+    let events = if draws { reader.events().flatten().collect() } else { Events::default() };
+    Ok(Seen { path: path.to_owned(), server, ended, judgement, events })
+}

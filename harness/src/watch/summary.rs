@@ -1,0 +1,149 @@
+//! What all servers of a run say together.
+
+use std::collections::BTreeMap;
+
+use super::end::Ended;
+use super::server::{Seen, Unseen};
+use crate::baseline::{Baseline, BaselineError, What};
+use crate::conform::{Fault, Standing, is_ground};
+use crate::level::Level;
+use crate::rules::{Kind, RuleResult};
+use crate::verdict::{Exit, Verdict};
+use crate::version::Version;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Summary {
+    /// Every server, in the order in which they began.
+    pub seen: Vec<Seen>,
+    /// Servers of which nothing is told.
+    pub unseen: Vec<Unseen>,
+    /// What was found in each; the scenario of each fault is the server, as [`Summary::name`] calls it.
+    pub faults: Vec<Fault>,
+    /// How often each rule was put to the test, in all of them.
+    pub exercised: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    /// Adds up what they say. What is known of a server's version does not count, unless `nothing_known`.
+    pub fn of(
+        seen: Vec<Seen>,
+        unseen: Vec<Unseen>,
+        level: Level,
+        nothing_known: bool,
+    ) -> Result<Summary, BaselineError> {
+        let mut summary =
+            Summary { seen: Vec::new(), unseen, faults: Vec::new(), exercised: BTreeMap::new() };
+        let mut known: BTreeMap<(&str, Version), Baseline> = BTreeMap::new();
+        for one in seen.iter().filter(|_| !nothing_known) {
+            let name = one.server.found.found.as_str();
+            if let Some(version) = one.server.version()
+                && !known.contains_key(&(name, version))
+            {
+                known.insert((name, version), Baseline::embedded(name, version)?.unwrap_or_default());
+            }
+        }
+        let nothing = Baseline::default();
+        for (number, one) in seen.iter().enumerate() {
+            let name = name(number, one);
+            let of = one.server.version().map(|version| (one.server.found.found.as_str(), version));
+            let baseline = of.and_then(|of| known.get(&of)).unwrap_or(&nothing);
+            for result in one.judgement.results.iter().filter(|result| level.judges(result.rule)) {
+                if result.exercised > 0 {
+                    *summary.exercised.entry(result.rule.id).or_default() += result.exercised;
+                }
+                if result.broken > 0 && is_ground(&one.judgement.troubles) {
+                    summary.faults.push(of_rule(result, &name, baseline));
+                }
+            }
+            if let Ended::Crashed(signal) = one.ended {
+                let what = What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
+                summary.faults.push(fault(what, &name));
+            }
+        }
+        summary.seen = seen;
+        Ok(summary)
+    }
+
+    /// The exit code of what was found, where anything was; the command's own counts else.
+    pub fn exit(&self) -> Exit {
+        let faults = self.faults.iter().map(|fault| fault.standing.exit());
+        let floor = if self.exercised.is_empty() { Exit::NothingJudged } else { Exit::Conformant };
+        Exit::of(faults.chain([floor]))
+    }
+
+    /// Servers of each version, by the program's name.
+    pub fn versions(&self) -> BTreeMap<(&str, Option<Version>), usize> {
+        let mut versions = BTreeMap::new();
+        for one in &self.seen {
+            *versions.entry((one.server.found.found.as_str(), one.server.version())).or_default() += 1;
+        }
+        versions
+    }
+
+    /// How many have ended how.
+    pub fn ends(&self) -> BTreeMap<Ended, usize> {
+        let mut ends = BTreeMap::new();
+        for one in &self.seen {
+            *ends.entry(one.ended).or_default() += 1;
+        }
+        ends
+    }
+
+    /// The server of this fault.
+    pub fn server_of(&self, fault: &Fault) -> Option<&Seen> {
+        self.seen
+            .iter()
+            .enumerate()
+            .find(|(number, one)| name(*number, one) == fault.scenario)
+            .map(|(_, one)| one)
+    }
+
+    /// What a reader of the traces has to say against single ones: they were full, or cannot be read to their ends.
+    pub fn unclear(&self) -> impl Iterator<Item = (&Seen, String)> {
+        self.seen.iter().filter_map(|one| {
+            let told = |trouble: &&crate::rules::Trouble| {
+                use crate::rules::Trouble::{Killed, NoEnd};
+                !matches!(trouble, NoEnd | Killed(_))
+            };
+            let trouble = one.judgement.troubles.iter().find(told).map(ToString::to_string);
+            let unknown = || "its version or its command line is not known".to_owned();
+            let trouble = if one.server.version().is_none() { Some(unknown()) } else { trouble };
+            Some((one, trouble?))
+        })
+    }
+}
+
+/// What a server is called among the others of its run.
+fn name(number: usize, one: &Seen) -> String {
+    format!("server {}: {}", number + 1, one.server.command_line())
+}
+
+fn of_rule(result: &RuleResult, name: &str, baseline: &Baseline) -> Fault {
+    let first = result.findings.first();
+    let at = first.and_then(|finding| finding.calls.last()).map_or(0, |call| call.position);
+    // What is known is known of the server. That a module does the same is not.
+    let of_server = result.findings.iter().all(|finding| finding.party.comes_with_server());
+    let what = What::Rule(result.rule);
+    let known = baseline.entries.iter().find(|entry| entry.what == what).filter(|_| of_server);
+    let standing = match known {
+        _ if result.rule.kind == Kind::Observed => Standing::Habit,
+        Some(entry) => Standing::Known { why: entry.why.clone(), race: false },
+        None => Standing::New,
+    };
+    Fault { first: first.cloned(), at, standing, ..fault(what, name) }
+}
+
+fn fault(what: What, name: &str) -> Fault {
+    Fault {
+        what,
+        scenario: name.to_owned(),
+        times: 1,
+        tries: 1,
+        first: None,
+        at: u32::MAX,
+        run: None,
+        wrote: None,
+        standing: Standing::New,
+    }
+}
