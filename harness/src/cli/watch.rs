@@ -2,20 +2,26 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
 use super::reports::{self, Report, Streams};
 use super::{Asked, Failure};
 use crate::conform::verdict_of_troubles;
+use crate::deadline::Deadline;
 use crate::level::Level;
 use crate::report::html::{self, Traced};
 use crate::report::watched::{self, Outcome};
 use crate::rules::Rule;
 use crate::select;
+use crate::server::interrupt;
 use crate::server::watched::{Place, PlaceError, status_code};
 use crate::verdict::{Exit, Verdict};
 use crate::watch::{self, Summary, seen_in};
+
+/// What servers get that are about to end when the command has.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(override_usage = "layers watch [OPTIONS] -- COMMAND [ARGUMENT]...")]
@@ -85,9 +91,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     let status = place
         .run(program, rest)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run `{}`: {error}", program.display())))?;
-    if arguments.wait {
-        watch::wait_for(place.path())?;
-    }
+    interrupt::report_on_signals();
+    // A server that has just been told to end gets a moment for it.
+    watch::wait_for(place.path(), (!arguments.wait).then(|| Deadline::after(LAST_MOMENT)))?;
     let (seen, unseen) = seen_in(place.path(), &rules, draws)?;
     let summary = Summary::of(seen, unseen, level, arguments.no_baseline);
     let summary = summary.map_err(|error| Failure::new(Exit::Harness, error))?;

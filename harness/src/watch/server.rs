@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use layers_trace::handover::TRACES;
 use layers_trace::{Kind, Reader};
 
 use super::end::{Ended, settle};
+use crate::deadline::Deadline;
 use crate::kept::Events;
 use crate::rules::{self, Judgement, Rule};
 use crate::run::Server;
@@ -55,22 +57,25 @@ pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(traces)
 }
 
-/// Waits until every server has ended that writes to a trace in this directory, or until this process is told to stop.
-pub fn wait_for(directory: &Path) -> io::Result<()> {
+/// Waits until every server has ended that writes to a trace in this directory, until the deadline, or until this process is
+/// told to stop.
+pub fn wait_for(directory: &Path, deadline: Option<Deadline>) -> io::Result<()> {
     let files: io::Result<Vec<File>> = traces_in(directory)?.iter().map(File::open).collect();
-    let (over, ended) = std::sync::mpsc::channel();
+    let (over, ended) = mpsc::channel();
     let files = files?;
     std::thread::spawn(move || {
         files.iter().for_each(wait_until_over);
-        // Nobody waits for it where this process was told to stop.
+        // Nobody waits for it any more where the deadline has passed.
         let _ = over.send(());
     });
-    while ended.recv_timeout(LOOK).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout) {
-        if interrupt::told_to_stop().is_some() {
-            return Ok(());
+    loop {
+        let left = deadline.map_or(LOOK, |deadline| deadline.left().min(LOOK));
+        let is_late = || deadline.is_some_and(|deadline| deadline.left().is_zero());
+        match ended.recv_timeout(left) {
+            Err(mpsc::RecvTimeoutError::Timeout) if !is_late() && interrupt::told_to_stop().is_none() => {}
+            _ => return Ok(()),
         }
     }
-    Ok(())
 }
 
 /// Judges every server that has left something in this directory by these rules.
