@@ -64,6 +64,12 @@ impl Module {
         &self.path
     }
 
+    /// The server prints which callbacks there are, and opens nothing (nbdkit-probing(1)).
+    pub fn is_only_shown(&self) -> bool {
+        // Options may be cut short as long as they are clear, which this one is not before its second word.
+        std::env::args_os().skip(1).any(|word| word.as_bytes().starts_with(b"--dump-p"))
+    }
+
     /// Calls its init function, once; NULL where that has failed.
     pub fn table(&self) -> *mut c_void {
         *self.table.get_or_init(|| {

@@ -88,7 +88,9 @@ fn initialise(module: Option<&Module>) -> Result<&'static PluginCopy, InitError>
     let shown = copy.plugin_mut();
     *shown = target.replaced_by(&trampolines::TABLE);
     // Boxes must be opened whether the target cares for the end of a handle or not.
-    shown.close = trampolines::TABLE.close;
+    if !module.is_some_and(Module::is_only_shown) {
+        shown.close = trampolines::TABLE.close;
+    }
     let mut layer = Layer::new(LAYER, image, Lists::of_server());
     layer.looks_at_writes = looks_at_writes;
     layer.errno_is_preserved = file.is_none().then_some(target.errno_is_preserved != 0);

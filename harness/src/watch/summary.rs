@@ -68,7 +68,7 @@ impl Summary {
     /// The exit code of what was found, where anything was; the command's own counts else.
     pub fn exit(&self) -> Exit {
         let faults = self.faults.iter().map(|fault| fault.standing.exit());
-        let floor = if self.exercised.is_empty() { Exit::NothingJudged } else { Exit::Conformant };
+        let floor = if self.seen.is_empty() { Exit::NothingJudged } else { Exit::Conformant };
         Exit::of(faults.chain([floor]))
     }
 

@@ -1,0 +1,255 @@
+//! `layers watch`: any command that starts real servers is as it was, and every server in it is judged.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use layers::server::process::hear_of_children;
+use tempfile::TempDir;
+
+/// What one run of `layers watch` has said.
+struct Watched {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Watched {
+    #[track_caller]
+    fn says(&self, what: &str) -> &Watched {
+        assert!(self.stderr.contains(what), "{what:?} is not in\n{}", self.stderr);
+        self
+    }
+
+    #[track_caller]
+    fn finds_nothing(&self) -> &Watched {
+        assert!(!self.stderr.contains("findings:"), "{}", self.stderr);
+        self
+    }
+}
+
+fn command(directory: &TempDir, options: &[&str], script: &str) -> Command {
+    hear_of_children();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+    command.arg("watch").args(options).args(["--", "sh", "-c", script]);
+    command.current_dir(directory.path()).env("TMPDIR", directory.path()).env_remove("LD_PRELOAD");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn told(output: &Output) -> Watched {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Watched { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// Watches a shell script in a directory of its own, which is empty but for what the script has made.
+#[track_caller]
+fn watch(options: &[&str], script: &str) -> Watched {
+    let directory = tempfile::tempdir().unwrap();
+    let watched = told(&command(&directory, options, script).output().unwrap());
+    let left = std::fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("layers-")).collect();
+    assert!(left.is_empty(), "{left:?} is left");
+    watched
+}
+
+/// What the script says without `layers`.
+fn alone(script: &str) -> Watched {
+    told(&Command::new("sh").args(["-c", script]).stdin(Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn a_script_keeps_its_output_and_its_status() {
+    let script = "nbdkit -U - memory 1M --run 'nbdinfo --size $uri; exit 5'";
+    let watched = watch(&[], script);
+    assert_eq!((watched.status, watched.stdout.as_str()), (Some(5), "1048576\n"));
+    watched.finds_nothing().says("layers: 1 server (1 of nbdkit ").says("1 exited with 0");
+}
+
+/// What a server prints, of itself and of what is wrong with its command line, is the same to the letter.
+#[test]
+fn a_server_says_what_it_says_unwatched() {
+    for script in [
+        "nbdkit --dump-plugin memory",
+        "nbdkit --help memory",
+        "nbdkit --filter=cow --dump-plugin null",
+        "nbdkit memory size=junk",
+        "nbdkit no-such-plugin",
+        "nbdkit --filter=no-such-filter null",
+        "nbdkit -U - -D memory.dir=1 memory 1M --run 'echo served'",
+        "nbdkit -U - -D memory.nothing=1 memory 1M --run 'echo served'",
+        "nbdkit -U - sh - --run true </dev/null",
+    ] {
+        let (watched, alone) = (watch(&[], script), alone(script));
+        assert_eq!(watched.stdout, alone.stdout, "{script}");
+        let own = |line: &&str| !line.starts_with("layers: ") && !line.starts_with("    ");
+        let said: Vec<&str> = watched.stderr.lines().filter(own).collect();
+        let expected: Vec<&str> = alone.stderr.lines().filter(own).collect();
+        assert_eq!(said, expected, "{script}");
+        let unseen = watched.stderr.contains("no server was seen");
+        assert_eq!(watched.status, if unseen { Some(3) } else { alone.status }, "{script}");
+    }
+}
+
+#[test]
+fn where_no_server_is_seen_nothing_was_judged() {
+    assert_eq!(watch(&[], "exit 5").says("no server was seen").status, Some(3));
+    assert_eq!(watch(&["--exit-with-command"], "exit 5").status, Some(5));
+    assert_eq!(watch(&["--exit-with-command"], "kill -KILL $$").status, Some(128 + 9));
+    assert_eq!(watch(&["--only", "no.such-rule"], "true").says("matches no rule").status, Some(2));
+}
+
+/// Whatever starts a server, and however it serves.
+#[test]
+fn every_way_of_starting_is_seen() {
+    for (script, servers) in [
+        ("$(command -v nbdkit) -U - memory 1M --run 'nbdinfo $uri'", 1),
+        (
+            "printf '#!/bin/sh\\nexec nbdkit \"$@\"\\n' >w; chmod +x w; ./w -U - memory 1M --run 'nbdinfo $uri'",
+            1,
+        ),
+        ("printf '#!/usr/bin/env -S nbdkit file\\n' >w; chmod +x w; ./w -U - --run 'nbdinfo $uri'", 1),
+        ("nbdinfo -- [ nbdkit --exit-with-parent memory 1M ]", 1),
+        (
+            "nbdsh -c 'h.connect_command([\"nbdkit\", \"-s\", \"memory\", \"1M\"])' || printf '' | nbdkit -s memory 1M",
+            1,
+        ),
+        ("nbdkit -U - --filter=delay --filter=cow memory 1M --run 'nbdinfo $uri'", 1),
+        ("nbdkit -U - null --run 'nbdkit -U - memory 1M --run true'", 2),
+        ("nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'; kill $(cat pid)", 1),
+        ("(nbdkit -U - memory 1M --run true &) ; nbdkit -U - null --run true; wait", 2),
+        ("for i in 1 2 3 4 5 6 7 8; do nbdkit -U - memory ${i}M --run 'nbdinfo $uri' & done; wait", 8),
+        ("setsid nbdkit -U - null --run true", 1),
+        (
+            "env -i PATH=\"$PATH\" LD_PRELOAD=\"$LD_PRELOAD\" LAYERS_WATCH=\"$LAYERS_WATCH\" nbdkit -U - null --run true",
+            1,
+        ),
+    ] {
+        let watched = watch(&["--wait"], script);
+        watched.finds_nothing().says(&format!("{servers} exited with 0"));
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_is_judged_up_to_its_end() {
+    let script = "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'; kill -KILL $(cat pid)";
+    let watched = watch(&["--wait"], script);
+    assert_eq!(watched.finds_nothing().says("1 ended without exit(3)").status, Some(0));
+}
+
+#[test]
+fn a_server_that_crashes_is_a_finding() {
+    let script =
+        "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s' >/dev/null; kill -SEGV $(cat pid)";
+    let watched = watch(&["--wait"], script);
+    watched.says("FAIL   crash in 1 server").says("the server was killed by signal 11");
+    assert_eq!(watched.says("1 crashed with signal 11").status, Some(1));
+    assert_eq!(watch(&["--wait", "--exit-with-command"], script).status, Some(0));
+}
+
+#[test]
+fn a_server_that_outlives_the_command_is_told_of_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'";
+    let watched = told(&command(&directory, &[], script).output().unwrap());
+    assert_eq!(watched.finds_nothing().says("1 still ran, and was judged up to then").status, Some(0));
+    let socket = format!("nbd+unix:///?socket={}/s", directory.path().display());
+    assert!(Command::new("nbdinfo").args(["--size", &socket]).status().unwrap().success());
+    let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
+    assert!(Command::new("kill").arg(pid.trim()).status().unwrap().success());
+}
+
+/// A module of the zoo, built.
+fn faulty(name: &str, directory: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/zoo/plugins").join(name);
+    let library = directory.join(name).with_extension("so");
+    let built =
+        Command::new("cc").args(["-fPIC", "-shared", "-pthread", "-o"]).arg(&library).arg(source).status();
+    assert!(built.unwrap().success());
+    library
+}
+
+#[test]
+fn a_broken_promise_is_found_and_says_which_server_showed_it() {
+    let modules = tempfile::tempdir().unwrap();
+    for (name, rule) in [
+        ("results-are-counts.c", "result.known"),
+        ("size-is-negative.c", "nego.size.range"),
+        ("extents-are-none.c", "emul.extents.nonempty"),
+    ] {
+        let module = faulty(name, modules.path());
+        let serve = format!(
+            "nbdkit -U - {} --run 'qemu-io -f raw -c \"r 0 512\" $uri; nbdinfo --map $uri'",
+            module.display()
+        );
+        let script = format!("{{ {serve}; {serve}; nbdkit -U - null --run true; }} >/dev/null 2>&1");
+        let watched = watch(&[], &script);
+        watched.says(&format!("FAIL   {rule} in 2 servers")).says("seen in: server 1: nbdkit -U - --run");
+        watched.says("also in:  server 2: nbdkit").says(name.trim_end_matches(".c"));
+        assert_eq!(watched.says("layers: 3 servers (3 of nbdkit ").status, Some(1));
+        let without = watch(&["--skip", rule, "--skip", "result.*", "--exit-with-command"], &script);
+        assert!(!without.stderr.contains(&format!("FAIL   {rule}")), "{}", without.stderr);
+    }
+}
+
+#[test]
+fn the_traces_are_kept_where_the_user_says_and_judged_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "nbdkit -U - memory 2M --run 'nbdinfo $uri'; nbdkit -U - memory 1M --run 'nbdinfo $uri'";
+    let watched = told(&command(&directory, &["--dir", "kept"], script).output().unwrap());
+    watched.finds_nothing().says("the traces are in `");
+    let mut check = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+    let checked = told(&check.arg("check").arg(directory.path().join("kept")).output().unwrap());
+    assert_eq!((checked.status, checked.stdout.matches("exit 0: conformant").count()), (Some(0), 2));
+    let again = told(&command(&directory, &["--dir", "kept"], script).output().unwrap());
+    assert_eq!(again.says("has the traces of another run").status, Some(2));
+}
+
+#[test]
+fn what_is_preloaded_already_stays_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("other.c");
+    let text = "#include <unistd.h>\n__attribute__((constructor)) static void said(void) { write(2, \"other\\n\", 6); }\n";
+    std::fs::write(&source, text).unwrap();
+    let library = directory.path().join("other.so");
+    let built =
+        Command::new("cc").args(["-fPIC", "-shared", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(built.success());
+    let mut command = command(&directory, &[], "nbdkit -U - null --run true");
+    let watched = told(&command.env("LD_PRELOAD", &library).output().unwrap());
+    watched.finds_nothing().says("other\n").says("1 exited with 0");
+}
+
+#[test]
+fn a_signal_goes_on_to_the_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = "trap 'exit 7' TERM; mkfifo hold; touch ready; nbdkit -U - null --run true; read x <hold";
+    let mut child = command(&directory, &["--exit-with-command"], script).spawn().unwrap();
+    let hold = directory.path().join("hold");
+    while !hold.exists() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    // The shell hears of it when its read has ended, or at once.
+    let _ = std::fs::File::options().read(true).write(true).open(&hold);
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+/// The servers that `ci/servers nbdkit` has fetched, named one a line.
+#[test]
+#[ignore = "needs LAYERS_SERVERS=\"$(ci/servers nbdkit)\", which fetches packages"]
+fn other_versions_are_watched_with_their_filters() {
+    for server in std::env::var("LAYERS_SERVERS").unwrap().split_whitespace() {
+        let folder = "dirname=$(echo \"$(dirname \"$server\")\"/root/usr/lib/*/nbdkit)";
+        let script = format!(
+            "server={server}; {folder}; \"$server\" -U - --filter=$dirname/filters/nbdkit-cow-filter.so \
+             --filter=$dirname/filters/nbdkit-offset-filter.so $dirname/plugins/nbdkit-memory-plugin.so 1M offset=512 \
+             --run 'nbdinfo $uri'"
+        );
+        let watched = watch(&[], &script);
+        assert_eq!(watched.finds_nothing().says("1 exited with 0").status, Some(0));
+        assert!(!watched.stderr.contains("not judged, or not to the end"), "{}", watched.stderr);
+    }
+}
