@@ -54,7 +54,7 @@ impl Module {
         if init.is_null() {
             return None;
         }
-        let path = Handover::file_of(init).map(CStr::to_bytes).unwrap_or_default();
+        let path = Handover::file_of(init as usize).map(CStr::to_bytes).unwrap_or_default();
         let path = PathBuf::from(OsStr::from_bytes(path));
         Some(Module { init, path, handover, table: OnceCell::new() })
     }

@@ -101,7 +101,23 @@ mod tests {
     }
 
     fn event(kind: Kind, pid: u32) -> Event {
-        Event { kind, pid, ..Event::default() }
+        Event {
+            position: 0,
+            kind,
+            layer: 0,
+            number: 0,
+            tid: pid,
+            pid,
+            call: 0,
+            handle: 0,
+            time: 0,
+            context: 0,
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            texts: Vec::new(),
+        }
     }
 
     fn exits(pid: u32, status: u64) -> Event {
@@ -117,11 +133,11 @@ mod tests {
         };
         let (before, serves) = (event(Kind::Enter, 1), event(Kind::Enter, 2));
         assert_eq!(end("-f", &[before.clone(), exits(1, 0)]), Some(End::Exited(0)));
-        assert_eq!(end("-f", &[before.clone()]), None, "SIGKILL");
+        assert_eq!(end("-f", std::slice::from_ref(&before)), None, "SIGKILL");
         let forked = [before.clone(), exits(1, 0)];
         assert_eq!(end("-v", &forked), None, "the daemon was killed");
         assert_eq!(end("-v", &[&forked[..], &[exits(2, 0)]].concat()), Some(End::Exited(0)));
-        assert_eq!(end("-v", &[&forked[..], &[serves.clone()]].concat()), None);
+        assert_eq!(end("-v", &[&forked[..], std::slice::from_ref(&serves)].concat()), None);
         assert_eq!(end("-v", &[&forked[..], &[serves.clone(), exits(2, 3)]].concat()), Some(End::Exited(3)));
         assert_eq!(end("-v", &[before, exits(1, 1)]), Some(End::Exited(1)), "it has not started");
         let dies = Event { a: 0, b: 11, ..exits(2, 0) };

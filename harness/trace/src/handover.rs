@@ -62,11 +62,11 @@ impl Handover {
     }
 
     /// The name of the file in which an address lies, as the dynamic linker knows it.
-    pub fn file_of(address: *const c_void) -> Option<&'static CStr> {
+    pub fn file_of(address: usize) -> Option<&'static CStr> {
         let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
         // SAFETY: dladdr writes the structure; zeroes are one.
         let info = unsafe {
-            if libc::dladdr(address, info.as_mut_ptr()) == 0 {
+            if libc::dladdr(address as *const c_void, info.as_mut_ptr()) == 0 {
                 return None;
             }
             info.assume_init()
