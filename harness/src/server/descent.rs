@@ -6,10 +6,12 @@
 //! left wherever the user is.) The name of the run in the environment tells the rest: processes for which the limit could
 //! not be set, and those that have set their limits anew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid,
 };
@@ -19,6 +21,8 @@ use crate::visible::visible_line;
 
 /// How often processes that start others while they are killed are gone after.
 const MOST_ROUNDS: usize = 1000;
+/// How often processes are listed in one look, while each list has some that the one before had not.
+const MOST_LISTS: usize = 100;
 
 /// Tells this process and its runs from every other one that uses this library.
 pub(super) fn session() -> u32 {
@@ -65,10 +69,12 @@ impl Of {
         }
     }
 
-    fn has(self, pid: Pid) -> bool {
-        let read = |name| std::fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
-        limit(&read("limits")).is_some_and(|run_id| self.includes(run_id))
-            || named(&read("environ")).is_some_and(|run_id| self.includes(run_id))
+    fn takes(self, whose: Whose) -> bool {
+        match whose {
+            Whose::Run(run_id) => self.includes(run_id),
+            Whose::SomeRun => true,
+            Whose::Nobody => false,
+        }
     }
 }
 
@@ -91,49 +97,140 @@ fn named(environment: &[u8]) -> Option<u64> {
 
 /// The process belongs to this run.
 pub(super) fn belongs_to(pid: Pid, run_id: u64) -> bool {
-    Of::Run(run_id).has(pid)
+    marked(pid) == Some(run_id)
 }
 
-/// The processes of this run, apart from this one; with those that nobody can be asked about (see [`strays`]).
+/// Whose a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// This run's.
+    Run(u64),
+    /// Some run's of this session: an orphan that has come to this process and carries no mark any more, neither limit nor
+    /// environment. Whatever this process starts by itself has one before it begins its program.
+    SomeRun,
+    /// It is none of ours.
+    Nobody,
+}
+
+/// A process, as it was seen.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    pid: Pid,
+    whose: Whose,
+    is_dead: bool,
+    /// It is a child of this process.
+    is_child: bool,
+}
+
+impl Found {
+    /// Looks at a process whose parent is of this kind; `None` for a child of this process.
+    fn below(parent: Option<Whose>, pid: Pid) -> Found {
+        let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
+        // In this order: what is seen in a program of its own has had its mark before it began that. The guard, and what
+        // has been forked and has not begun its program yet, have this program.
+        let other =
+            program(&pid.as_raw_nonzero().to_string()).filter(|it| Some(it) != program("self").as_ref());
+        let unmarked = match parent {
+            Some(whose) => whose,
+            None if other.is_some() && ORPHANS_ARE_OURS.load(Ordering::Relaxed) => Whose::SomeRun,
+            None => Whose::Nobody,
+        };
+        let whose = marked(pid).map_or(unmarked, Whose::Run);
+        Found { pid, whose, is_dead: is_dead(pid), is_child: parent.is_none() }
+    }
+
+    /// Looks at a process of which nothing but its number is known.
+    fn alone(pid: Pid) -> Found {
+        let whose = marked(pid).map_or(Whose::Nobody, Whose::Run);
+        Found { pid, whose, is_dead: is_dead(pid), is_child: false }
+    }
+}
+
+/// Where processes are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Among {
+    /// The descendants of this process: all that is of a run, where orphans come here.
+    Descendants,
+    /// All that /proc shows.
+    All,
+}
+
+impl Among {
+    /// As this process can.
+    fn ours() -> Among {
+        if ORPHANS_COME_HERE.load(Ordering::Relaxed) { Among::Descendants } else { Among::All }
+    }
+
+    /// Looks at every process that there is, and again at those that have come meanwhile, until none has: what replaces
+    /// itself again and again is seen as well. What has died meanwhile counts as it was seen first.
+    fn look(self) -> impl Iterator<Item = Found> {
+        let mut known = BTreeMap::new();
+        for _ in 0..MOST_LISTS {
+            let before = known.len();
+            match self {
+                Among::Descendants => descendants(&mut known),
+                Among::All => all().for_each(|pid| {
+                    known.entry(number(pid)).or_insert_with(|| Found::alone(pid));
+                }),
+            }
+            if known.len() == before {
+                break;
+            }
+        }
+        known.into_values()
+    }
+}
+
+fn number(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+/// Takes in the descendants of this process. A child is its parent's, unless it is marked as another one's.
+fn descendants(known: &mut BTreeMap<i32, Found>) {
+    let (mut seen, mut next) = (BTreeSet::new(), vec![None]);
+    while let Some(parent) = next.pop() {
+        let of = parent.map(|parent: Found| parent.whose);
+        for pid in children(parent.map(|parent| parent.pid)) {
+            let found = *known.entry(number(pid)).or_insert_with(|| Found::below(of, pid));
+            if seen.insert(number(pid)) && !found.is_dead {
+                next.push(Some(found));
+            }
+        }
+    }
+}
+
+/// The run of this session whose mark a process carries.
+fn marked(pid: Pid) -> Option<u64> {
+    let read = |name| std::fs::read(format!("/proc/{}/{name}", pid.as_raw_nonzero())).unwrap_or_default();
+    let ours = |run_id: &u64| Of::Session(session()).includes(*run_id);
+    limit(&read("limits")).filter(ours).or_else(|| named(&read("environ")).filter(ours))
+}
+
+/// The live processes of this run, apart from this one; with those that nobody can be asked about.
 pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
-    let all = all(Of::Run(run_id)).chain(strays());
-    all.filter(move |pid| pid.as_raw_nonzero().get().cast_unsigned() != apart)
+    let is_of_run = move |found: &Found| Of::Run(run_id).takes(found.whose);
+    let live = Among::ours().look().filter(move |found| !found.is_dead && is_of_run(found));
+    live.map(|found| found.pid).filter(move |pid| number(*pid).cast_unsigned() != apart)
 }
 
-/// Orphans that have come to this process and carry no mark any more: neither limit nor environment. Whatever this process
-/// starts by itself has one before it begins its program, so that they are what some run of this session has left, or a
-/// child of one of them.
-fn strays() -> Vec<Pid> {
-    if !ORPHANS_ARE_OURS.load(Ordering::Relaxed) {
-        return Vec::new();
-    }
-    let program = |pid: Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
-    let own = std::fs::read_link("/proc/self/exe").ok();
-    // The guard, and what has been forked and has not begun its program yet, have this program.
-    let is_other = |pid: Pid| program(pid).is_some_and(|it| Some(it) != own);
-    // In this order: what is seen in a program of its own has had its mark before it began that.
-    let is_stray = |pid: &Pid| !is_dead(*pid) && is_other(*pid) && !Of::Session(session()).has(*pid);
-    let mut strays: Vec<Pid> = children(None).into_iter().filter(is_stray).collect();
-    let mut next = 0;
-    while let Some(pid) = strays.get(next).copied() {
-        strays.extend(children(Some(pid)));
-        next += 1;
-    }
-    strays
-}
-
-fn all(of: Of) -> impl Iterator<Item = Pid> {
+/// All processes that /proc shows.
+fn all() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(Pid::from_raw).filter(move |pid| of.has(*pid) && !is_dead(*pid))
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter_map(Pid::from_raw)
 }
 
 /// A process that has ended, and that nobody has reaped yet.
 fn is_dead(pid: Pid) -> bool {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    // The name of the program stands in parentheses, and can have any byte in it.
-    let state = stat.rsplit(|byte| *byte == b')').next().and_then(|rest| rest.get(1)).copied();
-    matches!(state, None | Some(b'Z' | b'X'))
+    let state = stat(pid).and_then(|fields| fields.trim_start().chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+/// What /proc/PID/stat says after the name of the program: the state, the parent, the group and more.
+fn stat(pid: Pid) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name stands in parentheses, and can have any byte in it.
+    let rest = stat.rsplit(|byte| *byte == b')').next()?;
+    Some(String::from_utf8_lossy(rest).into_owned())
 }
 
 /// The command line of a process, for people; its name in brackets where it has none.
@@ -148,12 +245,14 @@ pub(super) fn command_line(pid: Pid) -> String {
 }
 
 /// The process with this number and what it has started, as far as that is seen without looking at every process: its
-/// descendants, and the orphans of this run that have come to this process.
+/// descendants, and what else of this run is below this process.
 pub(crate) fn family(pid: u32, run_id: u64) -> Vec<Pid> {
     let Some(first) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Vec::new() };
     let mut family = vec![first];
-    let orphans = children(None).into_iter().filter(|pid| *pid != first && belongs_to(*pid, run_id));
-    family.extend(orphans.chain(strays()));
+    if Among::ours() == Among::Descendants {
+        family.extend(of_run(run_id, pid));
+        return family;
+    }
     let mut next = 0;
     while let Some(pid) = family.get(next).copied() {
         let more: Vec<Pid> = children(Some(pid)).into_iter().filter(|pid| !family.contains(pid)).collect();
@@ -171,29 +270,53 @@ pub(crate) fn kill_of_run(run_id: u64, apart: u32) {
 /// Kills what is left of this session's runs when the harness ends in good order.
 pub(crate) fn kill_what_is_left() {
     if ORPHANS_COME_HERE.load(Ordering::Relaxed) {
-        let is_own = |pid: &Pid| Of::Session(session()).has(*pid);
-        until_gone(|| children(None).into_iter().filter(is_own).chain(strays()).collect());
+        kill_and_reap(Of::Session(session()));
     }
 }
 
-/// Kills all processes of this session's runs, whoever is their parent.
+/// Kills all processes of this session's runs, whoever is their parent; to be called by the guard.
 pub(super) fn kill_of_session(session: u32) {
-    until_gone(|| all(Of::Session(session)).collect());
+    let is_left = |found: &Found| !found.is_dead && Of::Session(session).takes(found.whose);
+    until_gone(|| Among::All.look().filter(is_left).map(|found| found.pid).collect());
 }
 
-/// Kills what there is, again and again: while some are killed, others of them may start more.
+/// Kills what there is and may be killed, again and again: while some are killed, others of them may start more.
 fn until_gone(find: impl Fn() -> Vec<Pid>) {
     for _ in 0..MOST_ROUNDS {
-        let found = find();
+        let mut found = find();
+        // All of them first: they may look after each other. What has become another user's cannot be killed.
+        found.retain(|pid| kill_process(*pid, Signal::KILL) != Err(Errno::PERM));
         if found.is_empty() {
             return;
         }
         for pid in found {
-            let _ = kill_process(pid, Signal::KILL);
             // Those that are ours are reaped, or they would be found again.
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
         }
     }
+}
+
+/// The same for what is of this run or session and below this process, which has to reap the dead among its children.
+fn kill_and_reap(of: Of) {
+    until_gone(|| {
+        let (dead, live): (Vec<Found>, Vec<Found>) =
+            Among::Descendants.look().partition(|found| found.is_dead);
+        let children: Vec<Found> = dead.into_iter().filter(|found| found.is_child).collect();
+        for orphan in children.iter().filter(|found| found.whose == Whose::Nobody && is_orphan(found.pid)) {
+            let _ = waitid(WaitId::Pid(orphan.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        let found = live.into_iter().chain(children);
+        found.filter(|found| of.takes(found.whose)).map(|found| found.pid).collect()
+    });
+}
+
+/// A dead child without a mark has come here as an orphan of some run. What this process starts by itself is in this
+/// process's group until it leads one of its own.
+fn is_orphan(pid: Pid) -> bool {
+    let group = stat(pid).and_then(|fields| fields.split_ascii_whitespace().nth(2)?.parse().ok());
+    let own = number(rustix::process::getpgrp());
+    ORPHANS_ARE_OURS.load(Ordering::Relaxed)
+        && group.is_some_and(|group: i32| ![own, number(pid)].contains(&group))
 }
 
 /// This process is the `layers` command, which starts nothing but runs. In somebody's tests, which use this library, another
@@ -217,18 +340,17 @@ pub(super) fn orphans_come_here() {
     let are_ours = children(None).iter().all(|pid| program(pid) == own);
     let command = STARTS_ONLY_RUNS.load(Ordering::Relaxed);
     ORPHANS_ARE_OURS.store(command && are_ours && own.is_some(), Ordering::Relaxed);
-    ORPHANS_COME_HERE.store(true, Ordering::Relaxed);
+    // Not every kernel lists children.
+    let are_listed = std::path::Path::new("/proc/thread-self/children").exists();
+    ORPHANS_COME_HERE.store(are_listed, Ordering::Relaxed);
 }
 
 /// Kills and reaps what has left the process group of this run, which is dead by now: its orphans are children of this
 /// process, where it is a subreaper, and somewhere among all processes where it is not.
 pub(super) fn kill_escaped(run_id: u64) {
-    match ORPHANS_COME_HERE.load(Ordering::Relaxed) {
-        true => until_gone(|| {
-            let own = children(None).into_iter().filter(|pid| belongs_to(*pid, run_id));
-            own.chain(strays()).collect()
-        }),
-        false => kill_of_run(run_id, std::process::id()),
+    match Among::ours() {
+        Among::Descendants => kill_and_reap(Of::Run(run_id)),
+        Among::All => kill_of_run(run_id, std::process::id()),
     }
 }
 
