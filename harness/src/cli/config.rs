@@ -92,13 +92,13 @@ impl Config {
         self.path.as_deref()
     }
 
-    /// Begins every report for people with where the settings come from, if they come from a file.
-    pub(super) fn announce(&self, reports: &mut [Opened]) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+    /// Begins every report for people with where the settings come from, if they come from a file; true if they do.
+    pub(super) fn announce(&self, reports: &mut [Opened]) -> io::Result<bool> {
+        let Some(path) = &self.path else { return Ok(false) };
         for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
             writeln!(to, "settings: {}", visible_line(&path.to_string_lossy()))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// These settings as the file would have them.

@@ -9,11 +9,12 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
-use super::reports::{self, Report};
+use super::reports::{self, Course, Report};
 use super::{Asked, Failure, bounds, config, output};
 use crate::baseline::{Baseline, updated};
 use crate::conform::{Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform};
 use crate::level::Level;
+use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};
 use crate::select::Selection;
 use crate::server::process::become_subreaper;
@@ -144,6 +145,11 @@ impl Listener for Telling {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut course = Course::new(&arguments.settings.report);
+    judged(arguments, &mut course).inspect_err(|failure| course.failed(failure, failed))
+}
+
+fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     let which = Which::from(arguments.server_kind);
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
     let config = arguments.config.load()?;
@@ -153,8 +159,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     let selection = Selection::new(which, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
-    let mut reporters = reports::open(&settings.report)?;
-    config.announce(&mut reporters)?;
+    let mut reporters = course.open(&settings.report)?;
+    course.spoken().set(config.announce(&mut reporters)?);
     become_subreaper()?;
     interrupt::report_on_signals();
     let server = Installed::find(which, arguments.server.as_deref())?;
@@ -176,11 +182,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         all: arguments.all,
         keep_events: reports::room_for_events(&settings.report),
     };
-    let relay = Relay::new(reporters.into_iter().map(|(format, to, place)| (format.reporter(to), place)));
+    let relay = Relay::new(
+        reporters.into_iter().map(|(format, to, place)| (format.reporter(to), place)),
+        course.spoken(),
+    );
     let mut telling = Telling { relay, done: 0, all: selection.scenarios.len() };
     telling.relay.each(|reporter| reporter.begin(&plan));
     let conformance = conform(&plan, &mut telling)?;
     let unwritten = telling.relay.finish(|reporter| reporter.end(&plan, &conformance));
+    course.has_ended();
     if !reports::told(&settings.report, &unwritten)? {
         // Whoever started the command is told what was found, whatever became of the reports.
         let mut human = Format::Human.reporter(anstream::stderr());

@@ -1,6 +1,8 @@
 //! One run, told to any number of reporters.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use super::place::{Place, Unwritten};
 use super::progress::Progress;
@@ -10,16 +12,20 @@ pub(super) struct Relay<R: ?Sized> {
     reporters: Vec<(Box<R>, Place)>,
     progress: Progress,
     unwritten: Vec<Unwritten>,
+    /// Something was told.
+    spoken: Rc<Cell<bool>>,
 }
 
 impl<R: ?Sized> Relay<R> {
-    pub(super) fn new(reporters: impl Iterator<Item = (Box<R>, Place)>) -> Relay<R> {
-        Relay { reporters: reporters.collect(), progress: Progress::new(), unwritten: Vec::new() }
+    /// `spoken` tells its owner that something was told.
+    pub(super) fn new(reporters: impl Iterator<Item = (Box<R>, Place)>, spoken: Rc<Cell<bool>>) -> Relay<R> {
+        Relay { reporters: reporters.collect(), progress: Progress::new(), unwritten: Vec::new(), spoken }
     }
 
     /// What is told comes where the line of the progress was.
     pub(super) fn each(&mut self, mut tell: impl FnMut(&mut R) -> io::Result<()>) {
         self.progress.clear();
+        self.spoken.set(true);
         let unwritten = &mut self.unwritten;
         self.reporters.retain_mut(|(reporter, place)| match tell(reporter.as_mut()) {
             Ok(()) => true,

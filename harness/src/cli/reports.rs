@@ -1,7 +1,9 @@
 //! `--report FORMAT[=FILE]`: any number of reports of one run.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -12,6 +14,7 @@ use super::{Failure, complain};
 use crate::kept::ROOM;
 use crate::report::Format;
 use crate::verdict::Exit;
+use crate::visible::visible;
 
 /// A format, and where it goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,6 +143,80 @@ pub(super) fn told<F>(wanted: &[Report<F>], unwritten: &[Unwritten]) -> Result<b
 /// The exit code of a run of which these reports could not be written.
 pub(super) fn exit(exit: Exit, unwritten: &[Unwritten]) -> Exit {
     Exit::of([exit].into_iter().chain(unwritten.first().map(|_| Exit::Harness)))
+}
+
+/// The reports of a run that may fail before it has anything to tell: those that are read as they are written end all the same.
+#[derive(Debug)]
+pub(super) struct Course {
+    wanted: Vec<Report>,
+    /// They have been opened.
+    begun: bool,
+    ended: bool,
+    /// People have been told something.
+    spoken: Rc<Cell<bool>>,
+}
+
+impl Course {
+    /// Nothing is open yet.
+    pub(super) fn new(wanted: &[Report]) -> Course {
+        Course { wanted: wanted.to_vec(), begun: false, ended: false, spoken: Rc::default() }
+    }
+
+    /// Opens these.
+    pub(super) fn open(&mut self, wanted: &[Report]) -> Result<Vec<Opened>, Failure> {
+        self.wanted = wanted.to_vec();
+        let opened = open(wanted)?;
+        self.begun = true;
+        Ok(opened)
+    }
+
+    /// To be set when people are told something.
+    pub(super) fn spoken(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.spoken)
+    }
+
+    /// Each has its end.
+    pub(super) fn has_ended(&mut self) {
+        self.ended = true;
+    }
+
+    /// Ends what has no end when the run fails: lines for programs by `record`, those for people, where there are some, by the
+    /// exit code. What cannot be written is not told: the failure itself is.
+    pub(super) fn failed(&self, failure: &Failure, record: fn(Exit, &str) -> String) {
+        if self.ended || failure.broken_pipe {
+            return;
+        }
+        let default = [Report { format: Format::Human, file: None }];
+        let wanted = if self.wanted.is_empty() { &default[..] } else { &self.wanted };
+        // Two reports in one place are none (see `open`).
+        let places: Vec<Option<&Path>> =
+            wanted.iter().map(|report| report.file.as_deref().filter(|_| !report.is_to_stdout())).collect();
+        for (report, place) in wanted.iter().zip(&places) {
+            if places.iter().filter(|other| *other == place).count() > 1 {
+                continue;
+            }
+            let line = match report.format {
+                Format::Ndjson => record(failure.exit, &visible(&failure.message)),
+                Format::Human if self.spoken.get() => {
+                    format!("exit {}: {}", failure.exit.code(), failure.exit.meaning())
+                }
+                _ => continue,
+            };
+            let _ = self.append(*place, &line);
+        }
+    }
+
+    fn append(&self, file: Option<&Path>, line: &str) -> std::io::Result<()> {
+        let mut to: Box<dyn Write> = match file {
+            None => Box::new(anstream::stdout()),
+            Some(path) if path == Path::new("/dev/stderr") => Box::new(anstream::stderr()),
+            // What stands there is of another run.
+            Some(path) if !self.begun => Box::new(std::fs::File::create(path)?),
+            Some(path) => Box::new(std::fs::File::options().append(true).open(path)?),
+        };
+        writeln!(to, "{line}")?;
+        to.flush()
+    }
 }
 
 /// Ends a run whose report could not be written.

@@ -67,7 +67,8 @@ pub(super) struct Arguments {
     configuration: Option<PathBuf>,
     #[command(flatten)]
     words: Words,
-    /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy
+    /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy; what the program prints
+    /// passes as it comes, to standard error
     #[arg(last = true, value_name = "CLIENT COMMAND")]
     client: Vec<String>,
 }

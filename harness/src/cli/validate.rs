@@ -9,11 +9,12 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::relay::Relay;
-use super::reports::{self, Report};
+use super::reports::{self, Course, Report};
 use super::sets::{self, OfAll, Set};
 use super::words::Words;
 use super::{Asked, Failure, bounds, complain, config, output};
 use crate::halt::Limit;
+use crate::report::ndjson::validate::failed;
 use crate::report::{Format, ValidationReporter};
 use crate::server::interrupt;
 use crate::server::nbdkit::Under;
@@ -233,6 +234,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.list {
         return list();
     }
+    let mut course = Course::new(&arguments.settings.report);
+    judged(arguments, &mut course).inspect_err(|failure| course.failed(failure, failed))
+}
+
+fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     let config = arguments.config.load()?;
     let settings = arguments.settings.clone().or(config.validate.clone());
     if arguments.config.show_config {
@@ -246,12 +252,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         let what = "--update-baseline writes what one set of parameters shows: choose one with --set";
         return Err(Failure::new(Exit::Usage, what));
     }
-    let mut reporters = reports::open(&settings.report)?;
-    config.announce(&mut reporters)?;
+    let mut reporters = course.open(&settings.report)?;
+    course.spoken().set(config.announce(&mut reporters)?);
     become_subreaper()?;
     interrupt::report_on_signals();
-    let mut relay =
-        Relay::new(reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)));
+    let mut relay = Relay::new(
+        reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)),
+        course.spoken(),
+    );
     let limit = Limit::new(Some(bounds::time(settings.time)));
     let (mut judged, mut failed, mut broken_off) = (Vec::new(), None, None);
     let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
@@ -286,6 +294,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let exits = judged.iter().map(|(validation, _)| validation.exit());
     let exit = Exit::of(exits.chain(broken_off.as_ref().map(|failure| failure.exit)));
     let unwritten = relay.finish(|reporter| reporter.close(exit));
+    course.has_ended();
     if !reports::told(&settings.report, &unwritten)? {
         // Whoever started the command is told what was found, whatever became of the reports.
         let mut human = Format::Human.of_validation(anstream::stderr());

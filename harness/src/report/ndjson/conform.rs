@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Call, Ndjson, Word, calls};
+use super::{Call, Ndjson, Word, calls, line};
 use crate::baseline::{Entry, How, What};
 use crate::conform::{Conformance, Fault, NotPlayed, Plan, RuleVerdict, ScenarioVerdict, Standing};
 use crate::report::{Reporter, reproduce};
 use crate::rules::Finding;
-use crate::verdict::Verdict;
+use crate::verdict::{Exit, Verdict};
 use crate::version::Version;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
@@ -327,6 +327,12 @@ fn end(conformance: &Conformance) -> Line<'_> {
         known: conformance.known.len(),
         stale: conformance.stale.len(),
     }
+}
+
+/// Returns the last line of a run that has failed in this way.
+pub(crate) fn failed(exit: Exit, why: &str) -> String {
+    let meaning = format!("{}: {why}", exit.meaning());
+    line(&Line::End { exit: exit.code(), meaning, known: 0, stale: 0 })
 }
 
 impl<W: Write> Reporter for Ndjson<W> {

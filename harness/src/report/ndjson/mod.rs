@@ -35,6 +35,11 @@ impl<W: Write> Ndjson<W> {
     }
 }
 
+/// A line by itself.
+fn line(line: &impl Serialize) -> String {
+    serde_json::to_string(line).unwrap_or_default()
+}
+
 /// A word of [`Verdict::word`].
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(transparent)]

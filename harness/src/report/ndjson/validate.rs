@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Call, Ndjson, Word, calls};
+use super::{Call, Ndjson, Word, calls, line};
 use crate::report::ValidationReporter;
 use crate::validate::{
     Check, CheckVerdict, Finding, KnownFinding, ProfileResult, RuleVerdict, Subject, Validation,
@@ -257,6 +257,12 @@ fn end(validation: &Validation) -> Line<'_> {
         exit: validation.exit().code(),
         meaning: validation.meaning(),
     }
+}
+
+/// Returns the last line of a run that has failed in this way.
+pub(crate) fn failed(exit: Exit, why: &str) -> String {
+    let (code, meaning) = (exit.code(), exit.meaning().to_owned());
+    line(&Line::End { servers: 0, unloadable: None, cut_short: Some(why), untried: &[], exit: code, meaning })
 }
 
 impl<W: Write> ValidationReporter for Ndjson<W> {
