@@ -245,7 +245,7 @@ const ACROSS: u64 = 700;
 
 impl Claims {
     /// Ranges across every power of two from 4 KiB up to the size, and across the ends of the layers below; the far end
-    /// first.
+    /// first. Then the one byte on either side of those ends, alone.
     pub fn borders(&self) -> Vec<(u64, u32)> {
         let powers = (12..63).map(|power| 1_u64 << power);
         let mut all: Vec<u64> = powers.chain(self.below.iter().copied()).collect();
@@ -254,7 +254,9 @@ impl Claims {
         let inside = all.into_iter().rev().filter(|border| border.saturating_add(ACROSS) <= self.end());
         let across = inside.filter_map(|border| self.range(border.saturating_sub(ACROSS), 2 * ACROSS - 1));
         let last = self.range(self.end().saturating_sub(ACROSS), ACROSS);
-        last.into_iter().chain(across).collect()
+        let ends = self.below.iter().filter(|end| (1..self.end()).contains(*end));
+        let single = ends.flat_map(|end| [end - 1, *end]).filter_map(|byte| self.range(byte, 1));
+        last.into_iter().chain(across).chain(single).collect()
     }
 
     /// Whole blocks, of every size of a power of two up to 1 MiB, and a rest that is none; at the start of the disk, and
