@@ -4,11 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use layers::report::tree::tree;
 use layers::scenario::{Player, Scenario, named};
 use layers::server::Which;
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
+use layers::tree::tree;
 
 fn tree_of(server: &Nbdkit, scenario: &Scenario) -> String {
     let player = Player { keep_events: true, ..Player::new(server) };

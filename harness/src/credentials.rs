@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde::{Deserialize, Serialize};
 
-use crate::server::tracing::random;
+use crate::random::random;
 
 /// The client's name in a file of shared keys.
 pub const USER: &str = "layers";

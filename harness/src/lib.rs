@@ -48,6 +48,7 @@ pub mod kept;
 pub mod level;
 pub mod libtest;
 pub mod protocol;
+mod random;
 pub mod report;
 mod room;
 pub mod rules;
@@ -60,6 +61,7 @@ pub mod snapshot;
 pub mod stack;
 #[cfg(feature = "proptest")]
 pub mod strategies;
+pub mod tree;
 mod trust;
 pub mod validate;
 pub mod verdict;

@@ -2,7 +2,7 @@
 
 use crate::rules::{self, Rule};
 use crate::scenario::{Scenario, named};
-use crate::server::Which;
+use crate::version::Which;
 
 /// A pattern that selects nothing: most likely a slip of the pen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

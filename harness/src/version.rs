@@ -1,9 +1,33 @@
-//! Versions of a server, as rules are gated by them.
+//! Servers and their versions, as rules are gated by them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+/// Which server is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// nbdkit.
+    Nbdkit,
+    /// HAProxy.
+    Haproxy,
+}
+
+impl Which {
+    /// Returns the name by which the command line, a trace and a baseline call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Nbdkit => "nbdkit",
+            Which::Haproxy => "haproxy",
+        }
+    }
+
+    /// Returns the one of this name.
+    pub fn named(name: &str) -> Option<Which> {
+        [Which::Nbdkit, Which::Haproxy].into_iter().find(|which| which.name() == name)
+    }
+}
 
 /// A release of a server: major, minor, patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

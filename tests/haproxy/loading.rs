@@ -1,8 +1,8 @@
 //! The instrument as a Lua module does what it does with LD_PRELOAD.
 
-use layers::report::tree::tree;
 use layers::scenario::{SessionPlayer, named};
 use layers::server::haproxy::{Haproxy, Load};
+use layers::tree::tree;
 
 use super::play;
 

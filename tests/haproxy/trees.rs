@@ -1,9 +1,9 @@
 //! The calls of the classical sessions, as stored for Debian 12's HAProxy.
 
-use layers::report::tree::tree;
 use layers::scenario::named;
 use layers::server::Which;
 use layers::server::haproxy::Haproxy;
+use layers::tree::tree;
 
 use super::play;
 

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::relay::Relay;
 use super::reports::{self, Course, Report};
 use super::{Asked, Failure, bounds, config, output};
-use crate::baseline::{Baseline, updated};
-use crate::conform::{Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform};
+use crate::baseline::Baseline;
+use crate::conform::{
+    Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform, updated,
+};
 use crate::level::Level;
 use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};

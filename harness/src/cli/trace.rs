@@ -19,7 +19,6 @@ use crate::deadline::Deadline;
 use crate::halt::Limit;
 use crate::report::html::{self, Traced};
 use crate::report::perfetto;
-use crate::report::tree::tree;
 use crate::room;
 use crate::rules;
 use crate::run::Start;
@@ -29,6 +28,7 @@ use crate::server::Installed;
 use crate::server::interrupt;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::{Woken, become_subreaper};
+use crate::tree::tree;
 use crate::verdict::{Exit, Verdict};
 
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.

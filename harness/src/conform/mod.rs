@@ -4,6 +4,7 @@ mod groups;
 mod summary;
 mod tries;
 mod unclear;
+mod update;
 mod verdicts;
 
 use std::num::NonZeroUsize;
@@ -29,6 +30,7 @@ pub(crate) use groups::shape;
 pub use groups::{Cause, Group, groups};
 pub use tries::{Astray, Control, RuleTries, Tries};
 pub use unclear::Unclear;
+pub use update::updated;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
 pub(crate) use verdicts::{is_cut, is_ground};
 

@@ -9,8 +9,7 @@ use super::finding::{CallRef, Finding};
 use super::rule::{Check, Checker, Party, Rule};
 use crate::history::{Call, End, Flaw, Flaws, Handle, History};
 use crate::run::Run;
-use crate::server::Which;
-use crate::version::Version;
+use crate::version::{Version, Which};
 use crate::visible::visible;
 
 /// Findings kept for one rule and one trace; the rest is counted.

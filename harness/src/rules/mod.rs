@@ -57,7 +57,7 @@ pub use finding::{CallRef, Finding};
 pub use rule::{Check, Checker, Kind, Party, Rule};
 pub use watch::Watch;
 
-use crate::server::Which;
+use crate::version::Which;
 
 /// Every rule, in the order of the catalogue: nbdkit's, then HAProxy's.
 pub fn all() -> impl Iterator<Item = &'static Rule> {

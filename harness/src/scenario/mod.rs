@@ -53,7 +53,7 @@ pub use session::Session;
 pub use subject::Unfit;
 pub use unplayable::{Helper, NBDINFO, Unplayable};
 
-use crate::server::Which;
+use crate::version::Which;
 
 /// A run, before it runs.
 #[derive(Clone, Debug)]

@@ -14,11 +14,11 @@ use super::play::Mishap;
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::rules::{Judge, Judgement, Rule, judge, of};
-use crate::server::Which;
 use crate::server::haproxy::Haproxy;
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::Process;
 use crate::version::Version;
+use crate::version::Which;
 
 /// How long a server may take for its closes, and then to die, when its scenario has gone astray.
 pub(super) const GRACE: Duration = Duration::from_secs(2);

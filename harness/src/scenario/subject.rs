@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use layers_behaviour::Behaviour;
 
 use super::{Ending, Scenario, Step};
-use crate::server::Which;
 use crate::stack::{Layers, Stack};
+use crate::version::Which;
 
 /// Why a scenario cannot be played with layers that are not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

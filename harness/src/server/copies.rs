@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::directory::{Names, RunDirectory};
 use super::interrupt;
-use super::tracing::random;
+use crate::random::random;
 use crate::stack::Stack;
 
 /// The directory of the copies of one case, which is removed with this value.

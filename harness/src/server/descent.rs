@@ -16,7 +16,7 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid,
 };
 
-use super::tracing::random;
+use crate::random::random;
 use crate::visible::visible_line;
 
 /// How often processes that start others while they are killed are gone after.

@@ -24,29 +24,7 @@ use nbdkit::{Nbdkit, ServerError};
 
 use crate::version::Version;
 
-/// Which server is judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// nbdkit.
-    Nbdkit,
-    /// HAProxy.
-    Haproxy,
-}
-
-impl Which {
-    /// As the command line, a trace and a baseline name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Which::Nbdkit => "nbdkit",
-            Which::Haproxy => "haproxy",
-        }
-    }
-
-    /// The one of this name.
-    pub fn named(name: &str) -> Option<Which> {
-        [Which::Nbdkit, Which::Haproxy].into_iter().find(|which| which.name() == name)
-    }
-}
+pub use crate::version::Which;
 
 /// An installed server of either kind.
 #[derive(Clone, Debug)]

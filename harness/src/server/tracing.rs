@@ -1,7 +1,6 @@
 //! The trace of one run, on the harness's side: made before the server starts, given back or cut to size when it is over.
 
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,11 +20,6 @@ use crate::run::Run;
 
 /// Traces of earlier runs, for the next ones.
 static POOL: Pool = Pool::new();
-
-/// A number that no other run has: the standard library seeds its hasher at random.
-pub(crate) fn random() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish()
-}
 
 /// The trace of a run.
 #[derive(Debug)]

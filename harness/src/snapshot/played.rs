@@ -6,9 +6,9 @@ use layers_trace::{Callback, Event, Kind};
 
 use crate::conform::verdict_of;
 use crate::history::End;
-use crate::report::tree::tree;
 use crate::scenario::{Mishap, Player, Recording, Scenario, Step};
 use crate::server::nbdkit::ServerError;
+use crate::tree::tree;
 use crate::verdict::Verdict;
 
 /// What came of a run.

@@ -11,8 +11,8 @@ use layers_trace::{Below, Callback, Event, Field, Kind};
 use serde::Serialize;
 
 use crate::history::{End, History};
-use crate::report::session_tree::{is_session, place};
-use crate::report::tree;
+use crate::tree;
+use crate::tree::session::{is_session, place};
 
 /// In the column of lengths: it never came to its end.
 const NEVER: i64 = -1;

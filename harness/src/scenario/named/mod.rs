@@ -27,7 +27,7 @@ use layers_trace::{Callback, Operation};
 use super::{Scenario, Step, command};
 use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
-use crate::server::Which;
+use crate::version::Which;
 
 /// All of them, in the order in which they are played: nbdkit's, then HAProxy's.
 pub fn all() -> Vec<Scenario> {

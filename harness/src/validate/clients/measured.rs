@@ -12,7 +12,7 @@ use crate::server::nbdkit::Server;
 
 /// The first byte count of a request that grows, and by what it grows.
 const FIRST: u32 = 1 << 20;
-const FACTOR: u32 = 16;
+const FACTOR: u32 = 4;
 /// A request that takes longer does not grow any more. Of zeroes that are written after all each byte costs something; of
 /// the others only the answer does.
 const QUICK: Duration = Duration::from_millis(20);

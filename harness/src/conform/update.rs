@@ -1,7 +1,7 @@
 //! Writing a baseline file from a run.
 
-use super::{Baseline, Entry, How, What};
-use crate::conform::{Conformance, Fault, Standing};
+use super::{Conformance, Fault, Standing};
+use crate::baseline::{Baseline, Entry, How, What};
 use crate::version::Version;
 
 /// The text of `old` after this run: without what is stale, with what is new, and with the rates of races added up.
@@ -128,8 +128,8 @@ fn list(key: &str, items: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::parse;
     use super::*;
+    use crate::baseline::parse;
     use crate::conform::ScenarioVerdict;
     use crate::rules;
     use crate::verdict::Verdict;

@@ -4,13 +4,15 @@
 //! there are no times, processes, threads or pointers, each connection has a section of its own, and requests that
 //! were in flight together stand in order of callback, offset and count.
 
+pub mod session;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
-use super::session_tree::{is_session, session_tree};
 use crate::history::{ConnectionId, End, History};
+use session::{is_session, session_tree};
 
 /// A call with what happened inside it.
 #[derive(Debug)]
@@ -172,7 +174,7 @@ impl Builder {
     }
 }
 
-pub(super) fn quoted(event: &Event, field: Field) -> String {
+pub(crate) fn quoted(event: &Event, field: Field) -> String {
     event.text(field).map_or_else(
         || "NULL".to_owned(),
         |text| format!("{:?}{}", String::from_utf8_lossy(&text.bytes), if text.cut { "…" } else { "" }),
@@ -180,7 +182,7 @@ pub(super) fn quoted(event: &Event, field: Field) -> String {
 }
 
 /// Its arguments, each with a blank before it.
-pub(super) fn arguments(enter: &Event, callback: Callback) -> String {
+pub(crate) fn arguments(enter: &Event, callback: Callback) -> String {
     let mut text = String::new();
     let _ = match callback {
         Callback::Config => write!(text, " {}={}", quoted(enter, Field::Key), quoted(enter, Field::Value)),
@@ -211,7 +213,7 @@ pub(super) fn arguments(enter: &Event, callback: Callback) -> String {
 }
 
 /// Its result, with a blank before it.
-pub(super) fn result(exit: &Event, callback: Callback) -> String {
+pub(crate) fn result(exit: &Event, callback: Callback) -> String {
     use Callback::{Cleanup, Close, DumpPlugin, Load, Unload};
     let failed = exit.result() < 0;
     match callback {

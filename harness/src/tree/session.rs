@@ -85,7 +85,7 @@ fn line(words: &str, callback: Callback, before: &State, exit: Option<&Event>) -
 }
 
 /// What `svcctx` points at; empty where that is not known.
-pub(super) fn place(state: &State) -> &'static str {
+pub(crate) fn place(state: &State) -> &'static str {
     match state.context.map(|context| context.place) {
         None => "",
         Some(Place::Null) => "NULL",

@@ -1,0 +1,147 @@
+//! The order of the rooms: ARCHITECTURE.md states it once, and the `use` lines of the library keep it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Returns the rooms in the order of the page.
+fn rooms_in_order() -> Vec<String> {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, section) = page.split_once("## The rooms of `harness/src`, in order").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| Some(row.split_once('`')?.0.to_owned())).collect()
+}
+
+/// Collects the rooms that a file names by `crate::…` outside of its tests.
+struct Named(BTreeSet<String>);
+
+impl Named {
+    fn tree(&mut self, tree: &syn::UseTree) {
+        match tree {
+            syn::UseTree::Path(path) => _ = self.0.insert(path.ident.to_string()),
+            syn::UseTree::Name(name) => _ = self.0.insert(name.ident.to_string()),
+            syn::UseTree::Rename(rename) => _ = self.0.insert(rename.ident.to_string()),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(tree)),
+            syn::UseTree::Glob(_) => {}
+        }
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    let is = |attribute: &syn::Attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    };
+    attributes.iter().any(is)
+}
+
+impl<'ast> Visit<'ast> for Named {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if is_test(&item.attrs) {
+            return;
+        }
+        if let syn::UseTree::Path(path) = &item.tree
+            && path.ident == "crate"
+        {
+            self.tree(&path.tree);
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let mut names = path.segments.iter().map(|segment| segment.ident.to_string());
+        if names.next().is_some_and(|first| first == "crate") {
+            self.0.extend(names.next());
+        }
+        visit::visit_path(self, path);
+    }
+}
+
+/// Returns the Rust files below a path.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let mut entries: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    let files =
+        entries.iter().filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "rs"));
+    files.flat_map(|path| sources(path)).collect()
+}
+
+/// Returns true if only tests are in this file.
+fn is_of_tests(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "testing" || part.as_os_str() == "tests")
+        || file.file_name().is_some_and(|name| name == "tests.rs" || name == "testing.rs")
+}
+
+#[test]
+fn no_arrow_between_rooms_runs_up() {
+    let order = rooms_in_order();
+    let source = root().join("harness/src");
+    let mut arrows = Vec::new();
+    for entry in fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        let room = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let Some(own) = order.iter().position(|other| *other == room) else {
+            panic!("ARCHITECTURE.md does not list the room `{room}`");
+        };
+        for file in sources(&path).into_iter().filter(|file| !is_of_tests(file)) {
+            let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap();
+            let mut named = Named(BTreeSet::new());
+            named.visit_file(&parsed);
+            // What is no room is a macro, or a name that the library gives again at its top.
+            let places = named
+                .0
+                .iter()
+                .filter_map(|name| order.iter().position(|other| other == name).map(|place| (place, name)));
+            for (_, name) in places.filter(|(place, _)| *place > own) {
+                arrows.push(format!(
+                    "{}: {room} imports {name}",
+                    file.strip_prefix(&source).unwrap().display()
+                ));
+            }
+        }
+    }
+    assert!(arrows.is_empty(), "arrows that run up:\n{}", arrows.join("\n"));
+}
+
+#[test]
+fn every_room_that_is_listed_is_there() {
+    let source = root().join("harness/src");
+    for room in rooms_in_order() {
+        let is_there = source.join(&room).is_dir() || source.join(format!("{room}.rs")).is_file();
+        assert!(is_there, "ARCHITECTURE.md lists the room `{room}`, which is not there");
+    }
+}
+
+#[test]
+fn nothing_right_of_the_trace_imports_the_server() {
+    let order = rooms_in_order();
+    let place = |room: &str| order.iter().position(|other| other == room).unwrap();
+    for pure in ["history", "rules"] {
+        assert!(place(pure) < place("server"), "{pure} must not know of processes");
+    }
+    for pure in ["baseline", "tree"] {
+        for file in sources(&root().join("harness/src").join(pure)) {
+            let mut named = Named(BTreeSet::new());
+            named.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
+            assert!(!named.0.contains("server"), "{} imports `server`", file.display());
+        }
+    }
+}
