@@ -33,6 +33,8 @@ pub struct Claims {
     pub block: Option<[u32; 3]>,
     /// base:allocation can be asked for.
     pub block_status: bool,
+    /// The outermost layer that is asked for `.can_extents` says yes, or none is asked.
+    pub can_extents: bool,
     /// The export that was opened.
     pub export: String,
     /// Callbacks that the subject's layers have, together.
@@ -117,6 +119,7 @@ impl Claims {
     /// It has an `.extents` of its own, and says that it can be asked.
     pub fn tells_extents(&self) -> Result<(), Unfit> {
         claimed(self.has(Callback::Extents), "it has no .extents")?;
+        claimed(self.can_extents, "its .can_extents says no")?;
         claimed(self.block_status, "base:allocation was not negotiated")?;
         self.holds(1)
     }

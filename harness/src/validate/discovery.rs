@@ -1,6 +1,6 @@
 //! The first case: does it start, which export opens, and what does that export offer?
 
-use layers_trace::{Callback, Kind};
+use layers_trace::{Callback, Event, Kind};
 
 use super::case::{Bench, Played, Stop, status};
 use super::check::Plan;
@@ -92,6 +92,13 @@ pub(super) fn refusal(played: &Played) -> Option<String> {
     }
 }
 
+/// Returns true if the outermost layer that answers `.can_extents` says no: then the server calls the whole disk data.
+fn denies_extents(events: &[Event]) -> bool {
+    let is_answer = |event: &&Event| event.kind == Kind::Exit && event.callback() == Some(Callback::CanExtents);
+    let outermost = events.iter().filter(is_answer).max_by_key(|event| event.layer);
+    outermost.is_some_and(|answer| answer.result() == 0)
+}
+
 fn found(played: &Played, stack: &Stack, from: u8) -> Found {
     if let Some(halt) = played.halt {
         return Found::Halted(halt);
@@ -106,7 +113,7 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         return Found::NoExport(refusal(played).unwrap_or_else(|| "no client has asked".to_owned()));
     };
     let (callbacks, thread_model) = registered(&played.events, from);
-    let size_of = |event: &layers_trace::Event| {
+    let size_of = |event: &Event| {
         let told = event.kind == Kind::Exit && event.callback() == Some(Callback::GetSize);
         told.then(|| u64::try_from(event.result()).ok()).flatten()
     };
@@ -118,6 +125,7 @@ fn found(played: &Played, stack: &Stack, from: u8) -> Found {
         flags: answers.flags,
         block: answers.block,
         block_status: answers.block_status,
+        can_extents: !denies_extents(&played.events),
         export: String::new(),
         callbacks,
         thread_model,

@@ -91,6 +91,7 @@ mod tests {
             flags: !(1 << 1),
             block,
             block_status: true,
+            can_extents: true,
             callbacks: u64::MAX,
             thread_model: 3,
             ..Claims::default()
