@@ -94,7 +94,8 @@ pub(super) fn refusal(played: &Played) -> Option<String> {
 
 /// Returns true if the outermost layer that answers `.can_extents` says no: then the server calls the whole disk data.
 fn denies_extents(events: &[Event]) -> bool {
-    let is_answer = |event: &&Event| event.kind == Kind::Exit && event.callback() == Some(Callback::CanExtents);
+    let is_answer =
+        |event: &&Event| event.kind == Kind::Exit && event.callback() == Some(Callback::CanExtents);
     let outermost = events.iter().filter(is_answer).max_by_key(|event| event.layer);
     outermost.is_some_and(|answer| answer.result() == 0)
 }
