@@ -70,7 +70,7 @@ struct Known {
 /// What is wrong, and where in the text.
 type Wrong = (Range<usize>, String);
 
-pub(super) fn parse(
+pub(crate) fn parse(
     text: &str,
     name: &str,
     server: &str,
