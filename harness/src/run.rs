@@ -1,8 +1,11 @@
 //! How a run was started: the harness writes it into the trace, so that a trace can be judged without the scenario.
 
 mod found;
+pub(crate) mod options;
+pub mod parameter;
 
 pub use found::Server;
+pub use parameter::Parameter;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,17 +65,6 @@ pub enum Tls {
     On,
     /// The client must upgrade.
     Require,
-}
-
-/// One parameter of the command line, as it stands there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameter {
-    /// Absent for a bare argument.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// The value, or the whole bare argument.
-    pub value: String,
 }
 
 /// What the harness knows of a run before it starts. The first event of a trace carries it.

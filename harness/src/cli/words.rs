@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use crate::server::nbdkit::options;
+use crate::run::options;
 use crate::stack::{Layers, Stack};
 use crate::validate::subject;
 use crate::verdict::Exit;

@@ -3,9 +3,9 @@
 use layers_behaviour::Found;
 use layers_trace::{Event, Field};
 
+use super::options::Line;
+use super::parameter::{parameter, shown};
 use super::{Run, Start, Tls};
-use crate::server::nbdkit::options::Line;
-use crate::validate::subject;
 use crate::version::Version;
 use crate::visible::visible_line;
 
@@ -54,7 +54,7 @@ impl Server {
             Some(word) => word.clone(),
             None => format!("'{}'", word.replace('\'', r"'\''")),
         };
-        let shown = self.words.iter().map(|word| quoted(&subject::shown(&subject::parameter(word))));
+        let shown = self.words.iter().map(|word| quoted(&shown(&parameter(word))));
         visible_line(&shown.collect::<Vec<_>>().join(" "))
     }
 
@@ -76,7 +76,7 @@ impl Server {
             scenario: WATCHED.to_owned(),
             start: self.start(&line),
             filters: u8::try_from(line.values("filter").count()).unwrap_or(u8::MAX),
-            parameters: line.words.iter().skip(1).map(|word| subject::parameter(word)).collect(),
+            parameters: line.words.iter().skip(1).map(|word| parameter(word)).collect(),
             readonly: line.has("read-only"),
             tls,
             threads: line.values("threads").next_back().and_then(|number| number.parse().ok()),

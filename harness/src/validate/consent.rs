@@ -13,6 +13,7 @@ use std::path::Path;
 use super::stock::{self, Meaning};
 use super::subject::{self, parameter_text};
 use crate::run::Parameter;
+pub use crate::run::parameter::{HIDDEN, is_secret};
 use crate::stack::{Layers, Stack};
 
 /// Bytes of data of a file that are copied for each case, unless said otherwise.
@@ -179,9 +180,6 @@ fn may_be_of_a_filter(filters: &[String], plugin: &str, parameter: &Parameter) -
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Vec<String>);
 
-/// What stands in the place of a secret.
-pub const HIDDEN: &str = "***";
-
 impl Secrets {
     /// Those of a stack.
     pub fn of(stack: &Stack) -> Secrets {
@@ -207,14 +205,6 @@ impl Secrets {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// The value of a parameter of this name is nobody else's business.
-pub fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let parts = ["password", "passwd", "passphrase", "secret", "token", "cookie", "credential", "apikey"];
-    let is_key = key.split(['-', '_', '.']).any(|part| part == "key");
-    is_key || parts.iter().any(|part| key.contains(part))
 }
 
 /// The stack as a report or a file may show it.

@@ -11,7 +11,8 @@ use super::repro::Repro;
 use super::stock;
 use super::subject::{parameter_text, shown};
 use crate::run::Parameter;
-use crate::server::nbdkit::{Nbdkit, options};
+use crate::run::options;
+use crate::server::nbdkit::Nbdkit;
 use crate::trust;
 use crate::visible::visible_line;
 

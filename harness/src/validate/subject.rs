@@ -1,24 +1,11 @@
 //! What is judged: a plugin under filters, in the server's own words, and whose data it works on.
 
-use super::consent::{self, Consent, HIDDEN, is_secret};
+use super::consent::{self, Consent};
 use super::stock;
-use crate::run::Parameter;
 use crate::stack::{Layers, Stack};
 
-/// A parameter as it stands on the server's command line: `key=value`, or a bare value.
-pub fn parameter(word: &str) -> Parameter {
-    match word.split_once('=') {
-        Some((key, value)) if is_key(key) => Parameter { key: Some(key.to_owned()), value: value.to_owned() },
-        _ => Parameter { key: None, value: word.to_owned() },
-    }
-}
-
-/// nbdkit-plugin(3), ".config": what a key looks like.
-pub(super) fn is_key(text: &str) -> bool {
-    let mut letters = text.chars();
-    letters.next().is_some_and(|first| first.is_ascii_alphabetic())
-        && letters.all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
-}
+pub(super) use crate::run::parameter::is_key;
+pub use crate::run::parameter::{parameter, parameter_text, shown};
 
 /// Nothing outside of a server is touched, as far as can be told: the modules are the server's own, none of them runs
 /// somebody's code, and no parameter names storage that is not copied. Only then do servers side by side not get in one
@@ -43,22 +30,6 @@ pub fn words(stack: &Stack) -> String {
     words.join(" ")
 }
 
-/// A parameter as it stands on the command line.
-pub fn parameter_text(parameter: &Parameter) -> String {
-    match &parameter.key {
-        Some(key) => format!("{key}={}", parameter.value),
-        None => parameter.value.clone(),
-    }
-}
-
-/// The same, without what must not be told.
-pub fn shown(parameter: &Parameter) -> String {
-    match &parameter.key {
-        Some(key) if is_secret(key) => format!("{key}={HIDDEN}"),
-        _ => parameter_text(parameter),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,12 +47,5 @@ mod tests {
         assert!(!alone(&[], "sh", "./script.sh"));
         assert!(!alone(&[], "eval", "get_size=stat -c %s /disk"));
         assert!(!alone(&[], "file", "/dev/sda"));
-    }
-
-    #[test]
-    fn a_key_begins_with_a_letter() {
-        assert_eq!(parameter("size=1M").key.as_deref(), Some("size"));
-        assert_eq!(parameter("1=2").key, None);
-        assert_eq!(parameter("/a=b").key, None);
     }
 }

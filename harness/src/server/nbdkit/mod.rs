@@ -3,7 +3,6 @@
 mod conditions;
 pub(crate) mod configuration;
 mod debugger;
-pub(crate) mod options;
 mod running;
 mod under;
 
