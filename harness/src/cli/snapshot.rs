@@ -17,7 +17,7 @@ use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
 use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare};
 use crate::stack::{Layers, Stack};
-use crate::validate::{consent, subject};
+use crate::validate::{ValidateError, consent, subject};
 use crate::verdict::Exit;
 use crate::visible::visible_line;
 
@@ -140,6 +140,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     let mut stack = arguments.words.stack("name a plugin: `layers snapshot --help`")?;
+    if let Some(parameter) = consent::first_overwritten(&stack).filter(|_| !arguments.allow_writes) {
+        return Err(ValidateError::Overwritten(parameter).into());
+    }
     let spared = consent::first_storage(&stack).filter(|_| !arguments.allow_writes && !stack.readonly);
     stack.readonly |= spared.is_some();
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);

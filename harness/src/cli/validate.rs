@@ -348,7 +348,7 @@ impl From<ValidateError> for Failure {
     fn from(error: ValidateError) -> Failure {
         match error {
             ValidateError::Server(error) => error.into(),
-            ValidateError::NoMatch { .. } => Failure::new(Exit::Usage, error),
+            ValidateError::NoMatch { .. } | ValidateError::Overwritten(_) => Failure::new(Exit::Usage, error),
         }
     }
 }

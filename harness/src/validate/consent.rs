@@ -5,7 +5,7 @@
 //! numbers, sizes, booleans and the keywords of nbdkit's own modules name none.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,6 +31,8 @@ pub struct Consent {
     pub spared: Vec<String>,
     /// One of them may be a filter's own.
     pub filters_spared: bool,
+    /// Parameters that name what a module writes over, however it is opened, and that cannot be copied.
+    pub overwritten: Vec<String>,
 }
 
 /// What a parameter may lead to.
@@ -41,6 +43,8 @@ enum Use {
     Copy,
     /// To storage that is not ours, for this reason.
     Storage(String),
+    /// To what is written over, although it is opened read-only.
+    Overwritten,
 }
 
 impl Consent {
@@ -54,6 +58,7 @@ impl Consent {
                 Use::Copy => {
                     consent.copied.insert(parameter.value.clone());
                 }
+                Use::Overwritten => consent.overwritten.push(parameter_text(parameter)),
                 Use::Storage(why) => {
                     consent.spared.push(format!("`{}` {why}", subject::shown(parameter)));
                     consent.filters_spared |= may_be_of_a_filter(filters, plugin, parameter);
@@ -68,7 +73,7 @@ impl Consent {
 
     /// Nothing of the user's can be written to.
     pub fn is_free(&self) -> bool {
-        self.spared.is_empty()
+        self.spared.is_empty() && self.overwritten.is_empty()
     }
 }
 
@@ -86,18 +91,23 @@ pub(super) fn modules(stack: &Stack) -> (Vec<String>, String) {
 }
 
 fn used(filters: &[String], plugin: &str, index: usize, parameter: &Parameter, limit: u64) -> Use {
-    if stock::is_code(plugin, index, parameter) {
+    // Whatever a plugin makes of every parameter, those of a filter do not come to it.
+    let of_filter = filters.iter().find_map(|filter| stock::meaning(filter, true, parameter));
+    if of_filter.is_none() && stock::is_code(plugin, index, parameter) {
         return Use::Nothing;
     }
-    let known = filters
-        .iter()
-        .find_map(|filter| stock::meaning(filter, true, parameter))
-        .or_else(|| stock::meaning(plugin, false, parameter));
+    let known = of_filter.or_else(|| stock::meaning(plugin, false, parameter));
     match known {
         Some(Meaning::Nothing) => return Use::Nothing,
         Some(Meaning::Made) if !Path::new(&parameter.value).exists() => return Use::Copy,
         Some(Meaning::Made) if parameter.value == "/dev/null" => return Use::Nothing,
-        Some(Meaning::Made) | None => {}
+        // Nothing is read of it, so that what stands in it does not matter.
+        Some(Meaning::Made) => {
+            let data = Path::new(&parameter.value).metadata();
+            let fits = data.is_ok_and(|data| data.is_file() && allocated(&data) <= limit);
+            return if fits { Use::Copy } else { Use::Overwritten };
+        }
+        None => {}
     }
     let value = parameter.value.as_str();
     if is_plain(value) {
@@ -122,12 +132,16 @@ fn of_path(path: &Path, limit: u64) -> Use {
     if let Some(how) = names_others(path) {
         return Use::Storage(format!("{how}, and so may name other files"));
     }
-    // What is allocated, and not holes.
-    let bytes = (data.blocks() * 512).min(data.size());
+    let bytes = allocated(&data);
     if bytes > limit {
         return Use::Storage(format!("holds {} MiB, more than is copied (--copy-limit)", bytes >> 20));
     }
     Use::Copy
+}
+
+/// Bytes of a file that are data, and not holes.
+fn allocated(data: &Metadata) -> u64 {
+    (data.blocks() * 512).min(data.size())
 }
 
 /// A number, a size, a share, a time, or a boolean (nbdkit_parse_size, nbdkit_parse_bool and their like).
@@ -216,6 +230,12 @@ pub fn without_secrets(stack: &Stack) -> Stack {
         }
     }
     stack
+}
+
+/// The first parameter that names a file or the like which a module would write over, for those who copy nothing.
+pub fn first_overwritten(stack: &Stack) -> Option<String> {
+    // An empty file has nothing to lose.
+    Consent::of(stack, 0).overwritten.into_iter().next()
 }
 
 /// The first parameter whose storage is the user's, for those who copy nothing.

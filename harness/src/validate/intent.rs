@@ -65,6 +65,9 @@ impl Intent {
         }
         if !leave.writes {
             let consent = Consent::of(&repro.stack, consent::LIMIT);
+            if let Some(parameter) = consent.overwritten.first() {
+                return Err(Unwilling::Writes(format!("`{parameter}` names what would be written over")));
+            }
             let why = consent.spared.join("; ");
             if !consent.is_free() && !repro.stack.readonly {
                 if repro.script.iter().any(|op| op.writes()) {
@@ -91,8 +94,9 @@ impl Intent {
 
 /// Returns the options that let `layers repro` play this case here, each with a space behind it.
 pub fn leave_for(repro: &Repro) -> String {
+    let consent = Consent::of(&repro.stack, consent::LIMIT);
     let writes = !repro.stack.readonly && repro.script.iter().any(|op| op.writes());
-    let writes = writes && !Consent::of(&repro.stack, consent::LIMIT).is_free();
+    let writes = writes && !consent.spared.is_empty() || !consent.overwritten.is_empty();
     let wanted = [(!programs(repro).is_empty(), "--allow-programs "), (writes, "--allow-writes ")];
     wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, option)| option).collect()
 }

@@ -145,6 +145,11 @@ pub enum ValidateError {
         /// The name that may be meant.
         nearest: Option<String>,
     },
+    /// A parameter names what a module writes over, however it is opened.
+    #[error(
+        "`{0}` names what would be written over, and what cannot be copied: name another file, or give leave with --allow-writes"
+    )]
+    Overwritten(String),
 }
 
 impl Validate {
@@ -361,6 +366,10 @@ impl Validate {
     /// Runs it, and tells of each check as it is played.
     pub fn run_telling(&self, listener: &mut dyn Listener) -> Result<Validation, ValidateError> {
         let selection = Selection::new(self)?;
+        let overwritten = consent::Consent::of(&self.stack, self.copy_limit).overwritten.into_iter().next();
+        if let Some(parameter) = overwritten.filter(|_| !self.allow_writes) {
+            return Err(ValidateError::Overwritten(parameter));
+        }
         let nbdkit = Nbdkit::find(self.server.as_deref())?;
         if let Some(under) = self.under {
             under.look(&nbdkit.modules(&self.stack)).map_err(ServerError::from)?;
