@@ -26,6 +26,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::level::Level;
@@ -161,8 +162,36 @@ fn jobs(wanted: Option<NonZeroUsize>) -> NonZeroUsize {
     wanted.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Bytes of stack without which this process cannot do its work, and those that processes usually may have.
+const LEAST_STACK: u64 = 2 << 20;
+const USUAL_STACK: u64 = 8 << 20;
+
+/// Takes as much stack as this process may have, where it begins with very little; else says how much that is.
+fn enough_stack() -> Result<(), u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Stack);
+    let Some(bytes) = current.filter(|bytes| *bytes < LEAST_STACK) else { return Ok(()) };
+    let most = maximum.unwrap_or(USUAL_STACK).min(USUAL_STACK);
+    if most < LEAST_STACK || setrlimit(Resource::Stack, Rlimit { current: Some(most), maximum }).is_err() {
+        return Err(bytes.max(most));
+    }
+    Ok(())
+}
+
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    // What needs much stack comes in a function of its own.
+    match enough_stack() {
+        Ok(()) => all(),
+        Err(bytes) => {
+            let (has, needs) = (bytes >> 10, LEAST_STACK >> 10);
+            complain(format!("the stack may have {has} KiB, and {needs} are needed: raise it (`ulimit -s`)"));
+            ExitCode::from(Exit::Harness.code())
+        }
+    }
+}
+
+#[inline(never)]
+fn all() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
