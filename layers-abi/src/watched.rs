@@ -1,40 +1,22 @@
 //! An instrument in a server that the harness has not started: `layers watch`.
 //!
 //! A preloaded library has put the instrument in front of a module that the server itself has loaded (see
-//! [`layers_trace::handover`]). The first instrument of a process makes a trace for it, in the directory of the run. The file
-//! has its name only when it says what the server is, and it is locked for as long as any process of the server lives: that
-//! is how the harness, which is no parent of it, hears of its end.
+//! [`layers_trace::handover`]). The first instrument of a process makes a trace for it (see [`layers_trace::watched`]).
 //!
 //! What such a server prints, returns and leaves in its environment is as without an instrument. Where one cannot record,
 //! the server gets the module's own table, and a file beside the traces says why.
 
 use std::cell::OnceCell;
 use std::ffi::{CStr, OsStr, c_int, c_void};
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use layers_behaviour::Found;
-use layers_trace::handover::{DIRECTORY_VARIABLE, Handover, Signalled, TRACES};
-use layers_trace::record::Record;
-use layers_trace::writer::record;
-use layers_trace::{Field, Kind, Probe, Writer};
+use layers_trace::handover::{Handover, Signalled};
+use layers_trace::watched;
 
-use crate::errno;
 use crate::init::InitError;
-
-/// Records of one server: 256 MiB of address space and of a file with holes, touched as it fills.
-const CAPACITY: u64 = 1 << 22;
-/// The trace never gets more than this part of what is free: a server that writes into a hole of a full disk would die of it.
-const PART_OF_DISK: u64 = 4;
-/// The descriptor that holds the lock gets a number that no server uses for anything.
-const FIRST_KEPT: c_int = 200;
 
 /// A module of the server's that was handed over.
 #[derive(Debug)]
@@ -82,9 +64,7 @@ impl Module {
     pub fn let_go(&self, why: &InitError) -> *mut c_void {
         // A module that gives no table is the server's to complain of.
         if !self.table().is_null() {
-            let note = traces().join(format!("unwatched-{}", std::process::id()));
-            // There is nobody else to tell.
-            let _ = std::fs::write(note, why.to_string());
+            watched::unwatched(&why.to_string());
         }
         self.table()
     }
@@ -96,93 +76,15 @@ impl Module {
         if !known.is_empty() {
             return Ok(OsStr::from_bytes(known).into());
         }
-        let path = make().map_err(|source| InitError::NoFile { directory: traces(), source })?;
+        let found = serde_json::to_vec(&found()).unwrap_or_default();
+        let path = watched::begin("nbdkit", &found)
+            .map_err(|source| InitError::NoFile { directory: watched::traces(), source })?;
         for (to, from) in self.handover.trace.iter().zip(path.as_os_str().as_bytes().iter().chain([&0])) {
             to.store(*from, Ordering::Relaxed);
         }
-        hear_of_the_end(&path);
-        self.handover.signalled.store(signalled as Signalled as *mut c_void, Ordering::Release);
+        self.handover.signalled.store(watched::signalled as Signalled as *mut c_void, Ordering::Release);
         Ok(path)
     }
-}
-
-/// Where the traces of this run are.
-fn traces() -> PathBuf {
-    let directory = std::env::var_os(DIRECTORY_VARIABLE.to_str().unwrap_or_default());
-    Path::new(&directory.unwrap_or_default()).join(TRACES)
-}
-
-/// Makes the trace of this process, locked, with what is known of the server in it.
-fn make() -> io::Result<PathBuf> {
-    let directory = traces();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let name = format!("nbdkit-{:020}-{}", since.as_nanos(), std::process::id());
-    let unfinished = directory.join(format!(".{name}"));
-    let file = match open(&unfinished) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().mode(0o700).create(&directory)?;
-            open(&unfinished)?
-        }
-        opened => opened?,
-    };
-    let kept = keep(&file)?;
-    let made = begin(&file, kept, since.as_nanos() as u64);
-    let path = directory.join(format!("{name}.trace"));
-    match made.and_then(|()| std::fs::rename(&unfinished, &path)) {
-        Ok(()) => Ok(path),
-        Err(error) => {
-            let _ = std::fs::remove_file(&unfinished);
-            // SAFETY: the descriptor is this function's own.
-            unsafe { libc::close(kept) };
-            Err(error)
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
-}
-
-/// Another descriptor of the file, open for as long as a process of the server lives, and not in what it starts.
-fn keep(file: &File) -> io::Result<c_int> {
-    // SAFETY: a descriptor that is open.
-    let mut kept = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST_KEPT) };
-    if kept < 0 {
-        // Fewer files may be open than that number says.
-        // SAFETY: as above.
-        kept = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
-    }
-    if kept < 0 { Err(io::Error::last_os_error()) } else { Ok(kept) }
-}
-
-fn begin(file: &File, kept: c_int, run_id: u64) -> io::Result<()> {
-    // SAFETY: a descriptor that is open.
-    if unsafe { libc::flock(kept, libc::LOCK_SH) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let writer = Writer::create(file, capacity(file)?, run_id)?;
-    let found = serde_json::to_vec(&found()).map_err(io::Error::other)?;
-    let mut words = Vec::new();
-    for word in std::env::args_os() {
-        words.extend(word.into_vec());
-        words.push(0);
-    }
-    writer.note(record(Kind::Run, 0, 0), &[(Field::Json, &found), (Field::Bytes, &words)]);
-    Ok(())
-}
-
-/// Records for which the file system has room.
-fn capacity(file: &File) -> io::Result<u64> {
-    let mut system = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: fstatvfs writes the structure; zeroes are one.
-    let system = unsafe {
-        if libc::fstatvfs(file.as_raw_fd(), system.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        system.assume_init()
-    };
-    let free = system.f_bavail.saturating_mul(system.f_frsize) / PART_OF_DISK;
-    Ok(CAPACITY.min(free / layers_trace::record::RECORD_SIZE as u64))
 }
 
 fn found() -> Found {
@@ -235,69 +137,6 @@ fn is_version(text: &[u8]) -> bool {
     let parts: Vec<&[u8]> = text.split(|byte| *byte == b'.').collect();
     let is_number = |part: &&[u8]| (1..=5).contains(&part.len()) && part.iter().all(u8::is_ascii_digit);
     parts.len() == 3 && parts.iter().all(is_number)
-}
-
-/// For handlers, which run when nothing is certain any more: the trace of this process.
-static WRITER: OnceLock<Writer> = OnceLock::new();
-
-/// Signals by which a process dies of its own mistakes.
-const FATAL: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
-
-/// Has the end of any process of the server noted: nobody but its parent is told how it was.
-fn hear_of_the_end(path: &Path) {
-    unsafe extern "C" {
-        fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
-    }
-    let Ok(writer) = Writer::attach(path) else { return };
-    WRITER.get_or_init(|| writer);
-    // SAFETY: the function stays: the preloaded library never unloads this image.
-    unsafe { on_exit(exits, std::ptr::null_mut()) };
-    for signal in FATAL {
-        // SAFETY: whole structures, of which zeroes are one.
-        unsafe {
-            let mut old = std::mem::zeroed::<libc::sigaction>();
-            // Whoever has a handler of their own is left alone.
-            if libc::sigaction(signal, std::ptr::null(), &raw mut old) != 0
-                || old.sa_sigaction != libc::SIG_DFL
-            {
-                continue;
-            }
-            let mut new = std::mem::zeroed::<libc::sigaction>();
-            new.sa_sigaction = dies as *const c_void as usize;
-            new.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_NODEFER | libc::SA_ONSTACK;
-            libc::sigaction(signal, &raw const new, std::ptr::null_mut());
-        }
-    }
-}
-
-fn note(record: Record) {
-    let error = errno::get();
-    if let Some(writer) = WRITER.get() {
-        writer.note(record, &[]);
-    }
-    errno::set(error);
-}
-
-extern "C" fn exits(status: c_int, _: *mut c_void) {
-    // What waits for it sees the lowest byte.
-    let status = u64::from(status.cast_unsigned() & 0xff);
-    note(Record { a: 1, b: status, ..record(Kind::Probe, 0, Probe::Ended as u8) });
-}
-
-/// Notes the signal, and lets it do what it would have done: its action is the default one again.
-extern "C" fn dies(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    note(Record { b: u64::from(signal.cast_unsigned()), ..record(Kind::Probe, 0, Probe::Ended as u8) });
-    // SAFETY: the kernel gives a whole structure.
-    let was_sent = unsafe { info.as_ref() }.is_none_or(|info| info.si_code <= 0);
-    if was_sent {
-        // What the process has done itself happens again when this returns.
-        // SAFETY: no preconditions.
-        unsafe { libc::raise(signal) };
-    }
-}
-
-extern "C" fn signalled(signal: c_int) {
-    note(Record { a: u64::from(signal.cast_unsigned()), ..record(Kind::Signal, 0, 0) });
 }
 
 #[cfg(test)]

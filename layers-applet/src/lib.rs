@@ -20,7 +20,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use layers_trace::{TRACE_VARIABLE, Writer};
+use layers_behaviour::Found;
+use layers_trace::handover::DIRECTORY_VARIABLE;
+use layers_trace::{TRACE_VARIABLE, Writer, watched};
 
 use layout::Layout;
 use server::Server;
@@ -43,6 +45,9 @@ fn instrument() -> Option<&'static Instrument> {
 /// One line on standard error, for the harness to find.
 fn complain(what: &str) {
     use std::io::Write;
+    if is_watched() {
+        return watched::unwatched(what);
+    }
     // Nowhere is left to complain when standard error is closed.
     let _ = writeln!(std::io::stderr(), "layers: error: {what}");
 }
@@ -52,7 +57,9 @@ fn begin() {
     static BEGUN: AtomicBool = AtomicBool::new(false);
     // Whatever program inherits the environment loads this file, too.
     let Some(server) = Server::find() else { return };
-    let Some(path) = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from) else { return };
+    let Some(path) = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).or_else(|| watched_trace(&server)) else {
+        return;
+    };
     if BEGUN.swap(true, Ordering::Relaxed) {
         return;
     }
@@ -65,10 +72,34 @@ fn begin() {
     let instrument = INSTRUMENT.get_or_init(|| Instrument { writer, server, layout, image });
     instrument.layout.note(&instrument.writer, true);
     applets::wrap(instrument);
-    own::register(instrument);
-    own::service::register(instrument);
+    if is_watched() {
+        own::register_none(instrument);
+    } else {
+        own::register(instrument);
+        own::service::register(instrument);
+    }
     // SAFETY: the server's function, which keeps the pointer to ours.
     unsafe { (instrument.server.register_post_check)(checked) };
+}
+
+/// Somebody else has started the server, who wants no keywords of ours in it.
+fn is_watched() -> bool {
+    std::env::var_os(TRACE_VARIABLE).is_none()
+}
+
+/// Makes a trace for a server that somebody else has started, where `layers watch` asks for it.
+fn watched_trace(server: &Server) -> Option<PathBuf> {
+    std::env::var_os(DIRECTORY_VARIABLE.to_str().unwrap_or_default())?;
+    let found = Found {
+        found: "haproxy".to_owned(),
+        version: server.version.clone(),
+        pid: std::process::id(),
+        directory: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+        activated: false,
+    };
+    let found = serde_json::to_vec(&found).unwrap_or_default();
+    let begun = watched::begin("haproxy", &found);
+    begun.map_err(|error| watched::unwatched(&format!("no trace can be made: {error}"))).ok()
 }
 
 /// The configuration has been read, and the server has no thread yet: every keyword is registered.

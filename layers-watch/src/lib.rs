@@ -1,7 +1,8 @@
 //! Preloaded library of `layers watch`: puts the instruments in front of the modules of any nbdkit that is started.
 //!
-//! It is loaded by `LD_PRELOAD` into every program that the watched command starts. It has no constructor, and stands in
-//! front of two functions of the C library:
+//! It is loaded by `LD_PRELOAD` into every program that the watched command starts. Its
+//! constructor asks for one symbol, and in HAProxy loads the instrument for that. It stands in front of two functions of the C
+//! library:
 //!
 //! - `dlsym`: when nbdkit itself asks a module for its `plugin_init` or `filter_init`, it gets the instrument's function
 //!   of that name, to which the module's is handed over. The server loads and unloads its modules as ever: their files,

@@ -50,6 +50,11 @@ fn is_nbdkit(symbol: impl Fn(&CStr) -> *mut c_void) -> bool {
     !found.is_null() && PROGRAM.contains(found)
 }
 
+/// Somebody watches.
+pub(crate) fn is_asked_for() -> bool {
+    !directory().is_null()
+}
+
 fn directory() -> *const c_char {
     // SAFETY: a C string.
     unsafe { libc::getenv(DIRECTORY_VARIABLE.as_ptr()) }

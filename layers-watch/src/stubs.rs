@@ -158,6 +158,17 @@ unsafe extern "C" fn init_of_module(handle: *mut c_void, name: *const c_char) ->
     }
 }
 
+/// Loads the instrument of HAProxy where that is the program: it must be there before the server reads its configuration.
+extern "C" fn loaded() {
+    if process::is_asked_for() && !real_dlsym(libc::RTLD_DEFAULT, c"hap_register_post_check").is_null() {
+        process::load(crate::handover::APPLET);
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = loaded;
+
 /// Says where this call goes.
 extern "C" fn route_sigaction(caller: *const c_void) -> *mut c_void {
     let next = next_sigaction();

@@ -11,6 +11,8 @@ use crate::visible::visible_line;
 
 /// Where the version is not known: nothing is held against the server.
 const NOTHING_PROMISED: Version = Version(0, 0, 0);
+/// As the instrument of HAProxy calls its server.
+const HAPROXY: &str = "haproxy";
 /// The scenario of a run that nobody has described.
 const WATCHED: &str = "watch";
 
@@ -64,7 +66,9 @@ impl Server {
     }
 
     fn run(&self) -> Run {
-        let line = Line::of(self.words.get(1..).unwrap_or_default());
+        let words = self.words.get(1..).unwrap_or_default();
+        // HAProxy has no parameters, and rules of it ask for nothing but how it was started.
+        let line = if self.is_haproxy() { Line::default() } else { Line::of(words) };
         let tls = match line.values("tls").next_back() {
             Some("require" | "force") => Tls::Require,
             Some("on" | "1" | "yes" | "true") => Tls::On,
@@ -89,8 +93,26 @@ impl Server {
         }
     }
 
+    fn is_haproxy(&self) -> bool {
+        self.found.found == HAPROXY
+    }
+
+    /// How it serves (HAProxy's management guide, "Starting HAProxy").
+    fn start_of_haproxy(&self) -> Start {
+        let has = |option: &str| self.words.iter().any(|word| word == option);
+        match () {
+            () if has("-W") || has("-Ws") => Start::MasterWorker,
+            () if has("-v") || has("-vv") || has("-c") => Start::Version,
+            () if has("-D") => Start::Daemon,
+            () => Start::Foreground,
+        }
+    }
+
     /// How it serves (nbdkit(1), "OPTIONS"): the first of these that it was given.
     fn start(&self, line: &Line) -> Start {
+        if self.is_haproxy() {
+            return self.start_of_haproxy();
+        }
         let options = [
             ("help", Start::Help),
             ("version", Start::Version),

@@ -39,6 +39,7 @@ mod pool;
 pub mod reader;
 pub mod record;
 mod thread;
+pub mod watched;
 pub mod writer;
 
 pub use callback::Callback;

@@ -77,6 +77,15 @@ pub(crate) fn register(instrument: &Instrument) {
     }
 }
 
+/// Adds a list without keywords: the server's are found by it.
+pub(crate) fn register_none(instrument: &Instrument) {
+    let node: &'static mut [usize; NODE] = Box::leak(Box::new([0; NODE]));
+    let node = node.as_mut_ptr();
+    // SAFETY: a list of keywords that lives for ever.
+    unsafe { (instrument.server.register_keywords)(node.cast()) };
+    HEAD.get_or_init(|| word(node.addr()).unwrap_or_default());
+}
+
 fn node(own: &Own) -> usize {
     let node: &'static mut [usize; NODE] = Box::leak(Box::new([0; NODE]));
     let words = [

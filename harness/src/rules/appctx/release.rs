@@ -196,6 +196,11 @@ impl Check for OnDisconnect {
     }
 }
 
+/// Clients have written down when they leave.
+fn hears_of_clients(history: &History) -> bool {
+    history.run().is_none_or(|run| run.client_log)
+}
+
 struct Eventually;
 
 impl Eventually {
@@ -221,13 +226,14 @@ impl Check for Eventually {
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.signals().is_empty() {
+        if now.history.signals().is_empty() && hears_of_clients(now.history) {
             Eventually::look(now.history, Some(now.event), report);
         }
     }
 
     fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if history.signals().is_empty() && matches!(history.end(), Some(End::Exited(0))) {
+        let unasked = history.signals().is_empty() && hears_of_clients(history);
+        if unasked && matches!(history.end(), Some(End::Exited(0))) {
             Eventually::look(history, history.end_event(), report);
         }
     }
