@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use layers::deadline::Deadline;
 use layers::server::process::hear_of_children;
 use tempfile::TempDir;
 
@@ -193,6 +195,76 @@ fn a_broken_promise_is_found_and_says_which_server_showed_it() {
     }
 }
 
+/// While the command still runs, which does not get to its end where the first finding is to end it.
+#[test]
+fn a_finding_is_told_at_once_and_can_end_the_command() {
+    let modules = tempfile::tempdir().unwrap();
+    let module = faulty("size-is-negative.c", modules.path());
+    let serve = format!("nbdkit -U - {} --run 'nbdinfo $uri'", module.display());
+    let script = format!("{serve} 2>/dev/null; nbdkit -U - null --run true; echo end >&2");
+    let live = watch(&["--live"], &script);
+    let at = |what: &str| live.stderr.find(what).unwrap_or(usize::MAX);
+    assert!(at("layers: FAIL nego.size.range: ") < at("layers: findings:"), "{}", live.stderr);
+    // It waits for what nobody gives it.
+    let script = format!("mkfifo hold; {serve} 2>/dev/null; exec 3<>hold; read forever <&3; echo end >&2");
+    let ended = watch(&["--fail-fast"], &script);
+    assert!(!ended.stderr.contains("end\n"), "{}", ended.stderr);
+    assert_eq!(ended.says("FAIL   nego.size.range in 1 server").status, Some(1));
+}
+
+#[test]
+fn haproxy_is_watched_by_the_same_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path().display();
+    let configuration = format!(
+        "global\n  stats socket {at}/cli level admin\ndefaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  \
+         timeout server 5s\nfrontend f\n  bind unix@{at}/http\n  stats enable\n  stats uri /\n"
+    );
+    std::fs::write(directory.path().join("haproxy.cfg"), configuration).unwrap();
+    let asks = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                s.sendall(b'show info;show stat;layers nothing\\n')\nt=b''\nwhile True:\n  b=s.recv(65536)\n  if not b: break\n  t+=b\n\
+                print(b'Uptime' in t, b'own-memory' in t)\n";
+    std::fs::write(directory.path().join("asks.py"), asks).unwrap();
+    // A daemon is there when its first process has gone.
+    let script =
+        "haproxy -D -p pid -f haproxy.cfg 2>/dev/null && python3 asks.py cli && kill -USR1 $(cat pid)";
+    let watched = told(&command(&directory, &["--wait"], script).output().unwrap());
+    assert_eq!((watched.status, watched.stdout.as_str()), (Some(0), "True False\n"), "{}", watched.stderr);
+    watched.finds_nothing().says("1 server (1 of haproxy ").says("rules put to the test");
+    assert!(!watched.stderr.contains("layers: 0 of "), "{}", watched.stderr);
+}
+
+#[test]
+fn the_command_goes_on_without_layers_and_its_directory_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let script =
+        "mkfifo hold; nbdkit -U s -P pid memory 1M; touch ready; read x <hold; touch went-on; rm hold";
+    let mut child = command(&directory, &[], script).spawn().unwrap();
+    let (ready, hold) = (directory.path().join("ready"), directory.path().join("hold"));
+    wait_until(|| ready.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let private = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("layers-");
+    wait_until(|| !std::fs::read_dir(directory.path()).unwrap().flatten().any(private));
+    let _open = std::fs::File::options().read(true).write(true).open(&hold).unwrap();
+    std::fs::write(&hold, "\n").unwrap();
+    wait_until(|| directory.path().join("went-on").exists() && !hold.exists());
+    let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
+    assert!(
+        Command::new("kill").arg(pid.trim()).status().unwrap().success(),
+        "the server is left alone, too"
+    );
+}
+
+#[track_caller]
+fn wait_until(happened: impl Fn() -> bool) {
+    let deadline = Deadline::after(Duration::from_secs(30));
+    while !happened() {
+        assert!(!deadline.passed(), "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_traces_are_kept_where_the_user_says_and_judged_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -227,9 +299,7 @@ fn a_signal_goes_on_to_the_command() {
     let script = "trap 'exit 7' TERM; mkfifo hold; touch ready; nbdkit -U - null --run true; read x <hold";
     let mut child = command(&directory, &["--exit-with-command"], script).spawn().unwrap();
     let hold = directory.path().join("hold");
-    while !hold.exists() {
-        std::thread::yield_now();
-    }
+    wait_until(|| hold.exists());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     // The shell hears of it when its read has ended, or at once.

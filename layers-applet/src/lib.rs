@@ -57,7 +57,8 @@ fn begin() {
     static BEGUN: AtomicBool = AtomicBool::new(false);
     // Whatever program inherits the environment loads this file, too.
     let Some(server) = Server::find() else { return };
-    let Some(path) = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).or_else(|| watched_trace(&server)) else {
+    let Some(path) = std::env::var_os(TRACE_VARIABLE).map(PathBuf::from).or_else(|| watched_trace(&server))
+    else {
         return;
     };
     if BEGUN.swap(true, Ordering::Relaxed) {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::reports::{self, Report, Streams};
 use super::{Asked, Failure};
-use crate::conform::verdict_of_troubles;
+use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::level::Level;
 use crate::report::html::{self, Traced};
@@ -18,7 +18,7 @@ use crate::select;
 use crate::server::interrupt;
 use crate::server::watched::{Place, PlaceError, status_code};
 use crate::verdict::{Exit, Verdict};
-use crate::watch::{self, Summary, seen_in};
+use crate::watch::{Seen, Summary, Watch, faults};
 
 /// What servers get that are about to end when the command has.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
@@ -50,6 +50,12 @@ pub(super) struct Arguments {
     /// Wait for servers that outlive the command, and judge them to their ends
     #[arg(long)]
     wait: bool,
+    /// Tell of each finding as soon as its server has ended
+    #[arg(long)]
+    live: bool,
+    /// Tell the command to end (SIGTERM) as soon as a server has ended in which a promise was broken
+    #[arg(long)]
+    fail_fast: bool,
     /// The command, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -88,13 +94,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
         _ => usage(&error),
     })?;
     let (program, rest) = arguments.command.split_first().ok_or_else(|| usage(&"name a command"))?;
-    let status = place
-        .run(program, rest)
+    let mut running = place
+        .start(program, rest)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run `{}`: {error}", program.display())))?;
+    let mut watch = Watch::new(place.path(), &rules, draws);
+    if arguments.live || arguments.fail_fast {
+        while running.wait_for_a_server()? {
+            let counts = tell(watch.look(false)?, level, arguments)?;
+            if counts && arguments.fail_fast {
+                running.terminate();
+                break;
+            }
+        }
+    }
+    let status = running.wait()?;
     interrupt::report_on_signals();
     // A server that has just been told to end gets a moment for it.
-    watch::wait_for(place.path(), (!arguments.wait).then(|| Deadline::after(LAST_MOMENT)))?;
-    let (seen, unseen) = seen_in(place.path(), &rules, draws)?;
+    crate::watch::wait_for(place.path(), (!arguments.wait).then(|| Deadline::after(LAST_MOMENT)))?;
+    watch.look(true)?;
+    let (seen, unseen) = watch.finish()?;
     let summary = Summary::of(seen, unseen, level, arguments.no_baseline);
     let summary = summary.map_err(|error| Failure::new(Exit::Harness, error))?;
     let (code, why) = exit(arguments, &summary, status_code(status));
@@ -109,6 +127,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
     }
     reports::finish(places)?;
     Ok(code)
+}
+
+/// Tells of what these servers have broken, in a line for each, where that is wanted; true when it counts.
+fn tell(seen: &[Seen], level: Level, arguments: &Arguments) -> Result<bool, Failure> {
+    let failed = |error| Failure::new(Exit::Harness, error);
+    let faults = faults(seen, level, arguments.no_baseline).map_err(failed)?;
+    if arguments.live {
+        let mut to = anstream::stderr();
+        faults.iter().try_for_each(|fault| watched::write_live(&mut to, fault))?;
+    }
+    Ok(faults.iter().any(|fault| fault.standing == Standing::New))
 }
 
 /// The exit code, and why it is that.

@@ -9,6 +9,7 @@ use super::wrapped::{one_line, wrapped};
 use crate::baseline::What;
 use crate::conform::{Fault, Group, Standing, groups};
 use crate::rules::{self, Checker, Rule};
+use crate::server::Which;
 use crate::watch::{Ended, Summary};
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -55,6 +56,21 @@ pub fn write(
     }
     let style = if groups.is_empty() { GOOD } else { BAD };
     writeln!(to, "layers: {style}exit {}{style:#}: {}", outcome.code, outcome.why)
+}
+
+/// Writes one line of what has just been found.
+pub fn write_live(to: &mut dyn Write, fault: &Fault) -> io::Result<()> {
+    let (style, word) = word_of(fault);
+    if matches!(fault.standing, Standing::Known { .. }) {
+        return Ok(());
+    }
+    let seen = match (&fault.what, &fault.first) {
+        (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
+        (_, Some(first)) => &first.actual,
+        _ => "",
+    };
+    let server = fault.scenario.split_once(": ").map_or(fault.scenario.as_str(), |(_, line)| line);
+    writeln!(to, "layers: {style}{word}{style:#} {}", one_line(&format!("{}: {seen}: {server}", fault.what)))
 }
 
 fn at_length(to: &mut dyn Write, summary: &Summary, group: &Group<'_>) -> io::Result<()> {
@@ -188,6 +204,10 @@ fn rules_judged(to: &mut dyn Write, summary: &Summary, judged: &[&Rule]) -> io::
     if summary.seen.is_empty() {
         return Ok(());
     }
+    let kinds: Vec<Which> = summary.versions().keys().filter_map(|(name, _)| Which::named(name)).collect();
+    let is_of_servers =
+        |rule: &&&Rule| kinds.iter().any(|kind| rules::of(*kind).any(|one| one.id == rule.id));
+    let judged: Vec<&Rule> = judged.iter().filter(is_of_servers).copied().collect();
     let of_clients = judged.iter().filter(|rule| is_of_clients(rule)).count();
     let silent = judged.len().saturating_sub(summary.exercised.len());
     let line = format!(

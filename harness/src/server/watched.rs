@@ -7,13 +7,17 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
 use layers_trace::handover::{DIRECTORY_VARIABLE, LIBRARY, TRACES};
-use rustix::process::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::directory::{Names, RunDirectory};
 use super::{descent, instruments, interrupt, process};
@@ -78,19 +82,67 @@ impl Place {
         self.private.is_some()
     }
 
-    /// Runs the command to its end. It hears of the signals that this process gets.
-    pub(crate) fn run(&self, program: &OsStr, arguments: &[OsString]) -> io::Result<ExitStatus> {
+    /// Starts the command. It hears of the signals that this process gets.
+    pub(crate) fn start(&self, program: &OsStr, arguments: &[OsString]) -> io::Result<Running> {
         let mut command = Command::new(program);
         command.args(arguments);
         command.env(DIRECTORY_VARIABLE.to_string_lossy().as_ref(), &self.path);
         command.env("LD_PRELOAD", preloaded(&self.path, std::env::var_os("LD_PRELOAD")));
         process::with_our_signals(&mut command);
-        let mut child = command.spawn()?;
-        interrupt::hand_on(Some(Pid::from_child(&child)));
+        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&notices, self.path.join(TRACES), WatchFlags::CLOSE_WRITE)?;
+        let child = command.spawn()?;
+        let pid = Pid::from_child(&child);
+        interrupt::hand_on(Some(pid));
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Running { child, pid, pidfd, notices })
+    }
+}
+
+/// The command while it runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pid: Pid,
+    pidfd: OwnedFd,
+    notices: OwnedFd,
+}
+
+impl Running {
+    /// Waits until a server may have ended, or the command has; false for the latter.
+    pub(crate) fn wait_for_a_server(&mut self) -> io::Result<bool> {
+        loop {
+            let mut watched = [
+                PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.notices.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut watched, None) {
+                Err(Errno::INTR) => continue,
+                other => drop(other?),
+            }
+            let [command, notices] = watched.map(|one| one.revents().contains(PollFlags::IN));
+            if command {
+                return Ok(false);
+            }
+            if notices {
+                let mut buffer = [0_u8; 4096];
+                while rustix::io::read(&self.notices, &mut buffer).is_ok_and(|bytes| bytes > 0) {}
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Tells the command to end.
+    pub(crate) fn terminate(&self) {
+        let _ = rustix::process::kill_process(self.pid, Signal::TERM);
+    }
+
+    /// Waits for the end of the command.
+    pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
+        let ended = process::wait_unreaped(self.pid);
         // In this order: once it is reaped, its number may be anybody's.
-        let ended = process::wait_unreaped(Pid::from_child(&child));
         interrupt::hand_on(None);
-        let status = child.wait();
+        let status = self.child.wait();
         ended.and(status)
     }
 }

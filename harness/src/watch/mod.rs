@@ -11,5 +11,5 @@ pub mod server;
 pub mod summary;
 
 pub use end::Ended;
-pub use server::{Seen, Unseen, seen_in, traces_in, wait_for};
-pub use summary::Summary;
+pub use server::{Seen, Unseen, Watch, traces_in, wait_for};
+pub use summary::{Summary, faults};

@@ -78,20 +78,48 @@ pub fn wait_for(directory: &Path, deadline: Option<Deadline>) -> io::Result<()> 
     }
 }
 
-/// Judges every server that has left something in this directory by these rules.
-pub fn seen_in(
-    directory: &Path,
-    rules: &[&'static Rule],
+/// Judges servers by these rules, each once.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    directory: &'a Path,
+    rules: &'a [&'static Rule],
     draws: bool,
-) -> io::Result<(Vec<Seen>, Vec<Unseen>)> {
-    let (mut seen, mut unseen) = (Vec::new(), notes_in(&directory.join(TRACES))?);
-    for path in traces_in(directory)? {
-        match judge(&path, rules, draws) {
-            Ok(one) => seen.push(one),
-            Err(error) => unseen.push(Unseen { pid: None, why: format!("`{}`: {error}", path.display()) }),
-        }
+    seen: Vec<Seen>,
+    unreadable: Vec<(PathBuf, String)>,
+}
+
+impl<'a> Watch<'a> {
+    /// Of those that leave something in this directory; keeps their events where they are to be drawn.
+    pub fn new(directory: &'a Path, rules: &'a [&'static Rule], draws: bool) -> Watch<'a> {
+        Watch { directory, rules, draws, seen: Vec::new(), unreadable: Vec::new() }
     }
-    Ok((seen, unseen))
+
+    /// Judges those that have ended since it was asked last, and gives them; the others, too, where `all`.
+    pub fn look(&mut self, all: bool) -> io::Result<&[Seen]> {
+        let before = self.seen.len();
+        for path in traces_in(self.directory)? {
+            let known = self.seen.iter().any(|one| one.path == path);
+            if known || self.unreadable.iter().any(|(one, _)| *one == path) {
+                continue;
+            }
+            match judge(&path, self.rules, self.draws, all) {
+                Ok(Some(one)) => self.seen.push(one),
+                Ok(None) => {}
+                Err(error) => self.unreadable.push((path, error.to_string())),
+            }
+        }
+        Ok(self.seen.get(before..).unwrap_or_default())
+    }
+
+    /// All that have been judged, in the order in which they began, and those that could not be.
+    pub fn finish(self) -> io::Result<(Vec<Seen>, Vec<Unseen>)> {
+        let mut seen = self.seen;
+        seen.sort_by_cached_key(|one| one.path.file_stem().map(|name| name.to_owned()));
+        let mut unseen = notes_in(&self.directory.join(TRACES))?;
+        let why = |(path, error): (PathBuf, String)| format!("`{}`: {error}", path.display());
+        unseen.extend(self.unreadable.into_iter().map(|one| Unseen { pid: None, why: why(one) }));
+        Ok((seen, unseen))
+    }
 }
 
 /// What servers have noted that could not be watched.
@@ -108,9 +136,13 @@ fn notes_in(traces: &Path) -> io::Result<Vec<Unseen>> {
     Ok(notes)
 }
 
-fn judge(path: &Path, rules: &[&'static Rule], draws: bool) -> io::Result<Seen> {
+/// `None` for one that has not ended, unless `all`.
+fn judge(path: &Path, rules: &[&'static Rule], draws: bool, all: bool) -> io::Result<Option<Seen>> {
     let file = File::options().read(true).write(true).open(path)?;
     let ended = settle(&file)?;
+    if ended == Ended::Running && !all {
+        return Ok(None);
+    }
     // SAFETY: the mapping is private and read-only. What a server adds meanwhile the reader is made for, and only this
     // process cuts the file, when no server is left that writes to it.
     let bytes = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }?;
@@ -120,5 +152,5 @@ fn judge(path: &Path, rules: &[&'static Rule], draws: bool) -> io::Result<Seen> 
     let server = server.ok_or_else(|| io::Error::other("it is not the trace of a watched server"))?;
     let judgement = rules::judge(&reader, rules.iter().copied());
     let events = if draws { reader.events().flatten().collect() } else { Events::default() };
-    Ok(Seen { path: path.to_owned(), server, ended, judgement, events })
+    Ok(Some(Seen { path: path.to_owned(), server, ended, judgement, events }))
 }

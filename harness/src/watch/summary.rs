@@ -32,37 +32,14 @@ impl Summary {
         level: Level,
         nothing_known: bool,
     ) -> Result<Summary, BaselineError> {
-        let mut summary =
-            Summary { seen: Vec::new(), unseen, faults: Vec::new(), exercised: BTreeMap::new() };
-        let mut known: BTreeMap<(&str, Version), Baseline> = BTreeMap::new();
-        for one in seen.iter().filter(|_| !nothing_known) {
-            let name = one.server.found.found.as_str();
-            if let Some(version) = one.server.version()
-                && !known.contains_key(&(name, version))
-            {
-                known.insert((name, version), Baseline::embedded(name, version)?.unwrap_or_default());
+        let faults = faults(&seen, level, nothing_known)?;
+        let mut exercised: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for result in seen.iter().flat_map(|one| &one.judgement.results) {
+            if result.exercised > 0 && level.judges(result.rule) {
+                *exercised.entry(result.rule.id).or_default() += result.exercised;
             }
         }
-        let nothing = Baseline::default();
-        for (number, one) in seen.iter().enumerate() {
-            let name = name(number, one);
-            let of = one.server.version().map(|version| (one.server.found.found.as_str(), version));
-            let baseline = of.and_then(|of| known.get(&of)).unwrap_or(&nothing);
-            for result in one.judgement.results.iter().filter(|result| level.judges(result.rule)) {
-                if result.exercised > 0 {
-                    *summary.exercised.entry(result.rule.id).or_default() += result.exercised;
-                }
-                if result.broken > 0 && is_ground(&one.judgement.troubles) {
-                    summary.faults.push(of_rule(result, &name, baseline));
-                }
-            }
-            if let Ended::Crashed(signal) = one.ended {
-                let what = What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
-                summary.faults.push(fault(what, &name));
-            }
-        }
-        summary.seen = seen;
-        Ok(summary)
+        Ok(Summary { seen, unseen, faults, exercised })
     }
 
     /// The exit code of what was found, where anything was; the command's own counts else.
@@ -112,6 +89,27 @@ impl Summary {
             Some((one, trouble?))
         })
     }
+}
+
+/// What was found in these servers.
+pub fn faults(seen: &[Seen], level: Level, nothing_known: bool) -> Result<Vec<Fault>, BaselineError> {
+    let mut faults = Vec::new();
+    for (number, one) in seen.iter().enumerate() {
+        let name = name(number, one);
+        let version = one.server.version().filter(|_| !nothing_known);
+        let embedded = version.map(|version| Baseline::embedded(&one.server.found.found, version));
+        let baseline = embedded.transpose()?.flatten().unwrap_or_default();
+        for result in one.judgement.results.iter().filter(|result| level.judges(result.rule)) {
+            if result.broken > 0 && is_ground(&one.judgement.troubles) {
+                faults.push(of_rule(result, &name, &baseline));
+            }
+        }
+        if let Ended::Crashed(signal) = one.ended {
+            let what = What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
+            faults.push(fault(what, &name));
+        }
+    }
+    Ok(faults)
 }
 
 /// What a server is called among the others of its run.

@@ -183,4 +183,3 @@ extern "C" fn dies(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
 pub extern "C" fn signalled(signal: c_int) {
     note(Record { a: u64::from(signal.cast_unsigned()), ..record(Kind::Signal, 0, 0) });
 }
-
