@@ -175,8 +175,8 @@ fn unclear(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 /// How many there were, and how they have ended.
 fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let versions = summary.versions().into_iter().map(|((name, version), servers)| match version {
-        Some(version) => format!("{servers} of {name} {version}"),
-        None => format!("{servers} of {name} of an unknown version"),
+        "" => format!("{servers} of {name} of an unknown version"),
+        version => format!("{servers} of {name} {version}"),
     });
     let versions: Vec<String> = versions.collect();
     let ends = summary.ends().into_iter().map(|(ended, servers)| match ended {

@@ -65,6 +65,15 @@ impl Server {
         self.found.version.parse().ok().filter(|_| !self.cut)
     }
 
+    /// Why nothing can be held against it, where that is so.
+    pub fn unknown(&self) -> Option<&'static str> {
+        match () {
+            () if self.cut => Some("its command line is longer than what a trace keeps of it"),
+            () if self.version().is_none() => Some("its version is not known"),
+            () => None,
+        }
+    }
+
     fn run(&self) -> Run {
         let words = self.words.get(1..).unwrap_or_default();
         // HAProxy has no parameters, and rules of it ask for nothing but how it was started.

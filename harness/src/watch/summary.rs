@@ -9,7 +9,6 @@ use crate::conform::{Fault, Standing, is_ground};
 use crate::level::Level;
 use crate::rules::{Kind, RuleResult};
 use crate::verdict::{Exit, Verdict};
-use crate::version::Version;
 
 /// What was found.
 #[derive(Debug)]
@@ -49,11 +48,13 @@ impl Summary {
         Exit::of(faults.chain([floor]))
     }
 
-    /// Servers of each version, by the program's name.
-    pub fn versions(&self) -> BTreeMap<(&str, Option<Version>), usize> {
+    /// Servers of each version (empty where it is not known), by the program's name.
+    pub fn versions(&self) -> BTreeMap<(&str, &str), usize> {
         let mut versions = BTreeMap::new();
         for one in &self.seen {
-            *versions.entry((one.server.found.found.as_str(), one.server.version())).or_default() += 1;
+            *versions
+                .entry((one.server.found.found.as_str(), one.server.found.version.as_str()))
+                .or_default() += 1;
         }
         versions
     }
@@ -84,8 +85,8 @@ impl Summary {
                 !matches!(trouble, NoEnd | Killed(_))
             };
             let trouble = one.judgement.troubles.iter().find(told).map(ToString::to_string);
-            let unknown = || "its version or its command line is not known".to_owned();
-            let trouble = if one.server.version().is_none() { Some(unknown()) } else { trouble };
+            let unknown = one.server.unknown().map(str::to_owned);
+            let trouble = unknown.or(trouble);
             Some((one, trouble?))
         })
     }

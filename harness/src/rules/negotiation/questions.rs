@@ -244,7 +244,11 @@ impl AskedEverything {
         let known = |query, answer| chain.iter().any(|handle| handle.answer(query) == Some(answer));
         let served = chain.iter().any(|handle| handle.first_served.is_some());
         let readonly = chain.iter().any(|handle| handle.readonly()) || known(Callback::CanWrite, 0);
-        if served || readonly {
+        // Nobody is asked of a plugin that has no way to write.
+        let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
+        let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
+        let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
+        if served || readonly || cannot {
             return;
         }
         report.exercised();
@@ -369,6 +373,13 @@ mod tests {
         const RULE: &str = "nego.complete-set";
         accepts(RULE, reference());
         accepts(RULE, reference().lacking(2, Callback::CanFua));
+        // A plugin that cannot be written to at all, as the server sees without asking.
+        let mut fixed = reference();
+        for layer in 0..=2 {
+            fixed = fixed.lacking(layer, Callback::CanWrite).without(layer, Callback::CanFua, 1);
+        }
+        rejects(RULE, fixed.clone());
+        is_silent(RULE, fixed.lacking(0, Callback::Pwrite));
         for query in [Callback::CanFua, Callback::CanExtents, Callback::IsRotational] {
             let mut script = reference();
             for layer in 0..=2 {

@@ -54,8 +54,17 @@ pub(super) fn keeps_waiting(history: &History, call: &Call) -> bool {
         })
 }
 
-/// The first event of the connection of this call, where that is on another thread.
+/// A filter that is somebody else's may have begun this on a thread of its own: no call of the filter stands above it there.
+fn may_be_a_filters(history: &History, call: &Call) -> bool {
+    let begun = history.root(call).layer();
+    history.layers().iter().any(|layer| layer.number > begun && layer.target.is_some())
+}
+
+/// The first event of the connection of this call, where that is on another thread, to which the server must have brought it.
 pub(super) fn other_thread<'a>(history: &'a History, call: &Call) -> Option<&'a Event> {
+    if may_be_a_filters(history, call) {
+        return None;
+    }
     let connection = history.connection(call.connection?)?;
     (connection.tid != call.enter.tid).then_some(&connection.first)
 }
