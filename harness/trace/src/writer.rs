@@ -64,6 +64,7 @@ impl Writer {
         file.set_len(0)?;
         file.set_len(size_of_trace(capacity))?;
         let mapping = MmapOptions::new().map_raw(file)?;
+        fault_singly(&mapping);
         let base = non_null(mapping.as_mut_ptr())?;
         let writer = Writer {
             base,
@@ -329,12 +330,22 @@ fn records_of(texts: &[(Field, &[u8])]) -> u8 {
     texts.iter().map(|(_, bytes)| room.take(bytes.len()) as u8).sum()
 }
 
+/// Has the kernel read nothing ahead where a page of a file is touched first: it would fill the hole around it with zeroes,
+/// which takes longer than to start a server. Failure only means that.
+fn fault_singly(mapping: &MmapRaw) {
+    // SAFETY: the range is the mapping.
+    let _ = unsafe {
+        rustix::mm::madvise(mapping.as_mut_ptr().cast(), mapping.len(), rustix::mm::Advice::Random)
+    };
+}
+
 /// Maps a whole trace.
 fn map(file: &File) -> io::Result<MmapRaw> {
     if file.metadata()?.len() < HEADER_SIZE as u64 {
         return Err(io::Error::other("the trace is shorter than its header"));
     }
     let mapping = MmapOptions::new().map_raw(file)?;
+    fault_singly(&mapping);
     // SAFETY: the mapping is at least a header long and page-aligned; what changes after creation is atomic.
     let header = unsafe { non_null(mapping.as_mut_ptr())?.cast::<Header>().as_ref() };
     if header.magic != MAGIC || header.version != VERSION || header.record_size as usize != RECORD_SIZE {
