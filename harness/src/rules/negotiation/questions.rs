@@ -210,6 +210,10 @@ const EVERYTHING: &[Callback] = &[
 ];
 
 /// Everything is asked, in the order that the servers have.
+/// What it asks only of a handle that can be written to.
+const OF_WRITES: &[Callback] =
+    &[Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
+
 struct AskedEverything;
 
 impl AskedEverything {
@@ -248,12 +252,13 @@ impl AskedEverything {
         let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
         let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
         let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
-        if served || readonly || cannot {
+        if served || readonly {
             return;
         }
         report.exercised();
         for query in EVERYTHING {
-            if *query == Callback::CanFastZero && known(Callback::CanZero, 0) {
+            let no_zero = *query == Callback::CanFastZero && known(Callback::CanZero, 0);
+            if no_zero || cannot && OF_WRITES.contains(query) {
                 continue;
             }
             let Some(layer) = now.history.outermost(*query) else { continue };
@@ -378,8 +383,9 @@ mod tests {
         for layer in 0..=2 {
             fixed = fixed.lacking(layer, Callback::CanWrite).without(layer, Callback::CanFua, 1);
         }
-        rejects(RULE, fixed.clone());
-        is_silent(RULE, fixed.lacking(0, Callback::Pwrite));
+        assert!(judged(fixed.clone()).result(RULE).unwrap().broken > 0);
+        let said = judged(fixed.lacking(0, Callback::Pwrite)).result(RULE).unwrap().clone();
+        assert_eq!((said.exercised > 0, said.broken), (true, 0));
         for query in [Callback::CanFua, Callback::CanExtents, Callback::IsRotational] {
             let mut script = reference();
             for layer in 0..=2 {
