@@ -15,6 +15,32 @@ pub mod flag {
     pub const FAST_ZERO: u32 = 1 << 4;
 }
 
+/// Transmission flags, by which a client is told what an export can do (NBD_FLAG_*; the NBD protocol, "Transmission flags").
+pub mod transmission {
+    /// The field has a meaning: always set.
+    pub const HAS_FLAGS: u64 = 1 << 0;
+    /// Nothing can be written.
+    pub const READ_ONLY: u64 = 1 << 1;
+    /// NBD_CMD_FLUSH.
+    pub const SEND_FLUSH: u64 = 1 << 2;
+    /// NBD_CMD_FLAG_FUA.
+    pub const SEND_FUA: u64 = 1 << 3;
+    /// The disk is one with heads that move.
+    pub const ROTATIONAL: u64 = 1 << 4;
+    /// NBD_CMD_TRIM.
+    pub const SEND_TRIM: u64 = 1 << 5;
+    /// NBD_CMD_WRITE_ZEROES.
+    pub const SEND_ZERO: u64 = 1 << 6;
+    /// NBD_CMD_FLAG_DF.
+    pub const SEND_DF: u64 = 1 << 7;
+    /// A flush of one connection counts for all.
+    pub const MULTI_CONN: u64 = 1 << 8;
+    /// NBD_CMD_CACHE.
+    pub const SEND_CACHE: u64 = 1 << 10;
+    /// NBD_CMD_FLAG_FAST_ZERO.
+    pub const SEND_FAST_ZERO: u64 = 1 << 11;
+}
+
 /// The errors that a reply may have, which are numbers of Linux.
 pub const ERRORS: [i32; 8] = [
     libc::EPERM,

@@ -5,19 +5,8 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::check::Unfit;
 use super::fact::Fact;
 use super::op::{Op, Request};
+use crate::protocol::transmission;
 use crate::scenario::flag;
-
-/// Transmission flags of the protocol, as bit numbers.
-mod bit {
-    pub(super) const READ_ONLY: u64 = 1;
-    pub(super) const FLUSH: u64 = 2;
-    pub(super) const FUA: u64 = 3;
-    pub(super) const TRIM: u64 = 5;
-    pub(super) const ZERO: u64 = 6;
-    pub(super) const MULTI_CONN: u64 = 8;
-    pub(super) const CACHE: u64 = 10;
-    pub(super) const FAST_ZERO: u64 = 11;
-}
 
 /// The server refuses larger requests.
 const MOST: u64 = 32 << 20;
@@ -56,8 +45,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    fn flag(&self, bit: u64) -> bool {
-        self.flags & 1 << bit != 0
+    fn flag(&self, flag: u64) -> bool {
+        self.flags & flag != 0
     }
 
     /// A layer of the subject has this callback.
@@ -67,7 +56,7 @@ impl Claims {
 
     /// The subject can be written to.
     pub fn writes(&self) -> Result<(), Unfit> {
-        claimed(!self.flag(bit::READ_ONLY), "the export is read-only")?;
+        claimed(!self.flag(transmission::READ_ONLY), "the export is read-only")?;
         self.holds(1)
     }
 
@@ -84,36 +73,36 @@ impl Claims {
     pub fn zeroes(&self) -> Result<(), Unfit> {
         self.writes()?;
         claimed(self.has(Callback::Zero), "it has no .zero")?;
-        claimed(self.flag(bit::ZERO), "it does not claim write zeroes")
+        claimed(self.flag(transmission::SEND_ZERO), "it does not claim write zeroes")
     }
 
     /// It has no `.zero`, and the server writes zeroes for it.
     pub fn has_emulated_zeroes(&self) -> Result<(), Unfit> {
         claimed(!self.has(Callback::Zero), "it has a .zero of its own")?;
-        claimed(self.flag(bit::ZERO), "it does not claim write zeroes")
+        claimed(self.flag(transmission::SEND_ZERO), "it does not claim write zeroes")
     }
 
     /// NBD_FLAG_SEND_FAST_ZERO.
     pub fn zeroes_fast(&self) -> Result<(), Unfit> {
         self.zeroes()?;
-        claimed(self.flag(bit::FAST_ZERO), "it does not claim fast zero")
+        claimed(self.flag(transmission::SEND_FAST_ZERO), "it does not claim fast zero")
     }
 
     /// NBD_FLAG_SEND_TRIM.
     pub fn trims(&self) -> Result<(), Unfit> {
         self.writes()?;
-        claimed(self.flag(bit::TRIM), "it does not claim trim")
+        claimed(self.flag(transmission::SEND_TRIM), "it does not claim trim")
     }
 
     /// NBD_FLAG_SEND_FLUSH.
     pub fn flushes(&self) -> Result<(), Unfit> {
-        claimed(self.flag(bit::FLUSH), "it does not claim flush")
+        claimed(self.flag(transmission::SEND_FLUSH), "it does not claim flush")
     }
 
     /// NBD_FLAG_SEND_FUA.
     pub fn has_fua(&self) -> Result<(), Unfit> {
         self.writes()?;
-        claimed(self.flag(bit::FUA), "it does not claim FUA")
+        claimed(self.flag(transmission::SEND_FUA), "it does not claim FUA")
     }
 
     /// It has an `.extents` of its own, and says that it can be asked.
@@ -126,7 +115,7 @@ impl Claims {
 
     /// NBD_FLAG_SEND_CACHE, by a callback of its own or by reads.
     pub fn caches(&self) -> Result<(), Unfit> {
-        claimed(self.flag(bit::CACHE), "it does not claim cache")?;
+        claimed(self.flag(transmission::SEND_CACHE), "it does not claim cache")?;
         self.holds(1)
     }
 
@@ -138,7 +127,7 @@ impl Claims {
 
     /// NBD_FLAG_CAN_MULTI_CONN.
     pub fn is_multi_conn(&self) -> Result<(), Unfit> {
-        claimed(self.flag(bit::MULTI_CONN), "it does not claim multi-conn")?;
+        claimed(self.flag(transmission::MULTI_CONN), "it does not claim multi-conn")?;
         self.is_shared()
     }
 

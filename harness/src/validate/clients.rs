@@ -20,6 +20,7 @@ use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Wishes};
 use crate::deadline::Deadline;
 use crate::halt::Limit;
+use crate::protocol::transmission::{READ_ONLY, SEND_CACHE, SEND_FLUSH, SEND_TRIM, SEND_ZERO};
 use crate::rules::CallRef;
 use crate::scenario::flag;
 use crate::server::nbdkit::Server;
@@ -27,13 +28,6 @@ use crate::server::process::Woken;
 
 /// NBD_STATE_ZERO.
 const STATE_ZERO: u32 = 1 << 1;
-/// NBD_FLAG_READ_ONLY and NBD_FLAG_SEND_*.
-const READ_ONLY: u64 = 1 << 1;
-const SEND_FLUSH: u64 = 1 << 2;
-const MULTI_CONN: u64 = 1 << 8;
-const SEND_TRIM: u64 = 1 << 5;
-const SEND_ZERO: u64 = 1 << 6;
-const SEND_CACHE: u64 = 1 << 10;
 /// What the system says of a connection whose other end is not there, or no longer.
 const GONE: &[i32] = &[libc::ENOTCONN, libc::ECONNRESET, libc::ECONNREFUSED, libc::EPIPE];
 /// Clients that a step makes for itself get numbers from here on.

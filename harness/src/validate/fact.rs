@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::op::BlockSize;
+use crate::protocol::transmission;
 
 /// The check that holds them against what clients see.
 pub(super) const EXPECTED: &str = "claims.expected";
@@ -36,15 +37,15 @@ pub enum Fact {
 
 /// Transmission flags: their names, and their bits in what a client is told (the NBD protocol, "Transmission flags").
 const FLAGS: [(&str, u64); 9] = [
-    ("read-only", 1 << 1),
-    ("flush", 1 << 2),
-    ("fua", 1 << 3),
-    ("rotational", 1 << 4),
-    ("trim", 1 << 5),
-    ("zero", 1 << 6),
-    ("multi-conn", 1 << 8),
-    ("cache", 1 << 10),
-    ("fast-zero", 1 << 11),
+    ("read-only", transmission::READ_ONLY),
+    ("flush", transmission::SEND_FLUSH),
+    ("fua", transmission::SEND_FUA),
+    ("rotational", transmission::ROTATIONAL),
+    ("trim", transmission::SEND_TRIM),
+    ("zero", transmission::SEND_ZERO),
+    ("multi-conn", transmission::MULTI_CONN),
+    ("cache", transmission::SEND_CACHE),
+    ("fast-zero", transmission::SEND_FAST_ZERO),
 ];
 
 const BLOCKS: [(BlockSize, &str); 3] = [

@@ -5,13 +5,8 @@ use layers_trace::Callback;
 use super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
 use super::told::Choices;
 use crate::history::{History, Layer};
+use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
 use crate::version::Version;
-
-/// NBD_FLAG_HAS_FLAGS of the protocol.
-const HAS_FLAGS: u64 = 1;
-/// NBD_FLAG_READ_ONLY and NBD_FLAG_CAN_MULTI_CONN of the protocol.
-const READ_ONLY: u64 = 1 << 1;
-const MULTI_CONN: u64 = 1 << 8;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[

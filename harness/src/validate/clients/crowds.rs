@@ -9,9 +9,10 @@ use layers_trace::Operation;
 use super::super::case::{Asked, Stop, Symptom, Wrong};
 use super::super::disk::{Difference, Disk, pattern};
 use super::super::op::{Load, Request};
-use super::{Clients, MULTI_CONN, OWN, READ_ONLY, SEND_FLUSH, differs, stop};
+use super::{Clients, OWN, differs, stop};
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;
+use crate::protocol::transmission::{MULTI_CONN, READ_ONLY, SEND_FLUSH};
 use crate::server::nbdkit::Server;
 
 /// Reads that overlap the parts of others are so many parts long.

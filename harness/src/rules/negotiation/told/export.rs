@@ -7,6 +7,7 @@ use super::super::flags::is_default;
 use super::options::Options;
 use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told};
 use crate::history::ThreadModel;
+use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -99,8 +100,6 @@ const FLAGS: &[Flag] = &[
     flag(10, "NBD_FLAG_SEND_CACHE", Callback::CanCache),
     flag(11, "NBD_FLAG_SEND_FAST_ZERO", Callback::CanFastZero),
 ];
-const HAS_FLAGS: u64 = 1;
-const SEND_DF: u64 = 1 << 7;
 const MULTI_CONN: u32 = 8;
 /// Flags that the server's documents name: 9 and those from 12 on have no meaning in it.
 const KNOWN: u64 = 0xdff;

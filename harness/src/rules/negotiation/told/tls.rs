@@ -8,6 +8,7 @@ use super::super::super::{Check, Checker, Kind, Now, Party, Report, Rule, Watch}
 use super::options::Options;
 use super::{Choices, INFO_EXPORT};
 use crate::history::ConnectionId;
+use crate::protocol::transmission::SEND_DF;
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -41,7 +42,6 @@ pub const RULES: &[Rule] = &[
 
 /// NBD_REP_ERR_TLS_REQD.
 const TLS_REQUIRED: u64 = 1 << 31 | 5;
-const SEND_DF: u64 = 1 << 7;
 
 /// Nothing is told.
 #[derive(Default)]
