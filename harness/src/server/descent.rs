@@ -313,10 +313,15 @@ fn kill_and_reap(of: Of) {
 /// A dead child without a mark has come here as an orphan of some run. What this process starts by itself is in this
 /// process's group until it leads one of its own.
 fn is_orphan(pid: Pid) -> bool {
-    let group = stat(pid).and_then(|fields| fields.split_ascii_whitespace().nth(2)?.parse().ok());
-    let own = number(rustix::process::getpgrp());
+    let own = group(rustix::process::getpid());
     ORPHANS_ARE_OURS.load(Ordering::Relaxed)
-        && group.is_some_and(|group: i32| ![own, number(pid)].contains(&group))
+        && group(pid).is_some_and(|group| group != number(pid) && Some(group) != own)
+}
+
+/// Returns the process group, which is 0 where it has come from outside of this namespace of processes: getpgrp(2) of rustix
+/// takes that for impossible.
+fn group(pid: Pid) -> Option<i32> {
+    stat(pid)?.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 
 /// This process is the `layers` command, which starts nothing but runs. In somebody's tests, which use this library, another

@@ -119,6 +119,11 @@ impl Claims {
         self.holds(1)
     }
 
+    /// What it frees it frees at once: an interpreter collects garbage when it likes.
+    pub fn gives_back_at_once(&self) -> Result<(), Unfit> {
+        claimed(!self.is_script, "it is a script, whose interpreter frees memory when it likes")
+    }
+
     /// What it is written to can be there when its server has ended.
     pub fn outlives_its_server(&self) -> Result<(), Unfit> {
         self.writes()?;

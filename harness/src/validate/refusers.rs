@@ -127,9 +127,9 @@ pub(super) fn excuse(stack: &Stack, played: &Played) -> Option<(String, Option<S
         format!("{stop}: the {name} {kind} refuses {what}, as nbdkit-{name}-{kind}(1) says")
     };
     let (filters, plugin) = match &stack.layers {
-        Layers::Wrapped { filters, plugin } => (filters, Some(plugin)),
-        Layers::Over { filters, .. } => (filters, None),
-        Layers::Reference(_) => return None,
+        Layers::Wrapped { filters, plugin } => (filters.clone(), Some(plugin)),
+        Layers::Over { filters, .. } => (filters.clone(), None),
+        Layers::Reference(_) => (stack.replaced.values().cloned().collect(), None),
     };
     let of = |table: &'static [Refuser], name: &str| {
         table.iter().find(|one| one.name == name && one.refuses(stop))
@@ -139,14 +139,19 @@ pub(super) fn excuse(stack: &Stack, played: &Played) -> Option<(String, Option<S
         let layers = match &stack.layers {
             Layers::Wrapped { plugin, .. } => Layers::Wrapped { filters: kept, plugin: plugin.clone() },
             Layers::Over { plugin, .. } => Layers::Over { filters: kept, plugin: plugin.clone() },
-            Layers::Reference(_) => return None,
+            Layers::Reference(_) => stack.layers.clone(),
         };
+        let mut replaced = stack.replaced.clone();
+        replaced.retain(|_, name| of(FILTERS, name).is_none());
         let gone = filters.iter().filter_map(|name| of(FILTERS, name)).flat_map(|one| one.parameters);
         let gone: Vec<&str> = gone.copied().collect();
         let is_gone = |key: &str| gone.iter().any(|start| key.starts_with(start));
         let parameters = stack.parameters.iter().filter(|one| !one.key.as_deref().is_some_and(is_gone));
         let parameters = parameters.cloned().collect();
-        return Some((says("filter", refuser), Some(Stack { layers, parameters, ..stack.clone() })));
+        return Some((
+            says("filter", refuser),
+            Some(Stack { layers, replaced, parameters, ..stack.clone() }),
+        ));
     }
     let refuser = plugin.and_then(|name| of(PLUGINS, name))?;
     Some((says("plugin", refuser), None))

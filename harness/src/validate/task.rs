@@ -124,7 +124,10 @@ impl<'a> Task<'a> {
                 if let Some(control) = self.control(bench, ground, plan)? {
                     case = control;
                 }
-                case.excuse = self.keeps_nothing(bench, ground, plan, &case.played)?;
+                case.excuse = match self.keeps_nothing(bench, ground, plan, &case.played)? {
+                    None => self.shows_it_undisturbed(bench, ground, plan, &case.played)?,
+                    excuse => excuse,
+                };
             }
             broken += usize::from(is_broken && case.control.is_none() && case.excuse.is_none());
             hangs += u32::from(matches!(case.played.trouble, Some(Trouble::Hang(_))));
@@ -174,6 +177,27 @@ impl<'a> Task<'a> {
         let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
         let is_lost = verdict_of(self.check, &control, &played).1.is_some();
         Ok(is_lost.then(|| "what is written is not there after an orderly end, either".to_owned()))
+    }
+
+    /// Says so, if a filter shows the same at the same step over a plugin in which nothing fails: then the failure has nothing to
+    /// do with it, and other checks are about it.
+    fn shows_it_undisturbed(
+        &self,
+        bench: &Bench<'_>,
+        ground: &Ground,
+        plan: &Plan,
+        played: &Played,
+    ) -> Result<Option<String>, ServerError> {
+        let Twist::Over(behaviour) = &plan.twist else { return Ok(None) };
+        let fails = !behaviour.fail.is_empty() || !behaviour.fails_from.is_empty();
+        let Some((step, Stop::Wrong(_))) = played.stop.as_ref().filter(|_| fails && played.trouble.is_none())
+        else {
+            return Ok(None);
+        };
+        let undisturbed = bench.play(self.check.id, &ground.stack, plan)?;
+        let is_same = undisturbed.trouble.is_none()
+            && matches!(&undisturbed.stop, Some((again, Stop::Wrong(_))) if again == step);
+        Ok(is_same.then(|| "it shows the same over the reference plugin undisturbed".to_owned()))
     }
 
     /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter

@@ -78,6 +78,7 @@ const REQUESTS: u32 = 100;
 /// The same request each time: what a cache takes for it the first one has taken.
 fn requests(claims: &Claims) -> Planned {
     claims.holds(1)?;
+    claims.gives_back_at_once()?;
     let Some(place) = claims.range(4096, 4096).or_else(|| claims.range(0, 1)) else { return Ok(Vec::new()) };
     let rounds = |(operation, flags): (Operation, u32)| {
         let place = if operation == Operation::Flush { (0, 0) } else { place };
@@ -96,7 +97,9 @@ fn memory(claims: &Claims) -> Planned {
     let rounds = |what| Op::Rounds(CLIENTS, what, claims.export.clone());
     let counted = [Repeated::Connections, Repeated::Refusals, Repeated::Listings].map(rounds);
     let counted = Plan::new(std::iter::once(Op::Judge).chain(counted).collect()).with_malloc_counted();
-    Ok(vec![Plan::new(first.into_iter().chain(more).collect()), counted])
+    let seen = Plan::new(first.into_iter().chain(more).collect());
+    let counted = claims.gives_back_at_once().is_ok().then_some(counted);
+    Ok(std::iter::once(seen).chain(counted).collect())
 }
 
 fn cycles(claims: &Claims, resource: Resource) -> Planned {
