@@ -319,7 +319,7 @@ impl Collected {
             }
         }
         for said in &mut self.always {
-            if said.findings.is_empty() && processes::is_judged(said.check.id, played) {
+            if said.findings.is_empty() && processes::is_judged(said.check.id, scene.plan, played) {
                 said.verdict = Verdict::Pass;
             }
         }

@@ -11,6 +11,7 @@ use super::op::Op;
 use super::{quoted, stock};
 use crate::protocol::is_told;
 use crate::rules::CallRef;
+use crate::run::Start;
 use crate::verdict::Verdict;
 
 /// The number of a plugin.
@@ -117,7 +118,7 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
     if plan.conditions.fails.is_none() {
         all.extend(numbers(played, from));
     }
-    if let Some(call) = silent_failure(played, from) {
+    if let Some(call) = silent_failure(played, from).filter(|_| is_heard(plan)) {
         let how = format!("{call}, and no message");
         let seen = Seen::new("errors.message", "a message that says why the call fails", how);
         all.push(Seen { calls: vec![call], ..seen });
@@ -125,14 +126,22 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
     all
 }
 
+/// What the server prints can be read: in the background it tells syslog(3).
+fn is_heard(plan: &Plan) -> bool {
+    plan.start != Start::Daemon
+}
+
 /// This case says something about this check.
-pub(super) fn is_judged(id: &str, played: &Played) -> bool {
+pub(super) fn is_judged(id: &str, plan: &Plan, played: &Played) -> bool {
     match id {
         "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),
         "flush.syncs" => of_all(played).flatten().any(|event| event.probe() == Some(Probe::Durable)),
         "errors.number" | "errors.protocol" => failures(played).next().is_some(),
-        "errors.message" => played.events.iter().any(|event| event.kind == Kind::Exit && event.result() < 0),
+        "errors.message" => {
+            let fails = |event: &Event| event.kind == Kind::Exit && event.result() < 0;
+            is_heard(plan) && played.events.iter().any(fails)
+        }
         // A server that went away at once is nobody's to look at.
         "process.memory" => played.memory_was_seen || played.end.is_some(),
         _ => true,

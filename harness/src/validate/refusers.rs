@@ -92,6 +92,12 @@ const FILTERS: &[Refuser] = &[
 
 const PLUGINS: &[Refuser] = &[
     Refuser { name: "full", requests: CHANGES, what: "all writes, with ENOSPC", ..NOTHING },
+    Refuser {
+        name: "ondemand",
+        opens: true,
+        what: "a second client of a filesystem that is in use",
+        ..NOTHING
+    },
     Refuser { name: "partitioning", requests: CHANGES, what: "writes to its partition tables", ..NOTHING },
     Refuser { name: "pattern", requests: CHANGES, what: "writes of anything but its pattern", ..NOTHING },
     Refuser { name: "random", requests: CHANGES, what: "writes of other bytes", ..NOTHING },

@@ -102,7 +102,7 @@ fn of_check(check: &Check, repro: &Repro, plan: &Plan, played: &Played) -> Repla
         Play::Always if played.stop.is_some() && !played.judged => {
             Replayed::Unjudged(format!("its set-up went wrong: {}", why()))
         }
-        Play::Always if processes::is_judged(check.id, played) => Replayed::Holds,
+        Play::Always if processes::is_judged(check.id, plan, played) => Replayed::Holds,
         Play::Always => Replayed::Unjudged("nothing in the case shows it now".to_owned()),
         _ => match verdict_of(check, plan, played) {
             (_, Some((_, wrong))) => Replayed::Broken(wrong),
