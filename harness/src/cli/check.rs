@@ -1,6 +1,5 @@
 //! `layers check TRACE…`.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use layers_trace::{ReadError, Reader};
 
 use super::Failure;
 use super::reports::{self, Report, Streams};
+use crate::bounded;
 use crate::conform::{exit_of, verdict_of_troubles};
 use crate::history::Call;
 use crate::kept::Events;
@@ -116,7 +116,7 @@ impl Checked {
 
 fn check(path: &Path, draws: bool) -> Result<Checked, Failure> {
     let shown = path.display();
-    let file = File::open(path)
+    let file = bounded::regular(path)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot read the trace `{shown}`: {error}")))?;
     // SAFETY: the mapping is private and read-only. Another process that changes the file meanwhile can change what is
     // read, which the reader is made for; where one cuts it short, this process says so and ends (see

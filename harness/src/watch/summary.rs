@@ -17,7 +17,7 @@ pub struct Summary {
     pub seen: Vec<Seen>,
     /// Servers of which nothing is told.
     pub unseen: Vec<Unseen>,
-    /// What was found in each; the scenario of each fault is the server, as [`Summary::name`] calls it.
+    /// What was found in each; the scenario of each fault is the server, by its number and its command line.
     pub faults: Vec<Fault>,
     /// How often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
