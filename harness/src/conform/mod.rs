@@ -150,6 +150,17 @@ pub struct Fault {
     pub standing: Standing,
 }
 
+impl Fault {
+    /// Returns what was seen the first time: what came in place of what was expected, or how the server crashed or hung.
+    pub fn seen(&self) -> &str {
+        match (&self.what, &self.first) {
+            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
+            (_, Some(first)) => &first.actual,
+            _ => "",
+        }
+    }
+}
+
 /// What a fault means for the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {

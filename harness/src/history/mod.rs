@@ -145,6 +145,15 @@ impl End {
             signal => End::Killed(signal),
         }
     }
+
+    /// Returns the wait status that [`End::of`] reads, as the event of the end has it.
+    pub(crate) fn status(self) -> u64 {
+        let status = match self {
+            End::Exited(code) => code << 8,
+            End::Killed(signal) => signal,
+        };
+        status.cast_unsigned().into()
+    }
 }
 
 /// Everything that is open at one point of the trace.

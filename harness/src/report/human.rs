@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::wrapped::{names, one_line, wrapped};
+use super::wrapped::{many, names, one_line, wrapped};
 use super::{Reporter, finding, reproduce};
 use crate::baseline::{Entry, How, What};
 use crate::conform::{
@@ -161,11 +161,7 @@ impl<W: Write> Human<W> {
         let (Some(fault), Some(heading)) = (group.example(), group.heading()) else { return Ok(()) };
         let (style, word) = word_of(fault);
         let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
-        let seen = match (&fault.what, &fault.first) {
-            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
-            (_, Some(first)) => &first.actual,
-            _ => "",
-        };
+        let seen = fault.seen();
         let line = one_line(&format!("{heading}, first {}: {seen}", fault.scenario));
         writeln!(self.to, "{:indent$}{word}{line}", "")
     }
@@ -410,11 +406,7 @@ impl<W: Write> Reporter for Human<W> {
             return Ok(());
         }
         let (style, word) = word_of(fault);
-        let seen = match (&fault.what, &fault.first) {
-            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
-            (_, Some(first)) => &first.actual,
-            _ => "",
-        };
+        let seen = fault.seen();
         let line = one_line(&format!("{} in {}: {seen}", fault.what, fault.scenario));
         writeln!(self.to, "  {style}{word:<5}{style:#}  {line}")?;
         self.to.flush()
@@ -458,8 +450,4 @@ impl<W: Write> Reporter for Human<W> {
             conformance.meaning(),
         )
     }
-}
-
-fn many(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::finding;
-use super::wrapped::{one_line, wrapped};
+use super::wrapped::{many, one_line, wrapped};
 use crate::baseline::What;
 use crate::conform::{Fault, Group, Standing, groups};
 use crate::rules::{self, Checker, Rule};
@@ -64,11 +64,7 @@ pub fn write_live(to: &mut dyn Write, fault: &Fault) -> io::Result<()> {
     if matches!(fault.standing, Standing::Known { .. }) {
         return Ok(());
     }
-    let seen = match (&fault.what, &fault.first) {
-        (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
-        (_, Some(first)) => &first.actual,
-        _ => "",
-    };
+    let seen = fault.seen();
     let server = fault.scenario.split_once(": ").map_or(fault.scenario.as_str(), |(_, line)| line);
     writeln!(to, "layers: {style}{word}{style:#} {}", one_line(&format!("{}: {seen}: {server}", fault.what)))
 }
@@ -108,11 +104,7 @@ fn at_length(to: &mut dyn Write, summary: &Summary, group: &Group<'_>) -> io::Re
 
 fn in_short(to: &mut dyn Write, group: &Group<'_>, indent: usize) -> io::Result<()> {
     let Some(fault) = group.example() else { return Ok(()) };
-    let seen = match (&fault.what, &fault.first) {
-        (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
-        (_, Some(first)) => &first.actual,
-        _ => "",
-    };
+    let seen = fault.seen();
     let (style, word) = word_of(fault);
     let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
     let servers = many(group.faults.len(), "server");
@@ -225,8 +217,4 @@ fn is_of_clients(rule: &Rule) -> bool {
     matches!(rule.check, Checker::Trace(_))
         && (rule.party == rules::Party::Client
             || rules::wire::RULES.iter().copied().flatten().any(|one| one.id == rule.id))
-}
-
-fn many(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

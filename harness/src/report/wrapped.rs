@@ -9,6 +9,11 @@ const MOST_LINES: usize = 3;
 /// Scenarios of a family that are named, where they are not all to be.
 const MOST_OF_FAMILY: usize = 4;
 
+/// Returns the number with its noun, which agrees with it.
+pub(super) fn many(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// The text in lines that begin with so many spaces; each but the first with four more.
 pub(super) fn wrapped(text: &str, indent: usize) -> String {
     let mut lines: Vec<String> = Vec::new();

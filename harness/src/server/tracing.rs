@@ -77,11 +77,7 @@ impl Tracing {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let status = match end {
-            End::Exited(code) => code << 8,
-            End::Killed(signal) => signal,
-        };
-        self.note(Record { a: status.cast_unsigned().into(), ..record(Kind::End, 0, 0) }, texts);
+        self.note(Record { a: end.status(), ..record(Kind::End, 0, 0) }, texts);
     }
 
     /// Writes the trace, as far as it has grown, to the file in which it is to be kept; once, and only if there is one.

@@ -39,11 +39,7 @@ pub(super) fn settle(file: &File) -> io::Result<Ended> {
     }
     let end = noted(events());
     if let Some(end) = end {
-        let status = match end {
-            End::Exited(code) => code << 8,
-            End::Killed(signal) => signal,
-        };
-        writer.note(Record { a: status.cast_unsigned().into(), ..record(Kind::End, 0, 0) }, &[]);
+        writer.note(Record { a: end.status(), ..record(Kind::End, 0, 0) }, &[]);
     }
     let records = writer.cursor().min(writer.capacity());
     drop(writer);

@@ -209,11 +209,11 @@ const EVERYTHING: &[Callback] = &[
     Callback::CanExtents,
 ];
 
-/// Everything is asked, in the order that the servers have.
-/// What it asks only of a handle that can be written to.
+/// What the server asks only of a handle that can be written to.
 const OF_WRITES: &[Callback] =
     &[Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
 
+/// Everything is asked, in the order that the servers have.
 struct AskedEverything;
 
 impl AskedEverything {

@@ -73,7 +73,7 @@ impl Clients {
             before = bytes;
         }
         // The connection at whose end it is measured is one more of them.
-        let each = |most: u32| u64::from(most) + u64::from(*what == Repeated::Connections);
+        let each = |most: u32| u64::from(most) + u64::from(is_of_connections);
         for number in 1..=ROUNDS + MORE_ROUNDS {
             let Some(bytes) = self.round(server, &mut most, what, export, false)? else { return Ok(()) };
             growth.push(bytes.saturating_sub(before).saturating_sub(of_connection));
