@@ -59,7 +59,7 @@ pub(crate) fn is_cut(troubles: &[Trouble]) -> bool {
 
 /// The client could not go on as the scenario says because of something that a rule has found.
 fn is_explained(mishap: &Mishap, judgement: &Judgement) -> bool {
-    let of_wire = |id: &str| rules::wire::RULES.iter().copied().flatten().any(|rule| rule.id == id);
+    let of_wire = |id: &str| rules::nbdkit::wire::RULES.iter().copied().flatten().any(|rule| rule.id == id);
     let broken = || judgement.results.iter().any(|one| one.broken > 0 && of_wire(one.rule.id));
     matches!(mishap, Mishap::Script { .. }) && broken()
 }

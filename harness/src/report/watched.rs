@@ -216,5 +216,5 @@ fn rules_judged(to: &mut dyn Write, summary: &Summary, judged: &[&Rule]) -> io::
 fn is_of_clients(rule: &Rule) -> bool {
     matches!(rule.check, Checker::Trace(_))
         && (rule.party == rules::Party::Client
-            || rules::wire::RULES.iter().copied().flatten().any(|one| one.id == rule.id))
+            || rules::nbdkit::wire::RULES.iter().copied().flatten().any(|one| one.id == rule.id))
 }

@@ -1,7 +1,8 @@
 //! The catalogue: every documented promise as a value, and the engine that holds a trace against it.
 //!
-//! A family of rules is a file, named after the section of the manual that it comes from. Each rule is one row of
-//! its file's `RULES` table and one small type with [`Check`]. A check sees each event *before* it takes effect on the
+//! `nbdkit/` and `haproxy/` hold the rules of each server: a folder a family, named after the section of the manual that it
+//! comes from, and a file a topic. Each rule is one row of its file's `RULES` table and one small type with [`Check`]
+//! (`check/` holds the trait, and the engine that feeds each check the events it watches). A check sees each event *before* it takes effect on the
 //! [`History`](crate::history::History), so that "was it still open?" can be asked at a close; the call that the event enters or exits is
 //! already resolved, with its connection and its chain of handles, and is not among those in flight.
 //!
@@ -26,36 +27,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod appctx;
-mod both;
-pub mod config;
-pub mod connection;
-pub mod contexts;
-pub mod data;
-pub mod emulation;
-mod engine;
-pub mod errno;
-mod finding;
-pub mod lifecycle;
-pub mod negotiation;
-mod passing;
-mod per_layer;
-pub mod pointers;
-mod probed;
-pub mod results;
-mod rule;
-pub mod shutdown;
-pub mod start;
+pub mod check;
+pub mod haproxy;
+pub mod nbdkit;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod threads;
-mod watch;
-pub mod wire;
 
-pub use engine::{Judge, Judgement, Now, Report, RuleResult, Trouble, judge};
-pub use finding::{CallRef, Finding};
-pub use rule::{Check, Checker, Kind, Party, Rule};
-pub use watch::Watch;
+pub use check::{
+    CallRef, Check, Checker, Finding, Judge, Judgement, Kind, Now, Party, Report, Rule, RuleResult, Trouble,
+    Watch, judge,
+};
 
 use crate::version::Which;
 
@@ -72,29 +53,18 @@ pub fn of(server: Which) -> impl Iterator<Item = &'static Rule> {
 }
 
 fn of_haproxy() -> impl Iterator<Item = &'static Rule> {
-    appctx::RULES.iter().copied().flatten()
+    haproxy::RULES.iter().copied().flatten()
 }
 
 fn of_nbdkit() -> impl Iterator<Item = &'static Rule> {
-    [lifecycle::RULES, config::RULES, start::RULES, pointers::RULES]
-        .into_iter()
-        .chain(connection::RULES.iter().copied())
-        .chain(negotiation::RULES.iter().copied())
-        .chain(data::RULES.iter().copied())
-        .chain([results::RULES])
-        .chain(emulation::RULES.iter().copied())
-        .chain(errno::RULES.iter().copied())
-        .chain(threads::RULES.iter().copied())
-        .chain(contexts::RULES.iter().copied())
-        .chain(shutdown::RULES.iter().copied())
-        .chain(wire::RULES.iter().copied())
-        .flatten()
+    nbdkit::RULES.iter().copied().flatten().copied().flatten()
 }
 
 /// It is about the arguments of a request, for which a filter answers that passes the request on.
 pub fn is_of_callers(rule: &Rule) -> bool {
     // That a filter has another habit than the server is nobody's fault.
-    rule.kind != Kind::Observed && data::OF_CALLERS.iter().copied().flatten().any(|one| one.id == rule.id)
+    rule.kind != Kind::Observed
+        && nbdkit::data::OF_CALLERS.iter().copied().flatten().any(|one| one.id == rule.id)
 }
 
 /// The rule with this id.

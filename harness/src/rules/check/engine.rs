@@ -1,0 +1,329 @@
+//! One pass over a trace, all rules at once.
+
+use std::collections::HashSet;
+
+use layers_trace::reader::Events;
+use layers_trace::{Callback, Event, Kind, ReadError, Reader};
+
+use super::finding::{CallRef, Finding};
+use super::rule::{Check, Checker, Party, Rule};
+use crate::history::{Call, End, Flaw, Flaws, Handle, History};
+use crate::run::Run;
+use crate::version::{Version, Which};
+use crate::visible::visible;
+
+/// Findings kept for one rule and one trace; the rest is counted.
+const MOST_FINDINGS: usize = 8;
+
+/// What a check sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// Everything that is open, just before the event.
+    pub history: &'a History,
+    /// The event.
+    pub event: &'a Event,
+    /// The call that it enters or exits; `None` for other events, and for an exit whose enter is unknown.
+    pub call: Option<&'a Call>,
+    /// The open handle that the call was given.
+    pub handle: Option<&'a Handle>,
+}
+
+impl<'a> Now<'a> {
+    /// The call that the event's call is nested in.
+    pub fn parent(&self) -> Option<&'a Call> {
+        self.history.parent(self.call?)
+    }
+
+    /// The event is an enter.
+    pub fn is_enter(&self) -> bool {
+        self.event.kind == Kind::Enter
+    }
+
+    /// The event is an exit.
+    pub fn is_exit(&self) -> bool {
+        self.event.kind == Kind::Exit
+    }
+}
+
+/// What a check has to say.
+#[derive(Debug)]
+pub struct Report<'a> {
+    result: &'a mut RuleResult,
+}
+
+impl Report<'_> {
+    /// The rule said something about what has just been seen: its antecedent was true.
+    pub fn exercised(&mut self) {
+        self.result.exercised += 1;
+    }
+
+    /// The rule is broken by these events (the earliest first).
+    pub fn broken<'e>(
+        &mut self,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
+        self.broken_by(self.result.rule.party, events, expected, actual);
+    }
+
+    /// The same, where it is not the duty of the rule's party alone: this one has failed in it.
+    pub fn broken_by<'e>(
+        &mut self,
+        party: Party,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
+        self.result.broken += 1;
+        if self.result.findings.len() < MOST_FINDINGS {
+            let calls = events.into_iter().map(CallRef::from).collect();
+            let rule = self.result.rule.id;
+            self.result.findings.push(Finding {
+                rule,
+                party,
+                calls,
+                expected: visible(&expected.into()).into_owned(),
+                actual: visible(&actual.into()).into_owned(),
+            });
+        }
+    }
+
+    /// Exercised, and broken unless `holds`.
+    pub fn expect<'e>(
+        &mut self,
+        holds: bool,
+        events: impl IntoIterator<Item = &'e Event>,
+        expected: impl Into<String>,
+        actual: impl Into<String>,
+    ) {
+        self.exercised();
+        if !holds {
+            self.broken(events, expected, actual);
+        }
+    }
+}
+
+/// What one trace says of one rule.
+#[derive(Clone, Debug)]
+pub struct RuleResult {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// How often its antecedent was true.
+    pub exercised: u64,
+    /// How often it was broken.
+    pub broken: u64,
+    /// The first few times.
+    pub findings: Vec<Finding>,
+}
+
+/// Why a trace does not tell the whole story.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// This many records did not fit.
+    #[error("the trace was full: {0} records did not fit (--trace-room gives it more)")]
+    Lost(u64),
+    /// This many records were claimed and never written, and nobody killed the server in between.
+    #[error("{0} records were claimed and never written")]
+    Unpublished(u64),
+    /// It cannot be read to its end.
+    #[error("the trace cannot be read to its end: {0}")]
+    Damaged(ReadError),
+    /// It does not begin with a description of the run.
+    #[error("the trace does not say how the run was started")]
+    NoRun,
+    /// It does not say how the server ended: the harness was cut off.
+    #[error("the trace was cut off: it does not say how the server ended")]
+    NoEnd,
+    /// It says what no server can have brought about.
+    #[error("the recording is faulty: {flaw} (event {position}; {count} in all)")]
+    Faulty {
+        /// The first thing of that sort.
+        flaw: Flaw,
+        /// Its event.
+        position: u32,
+        /// How many there are.
+        count: u64,
+    },
+    /// The server was killed by a signal that the harness did not send.
+    #[error("the server was killed by signal {0}")]
+    Killed(i32),
+}
+
+impl Trouble {
+    /// Returns true when the recording itself is at fault, and not the server: nothing is proved by what it lacks.
+    pub fn is_of_recording(&self) -> bool {
+        !matches!(self, Trouble::Killed(_))
+    }
+}
+
+/// What one trace says.
+#[derive(Debug)]
+pub struct Judgement {
+    /// One for each rule asked about that applies to the version and can be judged.
+    pub results: Vec<RuleResult>,
+    /// What was still open at the end, and how the run was described.
+    pub history: History,
+    /// Why it does not tell the whole story.
+    pub troubles: Vec<Trouble>,
+    /// Events seen.
+    pub events: u64,
+}
+
+impl Judgement {
+    /// What was said of this rule.
+    pub fn result(&self, id: &str) -> Option<&RuleResult> {
+        self.results.iter().find(|result| result.rule.id == id)
+    }
+
+    /// All findings, by rule.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.results.iter().flat_map(|result| &result.findings)
+    }
+}
+
+struct Running {
+    check: Box<dyn Check>,
+    result: RuleResult,
+}
+
+/// A pass in progress: feed it events, then finish.
+pub struct Judge {
+    history: History,
+    running: Vec<Running>,
+    /// Which checks want an event, by kind and number.
+    routes: Vec<Vec<u16>>,
+    events: u64,
+}
+
+/// Callbacks that there can be: a set of them is one u64.
+const CALLBACKS: usize = 64;
+/// Two for each callback, and one for each other kind of event.
+const ROUTES: usize = 2 * CALLBACKS + 16;
+
+fn route(kind: Kind, number: u8) -> usize {
+    match kind {
+        Kind::Enter => usize::from(number),
+        Kind::Exit => CALLBACKS + usize::from(number),
+        other => 2 * CALLBACKS + other as usize,
+    }
+}
+
+impl Judge {
+    /// Judges by those of `rules` that can be judged from a trace and that `version` promises.
+    pub fn new(rules: impl IntoIterator<Item = &'static Rule>, version: Version) -> Judge {
+        let mut running = Vec::new();
+        for rule in rules {
+            if let Checker::Trace(check) = rule.check
+                && rule.since <= version
+            {
+                let result = RuleResult { rule, exercised: 0, broken: 0, findings: Vec::new() };
+                running.push(Running { check: check(), result });
+            }
+        }
+        let mut routes = vec![Vec::new(); ROUTES];
+        for (index, one) in running.iter().enumerate() {
+            let watch = one.check.watches();
+            let calls = Callback::ALL.iter().flat_map(|c| [(Kind::Enter, Some(*c)), (Kind::Exit, Some(*c))]);
+            let notes = (0..=u8::MAX).map_while(|n| Kind::from_number(n + 1)).map(|kind| (kind, None));
+            for (kind, callback) in
+                calls.chain(notes).filter(|(kind, callback)| watch.wants(*kind, *callback))
+            {
+                let number = callback.map_or(0, |callback| callback as u8);
+                if let Some(takers) = routes.get_mut(route(kind, number)) {
+                    takers.push(index as u16);
+                }
+            }
+        }
+        Judge { history: History::new(), running, routes, events: 0 }
+    }
+
+    /// The next event.
+    pub fn feed(&mut self, event: &Event) {
+        self.events += 1;
+        let call = self.history.resolve(event);
+        let handle = call
+            .as_ref()
+            .filter(|call| call.handle() > 0)
+            .and_then(|call| self.history.handle(call.handle()));
+        let now = Now { history: &self.history, event, call: call.as_ref(), handle };
+        for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
+            if let Some(one) = self.running.get_mut(usize::from(*index)) {
+                one.check.see(&now, &mut Report { result: &mut one.result });
+            }
+        }
+        self.history.apply(event, call);
+    }
+
+    /// No more events.
+    pub fn finish(mut self) -> Judgement {
+        for one in &mut self.running {
+            one.check.end(&self.history, &mut Report { result: &mut one.result });
+            // Some checks count only what comes to its end; a broken rule has had something to say all the same.
+            one.result.exercised = one.result.exercised.max(u64::from(one.result.broken > 0));
+        }
+        let mut troubles = Vec::new();
+        if self.history.run().is_none() {
+            troubles.push(Trouble::NoRun);
+        }
+        let Flaws { count, first } = self.history.flaws();
+        troubles.extend(first.map(|(flaw, position)| Trouble::Faulty { flaw, position, count }));
+        match self.history.end() {
+            None => troubles.push(Trouble::NoEnd),
+            Some(End::Killed(signal)) => {
+                let sent = self.history.signals().iter().any(|sent| sent.a as i32 == signal);
+                // A server that was asked for too much stops on purpose.
+                if !sent && self.history.asked_too_much().is_none() {
+                    troubles.push(Trouble::Killed(signal));
+                }
+            }
+            Some(End::Exited(_)) => {}
+        }
+        Judgement {
+            results: self.running.into_iter().map(|one| one.result).collect(),
+            history: self.history,
+            troubles,
+            events: self.events,
+        }
+    }
+}
+
+/// Judges a whole trace.
+///
+/// The version that gates the rules is that of the run's description; without one every rule applies.
+pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>) -> Judgement {
+    let run = recorded_run(reader.events());
+    let version = run.as_ref().map_or(Version(u16::MAX, 0, 0), |run| run.version);
+    let of_server = run.as_ref().and_then(|run| Which::named(&run.server));
+    let ids: Option<HashSet<&str>> =
+        of_server.map(|server| crate::rules::of(server).map(|rule| rule.id).collect());
+    let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
+    let mut judge = Judge::new(rules, version);
+    let mut events = reader.events();
+    let mut damaged = reader.header_damage();
+    for event in &mut events {
+        match event {
+            Ok(event) => judge.feed(&event),
+            Err(error) => damaged = damaged.or(Some(error)),
+        }
+    }
+    let mut judgement = judge.finish();
+    if let Some(error) = damaged {
+        judgement.troubles.insert(0, Trouble::Damaged(error));
+    }
+    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
+    if events.unpublished() > 0 && !killed {
+        judgement.troubles.push(Trouble::Unpublished(events.unpublished()));
+    }
+    if reader.lost() > 0 {
+        judgement.troubles.insert(0, Trouble::Lost(reader.lost()));
+    }
+    judgement
+}
+
+fn recorded_run(mut events: Events<'_>) -> Option<Run> {
+    let first = events.next()?.ok()?;
+    let mut history = History::new();
+    history.apply(&first, None);
+    history.run().cloned()
+}

@@ -1,0 +1,239 @@
+//! Applets as a whole.
+
+use layers_trace::appctx::Place;
+use layers_trace::{Callback, Event};
+
+use super::{ALL, APPCTX, SVCCTX, Seen, shown};
+use crate::history::History;
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "appctx.applet.preserved",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "svcctx of an applet is the same from its init through every call to its release, but for what the applet itself does.",
+        clause: APPCTX,
+        antecedent: "an applet, other than a command line, that is called more than once",
+        example: "exit init with a pointer, enter the applet's function with another",
+        fix: "leave svcctx to the applet",
+        check: Checker::Trace(|| Box::new(Preserved)),
+    },
+    Rule {
+        id: "appctx.applet.null-at-init",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "svcctx is NULL before the init of an applet, unless whoever created it has set it.",
+        clause: APPCTX,
+        antecedent: "an applet with an init that nobody prepares, such as the exporter of metrics",
+        example: "enter init with svcctx pointing elsewhere",
+        fix: "zero the appctx when it is allocated",
+        check: Checker::Trace(|| Box::new(NullAtInit)),
+    },
+    Rule {
+        id: "applet.no-call-after-release",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(3, 0, 0),
+        statement: "After its release nothing of an applet is called. (HAProxy 2.6 does call it, by design.)",
+        clause: APPCTX,
+        antecedent: "an applet that is released",
+        example: "exit release, enter the applet's function",
+        fix: "look whether the applet is shut before it is called",
+        check: Checker::Trace(|| Box::new(NoCallAfterRelease)),
+    },
+    Rule {
+        id: "applet.release-not-after-failed-init",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: ALL,
+        statement: "An applet whose init has failed is not released.",
+        clause: APPCTX,
+        antecedent: "an applet whose init fails (the harness's own service does)",
+        example: "exit init with -1, enter release",
+        fix: "free the appctx without calling release",
+        check: Checker::Trace(|| Box::new(NotAfterFailedInit)),
+    },
+    Rule {
+        id: "applet.one-thread",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: ALL,
+        statement: "All calls for one appctx come from one thread.",
+        clause: APPCTX,
+        antecedent: "an appctx that is called more than once",
+        example: "enter io_handler on one thread and on another",
+        fix: "bind the applet's task to a thread",
+        check: Checker::Trace(|| Box::new(OneThread)),
+    },
+];
+
+/// Applets of the command line: there svcctx is a command's.
+const COMMAND_LINES: &[&str] = &["<CLI>", "<MCLI>"];
+/// Applets whose creator sets svcctx.
+const PREPARED: &[&str] =
+    &["<STATS>", "<HTTPCLIENT>", "<PEER>", "<STRMDNS>", "<SINKFWD>", "<SINKFWDOC>", "<SPOE>"];
+
+const CALLS: &[Callback] = &[
+    Callback::Parse,
+    Callback::IoHandler,
+    Callback::IoRelease,
+    Callback::Init,
+    Callback::Fct,
+    Callback::Release,
+];
+
+struct Preserved;
+
+impl Check for Preserved {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Fct, Callback::Release])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        if seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())) {
+            return;
+        }
+        let (Some(context), Some(appctx)) = (seen.context(), seen.appctx) else { return };
+        // A call inside another one, or after the release, is not between calls.
+        let nested =
+            now.parent().is_some_and(|parent| parent.callback.is_appctx() && parent.handle() == appctx.id);
+        let Some((before, exit)) = appctx.left.as_ref().filter(|_| !nested && appctx.released.is_none())
+        else {
+            return;
+        };
+        let Some(before) = before.context else { return };
+        let holds = before.svcctx == context.svcctx;
+        let actual = if holds { "the same".to_owned() } else { shown(context) };
+        report.expect(holds, [exit, now.event], format!("as it was left ({})", shown(before)), actual);
+    }
+}
+
+struct NullAtInit;
+
+impl Check for NullAtInit {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Init])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let prepared = seen.registered.is_none_or(|applet| PREPARED.contains(&applet.words.as_str()));
+        if let Some(context) = seen.context().filter(|_| !prepared) {
+            report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
+        }
+    }
+}
+
+struct NoCallAfterRelease;
+
+impl Check for NoCallAfterRelease {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(CALLS)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        if seen.callback == Callback::Release {
+            report.exercised();
+        }
+        if seen.state.released {
+            let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
+            report.broken(release.into_iter().chain([now.event]), "no call", "a call");
+        }
+    }
+}
+
+/// Before 2.6, 0 says that it failed, and -1 that it wants to be called again.
+fn init_failed(exit: &Event, history: &History) -> bool {
+    let old = history.run().is_some_and(|run| run.version < SVCCTX);
+    if old { exit.result() == 0 } else { exit.result() < 0 }
+}
+
+struct NotAfterFailedInit;
+
+impl Check for NotAfterFailedInit {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::Init]).enters(&[Callback::Release])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let failed = |exit: &Event| init_failed(exit, now.history);
+        if now.is_exit() {
+            if failed(now.event) {
+                report.exercised();
+            }
+            return;
+        }
+        let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));
+        if let Some(exit) = failed {
+            report.broken([exit, now.event], "no release", "it is called");
+        }
+    }
+}
+
+struct OneThread;
+
+impl Check for OneThread {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(CALLS)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if let Some(appctx) = now.history.appctx(now.event.handle) {
+            let same = appctx.first.tid == now.event.tid;
+            report.expect(same, [&appctx.first, now.event], "the thread of its first call", "another thread");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn nobody_touches_an_applets_context() {
+        const RULE: &str = "appctx.applet.preserved";
+        accepts(RULE, service());
+        rejects(RULE, service().at_enter(FCT, 2, |state| set(state, NULL)));
+        rejects(RULE, service().at_enter(RELEASE, 1, |state| set(state, ELSEWHERE)));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn an_applet_begins_with_null() {
+        const RULE: &str = "appctx.applet.null-at-init";
+        accepts(RULE, service());
+        rejects(RULE, service().at_enter(INIT, 1, |state| set(state, ELSEWHERE)));
+    }
+
+    #[test]
+    fn a_released_applet_is_not_called() {
+        const RULE: &str = "applet.no-call-after-release";
+        accepts(RULE, service().version(3));
+        rejects(RULE, service().version(3).again_after_release(FCT));
+        is_silent(RULE, service().again_after_release(FCT));
+    }
+
+    #[test]
+    fn an_applet_that_did_not_begin_is_not_released() {
+        const RULE: &str = "applet.release-not-after-failed-init";
+        accepts(RULE, failed_init(false));
+        rejects(RULE, failed_init(true));
+        is_silent(RULE, service());
+    }
+
+    #[test]
+    fn an_applet_has_one_thread() {
+        const RULE: &str = "applet.one-thread";
+        accepts(RULE, service());
+        rejects(RULE, service().on_another_thread(FCT, 2));
+        rejects(RULE, dump().on_another_thread(IO_RELEASE, 1));
+    }
+}

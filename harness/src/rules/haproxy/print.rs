@@ -1,0 +1,100 @@
+//! The helpers that print a message.
+
+use layers_trace::{Callback, Probe};
+
+use super::reserve::Probed;
+use super::{APPCTX, SVCCTX, Seen};
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "appctx.print.resets-to-print-ctx",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "cli_msg, cli_err and their like leave svcctx at the print context in the storage area, whatever it was.",
+        clause: APPCTX,
+        antecedent: "a keyword that prints an error from parse (the harness's own does)",
+        example: "cli_err leaves svcctx where the handler had put it",
+        fix: "reserve the print context in the storage area",
+        check: Checker::Trace(|| {
+            Box::new(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" })
+        }),
+    },
+    Rule {
+        id: "appctx.print.terminal",
+        kind: Kind::Forbidden,
+        party: Party::Handler,
+        since: SVCCTX,
+        statement: "The helpers that print a message are not used in the middle of an io_handler.",
+        clause: APPCTX,
+        antecedent: "a call of io_handler that is not the last of its command",
+        example: "exit io_handler with another st0 than it was entered with",
+        fix: "print through the channel, or end the command in parse",
+        check: Checker::Trace(|| Box::new(Terminal)),
+    },
+    Rule {
+        id: "appctx.legacy.ctx-cli-maps",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "In HAProxy 2.6 the transitional fields ctx.cli lie exactly where the print context does.",
+        clause: APPCTX,
+        antecedent: "HAProxy 2.6, which alone has them, and a keyword that prints with them (the harness's own does)",
+        example: "ctx.cli.msg does not hold the message of cli_err",
+        fix: "keep the order of the fields",
+        check: Checker::Trace(|| {
+            Box::new(Probed {
+                probe: Probe::LegacyFields,
+                expected: "the message in ctx.cli.msg, and no ctx.cli.err",
+            })
+        }),
+    },
+];
+
+struct Terminal;
+
+impl Check for Terminal {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::IoHandler])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(seen), Some(call)) = (Seen::of(now), now.call) else { return };
+        if now.event.result() != 0 {
+            return;
+        }
+        let same = call.enter.c == seen.state.st0;
+        let events = [&call.enter, now.event];
+        report.expect(same, events, "st0 as it was", format!("{} became {}", call.enter.c, seen.state.st0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use layers_trace::Probe;
+
+    #[test]
+    fn printing_moves_svcctx() {
+        const RULE: &str = "appctx.print.resets-to-print-ctx";
+        accepts(RULE, dump().probe(Probe::PrintContext, true));
+        rejects(RULE, dump().probe(Probe::PrintContext, false));
+    }
+
+    #[test]
+    fn what_is_printed_is_in_the_old_fields() {
+        const RULE: &str = "appctx.legacy.ctx-cli-maps";
+        accepts(RULE, dump().probe(Probe::LegacyFields, true));
+        rejects(RULE, dump().probe(Probe::LegacyFields, false));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn a_handler_prints_otherwise() {
+        const RULE: &str = "appctx.print.terminal";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_exit(IO_HANDLER, 1, |state| state.st0 = 99));
+    }
+}

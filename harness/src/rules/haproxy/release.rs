@@ -1,0 +1,288 @@
+//! `io_release`, and the order of a command's calls.
+
+use layers_trace::{Callback, Event, Kind as EventKind};
+
+use super::{ALL, APPCTX, Seen};
+use crate::history::{Appctx, End, History};
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+
+/// Where the source itself says it: there is no document of these.
+const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "release.at-most-once",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: ALL,
+        statement: "io_release runs at most once for a command.",
+        clause: CLI,
+        antecedent: "a command that is released",
+        example: "enter io_release twice for one command",
+        fix: "clear the slot before it is called",
+        check: Checker::Trace(|| Box::new(AtMostOnce)),
+    },
+    Rule {
+        id: "release.not-after-failed-parse",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: ALL,
+        statement: "There is no io_release when parse has returned non-zero, or has left no io_handler.",
+        clause: CLI,
+        antecedent: "a keyword with io_release whose parse ends the command",
+        example: "exit parse with 1, enter io_release",
+        fix: "clear both slots when parse ends the command",
+        check: Checker::Trace(|| Box::new(NotAfterFailedParse)),
+    },
+    Rule {
+        id: "release.order",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: ALL,
+        statement: "A command is parsed, then handled, then released; nothing of it is called after that, and the next one is parsed after it.",
+        clause: CLI,
+        antecedent: "a command",
+        example: "enter parse while the command before waits for its release",
+        fix: "release a command before the next one is looked for",
+        check: Checker::Trace(|| Box::new(Order)),
+    },
+    Rule {
+        id: "release.on-disconnect",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: ALL,
+        statement: "When the session goes away in the middle of a command, io_release runs inside the release of the applet.",
+        clause: APPCTX,
+        antecedent: "a client that leaves while a command with io_release runs",
+        example: "enter release, exit release, and no io_release for the command that was running",
+        fix: "call io_release from the applet's release",
+        check: Checker::Trace(|| Box::new(OnDisconnect)),
+    },
+    Rule {
+        id: "release.eventually",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: ALL,
+        statement: "Every command that has started is released once its client has gone.",
+        clause: APPCTX,
+        antecedent: "a command with io_release whose client has left before the server is told to stop",
+        example: "a client leaves, and its command is never released",
+        fix: "look for the closed peer whatever the handler does",
+        check: Checker::Trace(|| Box::new(Eventually)),
+    },
+];
+
+struct AtMostOnce;
+
+impl Check for AtMostOnce {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let first = seen.command().and_then(|command| command.released.first());
+        let events = first.into_iter().chain([now.event]);
+        report.expect(first.is_none(), events, "one io_release", "another one");
+    }
+}
+
+struct NotAfterFailedParse;
+
+impl Check for NotAfterFailedParse {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::Parse]).enters(&[Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        if now.is_exit() {
+            let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
+            if ends && seen.has(Callback::IoRelease) {
+                report.exercised();
+            }
+            return;
+        }
+        let Some(command) = seen.command() else { return };
+        let before_its_end = now.parent().is_some_and(|parent| parent.callback == Callback::Parse);
+        let ended_by_parse = command.over && command.calls == 0 && command.released.is_empty();
+        if before_its_end || ended_by_parse {
+            let events = command.parsed.as_ref().into_iter().chain([now.event]);
+            report.broken(events, "no io_release", "it is called");
+        }
+    }
+}
+
+struct Order;
+
+impl Check for Order {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler, Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let before = seen.appctx.and_then(|appctx| appctx.command.as_ref());
+        report.exercised();
+        let waits = before.filter(|command| command.is_live() && !command.unrecorded);
+        let last = before.and_then(|command| command.left.as_ref()).map(|(_, exit)| exit);
+        let events = || last.into_iter().chain([now.event]);
+        match seen.callback {
+            // A command without io_release just ends with its handler; one that is given up is released.
+            Callback::Parse if waits.is_some() => {
+                report.broken(events(), "the command before is over", "it waits to be called");
+            }
+            Callback::IoHandler if seen.begins() && seen.has(Callback::Parse) => {
+                report.broken(
+                    events(),
+                    "parse comes first, and nothing after the end",
+                    "io_handler is called",
+                );
+            }
+            Callback::IoRelease if before.is_none_or(|command| command.number != seen.state.number) => {
+                report.broken(events(), "a command that runs", "io_release of none");
+            }
+            _ => {}
+        }
+    }
+}
+
+struct OnDisconnect;
+
+impl OnDisconnect {
+    /// What runs and wants to be released.
+    fn running(appctx: &Appctx, history: &History) -> bool {
+        appctx.command.as_ref().is_some_and(|command| {
+            let keyword = history.registered_as(command.number);
+            let has_release = match command.left.as_ref().and_then(|(state, _)| state.slots) {
+                Some(slots) => slots.io_release,
+                None => keyword.is_some_and(|keyword| keyword.has(Callback::IoRelease)),
+            };
+            command.is_live() && command.released.is_empty() && has_release
+        })
+    }
+}
+
+impl Check for OnDisconnect {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoRelease]).exits(&[Callback::Release])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let Some(appctx) = seen.appctx else { return };
+        if now.is_exit() {
+            // The running command was to be released meanwhile.
+            if OnDisconnect::running(appctx, now.history) {
+                report.exercised();
+                report.broken(appctx.released.iter().chain([now.event]), "io_release in between", "none");
+            }
+            return;
+        }
+        let Some(command) = seen.command().filter(|command| !command.done && command.is_live()) else {
+            return;
+        };
+        let parent = now.parent().map(|parent| parent.callback);
+        // Called by a handler, it is none of the server's doing.
+        if !command.unrecorded && parent.is_none_or(|parent| !parent.is_keyword()) {
+            report.expect(
+                parent == Some(Callback::Release),
+                [now.event],
+                "io_release inside the release of the applet: the handler was not done",
+                "io_release elsewhere",
+            );
+        }
+    }
+}
+
+/// Clients have written down when they leave.
+fn hears_of_clients(history: &History) -> bool {
+    history.run().is_none_or(|run| run.client_log)
+}
+
+struct Eventually;
+
+impl Eventually {
+    fn look(history: &History, last: Option<&Event>, report: &mut Report<'_>) {
+        if history.clients().any(|client| client.leaving.is_none()) {
+            return;
+        }
+        for appctx in history.appctxs() {
+            let Some(command) = &appctx.command else { continue };
+            if !command.released.is_empty() {
+                report.exercised();
+            } else if OnDisconnect::running(appctx, history) {
+                let begun = command.left.as_ref().map(|(_, exit)| exit);
+                report.broken(begun.into_iter().chain(last), "it has been released", "it has not");
+            }
+        }
+    }
+}
+
+impl Check for Eventually {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Signal)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.signals().is_empty() && hears_of_clients(now.history) {
+            Eventually::look(now.history, Some(now.event), report);
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let unasked = history.signals().is_empty() && hears_of_clients(history);
+        if unasked && matches!(history.end(), Some(End::Exited(0))) {
+            Eventually::look(history, history.end_event(), report);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn a_command_is_released_once() {
+        const RULE: &str = "release.at-most-once";
+        accepts(RULE, dump());
+        accepts(RULE, chain());
+        rejects(RULE, dump().twice(IO_RELEASE, 1));
+    }
+
+    #[test]
+    fn a_command_that_parse_has_ended_is_not_released() {
+        const RULE: &str = "release.not-after-failed-parse";
+        accepts(RULE, failed(false));
+        rejects(RULE, failed(true));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn the_calls_of_a_command_have_an_order() {
+        const RULE: &str = "release.order";
+        accepts(RULE, dump());
+        accepts(RULE, chain());
+        accepts(RULE, unparsed());
+        rejects(RULE, chain().without(IO_RELEASE, 1));
+        rejects(RULE, dump().without(PARSE, 1));
+        rejects(RULE, dump().swapped(IO_HANDLER, 3, IO_RELEASE, 1));
+    }
+
+    #[test]
+    fn who_leaves_is_noticed() {
+        const RULE: &str = "release.on-disconnect";
+        accepts(RULE, abort());
+        rejects(RULE, abort().without(IO_RELEASE, 1));
+        rejects(RULE, abort().swapped(IO_RELEASE, 1, RELEASE, 1));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn whoever_has_left_is_released() {
+        const RULE: &str = "release.eventually";
+        accepts(RULE, abort());
+        rejects(RULE, abort().without(RELEASE, 1).without(IO_RELEASE, 1));
+    }
+}

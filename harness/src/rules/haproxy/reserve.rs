@@ -1,0 +1,172 @@
+//! Contexts that a handler reserves in the storage area, and those that it allocates itself.
+
+use layers_trace::appctx::Place;
+use layers_trace::{Callback, Event, Kind as EventKind, Probe};
+
+use super::{APPCTX, SVCCTX, Seen};
+use crate::history::{End, History};
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "appctx.reserve.returns-storage",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "applet_reserve_svcctx of a size that fits returns the storage area and points svcctx to it, each time.",
+        clause: APPCTX,
+        antecedent: "a keyword that reserves its context (the harness's own do)",
+        example: "applet_reserve_svcctx(appctx, 16) leaves svcctx NULL",
+        fix: "set svcctx to what is returned",
+        check: Checker::Trace(|| {
+            Box::new(Probed { probe: Probe::Reserve, expected: "the storage area in svcctx" })
+        }),
+    },
+    Rule {
+        id: "appctx.reserve.oversize-crashes",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "A context larger than the storage area stops the server on purpose (in builds with DEBUG_STRICT, as Debian's are).",
+        clause: APPCTX,
+        antecedent: "a keyword that reserves one byte too many (the harness's own does)",
+        example: "applet_reserve_svcctx of one byte too many returns",
+        fix: "check the size in applet_reserve_svcctx",
+        check: Checker::Trace(|| Box::new(TooMuch)),
+    },
+    Rule {
+        id: "appctx.dynamic.left-alone",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "A pointer that the handler has stored in svcctx itself is neither changed nor freed by the server, up to and including release.",
+        clause: APPCTX,
+        antecedent: "a keyword with memory of its own (the harness's own has)",
+        example: "the memory reads otherwise in io_release than it was written",
+        fix: "never free or replace svcctx",
+        check: Checker::Trace(|| {
+            Box::new(Probed {
+                probe: Probe::OwnMemory,
+                expected: "the memory as it was written, and svcctx pointing at it",
+            })
+        }),
+    },
+    Rule {
+        id: "appctx.dynamic.release-tolerates-null",
+        kind: Kind::Required,
+        party: Party::Handler,
+        since: SVCCTX,
+        statement: "io_release may be called with svcctx NULL, as when the allocation of the context has failed, and copes with that.",
+        clause: APPCTX,
+        antecedent: "a command that is released with svcctx NULL",
+        example: "enter io_release with NULL, and the server is killed by SIGSEGV",
+        fix: "look whether svcctx is NULL in io_release",
+        check: Checker::Trace(|| Box::new(ToleratesNull { inside: None })),
+    },
+];
+
+/// The instrument has looked, and says what it found.
+pub(super) struct Probed {
+    pub(super) probe: Probe,
+    pub(super) expected: &'static str,
+}
+
+impl Check for Probed {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.probe() == Some(self.probe) {
+            report.expect(now.event.a == 1, [now.event], self.expected, "something else");
+        }
+    }
+}
+
+struct TooMuch;
+
+impl Check for TooMuch {
+    fn watches(&self) -> Watch {
+        Watch::NONE
+    }
+
+    fn see(&mut self, _now: &Now<'_>, _report: &mut Report<'_>) {}
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let Some(asked) = history.asked_too_much() else { return };
+        let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
+        let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
+            // A master reports the death of its worker by its own exit status.
+            || matches!(history.end(), Some(End::Exited(status)) if status >= 128);
+        let events = [asked].into_iter().chain(history.end_event());
+        report.expect(died, events, "the server stops at once", "it goes on");
+    }
+}
+
+struct ToleratesNull {
+    inside: Option<Event>,
+}
+
+impl Check for ToleratesNull {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
+        if now.is_enter() && context.place == Place::Null {
+            self.inside = Some(now.event.clone());
+        } else if let (true, Some(_)) =
+            (now.is_exit(), self.inside.take_if(|enter| enter.position == now.event.call))
+        {
+            report.exercised();
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let killed = matches!(history.end(), Some(End::Killed(_)) | Some(End::Exited(128..)));
+        if let Some(enter) = self.inside.as_ref().filter(|_| killed) {
+            let events = [enter].into_iter().chain(history.end_event());
+            report.expect(false, events, "io_release returns", "the server died in it");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use layers_trace::Probe;
+
+    #[test]
+    fn reserving_gives_the_storage_area() {
+        const RULE: &str = "appctx.reserve.returns-storage";
+        accepts(RULE, dump().probe(Probe::Reserve, true));
+        rejects(RULE, dump().probe(Probe::Reserve, false));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn what_does_not_fit_stops_the_server() {
+        const RULE: &str = "appctx.reserve.oversize-crashes";
+        accepts(RULE, dump().probe(Probe::ReserveTooMuch, true).killed(libc::SIGABRT));
+        rejects(RULE, dump().probe(Probe::ReserveTooMuch, true));
+        rejects(RULE, dump().probe(Probe::ReserveTooMuch, true).ends_by(libc::SIGTERM));
+        is_silent(RULE, dump());
+    }
+
+    #[test]
+    fn own_memory_is_left_alone() {
+        const RULE: &str = "appctx.dynamic.left-alone";
+        accepts(RULE, dump().probe(Probe::OwnMemory, true));
+        rejects(RULE, dump().probe(Probe::OwnMemory, false));
+    }
+
+    #[test]
+    fn a_release_copes_with_null() {
+        const RULE: &str = "appctx.dynamic.release-tolerates-null";
+        accepts(RULE, null_release());
+        rejects(RULE, null_release().without_exit(IO_RELEASE, 1).killed(libc::SIGSEGV));
+        is_silent(RULE, dump());
+    }
+}

@@ -1,0 +1,178 @@
+//! The storage area of an appctx.
+
+use layers_trace::Callback;
+use layers_trace::appctx::Place;
+
+use super::{APPCTX, SVCCTX, Seen};
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "appctx.storage.zero-at-start",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "The storage area is all zero before the first call of a command.",
+        clause: APPCTX,
+        antecedent: "a command",
+        example: "enter parse with what the command before has left in the storage area",
+        fix: "zero the storage area before each command",
+        check: Checker::Trace(|| Box::new(ZeroAtStart)),
+    },
+    Rule {
+        id: "appctx.st2.zero-at-start",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "st2 is zero before the first call of a command, also when the command before has used it.",
+        clause: APPCTX,
+        antecedent: "a command under HAProxy 2.6, which alone has st2 beside svcctx",
+        example: "enter parse with st2 at 7",
+        fix: "zero st2 before each command",
+        check: Checker::Trace(|| Box::new(St2AtStart)),
+    },
+    Rule {
+        id: "appctx.storage.bytes",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "Between two calls of a command nothing writes to its storage area.",
+        clause: "observed",
+        antecedent: "a command with its context in the storage area that is called more than once",
+        example: "exit io_handler, enter io_handler with other bytes in the storage area",
+        fix: "find out who writes there; what belongs to others (a response that arrives) may",
+        check: Checker::Trace(|| Box::new(Bytes)),
+    },
+    Rule {
+        id: "release.no-linked-storage",
+        kind: Kind::Forbidden,
+        party: Party::Handler,
+        since: SVCCTX,
+        statement: "When a command is over, no list element inside its storage area is linked from outside.",
+        clause: APPCTX,
+        antecedent: "a command whose context is in the storage area and that comes to its end",
+        example: "exit io_release with an element of the storage area in a list",
+        fix: "unlink it in io_release",
+        check: Checker::Trace(|| Box::new(Unlinked)),
+    },
+];
+
+/// Keywords whose context others write to while the command waits: an HTTP response that arrives, or a neighbour in a list
+/// that their place in what they show is kept in.
+const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors", "show stat"];
+
+struct ZeroAtStart;
+
+impl Check for ZeroAtStart {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
+        if let Some(context) = seen.context() {
+            report.expect(
+                context.storage_is_zero,
+                [now.event],
+                "a storage area of zeroes",
+                "it has other bytes",
+            );
+        }
+    }
+}
+
+struct St2AtStart;
+
+impl Check for St2AtStart {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
+        if let Some(zero) = seen.state.st2_is_zero {
+            report.expect(zero, [now.event], "st2 is 0", "it is not");
+        }
+    }
+}
+
+struct Bytes;
+
+impl Check for Bytes {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoHandler, Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let shared = seen.registered.is_some_and(|one| SHARED.contains(&one.words.as_str()));
+        let Some(command) = seen.command().filter(|command| !command.unrecorded && !shared) else { return };
+        let (Some(context), Some((before, exit))) = (seen.context(), &command.left) else { return };
+        if let Some(before) = before.context.filter(|before| before.place == Place::Storage) {
+            let same = before.storage_hash == context.storage_hash;
+            report.expect(same, [exit, now.event], "the bytes that the call before has left", "other bytes");
+        }
+    }
+}
+
+struct Unlinked;
+
+impl Check for Unlinked {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::IoHandler, Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
+        let over = seen.callback == Callback::IoRelease || now.event.result() != 0 && !has_release;
+        let Some(context) = seen.context().filter(|context| over && context.place == Place::Storage) else {
+            return;
+        };
+        report.expect(
+            !context.linked,
+            [now.event],
+            "nothing in the storage area is in a list",
+            "something is",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn a_command_begins_with_zeroes() {
+        const RULE: &str = "appctx.storage.zero-at-start";
+        accepts(RULE, dump());
+        accepts(RULE, unparsed());
+        rejects(RULE, chain().at_enter(PARSE, 2, |state| context(state).storage_is_zero = false));
+        rejects(RULE, unparsed().at_enter(IO_HANDLER, 1, |state| context(state).storage_is_zero = false));
+    }
+
+    #[test]
+    fn a_command_begins_with_st2_at_zero() {
+        const RULE: &str = "appctx.st2.zero-at-start";
+        accepts(RULE, chain());
+        rejects(RULE, chain().at_enter(PARSE, 2, |state| state.st2_is_zero = Some(false)));
+        let gone = (1..=2)
+            .fold(chain(), |script, nth| script.at_enter(PARSE, nth, |state| state.st2_is_zero = None));
+        is_silent(RULE, gone);
+    }
+
+    #[test]
+    fn nobody_writes_to_the_storage_area() {
+        const RULE: &str = "appctx.storage.bytes";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_enter(IO_HANDLER, 2, |state| context(state).storage_hash ^= 1));
+    }
+
+    #[test]
+    fn a_command_leaves_no_list() {
+        const RULE: &str = "release.no-linked-storage";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_exit(IO_RELEASE, 1, |state| context(state).linked = true));
+    }
+}

@@ -1,0 +1,189 @@
+//! `svcctx`: NULL for a new command, and the handler's alone from then on.
+
+use layers_trace::Callback;
+use layers_trace::appctx::Place;
+
+use super::{APPCTX, SVCCTX, Seen, shown};
+use crate::rules::check::Now;
+use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "appctx.svcctx.null-at-parse",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "svcctx is NULL when the parse function of a command starts, whatever came before it on the connection.",
+        clause: APPCTX,
+        antecedent: "a command whose keyword has a parse function",
+        example: "enter parse with svcctx pointing at the storage area",
+        fix: "reset svcctx before each command",
+        check: Checker::Trace(|| Box::new(NullAtParse)),
+    },
+    Rule {
+        id: "appctx.svcctx.null-at-first-io",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "The first call of io_handler finds svcctx as parse has left it, or NULL where there is no parse.",
+        clause: APPCTX,
+        antecedent: "a command that comes to its io_handler",
+        example: "exit parse with NULL, enter io_handler with a pointer",
+        fix: "leave svcctx alone between parse and io_handler",
+        check: Checker::Trace(|| Box::new(FirstIo)),
+    },
+    Rule {
+        id: "appctx.svcctx.preserved",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "Each further call of io_handler finds svcctx as the call before has left it.",
+        clause: APPCTX,
+        antecedent: "a command whose io_handler is called more than once",
+        example: "exit io_handler with one pointer, enter io_handler with another",
+        fix: "leave svcctx alone while a command runs",
+        check: Checker::Trace(|| Box::new(Preserved)),
+    },
+    Rule {
+        id: "appctx.svcctx.preserved-to-release",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: SVCCTX,
+        statement: "io_release finds svcctx as the last call of the command has left it.",
+        clause: APPCTX,
+        antecedent: "a command that is released",
+        example: "exit io_handler with a pointer, enter io_release with NULL",
+        fix: "reset svcctx after io_release, not before",
+        check: Checker::Trace(|| Box::new(PreservedToRelease)),
+    },
+];
+
+struct NullAtParse;
+
+impl Check for NullAtParse {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Parse])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
+        report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
+    }
+}
+
+struct FirstIo;
+
+impl Check for FirstIo {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoHandler])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let Some(context) = seen.context() else { return };
+        if seen.begins() && !seen.has(Callback::Parse) {
+            let holds = context.place == Place::Null;
+            return report.expect(holds, [now.event], "svcctx is NULL: there was no parse", shown(context));
+        }
+        let Some(command) = seen.command().filter(|command| command.calls == 0 && !command.unrecorded) else {
+            return;
+        };
+        compare(command.left.as_ref(), context.svcctx, now, report);
+    }
+}
+
+struct Preserved;
+
+impl Check for Preserved {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoHandler])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        let Some(command) = seen.command().filter(|command| command.calls > 0 && !command.unrecorded) else {
+            return;
+        };
+        if let Some(context) = seen.context() {
+            compare(command.left.as_ref(), context.svcctx, now, report);
+        }
+    }
+}
+
+struct PreservedToRelease;
+
+impl Check for PreservedToRelease {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::IoRelease])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(seen) = Seen::of(now) else { return };
+        // Called by its own handler, it is none of the server's doing.
+        let by_itself = now.parent().is_some_and(|parent| parent.callback.is_keyword());
+        let Some(command) = seen.command().filter(|command| !command.unrecorded && !by_itself) else {
+            return;
+        };
+        if let Some(context) = seen.context() {
+            compare(command.left.as_ref(), context.svcctx, now, report);
+        }
+    }
+}
+
+/// `svcctx` is what the call before has left.
+fn compare(
+    left: Option<&(layers_trace::appctx::State, layers_trace::Event)>,
+    svcctx: u64,
+    now: &Now<'_>,
+    report: &mut Report<'_>,
+) {
+    let Some((before, exit)) = left else { return };
+    let Some(before) = before.context else { return };
+    let actual = if before.svcctx == svcctx { "the same" } else { "another pointer" };
+    report.expect(
+        before.svcctx == svcctx,
+        [exit, now.event],
+        format!("svcctx as the call before has left it ({})", shown(before)),
+        actual,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+
+    #[test]
+    fn a_command_begins_with_null() {
+        const RULE: &str = "appctx.svcctx.null-at-parse";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_enter(PARSE, 1, |state| set(state, STORAGE)));
+        rejects(RULE, chain().at_enter(PARSE, 2, |state| set(state, ELSEWHERE)));
+    }
+
+    #[test]
+    fn the_first_io_handler_sees_what_parse_has_left() {
+        const RULE: &str = "appctx.svcctx.null-at-first-io";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_enter(IO_HANDLER, 1, |state| set(state, NULL)));
+        accepts(RULE, unparsed());
+        rejects(RULE, unparsed().at_enter(IO_HANDLER, 1, |state| set(state, STORAGE)));
+    }
+
+    #[test]
+    fn a_further_io_handler_sees_what_the_one_before_has_left() {
+        const RULE: &str = "appctx.svcctx.preserved";
+        accepts(RULE, dump());
+        rejects(RULE, dump().at_enter(IO_HANDLER, 2, |state| set(state, NULL)));
+        rejects(RULE, dump().at_enter(IO_HANDLER, 3, |state| set(state, ELSEWHERE)));
+        is_silent(RULE, unparsed());
+    }
+
+    #[test]
+    fn the_release_sees_what_the_last_io_handler_has_left() {
+        const RULE: &str = "appctx.svcctx.preserved-to-release";
+        accepts(RULE, dump());
+        accepts(RULE, abort());
+        rejects(RULE, abort().at_enter(IO_RELEASE, 1, |state| set(state, NULL)));
+        rejects(RULE, dump().at_enter(IO_RELEASE, 1, |state| set(state, ELSEWHERE)));
+    }
+}

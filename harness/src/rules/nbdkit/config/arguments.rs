@@ -1,0 +1,309 @@
+//! The command line against what the outermost layer was given.
+
+use layers_trace::{Callback, Event, Field, Text};
+
+use crate::history::History;
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::{Parameter, Start};
+use crate::version::Version;
+
+/// Whatever comes after the parameters, at any layer.
+const AFTER_CONFIG: &[Callback] = &[
+    Callback::ConfigComplete,
+    Callback::ThreadModel,
+    Callback::DumpPlugin,
+    Callback::GetReady,
+    Callback::AfterFork,
+    Callback::Preconnect,
+    Callback::Open,
+];
+
+/// Version from which `@FILE` stands for the parameters in a file, so that the command line alone does not tell them.
+const PARAMETER_FILES: Version = Version(1, 45, 0);
+
+/// The parameters that the outermost layer is to get, if they are known.
+pub(super) fn parameters(history: &History) -> Option<&[Parameter]> {
+    let run = history.run()?;
+    let stands_for_file = |parameter: &Parameter| {
+        parameter.key.is_none() && parameter.value.starts_with('@') && parameter.value.contains('/')
+    };
+    let from_files = run.version >= PARAMETER_FILES && run.parameters.iter().any(stands_for_file);
+    let configures = !matches!(run.start, Start::Help | Start::Version);
+    (configures && !from_files).then_some(&run.parameters)
+}
+
+/// How one parameter of the command line is to be delivered: under its own key, or as a bare argument.
+enum Delivery<'a> {
+    Keyed(&'a str, &'a str),
+    Bare(String),
+}
+
+impl Delivery<'_> {
+    fn of(parameter: &Parameter) -> Delivery<'_> {
+        match &parameter.key {
+            Some(key) if is_key(key.as_bytes()) => Delivery::Keyed(key, &parameter.value),
+            Some(key) => Delivery::Bare(format!("{key}={}", parameter.value)),
+            None => Delivery::Bare(parameter.value.clone()),
+        }
+    }
+
+    fn is(&self, config: &Event) -> bool {
+        let key = config.text(Field::Key);
+        let value = config.text(Field::Value);
+        match self {
+            Delivery::Keyed(expected, _) if !reads(key, expected) => false,
+            Delivery::Keyed(_, expected) => reads(value, expected),
+            Delivery::Bare(expected) => reads(value, expected),
+        }
+    }
+}
+
+impl std::fmt::Display for Delivery<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Delivery::Keyed(key, value) => write!(f, "`{key}={value}`"),
+            Delivery::Bare(value) => write!(f, "`{value}`"),
+        }
+    }
+}
+
+/// What the trace kept of the text agrees with this. An argument that is not UTF-8 cannot be compared.
+fn reads(text: Option<&Text>, expected: &str) -> bool {
+    text.is_some_and(|text| {
+        let expected = expected.as_bytes();
+        let agrees = if text.cut { expected.starts_with(&text.bytes) } else { expected == text.bytes };
+        agrees || std::str::from_utf8(&text.bytes).is_err()
+    })
+}
+
+fn is_key(key: &[u8]) -> bool {
+    let follows = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    key.first().is_some_and(u8::is_ascii_alphabetic) && key.iter().all(follows)
+}
+
+fn is_outermost(now: &Now<'_>) -> bool {
+    Some(now.event.layer) == now.history.outermost(Callback::Config)
+}
+
+/// The n-th config of the outermost layer is the n-th argument.
+#[derive(Default)]
+pub(super) struct OncePerArgument {
+    given: usize,
+    last: Option<Event>,
+    over: bool,
+}
+
+impl Check for OncePerArgument {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Config]).enters(AFTER_CONFIG)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if self.over {
+            return;
+        }
+        let Some(parameters) = parameters(now.history) else { return };
+        let number = self.given + 1;
+        let due = parameters.get(self.given).map(Delivery::of);
+        if now.event.callback() != Some(Callback::Config) {
+            self.over = true;
+            if let Some(due) = due
+                && now.history.outermost(Callback::Config).is_some()
+            {
+                let expected = format!("parameter {number}, {due}");
+                report.expect(false, self.last.iter().chain([now.event]), expected, "configuration is over");
+            }
+            return;
+        }
+        if !is_outermost(now) {
+            return;
+        }
+        self.given = number;
+        report.exercised();
+        match due {
+            None => {
+                let expected = format!("{} parameters", parameters.len());
+                report.broken(self.last.iter().chain([now.event]), expected, "one more");
+            }
+            Some(due) if !due.is(now.event) => {
+                let expected = format!("parameter {number}, {due}");
+                report.broken(self.last.iter().chain([now.event]), expected, "another one");
+            }
+            Some(_) => {}
+        }
+        self.last = Some(now.event.clone());
+    }
+}
+
+/// Keys are keys, and values are there.
+pub(super) struct KeyAndValue;
+
+impl Check for KeyAndValue {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Config])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        // Inner layers get what the filters pass down.
+        if !is_outermost(now) {
+            return;
+        }
+        let key = now.event.text(Field::Key);
+        let has_key = key.is_some_and(|key| is_key(&key.bytes));
+        let actual =
+            key.map_or_else(|| "NULL".into(), |key| format!("{:?}", String::from_utf8_lossy(&key.bytes)));
+        report.expect(has_key, [now.event], "a key: a letter, then letters, digits, `.`, `_`, `-`", actual);
+        if now.event.text(Field::Value).is_none() {
+            report.broken([now.event], "a value", "NULL");
+        }
+    }
+}
+
+/// A bare argument comes under the magic key, or as `script`.
+#[derive(Default)]
+pub(super) struct BareArguments {
+    given: usize,
+    /// The first bare argument delivered.
+    first: Option<Event>,
+}
+
+impl BareArguments {
+    /// The key that argument `index` is to come under, or that there is none; `None` when the trace does not tell.
+    fn key<'a>(&self, history: &'a History, index: usize) -> Option<Result<&'a str, ()>> {
+        let magic = history.layer(0)?.magic_config_key.as_deref()?;
+        Some(match magic {
+            "" if index == 0 => Ok("script"),
+            "" => Err(()),
+            key => Ok(key),
+        })
+    }
+}
+
+impl Check for BareArguments {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Config])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(parameters) = parameters(now.history).filter(|_| is_outermost(now)) else { return };
+        let index = self.given;
+        self.given += 1;
+        let Some(Delivery::Bare(value)) = parameters.get(index).map(Delivery::of) else { return };
+        report.exercised();
+        let key = now.event.text(Field::Key);
+        let given = key.map_or_else(String::new, |key| String::from_utf8_lossy(&key.bytes).into_owned());
+        if !reads(now.event.text(Field::Value), &value) {
+            report.broken([now.event], format!("`{value}` whole, as the value"), "another value");
+        }
+        match self.key(now.history, index) {
+            Some(Ok(expected)) => {
+                if !reads(key, expected) {
+                    let expected = format!("bare argument `{value}` under the key `{expected}`");
+                    report.broken([now.event], expected, format!("under `{given}`"));
+                }
+            }
+            Some(Err(())) => {
+                let expected =
+                    format!("bare argument `{value}` refused: no magic key, and it is not the first");
+                report.broken([now.event], expected, format!("delivered under `{given}`"));
+            }
+            // Whatever the key is, it is one.
+            None => {
+                if let Some(first) = &self.first
+                    && first.text(Field::Key) != key
+                {
+                    report.broken([first, now.event], "the same key for every bare argument", "another one");
+                }
+            }
+        }
+        self.first.get_or_insert_with(|| now.event.clone());
+    }
+}
+
+/// Whether the stack's parameters are known and not empty.
+pub(super) fn has_parameters(history: &History) -> bool {
+    parameters(history).is_some_and(|parameters| !parameters.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+    use crate::run::Run;
+    use layers_trace::Kind;
+
+    /// Two parameters with keys and two bare ones.
+    fn arguments() -> Script {
+        served(&Run {
+            parameters: vec![keyed("a", "1"), bare("disk"), keyed("b", "x=y"), bare("1=2")],
+            ..run(1)
+        })
+    }
+
+    fn keyed(key: &str, value: &str) -> Parameter {
+        Parameter { key: Some(key.into()), value: value.into() }
+    }
+
+    fn bare(value: &str) -> Parameter {
+        Parameter { key: None, value: value.into() }
+    }
+
+    #[test]
+    fn each_argument_is_given_once_and_in_order() {
+        const RULE: &str = "config.once-per-arg";
+        accepts(RULE, arguments());
+        rejects(RULE, arguments().without(1, Callback::Config, 2));
+        rejects(RULE, arguments().without(1, Callback::Config, 3));
+        rejects(RULE, arguments().doubled(1, Callback::Config, 0));
+        rejects(RULE, arguments().doubled(1, Callback::Config, 3));
+        let second = arguments().index(Kind::Enter, 1, Callback::Config, 1);
+        rejects(RULE, arguments().moved(1, Callback::Config, 2, second));
+    }
+
+    #[test]
+    fn a_filter_may_change_what_it_passes_down() {
+        let mut script = arguments();
+        script =
+            script.changed(Kind::Enter, 0, Callback::Config, 1, |e| e.texts[1] = text(Field::Value, "z"));
+        accepts("config.once-per-arg", script.without(0, Callback::Config, 0));
+    }
+
+    #[test]
+    fn keys_are_keys_and_values_are_there() {
+        const RULE: &str = "config.key-value-shape";
+        accepts(RULE, arguments());
+        for key in ["", "1st", "a b", "é"] {
+            let change = |event: &mut Event| event.texts[0] = text(Field::Key, key);
+            rejects(RULE, arguments().changed(Kind::Enter, 1, Callback::Config, 0, change));
+        }
+        let change = |event: &mut Event| event.texts.truncate(1);
+        rejects(RULE, arguments().changed(Kind::Enter, 1, Callback::Config, 0, change));
+    }
+
+    #[test]
+    fn bare_arguments_come_under_the_magic_key() {
+        const RULE: &str = "config.bare-arg";
+        accepts(RULE, arguments());
+        let change = |event: &mut Event| event.texts[0] = text(Field::Key, "script");
+        rejects(RULE, arguments().changed(Kind::Enter, 1, Callback::Config, 1, change));
+        rejects(RULE, arguments().magic(Some("")));
+    }
+
+    #[test]
+    fn without_a_magic_key_the_first_argument_may_be_bare() {
+        const RULE: &str = "config.bare-arg";
+        let run = Run { parameters: vec![bare("file.py")], ..run(0) };
+        let script = || served(&run).magic(Some(""));
+        rejects(RULE, script());
+        let change = |event: &mut Event| event.texts[0] = text(Field::Key, "script");
+        accepts(RULE, script().changed(Kind::Enter, 0, Callback::Config, 0, change));
+    }
+
+    #[test]
+    fn with_an_unknown_magic_key_all_bare_arguments_have_one_key() {
+        const RULE: &str = "config.bare-arg";
+        accepts(RULE, arguments().magic(None));
+        let change = |event: &mut Event| event.texts[0] = text(Field::Key, "other");
+        rejects(RULE, arguments().magic(None).changed(Kind::Enter, 1, Callback::Config, 3, change));
+    }
+}

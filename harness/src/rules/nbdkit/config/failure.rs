@@ -1,0 +1,142 @@
+//! Start-up that fails.
+
+use layers_trace::{Callback, Event};
+
+use super::arguments::has_parameters;
+use crate::history::{End, History};
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::Start;
+
+/// A stack without config does not start with parameters.
+#[derive(Default)]
+pub(super) struct NobodyTakesIt {
+    started: Option<Event>,
+}
+
+impl Check for NobodyTakesIt {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| {
+            !matches!(callback, Callback::Load | Callback::Config | Callback::Unload) && !callback.is_data()
+        })
+    }
+
+    fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
+        self.started.get_or_insert_with(|| now.event.clone());
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let nobody = !history.layers().is_empty() && history.outermost(Callback::Config).is_none();
+        if !nobody || !has_parameters(history) || !history.is_complete() {
+            return;
+        }
+        let succeeded = history.end() == Some(End::Exited(0));
+        match &self.started {
+            Some(started) => report.expect(false, [started], "the server exits", "it goes on with the start"),
+            None if history.end().is_some() => {
+                report.expect(!succeeded, history.end_event(), "an exit status other than 0", "success");
+            }
+            None => {}
+        }
+    }
+}
+
+/// Nothing follows the failure of a callback of start-up.
+pub(super) struct FailureExits;
+
+impl Check for FailureExits {
+    fn watches(&self) -> Watch {
+        const START: &[Callback] = &[Callback::Config, Callback::ConfigComplete];
+        Watch::NONE.enters_where(|callback| !callback.is_data()).exits(START)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        // Other threads belong to modules that have started them in after_fork.
+        let Some(failed) = now.history.failed_start().filter(|failed| failed.tid == now.event.tid) else {
+            return;
+        };
+        let actual = if now.is_exit() { "a call further out returns" } else { "another callback is called" };
+        report.broken([failed, now.event], "the process exits at once", actual);
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let Some(failed) = history.failed_start() else { return };
+        report.exercised();
+        // After the fork somebody else may be telling the status.
+        let tells = failed.callback() != Some(Callback::AfterFork)
+            || history.run().is_some_and(|run| run.start == Start::Foreground);
+        if tells && history.end() == Some(End::Exited(0)) {
+            report.broken(
+                [failed].into_iter().chain(history.end_event()),
+                "an exit status other than 0",
+                "success",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::Callback;
+
+    #[test]
+    fn parameters_that_nobody_takes_are_fatal() {
+        const RULE: &str = "config.no-callback-fatal";
+        let loaded = || {
+            let mut script = Script::new(&run(1));
+            script.load(1);
+            script.lacking(0, Callback::Config).lacking(1, Callback::Config)
+        };
+        let mut good = loaded();
+        good.exited(1);
+        accepts(RULE, good);
+        let mut bad = loaded();
+        bad.exited(0);
+        rejects(RULE, bad);
+        rejects(
+            RULE,
+            reference()
+                .lacking(0, Callback::Config)
+                .lacking(1, Callback::Config)
+                .lacking(2, Callback::Config),
+        );
+    }
+
+    #[test]
+    fn a_filter_may_take_what_the_plugin_could_not() {
+        let script = reference().lacking(0, Callback::Config);
+        assert_eq!(judged(script).result("config.no-callback-fatal").unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_failing_start_is_the_end() {
+        const RULE: &str = "config.failure-exits";
+        /// L1.config enters, L0.config fails.
+        fn failing() -> (Script, u32) {
+            let mut script = Script::new(&run(1));
+            script.load(1);
+            let outer = script.enter(1, Callback::Config);
+            outer.texts = parameter("size", "1M");
+            let outer = outer.position;
+            let inner = script.enter(0, Callback::Config);
+            inner.texts = parameter("size", "1M");
+            let inner = inner.position;
+            script.exit(inner, -1);
+            (script, outer)
+        }
+        let (mut good, _) = failing();
+        good.exited(1);
+        accepts(RULE, good);
+        let (mut bad, _) = failing();
+        bad.exited(0);
+        rejects(RULE, bad);
+        let (mut bad, outer) = failing();
+        bad.exit(outer, -1);
+        bad.exited(1);
+        rejects(RULE, bad);
+        let (mut bad, _) = failing();
+        bad.call(0, Callback::ConfigComplete, 0);
+        bad.exited(1);
+        rejects(RULE, bad);
+    }
+}

@@ -1,0 +1,107 @@
+//! When config is called, and from where.
+
+use layers_trace::{Callback, Event};
+
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// Config of an inner layer runs inside that of the next outer one.
+pub(super) struct ConfigNests;
+
+impl Check for ConfigNests {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Config])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(outer) = now.history.outer(now.event.layer, Callback::Config) else { return };
+        let parent = now.parent();
+        let nests = parent.is_some_and(|call| call.callback == Callback::Config && call.layer() == outer);
+        report.expect(
+            nests,
+            parent.map(|call| &call.enter).into_iter().chain([now.event]),
+            format!("L{outer}.config calls L{}.config", now.event.layer),
+            "it is called from elsewhere",
+        );
+    }
+}
+
+/// Config comes after every load and before every config_complete.
+#[derive(Default)]
+pub(super) struct ConfigPhase {
+    config: Option<Event>,
+    complete: Option<Event>,
+}
+
+impl Check for ConfigPhase {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.callback() {
+            Some(Callback::Load) => {
+                if let Some(config) = &self.config {
+                    report.broken(
+                        [config, now.event],
+                        "all layers are loaded first",
+                        "a layer is loaded later",
+                    );
+                }
+            }
+            Some(Callback::Config) => {
+                report.exercised();
+                if let Some(complete) = &self.complete {
+                    let expected = "no parameter after config_complete";
+                    report.broken([complete, now.event], expected, "another parameter");
+                }
+                self.config.get_or_insert_with(|| now.event.clone());
+            }
+            _ => {
+                self.complete.get_or_insert_with(|| now.event.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn config_comes_inwards_through_the_filters() {
+        const RULE: &str = "config.outer-to-inner";
+        accepts(RULE, reference());
+        let good = reference();
+        let outside = good.index(Kind::Exit, 2, Callback::Config, 0);
+        rejects(RULE, good.moved(0, Callback::Config, 0, outside + 1));
+        rejects(RULE, reference().without(1, Callback::Config, 0));
+    }
+
+    #[test]
+    fn a_filter_without_config_is_passed_over() {
+        let mut script = reference().lacking(1, Callback::Config);
+        accepts("config.outer-to-inner", script.clone());
+        script = script.lacking(2, Callback::Config);
+        assert_eq!(judged(script).result("config.outer-to-inner").unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn config_comes_between_load_and_config_complete() {
+        const RULE: &str = "config.phase";
+        accepts(RULE, reference());
+        let good = reference();
+        let late = good.index(Kind::Exit, 2, Callback::ConfigComplete, 0);
+        rejects(RULE, good.moved(0, Callback::Config, 0, late + 1));
+        let good = reference();
+        let late = good.index(Kind::Exit, 2, Callback::Config, 0);
+        rejects(RULE, good.moved(1, Callback::Load, 0, late));
+    }
+
+    #[test]
+    fn strings_of_parameters_stay() {
+        const RULE: &str = "config.string-lifetime";
+        accepts(RULE, reference());
+        rejects(RULE, reference().denied(layers_trace::Probe::ConfigStrings));
+    }
+}

@@ -1,0 +1,346 @@
+//! nbdkit-plugin(3) and nbdkit-filter(3), `.close`: the end of every handle.
+
+use layers_trace::{Callback, Event};
+
+use super::by_server;
+use crate::history::{Call, Handle, History};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "close.outer-to-inner",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "close visits the outermost filter first and the plugin last; each finishes before the next starts.",
+        clause: "nbdkit-filter(3), .close and .finalize",
+        antecedent: "two layers with close that were opened together",
+        example: "L0.close L1.close",
+        fix: "close from the outermost layer inwards, each after the previous one has returned",
+        check: Checker::Trace(|| Box::new(OuterFirst)),
+    },
+    Rule {
+        id: "close.exactly-once",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Every handle that an open has returned is closed once, before a server that ends cleanly is gone.",
+        clause: "nbdkit-plugin(3), .close and SHUTDOWN",
+        antecedent: "a handle that is closed, or is left when the server has ended",
+        example: "L0.open = 1, and the server ends",
+        fix: "close the handles of every connection, also of those that a shutdown cuts off",
+        check: Checker::Trace(|| Box::new(Once)),
+    },
+    Rule {
+        id: "close.last",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Once the close of a handle has been entered no other callback is given that handle.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .close",
+        antecedent: "a handle that is closed",
+        example: "L0.close(1) L0.flush(1)",
+        fix: "forget the handle with the call of close",
+        check: Checker::Trace(|| Box::new(Last)),
+    },
+    Rule {
+        id: "close.after-inflight",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "finalize and close of a handle wait until every data call of that handle has returned.",
+        clause: "nbdkit-plugin(3), SHUTDOWN",
+        antecedent: "a finalize or close of a handle that has had data calls",
+        example: "enter L0.pread(1), L0.close(1), exit L0.pread(1)",
+        fix: "join all workers of a connection before finalizing it",
+        check: Checker::Trace(|| Box::new(AfterInFlight)),
+    },
+    Rule {
+        id: "close.any-disconnect",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "However a client leaves, what was opened for it is finalized, where it was prepared, and closed.",
+        clause: "nbdkit-plugin(3), .close and SHUTDOWN; nbdkit-filter(3), .finalize",
+        antecedent: "a client that leaves while it has an export, or that a server leaves behind at its end",
+        example: "L0.open, the client closes its socket, and no L0.close",
+        fix: "end every connection in the same way: finalize, then close",
+        check: Checker::Trace(|| Box::new(AnyDisconnect)),
+    },
+];
+
+/// From the outermost layer inwards, one after the other.
+struct OuterFirst;
+
+impl Check for OuterFirst {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        // After an open that failed, what is below is closed from inside that of the layer above.
+        let in_open = now.parent().filter(|parent| parent.callback == Callback::Open);
+        let undone = now.handle.filter(|handle| in_open.is_some_and(|open| open.chain == Some(handle.chain)));
+        let Some(handle) = by_server(now).or(undone.filter(|handle| now.history.is_servers(handle))) else {
+            return;
+        };
+        let outside = now.history.handle_outside(handle, Callback::Close);
+        if outside.is_none() && now.history.first_close(handle.chain).is_none() {
+            return;
+        }
+        report.exercised();
+        if let Some(outside) = outside {
+            report.broken(
+                [outside.closing.as_ref().unwrap_or(&outside.open), now.event],
+                format!("close of L{} has returned before that of L{}", outside.layer, handle.layer),
+                if outside.closing.is_some() { "it is still running" } else { "it has not been called" },
+            );
+        }
+    }
+}
+
+/// Neither twice nor never.
+struct Once;
+
+impl Check for Once {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        if let Some(handle) = now.handle {
+            report.exercised();
+            if let Some(first) = handle.closing.as_ref().filter(|_| !handle.manual) {
+                let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
+                report.broken([first, now.event], expected, "another one");
+            }
+        } else if closes_itself(now) && now.history.was_minted(call.handle()) {
+            let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
+            report.broken([now.event], expected, "it was closed before");
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        for handle in left_behind(history) {
+            report.exercised();
+            report.broken(
+                [&handle.open].into_iter().chain(history.end_event()),
+                format!("handle {} of L{} is closed", handle.id, handle.layer),
+                "it never is",
+            );
+        }
+    }
+}
+
+/// The server makes this close, by itself or because an open has failed above; no filter closes a context of its own.
+fn closes_itself(now: &Now<'_>) -> bool {
+    let undoes =
+        |parent: &Call| parent.callback == Callback::Open && !now.history.opens_contexts(parent.layer());
+    now.parent().is_none_or(undoes)
+}
+
+/// Handles of clients that the server should have closed before its end, in the order of their opens.
+fn left_behind(history: &History) -> Vec<&Handle> {
+    if !history.ended_cleanly() {
+        return Vec::new();
+    }
+    let closes = |handle: &&Handle| history.records(handle.layer, Callback::Close);
+    let mut left: Vec<_> =
+        history.handles().filter(|handle| history.is_servers(handle)).filter(closes).collect();
+    left.sort_by_key(|handle| handle.opened);
+    left
+}
+
+/// Nothing after close.
+struct Last;
+
+impl Check for Last {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::has_handle)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        if call.callback == Callback::Close {
+            report.exercised();
+            return;
+        }
+        let close = match now.handle {
+            Some(handle) => match &handle.closing {
+                Some(close) if now.history.is_servers(handle) => Some(close),
+                _ => return,
+            },
+            None if now.history.was_minted(call.handle()) => None,
+            None => return,
+        };
+        // Who closes contexts of its own can use them too late by itself.
+        let opener = now.parent().is_some_and(|parent| now.history.opens_contexts(parent.layer()));
+        if !opener {
+            let expected =
+                format!("no call for handle {} of L{} after its close", call.handle(), call.layer());
+            report.broken(close.into_iter().chain([now.event]), expected, call.callback.name());
+        }
+    }
+}
+
+/// No call of the handle is running.
+struct AfterInFlight;
+
+impl Check for AfterInFlight {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Finalize, Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now).filter(|handle| handle.first_data.is_some()) else { return };
+        report.exercised();
+        if handle.in_flight == 0 {
+            return;
+        }
+        let running = now.history.in_flight().filter(|call| call.handle() == handle.id);
+        let data = running.filter(|call| call.callback.is_data()).min_by_key(|call| call.id());
+        if let Some(call) = data {
+            report.broken(
+                [&call.enter, now.event],
+                format!("{} of handle {} has returned", call.callback, handle.id),
+                "it is still running",
+            );
+        }
+    }
+}
+
+/// Finalize and close, whatever the reason.
+struct AnyDisconnect;
+
+impl AnyDisconnect {
+    /// How the client of this handle has left, if it has.
+    fn leaving<'a>(history: &'a History, handle: &Handle) -> Option<&'a Event> {
+        history.client_of(handle.connection?)?.leaving.as_ref()
+    }
+}
+
+impl Check for AnyDisconnect {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        // An attempt that has failed ends without the client, which may leave at the same time or not.
+        let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
+        let first = now.history.first_close(handle.chain).is_none();
+        if first
+            && AnyDisconnect::leaving(now.history, handle).is_some()
+            && !now.history.chain(handle.chain).iter().any(has_failed)
+        {
+            report.exercised();
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let mut chains = Vec::new();
+        for handle in left_behind(history) {
+            if chains.contains(&handle.chain) {
+                continue;
+            }
+            chains.push(handle.chain);
+            report.exercised();
+            let left = AnyDisconnect::leaving(history, handle);
+            let mut events = vec![&handle.open];
+            events.extend(left.into_iter().chain(history.end_event()));
+            events.sort_by_key(|event| event.position);
+            report.broken(events, "the connection's handles are finalized and closed", "they are not closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind, Operation};
+
+    #[test]
+    fn layers_are_closed_from_the_outermost_inwards() {
+        const RULE: &str = "close.outer-to-inner";
+        accepts(RULE, reference());
+        accepts(RULE, reference().lacking(1, Callback::Close));
+        for layer in 0..=1 {
+            let first = reference().index(Kind::Enter, 2, Callback::Close, 0);
+            rejects(RULE, reference().moved(layer, Callback::Close, 0, first));
+            let inside = reference().index(Kind::Exit, 2, Callback::Close, 0);
+            let beside = reference().moved(layer, Callback::Close, 0, inside);
+            rejects(RULE, beside.elsewhere(layer, Callback::Close, 0));
+        }
+        assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_handle_is_closed_once() {
+        const RULE: &str = "close.exactly-once";
+        accepts(RULE, reference());
+        for layer in 0..=2 {
+            rejects(RULE, reference().without(layer, Callback::Close, 0));
+            rejects(RULE, reference().doubled(layer, Callback::Close, 1));
+        }
+        // Below an open that fails, from within the one above.
+        let mut undone = Script::new(&run(2));
+        undone.start(2);
+        undone.tid = CONNECTION;
+        undone.open_failing(2, 1, "x");
+        undone.stop(2);
+        assert_eq!(judged(undone.clone()).result(RULE).unwrap().broken, 0);
+        rejects(RULE, undone.doubled(0, Callback::Close, 0));
+        // A server that is killed owes nothing.
+        let mut killed = reference().without(0, Callback::Close, 1);
+        killed.events.iter_mut().find(|event| event.kind == Kind::End).unwrap().a = 9;
+        assert_eq!(judged(killed).result(RULE).unwrap().broken, 0);
+    }
+
+    #[test]
+    fn nothing_comes_after_close() {
+        const RULE: &str = "close.last";
+        accepts(RULE, reference());
+        let after = reference().index(Kind::Exit, 2, Callback::Close, 1);
+        for to in [after, after + 1] {
+            rejects(RULE, reference().with(to, |script| script.on(&[4, 5, 6], 2, Callback::Flush, 0)));
+        }
+    }
+
+    #[test]
+    fn close_waits_for_data() {
+        const RULE: &str = "close.after-inflight";
+        accepts(RULE, reference());
+        let good = reference();
+        let exit = good.index(Kind::Exit, 2, Callback::Extents, 0);
+        let close = good.index(Kind::Enter, 2, Callback::Close, 1);
+        // The last request runs on a thread of its own, and beyond the close of its handle.
+        let mut script = good;
+        let mut late: Vec<_> = script.events.drain(exit..=exit).collect();
+        late[0].tid = CONNECTION + 1;
+        let call = late[0].call;
+        script.events.iter_mut().filter(|event| event.position == call).for_each(|event| event.tid += 1);
+        script.events.splice(close - 1..close - 1, late);
+        rejects(RULE, script);
+    }
+
+    #[test]
+    fn handles_of_clients_that_leave_are_closed() {
+        const RULE: &str = "close.any-disconnect";
+        accepts(RULE, reference());
+        let mut script = reference();
+        for layer in 0..=2 {
+            script = script.without(layer, Callback::Close, 1);
+        }
+        rejects(RULE, script);
+        let mut hung_up = reference();
+        for event in &mut hung_up.events {
+            if event.operation() == Some(Operation::Disconnect) {
+                event.number = Operation::Hangup as u8;
+            }
+        }
+        accepts(RULE, hung_up);
+    }
+}

@@ -1,0 +1,411 @@
+//! nbdkit-plugin(3), `.default_export`: what the empty name of an export stands for.
+
+use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+
+use super::super::pass_through::PassThrough;
+use super::survival::is_lost;
+use crate::history::{Client, ConnectionId, Request};
+use crate::rules::check::all_of::Both;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "conn.default.only-empty-name",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "The outermost default_export is asked for an empty name, for a list, or for NBD_INFO_NAME only.",
+        clause: "nbdkit-plugin(3), .default_export",
+        antecedent: "a call of the outermost default_export, and clients that write down what they ask",
+        example: "client: NBD_OPT_EXPORT_NAME \"a\"; L0.default_export",
+        fix: "use a name that is not empty as it is",
+        check: Checker::Trace(|| Box::new(OnlyEmptyName)),
+    },
+    Rule {
+        id: "conn.default.before-open",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "For the empty name default_export is asked inwards before open, which gets its answer; so does the client.",
+        clause: "nbdkit-plugin(3), .default_export; nbdkit-filter(3), .default_export",
+        antecedent: "an open for a client that selects the empty name, and writes that down",
+        example: "client: NBD_OPT_GO \"\"; L0.default_export = \"main\", L0.open \"\"",
+        fix: "ask default_export first, and go on as if the client had asked for its answer",
+        check: Checker::Trace(|| {
+            Box::new(Both::new(
+                BeforeOpen::default(),
+                PassThrough(|callback| callback == Callback::DefaultExport),
+            ))
+        }),
+    },
+    Rule {
+        id: "conn.default.cached",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "A layer that has named its default export is not asked again on that connection, but after STARTTLS.",
+        clause: "not in the manual",
+        antecedent: "a client that needs the default name a second time",
+        example: "L0.default_export = \"main\", L0.default_export",
+        fix: "none needed; a module should answer the same each time",
+        check: Checker::Trace(|| Box::new(Cached::default())),
+    },
+    Rule {
+        id: "conn.default.null-refuses",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "NULL, or a name beyond 4096 bytes, refuses the empty name: no open, and an error for the client.",
+        clause: "nbdkit-plugin(3), .default_export",
+        antecedent: "an outermost default_export that answers NULL, or too much, to a client that selects the empty name",
+        example: "L0.default_export = NULL, L0.open \"\"",
+        fix: "refuse the option with an error, and wait for another one",
+        check: Checker::Trace(|| Box::new(NullRefuses::default())),
+    },
+];
+
+/// Bytes of the longest name of an export.
+pub(in super::super) const LONGEST: usize = 4096;
+/// The bit of NBD_INFO_NAME in a request.
+const INFO_NAME: u64 = 1 << 1;
+
+/// The name that this exit of default_export gives; `None` when it refuses.
+pub(super) fn name(exit: &Event) -> Option<&[u8]> {
+    let text = exit.text(Field::Export).filter(|text| exit.result() != 0 && !text.cut)?;
+    Some(text.bytes.as_slice()).filter(|name| name.len() <= LONGEST)
+}
+
+/// This exit of default_export gives a name.
+pub(in super::super) fn is_name(exit: &Event) -> bool {
+    name(exit).is_some()
+}
+
+/// The client asks for the empty name.
+fn is_empty(request: &Request) -> bool {
+    request.event.text(Field::Export).is_none_or(|name| name.bytes.is_empty())
+}
+
+/// The client waits for something that needs the default name.
+fn needs_default(client: &Client) -> bool {
+    client.awaits(Operation::List).is_some()
+        || client.selecting().any(|request| is_empty(request) || request.event.b & INFO_NAME != 0)
+}
+
+/// The call is the server's own, for a client.
+fn is_servers(now: &Now<'_>) -> bool {
+    now.call.is_some_and(|call| call.parent.is_none() && now.history.is_for_client(call))
+}
+
+/// The client whose waiting request this call serves.
+fn client<'a>(now: &Now<'a>) -> Option<&'a Client> {
+    now.call.and_then(|call| call.connection).and_then(|id| now.history.client_of(id))
+}
+
+/// Somebody needs the default name.
+struct OnlyEmptyName;
+
+impl Check for OnlyEmptyName {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::DefaultExport])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        // A client of the oldstyle protocol cannot say what it wants.
+        let says = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
+        if !says || !is_servers(now) {
+            return;
+        }
+        report.exercised();
+        let needed = match client(now) {
+            Some(client) => needs_default(client),
+            None => now.history.clients().any(needs_default),
+        };
+        if !needed {
+            let asks = client(now).and_then(Client::selects).map(|request| &request.event);
+            let expected = "a client asks for the empty name, the list, or NBD_INFO_NAME";
+            report.broken(asks.into_iter().chain([now.event]), expected, "none does");
+        }
+    }
+}
+
+/// The answers of the outermost default_export, the last of each connection.
+#[derive(Default)]
+struct BeforeOpen {
+    answers: Vec<(ConnectionId, Event)>,
+}
+
+impl BeforeOpen {
+    fn answer(&self, connection: ConnectionId) -> Option<&Event> {
+        self.answers.iter().find(|(id, _)| *id == connection).map(|(_, answer)| answer)
+    }
+
+    fn asked(now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(outer) = now.history.outer(now.event.layer, Callback::DefaultExport) else { return };
+        let inside = now.parent().is_some_and(|parent| {
+            parent.layer() == outer
+                || parent.callback != Callback::DefaultExport && parent.layer() > now.event.layer
+        });
+        let inside = inside && now.call.is_some_and(|call| !now.history.is_intrusion(call));
+        // For a list that a layer does not make, its default export is asked alone.
+        let lists = client(now).is_none_or(|client| client.awaits(Operation::List).is_some());
+        if !inside && !lists {
+            let expected = format!("L{outer} asks L{}", now.event.layer);
+            report.expect(false, [now.event], expected, "it is asked from elsewhere");
+        }
+    }
+
+    fn opened(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(client) = client(now).filter(|_| is_servers(now) && now.history.is_complete()) else {
+            return;
+        };
+        let Some(request) = client.selects().filter(|request| is_empty(request)) else { return };
+        let answer = client.connection.and_then(|id| self.answer(id));
+        let name = match (now.history.outermost(Callback::DefaultExport), answer) {
+            (None, _) => Some([].as_slice()),
+            (Some(_), Some(answer)) => name(answer),
+            (Some(outermost), None) => {
+                let expected = format!("L{outermost}.default_export is asked first");
+                report.expect(false, [&request.event, now.event], expected, "it is not");
+                return;
+            }
+        };
+        // What a refusal leads to is another rule; so is what the plugin can say of its export's name.
+        let (Some(name), Some(given)) = (name, now.event.text(Field::Export)) else { return };
+        report.exercised();
+        if given.bytes != name {
+            report.broken(
+                answer.into_iter().chain([now.event]),
+                format!("L{}.open gets {:?}", now.event.layer, String::from_utf8_lossy(name)),
+                format!("{:?}", String::from_utf8_lossy(&given.bytes)),
+            );
+        }
+    }
+}
+
+impl Check for BeforeOpen {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::DefaultExport]).enters(&[Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match (now.event.kind, now.event.callback()) {
+            (EventKind::Enter, Some(Callback::DefaultExport)) => BeforeOpen::asked(now, report),
+            (EventKind::Exit, _) => {
+                // In a list, too, where a layer without list_exports has its default export asked from within.
+                let outermost = now.history.outermost(Callback::DefaultExport) == Some(now.event.layer);
+                if let Some(id) = now.call.and_then(|call| call.connection).filter(|_| outermost) {
+                    self.answers
+                        .retain(|(other, _)| *other != id && now.history.connection(*other).is_some());
+                    self.answers.push((id, now.event.clone()));
+                }
+            }
+            _ => self.opened(now, report),
+        }
+    }
+}
+
+/// What has been answered is not asked again.
+#[derive(Default)]
+struct Cached {
+    /// Exits with a name, by connection and layer.
+    answers: Vec<(ConnectionId, Event)>,
+}
+
+impl Check for Cached {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::DefaultExport]).notes(EventKind::Request)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation().is_some_and(Operation::is_data) {
+            return;
+        }
+        if now.event.kind == EventKind::Request {
+            let client = now.history.client(now.event.handle);
+            let Some(connection) = client.and_then(|client| client.connection) else { return };
+            let needs = match now.event.operation() {
+                Some(Operation::StartTls) => {
+                    self.answers.retain(|(id, _)| *id != connection);
+                    false
+                }
+                Some(Operation::Info | Operation::Go | Operation::ExportName) => {
+                    now.event.text(Field::Export).is_none_or(|name| name.bytes.is_empty())
+                }
+                _ => false,
+            };
+            if needs && self.answers.iter().any(|(id, _)| *id == connection) {
+                report.exercised();
+            }
+            return;
+        }
+        let Some(connection) = now.call.and_then(|call| call.connection) else { return };
+        if now.is_exit() {
+            if name(now.event).is_some() {
+                self.answers.retain(|(id, _)| now.history.connection(*id).is_some());
+                self.answers.push((connection, now.event.clone()));
+            }
+            return;
+        }
+        let earlier = self
+            .answers
+            .iter()
+            .find(|(id, answer)| *id == connection && answer.layer == now.event.layer)
+            .map(|(_, answer)| answer);
+        if let Some(earlier) = earlier {
+            let expected = format!("L{} is asked once on this connection", now.event.layer);
+            report.expect(false, [earlier, now.event], expected, "it is asked again");
+        }
+    }
+}
+
+/// A refusal, and the request that it answers.
+struct Refusal {
+    connection: ConnectionId,
+    exit: Event,
+    request: Event,
+}
+
+/// No name, no export.
+#[derive(Default)]
+struct NullRefuses {
+    refusals: Vec<Refusal>,
+}
+
+impl Check for NullRefuses {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            EventKind::Exit => {
+                let Some(client) = client(now).filter(|_| is_servers(now) && name(now.event).is_none())
+                else {
+                    return;
+                };
+                let request = client.selects().filter(|request| is_empty(request));
+                if let (Some(request), Some(connection)) = (request, client.connection) {
+                    report.exercised();
+                    self.refusals.retain(|refusal| refusal.connection != connection);
+                    let (exit, request) = (now.event.clone(), request.event.clone());
+                    self.refusals.push(Refusal { connection, exit, request });
+                }
+            }
+            EventKind::Enter => {
+                let connection = now.call.and_then(|call| call.connection).filter(|_| is_servers(now));
+                let refusal = self.refusals.iter().find(|refusal| Some(refusal.connection) == connection);
+                if let Some(refusal) = refusal {
+                    report.broken([&refusal.exit, now.event], "nothing is opened", "open is called");
+                }
+            }
+            _ => {
+                let answers = |refusal: &Refusal| refusal.request.position == now.event.call;
+                let Some(index) = self.refusals.iter().position(answers) else { return };
+                let refusal = self.refusals.swap_remove(index);
+                if now.event.result() == 0 && !is_lost(now.event) {
+                    report.broken([&refusal.exit, now.event], "an error for the client", "a success");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Field, Kind, Operation};
+
+    fn empty_go(script: &mut Script, kind: Kind) -> &mut Event {
+        let go = |event: &&mut Event| event.kind == kind && event.operation() == Some(Operation::Go);
+        script.events.iter_mut().find(go).unwrap()
+    }
+
+    #[test]
+    fn the_default_name_is_asked_when_it_is_needed() {
+        const RULE: &str = "conn.default.only-empty-name";
+        accepts(RULE, reference());
+        let mut named = reference();
+        empty_go(&mut named, Kind::Request).texts = vec![text(Field::Export, "main")];
+        rejects(RULE, named.clone());
+        empty_go(&mut named, Kind::Request).b = 2;
+        assert!(!broken(named).contains(&RULE));
+    }
+
+    #[test]
+    fn the_default_name_comes_before_open_and_is_what_it_gets() {
+        const RULE: &str = "conn.default.before-open";
+        accepts(RULE, reference());
+        let rename = |event: &mut Event| event.texts = vec![text(Field::Export, "other")];
+        rejects(RULE, reference().changed(Kind::Enter, 2, Callback::Open, 1, rename));
+        let never =
+            (0..=2).fold(reference(), |script, layer| script.without(layer, Callback::DefaultExport, 0));
+        rejects(RULE, never);
+        let good = reference();
+        let outside = good.index(Kind::Exit, 2, Callback::DefaultExport, 0);
+        rejects(RULE, good.moved(0, Callback::DefaultExport, 0, outside + 1));
+        // Within L1's preconnect, which only hands that on.
+        let connected = handing().index(Kind::Exit, 1, Callback::Preconnect, 0);
+        rejects(RULE, handing().moved(0, Callback::DefaultExport, 0, connected));
+        let nowhere =
+            (0..=2).fold(reference(), |script, layer| script.lacking(layer, Callback::DefaultExport));
+        rejects(RULE, nowhere);
+    }
+
+    #[test]
+    fn the_default_name_is_asked_once() {
+        const RULE: &str = "conn.default.cached";
+        let again = |asks: bool| {
+            let good = reference();
+            let go = good.index(Kind::Enter, 2, Callback::DefaultExport, 0) - 1;
+            // An NBD_OPT_INFO for the empty name before the NBD_OPT_GO, whose default name is then known.
+            let script = good.with(go, |script| {
+                let info = script.request(1, Operation::Info).position;
+                script.through(2, Callback::DefaultExport, 1, |event| {
+                    event.context = if event.layer > 0 { backend(event.layer) } else { 0 };
+                });
+                for event in script.events.iter_mut().rev().take(3) {
+                    event.texts.push(text(Field::Export, "main"));
+                }
+                let handles = script.open(2, "main");
+                script.close(&handles);
+                script.reply(info, 0);
+            });
+            let layers = if asks { 0..0 } else { 0..3 };
+            layers.fold(script, |script, layer| script.without(layer, Callback::DefaultExport, 1))
+        };
+        accepts(RULE, again(false));
+        rejects(RULE, again(true));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn no_name_is_a_refusal() {
+        const RULE: &str = "conn.default.null-refuses";
+        let refused = |layers: &[u8]| {
+            let good = reference();
+            let at = good.index(Kind::Enter, 2, Callback::DefaultExport, 0) - 1;
+            let layers = layers.to_vec();
+            good.with(at, move |script| {
+                let go = script.request(1, Operation::Go).position;
+                script.through(2, Callback::DefaultExport, 0, |event| {
+                    event.context = if event.layer > 0 { backend(event.layer) } else { 0 };
+                });
+                if !layers.is_empty() {
+                    let handles = script.open(2, "");
+                    script.close(&handles);
+                }
+                script.reply(go, -1).c = 22;
+            })
+        };
+        accepts(RULE, refused(&[]));
+        rejects(RULE, refused(&[2]));
+        let mut welcome = refused(&[]);
+        empty_go(&mut welcome, Kind::Reply).a = 0;
+        rejects(RULE, welcome);
+        let long = "x".repeat(4097);
+        let rename = |event: &mut Event| event.texts = vec![text(Field::Export, &long)];
+        rejects(RULE, reference().changed(Kind::Exit, 2, Callback::DefaultExport, 0, rename));
+    }
+}

@@ -1,0 +1,491 @@
+//! nbdkit-filter(3), `.finalize`: the last chance to use the layers below, from the outermost filter inwards.
+
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use super::by_server;
+use crate::history::{ChainId, ConnectionId, Handle, History};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "finalize.outer-to-inner",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "finalize runs once for each prepared handle at most, the outermost filter's first.",
+        clause: "nbdkit-filter(3), .finalize",
+        antecedent: "a finalize of a filter under another prepared one",
+        example: "L1.finalize L2.finalize",
+        fix: "finalize the prepared filters from the outermost inwards, each after the previous one has returned",
+        check: Checker::Trace(|| Box::new(OuterFirst)),
+    },
+    Rule {
+        id: "finalize.before-close",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "The finalizes of all filters have returned before the first layer is closed.",
+        clause: "nbdkit-filter(3), .finalize",
+        antecedent: "the first close after a finalize of the same open",
+        example: "L2.finalize L2.close L1.finalize",
+        fix: "finalize the whole chain, then close the whole chain",
+        check: Checker::Trace(|| Box::new(BeforeClose)),
+    },
+    Rule {
+        id: "finalize.paired",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 5),
+        statement: "A prepared handle is finalized before it is closed, if negotiation succeeded or the client may go on.",
+        clause: "nbdkit-filter(3), .prepare and .finalize",
+        antecedent: "a prepared handle that is closed, not below a finalize that failed",
+        example: "L1.prepare L1.pread L1.close",
+        fix: "finalize on every path that closes a prepared handle",
+        check: Checker::Trace(|| Box::new(Paired::default())),
+    },
+    Rule {
+        id: "finalize.fail-stops",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 5),
+        statement: "After a finalize that fails no filter further in is finalized; all are closed and the client must go.",
+        clause: "nbdkit-filter(3), .prepare and .finalize",
+        antecedent: "a finalize that fails",
+        example: "L2.finalize = -1, L1.finalize",
+        fix: "stop finalizing, close every layer and end the connection",
+        check: Checker::Trace(|| Box::new(FailureStops::default())),
+    },
+    Rule {
+        id: "finalize.next-usable",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "During its finalize a filter can still use the layers below: they are neither finalized nor closed.",
+        clause: "nbdkit-filter(3), .finalize",
+        antecedent: "a filter that queries or uses the layer below from its finalize",
+        example: "L1.finalize, L2.finalize and in it L1.pwrite",
+        fix: "finalize a filter before the layers below it",
+        check: Checker::Trace(|| Box::new(NextIsUsable)),
+    },
+    Rule {
+        id: "finalize.then-silent",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "After the finalize of a handle only its close is called.",
+        clause: "nbdkit-filter(3), .finalize",
+        antecedent: "a finalized handle that is closed",
+        example: "L1.finalize L1.flush",
+        fix: "let all requests finish before the first finalize",
+        check: Checker::Trace(|| Box::new(SilentAfter)),
+    },
+];
+
+/// From the outermost filter inwards, once each.
+struct OuterFirst;
+
+impl Check for OuterFirst {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Finalize])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        let layer = handle.layer;
+        if let Some(first) = &handle.finalizing {
+            let expected = format!("one finalize of L{layer} for handle {}", handle.id);
+            report.broken([first, now.event], expected, "another one");
+        }
+        if now.history.records(layer, Callback::Prepare) && handle.prepared != Some(true) {
+            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+            let expected = format!("no finalize of L{layer}: handle {} is not prepared", handle.id);
+            report.broken([earlier, now.event], expected, "it is called");
+        }
+        let outside = now.history.handle_outside(handle, Callback::Finalize);
+        let Some(outside) = outside.filter(|outside| outside.prepared == Some(true)) else { return };
+        report.exercised();
+        if outside.finalized.is_none() {
+            let earlier = outside.finalizing.as_ref().or(outside.preparing.as_ref());
+            report.broken(
+                earlier.into_iter().chain([now.event]),
+                format!("finalize of L{} has returned before that of L{layer}", outside.layer),
+                "it has not",
+            );
+        }
+    }
+}
+
+/// First all finalizes, then all closes.
+struct BeforeClose;
+
+impl Check for BeforeClose {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Finalize, Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        let closed = now.history.first_close(handle.chain);
+        if now.event.callback() == Some(Callback::Finalize) {
+            if let Some(close) = closed {
+                let expected = format!("finalize of L{} comes before the first close", handle.layer);
+                report.broken([close, now.event], expected, "after it");
+            }
+            return;
+        }
+        if closed.is_some() {
+            return;
+        }
+        let chain = now.history.chain(handle.chain);
+        let mut finalized = chain.iter().filter(|other| other.finalizing.is_some()).peekable();
+        if finalized.peek().is_some() {
+            report.exercised();
+        }
+        if let Some(running) = finalized.find(|other| other.finalized.is_none()) {
+            let expected = format!("finalize of L{} has returned before the first close", running.layer);
+            report.broken(running.finalizing.iter().chain([now.event]), expected, "it is still running");
+        }
+    }
+}
+
+/// Who was prepared is finalized.
+#[derive(Default)]
+struct Paired {
+    /// Connections whose client has heard of success, and has not asked for another export since.
+    agreed: Vec<ConnectionId>,
+    /// Handles closed unfinalized: allowed only if the connection ends there. Their prepare, and the first close.
+    unpaired: Vec<Unpaired>,
+}
+
+struct Unpaired {
+    connection: ConnectionId,
+    layer: u8,
+    prepare: Event,
+    close: Event,
+}
+
+impl Unpaired {
+    fn report(&self, report: &mut Report<'_>) {
+        report.broken(
+            [&self.prepare, &self.close],
+            format!("finalize of L{} comes before the first close", self.layer),
+            "it was left out",
+        );
+    }
+}
+
+impl Paired {
+    fn first_close(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) {
+        let chain = now.history.chain(handle.chain);
+        let served = chain.iter().any(|other| other.first_served.is_some());
+        // A failure excuses the layers further in; the chain comes outermost first.
+        let owed = chain
+            .iter()
+            .take_while(|other| other.finalized != Some(false))
+            .filter(|other| other.prepared == Some(true) && now.history.is_servers(other))
+            .filter(|other| now.history.records(other.layer, Callback::Finalize));
+        for other in owed {
+            let Some(prepare) = other.preparing.as_ref().filter(|_| other.finalizing.is_none()) else {
+                report.exercised();
+                continue;
+            };
+            let Some(connection) = handle.connection else { continue };
+            let (prepare, close) = (prepare.clone(), now.event.clone());
+            let unpaired = Unpaired { connection, layer: other.layer, prepare, close };
+            if served || self.agreed.contains(&connection) {
+                unpaired.report(report);
+            } else {
+                self.unpaired.push(unpaired);
+            }
+        }
+    }
+
+    /// The client of this connection goes on, so the attempt was no reason to drop it.
+    fn goes_on(&mut self, connection: ConnectionId, report: &mut Report<'_>) {
+        for unpaired in self.unpaired.extract_if(.., |unpaired| unpaired.connection == connection) {
+            unpaired.report(report);
+        }
+    }
+}
+
+impl Check for Paired {
+    fn watches(&self) -> Watch {
+        Watch::NONE
+            .enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
+            .enters(&[Callback::Preconnect])
+            .notes(EventKind::Request)
+            .notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.callback() {
+            Some(Callback::Close) => {
+                if let Some(handle) = by_server(now)
+                    && now.history.first_close(handle.chain).is_none()
+                {
+                    self.first_close(now, handle, report);
+                }
+            }
+            Some(Callback::Preconnect) => {
+                self.unpaired.retain(|unpaired| now.history.connection(unpaired.connection).is_some());
+                self.agreed.retain(|id| now.history.connection(*id).is_some());
+            }
+            Some(_) => {
+                let call = now.call.filter(|call| call.parent.is_none());
+                if let Some(connection) = call.and_then(|call| call.connection) {
+                    self.goes_on(connection, report);
+                }
+            }
+            None => {
+                let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
+                let client = now.history.client(now.event.handle).filter(|_| selects);
+                let Some(connection) = client.and_then(|client| client.connection) else { return };
+                self.agreed.retain(|id| *id != connection);
+                if now.event.kind == EventKind::Reply && now.event.result() == 0 {
+                    self.agreed.push(connection);
+                    self.goes_on(connection, report);
+                }
+            }
+        }
+    }
+}
+
+/// The first failure ends the finalizing, and the connection.
+#[derive(Default)]
+struct FailureStops {
+    /// What has failed in connections that are not over.
+    failed: Vec<Failure>,
+}
+
+struct Failure {
+    connection: ConnectionId,
+    chain: ChainId,
+    exit: Event,
+}
+
+impl FailureStops {
+    fn goes_on(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let call = now.call.filter(|call| call.parent.is_none());
+        let connection = call.and_then(|call| call.connection);
+        if let Some(failure) = self.failed.iter().find(|failure| Some(failure.connection) == connection) {
+            report.broken([&failure.exit, now.event], "the connection ends", "its client is served further");
+        }
+        self.failed.retain(|failure| now.history.connection(failure.connection).is_some());
+    }
+}
+
+impl Check for FailureStops {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::Finalize]).enters(&[
+            Callback::Open,
+            Callback::ListExports,
+            Callback::DefaultExport,
+        ])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.callback() != Some(Callback::Finalize) {
+            return self.goes_on(now, report);
+        }
+        let Some(handle) = by_server(now) else { return };
+        if now.is_exit() {
+            if now.event.result() != 0 {
+                report.exercised();
+                let (chain, exit) = (handle.chain, now.event.clone());
+                self.failed.extend(handle.connection.map(|connection| Failure { connection, chain, exit }));
+            }
+            return;
+        }
+        let chain = now.history.chain(handle.chain);
+        let failed = |other: &&&Handle| other.layer > handle.layer && other.finalized == Some(false);
+        if let Some(outside) = chain.iter().find(failed) {
+            report.broken(
+                outside.finalizing.iter().chain([now.event]),
+                format!("no finalize of L{}: that of L{} has failed", handle.layer, outside.layer),
+                "it is called",
+            );
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        if !history.ended_cleanly() {
+            return;
+        }
+        let servers = history.handles().filter(|handle| history.is_servers(handle));
+        for handle in servers.filter(|handle| history.records(handle.layer, Callback::Close)) {
+            if let Some(failure) = self.failed.iter().find(|failure| failure.chain == handle.chain) {
+                report.broken(
+                    [&failure.exit].into_iter().chain(history.end_event()),
+                    format!("handle {} of L{} is closed all the same", handle.id, handle.layer),
+                    "it never is",
+                );
+            }
+        }
+    }
+}
+
+/// What is below a filter stays in use until the filter is finalized.
+struct NextIsUsable;
+
+impl Check for NextIsUsable {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(finalize) = now.parent().filter(|parent| parent.callback == Callback::Finalize) else {
+            return;
+        };
+        let Some(handle) = now.handle.filter(|handle| now.history.is_servers(handle)) else { return };
+        if Some(handle.chain) != finalize.chain || handle.layer >= finalize.layer() {
+            return;
+        }
+        report.exercised();
+        if let Some(over) = handle.finalizing.as_ref().or(handle.closing.as_ref()) {
+            report.broken(
+                [over, now.event],
+                format!("L{} can be used in finalize of L{}", handle.layer, finalize.layer()),
+                "it was finalized before",
+            );
+        }
+    }
+}
+
+/// After finalize there is only close.
+struct SilentAfter;
+
+impl Check for SilentAfter {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::has_handle)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle.filter(|handle| handle.finalized.is_some()) else { return };
+        if now.event.callback() == Some(Callback::Close) {
+            report.exercised();
+        } else if now.history.is_servers(handle) {
+            report.broken(
+                handle.finalizing.iter().chain([now.event]),
+                format!("only close of handle {} after its finalize", handle.id),
+                format!("{} of L{}", now.event.callback().map_or("", Callback::name), now.event.layer),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Kind, Operation};
+
+    fn fails(exit: &mut Event) {
+        exit.a = u64::MAX;
+    }
+
+    #[test]
+    fn filters_are_finalized_from_the_outermost_inwards() {
+        const RULE: &str = "finalize.outer-to-inner";
+        accepts(RULE, reference());
+        rejects(RULE, reference().doubled(2, Callback::Finalize, 0));
+        let first = reference().index(Kind::Enter, 2, Callback::Finalize, 0);
+        rejects(RULE, reference().moved(1, Callback::Finalize, 0, first));
+        let beside = reference().moved(1, Callback::Finalize, 0, first + 1);
+        rejects(RULE, beside.elsewhere(1, Callback::Finalize, 0));
+        rejects(RULE, reference().without(2, Callback::Prepare, 0));
+        assert_eq!(judged(served(&run(1))).result(RULE).unwrap().exercised, 0);
+        // In the middle of a question that L2 hands on; of another filter it could be the own doing.
+        let asked = |script: &Script| script.index(Kind::Exit, 2, Callback::CanFlush, 0);
+        let early = |script: Script| {
+            let to = asked(&script);
+            script.moved(1, Callback::Finalize, 0, to)
+        };
+        rejects(RULE, early(handing()));
+        assert!(!broken(early(reference())).contains(&RULE));
+    }
+
+    #[test]
+    fn finalize_comes_before_close() {
+        const RULE: &str = "finalize.before-close";
+        accepts(RULE, reference());
+        let close = reference().index(Kind::Exit, 2, Callback::Close, 0);
+        rejects(RULE, reference().moved(1, Callback::Finalize, 0, close + 1));
+        let inside = reference().index(Kind::Exit, 1, Callback::Finalize, 0);
+        rejects(RULE, reference().moved(2, Callback::Close, 0, inside).elsewhere(2, Callback::Close, 0));
+    }
+
+    #[test]
+    fn the_prepared_are_finalized() {
+        const RULE: &str = "finalize.paired";
+        accepts(RULE, reference());
+        accepts(RULE, unprepared(2));
+        // After the client has gone, after NBD_OPT_INFO, and after an attempt that failed.
+        rejects(RULE, reference().without(1, Callback::Finalize, 1));
+        rejects(RULE, reference().without(1, Callback::Finalize, 0));
+        rejects(RULE, unprepared(2).without(1, Callback::Finalize, 0));
+        // A failure excuses those further in.
+        let failing = || unfinalized();
+        accepts(RULE, failing());
+        // The server may drop a client in the middle of negotiation.
+        let mut dropped = Script::new(&run(1));
+        dropped.start(1);
+        dropped.tid = CONNECTION;
+        let connect = dropped.request(1, Operation::Connect).position;
+        dropped.through(1, Callback::Preconnect, 0, |event| {
+            event.context = if event.layer > 0 { backend(event.layer) } else { 0 };
+        });
+        dropped.reply(connect, 0);
+        dropped.request(1, Operation::Go);
+        let handles = dropped.open(1, "");
+        for layer in [1, 0] {
+            dropped.on(&handles, layer, Callback::Close, 0);
+        }
+        dropped.stop(1);
+        assert_eq!(judged(dropped).result(RULE).unwrap().broken, 0);
+    }
+
+    /// The finalize of L2 fails when the client leaves.
+    fn unfinalized() -> Script {
+        reference().changed(Kind::Exit, 2, Callback::Finalize, 1, fails).without(1, Callback::Finalize, 1)
+    }
+
+    #[test]
+    fn a_failed_finalize_is_the_last() {
+        const RULE: &str = "finalize.fail-stops";
+        accepts(RULE, unfinalized());
+        rejects(RULE, reference().changed(Kind::Exit, 2, Callback::Finalize, 1, fails));
+        rejects(RULE, unfinalized().without(0, Callback::Close, 1));
+        // After NBD_OPT_INFO the client would go on.
+        let going_on = reference().changed(Kind::Exit, 2, Callback::Finalize, 0, fails).without(
+            1,
+            Callback::Finalize,
+            0,
+        );
+        rejects(RULE, going_on);
+    }
+
+    #[test]
+    fn next_can_be_used_in_finalize() {
+        const RULE: &str = "finalize.next-usable";
+        let write = |script: &mut Script| script.through_from(&[4, 5, 6], 1, Callback::Pwrite, 0);
+        let within = reference().index(Kind::Exit, 2, Callback::Finalize, 1);
+        accepts(RULE, reference().with(within, write));
+        let first = reference().index(Kind::Enter, 2, Callback::Finalize, 1);
+        let late = reference().moved(1, Callback::Finalize, 1, first);
+        let within = late.index(Kind::Exit, 2, Callback::Finalize, 1);
+        rejects(RULE, late.with(within, write));
+    }
+
+    #[test]
+    fn after_finalize_there_is_only_close() {
+        const RULE: &str = "finalize.then-silent";
+        accepts(RULE, reference());
+        let close = reference().index(Kind::Enter, 2, Callback::Close, 1);
+        for layer in 1..=2 {
+            rejects(RULE, reference().with(close, |script| script.on(&[4, 5, 6], layer, Callback::Flush, 0)));
+        }
+        let plugin = |script: &mut Script| script.on(&[4, 5, 6], 0, Callback::Flush, 0);
+        assert_eq!(judged(reference().with(close, plugin)).result(RULE).unwrap().broken, 0);
+    }
+}

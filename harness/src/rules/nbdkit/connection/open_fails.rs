@@ -1,0 +1,358 @@
+//! nbdkit-plugin(3) and nbdkit-filter(3), `.open`: what is left of an attempt that fails.
+
+use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use super::survival::{Failure, Survives, is_lost};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "open.fail.no-close",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 2),
+        statement: "A layer whose open has failed gets no prepare, no finalize and no close for it.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .open and .close",
+        antecedent: "an open that returns NULL",
+        example: "L1.open = NULL, L1.close(NULL)",
+        fix: "leave out the layers that have no handle when an attempt is undone",
+        check: Checker::Trace(|| Box::new(FailedIsForgotten::default())),
+    },
+    Rule {
+        id: "open.fail.inner-closed",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 5),
+        statement: "When a filter fails with the layers below it open, they are closed at once, inwards, unfinalized.",
+        clause: "not spelled out in the manual; nbdkit-filter(3), .open and .close, and the server's history (1.15.5)",
+        antecedent: "an open of a filter that returns NULL after the open below it has succeeded",
+        example: "L0.open = 1, L1.open = NULL, L2.open = NULL, L0.close 1",
+        fix: "close what lies below before the failure is handed to the layer above",
+        check: Checker::Trace(|| Box::new(InnerIsClosed::default())),
+    },
+    Rule {
+        id: "open.fail.retry",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 4),
+        statement: "After an attempt that fails a client of NBD_OPT_INFO and NBD_OPT_GO may try again; another one may not.",
+        clause: "nbdkit-filter(3), .prepare and .finalize; the server's history (1.15.4)",
+        antecedent: "an open, prepare, get_size or can_* that fails for a client that writes down what it asks",
+        example: "L0.open = NULL, and the server closes the socket of a client that has sent NBD_OPT_GO",
+        fix: "answer the option with an error and wait for the next one",
+        check: Checker::Trace(|| Box::new(TriesAgain::new())),
+    },
+];
+
+/// A failed open leaves nothing to be undone.
+#[derive(Default)]
+struct FailedIsForgotten {
+    /// The last open that failed, of each thread and layer that is not past it.
+    failed: Vec<Event>,
+}
+
+impl Check for FailedIsForgotten {
+    fn watches(&self) -> Watch {
+        const UNDOING: &[Callback] = &[Callback::Prepare, Callback::Finalize, Callback::Close];
+        Watch::NONE.exits(&[Callback::Open]).enters(UNDOING)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let same = |failed: &Event| failed.tid == now.event.tid && failed.layer == now.event.layer;
+        if now.is_exit() {
+            self.failed.retain(|failed| !same(failed));
+            if now.event.result() == 0 {
+                report.exercised();
+                // Threads come and go; what is worth remembering is recent.
+                if self.failed.len() >= MOST_FAILED {
+                    self.failed.remove(0);
+                }
+                self.failed.push(now.event.clone());
+            }
+            return;
+        }
+        if !matches!(now.event.handle, HANDLE_NULL | HANDLE_FOREIGN) {
+            return;
+        }
+        if let (Some(failed), Some(call)) = (self.failed.iter().find(|failed| same(failed)), now.call) {
+            report.broken(
+                [failed, now.event],
+                format!("no {} of L{}, whose open has failed", call.callback, call.layer()),
+                "it is called",
+            );
+        }
+    }
+}
+
+/// Failed opens remembered, over all threads.
+const MOST_FAILED: usize = 64;
+
+/// Layers that are to be closed because the filter above them has failed.
+struct Undoing {
+    failure: Event,
+    connection_tid: u32,
+    /// Their handles, the next one to be closed last.
+    left: Vec<u32>,
+}
+
+/// What is below a failed filter is closed before anything else happens.
+#[derive(Default)]
+struct InnerIsClosed {
+    undoing: Vec<Undoing>,
+}
+
+impl InnerIsClosed {
+    fn failed(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        let Some(chain) = call.chain.filter(|_| now.event.result() == 0) else { return };
+        // Contexts that a filter has opened itself are its own to close.
+        let own = now.history.layers().iter().any(|l| l.number > 0 && now.history.opens_contexts(l.number));
+        let mut left: Vec<u32> = now
+            .history
+            .chain(chain)
+            .into_iter()
+            .filter(|handle| {
+                handle.layer < call.layer() && now.history.records(handle.layer, Callback::Close)
+            })
+            .map(|handle| handle.id)
+            .collect();
+        left.reverse();
+        if !own && !left.is_empty() {
+            report.exercised();
+            let (failure, connection_tid) = (now.event.clone(), now.event.tid);
+            self.undoing.push(Undoing { failure, connection_tid, left });
+        }
+    }
+}
+
+impl Check for InnerIsClosed {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected).exits(&[Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let here = |undoing: &Undoing| undoing.connection_tid == now.event.tid;
+        if let Some(index) = self.undoing.iter().position(here) {
+            let in_close = now.parent().is_some_and(|parent| parent.callback == Callback::Close);
+            let Some(undoing) = self.undoing.get_mut(index) else { return };
+            let expected_next = undoing.left.last() == Some(&now.event.handle);
+            if now.event.callback() == Some(Callback::Close) && expected_next {
+                undoing.left.pop();
+            } else if !in_close {
+                let undoing = self.undoing.swap_remove(index);
+                let layers = undoing.left.iter().rev().filter_map(|id| now.history.handle(*id));
+                let names: Vec<String> = layers.map(|handle| format!("L{}", handle.layer)).collect();
+                report.broken(
+                    [&undoing.failure, now.event],
+                    format!("{} closed next, in this order", names.join(", ")),
+                    "something else happens",
+                );
+            }
+            self.undoing.retain(|undoing| !undoing.left.is_empty());
+        }
+        if now.is_exit() {
+            self.failed(now, report);
+        }
+    }
+}
+
+/// Callbacks whose failure makes an attempt fail, and leaves the connection.
+const ATTEMPT: &[Callback] = &[
+    Callback::Open,
+    Callback::Prepare,
+    Callback::GetSize,
+    Callback::CanWrite,
+    Callback::CanFlush,
+    Callback::IsRotational,
+    Callback::CanTrim,
+    Callback::CanZero,
+    Callback::CanFastZero,
+    Callback::CanExtents,
+    Callback::CanFua,
+    Callback::CanMultiConn,
+    Callback::CanCache,
+    // These end the connection.
+    Callback::Finalize,
+    Callback::BlockSize,
+];
+
+/// The layer that fails is the one that the server has asked.
+fn is_attempt(now: &Now<'_>) -> bool {
+    let Some(call) = now.call.filter(|call| call.parent.is_none() && now.history.is_for_client(call)) else {
+        return false;
+    };
+    match call.callback {
+        Callback::Finalize | Callback::BlockSize => false,
+        Callback::Open => now.event.result() == 0,
+        _ => now.event.result() < 0,
+    }
+}
+
+fn ends(now: &Now<'_>) -> bool {
+    let ending = matches!(now.event.callback(), Some(Callback::Finalize | Callback::BlockSize));
+    ending && now.event.result() < 0
+}
+
+/// An attempt that fails is not the end, but for clients that cannot be told.
+struct TriesAgain {
+    negotiating: Survives,
+    /// Failures of attempts for clients that have no second one, with their requests.
+    last: Vec<(Event, Event)>,
+}
+
+impl TriesAgain {
+    fn new() -> TriesAgain {
+        let failure = Failure { exits: ATTEMPT, is: is_attempt, ends, is_told: false };
+        TriesAgain { negotiating: Survives::new(failure), last: Vec::new() }
+    }
+
+    /// NBD_OPT_EXPORT_NAME, and the oldstyle protocol, have no answer that says no.
+    fn has_one_attempt(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            EventKind::Exit if is_attempt(now) => {
+                let connection = now.call.and_then(|call| call.connection);
+                let Some(client) = connection.and_then(|id| now.history.client_of(id)) else { return };
+                let oldstyle = now.history.run().is_some_and(|run| run.oldstyle);
+                let request = client
+                    .awaits(Operation::ExportName)
+                    .or_else(|| client.awaits(Operation::Connect).filter(|_| oldstyle));
+                let known =
+                    |request: &Event| self.last.iter().any(|(_, other)| other.position == request.position);
+                if let Some(request) = request.filter(|request| !known(&request.event)) {
+                    self.last.push((now.event.clone(), request.event.clone()));
+                }
+            }
+            EventKind::Reply => {
+                let asked = |(_, request): &(Event, Event)| request.position == now.event.call;
+                let Some(index) = self.last.iter().position(asked) else { return };
+                let (failure, _) = self.last.swap_remove(index);
+                report.exercised();
+                if now.event.result() == 0 && !is_lost(now.event) {
+                    report.broken([&failure, now.event], "the connection ends", "the client is served");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Check for TriesAgain {
+    fn watches(&self) -> Watch {
+        self.negotiating.watches()
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        self.negotiating.see(now, report);
+        self.has_one_attempt(now, report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Kind, Operation};
+
+    /// An NBD_OPT_GO in which L`failing` fails once the layers below it are open, and that is undone as it should be.
+    fn failing(layer: u8) -> Script {
+        let good = reference();
+        let info = |event: &Event| event.kind == Kind::Request && event.operation() == Some(Operation::Info);
+        let at = good.events.iter().position(info).unwrap();
+        good.with(at, |script| {
+            let go = script.request(1, Operation::Go);
+            go.texts.push(text(layers_trace::Field::Export, "x"));
+            let go = go.position;
+            script.open_failing(2, layer, "x");
+            script.reply(go, -1).c = 5;
+        })
+    }
+
+    #[test]
+    fn a_failed_open_is_not_closed() {
+        const RULE: &str = "open.fail.no-close";
+        for layer in 0..=2 {
+            accepts(RULE, failing(layer));
+            for callback in [Callback::Prepare, Callback::Finalize, Callback::Close] {
+                let script = failing(layer);
+                let at = script.index(Kind::Exit, 2, Callback::Open, 0) + 1;
+                rejects(RULE, script.with(at, |script| script.call(layer, callback, 0)));
+            }
+        }
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn layers_below_a_failed_filter_are_closed_at_once() {
+        const RULE: &str = "open.fail.inner-closed";
+        accepts(RULE, failing(1));
+        accepts(RULE, failing(2));
+        assert_eq!(judged(failing(0)).result(RULE).unwrap().exercised, 0);
+        // Only when the failure has come to the client.
+        for layer in 1..=2 {
+            let late = failing(layer);
+            let at = late.index(Kind::Exit, 2, Callback::Open, 0) + 1;
+            let moved = late.moved(0, Callback::Close, 0, at);
+            let list = moved.index(Kind::Enter, 2, Callback::Open, 1);
+            rejects(RULE, moved.moved(0, Callback::Close, 0, list + 1));
+            rejects(RULE, failing(layer).without(0, Callback::Close, 0));
+        }
+        // The plugin first.
+        let wrong = failing(2);
+        let outer = wrong.index(Kind::Enter, 1, Callback::Close, 0);
+        rejects(RULE, wrong.moved(0, Callback::Close, 0, outer));
+        // With a finalize.
+        let script = failing(2);
+        let finalized = script.index(Kind::Enter, 1, Callback::Close, 0);
+        let handle = script.events[finalized].handle;
+        rejects(
+            RULE,
+            script.with(finalized, |script| {
+                let finalize = script.enter(1, Callback::Finalize);
+                finalize.handle = handle;
+                let finalize = finalize.position;
+                script.exit(finalize, 0);
+            }),
+        );
+    }
+
+    fn reply_to_failure(script: &mut Script) -> &mut Event {
+        let go = |event: &&mut Event| event.kind == Kind::Reply && event.operation() == Some(Operation::Go);
+        script.events.iter_mut().find(go).unwrap()
+    }
+
+    #[test]
+    fn a_client_may_try_again() {
+        const RULE: &str = "open.fail.retry";
+        for layer in 0..=2 {
+            accepts(RULE, failing(layer));
+            let mut dropped = failing(layer);
+            reply_to_failure(&mut dropped).c = libc::ENOTCONN.cast_unsigned();
+            rejects(RULE, dropped);
+        }
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_told_is_dropped() {
+        const RULE: &str = "open.fail.retry";
+        let only_attempt = |result: i64| {
+            let mut script = Script::new(&run(0));
+            script.start(0);
+            script.tid = CONNECTION;
+            let connect = script.request(1, Operation::Connect).position;
+            script.call(0, Callback::Preconnect, 0);
+            script.reply(connect, 0);
+            let export = script.request(1, Operation::ExportName);
+            export.texts.push(text(layers_trace::Field::Export, "x"));
+            let export = export.position;
+            script.open_failing(0, 0, "x");
+            script.reply(export, result).c = libc::ENOTCONN.cast_unsigned();
+            script.stop(0);
+            script
+        };
+        accepts(RULE, only_attempt(-1));
+        rejects(RULE, only_attempt(0));
+    }
+}

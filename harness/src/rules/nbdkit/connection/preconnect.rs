@@ -1,0 +1,300 @@
+//! nbdkit-plugin(3), `.preconnect`: the first that a layer hears of a client.
+
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use super::super::pass_through::PassThrough;
+use super::nesting;
+use crate::history::ConnectionId;
+use crate::rules::check::all_of::Both;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::run::Start;
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "conn.preconnect.first-nested",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 17, 1),
+        statement: "A connection starts with one preconnect from the outermost layer inwards; the greeting comes after.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
+        antecedent: "a connection, and a layer with preconnect",
+        example: "L1.list_exports, with no L1.preconnect before",
+        fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
+        check: Checker::Trace(|| {
+            Box::new(Both::new(
+                PreconnectFirst::default(),
+                PassThrough(|callback| callback == Callback::Preconnect),
+            ))
+        }),
+    },
+    Rule {
+        id: "conn.preconnect.readonly",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 17, 1),
+        statement: "The outermost preconnect, list_exports, default_export and open are told whether the server has -r.",
+        clause: "nbdkit-plugin(3), .preconnect, .list_exports, .default_export and .open",
+        antecedent: "one of these callbacks at the outermost layer, and a run that says how it was started",
+        example: "`nbdkit -r`: L2.preconnect(readonly 0)",
+        fix: "pass the setting of the command line to the outermost layer",
+        check: Checker::Trace(|| Box::new(ReadonlyAsStarted)),
+    },
+    Rule {
+        id: "conn.preconnect.deny",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 17, 1),
+        statement: "A connection that preconnect refuses is dropped: it gets no greeting, no callback, and no close.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
+        antecedent: "an outermost preconnect that returns -1",
+        example: "L1.preconnect = -1, L1.open",
+        fix: "close the socket as soon as preconnect fails",
+        check: Checker::Trace(|| Box::new(DeniedIsDropped::default())),
+    },
+];
+
+/// Preconnect comes first, once, inwards, and before the greeting.
+#[derive(Default)]
+struct PreconnectFirst {
+    /// Clients that have connected, and traversals of preconnect.
+    connects: u64,
+    traversals: u64,
+}
+
+impl PreconnectFirst {
+    /// One of the server's; there are no more of them than clients that have connected.
+    fn traverse(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        report.exercised();
+        self.traversals += 1;
+        let logged = now.history.run().is_some_and(|run| run.client_log && run.start != Start::Single);
+        if logged && self.traversals > self.connects {
+            report.broken(
+                [now.event],
+                "one preconnect for each connection",
+                "more of them than clients have connected",
+            );
+        }
+    }
+
+    /// A call that the server makes, on a connection that has had no preconnect.
+    fn first(now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(outermost)) = (now.call, now.history.outermost(Callback::Preconnect)) else {
+            return;
+        };
+        let begins = call.connection == Some(ConnectionId(now.event.position));
+        if begins && now.history.is_for_client(call) && now.history.is_complete() {
+            let expected = format!("L{outermost}.preconnect comes first");
+            report.expect(false, [now.event], expected, format!("{} does", call.callback));
+        }
+    }
+
+    /// The client has read the greeting.
+    fn greeted(now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation() != Some(Operation::Connect) || now.event.result() != 0 {
+            return;
+        }
+        let Some(outermost) = now.history.outermost(Callback::Preconnect) else { return };
+        let Some(client) = now.history.client(now.event.handle) else { return };
+        let expected = format!("no greeting before L{outermost}.preconnect has returned");
+        if let Some(connection) = client.connection.and_then(|id| now.history.connection(id)) {
+            report.exercised();
+            let running = now.history.call(connection.tid, connection.first.position);
+            if let Some(running) = running.filter(|call| call.callback == Callback::Preconnect) {
+                report.broken([&running.enter, now.event], expected, "the client has it");
+            }
+        } else if now.history.has_no_connection(client.number) {
+            report.expect(false, [now.event], expected, "the client has it, and there was no preconnect");
+        }
+    }
+}
+
+impl Check for PreconnectFirst {
+    fn watches(&self) -> Watch {
+        const FIRST: &[Callback] =
+            &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
+        Watch::NONE.enters(FIRST).notes(EventKind::Request).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.callback() {
+            None if now.event.kind == EventKind::Request => {
+                self.connects += u64::from(now.event.operation() == Some(Operation::Connect));
+            }
+            None => PreconnectFirst::greeted(now, report),
+            Some(Callback::Preconnect) => {
+                nesting::inwards(now, report);
+                if now.call.is_some_and(|call| call.parent.is_none()) {
+                    self.traverse(now, report);
+                }
+            }
+            Some(_) => PreconnectFirst::first(now, report),
+        }
+    }
+}
+
+/// The outermost layer gets the server's `-r`.
+struct ReadonlyAsStarted;
+
+impl Check for ReadonlyAsStarted {
+    fn watches(&self) -> Watch {
+        const TOLD: &[Callback] =
+            &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
+        Watch::NONE.enters(TOLD)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(run), Some(call)) = (now.history.run(), now.call) else { return };
+        // A layer that is not registered may stand outside, and pass on something else.
+        if call.parent.is_some() || !now.history.is_for_client(call) || !now.history.is_complete() {
+            return;
+        }
+        report.exercised();
+        if now.event.readonly() != run.readonly {
+            let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
+            report.broken([now.event], said(run.readonly), said(now.event.readonly()));
+        }
+    }
+}
+
+/// Nothing is heard of a connection that was refused.
+#[derive(Default)]
+struct DeniedIsDropped {
+    denied: Vec<(ConnectionId, Event)>,
+}
+
+impl DeniedIsDropped {
+    fn denial(&self, connection: Option<ConnectionId>) -> Option<&Event> {
+        let connection = connection?;
+        self.denied.iter().find(|(denied, _)| *denied == connection).map(|(_, event)| event)
+    }
+}
+
+impl Check for DeniedIsDropped {
+    fn watches(&self) -> Watch {
+        Watch::NONE
+            .exits(&[Callback::Preconnect])
+            .enters_where(Callback::is_connected)
+            .notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() {
+            let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+            if let Some(connection) = call.connection.filter(|_| now.event.result() < 0) {
+                report.exercised();
+                self.denied.retain(|(id, _)| now.history.connection(*id).is_some());
+                self.denied.push((connection, now.event.clone()));
+            }
+            return;
+        }
+        if self.denied.is_empty() {
+            return;
+        }
+        if let Some(call) = now.call {
+            if let Some(denial) = self.denial(call.connection) {
+                report.broken(
+                    [denial, now.event],
+                    "no callback for a connection that was refused",
+                    format!("L{}.{}", call.layer(), call.callback),
+                );
+            }
+        } else if now.event.operation() == Some(Operation::Connect) && now.event.result() == 0 {
+            let client = now.history.client(now.event.handle);
+            if let Some(denial) = self.denial(client.and_then(|client| client.connection)) {
+                report.broken([denial, now.event], "no greeting for a client that was refused", "it has one");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Kind, Operation};
+
+    /// A client that L1 refuses, then one that it does not.
+    fn refused() -> Script {
+        let mut script = Script::new(&run(2));
+        script.start(2);
+        script.tid = REFUSED;
+        let connect = script.request(2, Operation::Connect).position;
+        script.through(2, Callback::Preconnect, -1, |event| {
+            event.context = if event.layer > 0 { backend(event.layer) } else { 0 };
+        });
+        script.reply(connect, -1);
+        script.connection(2);
+        script.stop(2);
+        script
+    }
+
+    /// Thread of the connection that is refused.
+    const REFUSED: u32 = 102;
+
+    #[test]
+    fn preconnect_comes_first_and_inwards() {
+        const RULE: &str = "conn.preconnect.first-nested";
+        accepts(RULE, reference());
+        accepts(RULE, reference().lacking(1, Callback::Preconnect));
+        rejects(RULE, reference().doubled(2, Callback::Preconnect, 0));
+        let without =
+            [2, 1, 0].into_iter().fold(reference(), |s, layer| s.without(layer, Callback::Preconnect, 0));
+        rejects(RULE, without);
+        let good = reference();
+        let outside = good.index(Kind::Exit, 2, Callback::Preconnect, 0);
+        rejects(RULE, good.moved(0, Callback::Preconnect, 0, outside + 1));
+        rejects(RULE, reference().without(1, Callback::Preconnect, 0));
+    }
+
+    #[test]
+    fn preconnect_comes_before_the_greeting() {
+        const RULE: &str = "conn.preconnect.first-nested";
+        let mut early = reference();
+        let reply = early.events.iter().position(|event| event.kind == Kind::Reply).unwrap();
+        let greeting = early.events.remove(reply);
+        let inside = early.index(Kind::Enter, 0, Callback::Preconnect, 0);
+        let mut before = early.clone();
+        early.events.insert(inside, greeting.clone());
+        rejects(RULE, early);
+        let connect = before.index(Kind::Enter, 2, Callback::Preconnect, 0);
+        before.events.insert(connect, greeting);
+        rejects(RULE, before);
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_server_without_preconnect() {
+        let script = (0..=2).fold(reference(), |script, layer| script.lacking(layer, Callback::Preconnect));
+        assert_eq!(judged(script).result("conn.preconnect.first-nested").unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn the_outermost_layer_is_told_of_r() {
+        const RULE: &str = "conn.preconnect.readonly";
+        accepts(RULE, reference());
+        for callback in [Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open]
+        {
+            rejects(RULE, reference().changed(Kind::Enter, 2, callback, 0, |event| event.d = 1));
+        }
+    }
+
+    #[test]
+    fn a_filter_may_open_readonly_below() {
+        let change = |event: &mut Event| event.d = 1;
+        let script = reference().changed(Kind::Enter, 1, Callback::Open, 0, change);
+        assert!(!broken(script).contains(&"conn.preconnect.readonly"));
+    }
+
+    #[test]
+    fn a_refused_connection_is_dropped() {
+        const RULE: &str = "conn.preconnect.deny";
+        accepts(RULE, refused());
+        let good = refused();
+        let after = good.index(Kind::Exit, 2, Callback::Preconnect, 0) + 1;
+        rejects(RULE, good.clone().with(after, |script| script.call(2, Callback::ListExports, 0)));
+        let mut greeted = good;
+        greeted.events.iter_mut().find(|event| event.kind == Kind::Reply).unwrap().a = 0;
+        rejects(RULE, greeted);
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

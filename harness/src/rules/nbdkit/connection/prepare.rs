@@ -1,0 +1,248 @@
+//! nbdkit-filter(3), `.prepare`: filters get ready, from the plugin outwards, before anything is asked.
+
+use layers_trace::Callback;
+
+use super::by_server;
+use crate::history::History;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "prepare.inner-to-outer",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "After open, prepare runs once for each opened filter, the one next to the plugin first.",
+        clause: "nbdkit-filter(3), .prepare",
+        antecedent: "a handle of a filter above another one, both with prepare",
+        example: "L2.prepare L1.prepare",
+        fix: "prepare a layer after the one below it has returned 0",
+        check: Checker::Trace(|| Box::new(InnerFirst)),
+    },
+    Rule {
+        id: "prepare.readonly",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "prepare is told the same readonly as the open of that filter.",
+        clause: "nbdkit-filter(3), .prepare",
+        antecedent: "a filter with prepare",
+        example: "L1.open(readonly 1), L1.prepare(readonly 0)",
+        fix: "keep readonly with the handle",
+        check: Checker::Trace(|| Box::new(SameReadonly)),
+    },
+    Rule {
+        id: "prepare.gates-use",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "A filter is asked or given data only once its own prepare has succeeded for that handle.",
+        clause: "nbdkit-filter(3), .prepare and nbdkit_next",
+        antecedent: "a query or data call of a filter with prepare",
+        example: "L1.open, L1.get_size, L1.prepare",
+        fix: "prepare all layers before the first query of any",
+        check: Checker::Trace(|| Box::new(PreparedBeforeUse)),
+    },
+    Rule {
+        id: "prepare.fail",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 17, 8),
+        statement: "After a prepare that fails no filter further out is prepared, and the one that failed is closed unfinalized.",
+        clause: "nbdkit-filter(3), .prepare and .finalize",
+        antecedent: "a prepare that fails",
+        example: "L1.prepare = -1, L2.prepare",
+        fix: "give the attempt up at the first failure; finalize what was prepared and close everything",
+        check: Checker::Trace(|| Box::new(FailureStops)),
+    },
+];
+
+/// From the plugin outwards, once each.
+struct InnerFirst;
+
+impl Check for InnerFirst {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Prepare])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        if let Some(first) = &handle.preparing {
+            let expected = format!("one prepare of L{} for handle {}", handle.layer, handle.id);
+            report.broken([first, now.event], expected, "another one");
+        }
+        if let Some(open) = now.parent().filter(|parent| parent.callback == Callback::Open) {
+            let expected =
+                format!("open of L{} has returned before prepare of L{}", open.layer(), handle.layer);
+            report.broken([&open.enter, now.event], expected, "it has not");
+        }
+        let Some(inside) = now.history.handle_inside(handle, Callback::Prepare) else { return };
+        report.exercised();
+        // One that has failed is the business of another rule.
+        if inside.prepared.is_none() {
+            let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
+            report.broken(
+                [earlier, now.event],
+                format!("prepare of L{} has returned before that of L{}", inside.layer, handle.layer),
+                "it has not",
+            );
+        }
+    }
+}
+
+/// As in open.
+struct SameReadonly;
+
+impl Check for SameReadonly {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Prepare])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+        report.exercised();
+        if handle.readonly() != now.event.readonly() {
+            let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
+            report.broken([&handle.open, now.event], said(handle.readonly()), said(now.event.readonly()));
+        }
+    }
+}
+
+/// No use without preparation.
+struct PreparedBeforeUse;
+
+impl Check for PreparedBeforeUse {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle else { return };
+        if handle.prepared == Some(true) {
+            report.exercised();
+            return;
+        }
+        let has_prepare = now.history.records(handle.layer, Callback::Prepare);
+        if has_prepare && handle.layer == now.event.layer && now.history.is_servers(handle) {
+            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+            report.exercised();
+            report.broken(
+                [earlier, now.event],
+                format!("prepare of L{} has returned 0 for handle {}", handle.layer, handle.id),
+                match handle.prepared {
+                    Some(_) => "it has failed",
+                    None => "it has not returned",
+                },
+            );
+        }
+    }
+}
+
+/// The first failure ends the attempt.
+struct FailureStops;
+
+impl Check for FailureStops {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::Prepare]).enters(&[Callback::Finalize])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = by_server(now) else { return };
+        if now.is_exit() {
+            if now.event.result() != 0 {
+                report.exercised();
+            }
+        } else if now.event.callback() == Some(Callback::Finalize) {
+            if handle.prepared == Some(false) {
+                let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+                report.broken(
+                    [earlier, now.event],
+                    format!("no finalize of L{}: its prepare has failed", handle.layer),
+                    "it is called",
+                );
+            }
+        } else if let Some(inside) = now.history.handle_inside(handle, Callback::Prepare)
+            && inside.prepared == Some(false)
+        {
+            let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
+            report.broken(
+                [earlier, now.event],
+                format!("no prepare of L{}: that of L{} has failed", handle.layer, inside.layer),
+                "it is called",
+            );
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        if !history.ended_cleanly() {
+            return;
+        }
+        for handle in history.handles().filter(|handle| handle.prepared == Some(false)) {
+            if history.records(handle.layer, Callback::Close) && history.is_servers(handle) {
+                let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+                report.broken(
+                    [earlier].into_iter().chain(history.end_event()),
+                    format!("handle {} of L{} is closed", handle.id, handle.layer),
+                    "it never is",
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn filters_are_prepared_from_the_plugin_outwards() {
+        const RULE: &str = "prepare.inner-to-outer";
+        accepts(RULE, reference());
+        rejects(RULE, reference().doubled(2, Callback::Prepare, 0));
+        rejects(RULE, reference().without(1, Callback::Prepare, 1));
+        let late = reference().index(Kind::Exit, 2, Callback::Prepare, 0);
+        rejects(RULE, reference().moved(1, Callback::Prepare, 0, late + 1));
+        rejects(RULE, reference().moved(1, Callback::Prepare, 0, late));
+        assert_eq!(judged(served(&run(1))).result(RULE).unwrap().exercised, 0);
+        // Within the open of L2, which only hands it on.
+        let opened = handing().index(Kind::Exit, 2, Callback::Open, 0);
+        rejects(RULE, handing().moved(1, Callback::Prepare, 0, opened));
+    }
+
+    #[test]
+    fn prepare_is_as_readonly_as_open() {
+        const RULE: &str = "prepare.readonly";
+        accepts(RULE, reference());
+        rejects(RULE, reference().changed(Kind::Enter, 1, Callback::Prepare, 0, |enter| enter.d = 1));
+    }
+
+    #[test]
+    fn nobody_is_used_unprepared() {
+        const RULE: &str = "prepare.gates-use";
+        accepts(RULE, reference());
+        accepts(RULE, reference().lacking(1, Callback::Prepare));
+        rejects(RULE, reference().without(2, Callback::Prepare, 1));
+        let late = reference().index(Kind::Exit, 2, Callback::GetSize, 0);
+        rejects(RULE, reference().moved(2, Callback::Prepare, 0, late + 1));
+        // A filter that is being prepared may use the layer below.
+        let within = reference().index(Kind::Exit, 2, Callback::Prepare, 0);
+        let good = reference().without(1, Callback::GetSize, 0).without(0, Callback::GetSize, 0);
+        accepts(
+            RULE,
+            good.with(within, |script| script.through_from(&[1, 2, 3], 1, Callback::GetSize, 1 << 20)),
+        );
+    }
+
+    #[test]
+    fn a_failed_prepare_ends_the_attempt() {
+        const RULE: &str = "prepare.fail";
+        accepts(RULE, unprepared(2));
+        accepts(RULE, unprepared(1));
+        rejects(RULE, reference().changed(Kind::Exit, 1, Callback::Prepare, 0, |exit| exit.a = u64::MAX));
+        rejects(RULE, reference().changed(Kind::Exit, 2, Callback::Prepare, 0, |exit| exit.a = u64::MAX));
+        rejects(RULE, unprepared(2).without(2, Callback::Close, 0));
+    }
+}

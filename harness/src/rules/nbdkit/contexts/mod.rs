@@ -1,0 +1,171 @@
+//! nbdkit-filter(3), "nbdkit_next": contexts that a filter opens and manages itself.
+
+mod identity;
+mod life;
+mod ownership;
+mod place;
+mod reopen;
+
+use layers_trace::Callback;
+
+use crate::history::{Call, Handle};
+use crate::rules::check::{Checker, Kind, Now, Party, Rule};
+use crate::version::Version;
+
+/// The rules of this family, a list for each topic, in the order of the catalogue.
+pub const RULES: &[&[Rule]] = &[MANUAL];
+
+const MANUAL: &[Rule] = &[
+    Rule {
+        id: "manual.life",
+        kind: Kind::Required,
+        party: Party::Filter,
+        since: Version(1, 25, 4),
+        statement: "A filter prepares a context of its own before it uses it, finalizes what is prepared, and closes it once.",
+        clause: "nbdkit-filter(3), nbdkit_next and nbdkit_next_context_close",
+        antecedent: "a context that a filter has opened itself, and then uses or closes",
+        example: "L2.pread, and in it L1.open L1.pread without L1.prepare",
+        fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
+        check: Checker::Trace(|| Box::new(life::Life::default())),
+    },
+    Rule {
+        id: "manual.where",
+        kind: Kind::Required,
+        party: Party::Filter,
+        since: Version(1, 25, 8),
+        statement: "A filter opens contexts while it serves a client; shared ones also from after_fork to cleanup. Those that are not shared it uses for that client only.",
+        clause: "nbdkit-filter(3), nbdkit_next_context_open and .after_fork",
+        antecedent: "a context that a filter opens itself, and each use of one that is not shared",
+        example: "L1.get_ready, and in it L0.open",
+        fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
+        check: Checker::Trace(|| Box::new(place::Place::default())),
+    },
+    Rule {
+        id: "manual.nesting-in-after_fork",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 25, 8),
+        statement: "When a filter opens a context in its after_fork, the after_fork of each layer that is opened has returned.",
+        clause: "nbdkit-filter(3), .after_fork",
+        antecedent: "an open below a filter that is in its after_fork",
+        example: "L1.after_fork, and in it L0.open before L0.after_fork",
+        fix: "run after_fork from the plugin outwards",
+        check: Checker::Trace(|| Box::new(place::InAfterFork::default())),
+    },
+    Rule {
+        id: "manual.nesting-in-cleanup",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 25, 8),
+        statement: "When a filter closes a context in its cleanup, the layers below have not begun their own cleanup.",
+        clause: "nbdkit-filter(3), .cleanup",
+        antecedent: "a finalize or close below a filter that is in its cleanup",
+        example: "L0.cleanup, then L1.cleanup and in it L0.close",
+        fix: "run cleanup from the outermost layer inwards",
+        check: Checker::Trace(|| Box::new(place::InCleanup::default())),
+    },
+    Rule {
+        id: "manual.shared-anonymous",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 25, 8),
+        statement: "In a shared context there is no export name, default_export is not asked, and is_tls is 1 with --tls=require only.",
+        clause: "nbdkit-filter(3), nbdkit_next_context_open",
+        antecedent: "a reference plugin that asks who its client is when a shared context is opened",
+        example: "nbdkit_export_name gives \"a\" in an L0.open inside L1.after_fork",
+        fix: "bind a shared context to no connection",
+        check: Checker::Trace(|| Box::new(identity::Anonymous)),
+    },
+    Rule {
+        id: "manual.reopen",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 25, 4),
+        statement: "A filter can reopen what is below it during a request: the layers above see nothing of it, and its own handle is finalized and closed later, even if that failed.",
+        clause: "nbdkit-filter(3), nbdkit_context_set_next; nbdkit-retry-filter(1)",
+        antecedent: "a request in which a filter closes what is below it and opens it again",
+        example: "L1.pread, in it L0.close L0.open = NULL, and no L1.close when the client has gone",
+        fix: "keep a filter's handle whatever becomes of the contexts below it",
+        check: Checker::Trace(|| Box::new(reopen::Reopen::default())),
+    },
+    Rule {
+        id: "manual.set_next.ownership",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 25, 4),
+        statement: "nbdkit_context_set_next gives back what was associated before, which is the filter's from then on; later callbacks get what is associated now.",
+        clause: "nbdkit-filter(3), nbdkit_context_set_next",
+        antecedent: "a filter that changes its next, and writes that down",
+        example: "L1 sets next 2, gets NULL although it had next 1, and L1.pread(next 1)",
+        fix: "exchange the pointer in the context and nothing else",
+        check: Checker::Trace(|| Box::new(ownership::Ownership::default())),
+    },
+];
+
+/// The handle of this call is one that a filter has opened itself, and this is the layer right below that filter.
+fn top_of_manual<'a>(now: &Now<'a>) -> Option<&'a Handle> {
+    now.handle.filter(|handle| handle.manual && handle.open.position == handle.chain.0)
+}
+
+/// The call is made by the filter that has opened the handle.
+fn by_owner(now: &Now<'_>, handle: &Handle) -> bool {
+    now.parent().is_some_and(|parent| Some(parent.layer()) == handle.owner)
+}
+
+/// This `open` begins a context of a filter's own.
+fn opens_manual(call: &Call) -> Option<u8> {
+    let first = call.callback == Callback::Open && call.chain.is_some_and(|chain| chain.0 == call.id());
+    call.owner.filter(|_| first)
+}
+
+#[cfg(test)]
+mod testing {
+    use crate::rules::testing::*;
+    use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
+
+    /// The filter at this layer asks for something below; whatever `work` adds happens meanwhile.
+    pub(super) fn asks(
+        script: &mut Script,
+        layer: u8,
+        below: Below,
+        shape: impl Fn(&mut Event),
+        answer: impl Fn(&mut Event),
+        work: impl FnOnce(&mut Script),
+    ) {
+        let number = match below {
+            Below::Next(callback) => callback as u8,
+            Below::Context(function) => function as u8,
+        };
+        let ask = script.note(Kind::Ask, number);
+        (ask.layer, ask.call) = (layer, ask.position);
+        shape(ask);
+        let (position, context) = (ask.position, ask.context);
+        work(script);
+        let event = script.note(Kind::Answer, number);
+        (event.layer, event.call, event.context) = (layer, position, context);
+        answer(event);
+    }
+
+    /// It opens a context, which reaches the plugin alone; gives the handles.
+    pub(super) fn opens(script: &mut Script, layer: u8, shared: bool, next: u64) -> Vec<u32> {
+        let mut handles = Vec::new();
+        let shape = |event: &mut Event| event.c = u32::from(shared);
+        let open = Below::Context(ContextFunction::Open);
+        asks(
+            script,
+            layer,
+            open,
+            shape,
+            |event| (event.a, event.b) = (1, next),
+            |script| {
+                handles = script.open_unprepared(layer - 1, "");
+                for below in script.events.iter_mut().rev().take(2 * usize::from(layer)) {
+                    if shared && below.layer == 0 && below.callback() == Some(Callback::Open) {
+                        below.texts.clear();
+                    }
+                }
+            },
+        );
+        handles
+    }
+}

@@ -1,0 +1,210 @@
+//! Where a context is opened, used and closed.
+
+use layers_trace::{Callback, Event, Kind};
+
+use super::{by_owner, opens_manual, top_of_manual};
+use crate::history::ConnectionId;
+use crate::rules::check::per_layer::PerLayer;
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// Opened where it may be, and used by whom it is for.
+#[derive(Default)]
+pub(super) struct Place {
+    /// Open handles of contexts that are not shared, and whose they are.
+    bound: Vec<(u32, ConnectionId)>,
+}
+
+impl Place {
+    fn opened(now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        let Some(owner) = opens_manual(call) else { return };
+        let root = now.history.root(call);
+        // On a thread of the filter's own: nothing tells what it is about.
+        if root.id() == call.id() {
+            return;
+        }
+        report.exercised();
+        let outside = matches!(root.callback, Callback::AfterFork | Callback::Cleanup);
+        let asking = now.history.thread(now.event.tid).and_then(|thread| thread.asking());
+        let unshared = asking.is_some_and(|ask| ask.layer == owner && ask.c == 0);
+        if !(root.callback.is_connected() || outside) {
+            report.broken(
+                [&root.enter, now.event],
+                format!("L{owner} opens a context from after_fork to cleanup"),
+                format!("in {}", root.callback),
+            );
+        } else if outside && unshared {
+            report.broken(
+                [&root.enter, now.event],
+                format!("what L{owner} opens in {} is shared", root.callback),
+                "it is not",
+            );
+        }
+    }
+
+    fn bound(&mut self, now: &Now<'_>) {
+        let Some(call) = now.call.filter(|call| opens_manual(call).is_some()) else { return };
+        let asking = now.history.thread(now.event.tid).and_then(|thread| thread.asking());
+        if asking.is_some_and(|ask| ask.c == 0)
+            && now.event.result() != 0
+            && let Some(connection) = call.connection
+        {
+            self.bound.push((now.event.handle, connection));
+        }
+    }
+
+    fn used(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = top_of_manual(now).filter(|handle| by_owner(now, handle)) else { return };
+        let Some((_, connection)) = self.bound.iter().find(|(id, _)| *id == handle.id) else { return };
+        let Some(call) = now.call else { return };
+        let root = now.history.root(call);
+        report.exercised();
+        if root.connection != Some(*connection) {
+            report.broken(
+                [&handle.open, now.event],
+                format!(
+                    "handle {} of L{} is used for the client that it was opened for",
+                    handle.id, handle.layer
+                ),
+                format!("in {} for another one, or none", root.callback),
+            );
+        }
+    }
+}
+
+impl Check for Place {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::has_handle).calls(&[Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match (now.event.kind, now.event.callback()) {
+            (Kind::Enter, Some(Callback::Open)) => Place::opened(now, report),
+            (Kind::Exit, Some(Callback::Open)) => self.bound(now),
+            (_, Some(callback)) => {
+                self.used(now, report);
+                if callback == Callback::Close {
+                    self.bound.retain(|(id, _)| *id != now.event.handle);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The call that a filter's call from its own `callback` is nested in.
+fn within<'a>(now: &Now<'a>, callback: Callback) -> Option<&'a Event> {
+    let call = now.call?;
+    let root = now.history.root(call);
+    (root.callback == callback && root.layer() > call.layer()).then_some(&root.enter)
+}
+
+/// What is opened in after_fork is ready for it.
+#[derive(Default)]
+pub(super) struct InAfterFork {
+    ready: PerLayer<()>,
+}
+
+impl Check for InAfterFork {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Open]).exits(&[Callback::AfterFork])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if now.is_exit() {
+            if now.event.result() == 0 {
+                self.ready.keep_first(layer, || ());
+            }
+            return;
+        }
+        let Some(outer) = within(now, Callback::AfterFork) else { return };
+        if now.history.records(layer, Callback::AfterFork) {
+            let expected = format!("after_fork of L{layer} has returned before it is opened");
+            report.expect(self.ready.has(layer), [outer, now.event], expected, "it has not");
+        }
+    }
+}
+
+/// What is closed in cleanup has not been cleaned up.
+#[derive(Default)]
+pub(super) struct InCleanup {
+    begun: PerLayer<Event>,
+}
+
+impl Check for InCleanup {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Cleanup, Callback::Finalize, Callback::Close])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if now.event.callback() == Some(Callback::Cleanup) {
+            self.begun.keep_first(layer, || now.event.clone());
+        } else if within(now, Callback::Cleanup).is_some() && now.history.records(layer, Callback::Cleanup) {
+            report.exercised();
+            if let Some(cleanup) = self.begun.get(layer) {
+                let expected = format!("cleanup of L{layer} comes after its last close");
+                report.broken([cleanup, now.event], expected, "it has begun before");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    /// L1 opens a shared context of the plugin in after_fork, and closes it in cleanup.
+    pub(super) fn sharing() -> Script {
+        let good = served(&run(1));
+        let after_fork = good.index(Kind::Exit, 1, Callback::AfterFork, 0);
+        let mut shared = Vec::new();
+        let good = good.with(after_fork, |script| shared = opens(script, 1, true, 0xd000));
+        let cleanup = good.index(Kind::Exit, 1, Callback::Cleanup, 0);
+        good.with(cleanup, |script| script.on(&shared, 0, Callback::Close, 0))
+    }
+
+    #[test]
+    fn a_shared_context_lives_from_after_fork_to_cleanup() {
+        for rule in ["manual.where", "manual.nesting-in-after_fork", "manual.nesting-in-cleanup"] {
+            accepts(rule, sharing());
+            assert_eq!(judged(reference()).result(rule).unwrap().exercised, 0);
+        }
+    }
+
+    #[test]
+    fn a_context_is_not_opened_too_early_nor_unshared_outside_connections() {
+        const RULE: &str = "manual.where";
+        let mut unshared = sharing();
+        unshared.events.iter_mut().filter(|event| event.kind == Kind::Ask).for_each(|ask| ask.c = 0);
+        rejects(RULE, unshared);
+        let good = served(&run(1));
+        let early = good.index(Kind::Exit, 1, Callback::GetReady, 0);
+        rejects(RULE, good.with(early, |script| _ = opens(script, 1, true, 0xd000)));
+    }
+
+    #[test]
+    fn a_context_that_is_not_shared_serves_its_own_client() {
+        const RULE: &str = "manual.where";
+        let good = served(&run(1));
+        let open = good.index(Kind::Enter, 0, Callback::Pread, 0);
+        let mut own = Vec::new();
+        let good = good.with(open, |script| own = opens(script, 1, false, 0xd000));
+        let flush = good.index(Kind::Enter, 0, Callback::Flush, 0);
+        let cleanup = good.index(Kind::Exit, 1, Callback::Cleanup, 0);
+        let closed = good.clone().with(flush, |script| script.on(&own, 0, Callback::Close, 0));
+        accepts(RULE, closed);
+        rejects(RULE, good.with(cleanup, |script| script.on(&own, 0, Callback::Close, 0)));
+    }
+
+    #[test]
+    fn layers_are_opened_after_their_after_fork_and_closed_before_their_cleanup() {
+        let late = sharing().index(Kind::Exit, 1, Callback::AfterFork, 0) + 1;
+        rejects("manual.nesting-in-after_fork", sharing().moved(0, Callback::AfterFork, 0, late));
+        let early = sharing().index(Kind::Enter, 1, Callback::Cleanup, 0);
+        rejects("manual.nesting-in-cleanup", sharing().moved(0, Callback::Cleanup, 0, early));
+    }
+}

@@ -1,0 +1,328 @@
+//! What the client asked, and what the layers are called for.
+
+use layers_trace::{Callback, Kind as EventKind, Operation};
+
+use super::{flag_names, range::MOST};
+use crate::history::{
+    Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, REQ_ONE, Request, Way, callback_of, present,
+};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::run::Start;
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.one-per-request",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Each request of a client that is accepted leads to one call at the outermost layer that has the callback, and each that is refused to none.",
+        clause: "nbdkit-plugin(3), .pread … .cache",
+        antecedent: "the answer to a client's request",
+        example: "NBD_CMD_WRITE, L1.pwrite, L1.pwrite",
+        fix: "check a request, then make one call for it",
+        check: Checker::Trace(|| Box::new(OnePerRequest)),
+    },
+    Rule {
+        id: "data.zero.may-trim",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "A zero has MAY_TRIM when the client has not said NO_HOLE, and only then.",
+        clause: "nbdkit-plugin(3), Flags and .zero",
+        antecedent: "a zero that the server calls for a client's request",
+        example: "NBD_CMD_WRITE_ZEROES with NO_HOLE, L1.zero flags=MAY_TRIM",
+        fix: "pass on whether there may be a hole",
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: MAY_TRIM })),
+    },
+    Rule {
+        id: "data.zero.fast",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 0),
+        statement: "A zero has FAST_ZERO when the client has set that flag, and only then.",
+        clause: "nbdkit-plugin(3), .zero; nbdkit-protocol(1), NBD_CMD_FLAG_FAST_ZERO",
+        antecedent: "a zero that the server calls for a client's request",
+        example: "NBD_CMD_WRITE_ZEROES with FAST_ZERO, L1.zero flags=0",
+        fix: "pass on whether it must be fast",
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: FAST_ZERO })),
+    },
+    Rule {
+        id: "data.extents.req-one",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "Extents are asked for with REQ_ONE when the client wants but one of them, and only then.",
+        clause: "nbdkit-plugin(3), .extents; NBD protocol, NBD_CMD_FLAG_REQ_ONE",
+        antecedent: "an extents that the server calls for a client's request",
+        example: "NBD_CMD_BLOCK_STATUS with REQ_ONE, L1.extents flags=0",
+        fix: "pass on whether one is enough",
+        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Extents, flag: REQ_ONE })),
+    },
+    Rule {
+        id: "data.reply-after-exit",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "A client hears of success when the call that serves its request has returned, and not before.",
+        clause: "nbdkit-plugin(3), .pread … .cache",
+        antecedent: "a successful answer to a request that a layer has served",
+        example: "enter L1.pwrite, the client's answer, exit L1.pwrite",
+        fix: "answer when the outermost layer has returned",
+        check: Checker::Trace(|| Box::new(ReplyAfterExit)),
+    },
+];
+
+/// A request whose answer this is, with the outermost handle of its connection; not one of several that are alike.
+pub(super) fn answered<'a>(now: &Now<'a>) -> Option<(&'a Client, &'a Request, &'a Handle)> {
+    let client = now.history.client(now.event.handle)?;
+    let request = client.waits_for(now.event.call).filter(|request| request.operation.is_data())?;
+    if client.is_ambiguous(request) {
+        return None;
+    }
+    Some((client, request, now.history.top(client.connection?)?))
+}
+
+/// Why the server must refuse this request.
+fn unacceptable(history: &History, request: &Request, top: &Handle) -> Option<&'static str> {
+    use Operation::{Cache, Flush, Read, Trim, Write, Zero};
+    let not = |query| history.offered(top, query) == Some(0);
+    let (offset, count) = (request.event.offset(), u64::from(request.event.count()));
+    let size = history.offered(top, Callback::GetSize).and_then(|size| u64::try_from(size).ok());
+    let beyond = size.is_some_and(|size| offset.checked_add(count).is_none_or(|end| end > size));
+    let (operation, flags) = (request.operation, request.flags());
+    match operation {
+        Write | Trim | Zero if not(Callback::CanWrite) => Some("the export is read-only"),
+        Trim if not(Callback::CanTrim) => Some("can_trim is false"),
+        Zero if not(Callback::CanZero) => Some("can_zero is none"),
+        Flush if not(Callback::CanFlush) => Some("can_flush is false"),
+        Cache if not(Callback::CanCache) => Some("can_cache is none"),
+        _ if flags & FUA != 0 && not(Callback::CanFua) => Some("can_fua is none"),
+        _ if flags & FAST_ZERO != 0 && not(Callback::CanFastZero) => Some("can_fast_zero is false"),
+        _ if operation != Flush && count == 0 => Some("it is for no byte"),
+        _ if operation != Flush && beyond => Some("it goes beyond the end"),
+        Read | Write if count > MOST.into() => Some("it is larger than what the server takes"),
+        _ => None,
+    }
+}
+
+/// As many calls as requests.
+struct OnePerRequest;
+
+impl OnePerRequest {
+    fn entered(now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((call, number)) = now.call.and_then(|call| Some((call, call.client?))) else { return };
+        let Some(client) = now.history.client(number).filter(|_| call.request.is_none()) else { return };
+        // The harness itself asks for extents to find out whether a server is stopping.
+        let stopping = !now.history.signals().is_empty()
+            || now.history.run().is_some_and(|run| run.start == Start::Captive);
+        if client.leaving.is_some() || client.lost || stopping && call.callback == Callback::Extents {
+            return;
+        }
+        let asked = client.waiting.last().map(|request| &request.event);
+        let expected = "a call only for what the client has asked, once for each request";
+        report.broken(asked.into_iter().chain([now.event]), expected, "one that it has not asked for");
+    }
+
+    fn replied(now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((_, request, top)) = answered(now) else { return };
+        let Some(callback) = callback_of(request.operation) else { return };
+        let calls = request.made.calls();
+        let events = || [&request.event].into_iter().chain(calls.iter().map(|made| &made.enter)).take(3);
+        if let Some(why) = unacceptable(now.history, request, top) {
+            let actual = format!("{} calls", calls.len());
+            return report.expect(calls.is_empty(), events(), format!("no call, because {why}"), actual);
+        }
+        let Some(way) = now.history.way(top, callback) else { return };
+        let own = |made: &&Made| present(made.callback) == callback;
+        let (least, most, at) = match way {
+            Way::Native(handle) => (1, 1, handle.layer),
+            Way::Itself(_) | Way::Refused(_) => (0, 0, 0),
+            // How many pieces there are is another rule's business.
+            Way::Emulated { .. } => return report.exercised(),
+        };
+        let least = if now.event.result() == 0 { least } else { 0 };
+        let count = calls.iter().filter(own).count();
+        let holds =
+            (least..=most).contains(&count) && calls.iter().filter(own).all(|made| made.layer() == at);
+        report.expect(
+            holds,
+            events(),
+            format!("{most} call of {callback}, of L{at}"),
+            format!("{count} of them"),
+        );
+    }
+}
+
+impl Check for OnePerRequest {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_data).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_enter() { OnePerRequest::entered(now, report) } else { OnePerRequest::replied(now, report) }
+    }
+}
+
+/// What the client has said in a flag is passed on.
+struct Passed {
+    callback: Callback,
+    flag: u32,
+}
+
+impl Check for Passed {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[self.callback])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let client = now.call.and_then(|call| now.history.client(call.client?));
+        let request = client.zip(now.call).and_then(|(client, call)| client.waits_for(call.request?));
+        let Some((client, request)) = client.zip(request) else { return };
+        if callback_of(request.operation) != Some(self.callback) || client.is_ambiguous(request) {
+            return;
+        }
+        let name = flag_names(self.flag);
+        let told = |is_set: bool| if is_set { name.clone() } else { format!("no {name}") };
+        let (asked, passed) = (request.flags() & self.flag != 0, now.event.flags() & self.flag != 0);
+        report.expect(asked == passed, [&request.event, now.event], told(asked), told(passed));
+    }
+}
+
+/// Success is success of the layers.
+struct ReplyAfterExit;
+
+impl Check for ReplyAfterExit {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((_, request, _)) = answered(now).filter(|_| now.event.result() == 0) else { return };
+        let Some(last) = request.made.calls().last() else { return };
+        report.expect(
+            last.exit.is_some(),
+            [&request.event, &last.enter, now.event],
+            format!("the answer after {} has returned", last.callback),
+            "it is still at work",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::history::{FAST_ZERO, MAY_TRIM, REQ_ONE};
+    use crate::protocol::flag as wire;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind, Operation};
+
+    /// Index of client 1's first record of this kind about this operation.
+    fn index(script: &Script, kind: Kind, operation: Operation) -> usize {
+        let found = |event: &layers_trace::Event| event.kind == kind && event.operation() == Some(operation);
+        script.events.iter().position(found).unwrap()
+    }
+
+    fn asking(operation: Operation, change: impl FnOnce(&mut layers_trace::Event)) -> Script {
+        let mut script = reference();
+        let at = index(&script, Kind::Request, operation);
+        change(&mut script.events[at]);
+        script
+    }
+
+    #[test]
+    fn every_request_is_one_call() {
+        const RULE: &str = "data.one-per-request";
+        accepts(RULE, reference());
+        accepts(RULE, served(&run(0)));
+        for callback in [Callback::Pread, Callback::Pwrite, Callback::Trim, Callback::Zero, Callback::Extents]
+        {
+            rejects(RULE, reference().doubled(2, callback, 0));
+            let none = (0..=2).rev().fold(reference(), |script, layer| script.without(layer, callback, 0));
+            rejects(RULE, none);
+            // Where the outermost layer has not the callback, the next one gets the call.
+            exercised_and_holds(RULE, reference().lacking(2, callback));
+            rejects(RULE, reference().without(2, callback, 0));
+        }
+        // Nobody has asked for this.
+        rejects(RULE, reference().changed(Kind::Enter, 2, Callback::Pread, 0, |enter| enter.a = 0));
+        rejects(RULE, reference().changed(Kind::Enter, 2, Callback::Pwrite, 0, |enter| enter.c = 1024));
+    }
+
+    #[test]
+    fn a_refused_request_is_no_call() {
+        const RULE: &str = "data.one-per-request";
+        for (operation, query) in [
+            (Operation::Write, Callback::CanWrite),
+            (Operation::Trim, Callback::CanTrim),
+            (Operation::Zero, Callback::CanZero),
+            (Operation::Flush, Callback::CanFlush),
+            (Operation::Cache, Callback::CanCache),
+        ] {
+            let refusing = reference().changed(Kind::Exit, 2, query, 1, |exit| exit.a = 0);
+            rejects(RULE, refusing.clone());
+            let callback = crate::history::callback_of(operation).unwrap();
+            let silent = (0..=2).rev().fold(refusing, |script, layer| script.without(layer, callback, 0));
+            assert_eq!(
+                judged(silent)
+                    .result(RULE)
+                    .unwrap()
+                    .findings
+                    .iter()
+                    .filter(|f| f.actual == "0 calls")
+                    .count(),
+                0
+            );
+        }
+        let beyond = |script: Script| {
+            (0..=2).fold(script, |script, layer| {
+                script.changed(Kind::Enter, layer, Callback::Pread, 0, |enter| enter.a = 1 << 30)
+            })
+        };
+        rejects(RULE, beyond(asking(Operation::Read, |request| request.a = 1 << 30)));
+    }
+
+    #[test]
+    fn holes_are_the_clients_choice() {
+        const RULE: &str = "data.zero.may-trim";
+        let with = |flags| reference().changed(Kind::Enter, 2, Callback::Zero, 0, |enter| enter.d = flags);
+        exercised_and_holds(RULE, with(MAY_TRIM));
+        rejects(RULE, with(0));
+        let without = asking(Operation::Zero, |request| request.d = wire::NO_HOLE);
+        rejects(RULE, without.clone());
+        exercised_and_holds(RULE, without.changed(Kind::Enter, 2, Callback::Zero, 0, |enter| enter.d = 0));
+    }
+
+    #[test]
+    fn what_a_client_has_said_in_a_flag_is_passed_on() {
+        for (rule, operation, callback, own, flag) in [
+            ("data.zero.fast", Operation::Zero, Callback::Zero, FAST_ZERO, wire::FAST_ZERO),
+            ("data.extents.req-one", Operation::BlockStatus, Callback::Extents, REQ_ONE, wire::REQ_ONE),
+        ] {
+            let entered = |script: Script, flags| {
+                script.changed(Kind::Enter, 2, callback, 0, |enter| enter.d = enter.d & !own | flags)
+            };
+            let asked = asking(operation, |request| request.d |= flag);
+            let plain = asking(operation, |request| request.d &= !flag);
+            exercised_and_holds(rule, entered(plain.clone(), 0));
+            rejects(rule, entered(plain, own));
+            exercised_and_holds(rule, entered(asked.clone(), own));
+            rejects(rule, entered(asked, 0));
+        }
+    }
+
+    #[test]
+    fn answers_come_after_the_call() {
+        const RULE: &str = "data.reply-after-exit";
+        accepts(RULE, reference());
+        for operation in [Operation::Read, Operation::Write, Operation::Zero] {
+            let good = reference();
+            let reply = index(&good, Kind::Reply, operation);
+            let exit = good.index(Kind::Exit, 2, crate::history::callback_of(operation).unwrap(), 0);
+            let mut early = good.clone();
+            let reply = early.events.remove(reply);
+            early.events.insert(exit, reply);
+            rejects(RULE, early);
+        }
+    }
+}

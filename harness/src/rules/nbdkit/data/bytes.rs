@@ -1,0 +1,293 @@
+//! The bytes of reads and writes: what clients get is what layers gave, and what layers get is what clients sent. Traces carry
+//! digests of them ([`layers_trace::digest`]); where one is missing nothing is compared.
+
+use layers_trace::digest::{NONE, ZEROES};
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use super::asked::answered;
+use crate::history::present;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.read.bytes",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "The answer to a read has the bytes that the outermost layer has put into its buffer; where that has failed, it has none.",
+        clause: "nbdkit-plugin(3), .pread; the NBD protocol, NBD_CMD_READ",
+        antecedent: "an answer to a read that a layer has served, with other bytes than zeroes, or that has failed",
+        example: "L1.pread fills its buffer, and the client gets the bytes of another request",
+        fix: "send the buffer that was passed to pread, from its beginning",
+        check: Checker::Trace(|| Box::new(ReadBytes)),
+    },
+    Rule {
+        id: "data.read.whole",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "A successful answer to a read tells each byte of the range once, and no other.",
+        clause: "the NBD protocol, NBD_CMD_READ and NBD_REPLY_TYPE_OFFSET_DATA; nbdkit-plugin(3), .pread",
+        antecedent: "a successful answer to a read",
+        example: "NBD_CMD_READ of 0..1024, answered with a chunk for 512..1536",
+        fix: "send chunks whose offsets and lengths tile the range",
+        check: Checker::Trace(|| Box::new(ReadWhole)),
+    },
+    Rule {
+        id: "data.write.bytes",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "The outermost layer gets the bytes of a write as the client has sent them.",
+        clause: "nbdkit-plugin(3), .pwrite; nbdkit-filter(3), .pwrite",
+        antecedent: "a write of a client that reaches a layer",
+        example: "NBD_CMD_WRITE, L1.pwrite with the bytes of another request",
+        fix: "pass on the buffer into which the data of this request was received, all of it",
+        check: Checker::Trace(|| Box::new(WriteBytes)),
+    },
+    Rule {
+        id: "data.handed.bytes",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "What a filter reads through next are the bytes that the layer below has put into its buffer, and what it writes through next are those that the layer below gets.",
+        clause: "nbdkit-filter(3), .pread and .pwrite",
+        antecedent: "a read or write that a filter is known to pass on unchanged, with other bytes than zeroes",
+        example: "L1.pwrite passes on its buffer, and L0.pwrite gets other bytes",
+        fix: "pass the filter's own buffer to the layer below",
+        check: Checker::Trace(|| Box::new(HandedBytes)),
+    },
+];
+
+/// Says a digest in a finding, in quotation marks: one differs from the other as little as their causes do.
+fn shown(digest: u64) -> String {
+    let digest = if digest == ZEROES { "of zeroes alone".to_owned() } else { format!("{digest:#x}") };
+    format!("bytes with the digest \"{digest}\"")
+}
+
+/// Compares two digests, where both were made. Buffers full of zeroes say nothing when they are alike.
+fn compare<'e>(
+    given: u64,
+    got: u64,
+    events: impl IntoIterator<Item = &'e Event>,
+    what: &str,
+    report: &mut Report<'_>,
+) {
+    if given == NONE || got == NONE || (given, got) == (ZEROES, ZEROES) {
+        return;
+    }
+    report.expect(given == got, events, format!("{what}: {}", shown(given)), shown(got));
+}
+
+/// The answer is the buffer.
+struct ReadBytes;
+
+impl Check for ReadBytes {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((_, request, _)) = answered(now) else { return };
+        if request.operation != Operation::Read {
+            return;
+        }
+        let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Callback::Pread);
+        let events = |made| [&request.event, made, now.event];
+        if now.event.result() < 0 {
+            if let Some(failed) = reads().find(|made| made.failed()) {
+                let told = now.event.d;
+                let expected = "none, because it has failed";
+                report.expect(
+                    told == 0,
+                    events(&failed.enter),
+                    expected,
+                    format!("{told} bytes of the range"),
+                );
+            }
+            return;
+        }
+        let Some(made) = reads().find(|made| made.succeeded()) else { return };
+        let given = made.exit.as_ref().map_or(NONE, |exit| exit.b);
+        let what = format!("what L{}.{} has read", made.layer(), made.callback);
+        compare(given, now.event.b, events(&made.enter), &what, report);
+    }
+}
+
+/// Nothing is left out, nothing told twice.
+struct ReadWhole;
+
+impl Check for ReadWhole {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let recorded = now.history.run().is_some_and(|run| run.digests);
+        if now.event.operation() != Some(Operation::Read) || now.event.result() != 0 || !recorded {
+            return;
+        }
+        let client = now.history.client(now.event.handle);
+        let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
+        let (told, sent, count) = (now.event.d, now.event.context, request.event.count());
+        let (from, end) = (request.event.offset(), request.event.offset().saturating_add(count.into()));
+        report.expect(
+            told == count && sent == u64::from(count),
+            [&request.event, now.event],
+            format!("each of the {count} bytes of {from}..{end} once"),
+            format!("{told} of them, and {sent} bytes in all"),
+        );
+    }
+}
+
+/// What was sent is what comes.
+struct WriteBytes;
+
+impl Check for WriteBytes {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::Pwrite, Callback::PwriteV1])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        let client = call.client.and_then(|client| now.history.client(client));
+        let request = client.zip(call.request).and_then(|(client, request)| client.waits_for(request));
+        let Some((client, request)) = client.zip(request) else { return };
+        if request.operation != Operation::Write || client.is_ambiguous(request) {
+            return;
+        }
+        let events = [&request.event, &call.enter, now.event];
+        compare(request.event.context, now.event.b, events, "what the client has sent", report);
+    }
+}
+
+/// What passes a filter is not changed between it and the layer below.
+struct HandedBytes;
+
+impl Check for HandedBytes {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::Pread, Callback::Pwrite])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|call| call.layer() > 0) else { return };
+        let once = call.handed.times == 1 && call.handed.result == Some(0) && now.event.result() == 0;
+        if !once || !now.history.hands_on(call.layer(), call.callback) {
+            return;
+        }
+        let below = format!("the layer below L{}", call.layer());
+        let (given, got, what) = match call.callback {
+            Callback::Pread => (call.handed.digest, now.event.b, format!("what {below} has read")),
+            _ => (now.event.b, call.handed.digest, format!("{below} gets what this one has passed on")),
+        };
+        compare(given, got, [&call.enter, now.event], &what, report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::digest::{NONE, ZEROES};
+    use layers_trace::{Callback, Event, Kind, Operation};
+
+    const READ: u64 = 0x1111;
+    const WRITTEN: u64 = 0x2222;
+
+    /// Index of client 1's first record of this kind about this operation.
+    fn index(script: &Script, kind: Kind, operation: Operation) -> usize {
+        let found = |event: &Event| event.kind == kind && event.operation() == Some(operation);
+        script.events.iter().position(found).unwrap()
+    }
+
+    fn replied(mut script: Script, change: impl FnOnce(&mut Event)) -> Script {
+        let reply = index(&script, Kind::Reply, Operation::Read);
+        change(&mut script.events[reply]);
+        script
+    }
+
+    /// One request of each kind through filters that pass on what they get, and digests at both ends.
+    fn good() -> Script {
+        let mut script = handing();
+        let written = index(&script, Kind::Request, Operation::Write);
+        script.events[written].context = WRITTEN;
+        for layer in 0..=2 {
+            script = script.changed(Kind::Exit, layer, Callback::Pread, 0, |exit| exit.b = READ);
+            script = script.changed(Kind::Exit, layer, Callback::Pwrite, 0, |exit| exit.b = WRITTEN);
+        }
+        replied(script, |reply| (reply.b, reply.d, reply.context) = (READ, 512, 512))
+    }
+
+    #[test]
+    fn a_client_reads_what_the_outermost_layer_has_read() {
+        const RULE: &str = "data.read.bytes";
+        accepts(RULE, good());
+        rejects(RULE, replied(good(), |reply| reply.b = WRITTEN));
+        rejects(RULE, replied(good(), |reply| reply.b = ZEROES));
+        is_silent(RULE, replied(good(), |reply| reply.b = NONE));
+        // Alike, and nothing to tell them apart by.
+        let zeroes = (0..=2).fold(good(), |script, layer| {
+            script.changed(Kind::Exit, layer, Callback::Pread, 0, |exit| exit.b = ZEROES)
+        });
+        is_silent(RULE, replied(zeroes.clone(), |reply| reply.b = ZEROES));
+        rejects(RULE, zeroes);
+    }
+
+    #[test]
+    fn nothing_is_told_of_a_read_that_has_failed() {
+        const RULE: &str = "data.read.bytes";
+        let failed = |told: u32| {
+            let script = (0..=2).fold(good(), |script, layer| {
+                script.changed(Kind::Exit, layer, Callback::Pread, 0, |exit| {
+                    (exit.a, exit.b, exit.c, exit.d) = (u64::MAX, 0, 5, 5);
+                })
+            });
+            replied(script, |reply| {
+                (reply.a, reply.b, reply.c, reply.d, reply.context) = (u64::MAX, 0, 5, told, told.into());
+            })
+        };
+        exercised_and_holds(RULE, failed(0));
+        rejects(RULE, failed(512));
+        rejects(RULE, failed(100));
+    }
+
+    #[test]
+    fn an_answer_tells_the_whole_range_once() {
+        const RULE: &str = "data.read.whole";
+        accepts(RULE, good());
+        for (told, sent) in [(0, 0), (0, 512), (504, 512), (511, 511), (512, 520), (512, 1024)] {
+            rejects(RULE, replied(good(), |reply| (reply.d, reply.context) = (told, sent)));
+        }
+        is_silent(RULE, replied(good(), |reply| (reply.a, reply.c) = (u64::MAX, 5)));
+        // Nobody has counted in a trace without digests.
+        is_silent(RULE, replied(served(&crate::run::Run { digests: false, ..run(2) }), |reply| reply.d = 0));
+    }
+
+    #[test]
+    fn a_layer_writes_what_the_client_has_sent() {
+        const RULE: &str = "data.write.bytes";
+        accepts(RULE, good());
+        let with = |digest| good().changed(Kind::Exit, 2, Callback::Pwrite, 0, |exit| exit.b = digest);
+        rejects(RULE, with(READ));
+        rejects(RULE, with(ZEROES));
+        is_silent(RULE, with(NONE));
+    }
+
+    #[test]
+    fn what_a_filter_passes_on_is_not_changed_on_the_way() {
+        const RULE: &str = "data.handed.bytes";
+        accepts(RULE, good());
+        for callback in [Callback::Pread, Callback::Pwrite] {
+            for layer in 0..=2 {
+                rejects(RULE, good().changed(Kind::Exit, layer, callback, 0, |exit| exit.b = 0x3333));
+            }
+        }
+        // A filter may change what it passes on.
+        let mut changing = reference();
+        for (layer, digest) in [(0, 1111), (1, 2222), (2, 3333)] {
+            changing = changing.changed(Kind::Exit, layer, Callback::Pread, 0, |exit| exit.b = digest);
+        }
+        is_silent(RULE, changing);
+    }
+}

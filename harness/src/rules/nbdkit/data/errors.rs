@@ -1,0 +1,171 @@
+//! nbdkit-filter(3), "ERROR HANDLING": what a filter says when a request fails.
+
+use std::collections::HashMap;
+
+use layers_trace::Callback;
+
+use crate::history::FAST_ZERO;
+use crate::protocol::is_told;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.error.err",
+        kind: Kind::Required,
+        party: Party::Filter,
+        since: Version(1, 1, 27),
+        statement: "A filter whose request fails has set err to a positive error number.",
+        clause: "nbdkit-filter(3), .pread … .cache",
+        antecedent: "a filter's request that returns -1",
+        example: "L1.pread = -1 with err 0",
+        fix: "set *err before returning -1",
+        check: Checker::Trace(|| Box::new(ErrIsSet)),
+    },
+    Rule {
+        id: "data.error.zero-notsup",
+        kind: Kind::Required,
+        party: Party::Filter,
+        since: Version(1, 15, 0),
+        statement: "Without FAST_ZERO a filter's zero does not fail with ENOTSUP or EOPNOTSUPP, and neither does the layer below it.",
+        clause: "nbdkit-filter(3), .zero",
+        antecedent: "a filter's zero without FAST_ZERO that returns -1",
+        example: "L1.zero = -1 with err ENOTSUP",
+        fix: "write the zeroes with next->pwrite instead, or fail with another error",
+        check: Checker::Trace(|| Box::new(ZeroIsSupported)),
+    },
+    Rule {
+        id: "data.error.wire",
+        kind: Kind::Observed,
+        party: Party::Filter,
+        since: Version(1, 1, 27),
+        statement: "An error of a filter's own is one that the protocol has: of any other the client is told EINVAL.",
+        clause: "not in the manual",
+        antecedent: "a filter's request that returns -1 although nothing has failed below it",
+        example: "L1.pread = -1 with err EBADF",
+        fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
+        check: Checker::Trace(|| Box::new(IsOnTheWire::default())),
+    },
+];
+
+/// A client learns what a filter says.
+#[derive(Default)]
+struct IsOnTheWire {
+    /// The last request that has failed on each thread: where it began.
+    failed: HashMap<u32, u32>,
+}
+
+impl Check for IsOnTheWire {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|_| now.event.result() == -1) else { return };
+        let before = self.failed.insert(now.event.tid, call.id());
+        let Some(err) = now.event.err().map(u32::cast_signed).filter(|err| *err > 0 && call.layer() > 0)
+        else {
+            return;
+        };
+        // What a filter only passes on is not its own.
+        if before.is_some_and(|inner| inner > call.id()) {
+            return;
+        }
+        let calls = [&call.enter, now.event];
+        let actual = format!("{}", std::io::Error::from_raw_os_error(err));
+        report.expect(is_told(err), calls, "an error that the protocol has", actual);
+    }
+}
+
+/// There is a reason for every failure.
+struct ErrIsSet;
+
+impl Check for ErrIsSet {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.result() >= 0 || now.event.layer == 0 {
+            return;
+        }
+        let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
+        let holds = err.cast_signed() > 0;
+        report.expect(
+            holds,
+            [&call.enter, now.event],
+            "an error number in err",
+            err.cast_signed().to_string(),
+        );
+    }
+}
+
+/// Only a fast zero may be said not to be supported.
+struct ZeroIsSupported;
+
+impl Check for ZeroIsSupported {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::Zero])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
+        if now.event.result() >= 0 || call.layer() == 0 || call.enter.flags() & FAST_ZERO != 0 {
+            return;
+        }
+        let holds = ![libc::ENOTSUP, libc::EOPNOTSUPP].contains(&err.cast_signed());
+        report.expect(holds, [&call.enter, now.event], "another error, or success", "ENOTSUP");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::history::FAST_ZERO;
+    use crate::rules::testing::*;
+    use layers_trace::event::ERR_WAS_NULL;
+    use layers_trace::{Callback, Kind};
+
+    fn failing(callback: Callback, err: i32) -> Script {
+        reference().changed(Kind::Exit, 2, callback, 0, |exit| {
+            (exit.a, exit.d) = (u64::MAX, err.cast_unsigned());
+        })
+    }
+
+    #[test]
+    fn a_failure_has_a_reason() {
+        const RULE: &str = "data.error.err";
+        for callback in [Callback::Pread, Callback::Pwrite, Callback::Flush, Callback::Extents] {
+            exercised_and_holds(RULE, failing(callback, libc::EIO));
+            rejects(RULE, failing(callback, 0));
+            rejects(RULE, failing(callback, -5));
+        }
+        // A caller that wants no reason gets none.
+        let silent = failing(Callback::Pread, ERR_WAS_NULL.cast_signed());
+        assert_eq!(judged(silent).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn an_error_of_ones_own_is_one_that_the_protocol_has() {
+        const RULE: &str = "data.error.wire";
+        exercised_and_holds(RULE, failing(Callback::Pread, libc::EROFS));
+        let own = reference().changed(Kind::Exit, 1, Callback::Flush, 0, |exit| {
+            (exit.a, exit.d) = (u64::MAX, libc::EBADF.cast_unsigned());
+        });
+        rejects(RULE, own.clone());
+        let passed_on = own.changed(Kind::Exit, 0, Callback::Flush, 0, |exit| exit.a = u64::MAX);
+        assert_eq!(judged(passed_on).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn zeroes_are_supported() {
+        const RULE: &str = "data.error.zero-notsup";
+        exercised_and_holds(RULE, failing(Callback::Zero, libc::EIO));
+        rejects(RULE, failing(Callback::Zero, libc::ENOTSUP));
+        rejects(RULE, failing(Callback::Zero, libc::EOPNOTSUPP));
+        let fast =
+            failing(Callback::Zero, libc::ENOTSUP)
+                .changed(Kind::Enter, 2, Callback::Zero, 0, |enter| enter.d = FAST_ZERO);
+        assert_eq!(judged(fast).result(RULE).unwrap().exercised, 0);
+    }
+}

@@ -1,0 +1,412 @@
+//! Block status: the extents that clients are told are those that layers have added.
+
+use std::collections::BTreeMap;
+
+use layers_trace::digest::{Extent, MOST_EXTENTS};
+use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation, Probe};
+
+use super::super::emulation::task::{Task, watches};
+use super::asked::answered;
+use crate::history::{REQ_ONE, Request, Way};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.extents.told",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "A client is told of each byte what the list of the outermost layer says of it: the extents from the offset on, of the same types, none but the last beyond the range, and nothing beyond the disk.",
+        clause: "nbdkit-plugin(3), .extents and Extents list; the NBD protocol, NBD_REPLY_TYPE_BLOCK_STATUS",
+        antecedent: "a successful answer to a block status for which a layer was asked for extents",
+        example: "L1.extents leaves a hole of 4096 bytes and data behind it, and the client is told of a hole of 8192 bytes",
+        fix: "send the list as it is, and merge extents only where their types are the same",
+        check: Checker::Trace(|| Box::new(ToldAsAdded)),
+    },
+    Rule {
+        id: "data.extents.one",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "A client that asks for one extent is told of one, which does not go beyond the range.",
+        clause: "the NBD protocol, NBD_CMD_FLAG_REQ_ONE; nbdkit-plugin(3), Extents list",
+        antecedent: "a successful answer to a block status with REQ_ONE",
+        example: "NBD_CMD_BLOCK_STATUS of 0..4096 with REQ_ONE, answered with an extent of 65536 bytes",
+        fix: "send the first extent alone, and cut it at the end of the range",
+        check: Checker::Trace(|| Box::new(OnlyOne)),
+    },
+    Rule {
+        id: "data.extents.list",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "A list of extents says of each byte what nbdkit_add_extent was told of it: what lies before the offset is left out, and only extents of the same type are merged.",
+        clause: "nbdkit-plugin(3), Extents list",
+        antecedent: "extents that the reference plugin adds to a list",
+        example: "a hole and data are added, and the list has one extent over both",
+        fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
+        check: Checker::Trace(|| Box::<ListAsAdded>::default()),
+    },
+    Rule {
+        id: "data.extents.allocated",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "Where can_extents says no, the answer is that the whole range is allocated.",
+        clause: "nbdkit-plugin(3), .can_extents and .extents",
+        antecedent: "a successful block status where can_extents says no",
+        example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS of 0..65536, answered with a hole",
+        fix: "answer with one extent of data over the range",
+        check: Checker::Trace(|| Box::new(Allocated)),
+    },
+];
+
+/// The bits of a type that the protocol has: hole, and reads as zeroes.
+const KNOWN: u32 = 3;
+
+/// The list that this event carries, if it does.
+fn list_of(event: &Event) -> Option<Vec<Extent>> {
+    event.text(Field::Extents).map(|text| Extent::list(&text.bytes).collect())
+}
+
+/// The extents that a reply has told, whatever the number of its chunks.
+fn told_by(reply: &Event) -> Vec<Extent> {
+    let texts = reply.texts.iter().filter(|text| text.field == Field::Extents);
+    texts.flat_map(|text| Extent::list(&text.bytes)).collect()
+}
+
+/// Where two lists that begin at the same byte say something else of one: how far behind the beginning, and the types.
+/// `whole` tells that the first list must not go further than the second.
+fn difference(one: &[Extent], other: &[Extent], whole: bool) -> Option<(u64, u32, Option<u32>)> {
+    let mut rest = other.iter().copied().filter(|extent| extent.length > 0);
+    let mut current = rest.next();
+    let mut at = 0;
+    for extent in one {
+        let mut left = extent.length;
+        while left > 0 {
+            let Some(here) = current.as_mut() else { return whole.then_some((at, extent.kind, None)) };
+            if here.kind & KNOWN != extent.kind & KNOWN {
+                return Some((at, extent.kind, Some(here.kind)));
+            }
+            let step = left.min(here.length);
+            (at, left, here.length) = (at.saturating_add(step), left - step, here.length - step);
+            if here.length == 0 {
+                current = rest.next();
+            }
+        }
+    }
+    None
+}
+
+/// Names a type.
+fn named(kind: u32) -> &'static str {
+    match kind & KNOWN {
+        0 => "data",
+        1 => "a hole",
+        2 => "zeroes",
+        _ => "a hole of zeroes",
+    }
+}
+
+/// The answer is the list.
+struct ToldAsAdded;
+
+impl ToldAsAdded {
+    /// What is wrong with these extents: what was expected, and what is there instead.
+    fn fault(
+        request: &Request,
+        reply: &Event,
+        exit: &Event,
+        list: &[Extent],
+        size: Option<u64>,
+    ) -> Option<(String, String)> {
+        let told = told_by(reply);
+        let chunks = reply.texts.iter().filter(|text| text.field == Field::Extents).count();
+        if chunks != 1 || told.is_empty() {
+            return Some((
+                "one chunk with at least one extent".to_owned(),
+                format!("{chunks} chunks, {} extents", told.len()),
+            ));
+        }
+        if told.iter().any(|extent| extent.length == 0) {
+            return Some(("extents of at least one byte".to_owned(), "an empty one".to_owned()));
+        }
+        let (offset, count) = (request.event.offset(), u64::from(request.event.count()));
+        let before_last =
+            told.split_last().map_or(0, |(_, before)| before.iter().map(|extent| extent.length).sum());
+        if before_last >= count {
+            let actual = format!("one begins at {}", offset.saturating_add(before_last));
+            return Some((format!("every extent begins before {}", offset.saturating_add(count)), actual));
+        }
+        let end = told.iter().fold(offset, |sum, extent| sum.saturating_add(extent.length));
+        if let Some(size) = size.filter(|size| end > *size) {
+            return Some((format!("extents of a disk that ends at {size}"), format!("they end at {end}")));
+        }
+        let whole = exit.b <= MOST_EXTENTS as u64;
+        let (at, told, listed) = difference(&told, list, whole)?;
+        let at = offset.saturating_add(at);
+        let expected = listed.map_or("nothing".to_owned(), |kind| named(kind).to_owned());
+        Some((format!("{expected} from {at} on, as the list has it"), named(told).to_owned()))
+    }
+}
+
+impl Check for ToldAsAdded {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.operation() != Some(Operation::BlockStatus) || now.event.result() != 0 {
+            return;
+        }
+        let Some((_, request, top)) = answered(now) else { return };
+        let size = now.history.offered(top, Callback::GetSize).and_then(|size| u64::try_from(size).ok());
+        let Some(made) = request.made.calls().iter().find(|made| made.callback == Callback::Extents) else {
+            return;
+        };
+        let Some(exit) = made.exit.as_ref().filter(|exit| exit.result() == 0) else { return };
+        let Some(list) = list_of(exit) else { return };
+        report.exercised();
+        if let Some((expected, actual)) = ToldAsAdded::fault(request, now.event, exit, &list, size) {
+            report.broken([&request.event, exit, now.event], expected, actual);
+        }
+    }
+}
+
+/// One is enough.
+struct OnlyOne;
+
+impl Check for OnlyOne {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let recorded = now.history.run().is_some_and(|run| run.digests);
+        if now.event.operation() != Some(Operation::BlockStatus) || now.event.result() != 0 || !recorded {
+            return;
+        }
+        let client = now.history.client(now.event.handle);
+        let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
+        if request.flags() & REQ_ONE == 0 {
+            return;
+        }
+        let told = told_by(now.event);
+        let count = request.event.count();
+        let holds = matches!(told.as_slice(), [one] if one.length <= count.into());
+        let lengths: Vec<String> = told.iter().take(4).map(|extent| extent.length.to_string()).collect();
+        report.expect(
+            holds,
+            [&request.event, now.event],
+            format!("one extent of {count} bytes or less"),
+            format!("{} of them, of {} bytes", now.event.b, lengths.join(", ")),
+        );
+    }
+}
+
+/// The list is what was added.
+#[derive(Default)]
+struct ListAsAdded {
+    /// By the call in which it was.
+    added: BTreeMap<u32, Event>,
+}
+
+impl Check for ListAsAdded {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Probe).exits(&[Callback::Extents])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.probe() == Some(Probe::Added) {
+            let call = now.history.thread(now.event.tid).and_then(|thread| thread.current());
+            if let Some(call) = call.filter(|call| call.callback == Callback::Extents) {
+                self.added.insert(call.id(), now.event.clone());
+            }
+            return;
+        }
+        let Some(call) =
+            now.call.filter(|_| now.is_exit() && now.event.callback() == Some(Callback::Extents))
+        else {
+            return;
+        };
+        let Some(probe) = self.added.remove(&call.id()) else { return };
+        let lists = list_of(&probe).zip(list_of(now.event)).filter(|_| now.event.result() == 0);
+        let Some((added, list)) = lists else { return };
+        report.exercised();
+        let whole = added.len() < MOST_EXTENTS;
+        if let Some((at, listed, added)) = difference(&list, &added, whole) {
+            let at = call.enter.offset().saturating_add(at);
+            let expected = added.map_or("nothing", named);
+            report.broken(
+                [&call.enter, &probe, now.event],
+                format!("{expected} from {at} on, as it was added"),
+                named(listed),
+            );
+        }
+    }
+}
+
+/// Who has nothing to say has a disk without holes.
+struct Allocated;
+
+impl Check for Allocated {
+    fn watches(&self) -> Watch {
+        watches(&[Callback::Extents])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+        let Some(Way::Itself(_)) = task.way(now).filter(|_| task.succeeded()) else { return };
+        let recorded = now.history.run().is_some_and(|run| run.digests);
+        // Of a filter it is known only if it adds nothing itself.
+        if !recorded || task.of_filter && !now.history.hands_on(now.event.layer, Callback::Extents) {
+            return;
+        }
+        let told = told_by(now.event);
+        let length = told.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
+        let holds = told.iter().all(|extent| extent.kind == 0) && length >= task.count;
+        let other = told.iter().find(|extent| extent.kind != 0);
+        let actual = match other {
+            Some(extent) => format!("an extent of type {}", extent.kind),
+            None => format!("{length} bytes of it"),
+        };
+        report.expect(holds, task.events(None), format!("{} bytes of data", task.count), actual);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Extent, difference};
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
+
+    fn list(extents: &[(u64, u32)]) -> Vec<Extent> {
+        extents.iter().map(|(length, kind)| Extent { length: *length, kind: *kind }).collect()
+    }
+
+    fn text_of(extents: &[(u64, u32)]) -> Text {
+        let bytes = list(extents).iter().flat_map(|extent| extent.to_bytes()).collect();
+        Text { field: Field::Extents, bytes, cut: false }
+    }
+
+    fn block_status(script: &Script, kind: Kind) -> usize {
+        let found = |event: &Event| event.kind == kind && event.operation() == Some(Operation::BlockStatus);
+        script.events.iter().position(found).unwrap()
+    }
+
+    /// A block status of 512 bytes from 4096 on, for which every layer's list has these extents; the client is told of those.
+    fn told(added: &[(u64, u32)], told: &[(u64, u32)]) -> Script {
+        let mut script = reference();
+        for layer in 0..=2 {
+            script = script.changed(Kind::Exit, layer, Callback::Extents, 0, |exit| {
+                (exit.b, exit.texts) = (added.len() as u64, vec![text_of(added)]);
+            });
+        }
+        let reply = block_status(&script, Kind::Reply);
+        (script.events[reply].b, script.events[reply].texts) = (told.len() as u64, vec![text_of(told)]);
+        script
+    }
+
+    fn one(script: Script) -> Script {
+        let mut script = script;
+        let request = block_status(&script, Kind::Request);
+        script.events[request].d = 8;
+        (0..=2).fold(script, |script, layer| {
+            script.changed(Kind::Enter, layer, Callback::Extents, 0, |enter| enter.d = 4)
+        })
+    }
+
+    #[test]
+    fn lists_are_compared_byte_by_byte() {
+        let data = list(&[(4096, 0), (4096, 3)]);
+        assert_eq!(difference(&data, &data, true), None);
+        assert_eq!(difference(&list(&[(1000, 0), (3096, 0), (100, 3)]), &data, true), None);
+        assert_eq!(difference(&list(&[(8192, 0)]), &data, true), Some((4096, 0, Some(3))));
+        assert_eq!(difference(&list(&[(4096, 0), (4097, 3)]), &data, true), Some((8192, 3, None)));
+        assert_eq!(difference(&list(&[(4096, 0), (4097, 3)]), &data, false), None);
+        assert_eq!(difference(&list(&[(4096, 1)]), &data, true), Some((0, 1, Some(0))));
+    }
+
+    #[test]
+    fn clients_are_told_what_was_added() {
+        const RULE: &str = "data.extents.told";
+        accepts(RULE, told(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)]));
+        // Fewer than were added, merged ones, and a last one that goes further.
+        accepts(RULE, told(&[(100, 0), (412, 3)], &[(50, 0)]));
+        accepts(RULE, told(&[(100, 0), (412, 0)], &[(512, 0)]));
+        accepts(RULE, told(&[(100, 0), (8192, 3), (1, 0)], &[(100, 0), (8192, 3)]));
+        let added = &[(100, 0), (412, 3)];
+        for wrong in [
+            &[(512, 0)][..],
+            &[(512, 3)],
+            &[(101, 0), (411, 3)],
+            &[(100, 0), (412, 2)],
+            &[(100, 1), (412, 3)],
+            &[(100, 0), (413, 3)],
+            &[(412, 3), (100, 0)],
+            &[(100, 0), (0, 3)],
+            &[],
+        ] {
+            rejects(RULE, told(added, wrong));
+        }
+        // The second begins behind the range.
+        rejects(RULE, told(&[(512, 0), (512, 3)], &[(512, 0), (512, 3)]));
+        // The disk has 1 MiB.
+        rejects(RULE, told(&[(1 << 20, 0)], &[(1 << 20, 0)]));
+        is_silent(RULE, reference());
+    }
+
+    #[test]
+    fn one_extent_is_one() {
+        const RULE: &str = "data.extents.one";
+        accepts(RULE, one(told(&[(100, 0), (412, 3)], &[(100, 0)])));
+        accepts(RULE, one(told(&[(8192, 0)], &[(512, 0)])));
+        rejects(RULE, one(told(&[(8192, 0)], &[(513, 0)])));
+        rejects(RULE, one(told(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)])));
+        is_silent(RULE, told(&[(8192, 0)], &[(8192, 0)]));
+    }
+
+    /// The plugin adds these, and its list has those.
+    fn listed(added: &[(u64, u32)], listed: &[(u64, u32)]) -> Script {
+        let script = told(listed, &[(1, listed.first().map_or(0, |(_, kind)| *kind))]);
+        let exit = script.index(Kind::Exit, 0, Callback::Extents, 0);
+        let call = script.events[exit].call;
+        script.with(exit, |script| {
+            script.probe(call, Probe::Added);
+            script.events.last_mut().unwrap().texts.push(text_of(added));
+        })
+    }
+
+    #[test]
+    fn a_list_has_what_was_added() {
+        const RULE: &str = "data.extents.list";
+        accepts(RULE, listed(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)]));
+        accepts(RULE, listed(&[(100, 0), (412, 0)], &[(512, 0)]));
+        accepts(RULE, listed(&[(100, 0), (8192, 3)], &[(100, 0), (412, 3)]));
+        for wrong in [&[(512, 0)][..], &[(101, 0), (411, 3)], &[(100, 0), (412, 1)], &[(100, 0), (413, 3)]] {
+            rejects(RULE, listed(&[(100, 0), (412, 3)], wrong));
+        }
+        is_silent(RULE, told(&[(512, 0)], &[(512, 0)]));
+    }
+
+    #[test]
+    fn who_has_no_extents_has_data() {
+        const RULE: &str = "data.extents.allocated";
+        let said = |extents: &[(u64, u32)]| {
+            let no = reference().changed(Kind::Exit, 2, Callback::CanExtents, 1, |exit| exit.a = 0);
+            let mut script =
+                (0..=2).rev().fold(no, |script, inner| script.without(inner, Callback::Extents, 0));
+            let reply = block_status(&script, Kind::Reply);
+            script.events[reply].texts.push(text_of(extents));
+            script
+        };
+        accepts(RULE, said(&[(512, 0)]));
+        accepts(RULE, said(&[(1000, 0)]));
+        for wrong in [&[(512, 3)][..], &[(512, 1)], &[(500, 0)], &[(256, 0), (256, 2)], &[]] {
+            rejects(RULE, said(wrong));
+        }
+        is_silent(RULE, reference());
+    }
+}

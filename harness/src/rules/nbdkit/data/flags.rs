@@ -1,0 +1,222 @@
+//! nbdkit-plugin(3), "Flags": which flags a request can have.
+
+use layers_trace::Callback;
+
+use super::{caller, flag_names};
+use crate::history::{FAST_ZERO, FUA, FUA_NATIVE, MAY_TRIM, REQ_ONE};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.flags.none",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "pread, flush and cache get no flags.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .flush and .cache",
+        antecedent: "a pread, flush or cache",
+        example: "L1.pread flags=0x2",
+        fix: "pass 0",
+        check: Checker::Trace(|| Box::new(Within(no_flags))),
+    },
+    Rule {
+        id: "data.flags.subset",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "pwrite and trim get no flag but FUA, zero none but MAY_TRIM, FUA and FAST_ZERO, extents none but REQ_ONE.",
+        clause: "nbdkit-plugin(3), Flags and .pwrite … .extents",
+        antecedent: "a pwrite, trim, zero or extents",
+        example: "L0.pwrite flags=MAY_TRIM",
+        fix: "take off what the callback does not know",
+        check: Checker::Trace(|| Box::new(Within(own_flags))),
+    },
+    Rule {
+        id: "data.fua.gate",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "FUA comes only to a filter whose can_fua is not none, and only to a plugin whose can_fua is native.",
+        clause: "nbdkit-plugin(3), Flags and .can_fua; nbdkit-filter(3), .pwrite",
+        antecedent: "a pwrite, trim or zero with FUA",
+        example: "L0.can_fua = 1, L0.pwrite flags=FUA",
+        fix: "emulate with a flush, or refuse the request",
+        check: Checker::Trace(|| Box::new(FuaGate)),
+    },
+    Rule {
+        id: "data.zero.fast-gate",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 0),
+        statement: "FAST_ZERO comes only to a layer whose can_fast_zero is true.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .zero",
+        antecedent: "a zero with FAST_ZERO",
+        example: "L0.can_fast_zero = 0, L0.zero flags=FAST_ZERO",
+        fix: "refuse such requests, or do not pass the flag on",
+        check: Checker::Trace(|| Box::new(FastGate)),
+    },
+];
+
+/// The flags that a callback can get, where it is this check's business.
+struct Within(fn(Callback) -> Option<u32>);
+
+fn no_flags(callback: Callback) -> Option<u32> {
+    matches!(callback, Callback::Pread | Callback::Flush | Callback::Cache).then_some(0)
+}
+
+fn own_flags(callback: Callback) -> Option<u32> {
+    match callback {
+        Callback::Pwrite | Callback::Trim => Some(FUA),
+        Callback::Zero => Some(MAY_TRIM | FUA | FAST_ZERO),
+        Callback::Extents => Some(REQ_ONE),
+        _ => None,
+    }
+}
+
+impl Check for Within {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| (self.0)(callback).is_some())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(allowed) = now.call.and_then(|call| (self.0)(call.callback)) else { return };
+        report.exercised();
+        let flags = now.event.flags();
+        if flags & !allowed != 0 {
+            let expected = match allowed {
+                0 => "no flags".to_owned(),
+                _ => format!("no flags but {}", flag_names(allowed)),
+            };
+            report.broken_by(caller(now), [now.event], expected, flag_names(flags));
+        }
+    }
+}
+
+const WRITING: &[Callback] = &[Callback::Pwrite, Callback::Trim, Callback::Zero];
+
+/// FUA only where it is understood.
+struct FuaGate;
+
+impl Check for FuaGate {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(WRITING)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.flags() & FUA == 0 {
+            return;
+        }
+        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+        let Some(answer) = now.history.offered(handle, Callback::CanFua) else { return };
+        report.exercised();
+        if if handle.layer == 0 { answer == FUA_NATIVE } else { answer > 0 } {
+            return;
+        }
+        // What a plugin does not know the server takes off, whoever asked for it.
+        let party = if handle.layer == 0 && answer > 0 { Party::Server } else { caller(now) };
+        let answered = handle.answered(Callback::CanFua).unwrap_or(&handle.open);
+        report.broken_by(
+            party,
+            [answered, now.event],
+            "no FUA",
+            format!("FUA, though can_fua of L{} is {answer}", handle.layer),
+        );
+    }
+}
+
+/// FAST_ZERO only where it is understood.
+struct FastGate;
+
+impl Check for FastGate {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Zero])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.flags() & FAST_ZERO == 0 {
+            return;
+        }
+        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+        let Some(answer) = now.history.offered(handle, Callback::CanFastZero) else { return };
+        report.exercised();
+        if answer == 0 {
+            let answered = handle.answered(Callback::CanFastZero).unwrap_or(&handle.open);
+            let actual = format!("FAST_ZERO, though L{} has not offered it", handle.layer);
+            report.broken_by(caller(now), [answered, now.event], "no FAST_ZERO", actual);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+    use layers_trace::Kind as EventKind;
+
+    fn flagged(layer: u8, callback: Callback, flags: u32) -> Script {
+        reference().changed(EventKind::Enter, layer, callback, 0, |enter| enter.d = flags)
+    }
+
+    fn answering(layer: u8, query: Callback, answer: u64, script: Script) -> Script {
+        script.changed(EventKind::Exit, layer, query, 1, |exit| exit.a = answer)
+    }
+
+    #[test]
+    fn some_requests_have_no_flags() {
+        const RULE: &str = "data.flags.none";
+        accepts(RULE, reference());
+        for callback in [Callback::Pread, Callback::Flush, Callback::Cache] {
+            for layer in 0..=2 {
+                rejects(RULE, flagged(layer, callback, FUA));
+            }
+        }
+    }
+
+    #[test]
+    fn others_have_flags_of_their_own() {
+        const RULE: &str = "data.flags.subset";
+        accepts(RULE, reference());
+        for (callback, flags) in [
+            (Callback::Pwrite, MAY_TRIM),
+            (Callback::Trim, FAST_ZERO),
+            (Callback::Zero, REQ_ONE),
+            (Callback::Extents, FUA),
+            (Callback::Zero, 1 << 7),
+        ] {
+            rejects(RULE, flagged(2, callback, flags));
+            rejects(RULE, flagged(0, callback, flags));
+        }
+        exercised_and_holds(RULE, flagged(0, Callback::Zero, MAY_TRIM | FUA | FAST_ZERO));
+    }
+
+    #[test]
+    fn fua_comes_to_those_who_asked_for_it() {
+        const RULE: &str = "data.fua.gate";
+        for callback in WRITING {
+            for layer in 0..=2 {
+                let with = || flagged(layer, *callback, FUA);
+                exercised_and_holds(RULE, with());
+                rejects(RULE, answering(layer, Callback::CanFua, 0, with()));
+                let emulated = answering(layer, Callback::CanFua, 1, with());
+                if layer == 0 { rejects(RULE, emulated) } else { exercised_and_holds(RULE, emulated) }
+            }
+            // Without can_fua a plugin's flush is used instead.
+            rejects(RULE, flagged(0, *callback, FUA).lacking(0, Callback::CanFua));
+        }
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn fast_zero_comes_to_those_who_offered_it() {
+        const RULE: &str = "data.zero.fast-gate";
+        for layer in 0..=2 {
+            let with = || flagged(layer, Callback::Zero, FAST_ZERO);
+            exercised_and_holds(RULE, with());
+            rejects(RULE, answering(layer, Callback::CanFastZero, 0, with()));
+        }
+        rejects(RULE, flagged(0, Callback::Zero, FAST_ZERO).lacking(0, Callback::CanFastZero));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

@@ -1,0 +1,262 @@
+//! nbdkit-plugin(3) and nbdkit-filter(3), "can_write" … "can_cache": what a layer has declined it does not get.
+
+use layers_trace::Callback;
+
+use super::caller;
+use crate::history::{CACHE_NATIVE, FUA_EMULATE, Handle, History, ZERO_NATIVE, present};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// From here on the server itself heeds a filter's can_zero.
+const FILTERS_EMULATE: Version = Version(1, 31, 9);
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.pwrite.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "No pwrite, trim or zero reaches a layer that has answered no to can_write, or that is open read-only.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write and .pwrite",
+        antecedent: "a pwrite, trim or zero on a layer whose can_write is known",
+        example: "L1.can_write = 0, L1.pwrite",
+        fix: "refuse what writes; a filter must not make such requests",
+        check: Checker::Trace(|| {
+            Box::new(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write))
+        }),
+    },
+    Rule {
+        id: "data.trim.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "No trim reaches a layer that has answered no to can_trim.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .trim",
+        antecedent: "a trim on a layer whose can_trim is known",
+        example: "L1.can_trim = 0, L1.trim",
+        fix: "refuse the request; a filter must not make it",
+        check: Checker::Trace(|| Box::new(Gate(&[Callback::Trim], can_trim))),
+    },
+    Rule {
+        id: "data.zero.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "No zero reaches a plugin that has answered no to can_zero, or a filter that has not answered native.",
+        clause: "nbdkit-plugin(3), .can_zero and .zero; nbdkit-filter(3), .can_write … .can_cache and .zero",
+        antecedent: "a zero on a layer whose can_zero is known",
+        example: "L1.can_zero = 1 (NBDKIT_ZERO_EMULATE), L1.zero",
+        fix: "write the zeroes with pwrite, or refuse the request",
+        check: Checker::Trace(|| Box::new(Gate(&[Callback::Zero], can_zero))),
+    },
+    Rule {
+        id: "data.flush.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "No flush reaches a layer that has answered no to can_flush, except a plugin's that makes up for FUA after a write.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .flush; nbdkit-plugin(3), .can_fua",
+        antecedent: "a flush on a layer whose can_flush is known",
+        example: "L0.can_flush = 0, L0.flush for NBD_CMD_FLUSH",
+        fix: "refuse the request; a filter must not make it",
+        check: Checker::Trace(|| Box::new(Gate(&[Callback::Flush], can_flush))),
+    },
+    Rule {
+        id: "data.extents.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "No extents reaches a layer that has answered no to can_extents, or any layer for a client that has no structured replies.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .extents; nbdkit(1), --no-sr",
+        antecedent: "an extents on a layer whose can_extents is known",
+        example: "L1.can_extents = 0, L1.extents",
+        fix: "answer that all is allocated; a filter must not make the request",
+        check: Checker::Trace(|| Box::new(Gate(&[Callback::Extents], can_extents))),
+    },
+    Rule {
+        id: "data.cache.gate",
+        kind: Kind::Forbidden,
+        party: Party::Server,
+        since: Version(1, 13, 4),
+        statement: "No cache reaches a layer that has not answered native to can_cache.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_cache and .cache",
+        antecedent: "a cache on a layer whose can_cache is known",
+        example: "L1.can_cache = 1 (NBDKIT_CACHE_EMULATE), L1.cache",
+        fix: "read instead, or refuse the request",
+        check: Checker::Trace(|| Box::new(Gate(&[Callback::Cache], can_cache))),
+    },
+];
+
+/// What keeps a request from a layer: nothing, something, or unknown.
+type Obstacle = Option<Result<(), String>>;
+
+/// These callbacks come only to layers that want them.
+struct Gate(&'static [Callback], fn(&Now<'_>, &Handle) -> Obstacle);
+
+impl Check for Gate {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(self.0)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+        let Some(obstacle) = (self.1)(now, handle) else { return };
+        report.exercised();
+        if let Err(why) = obstacle {
+            let callback = now.call.map_or("call", |call| call.callback.name());
+            report.broken_by(
+                caller(now),
+                [&handle.open, now.event],
+                format!("no {callback} on handle {}", handle.id),
+                why,
+            );
+        }
+    }
+}
+
+fn answered(history: &History, handle: &Handle, query: Callback, wanted: fn(i64) -> bool) -> Obstacle {
+    let answer = history.offered(handle, query)?;
+    Some(match wanted(answer) {
+        true => Ok(()),
+        false => Err(format!("one, though {query} of L{} comes to {answer}", handle.layer)),
+    })
+}
+
+fn yes(answer: i64) -> bool {
+    answer > 0
+}
+
+fn can_write(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    answered(now.history, handle, Callback::CanWrite, yes)
+}
+
+fn can_trim(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    answered(now.history, handle, Callback::CanTrim, yes)
+}
+
+fn can_zero(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    let heeds = now.history.run().is_none_or(|run| run.version >= FILTERS_EMULATE);
+    match handle.layer {
+        0 => answered(now.history, handle, Callback::CanZero, |answer| answer == ZERO_NATIVE),
+        _ if heeds => answered(now.history, handle, Callback::CanZero, |answer| answer == ZERO_NATIVE),
+        _ => None,
+    }
+}
+
+fn can_flush(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    let obstacle = answered(now.history, handle, Callback::CanFlush, yes)?;
+    let makes_up = obstacle.is_err() && handle.layer == 0 && makes_up_for_fua(now, handle);
+    Some(if makes_up { Ok(()) } else { obstacle })
+}
+
+/// The plugin has asked for a flush in place of FUA, and the server is about to return from a write, as far as one can tell.
+fn makes_up_for_fua(now: &Now<'_>, plugin: &Handle) -> bool {
+    let writing = |callback| matches!(present(callback), Callback::Pwrite | Callback::Trim | Callback::Zero);
+    if now.history.offered(plugin, Callback::CanFua) != Some(FUA_EMULATE) {
+        return false;
+    }
+    if let Some(parent) = now.parent() {
+        return writing(parent.callback);
+    }
+    let request = now.call.and_then(|call| now.history.client(call.client?)?.waits_for(call.request?));
+    request.is_none_or(|request| request.made.calls().last().is_some_and(|last| writing(last.callback)))
+}
+
+fn can_extents(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    let refuses = now.history.run().is_some_and(|run| run.no_structured_replies);
+    if refuses && now.parent().is_none() && now.history.is_servers(handle) {
+        return Some(Err("one, though the server offers no structured replies".to_owned()));
+    }
+    answered(now.history, handle, Callback::CanExtents, yes)
+}
+
+fn can_cache(now: &Now<'_>, handle: &Handle) -> Obstacle {
+    answered(now.history, handle, Callback::CanCache, |answer| answer == CACHE_NATIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    fn answering(layer: u8, query: Callback, answer: i64) -> Script {
+        reference().changed(Kind::Exit, layer, query, 1, |exit| exit.a = answer.cast_unsigned())
+    }
+
+    /// Each layer's no is heeded, and only its own.
+    fn heeded(rule: &str, query: Callback, nos: &[i64]) {
+        accepts(rule, reference());
+        for layer in 0..=2 {
+            for no in nos {
+                rejects(rule, answering(layer, query, *no));
+            }
+        }
+    }
+
+    #[test]
+    fn who_cannot_write_is_not_written_to() {
+        const RULE: &str = "data.pwrite.gate";
+        heeded(RULE, Callback::CanWrite, &[0]);
+        for layer in 0..=2 {
+            rejects(RULE, reference().changed(Kind::Enter, layer, Callback::Open, 1, |enter| enter.d = 1));
+        }
+        let callbacks = [Callback::Pwrite, Callback::Trim, Callback::Zero];
+        for kept in callbacks {
+            let others = callbacks.iter().filter(|other| **other != kept);
+            rejects(
+                RULE,
+                others
+                    .fold(answering(1, Callback::CanWrite, 0), |script, other| script.without(1, *other, 0)),
+            );
+        }
+    }
+
+    #[test]
+    fn who_cannot_trim_is_not_asked_to() {
+        heeded("data.trim.gate", Callback::CanTrim, &[0]);
+    }
+
+    #[test]
+    fn who_cannot_zero_is_not_asked_to() {
+        const RULE: &str = "data.zero.gate";
+        accepts(RULE, reference());
+        rejects(RULE, answering(0, Callback::CanZero, 0));
+        exercised_and_holds(RULE, answering(0, Callback::CanZero, 1));
+        for layer in 1..=2 {
+            rejects(RULE, answering(layer, Callback::CanZero, 0));
+            rejects(RULE, answering(layer, Callback::CanZero, 1));
+        }
+    }
+
+    #[test]
+    fn who_cannot_flush_is_not_asked_to() {
+        const RULE: &str = "data.flush.gate";
+        heeded(RULE, Callback::CanFlush, &[0]);
+        // In place of FUA the plugin's flush is called all the same, but only after a write.
+        let emulating =
+            answering(0, Callback::CanFlush, 0)
+                .changed(Kind::Exit, 0, Callback::CanFua, 1, |exit| exit.a = 1);
+        rejects(RULE, emulating.clone());
+        let write = emulating.index(Kind::Exit, 0, Callback::Pwrite, 0) + 1;
+        exercised_and_holds(RULE, emulating.moved(0, Callback::Flush, 0, write));
+        let not_emulating = answering(0, Callback::CanFlush, 0);
+        let write = not_emulating.index(Kind::Exit, 0, Callback::Pwrite, 0) + 1;
+        rejects(RULE, not_emulating.moved(0, Callback::Flush, 0, write));
+    }
+
+    #[test]
+    fn who_has_no_extents_is_not_asked_for_them() {
+        const RULE: &str = "data.extents.gate";
+        heeded(RULE, Callback::CanExtents, &[0]);
+        let mut script = reference();
+        let run = crate::run::Run { no_structured_replies: true, ..run(2) };
+        script.events[0].texts = vec![text(layers_trace::Field::Json, &serde_json::to_string(&run).unwrap())];
+        rejects(RULE, script);
+    }
+
+    #[test]
+    fn who_does_not_cache_is_not_asked_to() {
+        heeded("data.cache.gate", Callback::CanCache, &[0, 1]);
+    }
+}

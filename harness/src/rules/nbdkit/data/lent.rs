@@ -1,0 +1,262 @@
+//! Buffers: what a read must fill, what a write must leave as it is, and what lies around both.
+//!
+//! Judged where the instrument has lent a buffer of its own for a call ([`Probe::Lent`]).
+
+use layers_trace::lent::{LEAST_KEPT, Seen};
+use layers_trace::{Callback, Event, Kind as EventKind, Probe};
+
+use crate::history::{Call, present};
+use crate::rules::check::per_layer::PerLayer;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.pread.fills",
+        kind: Kind::Required,
+        party: Party::Module,
+        since: Version(1, 0, 0),
+        statement: "A read that succeeds has put count bytes into its buffer: none of what was in it before is left.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread",
+        antecedent: "a read that succeeds into a buffer whose contents are known (`layers validate` lends such buffers)",
+        example: "L0.pread count=512 = 0, and the last 100 bytes of the buffer are as they were",
+        fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
+        check: Checker::Trace(|| Box::new(Fills::default())),
+    },
+    Rule {
+        id: "data.pwrite.const",
+        kind: Kind::Forbidden,
+        party: Party::Module,
+        since: Version(1, 0, 0),
+        statement: "A write leaves the bytes that it is given as they are: the buffer is const, and only lent.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pwrite: const void *buf",
+        antecedent: "a write from a buffer whose contents are known (`layers validate` lends such buffers)",
+        example: "L0.pwrite count=512, and afterwards the buffer holds something else",
+        fix: "change a copy of the bytes",
+        check: Checker::Trace(|| Box::new(Lends(Of::Const))),
+    },
+    Rule {
+        id: "data.buffer.bounds",
+        kind: Kind::Forbidden,
+        party: Party::Module,
+        since: Version(1, 0, 0),
+        statement: "Reads and writes change nothing outside of the count bytes of their buffer.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .pwrite: count",
+        antecedent: "a read or a write with a buffer between known bytes (`layers validate` lends such buffers)",
+        example: "L0.pread count=512, and the byte behind the buffer is another one",
+        fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
+        check: Checker::Trace(|| Box::new(Lends(Of::Bounds))),
+    },
+];
+
+/// The call that a probe of a buffer belongs to, with what was seen.
+fn lent<'a>(now: &Now<'a>) -> Option<(&'a Call, Seen)> {
+    (now.event.probe() == Some(Probe::Lent)).then_some(())?;
+    Some((now.history.call(now.event.tid, now.event.call)?, Seen::of(now.event)))
+}
+
+/// The call has succeeded.
+fn is_judged(probe: &Event) -> bool {
+    probe.context != 0
+}
+
+fn is_read(call: &Call) -> bool {
+    present(call.callback) == Callback::Pread
+}
+
+/// A stretch that was kept is found at once; of single bytes at either end it takes many, since one of 256 is there by
+/// chance.
+#[derive(Default)]
+struct Fills {
+    ends: PerLayer<Ends>,
+}
+
+/// How far it has become likely, in bits, that bytes at the ends are left as they were.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    head: u32,
+    tail: u32,
+    told: bool,
+}
+
+/// By chance a byte is the same once in 256 times. Where half of them are kept, one that is says 7 bits for that, and one
+/// that is not says 1 bit against it.
+const KEPT: u32 = 7;
+const NOT_KEPT: u32 = 1;
+/// So many bits are no chance.
+const CERTAIN: u32 = 64;
+
+impl Ends {
+    fn add(so_far: u32, kept: u16) -> u32 {
+        match kept {
+            0 => so_far.saturating_sub(NOT_KEPT),
+            some => so_far + KEPT * u32::from(some),
+        }
+    }
+}
+
+impl Check for Fills {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((call, seen)) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event)) else {
+            return;
+        };
+        report.exercised();
+        let expected = "all bytes of the buffer come from the layer";
+        if seen.length as usize >= LEAST_KEPT {
+            let count = call.enter.count();
+            let actual = match (seen.start, seen.length) {
+                (0, length) if length == count => "the buffer is as it was before the call".to_owned(),
+                (start, length) => format!(
+                    "bytes {start} to {} of the {count} are as they were before the call",
+                    start + length - 1
+                ),
+            };
+            report.broken([&call.enter], expected, actual);
+            return;
+        }
+        let before = self.ends.get(call.layer()).copied().unwrap_or_default();
+        let after = Ends {
+            head: Ends::add(before.head, seen.head),
+            tail: Ends::add(before.tail, seen.tail),
+            told: before.told,
+        };
+        let certain = after.head >= CERTAIN || after.tail >= CERTAIN;
+        if certain && !before.told {
+            let (end, kept) = if after.head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
+            let actual = format!(
+                "the {end} {} as before the call, in this read and in others before it",
+                if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") }
+            );
+            report.broken([&call.enter], expected, actual);
+        }
+        self.ends.set(call.layer(), Ends { told: before.told || certain, ..after });
+    }
+}
+
+/// What one of the other rules is about.
+#[derive(Clone, Copy)]
+enum Of {
+    Const,
+    Bounds,
+}
+
+struct Lends(Of);
+
+impl Check for Lends {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((call, seen)) = lent(now) else { return };
+        let calls = [&call.enter];
+        match self.0 {
+            Of::Const if is_read(call) => {}
+            Of::Const => {
+                let last = seen.start.saturating_add(seen.length).saturating_sub(1);
+                let actual = match seen.length {
+                    1 => format!("byte {} has changed", seen.start),
+                    _ => format!("bytes have changed, the first at {} and the last at {last}", seen.start),
+                };
+                report.expect(seen.length == 0, calls, "the buffer is the same after the call", actual);
+            }
+            Of::Bounds => {
+                let actual = match seen.outside {
+                    before @ ..0 => format!("{} before the buffer has changed", nth(before.unsigned_abs())),
+                    behind => format!("{} behind the buffer has changed", nth(behind.unsigned_abs())),
+                };
+                report.expect(seen.outside == 0, calls, "what lies around the buffer is the same", actual);
+            }
+        }
+    }
+}
+
+fn nth(place: u32) -> String {
+    if place == 1 { "the byte".to_owned() } else { format!("the byte {place} bytes") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::*;
+    use layers_trace::record::Record;
+
+    /// Calls of the plugin for which a buffer was lent, in the middle of a good trace.
+    fn calls(callback: Callback, all: &[(u32, Seen, bool)]) -> Script {
+        let good = reference();
+        let at = good.index(EventKind::Enter, 2, Callback::Finalize, 1) - 1;
+        let handle = good.events[good.index(EventKind::Enter, 0, Callback::Pread, 0)].handle;
+        good.with(at, |script| {
+            for (count, seen, judged) in all {
+                let enter = script.enter(0, callback);
+                (enter.handle, enter.c) = (handle, *count);
+                let call = enter.position;
+                script.probe(call, Probe::Lent);
+                let mut record = Record::default();
+                seen.put(&mut record, *judged);
+                let probe = script.events.last_mut().unwrap();
+                (probe.a, probe.b, probe.c, probe.d) = (record.a, record.b, record.c, record.d);
+                probe.context = record.context;
+                script.exit(call, if *judged { 0 } else { -1 });
+            }
+        })
+    }
+
+    fn says(rule: &str, script: Script) -> (u64, u64) {
+        let judged = judged(script);
+        let result = judged.result(rule).unwrap();
+        (result.exercised, result.broken)
+    }
+
+    const GOOD: Seen = Seen { start: 0, length: 0, head: 0, tail: 0, outside: 0 };
+
+    #[test]
+    fn a_read_fills_its_buffer() {
+        const RULE: &str = "data.pread.fills";
+        let reads = |all: &[(u32, Seen, bool)]| says(RULE, calls(Callback::Pread, all));
+        assert_eq!(reads(&[(512, GOOD, true)]), (1, 0));
+        let tail = Seen { start: 4000, length: 96, tail: 96, ..GOOD };
+        assert_eq!(reads(&[(4096, tail, true)]), (1, 1));
+        assert_eq!(reads(&[(4096, tail, false)]), (0, 0), "what has failed need not fill");
+        assert_eq!(says(RULE, calls(Callback::Pwrite, &[(4096, tail, true)])), (0, 0));
+    }
+
+    #[test]
+    fn bytes_that_are_the_same_by_chance_are_no_finding_and_many_of_them_are() {
+        const RULE: &str = "data.pread.fills";
+        let one = (1, Seen { head: 1, tail: 1, ..GOOD }, true);
+        let none = (1, GOOD, true);
+        assert_eq!(says(RULE, calls(Callback::Pread, &[one; 9])), (9, 0));
+        assert_eq!(says(RULE, calls(Callback::Pread, &[one; 40])), (40, 1), "once is enough");
+        let every_other: Vec<_> = (0..40).map(|at| if at % 2 == 0 { one } else { none }).collect();
+        assert_eq!(says(RULE, calls(Callback::Pread, &every_other)).1, 1);
+        let by_chance: Vec<_> = (0..4000).map(|at| if at % 256 == 0 { one } else { none }).collect();
+        assert_eq!(says(RULE, calls(Callback::Pread, &by_chance)).1, 0);
+    }
+
+    #[test]
+    fn a_write_leaves_its_buffer_alone() {
+        const RULE: &str = "data.pwrite.const";
+        let writes = |seen, judged| says(RULE, calls(Callback::Pwrite, &[(512, seen, judged)]));
+        assert_eq!(writes(GOOD, true), (1, 0));
+        assert_eq!(writes(Seen { start: 3, length: 1, ..GOOD }, true), (1, 1));
+        assert_eq!(says(RULE, calls(Callback::Pread, &[(512, GOOD, true)])), (0, 0));
+    }
+
+    #[test]
+    fn nothing_outside_is_changed() {
+        const RULE: &str = "data.buffer.bounds";
+        for callback in [Callback::Pread, Callback::Pwrite] {
+            let outside =
+                |outside, judged| says(RULE, calls(callback, &[(512, Seen { outside, ..GOOD }, judged)]));
+            assert_eq!(outside(0, true), (1, 0));
+            assert_eq!(outside(1, true), (1, 1));
+            assert_eq!(outside(-4, false), (1, 1), "a call that fails, too");
+        }
+    }
+}

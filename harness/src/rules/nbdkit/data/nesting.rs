@@ -1,0 +1,99 @@
+//! nbdkit-filter(3), "NEXT PLUGIN": a request comes to the plugin through its filters.
+
+use layers_trace::Callback;
+
+use super::super::pass_through::PassThrough;
+use crate::history::{Handle, History};
+use crate::rules::check::all_of::Both;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[Rule {
+    id: "data.nested",
+    kind: Kind::Required,
+    party: Party::Server,
+    since: Version(1, 1, 27),
+    statement: "A request enters at the outermost layer and reaches the layers below only through the filters above.",
+    clause: "nbdkit-filter(3), NEXT PLUGIN and .pread … .cache",
+    antecedent: "a request that reaches a layer under a filter that takes such requests",
+    example: "L0.pread, although L1 has a pread",
+    fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
+    check: Checker::Trace(|| Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_data())))),
+}];
+
+/// A filter stands between the server and the layers below it.
+struct ThroughFilters;
+
+impl Check for ThroughFilters {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+        if handle.layer != call.layer() || !now.history.is_servers(handle) {
+            return;
+        }
+        let parent = now.parent();
+        // Nearly always, and quickly seen.
+        let above = now.history.outer(call.layer(), call.callback);
+        if parent.is_some_and(|parent| Some(parent.layer()) == above && parent.chain == call.chain) {
+            report.exercised();
+            return;
+        }
+        let Some(outer) = taker(now.history, handle, call.callback) else { return };
+        if parent.is_some_and(|parent| parent.layer() <= call.layer()) {
+            return;
+        }
+        report.exercised();
+        if parent.is_none_or(|parent| parent.layer() > outer.layer) {
+            let above = parent.map_or(&outer.open, |parent| &parent.enter);
+            report.broken(
+                [above, now.event],
+                format!("{} of L{} is called by L{}", call.callback, call.layer(), outer.layer),
+                parent
+                    .map_or("the server calls it".to_owned(), |by| format!("L{} calls past it", by.layer())),
+            );
+        }
+    }
+}
+
+/// The next layer outwards that takes every request which can lead to this callback: a request that one filter has no
+/// callback for goes past it, whatever the server makes of it below.
+fn taker<'h>(history: &'h History, handle: &Handle, callback: Callback) -> Option<&'h Handle> {
+    let outer = history.handle_outside(handle, callback)?;
+    let takes = |request: &Callback| history.records(outer.layer, *request);
+    requests(callback).iter().all(takes).then_some(outer)
+}
+
+/// The requests that the server serves with this callback: emulation makes reads of caching, writes of zeroing and a
+/// flush of FUA.
+fn requests(callback: Callback) -> &'static [Callback] {
+    use Callback::{Cache, Flush, Pread, Pwrite, Trim, Zero};
+    match callback {
+        Pread => &[Pread, Cache],
+        Pwrite => &[Pwrite, Zero],
+        Flush => &[Flush, Pwrite, Trim, Zero],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::Callback;
+
+    #[test]
+    fn requests_go_through_the_filters() {
+        const RULE: &str = "data.nested";
+        accepts(RULE, reference());
+        rejects(RULE, reference().without(2, Callback::Pread, 0));
+        rejects(RULE, reference().without(1, Callback::Pread, 0));
+        rejects(RULE, reference().elsewhere(0, Callback::Pread, 0));
+        // A filter may answer by itself, or have nothing to do with such requests.
+        accepts(RULE, reference().without(0, Callback::Pread, 0));
+        accepts(RULE, reference().lacking(1, Callback::Pread));
+        assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
+    }
+}

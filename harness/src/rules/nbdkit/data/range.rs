@@ -1,0 +1,169 @@
+//! Which bytes a request is about, and how many.
+
+use layers_trace::Callback;
+
+use super::caller;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// Most bytes of one read or write.
+pub(in super::super) const MOST: u32 = 64 << 20;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "data.range",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "A request is for at least one byte, and for none behind the size that the layer has given.",
+        clause: "nbdkit-plugin(3), .pread and .pwrite; nbdkit-filter(3), .prepare",
+        antecedent: "a request on a handle whose size is known",
+        example: "L0.get_size = 1048576, L0.pread offset=1048576 count=512",
+        fix: "refuse what a client asks beyond the end; in a filter, ask next only for what it has",
+        check: Checker::Trace(|| Box::new(InRange)),
+    },
+    Rule {
+        id: "data.size-first",
+        kind: Kind::Required,
+        party: Party::Filter,
+        since: Version(1, 15, 1),
+        statement: "A filter makes requests below only when the size there has been asked, and writes only when can_write has said yes.",
+        clause: "nbdkit-filter(3), .prepare",
+        antecedent: "a request that a filter makes of the layer below",
+        example: "L1.get_size without L0.get_size, L1.pread calls L0.pread",
+        fix: "ask next for what the filter answers by itself, in prepare",
+        check: Checker::Trace(|| Box::new(SizeFirst)),
+    },
+    Rule {
+        id: "data.max-io",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "A read or write is for no more than 64 MiB.",
+        clause: "not in the manual",
+        antecedent: "a read or write",
+        example: "L1.pread count=67108865",
+        fix: "none needed",
+        check: Checker::Trace(|| Box::new(MaxIo)),
+    },
+];
+
+fn has_range(callback: Callback) -> bool {
+    callback.is_data() && !matches!(callback, Callback::Flush | Callback::FlushV1)
+}
+
+/// Inside the size.
+struct InRange;
+
+impl Check for InRange {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(has_range)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+        let size = now.history.offered(handle, Callback::GetSize);
+        let Some(size) = size.and_then(|size| u64::try_from(size).ok()) else { return };
+        report.exercised();
+        let (offset, count) = (now.event.offset(), u64::from(now.event.count()));
+        if count == 0 || offset.checked_add(count).is_none_or(|end| end > size) {
+            let expected = format!("1 byte or more, all of them below {size}");
+            let actual = format!("{count} from {offset}");
+            report.broken_by(caller(now), [now.event], expected, actual);
+        }
+    }
+}
+
+/// What the server must know before it can check the arguments of a request.
+struct SizeFirst;
+
+impl Check for SizeFirst {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(has_range)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(handle), Some(parent)) = (now.handle, now.parent()) else { return };
+        if handle.layer != now.event.layer || parent.layer() <= handle.layer {
+            return;
+        }
+        let asked = |query| !now.history.records(handle.layer, query) || handle.answer(query).is_some();
+        report.exercised();
+        if !asked(Callback::GetSize) {
+            report.broken(
+                [now.event],
+                format!("L{} has been asked for its size", handle.layer),
+                "it has not",
+            );
+        }
+        let writes =
+            matches!(now.call.map(|call| call.callback), Some(Callback::Pwrite | Callback::PwriteV1));
+        if writes && !asked(Callback::CanWrite) && !handle.readonly() {
+            report.broken([now.event], format!("L{} has been asked can_write", handle.layer), "it has not");
+        }
+    }
+}
+
+/// No more than the server takes from a client.
+struct MaxIo;
+
+impl Check for MaxIo {
+    fn watches(&self) -> Watch {
+        use Callback::{Pread, PreadV1, Pwrite, PwriteV1};
+        Watch::NONE.enters(&[Pread, Pwrite, PreadV1, PwriteV1])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        report.exercised();
+        if now.event.count() > MOST {
+            let actual = format!("{} bytes", now.event.count());
+            report.broken_by(caller(now), [now.event], format!("{MOST} bytes or less"), actual);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MOST;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn requests_are_inside_the_size() {
+        const RULE: &str = "data.range";
+        accepts(RULE, reference());
+        for layer in 0..=2 {
+            for (offset, count) in [(4096, 0), (1 << 20, 1), ((1 << 20) - 511, 512), (u64::MAX, 2)] {
+                rejects(
+                    RULE,
+                    reference().changed(Kind::Enter, layer, Callback::Pread, 0, |enter| {
+                        (enter.a, enter.c) = (offset, count);
+                    }),
+                );
+            }
+        }
+        // The layer's own size counts, not another's.
+        let smaller = |exit: &mut layers_trace::Event| exit.a = 4096;
+        rejects(RULE, reference().changed(Kind::Exit, 0, Callback::GetSize, 1, smaller));
+        exercised_and_holds(RULE, reference().lacking(1, Callback::GetSize));
+    }
+
+    #[test]
+    fn a_filter_asks_before_it_makes_requests() {
+        const RULE: &str = "data.size-first";
+        accepts(RULE, reference());
+        rejects(RULE, reference().without(0, Callback::GetSize, 1));
+        rejects(RULE, reference().without(1, Callback::CanWrite, 1));
+        assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn reads_and_writes_have_a_limit() {
+        const RULE: &str = "data.max-io";
+        accepts(RULE, reference());
+        for callback in [Callback::Pread, Callback::Pwrite] {
+            rejects(RULE, reference().changed(Kind::Enter, 2, callback, 0, |enter| enter.c = MOST + 1));
+        }
+    }
+}

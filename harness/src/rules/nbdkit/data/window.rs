@@ -1,0 +1,81 @@
+//! nbdkit-filter(3), ".prepare" and ".finalize": when a handle takes requests.
+
+use layers_trace::Callback;
+
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[Rule {
+    id: "data.window",
+    kind: Kind::Required,
+    party: Party::Server,
+    since: Version(1, 0, 0),
+    statement: "Requests reach a filter between its successful prepare and its finalize, the plugin between its open and its close.",
+    clause: "nbdkit-filter(3), .prepare and .finalize; nbdkit-plugin(3), .open and .close",
+    antecedent: "a request on a handle that the server has opened",
+    example: "L1.prepare = -1, L1.pread",
+    fix: "make no request before every prepare has succeeded, and none once the first finalize has begun",
+    check: Checker::Trace(|| Box::new(InWindow)),
+}];
+
+/// A handle takes requests while it is ready for them.
+struct InWindow;
+
+impl Check for InWindow {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle else {
+            if now.history.was_minted(now.event.handle) {
+                report.exercised();
+                report.broken([now.event], "no request on a handle once it is closed", "there is one");
+            }
+            return;
+        };
+        if handle.layer != now.event.layer || !now.history.is_servers(handle) {
+            return;
+        }
+        report.exercised();
+        let prepares = now.history.records(handle.layer, Callback::Prepare);
+        let (since, what) = match (&handle.finalizing, &handle.closing) {
+            (Some(finalize), _) => (finalize, "its finalize has begun"),
+            (None, Some(close)) => (close, "its close has begun"),
+            (None, None) if prepares && handle.prepared != Some(true) => {
+                (handle.preparing.as_ref().unwrap_or(&handle.open), "it is not prepared")
+            }
+            (None, None) => return,
+        };
+        let expected = format!("requests on handle {} only while it is ready for them", handle.id);
+        report.broken([since, now.event], expected, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn requests_come_while_the_handle_is_ready() {
+        const RULE: &str = "data.window";
+        accepts(RULE, reference());
+        // The second chain is the one with requests; each layer's second handle.
+        let good = reference();
+        for layer in 1..=2 {
+            let early = good.index(Kind::Enter, layer, Callback::Prepare, 1);
+            rejects(RULE, good.clone().moved(layer, Callback::Pread, 0, early));
+            let late = good.index(Kind::Exit, layer, Callback::Finalize, 1) + 1;
+            rejects(RULE, good.clone().moved(layer, Callback::Pread, 0, late));
+            rejects(
+                RULE,
+                good.clone().changed(Kind::Exit, layer, Callback::Prepare, 1, |exit| exit.a = u64::MAX),
+            );
+        }
+        let closed = good.index(Kind::Exit, 0, Callback::Close, 1) + 1;
+        rejects(RULE, good.clone().moved(0, Callback::Pread, 0, closed));
+        rejects(RULE, good.moved(0, Callback::Pread, 0, closed - 1));
+    }
+}

@@ -1,0 +1,153 @@
+//! nbdkit-plugin(3), ".can_extents" and "Extents list": extents that the server makes up, and those that it cannot use.
+
+use layers_trace::Callback;
+
+use super::task::{Task, watches};
+use crate::history::Way;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "emul.extents.synthetic",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 10),
+        statement: "Where can_extents says no the server answers by itself, and neither that layer nor one inside it is asked for extents.",
+        clause: "nbdkit-plugin(3), .extents",
+        antecedent: "extents asked for where can_extents says no",
+        example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS, L0.extents",
+        fix: "answer that all is allocated",
+        check: Checker::Trace(|| Box::new(Synthetic)),
+    },
+    Rule {
+        id: "emul.extents.nonempty",
+        kind: Kind::Required,
+        party: Party::Plugin,
+        since: Version(1, 11, 10),
+        statement: "A plugin's extents that succeeds has added an extent that overlaps the offset; otherwise the request fails with EINVAL.",
+        clause: "nbdkit-plugin(3), Extents list",
+        antecedent: "a plugin's extents that succeeds",
+        example: "L0.extents = 0 with no extent, and the client is told of success",
+        fix: "add at least the extent at the offset, in ascending order, or fail",
+        check: Checker::Trace(|| Box::new(Nonempty)),
+    },
+];
+
+/// Nobody is asked who has nothing to say.
+struct Synthetic;
+
+impl Check for Synthetic {
+    fn watches(&self) -> Watch {
+        watches(&[Callback::Extents])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+        let Some(Way::Itself(handle)) = task.way(now) else { return };
+        // It may fail before anybody thinks of the layers: on a connection that is over, or without a context.
+        if !task.succeeded() && task.made().is_empty() {
+            return;
+        }
+        report.exercised();
+        if let Some(call) = task.made_of(Callback::Extents).next() {
+            let expected = format!("no extents of L{} or below", handle.layer);
+            report.broken(task.events(Some(call)), expected, "one");
+        }
+    }
+}
+
+/// An answer without an extent is none.
+struct Nonempty;
+
+impl Check for Nonempty {
+    fn watches(&self) -> Watch {
+        watches(&[Callback::Extents])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() && now.event.layer == 0 {
+            return of_plugin(now, report);
+        }
+        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+        let empty = |call: &&crate::history::Made| {
+            call.layer() == 0 && call.exit.as_ref().is_some_and(|exit| exit.result() == 0 && exit.b == 0)
+        };
+        let Some(call) = task.made_of(Callback::Extents).last().filter(empty) else { return };
+        report.exercised();
+        if task.error() != Some(libc::EINVAL.cast_unsigned()) {
+            let actual = task.error().map_or("success".to_owned(), |error| format!("error {error}"));
+            report.broken_by(Party::Server, task.events(Some(call)), "failure with EINVAL", actual);
+        }
+    }
+}
+
+/// A reference plugin leaves its list empty on purpose, and is not blamed for it.
+fn of_plugin(now: &Now<'_>, report: &mut Report<'_>) {
+    let wrapped = now.history.layer(0).is_some_and(|layer| layer.target.is_some());
+    let Some(call) = now.call.filter(|_| now.event.result() == 0) else { return };
+    if now.event.b > 0 {
+        report.exercised();
+    } else if wrapped {
+        report.broken([&call.enter, now.event], "at least one extent", "none");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Field, Kind, Operation};
+
+    fn reply(script: &Script) -> usize {
+        let found =
+            |event: &Event| event.kind == Kind::Reply && event.operation() == Some(Operation::BlockStatus);
+        script.events.iter().position(found).unwrap()
+    }
+
+    #[test]
+    fn who_has_no_extents_is_spared() {
+        const RULE: &str = "emul.extents.synthetic";
+        let no = |layer| reference().changed(Kind::Exit, layer, Callback::CanExtents, 1, |exit| exit.a = 0);
+        for layer in 0..=2 {
+            rejects(RULE, no(layer));
+            let silent = (0..=layer)
+                .rev()
+                .fold(no(layer), |script, inner| script.without(inner, Callback::Extents, 0));
+            exercised_and_holds(RULE, silent);
+        }
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    fn listing(extents: u64) -> Script {
+        (0..=2).fold(reference(), |script, layer| {
+            script.changed(Kind::Exit, layer, Callback::Extents, 0, |exit| exit.b = extents)
+        })
+    }
+
+    #[test]
+    fn extents_are_not_empty() {
+        const RULE: &str = "emul.extents.nonempty";
+        accepts(RULE, listing(2));
+        rejects(RULE, listing(0));
+        let refused = |errno: i32| {
+            let mut script = listing(0);
+            for layer in 1..=2 {
+                script = script.changed(Kind::Exit, layer, Callback::Extents, 0, |exit| {
+                    (exit.a, exit.d) = (u64::MAX, errno.cast_unsigned());
+                });
+            }
+            let reply = reply(&script);
+            (script.events[reply].a, script.events[reply].c) = (u64::MAX, errno.cast_unsigned());
+            script
+        };
+        exercised_and_holds(RULE, refused(libc::EINVAL));
+        rejects(RULE, refused(libc::EIO));
+        // Somebody's plugin is to blame.
+        let mut wrapped = refused(libc::EINVAL);
+        let plugin =
+            wrapped.events.iter_mut().find(|event| event.kind == Kind::Layer && event.layer == 0).unwrap();
+        plugin.texts.push(text(Field::Target, "./plugin.so"));
+        rejects(RULE, wrapped);
+    }
+}

@@ -1,0 +1,12 @@
+//! What the server does instead of a layer: zeroes as writes, FUA as a flush, cache as reads, extents made up.
+
+pub mod cache;
+pub mod extents;
+pub mod fua;
+pub(super) mod task;
+pub mod zero;
+
+use crate::rules::check::Rule;
+
+/// The rules of this family, a list for each topic, in the order of the catalogue.
+pub const RULES: &[&[Rule]] = &[zero::RULES, fua::RULES, cache::RULES, extents::RULES];

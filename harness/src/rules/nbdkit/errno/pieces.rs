@@ -1,0 +1,178 @@
+//! What a request stands on: each call made for it, and the failure of the one that fails.
+
+use layers_trace::{Callback, Kind as EventKind};
+
+use super::super::emulation::task::Task;
+use super::name;
+use crate::history::{FAST_ZERO, History, Made, present};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "errno.success",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "A request succeeds only if every call made for it has: each piece of a range that is split, the writes in place of a zero, and the flush in place of FUA.",
+        clause: "nbdkit-plugin(3), Flags, .pwrite … .cache, .can_fua, .can_zero, .can_cache; nbdkit-filter(3), .pread … .cache",
+        antecedent: "a request that succeeds, of a client or of a filter that passes it on",
+        example: "NBD_CMD_WRITE with FUA, L0.pwrite = 0, L0.flush = -1, and success",
+        fix: "look at the result of every call, and fail with the first that fails",
+        check: Checker::Trace(|| Box::new(Success)),
+    },
+    Rule {
+        id: "errno.told",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "A filter is told the error number with which the layer below has failed: what the plugin gave to nbdkit_set_error, else errno where errno_is_preserved, else EIO; and what a filter left in err.",
+        clause: "nbdkit_error(3), Setting errno; nbdkit-plugin(3), .errno_is_preserved; nbdkit-filter(3), ERROR HANDLING",
+        antecedent: "a request of a filter that passes on what it is told, which fails below",
+        example: "L0.pread = -1 after nbdkit_set_error(ENOSPC), and L1.pread = -1 with err EIO",
+        fix: "take the number from where the layer has put it, in this order",
+        check: Checker::Trace(|| Box::new(Told)),
+    },
+];
+
+/// The plugin says that it cannot zero, and writes may be made instead.
+fn asks_for_writes(history: &History, made: &Made) -> bool {
+    const UNSUPPORTED: [i32; 2] = [libc::ENOTSUP, libc::EOPNOTSUPP];
+    let error = made.exit.as_ref().and_then(|exit| history.failure(made.callback, exit));
+    let unsupported = error.is_none_or(|error| UNSUPPORTED.contains(&error.cast_signed()));
+    made.layer() == 0
+        && present(made.callback) == Callback::Zero
+        && made.enter.flags() & FAST_ZERO == 0
+        && unsupported
+}
+
+/// The call among these by which the whole fails.
+pub(super) fn failing<'a>(history: &History, made: &'a [Made]) -> Option<&'a Made> {
+    let fails = |one: &&Made| {
+        let empty = one.exit.as_ref().is_some_and(|exit| history.failure(one.callback, exit).is_some());
+        one.failed() || empty
+    };
+    made.iter().filter(fails).find(|one| !asks_for_writes(history, one))
+}
+
+/// It is of a filter about which nothing is known; of a client everything is.
+fn is_strange(now: &Now<'_>, task: &Task<'_>) -> bool {
+    task.of_filter && !now.call.is_some_and(|call| now.history.hands_on(call.layer(), present(call.callback)))
+}
+
+/// Nothing has failed.
+struct Success;
+
+impl Check for Success {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits_where(Callback::is_data).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(task) = Task::ending(now).filter(|task| task.succeeded()) else { return };
+        if is_strange(now, &task) || task.made().is_empty() {
+            return;
+        }
+        report.exercised();
+        if let Some(failed) = failing(now.history, task.made()) {
+            let error = failed.exit.as_ref().and_then(|exit| now.history.failure(failed.callback, exit));
+            let why = error.map_or(String::new(), |error| format!(" with {}", name(error.cast_signed())));
+            let expected = format!("it fails, as {} of L{} has{why}", failed.callback, failed.layer());
+            report.broken(task.events(Some(failed)), expected, "success");
+        }
+    }
+}
+
+/// A filter is told what the layer below has said.
+struct Told;
+
+impl Check for Told {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|call| call.layer() > 0 && now.event.result() < 0) else { return };
+        let Some(err) = now.event.err().filter(|_| now.history.hands_on(call.layer(), call.callback)) else {
+            return;
+        };
+        let piece = failing(now.history, call.made.calls());
+        let below = match piece {
+            Some(piece) => piece.exit.as_ref().and_then(|exit| now.history.failure(piece.callback, exit)),
+            None if call.made.calls().is_empty() => call.handed.failure,
+            None => return,
+        };
+        let Some(below) = below else { return };
+        let events = [Some(&call.enter), piece.map(|piece| &piece.enter), Some(now.event)];
+        report.expect(
+            err == below,
+            events.into_iter().flatten(),
+            format!("{} in err", name(below.cast_signed())),
+            name(err.cast_signed()),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn success_needs_the_success_of_every_call() {
+        const RULE: &str = "errno.success";
+        accepts(RULE, telling(handing()));
+        for callback in [Callback::Pwrite, Callback::Trim, Callback::Zero, Callback::Cache, Callback::Flush] {
+            // The outermost layer's call fails, and the client hears nothing of it.
+            rejects(RULE, failing(telling(handing()), 2, callback, libc::ENOSPC));
+        }
+        for callback in [Callback::Pwrite, Callback::Trim, Callback::Zero] {
+            rejects(RULE, failing(telling(handing()), 0, callback, libc::ENOSPC));
+            // Nothing is known of other filters.
+            let strange = judged(failing(telling(reference()), 0, callback, libc::ENOSPC));
+            assert_eq!(strange.result(RULE).unwrap().broken, 0);
+        }
+    }
+
+    #[test]
+    fn the_flush_in_place_of_fua_counts() {
+        const RULE: &str = "errno.success";
+        let flushed = |result: i64| {
+            let script = telling(reference_alone());
+            let after = script.index(Kind::Exit, 0, Callback::Pwrite, 0) + 1;
+            let write = script.index(Kind::Enter, 0, Callback::Pwrite, 0);
+            let handle = script.events[write].handle;
+            with_flag(script, layers_trace::Operation::Write, 1).with(after, |script| {
+                let enter = script.enter(0, Callback::Flush);
+                enter.handle = handle;
+                let call = enter.position;
+                script.exit(call, result).c = libc::EIO.cast_unsigned();
+            })
+        };
+        exercised_and_holds(RULE, flushed(0));
+        rejects(RULE, flushed(-1));
+    }
+
+    #[test]
+    fn a_filter_is_told_what_the_plugin_has_said() {
+        const RULE: &str = "errno.told";
+        for callback in [Callback::Pread, Callback::Pwrite, Callback::Flush, Callback::Extents] {
+            let fails = |below, err| {
+                let script = failing(telling(handing()), 0, callback, below);
+                failing(failing(script, 1, callback, err), 2, callback, err)
+            };
+            exercised_and_holds(RULE, fails(libc::ENOSPC, libc::ENOSPC));
+            rejects(RULE, fails(libc::ENOSPC, libc::EIO));
+            // What it has not said is EIO, whatever is in errno.
+            let silent =
+                |err| fails(libc::ENOSPC, err).changed(Kind::Exit, 0, callback, 0, |exit| exit.d = 0);
+            exercised_and_holds(RULE, silent(libc::EIO));
+            rejects(RULE, silent(libc::ENOSPC));
+            // Unless that is preserved.
+            exercised_and_holds(RULE, preserving(silent(libc::ENOSPC)));
+            rejects(RULE, preserving(silent(libc::EIO)));
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The error number that a client gets.
+
+use layers_trace::{Kind as EventKind, Operation, Probe};
+
+use super::pieces::failing;
+use super::{Answered, ORDINARY, name, names, refused, told};
+use crate::history::{History, Made, Way, callback_of};
+use crate::protocol::ERRORS;
+use crate::protocol::flag::{DF, FAST_ZERO};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "errno.wire",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "A client is told the error of the layer that has failed: EPERM, EIO, ENOMEM, EINVAL, ENOSPC and ESHUTDOWN as they are, EDQUOT and EFBIG as ENOSPC, ENOTSUP for a fast zero, EOVERFLOW for a read with NBD_CMD_FLAG_DF, and any other as one of EPERM, EIO, ENOMEM, EINVAL and ENOSPC.",
+        clause: "nbdkit_error(3), Setting errno; nbdkit-filter(3), ERROR HANDLING; NBD protocol, Error values",
+        antecedent: "a client's request that fails in a layer, where the layer's error is known",
+        example: "L0.pwrite = -1 after nbdkit_set_error(EDQUOT), and the client is told EIO",
+        fix: "map the error of the layer to the one that the protocol has for it",
+        check: Checker::Trace(|| Box::new(OnTheWire)),
+    },
+    Rule {
+        id: "errno.wire-others",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "EROFS is told as EPERM, and every error that the protocol does not have as EINVAL.",
+        clause: "not in the manual",
+        antecedent: "a client's request that fails in a layer with an error that the protocol does not have",
+        example: "L0.pread = -1 after nbdkit_set_error(ENXIO), and the client is told EIO",
+        fix: "none needed",
+        check: Checker::Trace(|| Box::new(Others)),
+    },
+    Rule {
+        id: "errno.known",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "An error number is one that the protocol has: EOVERFLOW only for a read with NBD_CMD_FLAG_DF, and ENOTSUP only for a fast zero.",
+        clause: "NBD protocol, Error values",
+        antecedent: "a request that is refused or fails",
+        example: "NBD_CMD_READ, and a reply with error 30 (EROFS)",
+        fix: "send EINVAL for what the protocol does not have",
+        check: Checker::Trace(|| Box::new(Known)),
+    },
+    Rule {
+        id: "errno.cause",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 3, 0),
+        statement: "A request that the server may not refuse fails only if a call made for it has failed.",
+        clause: "nbdkit-plugin(3), .pread … .cache; NBD protocol, Request types",
+        antecedent: "a request of a client that fails",
+        example: "NBD_CMD_READ, L0.pread = 0, and the client is told EIO",
+        fix: "answer with the result of the outermost layer",
+        check: Checker::Trace(|| Box::<Cause>::default()),
+    },
+];
+
+/// The error of this call.
+fn error_of(history: &History, made: &Made) -> Option<i32> {
+    let exit = made.exit.as_ref()?;
+    history.failure(made.callback, exit).map(u32::cast_signed)
+}
+
+/// What the client may be told of this error.
+fn allowed(error: i32, answered: &Answered<'_>) -> &'static [i32] {
+    match error {
+        libc::EPERM => &[libc::EPERM],
+        libc::EIO => &[libc::EIO],
+        libc::ENOMEM => &[libc::ENOMEM],
+        libc::EINVAL => &[libc::EINVAL],
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG => &[libc::ENOSPC],
+        libc::ESHUTDOWN => &[libc::ESHUTDOWN],
+        libc::ENOTSUP if answered.has(FAST_ZERO) => &[libc::ENOTSUP],
+        libc::EOVERFLOW if answered.has(DF) => &[libc::EOVERFLOW],
+        _ => ORDINARY,
+    }
+}
+
+/// A reply of the server's, and the call because of which it is an error.
+fn failed<'a>(now: &Now<'a>) -> Option<(Answered<'a>, &'a Made, i32)> {
+    let answered = Answered::by(now)?;
+    answered.error()?;
+    let piece = failing(now.history, answered.request.made.calls())?;
+    let error = error_of(now.history, piece)?;
+    Some((answered, piece, error))
+}
+
+/// The layer's error reaches the client.
+struct OnTheWire;
+
+impl Check for OnTheWire {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((answered, piece, error)) = failed(now) else { return };
+        let Some(sent) = answered.error() else { return };
+        let allowed = allowed(error, &answered);
+        let layer = format!("{} of L{} has failed with {}", piece.callback, piece.layer(), name(error));
+        let exit = piece.exit.as_ref();
+        let events = [Some(&answered.request.event), exit, Some(now.event)];
+        let holds = allowed.contains(&sent);
+        report.expect(
+            holds,
+            events.into_iter().flatten(),
+            format!("{}, as {layer}", names(allowed)),
+            name(sent),
+        );
+    }
+}
+
+/// What the protocol leaves open is done as always.
+struct Others;
+
+impl Check for Others {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some((answered, piece, error)) = failed(now) else { return };
+        let Some(sent) = answered.error().filter(|_| allowed(error, &answered) == ORDINARY) else { return };
+        let usual = if error == libc::EROFS { libc::EPERM } else { libc::EINVAL };
+        let exit = piece.exit.as_ref();
+        let events = [Some(&answered.request.event), exit, Some(now.event)];
+        report.expect(
+            sent == usual,
+            events.into_iter().flatten(),
+            format!("{} for {}", name(usual), name(error)),
+            name(sent),
+        );
+    }
+}
+
+/// The protocol has such an error.
+struct Known;
+
+impl Check for Known {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.speaker().is_none() || now.event.result() >= 0 {
+            return;
+        }
+        let request =
+            now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
+        let Some(request) = request else { return };
+        let error = now.event.errno().cast_signed();
+        let has = |flag: u32, operation| request.operation == operation && request.event.flags() & flag != 0;
+        let fits = match error {
+            libc::EOVERFLOW => has(DF, Operation::Read),
+            libc::ENOTSUP => has(FAST_ZERO, Operation::Zero),
+            other => ERRORS.contains(&other),
+        };
+        report.expect(
+            fits,
+            [&request.event, now.event],
+            "an error that the protocol has for it",
+            name(error),
+        );
+    }
+}
+
+/// There is a reason.
+#[derive(Default)]
+struct Cause {
+    /// A layer has told the server to stop, or to end a connection.
+    ends: bool,
+    /// The latter: what is answered then is another rule's business.
+    disconnects: bool,
+}
+
+impl Check for Cause {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Probe)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.kind == EventKind::Probe {
+            self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
+            self.disconnects |= now.event.probe() == Some(Probe::Disconnect);
+            return;
+        }
+        let Some(answered) = Answered::by(now) else { return };
+        let Some(error) = answered.error() else { return };
+        let history = now.history;
+        let stops =
+            self.ends || !history.signals().is_empty() || history.end().is_some() || is_captive(history);
+        // The server may be short of memory.
+        if error == libc::ENOMEM || error == libc::ESHUTDOWN && stops {
+            return;
+        }
+        let made = answered.request.made.calls();
+        if self.disconnects && made.is_empty() {
+            return;
+        }
+        let failed = made.iter().any(|made| made.failed()) || failing(history, made).is_some();
+        if failed || !refused::reasons(history, &answered).is_empty() {
+            return report.exercised();
+        }
+        let Some(callback) = callback_of(answered.request.operation) else { return };
+        let Some(way) = history.way(answered.top, callback) else { return };
+        // An answer that a layer could not give, or a fast zero that is none.
+        if matches!(way, Way::Refused(_)) || error == libc::ENOTSUP && answered.has(FAST_ZERO) {
+            return report.exercised();
+        }
+        let last = made.last();
+        let expected = match last {
+            Some(last) => format!("success, as {} of L{} has succeeded", last.callback, last.layer()),
+            None => "a call for it, or success".to_owned(),
+        };
+        let events = [Some(&answered.request.event), last.map(|last| &last.enter), Some(now.event)];
+        report.exercised();
+        report.broken(events.into_iter().flatten(), expected, told(Some(error)));
+    }
+}
+
+fn is_captive(history: &History) -> bool {
+    history.run().is_some_and(|run| run.start == crate::run::Start::Captive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use crate::protocol::flag::{DF, FAST_ZERO};
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Operation};
+
+    /// The plugin's read fails with `error`, and the client is told `sent`.
+    fn read(error: i32, sent: i32) -> Script {
+        answered(failing(telling(reference_alone()), 0, Callback::Pread, error), Operation::Read, sent)
+    }
+
+    #[test]
+    fn the_client_is_told_the_error_of_the_layer() {
+        const RULE: &str = "errno.wire";
+        let mapped = [
+            (libc::EPERM, libc::EPERM),
+            (libc::EIO, libc::EIO),
+            (libc::ENOMEM, libc::ENOMEM),
+            (libc::EINVAL, libc::EINVAL),
+            (libc::ENOSPC, libc::ENOSPC),
+            (libc::EDQUOT, libc::ENOSPC),
+            (libc::EFBIG, libc::ENOSPC),
+            (libc::ESHUTDOWN, libc::ESHUTDOWN),
+        ];
+        for (error, sent) in mapped {
+            exercised_and_holds(RULE, read(error, sent));
+            let other = if sent == libc::EIO { libc::EINVAL } else { libc::EIO };
+            rejects(RULE, read(error, other));
+            rejects(RULE, read(error, libc::EOVERFLOW));
+        }
+        for other in [libc::ENXIO, libc::EROFS, libc::EOVERFLOW, libc::ENOTSUP] {
+            exercised_and_holds(RULE, read(other, libc::EINVAL));
+            exercised_and_holds(RULE, read(other, libc::EIO));
+            for wrong in [libc::EOVERFLOW, libc::ENOTSUP, libc::ESHUTDOWN, libc::ENXIO] {
+                rejects(RULE, read(other, wrong));
+            }
+        }
+        let whole = |sent| with_flag(read(libc::EOVERFLOW, sent), Operation::Read, DF);
+        exercised_and_holds(RULE, whole(libc::EOVERFLOW));
+        rejects(RULE, whole(libc::EINVAL));
+        // Nothing is known of what the plugin has said.
+        let strange = answered(
+            failing(reference_alone(), 0, Callback::Pread, libc::ENOSPC),
+            Operation::Read,
+            libc::EIO,
+        );
+        assert_eq!(judged(strange).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_fast_zero_is_not_supported() {
+        const RULE: &str = "errno.wire";
+        let zero = |sent| {
+            let script = failing(telling(reference_alone()), 0, Callback::Zero, libc::EOPNOTSUPP);
+            let script = script.changed(layers_trace::Kind::Enter, 0, Callback::Zero, 0, |enter| {
+                enter.d |= crate::history::FAST_ZERO;
+            });
+            with_flag(answered(script, Operation::Zero, sent), Operation::Zero, FAST_ZERO)
+        };
+        exercised_and_holds(RULE, zero(libc::ENOTSUP));
+        rejects(RULE, zero(libc::EINVAL));
+    }
+
+    #[test]
+    fn the_rest_is_told_as_always() {
+        const RULE: &str = "errno.wire-others";
+        exercised_and_holds(RULE, read(libc::EROFS, libc::EPERM));
+        rejects(RULE, read(libc::EROFS, libc::EINVAL));
+        exercised_and_holds(RULE, read(libc::ENXIO, libc::EINVAL));
+        rejects(RULE, read(libc::ENXIO, libc::EIO));
+        assert_eq!(judged(read(libc::EIO, libc::EIO)).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn errors_are_those_of_the_protocol() {
+        const RULE: &str = "errno.known";
+        exercised_and_holds(RULE, read(libc::EIO, libc::EIO));
+        for strange in [libc::EROFS, libc::EOVERFLOW, libc::ENOTSUP, libc::ENXIO, 200] {
+            rejects(RULE, read(libc::EIO, strange));
+        }
+        exercised_and_holds(RULE, with_flag(read(libc::EOVERFLOW, libc::EOVERFLOW), Operation::Read, DF));
+    }
+
+    #[test]
+    fn nothing_fails_without_a_cause() {
+        const RULE: &str = "errno.cause";
+        let baseless = |operation| answered(telling(reference()), operation, libc::EIO);
+        for operation in [Operation::Read, Operation::Write, Operation::Flush, Operation::Cache] {
+            rejects(RULE, baseless(operation));
+        }
+        exercised_and_holds(RULE, read(libc::EIO, libc::EIO));
+        // What the server must refuse it may refuse.
+        let beyond = baseless(Operation::Read);
+        let request = index(&beyond, layers_trace::Kind::Request, Operation::Read);
+        let mut beyond = (0..=2).fold(beyond, |script, layer| script.without(layer, Callback::Pread, 0));
+        beyond.events[request].a = 1 << 30;
+        exercised_and_holds(RULE, beyond);
+    }
+}

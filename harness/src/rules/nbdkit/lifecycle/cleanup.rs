@@ -1,0 +1,163 @@
+//! The order and the number of cleanups.
+
+use layers_trace::{Callback, Event};
+
+use crate::history::History;
+use crate::rules::check::per_layer::PerLayer;
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// Cleanup visits the outermost layer first, and each returns before the next.
+#[derive(Default)]
+pub(super) struct CleanupOuterToInner {
+    left: Option<Event>,
+}
+
+impl Check for CleanupOuterToInner {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::Cleanup])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() {
+            self.left = Some(now.event.clone());
+            return;
+        }
+        let Some(outer) = now.history.outer(now.event.layer, Callback::Cleanup) else { return };
+        let in_order = self.left.as_ref().is_some_and(|left| left.layer == outer);
+        report.expect(
+            in_order,
+            self.left.iter().chain([now.event]),
+            format!("cleanup of L{outer} has returned before L{} is cleaned up", now.event.layer),
+            "cleanup starts out of order",
+        );
+    }
+}
+
+/// All cleanups are over when the first unload begins.
+#[derive(Default)]
+pub(super) struct CleanupBeforeUnload {
+    unload: Option<Event>,
+}
+
+impl Check for CleanupBeforeUnload {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Cleanup, Callback::Unload])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        const EXPECTED: &str = "every cleanup is over before the first unload";
+        match (&self.unload, now.event.callback()) {
+            (Some(unload), Some(Callback::Cleanup)) => {
+                report.expect(false, [unload, now.event], EXPECTED, "a cleanup starts after it");
+            }
+            (None, Some(Callback::Unload)) => {
+                if now.history.cleaning().is_some() {
+                    report.exercised();
+                    if let Some(cleanup) = now.history.in_flight().find(|c| c.callback == Callback::Cleanup) {
+                        report.broken([&cleanup.enter, now.event], EXPECTED, "a cleanup is in progress");
+                    }
+                }
+                self.unload = Some(now.event.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Cleanup is for runs that have come through every after_fork.
+#[derive(Default)]
+pub(super) struct CleanupIffAfterFork {
+    forked: PerLayer<Event>,
+    cleaned: bool,
+}
+
+impl Check for CleanupIffAfterFork {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() {
+            if now.event.result() == 0 {
+                self.forked.set(now.event.layer, now.event.clone());
+            }
+            return;
+        }
+        self.cleaned = true;
+        report.exercised();
+        if now.history.run().is_some_and(|run| !run.start.serves()) {
+            report.broken([now.event], "no cleanup: this run serves nobody", "cleanup is called");
+        }
+        let missing = now
+            .history
+            .layers()
+            .iter()
+            .find(|layer| layer.records(Callback::AfterFork) && !self.forked.has(layer.number));
+        if let Some(layer) = missing {
+            report.broken(
+                [now.event],
+                format!("after_fork of L{} has returned 0 earlier", layer.number),
+                "it has not",
+            );
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let never_forked = history.failed_start().is_some() || !history.serves();
+        let has_cleanup = history.outermost(Callback::Cleanup).is_some();
+        if never_forked && has_cleanup && !self.cleaned && history.end().is_some() {
+            report.exercised();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn cleanup_runs_outer_to_inner() {
+        const RULE: &str = "lifecycle.cleanup.outer-to-inner";
+        accepts(RULE, reference());
+        let good = reference();
+        let first = good.index(Kind::Enter, 2, Callback::Cleanup, 0);
+        rejects(RULE, good.moved(0, Callback::Cleanup, 0, first));
+        let good = reference();
+        let inside = good.index(Kind::Exit, 2, Callback::Cleanup, 0);
+        rejects(RULE, good.moved(1, Callback::Cleanup, 0, inside));
+    }
+
+    #[test]
+    fn cleanups_are_over_before_unload() {
+        const RULE: &str = "lifecycle.cleanup.before-unload";
+        accepts(RULE, reference());
+        let good = reference();
+        let cleanup = good.index(Kind::Enter, 0, Callback::Cleanup, 0);
+        rejects(RULE, good.moved(2, Callback::Unload, 0, cleanup));
+        let good = reference();
+        let inside = good.index(Kind::Exit, 0, Callback::Cleanup, 0);
+        rejects(RULE, good.moved(2, Callback::Unload, 0, inside));
+    }
+
+    #[test]
+    fn cleanup_needs_after_fork() {
+        const RULE: &str = "lifecycle.cleanup.iff-after-fork";
+        accepts(RULE, reference());
+        rejects(RULE, reference().without(1, Callback::AfterFork, 0));
+        let mut dump = Script::new(&started(1, Start::DumpPlugin));
+        dump.dump(1);
+        accepts(RULE, dump.clone());
+        let at = dump.index(Kind::Enter, 0, Callback::Unload, 0);
+        rejects(RULE, dump.with(at, |dump| dump.cleanup(1)));
+    }
+
+    #[test]
+    fn cleanup_comes_once() {
+        const RULE: &str = "lifecycle.cleanup.once";
+        accepts(RULE, reference());
+        rejects(RULE, reference().doubled(2, Callback::Cleanup, 0));
+        rejects(RULE, reference().without(0, Callback::Cleanup, 0));
+    }
+}

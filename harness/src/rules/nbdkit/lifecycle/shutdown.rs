@@ -1,0 +1,272 @@
+//! nbdkit-plugin(3), "SHUTDOWN": what is over when cleanup begins.
+
+use layers_trace::{Callback, Event, Kind};
+
+use crate::history::{Call, End, Handle, History};
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::Start;
+
+/// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
+const SHUTDOWN_SIGNALS: &[u64] = &[2, 3, 15];
+
+/// Handles of connections, whose closing the trace would show.
+fn clients_handles(history: &History) -> impl Iterator<Item = &Handle> {
+    let closes = |handle: &&Handle| history.records(handle.layer, Callback::Close);
+    history.handles().filter(|handle| !handle.manual).filter(closes)
+}
+
+/// Connected calls in progress that the server is responsible for.
+fn clients_calls(history: &History) -> impl Iterator<Item = &Call> {
+    history.in_flight().filter(|call| call.callback.is_connected() && history.is_for_client(call))
+}
+
+/// It gets its signal from its own parent, when the command has ended, and has the exit status of that.
+fn is_captive(history: &History) -> bool {
+    history.run().is_some_and(|run| run.start == Start::Captive)
+}
+
+/// No handle of a connection is open when the first cleanup begins.
+pub(super) struct AllClosed;
+
+impl Check for AllClosed {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Cleanup])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.cleaning().is_some() || !now.history.was_minted(1) {
+            return;
+        }
+        report.exercised();
+        let mut open: Vec<_> = clients_handles(now.history).collect();
+        open.sort_by_key(|handle| handle.opened);
+        for handle in open {
+            report.broken(
+                [&handle.open, now.event],
+                format!("handle {} of L{} is closed before the first cleanup", handle.id, handle.layer),
+                "it is still open",
+            );
+        }
+    }
+}
+
+/// Nothing is called for a client once the first cleanup has begun.
+#[derive(Default)]
+pub(super) struct Quiescent {
+    cleanup: Option<Event>,
+}
+
+impl Check for Quiescent {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| callback == Callback::Cleanup || callback.is_connected())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(cleanup) = &self.cleanup else {
+            if now.event.callback() == Some(Callback::Cleanup) {
+                self.cleanup = Some(now.event.clone());
+                if now.history.connections().next().is_some() {
+                    report.exercised();
+                }
+            }
+            return;
+        };
+        let Some(call) = now.call.filter(|call| call.callback.is_connected()) else { return };
+        let within_cleanup = now.history.root(call).callback == Callback::Cleanup;
+        if !within_cleanup && now.history.is_for_client(call) {
+            report.broken(
+                [cleanup, now.event],
+                "no call for a client after the first cleanup has begun",
+                format!("{} of L{} starts", call.callback, call.layer()),
+            );
+        }
+    }
+}
+
+/// After a shutdown signal: running calls return, handles are closed, cleanup, unload, and the server exits cleanly.
+#[derive(Default)]
+pub(super) struct ShutdownSequence {
+    signal: Option<Event>,
+    /// A client had been there before the signal, and so the server had begun to serve.
+    served: bool,
+    begun: bool,
+    /// Layers whose unload has returned.
+    unloaded: usize,
+}
+
+impl Check for ShutdownSequence {
+    fn watches(&self) -> Watch {
+        let ends = [Callback::Cleanup, Callback::Unload];
+        Watch::NONE.notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.kind == Kind::Signal {
+            if SHUTDOWN_SIGNALS.contains(&now.event.a) && self.signal.is_none() {
+                self.signal = Some(now.event.clone());
+                self.served = now.history.connections().next().is_some();
+            }
+            return;
+        }
+        if now.event.kind == Kind::Exit {
+            self.unloaded += 1;
+            return;
+        }
+        let signalled = self.signal.is_some() || is_captive(now.history);
+        if !signalled || std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        report.exercised();
+        if let Some(call) = clients_calls(now.history).min_by_key(|call| call.id()) {
+            let expected = format!("{} of L{} returns first", call.callback, call.layer());
+            report.broken([&call.enter, now.event], expected, "it is still running");
+        }
+        if let Some(handle) = clients_handles(now.history).min_by_key(|handle| handle.opened) {
+            let expected = format!("handle {} of L{} is closed first", handle.id, handle.layer);
+            report.broken([&handle.open, now.event], expected, "it is still open");
+        }
+        if now.event.callback() == Some(Callback::Unload)
+            && let Some(layer) = now.history.outermost(Callback::Cleanup)
+        {
+            let expected = format!("cleanup of L{layer} comes before any unload");
+            report.broken(self.signal.iter().chain([now.event]), expected, "unload comes first");
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let Some(signal) = &self.signal else { return };
+        let events = [signal].into_iter().chain(history.end_event());
+        let unloads = history.layers().iter().filter(|layer| layer.records(Callback::Unload)).count();
+        // A module can end the process in any of its calls; after the last of them nobody but the server does.
+        let ends_itself = unloads > 0 && self.unloaded == unloads && !is_captive(history);
+        match history.end() {
+            Some(End::Killed(number))
+                if self.served && !self.begun && u64::try_from(number) == Ok(signal.a) =>
+            {
+                report.exercised();
+                report.broken(events, "the server shuts down: cleanup, then unload", "the signal kills it");
+            }
+            Some(End::Exited(status)) if status != 0 && ends_itself => {
+                report.broken(events, "the server exits cleanly", format!("its exit status is {status}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Kind};
+
+    /// The reference trace, but the closes of the last chain come after the cleanups, or never.
+    fn closed_late(start: Start, never: bool) -> Script {
+        let mut script = served(&started(2, start));
+        for layer in (0..=2).rev() {
+            let to = script.index(Kind::Enter, 0, Callback::Unload, 0);
+            script = match never {
+                true => script.without(layer, Callback::Close, 1),
+                false => script.moved(layer, Callback::Close, 1, to),
+            };
+        }
+        script
+    }
+
+    #[test]
+    fn connections_are_closed_before_cleanup() {
+        const RULE: &str = "lifecycle.cleanup.all-closed";
+        accepts(RULE, reference());
+        rejects(RULE, closed_late(Start::Foreground, false));
+        rejects(RULE, closed_late(Start::Foreground, true));
+    }
+
+    #[test]
+    fn without_a_handle_there_is_nothing_to_close() {
+        let mut script = Script::new(&run(1));
+        script.start(1);
+        script.stop(1);
+        let judgement = judged(script);
+        assert_eq!(judgement.result("lifecycle.cleanup.all-closed").unwrap().exercised, 0);
+        assert_eq!(judgement.result("lifecycle.cleanup.quiescent").unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn nothing_is_called_for_clients_after_cleanup() {
+        const RULE: &str = "lifecycle.cleanup.quiescent";
+        accepts(RULE, reference());
+        rejects(RULE, closed_late(Start::Foreground, false));
+        let good = reference();
+        let unload = good.index(Kind::Enter, 0, Callback::Unload, 0);
+        rejects(RULE, good.moved(2, Callback::Preconnect, 0, unload));
+    }
+
+    #[test]
+    fn a_filter_may_use_and_close_its_own_context_in_cleanup() {
+        let mut script = served(&run(1));
+        let after_fork = script.index(Kind::Exit, 1, Callback::AfterFork, 0);
+        let mut shared = Vec::new();
+        script = script.with(after_fork, |script| shared = script.open_unprepared(0, ""));
+        let cleanup = script.index(Kind::Exit, 1, Callback::Cleanup, 0);
+        script = script.with(cleanup, |script| {
+            script.on(&shared, 0, Callback::Flush, 0);
+            script.on(&shared, 0, Callback::Close, 0);
+        });
+        accepts("lifecycle.cleanup.quiescent", script.clone());
+        accepts("lifecycle.cleanup.all-closed", script.clone());
+        accepts("lifecycle.shutdown.sequence", script);
+    }
+
+    #[test]
+    fn a_signal_lets_calls_finish_and_closes_handles_before_cleanup() {
+        const RULE: &str = "lifecycle.shutdown.sequence";
+        accepts(RULE, reference());
+        rejects(RULE, closed_late(Start::Foreground, true));
+        rejects(RULE, closed_late(Start::Captive, true));
+        let good = reference();
+        let signal = good.index(Kind::Enter, 2, Callback::Cleanup, 0);
+        rejects(RULE, good.moved(0, Callback::Unload, 0, signal));
+        let mut bad = reference();
+        let exit = bad.index(Kind::Exit, 2, Callback::Preconnect, 0);
+        let exit = bad.events.remove(exit);
+        let cleanup = bad.index(Kind::Exit, 2, Callback::Cleanup, 0);
+        bad.events.insert(cleanup, exit);
+        rejects(RULE, bad);
+    }
+
+    #[test]
+    fn a_server_that_serves_is_not_killed_by_the_signal_that_tells_it_to_stop() {
+        const RULE: &str = "lifecycle.shutdown.sequence";
+        let killed = |number: u64| {
+            let mut script = reference();
+            let signal = script.events.iter().position(|event| event.kind == Kind::Signal).unwrap();
+            let mut end = script.events.pop().unwrap();
+            (end.kind, end.a) = (Kind::End, number);
+            script.events.truncate(signal + 1);
+            script.events.push(end);
+            script
+        };
+        rejects(RULE, killed(15));
+        // Whoever sends another one ends it without a promise.
+        assert_eq!(judged(killed(9)).result(RULE).unwrap().broken, 0);
+    }
+
+    #[test]
+    fn a_server_that_a_signal_stops_exits_cleanly() {
+        const RULE: &str = "lifecycle.shutdown.sequence";
+        let exits = |start: Start| {
+            let mut script = served(&started(2, start));
+            let end = script.events.last_mut().unwrap();
+            (end.kind, end.a) = (Kind::End, 7 << 8);
+            script
+        };
+        rejects(RULE, exits(Start::Foreground));
+        // With --run it is the command's, and before the last unload a module may have called exit(3).
+        accepts(RULE, exits(Start::Captive));
+        let unloading = exits(Start::Foreground);
+        let at = unloading.index(Kind::Exit, 0, Callback::Unload, 0);
+        let mut cut = unloading;
+        cut.events.remove(at);
+        assert_eq!(judged(cut).result(RULE).unwrap().broken, 0);
+    }
+}

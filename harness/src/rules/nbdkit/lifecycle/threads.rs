@@ -1,0 +1,83 @@
+//! Which threads start and stop the layers.
+
+use layers_trace::{Callback, Event};
+
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// The callbacks of start-up.
+const START: &[Callback] = &[
+    Callback::Load,
+    Callback::Config,
+    Callback::ConfigComplete,
+    Callback::ThreadModel,
+    Callback::DumpPlugin,
+    Callback::GetReady,
+    Callback::AfterFork,
+];
+
+/// One thread of a process makes all start-up calls.
+#[derive(Default)]
+pub(super) struct OneThreadStarts {
+    first: Option<Event>,
+}
+
+impl Check for OneThreadStarts {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(START)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match &self.first {
+            Some(first) if first.pid == now.event.pid => report.expect(
+                first.tid == now.event.tid,
+                [first, now.event],
+                "one thread starts all layers",
+                "another thread does",
+            ),
+            _ => self.first = Some(now.event.clone()),
+        }
+    }
+}
+
+/// The main thread starts and stops all layers.
+pub(super) struct OnMainThread;
+
+impl Check for OnMainThread {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(START).enters(&[Callback::Cleanup, Callback::Unload])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let on_main = now.event.tid == now.event.pid;
+        report.expect(on_main, [now.event], "it runs on the main thread", "it runs on another thread");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn one_thread_starts_the_layers() {
+        const RULE: &str = "lifecycle.start-single-threaded";
+        accepts(RULE, reference());
+        accepts(RULE, served(&started(2, Start::Daemon)));
+        rejects(RULE, elsewhere(Callback::GetReady));
+    }
+
+    #[test]
+    fn the_main_thread_starts_and_stops_the_layers() {
+        const RULE: &str = "lifecycle.main-thread";
+        accepts(RULE, reference());
+        accepts(RULE, served(&started(2, Start::Daemon)));
+        rejects(RULE, elsewhere(Callback::Cleanup));
+    }
+
+    /// The reference trace, with this call of L1 on another thread.
+    fn elsewhere(callback: Callback) -> Script {
+        let script = reference().changed(Kind::Enter, 1, callback, 0, |event| event.tid = CONNECTION);
+        script.changed(Kind::Exit, 1, callback, 0, |event| event.tid = CONNECTION)
+    }
+}

@@ -1,0 +1,179 @@
+//! nbdkit-plugin(3), `.block_size` and `.export_description`: asked when the client wants to know.
+
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use super::asked_by_server;
+use super::bad_answer::BadAnswer;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// NBD_INFO types of the protocol.
+const INFO_DESCRIPTION: u64 = 2;
+const INFO_BLOCK_SIZE: u64 = 3;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "nego.block_size.on-request",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 29, 16),
+        statement: "block_size is asked only for a client that requests NBD_INFO_BLOCK_SIZE.",
+        clause: "nbdkit-plugin(3), .block_size",
+        antecedent: "a client that selects an export, known by its log, and a layer with block_size",
+        example: "NBD_OPT_GO without NBD_INFO_BLOCK_SIZE, L1.block_size",
+        fix: "ask for block sizes while answering that request, and not otherwise",
+        check: Checker::Trace(|| Box::new(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE })),
+    },
+    Rule {
+        id: "nego.block_size.validity",
+        kind: Kind::Required,
+        party: Party::Plugin,
+        since: Version(1, 29, 16),
+        statement: "A plugin's block sizes are all 0, or fit each other and the protocol; others drop the connection.",
+        clause: "nbdkit-plugin(3), .block_size",
+        antecedent: "a plugin that is asked for its block sizes",
+        example: "L0.block_size = 3, 4096, 4294967295",
+        fix: "return powers of two: minimum up to 64K, preferred 512 to 32M, and a maximum that the minimum divides",
+        check: Checker::Trace(|| {
+            let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
+            Box::new(BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows"))
+        }),
+    },
+    Rule {
+        id: "nego.description.on-request",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "export_description is asked only for a client that requests NBD_INFO_DESCRIPTION.",
+        clause: "nbdkit-plugin(3), .export_description",
+        antecedent: "a client that selects an export, known by its log, and a layer with export_description",
+        example: "NBD_OPT_GO without NBD_INFO_DESCRIPTION, L1.export_description",
+        fix: "ask for a description while answering that request, and not otherwise",
+        check: Checker::Trace(|| {
+            Box::new(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION })
+        }),
+    },
+];
+
+/// Bounds of nbdkit-plugin(3), .block_size, and of the protocol ("Block size constraints").
+pub(in super::super) fn are_valid((minimum, preferred, maximum): (u32, u32, u32)) -> bool {
+    if (minimum, preferred, maximum) == (0, 0, 0) {
+        return true;
+    }
+    let minimum_fits = minimum.is_power_of_two() && minimum <= 64 << 10;
+    let preferred_fits = preferred.is_power_of_two() && (512..=32 << 20).contains(&preferred);
+    let maximum_fits = maximum == u32::MAX || maximum.checked_rem(minimum) == Some(0);
+    minimum_fits && preferred_fits && maximum_fits && minimum <= preferred && preferred <= maximum
+}
+
+/// A question that the server asks only because the client does.
+struct OnRequest {
+    query: Callback,
+    /// Number of the NBD_INFO type.
+    info: u64,
+}
+
+impl OnRequest {
+    fn is_asked_for(&self, request: &Event) -> bool {
+        matches!(request.operation(), Some(Operation::Info | Operation::Go))
+            && request.b & 1 << self.info != 0
+    }
+}
+
+impl Check for OnRequest {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[self.query]).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.kind == EventKind::Reply {
+            // The client has its answer, and nobody was asked what it did not want to know.
+            let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
+            let client = now.history.client(now.event.handle).filter(|client| client.connection.is_some());
+            let option = client.and_then(|client| client.last_option.as_ref());
+            if selects
+                && now.event.result() == 0
+                && now.history.outermost(self.query).is_some()
+                && option.is_some_and(|option| !self.is_asked_for(&option.event))
+            {
+                report.exercised();
+            }
+            return;
+        }
+        let Some(call) = now.call.filter(|call| asked_by_server(now.history, call)) else { return };
+        let logged = now.history.run().is_some_and(|run| run.client_log);
+        let client = call.connection.and_then(|connection| now.history.client_of(connection));
+        let Some(client) = client.filter(|_| logged) else { return };
+        report.exercised();
+        let option = client.last_option.as_ref().map(|option| &option.event);
+        if !option.is_some_and(|option| self.is_asked_for(option)) {
+            report.broken(
+                option.into_iter().chain([now.event]),
+                format!("{} is asked only at the client's request", self.query),
+                "the client has not asked for it",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_valid;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind, Operation};
+
+    /// The client of the reference trace asks for this, and all layers are asked.
+    fn asking(query: Callback, info: u32) -> Script {
+        let mut script = reference();
+        let go = script.events.iter().position(|event| event.operation() == Some(Operation::Go)).unwrap();
+        script.events[go].b = 1 | 1 << info;
+        let end = script.index(Kind::Exit, 2, Callback::CanExtents, 1);
+        script.with(end + 1, |script| {
+            script.through_chain(&[4, 5, 6], query, 0, |_| {});
+        })
+    }
+
+    /// The client forgets to ask for anything.
+    fn not_asking(mut script: Script) -> Script {
+        script.events.iter_mut().filter(|event| event.operation().is_some()).for_each(|event| event.b = 0);
+        script
+    }
+
+    #[test]
+    fn block_sizes_are_asked_on_request() {
+        const RULE: &str = "nego.block_size.on-request";
+        accepts(RULE, reference());
+        accepts(RULE, asking(Callback::BlockSize, 3));
+        rejects(RULE, asking(Callback::BlockSize, 2));
+        rejects(RULE, not_asking(asking(Callback::BlockSize, 3)));
+    }
+
+    #[test]
+    fn descriptions_are_asked_on_request() {
+        const RULE: &str = "nego.description.on-request";
+        accepts(RULE, reference());
+        accepts(RULE, asking(Callback::ExportDescription, 2));
+        rejects(RULE, asking(Callback::ExportDescription, 3));
+        rejects(RULE, not_asking(asking(Callback::ExportDescription, 2)));
+    }
+
+    #[test]
+    fn block_sizes_fit_each_other() {
+        const RULE: &str = "nego.block_size.validity";
+        accepts(RULE, asking(Callback::BlockSize, 3));
+        for good in [(1, 512, u32::MAX), (512, 4096, 1 << 20), (65536, 65536, 65536 * 3)] {
+            assert!(are_valid(good), "{good:?}");
+        }
+        for bad in [(0, 4096, 4096), (3, 4096, u32::MAX), (1 << 17, 1 << 17, 1 << 17), (1, 256, 4096)] {
+            assert!(!are_valid(bad), "{bad:?}");
+        }
+        for bad in [(1, 4096, 512), (4096, 512, u32::MAX), (512, 4096, 5000), (1, 1 << 26, u32::MAX)] {
+            assert!(!are_valid(bad), "{bad:?}");
+        }
+        // A filter passes it on as if it were fine, and so does the server.
+        let mut alone = asking(Callback::BlockSize, 3);
+        alone = alone.lacking(1, Callback::BlockSize).lacking(2, Callback::BlockSize);
+        rejects(RULE, alone.changed(Kind::Exit, 0, Callback::BlockSize, 0, |exit| exit.b = 3 | 4096 << 32));
+    }
+}

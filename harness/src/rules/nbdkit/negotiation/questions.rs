@@ -1,0 +1,399 @@
+//! nbdkit-plugin(3), "Callback lifecycle", and nbdkit-filter(3), "CALLBACKS": how queries reach the layers.
+
+use layers_trace::{Callback, Kind as EventKind};
+
+use super::super::pass_through::PassThrough;
+use super::asked_again::AskedAgain;
+use super::asked_by_server;
+use crate::rules::check::all_of::Both;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "nego.outer-to-inner",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 1, 27),
+        statement: "A query enters at the outermost layer and reaches the layers below only through the filters above.",
+        clause: "nbdkit-filter(3), CALLBACKS and nbdkit_next",
+        antecedent: "a query of a layer under a filter that has the same query",
+        example: "L0.get_size, although L1 has a get_size",
+        fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
+        check: Checker::Trace(|| {
+            Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_query())))
+        }),
+    },
+    Rule {
+        id: "nego.once-per-handle",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "get_size, block_size, is_rotational and can_* are asked of a handle once at most, unless they failed.",
+        clause: "nbdkit-plugin(3), Callback lifecycle; nbdkit-filter(3), .get_size and .can_write",
+        antecedent: "such a query",
+        example: "L0.can_write(1) = 1, L0.can_write(1)",
+        fix: "keep the first answer with the handle and give it to whoever asks later",
+        check: Checker::Trace(|| Box::new(AskedOnce)),
+    },
+    Rule {
+        id: "nego.error-not-cached",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "A query that has failed is asked again when somebody wants to know again.",
+        clause: "not in the manual",
+        antecedent: "a filter that asks below again after a failure, and writes that down",
+        example: "L0.can_trim = -1, and L1 is told of a failure without another call of L0",
+        fix: "none needed; a filter that depends on it should remember the failure itself",
+        check: Checker::Trace(|| Box::new(AskedAgain::default())),
+    },
+    Rule {
+        id: "nego.before-data",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "What the server itself asks of a handle it asks before it serves the client's first request with it.",
+        clause: "nbdkit-plugin(3), Callback lifecycle",
+        antecedent: "the first request of a client that reaches a layer",
+        example: "L1.pread, L1.can_flush",
+        fix: "ask everything during option negotiation",
+        check: Checker::Trace(|| Box::new(AskedBeforeData)),
+    },
+    Rule {
+        id: "nego.complete-set",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 15, 1),
+        statement: "Before it serves a writable handle the server asks get_size, is_rotational and all of can_*, in one order.",
+        clause: "not in the manual, which leaves open what is asked and in which order",
+        antecedent: "the first request of a client with a writable handle",
+        example: "L1.get_size L1.can_write L1.pread",
+        fix: "none needed; a layer should not count on being asked",
+        check: Checker::Trace(|| Box::new(AskedEverything)),
+    },
+];
+
+/// A filter stands between the server and the layers below it.
+struct ThroughFilters;
+
+impl Check for ThroughFilters {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_query)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+        if handle.layer != call.layer() || !now.history.is_servers(handle) {
+            return;
+        }
+        let Some(outer) = now.history.handle_outside(handle, call.callback) else { return };
+        let on_the_way = asked_first_for(call.callback).iter().any(|later| {
+            now.history.handle_outside(handle, *later).is_none_or(|asks| asks.layer > outer.layer)
+        });
+        let Some(parent) = now.parent() else {
+            if asked_by_server(now.history, call) && !on_the_way {
+                report.exercised();
+                report.broken(
+                    [&outer.open, now.event],
+                    format!("{} of L{} is asked by a layer above", call.callback, call.layer()),
+                    "the server asks it",
+                );
+            }
+            return;
+        };
+        if parent.layer() <= call.layer() {
+            return;
+        }
+        report.exercised();
+        if parent.layer() > outer.layer && !on_the_way {
+            report.broken(
+                [&parent.enter, now.event],
+                format!("L{} is asked for {} first", outer.layer, call.callback),
+                format!("L{} asks past it", parent.layer()),
+            );
+        }
+    }
+}
+
+/// The questions before which a layer is asked this one, too: where the layer that has this one above it lacks one of those,
+/// the server comes past it with both.
+fn asked_first_for(query: Callback) -> &'static [Callback] {
+    use Callback::{CanFastZero, CanFua, CanTrim, CanWrite, CanZero};
+    match query {
+        CanWrite => &[CanZero, CanFastZero, CanTrim, CanFua],
+        CanZero => &[CanFastZero],
+        _ => &[],
+    }
+}
+
+/// An answer holds for the life of the handle.
+struct AskedOnce;
+
+impl Check for AskedOnce {
+    fn watches(&self) -> Watch {
+        let cached = |callback: Callback| callback.is_query() && callback != Callback::ExportDescription;
+        Watch::NONE.enters_where(cached).exits_where(cached)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+        let answer = handle.answered(call.callback);
+        let expected =
+            || format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id);
+        if now.is_enter() {
+            report.exercised();
+            if let Some(answer) = answer {
+                report.broken([answer, now.event], expected(), "it is asked again");
+            }
+            return;
+        }
+        // Two threads that ask at the same time are not seen when they ask: the first of them may still be told of a failure.
+        let meanwhile = answer.filter(|answer| answer.position > call.id() && now.event.result() >= 0);
+        if let Some(answer) = meanwhile {
+            report.broken(
+                [&call.enter, answer, now.event],
+                expected(),
+                "another thread asks before it is there",
+            );
+        }
+    }
+}
+
+/// Negotiation is over before the first request.
+struct AskedBeforeData;
+
+impl Check for AskedBeforeData {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+        if call.callback.is_data() {
+            if call.parent.is_none() && handle.first_served.is_none() && now.history.is_servers(handle) {
+                report.exercised();
+            }
+            return;
+        }
+        if !asked_by_server(now.history, call) {
+            return;
+        }
+        // A layer above this one may be the first that has the data callback.
+        let mut served = now.history.chain(handle.chain).into_iter().filter_map(|other| {
+            let first = other.first_served.as_ref().filter(|_| other.layer >= handle.layer)?;
+            let callback = first.callback()?;
+            (now.history.outermost(callback) == Some(other.layer)).then_some(first)
+        });
+        if let Some(first) = served.next() {
+            let expected =
+                format!("{} of L{} is asked before the first request", call.callback, call.layer());
+            report.broken([first, now.event], expected, "later");
+        }
+    }
+}
+
+/// What the server asks of a writable handle, in its order.
+const EVERYTHING: &[Callback] = &[
+    Callback::GetSize,
+    Callback::CanWrite,
+    Callback::CanZero,
+    Callback::CanFastZero,
+    Callback::CanTrim,
+    Callback::CanFua,
+    Callback::CanFlush,
+    Callback::IsRotational,
+    Callback::CanMultiConn,
+    Callback::CanCache,
+    Callback::CanExtents,
+];
+
+/// What the server asks only of a handle that can be written to.
+const OF_WRITES: &[Callback] =
+    &[Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
+
+/// Everything is asked, in the order that the servers have.
+struct AskedEverything;
+
+impl AskedEverything {
+    /// The outermost layer is where the server's own order shows.
+    fn in_order(now: &Now<'_>, report: &mut Report<'_>) {
+        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+        let top = now.history.layers().last().map(|layer| layer.number);
+        if Some(call.layer()) != top || !asked_by_server(now.history, call) {
+            return;
+        }
+        let later = EVERYTHING.iter().skip_while(|query| **query != call.callback).skip(1);
+        if let Some(early) = later.filter_map(|query| handle.answered(*query)).next() {
+            report.broken(
+                [early, now.event],
+                format!(
+                    "{} before {}",
+                    call.callback,
+                    Callback::from_number(early.number).map_or("", Callback::name)
+                ),
+                "after it",
+            );
+        }
+    }
+
+    fn complete(now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(handle) = now.handle.filter(|handle| handle.first_served.is_none()) else { return };
+        let first = now.call.is_some_and(|call| call.parent.is_none()) && now.history.is_servers(handle);
+        if !first {
+            return;
+        }
+        let chain = now.history.chain(handle.chain);
+        let known = |query, answer| chain.iter().any(|handle| handle.answer(query) == Some(answer));
+        let served = chain.iter().any(|handle| handle.first_served.is_some());
+        let readonly = chain.iter().any(|handle| handle.readonly()) || known(Callback::CanWrite, 0);
+        // Nobody is asked of a plugin that has no way to write.
+        let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
+        let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
+        let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
+        if served || readonly {
+            return;
+        }
+        report.exercised();
+        for query in EVERYTHING {
+            let no_zero = *query == Callback::CanFastZero && known(Callback::CanZero, 0);
+            if no_zero || cannot && OF_WRITES.contains(query) {
+                continue;
+            }
+            let Some(layer) = now.history.outermost(*query) else { continue };
+            let asked = chain.iter().find(|handle| handle.layer == layer);
+            if let Some(silent) = asked.filter(|handle| handle.answered(*query).is_none()) {
+                let expected = format!("{query} of L{layer} is asked before the first request");
+                report.broken([&silent.open, now.event], expected, "it is not");
+            }
+        }
+    }
+}
+
+impl Check for AskedEverything {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data())
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        debug_assert_eq!(now.event.kind, EventKind::Enter);
+        match now.event.callback() {
+            Some(data) if data.is_data() => AskedEverything::complete(now, report),
+            _ => AskedEverything::in_order(now, report),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn queries_go_through_the_filters() {
+        const RULE: &str = "nego.outer-to-inner";
+        accepts(RULE, reference());
+        // A filter may ask on its own account, and stop a question.
+        let prepare = reference().index(Kind::Exit, 2, Callback::Prepare, 0);
+        let good = reference().without(1, Callback::GetSize, 0).without(0, Callback::GetSize, 0);
+        let good = good.with(prepare, |script| {
+            script.through_from(&[1, 2, 3], 1, Callback::GetSize, 1 << 20);
+        });
+        accepts(RULE, good.without(0, Callback::CanTrim, 1));
+        rejects(RULE, reference().without(2, Callback::CanFlush, 0));
+        rejects(RULE, reference().without(1, Callback::CanFlush, 0));
+        accepts(RULE, reference().lacking(1, Callback::CanFlush));
+        // Who answers can_zero and not can_fast_zero leaves the server to ask both below.
+        let zero = reference().without(2, Callback::CanZero, 0);
+        rejects(RULE, zero.clone());
+        accepts(RULE, zero.lacking(2, Callback::CanFastZero));
+        assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn an_answer_is_asked_for_once() {
+        const RULE: &str = "nego.once-per-handle";
+        accepts(RULE, reference());
+        for layer in 0..=2 {
+            rejects(RULE, reference().doubled(layer, Callback::GetSize, 0));
+            rejects(RULE, reference().doubled(layer, Callback::CanExtents, 1));
+        }
+        let failing = |script: Script| {
+            script.doubled(0, Callback::CanWrite, 0).changed(Kind::Exit, 0, Callback::CanWrite, 0, |exit| {
+                exit.a = u64::MAX;
+            })
+        };
+        accepts(RULE, failing(reference()));
+        // Two requests at once, in both of which a filter asks.
+        let exit = reference().index(Kind::Exit, 0, Callback::GetSize, 0);
+        let at_once = reference().with(exit, |script| {
+            script.tid += 50;
+            script.on(&[1, 2, 3], 0, Callback::GetSize, 1 << 20);
+        });
+        rejects(RULE, at_once);
+    }
+
+    #[test]
+    fn threads_that_ask_at_the_same_time_ask_twice() {
+        const RULE: &str = "nego.once-per-handle";
+        let overlapping = |first: i64| {
+            let script = reference();
+            let after = script.index(Kind::Exit, 0, Callback::CanWrite, 0) + 1;
+            let script = script.doubled(0, Callback::CanWrite, 0);
+            let mut script = script.changed(Kind::Exit, 0, Callback::CanWrite, 0, |exit| {
+                exit.a = first.cast_unsigned();
+            });
+            // The second one, on another thread, begins before the first has its answer.
+            script.events[after..after + 2].iter_mut().for_each(|event| event.tid += 50);
+            script.events.swap(after - 1, after);
+            script
+        };
+        rejects(RULE, overlapping(1));
+        exercised_and_holds(RULE, overlapping(-1));
+    }
+
+    #[test]
+    fn questions_come_before_data() {
+        const RULE: &str = "nego.before-data";
+        accepts(RULE, reference());
+        let read = reference().index(Kind::Exit, 2, Callback::Pread, 0);
+        let late = |layer: u8| {
+            reference().with(read + 1, |script| {
+                script.on(&[4, 5, 6], layer, Callback::BlockSize, 0);
+            })
+        };
+        rejects(RULE, late(2));
+        // A filter asks when it pleases.
+        let within = reference().index(Kind::Enter, 1, Callback::Pread, 0);
+        let good = reference().without(0, Callback::CanFlush, 1).without(1, Callback::CanFlush, 1);
+        let good = good.with(within - 4, |script| {
+            script.through_from(&[4, 5, 6], 1, Callback::CanFlush, 1);
+        });
+        accepts(RULE, good);
+    }
+
+    #[test]
+    fn everything_is_asked_in_one_order() {
+        const RULE: &str = "nego.complete-set";
+        accepts(RULE, reference());
+        accepts(RULE, reference().lacking(2, Callback::CanFua));
+        // A plugin that cannot be written to at all, as the server sees without asking.
+        let mut fixed = reference();
+        for layer in 0..=2 {
+            fixed = fixed.lacking(layer, Callback::CanWrite).without(layer, Callback::CanFua, 1);
+        }
+        assert!(judged(fixed.clone()).result(RULE).unwrap().broken > 0);
+        let said = judged(fixed.lacking(0, Callback::Pwrite)).result(RULE).unwrap().clone();
+        assert_eq!((said.exercised > 0, said.broken), (true, 0));
+        for query in [Callback::CanFua, Callback::CanExtents, Callback::IsRotational] {
+            let mut script = reference();
+            for layer in 0..=2 {
+                script = script.without(layer, query, 1);
+            }
+            rejects(RULE, script);
+        }
+        let early = reference().index(Kind::Enter, 2, Callback::GetSize, 0);
+        rejects(RULE, reference().moved(2, Callback::CanCache, 0, early));
+    }
+}

@@ -1,0 +1,156 @@
+//! The list of exports.
+
+use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+
+use super::quoted;
+use crate::history::ConnectionId;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[Rule {
+    id: "nego.told.list",
+    kind: Kind::Required,
+    party: Party::Server,
+    since: Version(1, 23, 6),
+    statement: "A client that lists is told the exports of the outermost layer's list: all of them, in order, with their descriptions.",
+    clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
+    antecedent: "an NBD_OPT_LIST for which the outermost list_exports has succeeded",
+    example: "L2.list_exports = \"a\", \"b\", client is told \"b\"",
+    fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
+    check: Checker::Trace(|| Box::new(List::default())),
+}];
+
+/// Names that the instrument records of one list at most.
+const MOST: usize = 32;
+
+/// A name and a description.
+type Export<'a> = (&'a [u8], &'a [u8]);
+
+/// The exports in the texts of an event: names, each with its description behind it where it has one.
+fn exports(event: &Event) -> Vec<Export<'_>> {
+    let mut exports: Vec<Export<'_>> = Vec::new();
+    for text in &event.texts {
+        match (text.field, exports.last_mut()) {
+            (Field::Export, _) => exports.push((&text.bytes, &[])),
+            (Field::Description, Some(last)) => last.1 = &text.bytes,
+            _ => {}
+        }
+    }
+    exports
+}
+
+/// The list that a client is told is the one that was made for it.
+#[derive(Default)]
+struct List {
+    made: Vec<(ConnectionId, Event)>,
+}
+
+impl Check for List {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::ListExports]).notes(EventKind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let (history, event) = (now.history, now.event);
+        if event.kind != EventKind::Reply {
+            let outermost = history.outermost(Callback::ListExports) == Some(event.layer);
+            let call = now.call.filter(|call| outermost && history.is_for_client(call));
+            if let Some(id) = call.and_then(|call| call.connection) {
+                self.made.retain(|(other, _)| *other != id && history.connection(*other).is_some());
+                self.made.push((id, event.clone()));
+            }
+            return;
+        }
+        if event.operation() != Some(Operation::List) || !history.is_complete() {
+            return;
+        }
+        let client = history.client(event.handle).filter(|client| !client.pipelines && !client.lost);
+        let Some(connection) = client.and_then(|client| client.connection) else { return };
+        let made = self.made.iter().find(|(id, _)| *id == connection).map(|(_, exit)| exit);
+        let Some(exit) = made.filter(|exit| exit.position > event.call && exit.result() == 0) else { return };
+        if exit.texts.iter().chain(&event.texts).any(|text| text.cut) {
+            return;
+        }
+        const GONE: [i32; 4] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT];
+        if GONE.contains(&event.errno().cast_signed()) {
+            return;
+        }
+        let said = |exports: &[Export<'_>]| {
+            let all: Vec<_> = exports
+                .iter()
+                .map(|(name, description)| match description.is_empty() {
+                    true => quoted(name),
+                    false => format!("{} ({})", quoted(name), quoted(description)),
+                })
+                .collect();
+            if all.is_empty() { "no export".to_owned() } else { all.join(", ") }
+        };
+        let (expected, told) = (exports(exit), exports(event));
+        if event.result() != 0 {
+            report.expect(
+                false,
+                [exit, event],
+                format!("the client is told {}", said(&expected)),
+                "an error",
+            );
+            return;
+        }
+        // Somebody else's module may have asked for its default export, which comes behind the list that it has made.
+        let wrapped = history.layer(event.layer).is_some_and(|layer| layer.target.is_some());
+        let default = history.connection(connection).and_then(|connection| connection.named(exit.layer));
+        let added = default.filter(|_| wrapped).map(exports).unwrap_or_default();
+        let extended = [expected.as_slice(), added.as_slice()].concat();
+        let whole = told.len() as u64 == exit.b || told.len() as u64 == exit.b + added.len() as u64;
+        let same =
+            [&expected, &extended].iter().any(|list| list.iter().take(MOST).eq(told.iter().take(MOST)));
+        report.expect(
+            whole && same,
+            [exit, event],
+            format!("{} exports: {}", exit.b, said(&expected)),
+            format!("{}: {}", told.len(), said(&told)),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::reply;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Field, Kind, Operation, Text};
+
+    fn texts(list: &[(&str, Option<&str>)]) -> Vec<Text> {
+        let one = |(name, description): &(&str, Option<&str>)| {
+            let description = description.map(|description| text(Field::Description, description));
+            [Some(text(Field::Export, name)), description]
+        };
+        list.iter().flat_map(one).flatten().collect()
+    }
+
+    /// The outermost layer has made this list, and the client is told that one.
+    fn listed(made: &[(&str, Option<&str>)], told: &[(&str, Option<&str>)]) -> Script {
+        let script = reference().changed(Kind::Exit, 2, Callback::ListExports, 0, |exit| {
+            exit.b = made.len() as u64;
+            exit.texts = texts(made);
+        });
+        reply(script, Operation::List, |reply| reply.texts = texts(told))
+    }
+
+    #[test]
+    fn the_list_is_told_whole_and_in_order() {
+        const RULE: &str = "nego.told.list";
+        let made = [("a", Some("the first")), ("b", None), ("", Some("x"))];
+        let good = [("a", Some("the first")), ("b", Some("")), ("", Some("x"))];
+        accepts(RULE, listed(&made, &good));
+        exercised_and_holds(RULE, listed(&[], &[]));
+        rejects(RULE, listed(&made, &[good[1], good[0], good[2]]));
+        rejects(RULE, listed(&made, &good[..2]));
+        rejects(RULE, listed(&made, &good[1..]));
+        rejects(RULE, listed(&made, &[]));
+        rejects(RULE, listed(&made, &[good[0], good[1], good[2], good[2]]));
+        rejects(RULE, listed(&made, &[("a", None), good[1], good[2]]));
+        rejects(RULE, listed(&made, &[good[0], ("b", Some("the first")), good[2]]));
+        rejects(RULE, listed(&made, &[("main", Some("the first")), good[1], good[2]]));
+        rejects(RULE, reply(listed(&made, &[]), Operation::List, |reply| reply.a = u64::MAX));
+    }
+}

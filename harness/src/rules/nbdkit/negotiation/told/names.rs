@@ -1,0 +1,248 @@
+//! Names and descriptions of exports.
+
+use layers_trace::{Callback, Event, Field};
+
+use super::{Choices, INFO_DESCRIPTION, INFO_NAME, quoted};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "nego.name.opened",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 15, 2),
+        statement: "The outermost layer is opened for the export that the client has named.",
+        clause: "nbdkit-plugin(3), EXPORT NAME; nbdkit-filter(3), .open",
+        antecedent: "an open for a client that has named an export, and an outermost layer that is told the name",
+        example: "client: NBD_OPT_GO \"b\"; L2.open \"a\"",
+        fix: "pass the name of this option, not of an earlier one",
+        check: Checker::Trace(|| Box::new(Opened)),
+    },
+    Rule {
+        id: "nego.told.name",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "A client that asks for NBD_INFO_NAME is told the name that it has asked for, or the default export's for the empty one.",
+        clause: "nbdkit-protocol(1), NBD_INFO_NAME; nbdkit-plugin(3), .default_export",
+        antecedent: "a client that asks for NBD_INFO_NAME and is told of an export",
+        example: "client: NBD_OPT_INFO \"a\", NBD_OPT_GO \"b\" = NBD_INFO_NAME \"a\"",
+        fix: "send the name of the export that this option is about",
+        check: Checker::Trace(|| Box::new(Name::default())),
+    },
+    Rule {
+        id: "nego.told.description",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 23, 6),
+        statement: "A client that asks for NBD_INFO_DESCRIPTION is told what the outermost layer gives for this export, and nothing for NULL.",
+        clause: "nbdkit-protocol(1), NBD_INFO_DESCRIPTION; nbdkit-plugin(3) and nbdkit-filter(3), .export_description",
+        antecedent: "a client that asks for NBD_INFO_DESCRIPTION and is told of an export",
+        example: "L2.export_description = \"the first\", client: NBD_INFO_DESCRIPTION \"the second\"",
+        fix: "send the outermost layer's answer for this handle, and nothing where it is NULL",
+        check: Checker::Trace(|| Box::new(Description::default())),
+    },
+];
+
+/// Open gets the client's name.
+struct Opened;
+
+impl Check for Opened {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+        if !now.history.is_complete() || !now.history.is_for_client(call) {
+            return;
+        }
+        let client = call.connection.and_then(|id| now.history.client_of(id));
+        let Some(request) = client.and_then(|client| client.selects()) else { return };
+        let (Some(asked), Some(given)) = (name(&request.event), now.event.text(Field::Export)) else {
+            return;
+        };
+        // The empty name has a default, which is another rule.
+        if asked.is_empty() {
+            return;
+        }
+        let expected = format!("L{}.open gets {}", now.event.layer, quoted(asked));
+        report.expect(given.bytes == asked, [&request.event, now.event], expected, quoted(&given.bytes));
+    }
+}
+
+/// The export of this request.
+fn name(request: &Event) -> Option<&[u8]> {
+    request.text(Field::Export).map(|text| text.bytes.as_slice())
+}
+
+/// The name of the export that this request is for, and the event that says so.
+fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, Event)> {
+    if !asked.is_empty() {
+        return Some((asked.to_vec(), request.clone()));
+    }
+    let Some(outermost) = now.history.outermost(Callback::DefaultExport) else {
+        return Some((Vec::new(), request.clone()));
+    };
+    let connection = now.history.client(now.event.handle)?.connection?;
+    let exit = now.history.connection(connection)?.named(outermost)?;
+    Some((name(exit)?.to_vec(), exit.clone()))
+}
+
+/// The canonical name.
+#[derive(Default)]
+struct Name {
+    choices: Choices,
+}
+
+impl Check for Name {
+    fn watches(&self) -> Watch {
+        Choices::WATCH
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_NAME)) else { return };
+        let Some(asked) = told.request.and_then(name) else { return };
+        let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
+        let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        let request = told.request.unwrap_or(told.reply);
+        if !told.has(INFO_NAME) || actual.is_empty() {
+            report.expect(
+                false,
+                [request, told.reply],
+                "the client is told the name of the export",
+                "it is not",
+            );
+            return;
+        }
+        let Some((right, because)) = canonical(now, asked, request) else { return };
+        let expected = format!("the client is told the name {}", quoted(&right));
+        let holds = actual.iter().all(|name| *name == right);
+        report.expect(holds, [&because, told.reply], expected, said);
+    }
+}
+
+/// All texts of this kind.
+pub(super) fn texts(event: &Event, field: Field) -> Vec<&[u8]> {
+    event.texts.iter().filter(|text| text.field == field).map(|text| text.bytes.as_slice()).collect()
+}
+
+/// The description.
+#[derive(Default)]
+struct Description {
+    choices: Choices,
+}
+
+impl Check for Description {
+    fn watches(&self) -> Watch {
+        Choices::WATCH
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_DESCRIPTION)) else { return };
+        let Some(answer) = told.choice.answer(Callback::ExportDescription) else { return };
+        let given = answer.exit.as_ref().filter(|exit| exit.result() != 0);
+        let expected = given.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
+        if given.is_some() && expected.is_none() {
+            return;
+        }
+        let actual = texts(told.reply, Field::Description);
+        let said = |text: Option<&[u8]>| {
+            text.map_or("no description".to_owned(), |text| format!("description {}", quoted(text)))
+        };
+        let holds = match expected {
+            Some(expected) => !actual.is_empty() && actual.iter().all(|text| *text == expected),
+            None => actual.is_empty(),
+        };
+        let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
+        let wrong = actual.iter().copied().find(|text| Some(*text) != expected);
+        report.expect(holds, [because, told.reply], said(expected), said(wrong));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::reply;
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Event, Field, Kind, Operation};
+
+    #[test]
+    fn open_is_for_the_export_of_the_option() {
+        const RULE: &str = "nego.name.opened";
+        accepts(RULE, reference());
+        let rename = |event: &mut Event| event.texts = vec![text(Field::Export, "")];
+        rejects(RULE, reference().changed(Kind::Enter, 2, Callback::Open, 0, rename));
+    }
+
+    /// The first option asks for the name and the description of "a", and is told these.
+    fn informed(name: Option<&str>, description: Option<&str>) -> Script {
+        let mut script = reference();
+        let info =
+            |event: &&mut Event| event.kind == Kind::Request && event.operation() == Some(Operation::Info);
+        script.events.iter_mut().find(info).unwrap().b = 1 | 1 << 1 | 1 << 2;
+        let texts = [(Field::Export, name), (Field::Description, description)];
+        reply(script, Operation::Info, |reply| {
+            for (field, told) in texts {
+                reply.d |= if told.is_some() { 1 << field_bit(field) } else { 0 };
+                reply.texts.extend(told.map(|told| text(field, told)));
+            }
+        })
+    }
+
+    fn field_bit(field: Field) -> u32 {
+        if field == Field::Export { 1 } else { 2 }
+    }
+
+    #[test]
+    fn the_name_is_the_one_that_was_asked_for() {
+        const RULE: &str = "nego.told.name";
+        exercised_and_holds(RULE, informed(Some("a"), None));
+        for wrong in [None, Some(""), Some("b"), Some("main"), Some("a!")] {
+            rejects(RULE, informed(wrong, None));
+        }
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn the_empty_name_is_the_default_exports() {
+        const RULE: &str = "nego.told.name";
+        let told = |name: &str| {
+            let mut script = reference();
+            let go =
+                |event: &&mut Event| event.kind == Kind::Request && event.operation() == Some(Operation::Go);
+            script.events.iter_mut().find(go).unwrap().b = 1 | 1 << 1;
+            reply(script, Operation::Go, |reply| {
+                reply.d |= 1 << 1;
+                reply.texts.push(text(Field::Export, name));
+            })
+        };
+        accepts(RULE, told("main"));
+        rejects(RULE, told(""));
+        rejects(RULE, told("a"));
+    }
+
+    /// The layers are asked for the description, and the outermost gives this.
+    fn described(given: Option<&str>, told: Option<&str>) -> Script {
+        let script = informed(Some("a"), told);
+        let place = script.index(Kind::Enter, 2, Callback::CanExtents, 0);
+        script.with(place, |script| {
+            script.through_chain(&[1, 2, 3], Callback::ExportDescription, i64::from(given.is_some()), |_| {});
+            let exit = script.events.last_mut().unwrap();
+            exit.texts.extend(given.map(|given| text(Field::Description, given)));
+        })
+    }
+
+    #[test]
+    fn the_description_is_the_outermost_answer() {
+        const RULE: &str = "nego.told.description";
+        exercised_and_holds(RULE, described(Some("the first"), Some("the first")));
+        exercised_and_holds(RULE, described(None, None));
+        exercised_and_holds(RULE, described(Some(""), Some("")));
+        for wrong in [None, Some(""), Some("the second"), Some("the firs")] {
+            rejects(RULE, described(Some("the first"), wrong));
+        }
+        rejects(RULE, described(None, Some("the first")));
+    }
+}

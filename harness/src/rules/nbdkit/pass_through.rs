@@ -1,0 +1,318 @@
+//! nbdkit-filter(3), "NEXT PLUGIN": what a filter asks of `next` is what the layer below is asked, and what that answers is
+//! what the filter is told. The server stands in between, and what happens there no argument shows; but of a filter that is
+//! known to hand a callback on, and to answer what it is told, both ends can be compared.
+
+use layers_trace::{Callback, Event, Field};
+
+use super::connection::default_export::LONGEST;
+use super::negotiation::info::are_valid;
+use crate::history::{Call, FUA, Handle, History, Way};
+use crate::rules::check::{Check, Now, Party, Report, Watch};
+
+/// Such filters' calls of these callbacks.
+pub(super) struct PassThrough(pub(super) fn(Callback) -> bool);
+
+impl Check for PassThrough {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(self.0).exits_where(self.0)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        if now.is_enter() {
+            if let Some(parent) = now.parent().filter(|parent| hands_on(now.history, parent, call)) {
+                handed(now, parent, report);
+            }
+        } else if now.history.hands_on(call.layer(), call.callback) {
+            told(now, call, report);
+        }
+    }
+}
+
+/// The filter of `parent` hands on what it is asked, and this is where it comes to.
+fn hands_on(history: &History, parent: &Call, call: &Call) -> bool {
+    parent.callback == call.callback
+        && parent.layer() > call.layer()
+        && history.hands_on(parent.layer(), call.callback)
+}
+
+/// The layer below is asked just what the filter was asked, and once.
+fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) {
+    let enter = now.event;
+    let (layer, callback) = (enter.layer, parent.callback);
+    if parent.handed.times > 0 {
+        let expected = format!("one call of L{layer}.{callback} for one of L{}", parent.layer());
+        report.broken_by(Party::Server, [&parent.enter, enter], expected, "another one");
+    }
+    let same = same_question(&parent.enter, enter, callback)
+        && (callback != Callback::Open || same_export(now, parent));
+    if !same {
+        let expected =
+            format!("L{layer}.{callback} is asked what L{} was asked, and handed on", parent.layer());
+        report.broken_by(Party::Server, [&parent.enter, enter], expected, "something else");
+    }
+}
+
+fn same_question(outer: &Event, inner: &Event, callback: Callback) -> bool {
+    use Callback::{Config, DefaultExport, ListExports, Open, Preconnect};
+    match callback {
+        Config => outer.texts == inner.texts,
+        Preconnect => outer.d == inner.d,
+        ListExports | DefaultExport | Open => (outer.c, outer.d) == (inner.c, inner.d),
+        // Where FUA is emulated it goes no further.
+        data if data.is_data() => (outer.a, outer.c, outer.d & !FUA) == (inner.a, inner.c, inner.d & !FUA),
+        _ => true,
+    }
+}
+
+/// The layer below opens the same export. An empty name stands for its default, where that is known.
+fn same_export(now: &Now<'_>, outer: &Call) -> bool {
+    let (inner, layer) = (export(now.event), now.event.layer);
+    if inner == export(&outer.enter) {
+        return true;
+    }
+    export(&outer.enter).is_empty() && default_of(now, outer, layer).is_some_and(|exit| export(exit) == inner)
+}
+
+/// What this layer, or the one that speaks for it, has called its default export.
+fn default_of<'h>(now: &Now<'h>, outer: &Call, layer: u8) -> Option<&'h Event> {
+    let namer = if now.history.records(layer, Callback::DefaultExport) {
+        Some(layer)
+    } else {
+        now.history.inner(layer, Callback::DefaultExport)
+    };
+    let connection = outer.connection.and_then(|id| now.history.connection(id));
+    connection?.named(namer?)
+}
+
+/// The default export is asked for, and the layer below has not named one: there is nothing to open.
+fn is_nameless(now: &Now<'_>, call: &Call, inner: u8) -> bool {
+    call.callback == Callback::Open
+        && export(&call.enter).is_empty()
+        && default_of(now, call, inner).is_none()
+}
+
+fn export(event: &Event) -> &[u8] {
+    event.text(Field::Export).map(|text| text.bytes.as_slice()).unwrap_or_default()
+}
+
+/// The layer below was asked, and its answer is the one that the filter gives.
+fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
+    let callback = call.callback;
+    let Some(inner) = now.history.inner(call.layer(), callback) else { return };
+    let Some(expected) = expectation(now, call) else { return };
+    report.exercised();
+    let (times, result) = (call.handed.times, now.event.result());
+    let succeeds =
+        if matches!(callback, Callback::Open | Callback::DefaultExport) { result != 0 } else { result >= 0 };
+    let asked = match expected.asked {
+        Asked::Once => {
+            times == 1 || !succeeds && times == 0 && (callback.is_data() || is_nameless(now, call, inner))
+        }
+        Asked::Before => true,
+        Asked::Never => times == 0,
+    };
+    let events = || [&call.enter, now.event];
+    if !asked {
+        let number = if expected.asked == Asked::Never { "no" } else { "one" };
+        let actual = format!("{times} of them, and L{} is told of an answer", call.layer());
+        report.broken_by(
+            Party::Server,
+            events(),
+            format!("{number} call of L{inner}.{callback} inside this"),
+            actual,
+        );
+    } else if !expected.agrees {
+        let wanted = format!("L{} is told what L{inner}.{callback} answers", call.layer());
+        report.broken_by(Party::Server, events(), wanted, format!("it is told of {result}"));
+    }
+}
+
+/// How often the layer below is asked during one call of the filter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Once,
+    /// Perhaps earlier, and the server remembers.
+    Before,
+    Never,
+}
+
+struct Expectation {
+    asked: Asked,
+    /// The filter's answer is the one from below.
+    agrees: bool,
+}
+
+fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
+    use Callback::{Config, ConfigComplete, DefaultExport, ExportDescription, ListExports, Open, Preconnect};
+    let handed = &call.handed;
+    let result = now.event.result();
+    let same = handed.result.is_none_or(|below| below == result);
+    Some(match call.callback {
+        Config | ConfigComplete | Preconnect | ListExports | Open => {
+            Expectation { asked: Asked::Once, agrees: same }
+        }
+        ExportDescription => Expectation { asked: Asked::Once, agrees: same && same_text(call, now.event) },
+        // The server remembers the name, for as long as the connection lasts.
+        DefaultExport => {
+            let known = call.connection.and_then(|id| now.history.connection(id))?;
+            let inner = now.history.inner(call.layer(), DefaultExport)?;
+            let asked = if known.named(inner).is_some() { Asked::Before } else { Asked::Once };
+            // The server hands out no name that is too long.
+            let said = handed.said.as_ref().and_then(|said| said.text(Field::Export));
+            let refused = result == 0 && said.is_some_and(|name| name.bytes.len() > LONGEST);
+            let agrees = handed.times == 0 || refused || same && same_text(call, now.event);
+            Expectation { asked, agrees }
+        }
+        query if query.is_query() => {
+            let agrees = same_answer(now, call, now.history.below(now.handle?)?)?;
+            Expectation { asked: Asked::Before, agrees }
+        }
+        _ => request(now, call, now.history.below(now.handle?)?)?,
+    })
+}
+
+fn same_text(call: &Call, exit: &Event) -> bool {
+    call.handed.said.as_ref().is_none_or(|said| said.texts == exit.texts)
+}
+
+/// The server has an answer of the layer below, or none is needed, and it is the filter's.
+fn same_answer(now: &Now<'_>, call: &Call, below: &Handle) -> Option<bool> {
+    let exit = now.event;
+    if call.callback == Callback::BlockSize {
+        let inner = now.history.inner(call.layer(), Callback::BlockSize)?;
+        let below = now.history.chain(below.chain).into_iter().find(|handle| handle.layer == inner)?;
+        let Some(answer) = below.answered(Callback::BlockSize) else { return Some(exit.result() < 0) };
+        // Nor sizes that do not fit each other.
+        let refused = exit.result() < 0 && !are_valid(answer.block_size());
+        return Some(refused || (answer.a, answer.b, answer.d) == (exit.a, exit.b, exit.d));
+    }
+    if exit.result() < 0 {
+        return Some(call.handed.times == 0 || call.handed.result.is_some_and(|below| below < 0));
+    }
+    Some(now.history.offered(below, call.callback) == Some(exit.result()))
+}
+
+/// The request is served below as the answers of the layers there say.
+fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<Expectation> {
+    let asked = match now.history.way(below, call.callback)? {
+        Way::Native(_) => Asked::Once,
+        Way::Emulated { .. } | Way::Itself(_) | Way::Refused(_) => Asked::Never,
+    };
+    let (outer, inner) = (now.event.result() >= 0, call.handed.result.map(|below| below >= 0));
+    // Zeroes can still be written; a flush that makes up for FUA can fail, and a list of extents be refused.
+    let agrees = match inner {
+        Some(false) => !outer || call.callback == Callback::Zero,
+        Some(true) => outer || call.enter.flags() & FUA != 0 || call.callback == Callback::Extents,
+        None => true,
+    };
+    Some(Expectation { asked, agrees })
+}
+
+#[cfg(test)]
+mod tests {
+    use layers_trace::Kind;
+
+    use super::*;
+    use crate::rules::testing::*;
+
+    fn of(callback: Callback) -> &'static str {
+        match callback {
+            Callback::Config => "config.outer-to-inner",
+            Callback::ConfigComplete => "config_complete.once-nested",
+            Callback::Preconnect => "conn.preconnect.first-nested",
+            Callback::ListExports => "conn.list.only-on-request",
+            Callback::DefaultExport => "conn.default.before-open",
+            Callback::Open => "open.nested",
+            query if query.is_query() => "nego.outer-to-inner",
+            _ => "data.nested",
+        }
+    }
+
+    const SOME: &[Callback] = &[
+        Callback::Config,
+        Callback::ConfigComplete,
+        Callback::Preconnect,
+        Callback::ListExports,
+        Callback::DefaultExport,
+        Callback::GetSize,
+        Callback::CanZero,
+        Callback::CanFua,
+        Callback::Pread,
+        Callback::Pwrite,
+        Callback::Flush,
+        Callback::Zero,
+        Callback::Extents,
+    ];
+
+    #[test]
+    fn what_a_filter_hands_on_reaches_the_layer_below() {
+        for callback in SOME {
+            accepts(of(*callback), handing());
+            rejects(of(*callback), handing().without(0, *callback, 0));
+            // Nothing is known of other filters.
+            let broken = broken(reference().without(0, *callback, 0));
+            assert!(!broken.contains(&of(*callback)), "{callback}: {broken:?}");
+        }
+        accepts("open.nested", handing());
+    }
+
+    #[test]
+    fn it_reaches_it_once_and_unchanged() {
+        use Callback::{Config, ListExports, Open, Pread, Preconnect, Pwrite, Zero};
+        for callback in [Config, Preconnect, ListExports, Pread, Pwrite] {
+            rejects(of(callback), handing().doubled(0, callback, 0));
+        }
+        for callback in [Preconnect, ListExports, Open, Zero] {
+            let change = |enter: &mut Event| enter.d ^= 1;
+            rejects(of(callback), handing().changed(Kind::Enter, 0, callback, 0, change));
+        }
+        for change in [|enter: &mut Event| enter.a += 1, |enter: &mut Event| enter.c += 1] {
+            rejects(of(Pread), handing().changed(Kind::Enter, 1, Pread, 0, change));
+        }
+        let renamed = |enter: &mut Event| enter.texts = parameter("size", "2M");
+        rejects(of(Config), handing().changed(Kind::Enter, 0, Config, 0, renamed));
+    }
+
+    #[test]
+    fn without_a_default_export_there_is_nothing_to_open() {
+        let unopened = |named: bool| {
+            let mut script = handing().without(0, Callback::Open, 1);
+            for event in &mut script.events {
+                match (event.kind, event.callback()) {
+                    (Kind::Enter, Some(Callback::Open)) => event.texts = vec![text(Field::Export, "")],
+                    (Kind::Exit, Some(Callback::Open)) => event.a = 0,
+                    (Kind::Exit, Some(Callback::DefaultExport)) if !named => {
+                        (event.a, event.texts) = (0, Vec::new());
+                    }
+                    _ => {}
+                }
+            }
+            script
+        };
+        exercised_and_holds("open.nested", unopened(false));
+        rejects("open.nested", unopened(true));
+    }
+
+    #[test]
+    fn an_empty_name_stands_for_the_default_of_the_layer_below() {
+        let named = |name: &str| {
+            let name = vec![text(Field::Export, name)];
+            handing().changed(Kind::Enter, 0, Callback::Open, 0, |enter| enter.texts = name)
+        };
+        rejects("open.nested", named("other"));
+    }
+
+    #[test]
+    fn the_filter_is_told_what_the_layer_below_answers() {
+        // A name is told apart by its text; and zeroes can be written where zero fails.
+        let apart = [Callback::DefaultExport, Callback::Zero];
+        for callback in SOME.iter().copied().filter(|callback| !apart.contains(callback)) {
+            let other = |exit: &mut Event| exit.a ^= u64::MAX;
+            rejects(of(callback), handing().changed(Kind::Exit, 0, callback, 0, other));
+        }
+        let renamed = |exit: &mut Event| exit.texts = vec![text(Field::Export, "other")];
+        let named = Callback::DefaultExport;
+        rejects(of(named), handing().changed(Kind::Exit, 0, named, 0, renamed));
+    }
+}

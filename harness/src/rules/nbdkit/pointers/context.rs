@@ -1,0 +1,135 @@
+//! `nbdkit_context *`, and handles.
+
+use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
+use layers_trace::{Below, Callback, ContextFunction, Kind};
+
+use super::super::probe_result::context_still_answers;
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// A context belongs to its handle until close.
+pub(super) struct ContextLives;
+
+impl Check for ContextLives {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if now.event.kind == Kind::Probe {
+            context_still_answers(now, report, "the context answers in close as it did in open");
+            return;
+        }
+        if now.event.kind == Kind::Ask {
+            used(now, report);
+            return;
+        }
+        if layer == 0 || !now.history.records(layer, Callback::Close) {
+            return;
+        }
+        let mut others = now.history.handles().filter(|handle| handle.layer == layer).peekable();
+        if others.peek().is_none() {
+            return;
+        }
+        report.exercised();
+        if let Some(other) = others.find(|handle| handle.context() == now.event.context) {
+            report.broken(
+                [&other.open, now.event],
+                format!("a context that no open handle of L{layer} has"),
+                format!("that of handle {}", other.id),
+            );
+        }
+    }
+}
+
+/// A filter associates something with a context: one of a handle that is open, or being opened.
+fn used(now: &Now<'_>, report: &mut Report<'_>) {
+    let (layer, context) = (now.event.layer, now.event.context);
+    if now.event.below() != Some(Below::Context(ContextFunction::SetNext)) {
+        return;
+    }
+    let open = now.history.handles().any(|handle| handle.layer == layer && handle.context() == context);
+    let opening = now.history.in_flight().any(|call| {
+        call.callback == Callback::Open && call.layer() == layer && call.enter.context == context
+    });
+    let expected = format!("L{layer} uses the context of a handle that is open");
+    report.expect(open || opening, [now.event], expected, "that of none");
+}
+
+/// A layer gets its own handles.
+pub(super) struct HandleIsOwn;
+
+impl Check for HandleIsOwn {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::has_handle)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if let Some(handle) = now.handle {
+            report.exercised();
+            if handle.layer != layer {
+                let expected = format!("a handle that L{layer}.open returned");
+                report.broken([&handle.open, now.event], expected, format!("a handle of L{}", handle.layer));
+            }
+            return;
+        }
+        let actual = match now.event.handle {
+            HANDLE_NULL => "NULL",
+            HANDLE_FOREIGN => "a pointer that it did not return",
+            id if !now.history.was_minted(id) => "a handle that nobody has opened",
+            // It was one, and has been closed: that is another rule.
+            _ => return,
+        };
+        if now.history.records(layer, Callback::Open) {
+            report.exercised();
+            report.broken([now.event], format!("a handle that L{layer}.open returned"), actual);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
+    use layers_trace::{Callback, Event, Kind, Probe};
+
+    #[test]
+    fn a_context_is_its_handles_own() {
+        const RULE: &str = "ptr.context.lifetime";
+        accepts(RULE, reference());
+        rejects(RULE, reference().denied(Probe::ContextBackend));
+        // The second open of L1 comes before the first close, with the same context.
+        let close = reference().index(Kind::Enter, 1, Callback::Close, 0);
+        let script = reference().moved(1, Callback::Open, 1, close);
+        rejects(
+            RULE,
+            script.changed(Kind::Enter, 1, Callback::Open, 1, |event| event.context = context(1, 0)),
+        );
+    }
+
+    #[test]
+    fn a_filter_uses_a_context_up_to_its_close() {
+        const RULE: &str = "ptr.context.lifetime";
+        let sets = |place: usize, context: u64| {
+            reference().with(place, |script| {
+                let ask = script.note(Kind::Ask, layers_trace::ContextFunction::SetNext as u8);
+                (ask.layer, ask.call, ask.context) = (1, ask.position, context);
+            })
+        };
+        let pread = reference().index(Kind::Exit, 1, Callback::Pread, 0);
+        exercised_and_holds(RULE, sets(pread, context(1, 3)));
+        rejects(RULE, sets(pread, context(1, 0)));
+        rejects(RULE, sets(reference().index(Kind::Enter, 1, Callback::Cleanup, 0), context(1, 3)));
+    }
+
+    #[test]
+    fn a_layer_gets_its_own_handles() {
+        const RULE: &str = "ptr.handle.identity";
+        accepts(RULE, reference());
+        for handle in [HANDLE_NULL, HANDLE_FOREIGN, 1, 99] {
+            let change = |event: &mut Event| event.handle = handle;
+            rejects(RULE, reference().changed(Kind::Enter, 1, Callback::GetSize, 0, change));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! nbdkit_disconnect: the end of one connection.
+
+use layers_trace::{Callback, Event, Kind, Probe};
+
+use super::super::connection::survival::is_lost;
+use super::{callback_of, request_of};
+use crate::history::{ConnectionId, End, History};
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// A connection that a layer has ended.
+struct Ended {
+    connection: ConnectionId,
+    probe: Event,
+    /// The call that did it, and whether that has returned: from then on the server knows.
+    by: u32,
+    known: Option<Event>,
+    /// Requests whose calls were running: their positions, and the calls.
+    running: Vec<(u32, Event)>,
+}
+
+impl Ended {
+    /// A layer calls nbdkit_disconnect with this `force`, and the server has such a function.
+    fn of(now: &Now<'_>, force: bool) -> Option<Ended> {
+        let is = now.event.probe() == Some(Probe::Disconnect) && now.event.a == 1;
+        if !is || (now.event.b != 0) != force {
+            return None;
+        }
+        let thread = now.history.thread(now.event.tid)?;
+        let by = thread.stack().first()?;
+        let connection = by.connection?;
+        let calls = now.history.in_flight().filter(|call| call.connection == Some(connection));
+        let running = calls.filter_map(|call| {
+            request_of(now, call).map(|(_, request)| (request.event.position, call.enter.clone()))
+        });
+        let running = running.collect();
+        Some(Ended { connection, probe: now.event.clone(), by: by.id(), known: None, running })
+    }
+}
+
+const WATCHED: Watch = Watch::NONE.notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
+
+/// What is running is finished and answered; no more is begun.
+#[derive(Default)]
+pub(super) struct Soft {
+    ended: Vec<Ended>,
+}
+
+impl Soft {
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        for ended in &mut self.ended {
+            let Some(index) = ended.running.iter().position(|(request, _)| *request == now.event.call) else {
+                continue;
+            };
+            let (_, call) = ended.running.swap_remove(index);
+            report.exercised();
+            if is_lost(now.event) {
+                report.broken(
+                    [&call, &ended.probe, now.event],
+                    "a request that is running at nbdkit_disconnect(0) is answered",
+                    "its client has lost the connection",
+                );
+            }
+        }
+    }
+
+    fn begun(&self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = now.call else { return };
+        let Some(ended) = self.ended.iter().find(|ended| Some(ended.connection) == call.connection) else {
+            return;
+        };
+        let Some((known, (_, request))) = ended.known.as_ref().zip(request_of(now, call)) else { return };
+        if request.event.position > known.position {
+            report.broken(
+                [&ended.probe, &request.event, now.event],
+                "a request that comes after nbdkit_disconnect(0) leads to no callback",
+                format!("{} of L{} is called", call.callback, call.layer()),
+            );
+        }
+    }
+}
+
+impl Check for Soft {
+    fn watches(&self) -> Watch {
+        WATCHED.enters_where(Callback::is_data).exits_where(|_| true)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            Kind::Probe => self.ended.extend(Ended::of(now, false)),
+            Kind::Reply => self.answered(now, report),
+            Kind::Enter => self.begun(now, report),
+            Kind::Request => {
+                let client = now.history.client(now.event.handle).and_then(|client| client.connection);
+                let known = |ended: &&Ended| ended.known.is_some() && Some(ended.connection) == client;
+                let data = now.event.operation().and_then(callback_of).is_some();
+                if data && self.ended.iter().any(|ended| known(&ended)) {
+                    report.exercised();
+                }
+            }
+            Kind::Exit => {
+                for ended in self.ended.iter_mut().filter(|ended| ended.by == now.event.call) {
+                    ended.known = Some(now.event.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Nothing is answered any more; what is running returns.
+#[derive(Default)]
+pub(super) struct Hard {
+    ended: Vec<Ended>,
+}
+
+impl Check for Hard {
+    fn watches(&self) -> Watch {
+        WATCHED
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            Kind::Probe => self.ended.extend(Ended::of(now, true)),
+            Kind::Reply => {
+                for ended in &mut self.ended {
+                    let place = ended.running.iter().position(|(request, _)| *request == now.event.call);
+                    let Some(index) = place else { continue };
+                    let (_, call) = ended.running.swap_remove(index);
+                    report.exercised();
+                    // A client that has given up tells nothing.
+                    let late = now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
+                    let lost = is_lost(now.event) || now.event.result() < 0 && late;
+                    if !lost {
+                        report.broken(
+                            [&call, &ended.probe, now.event],
+                            "a request that is running at nbdkit_disconnect(1) gets no answer",
+                            "it is answered",
+                        );
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        if !matches!(history.end(), Some(End::Exited(_))) {
+            return;
+        }
+        for call in history.in_flight().filter(|call| call.callback.is_data() && call.parent.is_none()) {
+            let ended = self.ended.iter().find(|ended| Some(ended.connection) == call.connection);
+            if let Some(ended) = ended {
+                report.broken(
+                    [&call.enter, &ended.probe].into_iter().chain(history.end_event()),
+                    "a callback that is running at nbdkit_disconnect(1) returns",
+                    "it never does",
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::version::Version;
+    use layers_trace::{Callback, Event, Kind, Operation, Probe};
+
+    /// The plugin ends the connection in its answer to this request.
+    fn ended_in(callback: Callback, force: bool) -> Script {
+        let good = served(&crate::run::Run { version: Version(1, 42, 3), ..run(2) });
+        let exit = good.index(Kind::Exit, 0, callback, 0);
+        good.with(exit, |script| {
+            let probe = script.note(Kind::Probe, Probe::Disconnect as u8);
+            (probe.a, probe.b) = (1, u64::from(force));
+        })
+    }
+
+    fn reply(script: &mut Script, operation: Operation) -> &mut Event {
+        let is = |event: &&mut Event| event.kind == Kind::Reply && event.operation() == Some(operation);
+        script.events.iter_mut().find(is).unwrap()
+    }
+
+    fn lose(reply: &mut Event) {
+        (reply.a, reply.c) = (u64::MAX, libc::ENOTCONN.cast_unsigned());
+    }
+
+    #[test]
+    fn a_soft_disconnect_finishes_what_is_running_and_begins_no_more() {
+        const RULE: &str = "disconnect.soft";
+        exercised_and_holds(RULE, ended_in(Callback::Extents, false));
+        let mut lost = ended_in(Callback::Extents, false);
+        lose(reply(&mut lost, Operation::BlockStatus));
+        rejects(RULE, lost);
+        rejects(RULE, ended_in(Callback::Pread, false));
+        assert_eq!(judged(ended_in(Callback::Pread, true)).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_hard_disconnect_answers_nothing() {
+        const RULE: &str = "disconnect.hard";
+        let mut good = ended_in(Callback::Extents, true);
+        lose(reply(&mut good, Operation::BlockStatus));
+        exercised_and_holds(RULE, good);
+        rejects(RULE, ended_in(Callback::Extents, true));
+        let mut cut = ended_in(Callback::Extents, true);
+        let probe = cut.events.iter().position(|event| event.probe() == Some(Probe::Disconnect)).unwrap();
+        cut.events.truncate(probe + 1);
+        cut.exited(0);
+        rejects(RULE, cut);
+        assert_eq!(judged(ended_in(Callback::Pread, false)).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_server_without_the_function_promises_nothing() {
+        let mut script = ended_in(Callback::Pread, false);
+        let probe = script.events.iter_mut().find(|event| event.probe() == Some(Probe::Disconnect));
+        probe.unwrap().a = 0;
+        assert_eq!(judged(script).result("disconnect.soft").unwrap().exercised, 0);
+    }
+}

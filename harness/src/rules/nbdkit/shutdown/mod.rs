@@ -1,0 +1,177 @@
+//! How a server, or one connection, ends while others are at work.
+
+mod disconnect;
+mod quit;
+mod running;
+mod single;
+mod sleep;
+
+use layers_trace::{Event, Kind as EventKind, Operation, Probe};
+
+use crate::history::{Call, Client, Request};
+use crate::rules::check::{Checker, Kind, Now, Party, Rule};
+use crate::version::Version;
+
+/// The rules of this family, a list for each topic, in the order of the catalogue.
+pub const RULES: &[&[Rule]] = &[QUIT, DISCONNECT, END];
+
+const QUIT: &[Rule] = &[
+    Rule {
+        id: "quit.finish-running",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "A signal or nbdkit_shutdown interrupts no request that a layer works on: the callback returns, and the client is answered.",
+        clause: "nbdkit-plugin(3), SHUTDOWN",
+        antecedent: "a signal or nbdkit_shutdown while a request is running whose client waits for the answer",
+        example: "L0.pread, SIGTERM, and the server ends before L0.pread returns",
+        fix: "wait for all requests before ending",
+        check: Checker::Trace(|| Box::new(running::FinishRunning::default())),
+    },
+    Rule {
+        id: "quit.no-new-data",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 1, 0),
+        statement: "A request that is sent once the server is known to be stopping leads to no callback.",
+        clause: "not in the manual, which says that further callbacks may occur",
+        antecedent: "a request sent after nbdkit_shutdown, or after the server has refused one because it stops",
+        example: "nbdkit_shutdown in L0.pread, then a read of another client and L0.pread",
+        fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
+        check: Checker::Trace(|| Box::new(quit::NoNewData::default())),
+    },
+    Rule {
+        id: "quit.may-still-negotiate",
+        kind: Kind::Unspecified,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "A client that negotiates while the server is told to stop may still be served: open, prepare, queries and finalize can follow.",
+        clause: "nbdkit-plugin(3), SHUTDOWN (further callbacks may occur)",
+        antecedent: "a signal during negotiation",
+        example: "none: calls may follow or not",
+        fix: "expect callbacks up to cleanup",
+        check: Checker::Nothing,
+    },
+    Rule {
+        id: "quit.waits-for-idle-client",
+        kind: Kind::Unspecified,
+        party: Party::Server,
+        since: Version(1, 15, 7),
+        statement: "Whether a server that is told to stop waits for a client that stays connected and idle is not said.",
+        clause: "nbdkit-plugin(3), SHUTDOWN, which does not say",
+        antecedent: "a signal while a client is connected and idle",
+        example: "none: the server may wait or not",
+        fix: "disconnect clients before or after the signal",
+        check: Checker::Nothing,
+    },
+    Rule {
+        id: "quit.nanosleep",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 13, 9),
+        statement: "nbdkit_nanosleep sleeps for as long as it was asked to, and ends early, with an error, when the server is told to stop.",
+        clause: "nbdkit-plugin(3), SLEEPING",
+        antecedent: "a reference layer that sleeps with nbdkit_nanosleep",
+        example: "nbdkit_nanosleep(10 s), SIGTERM after 1 s, and the call returns after 10 s",
+        fix: "wake sleepers when the server is told to stop",
+        check: Checker::Trace(|| Box::new(sleep::Nanosleep::default())),
+    },
+];
+
+const DISCONNECT: &[Rule] = &[
+    Rule {
+        id: "disconnect.soft",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 33, 3),
+        statement: "After nbdkit_disconnect(0) requests that are running are finished and answered, and what the client sends then leads to no callback.",
+        clause: "nbdkit_disconnect(3)",
+        antecedent: "nbdkit_disconnect(0) while requests of that client are running, or a request that comes after it",
+        example: "nbdkit_disconnect(0) in L0.pwrite, then a read and L0.pread",
+        fix: "refuse further requests of that connection with ESHUTDOWN",
+        check: Checker::Trace(|| Box::new(disconnect::Soft::default())),
+    },
+    Rule {
+        id: "disconnect.hard",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 33, 3),
+        statement: "After nbdkit_disconnect(1) the client gets no answer to what is in flight; callbacks that are running return all the same.",
+        clause: "nbdkit_disconnect(3)",
+        antecedent: "nbdkit_disconnect(1) while requests of that client are running",
+        example: "nbdkit_disconnect(1) in L0.pwrite, and the write is answered",
+        fix: "close the socket at once, and the handles when their calls have returned",
+        check: Checker::Trace(|| Box::new(disconnect::Hard::default())),
+    },
+];
+
+const END: &[Rule] = &[
+    Rule {
+        id: "single.one-connection",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "With -s the server serves one connection, and then ends by itself, with cleanup and unload.",
+        clause: "nbdkit(1), -s",
+        antecedent: "a run with -s that no signal ends",
+        example: "L0.preconnect … L0.preconnect",
+        fix: "serve standard input and output, and end when that connection has ended",
+        check: Checker::Trace(|| Box::new(single::OneConnection::default())),
+    },
+    Rule {
+        id: "kill.nothing",
+        kind: Kind::Unspecified,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "After SIGKILL or a crash nothing can be expected of the server.",
+        clause: "nbdkit-plugin(3), SHUTDOWN (it is not guaranteed that this can always happen)",
+        antecedent: "SIGKILL",
+        example: "none",
+        fix: "keep nothing in memory only that must survive",
+        check: Checker::Nothing,
+    },
+];
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
+const STOPPING: &[u64] = &[1, 2, 3, 15];
+
+/// The server is told to stop: by a signal or by a layer.
+fn tells_to_stop(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Signal => STOPPING.contains(&event.a),
+        _ => event.probe() == Some(Probe::Shutdown),
+    }
+}
+
+/// The request of a client that this call, made by the server itself, serves.
+fn request_of<'a>(now: &Now<'a>, call: &Call) -> Option<(&'a Client, &'a Request)> {
+    if call.parent.is_some() || !call.callback.is_data() {
+        return None;
+    }
+    let client = now.history.client_of(call.connection?)?;
+    let serves = |request: &&Request| {
+        let asked = &request.event;
+        let ranged = request.operation != Operation::Flush;
+        callback_of(request.operation) == Some(call.callback)
+            && (!ranged || (asked.offset(), asked.count()) == (call.enter.offset(), call.enter.count()))
+    };
+    // Of several that look alike nobody knows which one it is.
+    let mut requests = client.waiting.iter().filter(serves);
+    let first = requests.next()?;
+    requests.next().is_none().then_some((client, first))
+}
+
+/// The callback that a plain request leads to at the outermost layer.
+fn callback_of(operation: Operation) -> Option<layers_trace::Callback> {
+    use layers_trace::Callback;
+    match operation {
+        Operation::Read => Some(Callback::Pread),
+        Operation::Write => Some(Callback::Pwrite),
+        Operation::Flush => Some(Callback::Flush),
+        Operation::Trim => Some(Callback::Trim),
+        Operation::Zero => Some(Callback::Zero),
+        Operation::Cache => Some(Callback::Cache),
+        Operation::BlockStatus => Some(Callback::Extents),
+        _ => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! Requests that come when the server is stopping.
+
+use layers_trace::{Callback, Event, Kind, Probe};
+
+use super::{callback_of, request_of};
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// They are refused.
+#[derive(Default)]
+pub(super) struct NoNewData {
+    /// What showed that the server stops: its refusal of a request, or a layer's nbdkit_shutdown.
+    known: Option<Event>,
+    /// The call in which a layer asks for that.
+    asked: Option<u32>,
+}
+
+/// The answer to a request that comes too late.
+fn refuses(reply: &Event) -> bool {
+    reply.result() < 0 && reply.errno() == libc::ESHUTDOWN.cast_unsigned()
+}
+
+impl Check for NoNewData {
+    fn watches(&self) -> Watch {
+        Watch::NONE
+            .enters_where(Callback::is_data)
+            .exits_where(|_| true)
+            .notes(Kind::Probe)
+            .notes(Kind::Request)
+            .notes(Kind::Reply)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            Kind::Probe if now.event.probe() == Some(Probe::Shutdown) && self.asked.is_none() => {
+                let thread = now.history.thread(now.event.tid);
+                self.asked = thread.and_then(|thread| thread.current()).map(|call| call.id());
+            }
+            Kind::Exit if self.asked == Some(now.event.call) => {
+                self.known = self.known.take().or_else(|| Some(now.event.clone()));
+            }
+            // nbdkit_disconnect leads to the same answer, on one connection.
+            Kind::Reply if refuses(now.event) && !now.history.signals().is_empty() => {
+                self.known = self.known.take().or_else(|| Some(now.event.clone()));
+            }
+            Kind::Request
+                if self.known.is_some() && now.event.operation().and_then(callback_of).is_some() =>
+            {
+                report.exercised();
+            }
+            Kind::Enter => {
+                let (Some(known), Some(call)) = (&self.known, now.call) else { return };
+                if let Some((_, request)) = request_of(now, call)
+                    && request.event.position > known.position
+                {
+                    report.broken(
+                        [known, &request.event, now.event],
+                        "a request that is sent when the server is stopping leads to no callback",
+                        format!("{} of L{} is called", call.callback, call.layer()),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind, Probe};
+
+    #[test]
+    fn a_server_that_stops_takes_no_more_requests() {
+        const RULE: &str = "quit.no-new-data";
+        let shut_down_in = |callback| {
+            let good = reference();
+            let exit = good.index(Kind::Exit, 0, callback, 0);
+            good.with(exit, |script| script.note(Kind::Probe, Probe::Shutdown as u8).a = 1)
+        };
+        // The last request of the reference trace; what comes after it is refused.
+        let mut good = shut_down_in(Callback::Extents);
+        let leave = good
+            .events
+            .iter()
+            .position(|event| event.operation() == Some(layers_trace::Operation::Disconnect));
+        good = good.with(leave.unwrap(), |script| {
+            let read = script.request(1, layers_trace::Operation::Read).position;
+            script.reply(read, -1).c = libc::ESHUTDOWN.cast_unsigned();
+        });
+        exercised_and_holds(RULE, good);
+        rejects(RULE, shut_down_in(Callback::Pread));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

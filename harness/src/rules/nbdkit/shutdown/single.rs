@@ -1,0 +1,71 @@
+//! nbdkit(1), -s.
+
+use layers_trace::{Callback, Event};
+
+use crate::history::{End, History};
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::Start;
+
+/// One connection, then the end.
+#[derive(Default)]
+pub(super) struct OneConnection {
+    first: Option<Event>,
+}
+
+impl Check for OneConnection {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Preconnect])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let single = now.history.run().is_some_and(|run| run.start == Start::Single);
+        if !single || now.call.is_none_or(|call| call.parent.is_some()) {
+            return;
+        }
+        if let Some(first) = &self.first {
+            report.broken([first, now.event], "one connection", "another one");
+        } else {
+            self.first = Some(now.event.clone());
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let single = history.run().is_some_and(|run| run.start == Start::Single);
+        let exited = matches!(history.end(), Some(End::Exited(_)));
+        if !single || !exited || !history.signals().is_empty() || history.serving().is_none() {
+            return;
+        }
+        report.exercised();
+        let has = |callback| history.outermost(callback).is_some();
+        let left_out = [
+            (Callback::Preconnect, self.first.is_some()),
+            (Callback::Cleanup, history.cleaning().is_some()),
+            (Callback::Unload, history.unloading().is_some()),
+        ];
+        for (callback, _) in left_out.into_iter().filter(|(callback, came)| has(*callback) && !came) {
+            report.broken(history.end_event(), format!("{callback} before the end"), "it never comes");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Kind};
+
+    #[test]
+    fn one_connection_is_served_and_no_more() {
+        const RULE: &str = "single.one-connection";
+        let good = || {
+            let mut script = served(&started(1, Start::Single));
+            script.events.retain(|event| event.kind != Kind::Signal);
+            script
+        };
+        exercised_and_holds(RULE, good());
+        let cleanup = good().index(Kind::Enter, 1, Callback::Cleanup, 0);
+        rejects(RULE, good().with(cleanup, |script| script.through(1, Callback::Preconnect, 0, |_| {})));
+        rejects(RULE, good().without(1, Callback::Cleanup, 0).without(0, Callback::Cleanup, 0));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

@@ -1,0 +1,87 @@
+//! nbdkit_nanosleep.
+
+use layers_trace::{Event, Kind, Probe};
+
+use super::tells_to_stop;
+use crate::rules::check::{Check, Now, Report, Watch};
+
+/// A server that was told to stop may take this long to wake a sleeper, nanoseconds: a busy machine is no fault of its.
+const PATIENCE: u64 = 2_000_000_000;
+
+/// It sleeps as long as it should.
+#[derive(Default)]
+pub(super) struct Nanosleep {
+    told: Option<Event>,
+}
+
+impl Check for Nanosleep {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(Kind::Probe).notes(Kind::Signal)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if tells_to_stop(now.event) {
+            self.told = self.told.take().or_else(|| Some(now.event.clone()));
+            return;
+        }
+        if now.event.probe() != Some(Probe::Nanosleep) {
+            return;
+        }
+        let (whole, asked, slept) = (now.event.a == 1, now.event.b, now.event.context);
+        let begun = now.event.time.saturating_sub(slept);
+        let during = now.history.thread(now.event.tid).and_then(|thread| thread.current());
+        let call = during.map(|call| &call.enter);
+        report.exercised();
+        if whole && slept < asked {
+            let expected = format!("nbdkit_nanosleep sleeps for {asked} ns when it returns 0");
+            report.broken(call.into_iter().chain([now.event]), expected, format!("for {slept} ns"));
+        }
+        let Some(told) = &self.told else { return };
+        let due = told.time.max(begun).saturating_add(PATIENCE);
+        if due < begun.saturating_add(asked) && (whole || due < now.event.time) {
+            report.broken(
+                call.into_iter().chain([told, now.event]),
+                "nbdkit_nanosleep ends early, with an error, when the server is told to stop",
+                if whole { "it sleeps to the end" } else { "it goes on sleeping" },
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use layers_trace::{Callback, Kind, Probe};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// L0.pread asks for ten seconds and gets these; the signal comes after one of them, if at all.
+    fn sleeping(whole: bool, slept: u64, told: bool) -> Script {
+        let mut script = served(&run(0));
+        let signal = script.events.iter().position(|event| event.kind == Kind::Signal).unwrap();
+        let signal = script.events.remove(signal);
+        let exit = script.index(Kind::Exit, 0, Callback::Pread, 0);
+        let begun = script.events[exit].time;
+        let mut script = script.with(exit, |script| {
+            let probe = script.note(Kind::Probe, Probe::Nanosleep as u8);
+            (probe.a, probe.b, probe.context) = (u64::from(whole), 10 * SECOND, slept);
+            probe.time = begun + slept;
+        });
+        let place = if told { exit } else { script.index(Kind::Enter, 0, Callback::Cleanup, 0) };
+        let mut signal = signal;
+        signal.time = if told { begun + SECOND } else { begun + 20 * SECOND };
+        script.events.insert(place, signal);
+        script
+    }
+
+    #[test]
+    fn a_sleep_ends_when_the_server_does() {
+        const RULE: &str = "quit.nanosleep";
+        accepts(RULE, sleeping(true, 10 * SECOND, false));
+        rejects(RULE, sleeping(true, 9 * SECOND, false));
+        exercised_and_holds(RULE, sleeping(false, SECOND + 1, true));
+        rejects(RULE, sleeping(true, 10 * SECOND, true));
+        rejects(RULE, sleeping(false, 9 * SECOND, true));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

@@ -1,0 +1,254 @@
+//! nbdkit-probing(1), "Query information about a particular plugin": what `--dump-plugin` prints.
+
+use layers_trace::{Callback, Event, Field, Kind};
+
+use crate::history::{History, Layer, Structure, ThreadModel};
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::Start;
+
+/// What the server has printed, by lines.
+struct Output<'a> {
+    event: &'a Event,
+    /// `key=value`, in order.
+    fields: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Output<'a> {
+    /// Of a run with `--dump-plugin` that has ended well.
+    fn of(now: &Now<'a>) -> Option<Output<'a>> {
+        now.history.run().filter(|run| run.start == Start::DumpPlugin)?;
+        let text = now.event.text(Field::Message).filter(|text| !text.cut)?;
+        let text = std::str::from_utf8(&text.bytes).ok()?;
+        let fields: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        fields.iter().any(|(key, _)| *key == "api_version").then_some(Output { event: now.event, fields })
+    }
+
+    /// Values of this field among what the server itself prints before it lists what the plugin has.
+    fn values(&self, key: &str) -> Vec<&'a str> {
+        let own = self.fields.iter().take_while(|(key, _)| !key.starts_with("has_"));
+        own.filter(|(other, _)| *other == key).map(|(_, value)| *value).collect()
+    }
+
+    /// Checks that the field stands there once with this value, or not at all.
+    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) {
+        let actual = self.values(key);
+        // A value of several lines is not printed for programs to read.
+        if value.is_some_and(|value| value.contains('\n')) {
+            return;
+        }
+        let said = |value: &str| format!("{key}={value}");
+        let seen = match actual.as_slice() {
+            [] => format!("no {key}"),
+            values => values.iter().map(|value| said(value)).collect::<Vec<_>>().join(", "),
+        };
+        let holds = actual == value.into_iter().collect::<Vec<_>>();
+        let expected = value.map_or_else(|| format!("no {key}: the plugin has none"), said);
+        report.expect(holds, [self.event], expected, seen);
+    }
+}
+
+/// Name of a thread model in the output (nbdkit-plugin(3), "Threads").
+fn name(model: ThreadModel) -> &'static str {
+    match model {
+        ThreadModel::SerializeConnections => "serialize_connections",
+        ThreadModel::SerializeAllRequests => "serialize_all_requests",
+        ThreadModel::SerializeRequests => "serialize_requests",
+        ThreadModel::Parallel => "parallel",
+    }
+}
+
+fn model(plugin: &Layer) -> Option<ThreadModel> {
+    use ThreadModel::{Parallel, SerializeAllRequests, SerializeConnections, SerializeRequests};
+    let models = [SerializeConnections, SerializeAllRequests, SerializeRequests, Parallel];
+    models.get(usize::try_from(plugin.thread_model).ok()?).copied()
+}
+
+/// The fields are those of the plugin's structure.
+pub(super) struct Fields;
+
+impl Fields {
+    fn judge(output: &Output<'_>, plugin: &Layer, structure: &Structure, report: &mut Report<'_>) {
+        output.expect("name", Some(&plugin.name), report);
+        output.expect("version", structure.version.as_deref(), report);
+        output.expect("api_version", Some(&structure.api_version.to_string()), report);
+        output.expect("struct_size", Some(&structure.size.to_string()), report);
+        let preserved = if structure.errno_is_preserved { "1" } else { "0" };
+        output.expect("errno_is_preserved", Some(preserved), report);
+        if let Some(key) = plugin.magic_config_key.as_deref() {
+            output.expect("magic_config_key", Some(key).filter(|key| !key.is_empty()), report);
+        }
+        if output.values("path").len() != 1 {
+            report.expect(
+                false,
+                [output.event],
+                "one line path=, the file of the plugin",
+                "there is not one",
+            );
+        }
+        for (field, present) in [
+            ("has_longname", structure.long_name.is_some()),
+            ("has_description", structure.description.is_some()),
+            ("has_config_help", structure.config_help.is_some()),
+        ] {
+            let printed = output.fields.contains(&(field, "1"));
+            let said = |there: bool| if there { format!("{field}=1") } else { format!("no {field}=1") };
+            report.expect(present == printed, [output.event], said(present), said(printed));
+        }
+    }
+}
+
+impl Check for Fields {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(Kind::End)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(output) = Output::of(now) else { return };
+        let Some(plugin) = now.history.layer(0) else { return };
+        if let Some(structure) = &plugin.structure {
+            Fields::judge(&output, plugin, structure, report);
+        }
+    }
+}
+
+/// The thread models are the macro, and what the layers have settled on.
+pub(super) struct Models;
+
+impl Check for Models {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(Kind::End)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(output) = Output::of(now) else { return };
+        if let Some(most) = now.history.layer(0).and_then(model) {
+            output.expect("max_thread_model", Some(name(most)), report);
+        }
+        if let Some(settled) = now.history.thread_model() {
+            output.expect("thread_model", Some(name(settled)), report);
+        }
+    }
+}
+
+/// What the plugin prints itself comes out, too.
+#[derive(Default)]
+pub(super) struct Own {
+    called: Option<Event>,
+}
+
+/// What the reference plugin's dump_plugin prints.
+const OWN: (&str, &str) = ("layers_reference", "1");
+
+impl Check for Own {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::DumpPlugin]).notes(Kind::End)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.kind == Kind::Exit {
+            if now.event.layer == 0 {
+                self.called = Some(now.event.clone());
+            }
+            return;
+        }
+        let Some(output) = Output::of(now) else { return };
+        if !is_reference(now.history) {
+            return;
+        }
+        let printed = output.fields.iter().filter(|field| **field == OWN).count();
+        match &self.called {
+            Some(call) => {
+                let expected = format!("one line {}={}", OWN.0, OWN.1);
+                report.expect(printed == 1, [call, output.event], expected, format!("{printed} of them"));
+            }
+            None => {
+                report.expect(printed == 0, [output.event], "no field of the plugin's own", "there is one")
+            }
+        }
+    }
+}
+
+/// The plugin is the one of this harness.
+fn is_reference(history: &History) -> bool {
+    history.layer(0).is_some_and(|plugin| plugin.target.is_none() && plugin.name == "layers")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Event, Field, Kind};
+
+    const OUTPUT: &str = "path=/a.so\nname=layers\nversion=0.1\napi_version=2\nstruct_size=384\n\
+                          max_thread_model=parallel\nthread_model=serialize_requests\nerrno_is_preserved=0\n\
+                          magic_config_key=file\nhas_longname=1\nhas_load=1\nlayers_reference=1\n";
+
+    fn dump() -> Script {
+        let mut script = Script::new(&started(1, Start::DumpPlugin));
+        script.dump(1);
+        let mut script = script.changed(Kind::Exit, 1, Callback::ThreadModel, 0, |exit| exit.a = 2);
+        let plugin = |event: &&mut Event| event.kind == Kind::Layer && event.layer == 0;
+        let plugin = script.events.iter_mut().find(plugin).unwrap();
+        (plugin.handle, plugin.d) = (384, 2);
+        plugin.texts.extend([
+            text(Field::Name, "layers"),
+            text(Field::LongName, "the layers"),
+            text(Field::Version, "0.1"),
+        ]);
+        script
+    }
+
+    fn printing(output: &str) -> Script {
+        let mut dump = dump();
+        dump.events.last_mut().unwrap().texts.push(text(Field::Message, output));
+        dump
+    }
+
+    /// One line of the output is another.
+    fn with(line: &str, other: &str) -> Script {
+        assert!(OUTPUT.contains(line));
+        printing(&OUTPUT.replace(line, other))
+    }
+
+    #[test]
+    fn fields_are_those_of_the_structure() {
+        const RULE: &str = "dump.fields";
+        exercised_and_holds(RULE, printing(OUTPUT));
+        for (line, other) in [
+            ("path=/a.so\n", ""),
+            ("name=layers", "name=/a.so"),
+            ("version=0.1\n", ""),
+            ("version=0.1", "version=1.42.3"),
+            ("api_version=2", "api_version=1"),
+            ("struct_size=384", "struct_size=392"),
+            ("errno_is_preserved=0", "errno_is_preserved=1"),
+            ("errno_is_preserved=0\n", ""),
+            ("magic_config_key=file", "magic_config_key=size"),
+            ("magic_config_key=file\n", ""),
+            ("has_longname=1\n", ""),
+            ("has_load=1", "has_description=1"),
+            ("has_load=1", "has_config_help=1"),
+        ] {
+            rejects(RULE, with(line, other));
+        }
+        exercised_and_holds(RULE, with("magic_config_key=file\n", "").magic_none());
+        rejects(RULE, printing(OUTPUT).magic_none());
+    }
+
+    #[test]
+    fn thread_models_are_the_macro_and_the_minimum() {
+        const RULE: &str = "dump.thread-models";
+        exercised_and_holds(RULE, printing(OUTPUT));
+        rejects(RULE, with("\nthread_model=serialize_requests", "\nthread_model=parallel"));
+        rejects(RULE, with("\nthread_model=serialize_requests", ""));
+        rejects(RULE, with("max_thread_model=parallel", "max_thread_model=serialize_requests"));
+    }
+
+    #[test]
+    fn what_the_plugin_prints_is_there() {
+        const RULE: &str = "dump.own-fields";
+        exercised_and_holds(RULE, printing(OUTPUT));
+        rejects(RULE, with("layers_reference=1\n", ""));
+        rejects(RULE, printing(OUTPUT).lacking(0, Callback::DumpPlugin));
+    }
+}

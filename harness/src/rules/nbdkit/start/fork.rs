@@ -1,0 +1,248 @@
+//! Processes: what comes before the fork, and what after it.
+
+use layers_trace::{Callback, Event};
+
+use crate::history::History;
+use crate::rules::check::per_layer::PerLayer;
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::run::Start;
+
+/// get_ready and load share a process.
+#[derive(Default)]
+pub(super) struct ReadyBeforeFork {
+    loaded: PerLayer<Event>,
+}
+
+impl Check for ReadyBeforeFork {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::Load, Callback::GetReady])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.callback() == Some(Callback::Load) {
+            self.loaded.keep_first(now.event.layer, || now.event.clone());
+        } else if let Some(load) = self.loaded.get(now.event.layer) {
+            let same = load.pid == now.event.pid;
+            report.expect(
+                same,
+                [load, now.event],
+                "get_ready runs in the process of load",
+                "in another process",
+            );
+        }
+    }
+}
+
+/// Every run that serves calls after_fork of every layer.
+#[derive(Default)]
+pub(super) struct AlwaysAfterFork {
+    called: PerLayer<()>,
+    client: Option<Event>,
+}
+
+impl Check for AlwaysAfterFork {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::AfterFork, Callback::Preconnect, Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
+        if now.event.callback() == Some(Callback::AfterFork) {
+            self.called.set(now.event.layer, ());
+        } else if self.client.is_none() && now.call.is_some_and(|call| now.history.is_for_client(call)) {
+            self.client = Some(now.event.clone());
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        let serves = history.run().is_some_and(|run| run.start.serves());
+        if !serves || !(self.client.is_some() || history.ended_cleanly()) {
+            return;
+        }
+        for layer in history.layers().iter().filter(|layer| layer.records(Callback::AfterFork)) {
+            report.expect(
+                self.called.has(layer.number),
+                self.client.iter().chain(history.end_event()),
+                format!("after_fork of L{}", layer.number),
+                "it was never called",
+            );
+        }
+    }
+}
+
+/// A daemon changes its process before after_fork; in the foreground it stays.
+#[derive(Default)]
+pub(super) struct ForksAsAsked {
+    before: Option<Event>,
+}
+
+impl Check for ForksAsAsked {
+    fn watches(&self) -> Watch {
+        const BEFORE: &[Callback] = &[
+            Callback::Load,
+            Callback::Config,
+            Callback::ConfigComplete,
+            Callback::ThreadModel,
+            Callback::GetReady,
+        ];
+        Watch::NONE.enters(BEFORE).enters(&[Callback::AfterFork])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.event.callback() != Some(Callback::AfterFork) {
+            self.before = Some(now.event.clone());
+            return;
+        }
+        let (Some(before), Some(run)) = (&self.before, now.history.run()) else { return };
+        let same = before.pid == now.event.pid;
+        match run.start {
+            Start::Daemon => {
+                report.expect(!same, [before, now.event], "a daemon has forked", "it is the same process");
+            }
+            Start::Foreground | Start::Single | Start::ExitWithParent => {
+                report.expect(same, [before, now.event], "there is no fork", "it is another process");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A client is served only when every after_fork has returned.
+#[derive(Default)]
+pub(super) struct ForkedBeforeClients {
+    returned: PerLayer<()>,
+}
+
+impl Check for ForkedBeforeClients {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::AfterFork]).enters(&[Callback::Preconnect, Callback::Open])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() {
+            self.returned.set(now.event.layer, ());
+            return;
+        }
+        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+        if !now.history.is_for_client(call) || now.history.outermost(Callback::AfterFork).is_none() {
+            return;
+        }
+        report.exercised();
+        let missing = now
+            .history
+            .layers()
+            .iter()
+            .find(|layer| layer.records(Callback::AfterFork) && !self.returned.has(layer.number));
+        if let Some(layer) = missing {
+            let running = now.history.in_flight().find(|other| other.callback == Callback::AfterFork);
+            report.broken(
+                running.map(|other| &other.enter).into_iter().chain([now.event]),
+                format!("after_fork of L{} has returned before the first client", layer.number),
+                "it has not",
+            );
+        }
+    }
+}
+
+/// What a fork leaves behind calls nothing.
+#[derive(Default)]
+pub(super) struct ParentSilent {
+    /// The first event of the process that is served by now.
+    current: Option<Event>,
+    left: Vec<u32>,
+}
+
+impl Check for ParentSilent {
+    fn watches(&self) -> Watch {
+        Watch::CALLS
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match &self.current {
+            Some(current) if current.pid == now.event.pid => {}
+            Some(current) if self.left.contains(&now.event.pid) => {
+                let expected = "no call in the process before the fork";
+                report.broken([current, now.event], expected, "it makes one");
+            }
+            current => {
+                if let Some(before) = current {
+                    self.left.push(before.pid);
+                    report.exercised();
+                }
+                self.current = Some(now.event.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::Start;
+    use layers_trace::{Callback, Event, Kind};
+
+    fn daemon() -> Script {
+        served(&started(2, Start::Daemon))
+    }
+
+    fn in_process(script: Script, pid: u32, layer: u8, callback: Callback) -> Script {
+        let go = |event: &mut Event| (event.pid, event.tid) = (pid, pid);
+        script.changed(Kind::Enter, layer, callback, 0, go).changed(Kind::Exit, layer, callback, 0, go)
+    }
+
+    #[test]
+    fn layers_get_ready_before_the_fork() {
+        const RULE: &str = "get_ready.before-fork";
+        accepts(RULE, daemon());
+        rejects(RULE, in_process(daemon(), CHILD, 2, Callback::GetReady));
+    }
+
+    #[test]
+    fn every_serving_run_calls_after_fork() {
+        const RULE: &str = "after_fork.always";
+        for start in [Start::Foreground, Start::Daemon, Start::Single, Start::Captive, Start::Activated] {
+            accepts(RULE, served(&started(2, start)));
+            rejects(RULE, served(&started(2, start)).without(2, Callback::AfterFork, 0));
+        }
+        let mut dump = Script::new(&started(1, Start::DumpPlugin));
+        dump.dump(1);
+        assert_eq!(judged(dump).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_daemon_forks_and_the_foreground_does_not() {
+        const RULE: &str = "after_fork.pid";
+        accepts(RULE, reference());
+        accepts(RULE, daemon());
+        rejects(RULE, in_process(daemon(), MAIN, 0, Callback::AfterFork));
+        rejects(RULE, in_process(reference(), CHILD, 0, Callback::AfterFork));
+        assert_eq!(judged(served(&started(1, Start::Captive))).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn clients_come_after_the_last_after_fork() {
+        const RULE: &str = "after_fork.before-clients";
+        accepts(RULE, reference());
+        let good = reference();
+        let served = good.index(Kind::Exit, 2, Callback::Preconnect, 0);
+        rejects(RULE, good.moved(1, Callback::AfterFork, 0, served + 1));
+    }
+
+    #[test]
+    fn a_filter_may_open_a_context_of_its_own_in_after_fork() {
+        let good = served(&run(1));
+        let after_fork = good.index(Kind::Exit, 1, Callback::AfterFork, 0);
+        let script = good.with(after_fork, |script| {
+            let shared = script.open_unprepared(0, "");
+            script.on(&shared, 0, Callback::Close, 0);
+        });
+        accepts("after_fork.before-clients", script);
+    }
+
+    #[test]
+    fn the_parent_of_a_daemon_is_silent() {
+        const RULE: &str = "fork.parent-silent";
+        accepts(RULE, daemon());
+        rejects(RULE, in_process(daemon(), MAIN, 0, Callback::Unload));
+        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
+    }
+}

@@ -1,0 +1,266 @@
+//! thread_model: who is asked, and what comes of the answers.
+
+use layers_trace::{Callback, Event};
+
+use crate::history::History;
+use crate::rules::check::per_layer::PerLayer;
+use crate::rules::check::{Check, Now, Report, Watch};
+use crate::version::Version;
+
+/// Version from which a filter is told the model below it, so that the layer below must have been asked.
+const TOLD: Version = Version(1, 43, 0);
+
+/// Each layer is asked once, between config_complete and get_ready.
+#[derive(Default)]
+pub(super) struct AskedOnce {
+    asked: PerLayer<Event>,
+    answered: PerLayer<()>,
+    ready: Option<Event>,
+}
+
+impl AskedOnce {
+    fn ask(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        report.exercised();
+        if let Some(first) = self.asked.get(layer) {
+            report.broken([first, now.event], format!("one thread_model of L{layer}"), "another one");
+        }
+        if let Some(ready) = &self.ready {
+            report.broken([ready, now.event], "every thread_model comes before get_ready", "one comes later");
+        }
+        let told = now.history.run().is_some_and(|run| run.version >= TOLD);
+        let below = now.history.inner(layer, Callback::ThreadModel);
+        if let Some(below) = below.filter(|below| told && !self.answered.has(*below)) {
+            let expected = format!("L{below} has answered before L{layer} is asked");
+            report.broken(self.asked.get(below).into_iter().chain([now.event]), expected, "it has not");
+        }
+        self.asked.set(layer, now.event.clone());
+    }
+
+    fn get_ready(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if self.ready.is_some() {
+            return;
+        }
+        self.ready = Some(now.event.clone());
+        for layer in now.history.layers() {
+            if layer.records(Callback::ThreadModel) && !self.asked.has(layer.number) {
+                let expected = format!("thread_model of L{} comes first", layer.number);
+                report.expect(false, [now.event], expected, "it was left out");
+            }
+        }
+    }
+}
+
+impl Check for AskedOnce {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::ThreadModel]).enters(&[Callback::ConfigComplete, Callback::GetReady])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.is_dump() {
+            return;
+        }
+        match now.event.callback() {
+            _ if now.is_exit() => self.answered.set(now.event.layer, ()),
+            Some(Callback::ThreadModel) => self.ask(now, report),
+            Some(Callback::GetReady) => self.get_ready(now, report),
+            _ => {
+                if let Some(asked) = self.asked.values().next() {
+                    let expected = "every config_complete comes before any thread_model";
+                    report.broken([asked, now.event], expected, "one comes later");
+                }
+            }
+        }
+    }
+}
+
+/// `--dump-plugin` asks too, after the parameters.
+#[derive(Default)]
+pub(super) struct AskedInDump {
+    asked: PerLayer<Event>,
+}
+
+impl Check for AskedInDump {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters(&[Callback::ThreadModel, Callback::Config])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if !now.history.is_dump() {
+            return;
+        }
+        if now.event.callback() == Some(Callback::ThreadModel) {
+            report.exercised();
+            self.asked.keep_first(now.event.layer, || now.event.clone());
+        } else if let Some(asked) = self.asked.values().next() {
+            let expected = "every parameter comes before thread_model";
+            report.broken([asked, now.event], expected, "one comes later");
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        if !history.is_dump() || !history.ended_cleanly() {
+            return;
+        }
+        for layer in history.layers() {
+            if layer.records(Callback::ThreadModel) && !self.asked.has(layer.number) {
+                let expected = format!("thread_model of L{}", layer.number);
+                report.expect(false, history.end_event(), expected, "it was never called");
+            }
+        }
+    }
+}
+
+/// The smallest answer so far, and the plugin's macro.
+#[derive(Default)]
+struct Answers(Option<i64>);
+
+impl Answers {
+    fn add(&mut self, exit: &Event) {
+        let answer = exit.result();
+        if answer >= 0 {
+            self.0 = Some(self.0.map_or(answer, |least| least.min(answer)));
+        }
+    }
+
+    /// `None` where somebody's answer is not in the trace.
+    fn least(&self, history: &History) -> Option<i64> {
+        let constant = i64::from(history.layer(0)?.thread_model);
+        history.is_complete().then(|| self.0.map_or(constant, |least| least.min(constant)))
+    }
+}
+
+/// get_ready of a filter is told the most serial of all models.
+#[derive(Default)]
+pub(super) struct MostSerialWins {
+    answers: Answers,
+}
+
+impl Check for MostSerialWins {
+    fn watches(&self) -> Watch {
+        Watch::NONE.exits(&[Callback::ThreadModel]).enters(&[Callback::GetReady])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.is_exit() {
+            self.answers.add(now.event);
+        } else if now.event.layer > 0
+            && let Some(least) = self.answers.least(now.history)
+        {
+            let told = now.event.a.cast_signed();
+            let expected = format!("L{}.get_ready is told thread model {least}", now.event.layer);
+            report.expect(told == least, [now.event], expected, format!("{told}"));
+        }
+    }
+}
+
+/// thread_model of a filter is told the most serial model below it.
+#[derive(Default)]
+pub(super) struct ToldModelBelow {
+    answers: Answers,
+    answered: PerLayer<()>,
+}
+
+impl Check for ToldModelBelow {
+    fn watches(&self) -> Watch {
+        Watch::NONE.calls(&[Callback::ThreadModel])
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let layer = now.event.layer;
+        if now.is_exit() {
+            self.answered.set(layer, ());
+            self.answers.add(now.event);
+            return;
+        }
+        // Asked in another order, it could not be told; that is another rule.
+        let mut all = now.history.layers().iter().filter(|other| other.records(Callback::ThreadModel));
+        let in_order = all.all(|other| (other.number < layer) == self.answered.has(other.number));
+        if layer == 0 || !in_order {
+            return;
+        }
+        if let Some(least) = self.answers.least(now.history) {
+            let told = now.event.a.cast_signed();
+            let expected = format!("L{layer}.thread_model is told thread model {least}");
+            report.expect(told == least, [now.event], expected, format!("{told}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::*;
+    use crate::run::{Run, Start};
+    use crate::version::Version;
+    use layers_trace::{Callback, Kind};
+
+    fn newer() -> Script {
+        served(&Run { version: Version(1, 44, 0), ..run(2) })
+    }
+
+    #[test]
+    fn each_layer_is_asked_once_when_the_configuration_is_complete() {
+        const RULE: &str = "thread_model.inner-to-outer";
+        accepts(RULE, reference());
+        rejects(RULE, reference().doubled(0, Callback::ThreadModel, 0));
+        rejects(RULE, reference().without(2, Callback::ThreadModel, 0));
+        let good = reference();
+        let early = good.index(Kind::Enter, 2, Callback::ConfigComplete, 0);
+        rejects(RULE, good.moved(0, Callback::ThreadModel, 0, early));
+        let good = reference();
+        let late = good.index(Kind::Exit, 2, Callback::GetReady, 0);
+        rejects(RULE, good.moved(2, Callback::ThreadModel, 0, late + 1));
+    }
+
+    #[test]
+    fn the_order_matters_since_filters_are_told() {
+        const RULE: &str = "thread_model.inner-to-outer";
+        let swapped = |script: Script| {
+            let first = script.index(Kind::Enter, 0, Callback::ThreadModel, 0);
+            script.moved(1, Callback::ThreadModel, 0, first)
+        };
+        accepts(RULE, swapped(reference()));
+        accepts(RULE, newer());
+        rejects(RULE, swapped(newer()));
+    }
+
+    #[test]
+    fn dump_plugin_asks_after_the_parameters() {
+        const RULE: &str = "thread_model.dump";
+        let dump = || {
+            let mut dump = Script::new(&started(1, Start::DumpPlugin));
+            dump.dump(1);
+            dump
+        };
+        accepts(RULE, dump());
+        rejects(RULE, dump().without(1, Callback::ThreadModel, 0));
+        let first = dump().index(Kind::Enter, 1, Callback::Config, 0);
+        rejects(RULE, dump().moved(0, Callback::ThreadModel, 0, first));
+    }
+
+    /// L1 answers 1.
+    fn tightened(script: Script) -> Script {
+        script.changed(Kind::Exit, 1, Callback::ThreadModel, 0, |event| event.a = 1)
+    }
+
+    #[test]
+    fn the_most_serial_model_wins() {
+        const RULE: &str = "thread_model.final-is-min";
+        accepts(RULE, reference());
+        rejects(RULE, tightened(reference()));
+        let told = |script: Script, layer| {
+            script.changed(Kind::Enter, layer, Callback::GetReady, 0, |event| event.a = 1)
+        };
+        accepts(RULE, told(told(tightened(reference()), 1), 2));
+        let looser = reference().changed(Kind::Exit, 0, Callback::ThreadModel, 0, |event| event.a = 7);
+        exercised_and_holds(RULE, looser);
+    }
+
+    #[test]
+    fn a_filter_is_told_the_model_below() {
+        const RULE: &str = "thread_model.next-arg";
+        accepts(RULE, newer());
+        rejects(RULE, tightened(newer()));
+        assert!(judged(reference()).result(RULE).is_none());
+    }
+}

@@ -1,0 +1,196 @@
+//! SERIALIZE_CONNECTIONS: one connection after another, each on one thread.
+
+use layers_trace::{Callback, Event, Operation};
+
+use super::{Scope, requests_beside, shown};
+use crate::history::{Call, History, ThreadModel};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "tm.conn.exclusive",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Under SERIALIZE_CONNECTIONS a connection begins only when the one before it is closed.",
+        clause: "nbdkit-plugin(3), Threads",
+        antecedent: "thread model 0, and a client that has connected while another one's handle is in use",
+        example: "L0.open(A) L0.preconnect(B) L0.close(A)",
+        fix: "let the next client wait until the handles of the one before it are closed",
+        check: Checker::Trace(|| Box::new(OneConnection)),
+    },
+    Rule {
+        id: "tm.conn.one-thread",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Under SERIALIZE_CONNECTIONS all calls of a connection come from one thread.",
+        clause: "nbdkit-plugin(3), Threads",
+        antecedent: "thread model 0, and a client that waits for several requests at once",
+        example: "thread 1: L0.open; thread 2: L0.pread",
+        fix: "carry out all requests of a connection on the thread that accepted it",
+        check: Checker::Trace(|| Box::new(OneThread)),
+    },
+];
+
+/// What there is of another connection, although this call is one of its own connection's.
+pub(super) fn other_connection<'a>(history: &'a History, call: &Call, scope: Scope) -> Option<&'a Event> {
+    let own = call.connection?;
+    let open = history.handles().find(|handle| {
+        let counts = matches!(scope, Scope::Stack) || handle.layer == 0;
+        counts && !handle.manual && handle.connection.is_some_and(|other| other != own)
+    });
+    let later = || history.latest_connection().filter(|latest| latest.id > own);
+    open.map(|handle| &handle.open).or_else(|| later().map(|connection| &connection.first))
+}
+
+/// Another client has connected before this call was entered, and has not been greeted: the server keeps it waiting.
+pub(super) fn keeps_waiting(history: &History, call: &Call) -> bool {
+    call.callback.has_handle()
+        && history.clients().any(|client| {
+            client.awaits(Operation::Connect).is_some_and(|connect| connect.event.position < call.id())
+        })
+}
+
+/// A filter that is somebody else's may have begun this on a thread of its own: no call of the filter stands above it there.
+fn may_be_a_filters(history: &History, call: &Call) -> bool {
+    let begun = history.root(call).layer();
+    history.layers().iter().any(|layer| layer.number > begun && layer.target.is_some())
+}
+
+/// The first event of the connection of this call, where that is on another thread, to which the server must have brought it.
+pub(super) fn other_thread<'a>(history: &'a History, call: &Call) -> Option<&'a Event> {
+    if may_be_a_filters(history, call) {
+        return None;
+    }
+    let connection = history.connection(call.connection?)?;
+    (connection.tid != call.enter.tid).then_some(&connection.first)
+}
+
+/// Some client waits for more than one request. With one connection at a time it is the one that is served.
+pub(super) fn pipelines(history: &History, call: &Call) -> bool {
+    call.callback.is_data() && history.clients().any(|client| requests_beside(client, call) > 1)
+}
+
+struct OneConnection;
+
+impl Check for OneConnection {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::has_handle)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
+            return;
+        }
+        let Some(call) = Scope::Stack.of(now) else { return };
+        if now.is_exit() {
+            if keeps_waiting(now.history, call) {
+                report.exercised();
+            }
+        } else if let Some(other) = other_connection(now.history, call, Scope::Stack) {
+            let expected = format!("{} with no other connection", shown(call));
+            report.broken([other, now.event], expected, "there is another one");
+        }
+    }
+}
+
+struct OneThread;
+
+impl Check for OneThread {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
+            return;
+        }
+        let Some(call) = Scope::Stack.of(now) else { return };
+        if now.is_exit() {
+            if pipelines(now.history, call) {
+                report.exercised();
+            }
+        } else if let Some(first) = other_thread(now.history, call) {
+            let expected = format!("{} on the thread of its connection", shown(call));
+            report.broken([first, now.event], expected, "it is on another one");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::visits::{FIRST, SECOND, Visits, WORKER};
+    use crate::rules::testing::{accepts, exercised_and_holds, judged, rejects};
+
+    #[test]
+    fn a_second_client_waits() {
+        const RULE: &str = "tm.conn.exclusive";
+        let visits = |overtakes: bool, model| {
+            let mut visits = Visits::asked(0, model);
+            let first = visits.arrive(FIRST, 1);
+            let connect = visits.connect(2);
+            let read = visits.ask(&first, 1);
+            visits.read(FIRST, &first);
+            visits.answer(read);
+            if overtakes {
+                visits.greet(SECOND, connect);
+                visits.leave(FIRST, &first);
+            } else {
+                visits.leave(FIRST, &first);
+                visits.greet(SECOND, connect);
+            }
+            let second = visits.go(SECOND, 2);
+            visits.leave(SECOND, &second);
+            visits.stop()
+        };
+        accepts(RULE, visits(false, 0));
+        rejects(RULE, visits(true, 0));
+        assert_eq!(judged(visits(true, 1)).result(RULE).unwrap().exercised, 0, "another model");
+    }
+
+    #[test]
+    fn one_that_is_not_kept_waiting_proves_nothing() {
+        const RULE: &str = "tm.conn.exclusive";
+        let mut visits = Visits::asked(0, 0);
+        for (tid, client) in [(FIRST, 1), (SECOND, 2)] {
+            let seat = visits.arrive(tid, client);
+            let reads = visits.ask(&seat, 1);
+            visits.read(tid, &seat);
+            visits.answer(reads);
+            visits.leave(tid, &seat);
+        }
+        assert_eq!(judged(visits.stop()).result(RULE).unwrap().exercised, 0);
+    }
+
+    #[test]
+    fn a_connection_in_negotiation_counts() {
+        let mut visits = Visits::asked(0, 0);
+        let connects = [visits.connect(1), visits.connect(2)];
+        visits.greet(FIRST, connects[0]);
+        visits.greet(SECOND, connects[1]);
+        let first = visits.go(FIRST, 1);
+        visits.leave(FIRST, &first);
+        rejects("tm.conn.exclusive", visits.stop());
+    }
+
+    #[test]
+    fn a_connection_is_served_by_one_thread() {
+        const RULE: &str = "tm.conn.one-thread";
+        let visits = |reads: usize, second: u32| {
+            let mut visits = Visits::asked(1, 0);
+            let seat = visits.arrive(FIRST, 1);
+            let reads = visits.ask(&seat, reads);
+            visits.read(FIRST, &seat);
+            visits.read(second, &seat);
+            visits.answer(reads);
+            visits.leave(FIRST, &seat);
+            visits.stop()
+        };
+        exercised_and_holds(RULE, visits(2, FIRST));
+        rejects(RULE, visits(2, WORKER));
+        assert_eq!(judged(visits(1, FIRST)).result(RULE).unwrap().exercised, 0, "one at a time");
+    }
+}

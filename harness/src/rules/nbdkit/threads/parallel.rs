@@ -1,0 +1,205 @@
+//! PARALLEL, and how parallel: what still takes turns, and the limit of `-t`.
+
+use layers_trace::Callback;
+
+use super::connections::other_thread;
+use super::{Scope, requests_on, shown};
+use crate::history::{Call, History, ThreadModel};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "tm.parallel.control-exclusive",
+        kind: Kind::Observed,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Under PARALLEL, too, what is no data call is made on its connection's own thread, and beside no data call of it.",
+        clause: "not in the manual",
+        antecedent: "thread model 3, and such a call for a client that still waits for data",
+        example: "thread 1: enter L0.pread; thread 2: L1.finalize; thread 1: exit L0.pread",
+        fix: "none needed; a layer that counts on it should take a lock",
+        check: Checker::Trace(|| Box::new(ControlExclusive)),
+    },
+    Rule {
+        id: "tm.parallel.limit",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "No more data calls of a connection are in progress than `-t` says (16 unless given); where that is 1, or the model is not PARALLEL, one thread makes all calls of a connection.",
+        clause: "nbdkit(1), -t",
+        antecedent: "a client that waits for more requests at once than the limit",
+        example: "-t 1, thread 1: enter L0.pread; thread 2: enter L0.pread",
+        fix: "start that many threads for a connection, and none where one request at a time is allowed",
+        check: Checker::Trace(|| Box::new(Limit)),
+    },
+];
+
+/// What `-t` is unless given; 0 means the same.
+const DEFAULT_THREADS: usize = 16;
+
+/// Data calls of one connection that may be in progress at the same time.
+fn limit(history: &History) -> Option<usize> {
+    let threads = history.run()?.threads.map_or(0, |threads| threads as usize);
+    let threads = if threads == 0 { DEFAULT_THREADS } else { threads };
+    match history.thread_model()? {
+        ThreadModel::Parallel => Some(threads),
+        _ => Some(1),
+    }
+}
+
+/// Data calls of the same connection in progress on other threads.
+fn data_beside<'a>(history: &'a History, call: &'a Call) -> impl Iterator<Item = &'a Call> {
+    let own = call.connection;
+    let same = move |other: &&Call| own.is_some() && other.connection == own && other.callback.is_data();
+    Scope::Stack.beside(history, call).filter(same)
+}
+
+struct Limit;
+
+impl Check for Limit {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::is_data)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(call) = Scope::Stack.of(now) else { return };
+        let Some(limit) = limit(now.history) else { return };
+        if now.is_exit() {
+            if requests_on(now.history, call.connection, call) > limit {
+                report.exercised();
+            }
+            return;
+        }
+        if limit == 1
+            && let Some(first) = other_thread(now.history, call)
+        {
+            let expected = format!("{} on the thread of its connection", shown(call));
+            report.broken([first, now.event], expected, "it is on another one");
+        }
+        if call.callback.is_data() {
+            let beside = data_beside(now.history, call).count();
+            if beside >= limit {
+                let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
+                let expected = format!("at most {limit} data calls of a connection in progress");
+                report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
+            }
+        }
+    }
+}
+
+struct ControlExclusive;
+
+impl ControlExclusive {
+    /// A call that is no data call.
+    fn control(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
+        if call.callback.has_handle() && requests_on(now.history, call.connection, call) > 0 {
+            report.exercised();
+        }
+        if let Some(first) = other_thread(now.history, call) {
+            let expected = format!("{} on the thread of its connection", shown(call));
+            report.broken([first, now.event], expected, "it is on another one");
+        }
+        if let Some(data) = data_beside(now.history, call).next() {
+            let expected = format!("{} beside no data call of its connection", shown(call));
+            report.broken([&data.enter, now.event], expected, format!("{} is in progress", shown(data)));
+        }
+    }
+
+    fn data(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
+        let own = call.connection;
+        let mut beside =
+            Scope::Stack.beside(now.history, call).filter(|other| own.is_some() && other.connection == own);
+        if let Some(control) = beside.find(|other| !other.callback.is_data()) {
+            let expected = format!("{} once {} has returned", shown(call), shown(control));
+            report.broken([&control.enter, now.event], expected, "it begins earlier");
+        }
+    }
+}
+
+impl Check for ControlExclusive {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if now.history.thread_model() != Some(ThreadModel::Parallel) {
+            return;
+        }
+        let Some(call) = Scope::Stack.of(now) else { return };
+        match call.callback.is_data() {
+            true => ControlExclusive::data(now, call, report),
+            false => ControlExclusive::control(now, call, report),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::visits::{FIRST, Visits, WORKER};
+    use crate::rules::testing::{Script, accepts, exercised_and_holds, judged, rejects, run};
+    use crate::run::Run;
+
+    /// This many reads asked for at once, of which so many are in progress at the same time, under this model and `-t`.
+    fn reads(model: u64, threads: Option<u32>, asked: usize, at_once: u32) -> Script {
+        let mut visits = Visits::of(&Run { threads, ..run(1) }, 0, model);
+        let seat = visits.arrive(FIRST, 1);
+        let requests = visits.ask(&seat, asked);
+        let running: Vec<_> = (0..at_once).map(|n| (WORKER + n, visits.enter(WORKER + n, &seat))).collect();
+        running.into_iter().for_each(|(tid, read)| visits.exit(tid, read));
+        visits.answer(requests);
+        visits.leave(FIRST, &seat);
+        visits.stop()
+    }
+
+    #[test]
+    fn no_more_at_once_than_the_limit() {
+        const RULE: &str = "tm.parallel.limit";
+        exercised_and_holds(RULE, reads(3, None, 17, 16));
+        rejects(RULE, reads(3, None, 17, 17));
+        exercised_and_holds(RULE, reads(3, Some(0), 17, 16));
+        exercised_and_holds(RULE, reads(3, Some(4), 5, 4));
+        rejects(RULE, reads(3, Some(4), 5, 5));
+        let exercised = |script| judged(script).result(RULE).unwrap().exercised;
+        assert_eq!(exercised(reads(3, None, 16, 16)), 0, "no more was asked for");
+    }
+
+    #[test]
+    fn one_at_a_time_is_the_connections_own_thread() {
+        const RULE: &str = "tm.parallel.limit";
+        for (model, threads) in [(3, Some(1)), (2, None), (1, Some(8)), (0, None)] {
+            rejects(RULE, reads(model, threads, 2, 1));
+            let mut visits = Visits::of(&Run { threads, ..run(1) }, 0, model);
+            let seat = visits.arrive(FIRST, 1);
+            let requests = visits.ask(&seat, 2);
+            visits.read(FIRST, &seat);
+            visits.read(FIRST, &seat);
+            visits.answer(requests);
+            visits.leave(FIRST, &seat);
+            accepts(RULE, visits.stop());
+        }
+    }
+
+    #[test]
+    fn what_is_no_data_call_stays_on_its_thread() {
+        const RULE: &str = "tm.parallel.control-exclusive";
+        let visits = |overlap: bool, thread: u32| {
+            let mut visits = Visits::asked(0, 3);
+            let seat = visits.arrive(FIRST, 1);
+            visits.ask(&seat, 1);
+            let read = visits.enter(WORKER, &seat);
+            if overlap {
+                visits.leave(thread, &seat);
+                visits.exit(WORKER, read);
+            } else {
+                visits.exit(WORKER, read);
+                visits.leave(thread, &seat);
+            }
+            visits.stop()
+        };
+        accepts(RULE, visits(false, FIRST));
+        rejects(RULE, visits(true, FIRST));
+        rejects(RULE, visits(false, WORKER));
+    }
+}

@@ -1,0 +1,130 @@
+//! What a filter asks for holds for the plugin under it.
+
+use layers_trace::{Callback, Event};
+
+use super::connections::{keeps_waiting, other_connection, other_thread, pipelines};
+use super::requests::{beside, beside_on_connection};
+use super::{Scope, anything_beside, is_request, requests_on, shown};
+use crate::history::{Call, History, ThreadModel};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this topic.
+pub const RULES: &[Rule] = &[Rule {
+    id: "tm.filter-tightens",
+    kind: Kind::Required,
+    party: Party::Server,
+    since: Version(1, 13, 4),
+    statement: "Where a filter asks for a more serial thread model, the plugin is called under that one, too.",
+    clause: "nbdkit-filter(3), .thread_model",
+    antecedent: "a filter that asks for a more serial model than the plugin, and clients that ask for more at once than it allows",
+    example: "L1.thread_model = 1; thread 1: enter L0.pread; thread 2: L0.pread; thread 1: exit L0.pread",
+    fix: "apply the most serial model of all layers to every call of every layer",
+    check: Checker::Trace(|| Box::new(Tightened)),
+}];
+
+struct Tightened;
+
+/// The model in force, where the plugin has not asked for it.
+fn tightened(history: &History) -> Option<ThreadModel> {
+    let (force, plugin) = (history.thread_model()?, history.plugin_model()?);
+    (force < plugin).then_some(force)
+}
+
+/// What the model forbids beside or before this call of the plugin.
+fn conflict<'a>(history: &'a History, call: &'a Call, model: ThreadModel) -> Option<&'a Event> {
+    let scope = Scope::Plugin;
+    match model {
+        ThreadModel::SerializeConnections => {
+            other_connection(history, call, scope).or_else(|| other_thread(history, call))
+        }
+        ThreadModel::SerializeAllRequests if is_request(call.callback) => {
+            beside(history, call, scope).map(|other| &other.enter)
+        }
+        ThreadModel::SerializeRequests => {
+            beside_on_connection(history, call, scope).map(|other| &other.enter)
+        }
+        ThreadModel::SerializeAllRequests | ThreadModel::Parallel => None,
+    }
+}
+
+/// Clients had asked for more than the model allows at once, as long as this call was in progress.
+fn is_put_to_the_test(history: &History, call: &Call, model: ThreadModel) -> bool {
+    match model {
+        ThreadModel::SerializeConnections => keeps_waiting(history, call) || pipelines(history, call),
+        ThreadModel::SerializeAllRequests => anything_beside(history, call) > 1,
+        ThreadModel::SerializeRequests => requests_on(history, call.connection, call) > 1,
+        ThreadModel::Parallel => false,
+    }
+}
+
+impl Check for Tightened {
+    fn watches(&self) -> Watch {
+        Watch::NONE.enters_where(Callback::is_connected).exits_where(is_request)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(model) = tightened(now.history) else { return };
+        let Some(call) = Scope::Plugin.of(now) else { return };
+        if now.is_exit() {
+            if is_put_to_the_test(now.history, call, model) {
+                report.exercised();
+            }
+        } else if let Some(other) = conflict(now.history, call, model) {
+            let expected = format!("{} under the model that a filter asks for", shown(call));
+            report.broken([other, now.event], expected, "the plugin is called as if only its own counted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::visits::{FIRST, SECOND, Visits, WORKER};
+    use crate::rules::testing::{Script, accepts, judged, rejects};
+
+    const RULE: &str = "tm.filter-tightens";
+
+    /// Two requests at once: of two clients or of one; overlapping or not.
+    fn reads(layer: u8, model: u64, clients: usize, overlap: bool) -> Script {
+        let mut visits = Visits::asked(layer, model);
+        let first = visits.arrive(FIRST, 1);
+        let second = (clients == 2).then(|| visits.arrive(SECOND, 2));
+        let (thread, other) = match &second {
+            Some(second) => (SECOND, second.clone()),
+            None => (if overlap { WORKER } else { FIRST }, first.clone()),
+        };
+        let asked = [&first, &other].map(|seat| visits.ask(seat, 1));
+        let read = visits.enter(FIRST, &first);
+        if overlap {
+            let beside = visits.enter(thread, &other);
+            visits.exit(FIRST, read);
+            visits.exit(thread, beside);
+        } else {
+            visits.exit(FIRST, read);
+            visits.read(thread, &other);
+        }
+        asked.into_iter().for_each(|reads| visits.answer(reads));
+        visits.leave(FIRST, &first);
+        if let Some(second) = second {
+            visits.leave(SECOND, &second);
+        }
+        visits.stop()
+    }
+
+    #[test]
+    fn the_plugin_is_called_as_the_filter_asks() {
+        accepts(RULE, reads(1, 1, 2, false));
+        rejects(RULE, reads(1, 1, 2, true));
+        accepts(RULE, reads(1, 2, 1, false));
+        rejects(RULE, reads(1, 2, 1, true));
+        rejects(RULE, reads(1, 0, 2, false));
+        rejects(RULE, reads(1, 0, 1, true));
+        accepts(RULE, reads(1, 0, 1, false));
+    }
+
+    #[test]
+    fn a_plugin_that_asks_itself_proves_nothing_of_filters() {
+        let result = judged(reads(0, 1, 2, true)).result(RULE).unwrap().clone();
+        assert_eq!((result.exercised, result.broken), (0, 0));
+    }
+}

@@ -1,0 +1,136 @@
+//! Answers that do not come.
+
+use layers_trace::{Event, Kind as EventKind, Operation};
+
+use super::super::connection::survival::is_lost;
+use super::blamed::Blamed;
+use super::is_option;
+use crate::history::{Client, End, History, Request};
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::run::Start;
+use crate::version::Version;
+
+/// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
+/// that long, and what a callback does is not the server's time.
+const IDLE: u64 = 1_000_000_000;
+
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "wire.answered",
+    kind: Kind::Required,
+    party: Party::Server,
+    since: Version(1, 0, 0),
+    statement: "Each request and option of a client that stays, and each request that a layer was working on when the client sent NBD_CMD_DISC, has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
+    clause: "NBD protocol, Transmission, Fixed newstyle negotiation, Termination of the session during option haggling, Terminating the transmission phase; nbdkit-plugin(3), .pread … .cache",
+    antecedent: "a request or option that is answered, or not answered in time",
+    example: "NBD_CMD_READ, L0.pread = 0, and no reply before the client gives up",
+    fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
+    check: Checker::Trace(|| Box::new(Answered::default())),
+}];
+
+/// Nobody waits in vain.
+#[derive(Default)]
+struct Answered {
+    blamed: Blamed,
+    /// Requests for which a client has got the end of the connection.
+    lost: Vec<[Event; 2]>,
+    /// Those of them after which the server was told to stop: it had not stopped by itself.
+    outlived: Vec<[Event; 2]>,
+}
+
+impl Answered {
+    /// The server has nothing to do, and this request nothing to wait for.
+    fn in_vain(&self, now: &Now<'_>, request: &Request) -> bool {
+        let history = now.history;
+        let client = history.client(now.event.handle);
+        let stays = client.is_some_and(|client| client.leaving.is_none() && !client.lost);
+        let made = request.made.calls().last().and_then(|made| made.exit.as_ref());
+        let last = made.map_or(request.event.time, |exit| exit.time.max(request.event.time));
+        let idle = history.in_flight().next().is_none() && now.event.time.saturating_sub(last) >= IDLE;
+        stays && idle && !self.blamed.stops(history)
+    }
+}
+
+/// The client has said goodbye while a layer was working on this request, and waits for what is outstanding with its socket
+/// open.
+fn is_outstanding(client: &Client, request: &Request, leaving: &Event) -> bool {
+    let waits = client.awaits(Operation::Disconnect).is_some();
+    let closes =
+        [Operation::Hangup, Operation::HalfClose].into_iter().any(|one| client.awaits(one).is_some());
+    let made = request.made.calls();
+    let works = made.iter().any(|made| made.enter.position < leaving.position);
+    leaving.operation() == Some(Operation::Disconnect)
+        && waits
+        && !closes
+        && works
+        && !client.is_ambiguous(request)
+}
+
+impl Answered {
+    /// The end of the connection is no answer to this request.
+    fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
+        let (history, number) = (now.history, now.event.handle);
+        let client = history.client(number);
+        let stays = client.is_some_and(|client| {
+            let leaves =
+                client.leaving.as_ref().is_some_and(|leaving| !is_outstanding(client, request, leaving));
+            !leaves && !client.lost
+        });
+        // What cannot be refused ends the connection.
+        let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
+        let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);
+        let explained = self.blamed.stops(history)
+            || self.blamed.client(number)
+            || self.blamed.layer(history, number, request);
+        stays && refusable && !exits && !explained
+    }
+}
+
+impl Check for Answered {
+    fn watches(&self) -> Watch {
+        Blamed::watches().notes(EventKind::Reply).notes(EventKind::Signal)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            EventKind::Reply => {}
+            EventKind::Signal => return self.outlived.append(&mut self.lost),
+            _ => return self.blamed.see(now),
+        }
+        let request =
+            now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
+        let Some(request) = request else { return };
+        if !request.operation.is_data() && !is_option(request.operation) {
+            return;
+        }
+        if is_lost(now.event) {
+            if self.is_owed(now, request) {
+                self.lost.push([request.event.clone(), now.event.clone()]);
+            }
+        } else if now.event.errno() != libc::ETIMEDOUT.cast_unsigned() {
+            report.exercised();
+        } else if self.in_vain(now, request) {
+            let made = request.made.calls().last();
+            let actual = made.map_or("none, and no call for it".to_owned(), |made| {
+                format!("none, though {} of L{} has returned", made.callback, made.layer())
+            });
+            let exit = made.and_then(|made| made.exit.as_ref());
+            let events = [Some(&request.event), exit, Some(now.event)].into_iter().flatten();
+            report.broken(events, "a whole reply", actual);
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        // A server that has crashed is another finding.
+        if matches!(history.end(), Some(End::Killed(_))) {
+            return;
+        }
+        // That of `-s` ends with its only connection.
+        if history.run().is_some_and(|run| run.start == Start::Single) {
+            self.outlived.append(&mut self.lost);
+        }
+        for [request, reply] in &self.outlived {
+            report.broken([request, reply], "a whole reply", "none: the server has ended the connection");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What else but the server may be the cause when a client does not get what it asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use layers_trace::{Breach, Callback, Event, Kind as EventKind, Operation, Probe};
+
+use super::super::connection::default_export::is_name;
+use super::super::data::range::MOST;
+use super::super::negotiation::info::are_valid;
+use crate::history::{ConnectionId, History, Request};
+use crate::rules::check::{Now, Watch};
+
+/// Causes that lie with a layer or with a client, as far as a trace has come.
+#[derive(Default)]
+pub(super) struct Blamed {
+    /// A layer has told the server to stop, or to end a connection.
+    ends: bool,
+    /// Clients that have broken the protocol, or have found the server to do so.
+    clients: BTreeSet<u32>,
+    /// Where a layer has failed last, or has given an answer that no client may be told: for each connection, and for
+    /// calls that belong to none. What becomes of a connection whose finalize has failed no page says: that is for good.
+    layers: BTreeMap<Option<ConnectionId>, u32>,
+}
+
+/// The client that sends this owes and is owed nothing any more: it is no message, or half of one, or has more data than
+/// the server takes.
+fn breaks(request: &Event) -> bool {
+    match request.operation() {
+        Some(Operation::Garbage) => true,
+        Some(Operation::Write) => request.b != 0 || request.count() > MOST,
+        _ => false,
+    }
+}
+
+/// With this exit a layer has failed, or has answered what cannot be told.
+fn fails(exit: &Event) -> bool {
+    exit.result() < 0
+        || match exit.callback() {
+            Some(Callback::Open) => exit.result() == 0,
+            Some(Callback::DefaultExport) => !is_name(exit),
+            Some(Callback::BlockSize) => !are_valid(exit.block_size()),
+            _ => false,
+        }
+}
+
+impl Blamed {
+    /// What it needs to see.
+    pub(super) fn watches() -> Watch {
+        let calls = Watch::NONE.exits_where(|callback| Callback::NBDKIT.contains(&callback));
+        calls.notes(EventKind::Request).notes(EventKind::Probe).notes(EventKind::Breach)
+    }
+
+    /// Notes what this event is the cause of.
+    pub(super) fn see(&mut self, now: &Now<'_>) {
+        let event = now.event;
+        match event.kind {
+            EventKind::Exit if fails(event) => {
+                let finalizes = event.callback() == Some(Callback::Finalize);
+                let at = if finalizes { u32::MAX } else { event.position };
+                let last = self.layers.entry(now.call.and_then(|call| call.connection)).or_default();
+                *last = at.max(*last);
+            }
+            EventKind::Probe => {
+                self.ends |= matches!(event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
+            }
+            EventKind::Request if event.operation() == Some(Operation::Connect) => {
+                self.clients.remove(&event.handle);
+            }
+            EventKind::Request if breaks(event) => {
+                self.clients.insert(event.handle);
+            }
+            // That the server grants too much is no reason to leave.
+            EventKind::Breach if event.breach() != Some(Breach::Granted) => {
+                self.clients.insert(event.handle);
+            }
+            _ => {}
+        }
+    }
+
+    /// The server stops, or ends a connection because it was told to.
+    pub(super) fn stops(&self, history: &History) -> bool {
+        self.ends || !history.signals().is_empty() || history.end().is_some()
+    }
+
+    /// This client has broken the protocol, or has found the server to do so.
+    pub(super) fn client(&self, number: u32) -> bool {
+        self.clients.contains(&number)
+    }
+
+    /// A layer has failed since this client has made this request, in its connection or perhaps in it.
+    pub(super) fn layer(&self, history: &History, client: u32, request: &Request) -> bool {
+        let own = history.client(client).and_then(|client| client.connection);
+        let concerns =
+            |connection: &Option<ConnectionId>| own.is_none() || connection.is_none() || *connection == own;
+        let mut failures = self.layers.iter().filter(|(connection, _)| concerns(connection));
+        failures.any(|(_, at)| *at > request.event.position)
+    }
+}

@@ -1,0 +1,175 @@
+//! The NBD protocol, as nbdkit-protocol(1) promises to speak it: what the harness's clients complain of, and what they wait
+//! for in vain. Both are in the trace, written by whichever client it was.
+
+mod answered;
+mod blamed;
+mod granted;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use layers_trace::{Breach, Event, Kind as EventKind, Operation, Speaker};
+
+use super::connection::survival::is_lost;
+use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::version::Version;
+
+/// The rules of this family, a list for each topic, in the order of the catalogue.
+pub const RULES: &[&[Rule]] = &[COMPLAINTS, answered::RULES, granted::RULES];
+
+const COMPLAINTS: &[Rule] = &[
+    Rule {
+        id: "wire.message",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "What the server sends is one whole message after another: each begins with its magic number, and is as long as it says.",
+        clause: "NBD protocol, Handshake, Option reply, Simple reply, Structured reply; nbdkit-protocol(1)",
+        antecedent: "an answer that a client gets",
+        example: "NBD_CMD_READ, and a reply that begins with 0x67446699",
+        fix: "write magic and length as the protocol has them",
+        check: Checker::Trace(|| {
+            Box::new(Complaints {
+                of: &[Breach::Message],
+                expected: "a message of the protocol",
+                is_case: |reply, _| reply.result() == 0,
+            })
+        }),
+    },
+    Rule {
+        id: "wire.option",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 5, 3),
+        statement: "A reply to an option names the option that the client has sent, and is of a type that this option has.",
+        clause: "NBD protocol, Fixed newstyle negotiation, Option types; nbdkit-protocol(1)",
+        antecedent: "a reply to an option",
+        example: "NBD_OPT_GO, and NBD_REP_ACK for NBD_OPT_LIST",
+        fix: "copy the number of the option into the reply",
+        check: Checker::Trace(|| {
+            Box::new(Complaints {
+                of: &[Breach::Option],
+                expected: "a reply to the option that the client waits for, of a type that the option has",
+                is_case: |reply, operation| is_option(operation) && !is_silent(reply),
+            })
+        }),
+    },
+    Rule {
+        id: "wire.one-reply",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "Each request has one reply, with the request's cookie, and nothing comes that no request waits for.",
+        clause: "NBD protocol, Transmission, Simple reply message; nbdkit-protocol(1)",
+        antecedent: "a reply to a request",
+        example: "NBD_CMD_WRITE, a reply, and the same reply once more",
+        fix: "send one reply, with the cookie of the request that it is for",
+        check: Checker::Trace(|| {
+            Box::new(Complaints {
+                of: &[Breach::Cookie, Breach::Unasked],
+                expected: "one reply for each request, and nothing else",
+                is_case: |reply, _| reply.speaker().is_some(),
+            })
+        }),
+    },
+    Rule {
+        id: "wire.structured",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 8),
+        statement: "A read has a structured reply where structured replies have been negotiated, and a simple one elsewhere; so has a block status that succeeds.",
+        clause: "NBD protocol, Simple reply message, Structured reply chunk message; nbdkit-protocol(1), Structured Replies",
+        antecedent: "a reply to a read or to a block status",
+        example: "NBD_OPT_STRUCTURED_REPLY, NBD_CMD_READ, and a simple reply",
+        fix: "choose the kind of reply by what has been negotiated on this connection",
+        check: Checker::Trace(|| {
+            Box::new(Complaints {
+                of: &[Breach::Shape],
+                expected: "a structured reply where it has been negotiated, and only there",
+                is_case: |reply, operation| {
+                    reply.speaker().is_some() && matches!(operation, Operation::Read | Operation::BlockStatus)
+                },
+            })
+        }),
+    },
+    Rule {
+        id: "wire.chunk",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 11, 8),
+        statement: "The chunks of a structured reply fit the request: each is of a type for it and as long as that type is, data lies inside the range and does not overlap, block status is of a context that was set, and all of it comes, or an error.",
+        clause: "NBD protocol, Structured reply types; nbdkit-protocol(1), Structured Replies",
+        antecedent: "a reply to a read or to a block status that may be structured",
+        example: "NBD_CMD_READ offset=0 count=512, and NBD_REPLY_TYPE_OFFSET_DATA of 512 bytes from 512",
+        fix: "send the range that was asked for, or an error chunk with an error number other than 0",
+        check: Checker::Trace(|| {
+            Box::new(Complaints {
+                of: &[Breach::Chunk],
+                expected: "chunks that fit the request",
+                is_case: |reply, operation| {
+                    let may_be = matches!(reply.speaker(), Some(Speaker::Structured | Speaker::Repeated));
+                    may_be && matches!(operation, Operation::Read | Operation::BlockStatus)
+                },
+            })
+        }),
+    },
+    Rule {
+        id: "wire.refusal",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "What the manual or the protocol wants to be refused is refused: a request that is not offered or out of range, an option before its time, an export whose layers fail.",
+        clause: "nbdkit-plugin(3), nbdkit-filter(3), on each callback that fails; NBD protocol, Error values, Option types",
+        antecedent: "an option or request that is refused",
+        example: "L0.open = NULL, and NBD_OPT_GO succeeds",
+        fix: "refuse it",
+        check: Checker::Trace(|| Box::<refusal::Refusal>::default()),
+    },
+];
+
+/// The client has an answer, and no loss or time-out instead.
+fn is_silent(reply: &Event) -> bool {
+    is_lost(reply) || reply.errno() == libc::ETIMEDOUT.cast_unsigned()
+}
+
+fn is_option(operation: Operation) -> bool {
+    use Operation::{
+        ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply, UnknownOption,
+    };
+    let exports = matches!(operation, List | Info | Go | ExportName);
+    let others = matches!(operation, StartTls | StructuredReply | SetMetaContext | ListMetaContext);
+    exports || others || operation == UnknownOption
+}
+
+/// No client complains of these.
+struct Complaints {
+    of: &'static [Breach],
+    expected: &'static str,
+    /// A reply to this operation is one that the rule speaks of.
+    is_case: fn(&Event, Operation) -> bool,
+}
+
+impl Check for Complaints {
+    fn watches(&self) -> Watch {
+        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Breach)
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if let Some(operation) = now.event.operation() {
+            if (self.is_case)(now.event, operation) {
+                report.exercised();
+            }
+            return;
+        }
+        let Some(breach) = now.event.breach().filter(|breach| self.of.contains(breach)) else { return };
+        let client = now.history.client(now.event.handle);
+        let request = client.and_then(|client| client.waits_for(now.event.call));
+        let said = now.event.text(layers_trace::Field::Message);
+        // In quotation marks: one cause can be told in many words.
+        let said = said.map(|text| String::from_utf8_lossy(&text.bytes).replace('"', "'"));
+        let actual = said.map_or(format!("{breach:?}"), |said| format!("\"{said}\""));
+        let events = request.map(|request| &request.event).into_iter().chain([now.event]);
+        report.exercised();
+        report.broken(events, self.expected, actual);
+    }
+}
