@@ -84,6 +84,11 @@ fn explain(out: &mut impl Write, rule: &Rule) -> std::io::Result<()> {
         Checker::Nothing => return row("judged", &"never: the manual leaves it open"),
         Checker::Later(reason) => row("not judged", &reason)?,
     }
-    row("broken by", &rule.example)?;
+    if rule.bad.is_empty() {
+        row("broken by", &rule.example)?;
+    } else {
+        row("holds for", &rule.good)?;
+        row("broken by", &rule.bad)?;
+    }
     row("to fix it", &rule.fix)
 }

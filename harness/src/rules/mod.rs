@@ -28,6 +28,8 @@
 //! ```
 
 pub mod check;
+#[cfg(test)]
+mod examples;
 pub mod haproxy;
 pub mod nbdkit;
 #[cfg(test)]

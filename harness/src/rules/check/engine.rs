@@ -255,6 +255,12 @@ impl Judge {
         self.history.apply(event, call);
     }
 
+    /// What has been said up to now, for tests.
+    #[cfg(test)]
+    pub(in crate::rules) fn results(&self) -> Vec<RuleResult> {
+        self.running.iter().map(|one| one.result.clone()).collect()
+    }
+
     /// No more events.
     pub fn finish(mut self) -> Judgement {
         for one in &mut self.running {

@@ -85,12 +85,45 @@ pub struct Rule {
     pub clause: &'static str,
     /// When it says anything: completes "exercised by …", and "never exercised: needs …".
     pub antecedent: &'static str,
-    /// The shortest sequence of calls that breaks it.
+    /// A trace that it says something of, and holds for, in the notation of examples (docs/rules.md).
+    pub good: &'static str,
+    /// A trace that breaks it in its last step, or, where something is owed until then, by its end.
+    pub bad: &'static str,
+    /// Other rules that `bad` breaks with it.
+    pub also: &'static [&'static str],
+    /// The shortest sequence of calls that breaks it, where no trace says so yet.
     pub example: &'static str,
     /// What to do about it.
     pub fix: &'static str,
     /// How it is judged.
     pub check: Checker,
+}
+
+/// A row names what is special about its rule, and takes the rest from one of these: a rule of the server's since its
+/// first version.
+impl Rule {
+    /// A rule that is documented, and must hold.
+    pub const REQUIRED: Rule = Rule {
+        id: "",
+        kind: Kind::Required,
+        party: Party::Server,
+        since: Version(1, 0, 0),
+        statement: "",
+        clause: "",
+        antecedent: "",
+        good: "",
+        bad: "",
+        also: &[],
+        example: "",
+        fix: "",
+        check: Checker::Nothing,
+    };
+    /// A rule of what must never happen.
+    pub const FORBIDDEN: Rule = Rule { kind: Kind::Forbidden, ..Rule::REQUIRED };
+    /// A rule of what the servers do and no manual promises.
+    pub const OBSERVED: Rule = Rule { kind: Kind::Observed, clause: "not in the manual", ..Rule::REQUIRED };
+    /// What looks like a rule and is left open.
+    pub const UNSPECIFIED: Rule = Rule { kind: Kind::Unspecified, ..Rule::REQUIRED };
 }
 
 /// How a rule is judged.

@@ -6,14 +6,12 @@ use layers_trace::{Callback, Event};
 use super::{ALL, APPCTX, SVCCTX, Seen, shown};
 use crate::history::History;
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Report, Rule, Watch};
 use crate::version::Version;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.applet.preserved",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "svcctx of an applet is the same from its init through every call to its release, but for what the applet itself does.",
         clause: APPCTX,
@@ -21,11 +19,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit init with a pointer, enter the applet's function with another",
         fix: "leave svcctx to the applet",
         check: Checker::Trace(|| Box::new(Preserved)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.applet.null-at-init",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "svcctx is NULL before the init of an applet, unless whoever created it has set it.",
         clause: APPCTX,
@@ -33,11 +30,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter init with svcctx pointing elsewhere",
         fix: "zero the appctx when it is allocated",
         check: Checker::Trace(|| Box::new(NullAtInit)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "applet.no-call-after-release",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(3, 0, 0),
         statement: "After its release nothing of an applet is called. (HAProxy 2.6 does call it, by design.)",
         clause: APPCTX,
@@ -45,11 +41,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit release, enter the applet's function",
         fix: "look whether the applet is shut before it is called",
         check: Checker::Trace(|| Box::new(NoCallAfterRelease)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "applet.release-not-after-failed-init",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: ALL,
         statement: "An applet whose init has failed is not released.",
         clause: APPCTX,
@@ -57,11 +52,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit init with -1, enter release",
         fix: "free the appctx without calling release",
         check: Checker::Trace(|| Box::new(NotAfterFailedInit)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "applet.one-thread",
-        kind: Kind::Required,
-        party: Party::Server,
         since: ALL,
         statement: "All calls for one appctx come from one thread.",
         clause: APPCTX,
@@ -69,6 +63,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter io_handler on one thread and on another",
         fix: "bind the applet's task to a thread",
         check: Checker::Trace(|| Box::new(OneThread)),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -5,13 +5,11 @@ use layers_trace::{Callback, Probe};
 use super::reserve::Probed;
 use super::{APPCTX, SVCCTX, Seen};
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.print.resets-to-print-ctx",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "cli_msg, cli_err and their like leave svcctx at the print context in the storage area, whatever it was.",
         clause: APPCTX,
@@ -21,10 +19,10 @@ pub(super) const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.print.terminal",
-        kind: Kind::Forbidden,
         party: Party::Handler,
         since: SVCCTX,
         statement: "The helpers that print a message are not used in the middle of an io_handler.",
@@ -33,11 +31,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit io_handler with another st0 than it was entered with",
         fix: "print through the channel, or end the command in parse",
         check: Checker::Trace(|| Box::new(Terminal)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "appctx.legacy.ctx-cli-maps",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "In HAProxy 2.6 the transitional fields ctx.cli lie exactly where the print context does.",
         clause: APPCTX,
@@ -50,6 +47,7 @@ pub(super) const RULES: &[Rule] = &[
                 expected: "the message in ctx.cli.msg, and no ctx.cli.err",
             })
         }),
+        ..Rule::REQUIRED
     },
 ];
 

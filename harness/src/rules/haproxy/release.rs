@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Kind as EventKind};
 use super::{ALL, APPCTX, Seen};
 use crate::history::{Appctx, End, History};
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Report, Rule, Watch};
 
 /// Where the source itself says it: there is no document of these.
 const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
@@ -13,8 +13,6 @@ const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "release.at-most-once",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: ALL,
         statement: "io_release runs at most once for a command.",
         clause: CLI,
@@ -22,11 +20,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter io_release twice for one command",
         fix: "clear the slot before it is called",
         check: Checker::Trace(|| Box::new(AtMostOnce)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "release.not-after-failed-parse",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: ALL,
         statement: "There is no io_release when parse has returned non-zero, or has left no io_handler.",
         clause: CLI,
@@ -34,11 +31,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit parse with 1, enter io_release",
         fix: "clear both slots when parse ends the command",
         check: Checker::Trace(|| Box::new(NotAfterFailedParse)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "release.order",
-        kind: Kind::Required,
-        party: Party::Server,
         since: ALL,
         statement: "A command is parsed, then handled, then released; nothing of it is called after that, and the next one is parsed after it.",
         clause: CLI,
@@ -46,11 +42,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter parse while the command before waits for its release",
         fix: "release a command before the next one is looked for",
         check: Checker::Trace(|| Box::new(Order)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "release.on-disconnect",
-        kind: Kind::Required,
-        party: Party::Server,
         since: ALL,
         statement: "When the session goes away in the middle of a command, io_release runs inside the release of the applet.",
         clause: APPCTX,
@@ -58,11 +53,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter release, exit release, and no io_release for the command that was running",
         fix: "call io_release from the applet's release",
         check: Checker::Trace(|| Box::new(OnDisconnect)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "release.eventually",
-        kind: Kind::Required,
-        party: Party::Server,
         since: ALL,
         statement: "Every command that has started is released once its client has gone.",
         clause: APPCTX,
@@ -70,6 +64,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "a client leaves, and its command is never released",
         fix: "look for the closed peer whatever the handler does",
         check: Checker::Trace(|| Box::new(Eventually)),
+        ..Rule::REQUIRED
     },
 ];
 

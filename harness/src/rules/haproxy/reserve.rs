@@ -6,13 +6,11 @@ use layers_trace::{Callback, Event, Kind as EventKind, Probe};
 use super::{APPCTX, SVCCTX, Seen};
 use crate::history::{End, History};
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.reserve.returns-storage",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "applet_reserve_svcctx of a size that fits returns the storage area and points svcctx to it, each time.",
         clause: APPCTX,
@@ -22,11 +20,10 @@ pub(super) const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Probed { probe: Probe::Reserve, expected: "the storage area in svcctx" })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.reserve.oversize-crashes",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "A context larger than the storage area stops the server on purpose (in builds with DEBUG_STRICT, as Debian's are).",
         clause: APPCTX,
@@ -34,11 +31,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "applet_reserve_svcctx of one byte too many returns",
         fix: "check the size in applet_reserve_svcctx",
         check: Checker::Trace(|| Box::new(TooMuch)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.dynamic.left-alone",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "A pointer that the handler has stored in svcctx itself is neither changed nor freed by the server, up to and including release.",
         clause: APPCTX,
@@ -51,10 +47,10 @@ pub(super) const RULES: &[Rule] = &[
                 expected: "the memory as it was written, and svcctx pointing at it",
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.dynamic.release-tolerates-null",
-        kind: Kind::Required,
         party: Party::Handler,
         since: SVCCTX,
         statement: "io_release may be called with svcctx NULL, as when the allocation of the context has failed, and copes with that.",
@@ -63,6 +59,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter io_release with NULL, and the server is killed by SIGSEGV",
         fix: "look whether svcctx is NULL in io_release",
         check: Checker::Trace(|| Box::new(ToleratesNull { inside: None })),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -5,13 +5,11 @@ use layers_trace::appctx::Place;
 
 use super::{APPCTX, SVCCTX, Seen};
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.storage.zero-at-start",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "The storage area is all zero before the first call of a command.",
         clause: APPCTX,
@@ -19,11 +17,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter parse with what the command before has left in the storage area",
         fix: "zero the storage area before each command",
         check: Checker::Trace(|| Box::new(ZeroAtStart)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.st2.zero-at-start",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "st2 is zero before the first call of a command, also when the command before has used it.",
         clause: APPCTX,
@@ -31,11 +28,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter parse with st2 at 7",
         fix: "zero st2 before each command",
         check: Checker::Trace(|| Box::new(St2AtStart)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.storage.bytes",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: SVCCTX,
         statement: "Between two calls of a command nothing writes to its storage area.",
         clause: "observed",
@@ -43,10 +39,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit io_handler, enter io_handler with other bytes in the storage area",
         fix: "find out who writes there; what belongs to others (a response that arrives) may",
         check: Checker::Trace(|| Box::new(Bytes)),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "release.no-linked-storage",
-        kind: Kind::Forbidden,
         party: Party::Handler,
         since: SVCCTX,
         statement: "When a command is over, no list element inside its storage area is linked from outside.",
@@ -55,6 +51,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit io_release with an element of the storage area in a list",
         fix: "unlink it in io_release",
         check: Checker::Trace(|| Box::new(Unlinked)),
+        ..Rule::FORBIDDEN
     },
 ];
 

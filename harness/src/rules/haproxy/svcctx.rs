@@ -5,13 +5,11 @@ use layers_trace::appctx::Place;
 
 use super::{APPCTX, SVCCTX, Seen, shown};
 use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Kind, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Report, Rule, Watch};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.svcctx.null-at-parse",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "svcctx is NULL when the parse function of a command starts, whatever came before it on the connection.",
         clause: APPCTX,
@@ -19,11 +17,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "enter parse with svcctx pointing at the storage area",
         fix: "reset svcctx before each command",
         check: Checker::Trace(|| Box::new(NullAtParse)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.svcctx.null-at-first-io",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "The first call of io_handler finds svcctx as parse has left it, or NULL where there is no parse.",
         clause: APPCTX,
@@ -31,11 +28,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit parse with NULL, enter io_handler with a pointer",
         fix: "leave svcctx alone between parse and io_handler",
         check: Checker::Trace(|| Box::new(FirstIo)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.svcctx.preserved",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "Each further call of io_handler finds svcctx as the call before has left it.",
         clause: APPCTX,
@@ -43,11 +39,10 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit io_handler with one pointer, enter io_handler with another",
         fix: "leave svcctx alone while a command runs",
         check: Checker::Trace(|| Box::new(Preserved)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "appctx.svcctx.preserved-to-release",
-        kind: Kind::Required,
-        party: Party::Server,
         since: SVCCTX,
         statement: "io_release finds svcctx as the last call of the command has left it.",
         clause: APPCTX,
@@ -55,6 +50,7 @@ pub(super) const RULES: &[Rule] = &[
         example: "exit io_handler with a pointer, enter io_release with NULL",
         fix: "reset svcctx after io_release, not before",
         check: Checker::Trace(|| Box::new(PreservedToRelease)),
+        ..Rule::REQUIRED
     },
 ];
 

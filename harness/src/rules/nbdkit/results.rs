@@ -3,34 +3,33 @@
 use layers_trace::Callback;
 
 use crate::history::present;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "result.known",
-        kind: Kind::Required,
         party: Party::Module,
-        since: Version(1, 0, 0),
         statement: "A callback whose results are named returns one of them: 0 or -1 from preconnect, pread, pwrite and zero; one of the constants, or -1, from thread_model, can_fua, can_cache and a filter's can_zero.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect, .pread, .pwrite, .zero, .can_fua, .can_cache, .thread_model; nbdkit-filter(3), .can_zero",
         antecedent: "such a callback that returns",
-        example: "L0.pread count=512 = 512",
+        good: "NBD_CMD_READ { L0.pread = -1 } = EIO",
+        bad: "NBD_CMD_READ { L0.pread = 512 }",
         fix: "return 0 when all of it is done, -1 after nbdkit_error, or the constant that says what is meant; never a number of bytes",
         check: Checker::Trace(|| Box::new(Results { named: true })),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "result.usual",
-        kind: Kind::Observed,
         party: Party::Module,
-        since: Version(1, 0, 0),
         statement: "Where the manual names -1 alone, for an error, success is 0, and no answer is below -1.",
         clause: "not in the manual",
         antecedent: "a callback that can fail and returns, and is not one of those of result.known",
-        example: "L0.config_complete = 42",
+        good: "L0.config_complete",
+        bad: "load config L0.config_complete = 42",
         fix: "return 0 for success, 0 or 1 for an answer, and -1 after nbdkit_error",
         check: Checker::Trace(|| Box::new(Results { named: false })),
+        ..Rule::OBSERVED
     },
 ];
 

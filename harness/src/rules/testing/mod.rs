@@ -280,6 +280,11 @@ impl Script {
         event
     }
 
+    /// The version of the run.
+    pub(crate) fn version(&self) -> Version {
+        self.run.version
+    }
+
     /// The events, numbered anew; exits and replies follow their enters, whose positions may have moved.
     pub(crate) fn finish(mut self) -> Vec<Event> {
         let moved: std::collections::HashMap<u32, u32> =

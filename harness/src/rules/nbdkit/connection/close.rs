@@ -4,15 +4,13 @@ use layers_trace::{Callback, Event};
 
 use super::by_server;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "close.outer-to-inner",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "close visits the outermost filter first and the plugin last; each finishes before the next starts.",
         clause: "nbdkit-filter(3), .close and .finalize",
@@ -20,54 +18,47 @@ pub const RULES: &[Rule] = &[
         example: "L0.close L1.close",
         fix: "close from the outermost layer inwards, each after the previous one has returned",
         check: Checker::Trace(|| Box::new(OuterFirst)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "close.exactly-once",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Every handle that an open has returned is closed once, before a server that ends cleanly is gone.",
         clause: "nbdkit-plugin(3), .close and SHUTDOWN",
         antecedent: "a handle that is closed, or is left when the server has ended",
         example: "L0.open = 1, and the server ends",
         fix: "close the handles of every connection, also of those that a shutdown cuts off",
         check: Checker::Trace(|| Box::new(Once)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "close.last",
-        kind: Kind::Forbidden,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Once the close of a handle has been entered no other callback is given that handle.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .close",
         antecedent: "a handle that is closed",
         example: "L0.close(1) L0.flush(1)",
         fix: "forget the handle with the call of close",
         check: Checker::Trace(|| Box::new(Last)),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "close.after-inflight",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "finalize and close of a handle wait until every data call of that handle has returned.",
         clause: "nbdkit-plugin(3), SHUTDOWN",
         antecedent: "a finalize or close of a handle that has had data calls",
         example: "enter L0.pread(1), L0.close(1), exit L0.pread(1)",
         fix: "join all workers of a connection before finalizing it",
         check: Checker::Trace(|| Box::new(AfterInFlight)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "close.any-disconnect",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "However a client leaves, what was opened for it is finalized, where it was prepared, and closed.",
         clause: "nbdkit-plugin(3), .close and SHUTDOWN; nbdkit-filter(3), .finalize",
         antecedent: "a client that leaves while it has an export, or that a server leaves behind at its end",
         example: "L0.open, the client closes its socket, and no L0.close",
         fix: "end every connection in the same way: finalize, then close",
         check: Checker::Trace(|| Box::new(AnyDisconnect)),
+        ..Rule::REQUIRED
     },
 ];
 

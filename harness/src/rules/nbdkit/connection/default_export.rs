@@ -6,15 +6,13 @@ use super::super::pass_through::PassThrough;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "conn.default.only-empty-name",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "The outermost default_export is asked for an empty name, for a list, or for NBD_INFO_NAME only.",
         clause: "nbdkit-plugin(3), .default_export",
@@ -22,11 +20,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_EXPORT_NAME \"a\"; L0.default_export",
         fix: "use a name that is not empty as it is",
         check: Checker::Trace(|| Box::new(OnlyEmptyName)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.default.before-open",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "For the empty name default_export is asked inwards before open, which gets its answer; so does the client.",
         clause: "nbdkit-plugin(3), .default_export; nbdkit-filter(3), .default_export",
@@ -39,11 +36,10 @@ pub const RULES: &[Rule] = &[
                 PassThrough(|callback| callback == Callback::DefaultExport),
             ))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.default.cached",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "A layer that has named its default export is not asked again on that connection, but after STARTTLS.",
         clause: "not in the manual",
@@ -51,11 +47,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.default_export = \"main\", L0.default_export",
         fix: "none needed; a module should answer the same each time",
         check: Checker::Trace(|| Box::new(Cached::default())),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "conn.default.null-refuses",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "NULL, or a name beyond 4096 bytes, refuses the empty name: no open, and an error for the client.",
         clause: "nbdkit-plugin(3), .default_export",
@@ -63,6 +58,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.default_export = NULL, L0.open \"\"",
         fix: "refuse the option with an error, and wait for another one",
         check: Checker::Trace(|| Box::new(NullRefuses::default())),
+        ..Rule::REQUIRED
     },
 ];
 

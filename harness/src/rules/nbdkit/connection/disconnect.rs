@@ -5,47 +5,40 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 use super::by_server;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, History, Request};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
-use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "conn.requests-before-disc",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Reads and writes that a client has sent before NBD_CMD_DISC are carried out.",
         clause: "the NBD protocol, NBD_CMD_DISC and Terminating the transmission phase",
         antecedent: "a client that disconnects while it waits for the answer to a read or write",
         example: "NBD_CMD_WRITE, NBD_CMD_DISC, L2.close without L2.pwrite",
         fix: "finish what has been received before ending the connection",
         check: Checker::Trace(|| Box::new(CarriedOut::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.disc-prompt",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "After NBD_CMD_DISC the server finishes what is outstanding and ends the connection by itself.",
         clause: "the NBD protocol, NBD_CMD_DISC and Terminating the transmission phase",
         antecedent: "a client that sends NBD_CMD_DISC and waits for the end",
         example: "NBD_CMD_DISC, and the socket stays open",
         fix: "close the socket once the last reply is out",
         check: Checker::Trace(|| Box::new(EndsByItself)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.partial-payload",
-        kind: Kind::Forbidden,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A client that vanishes in the middle of the data of a write causes no pwrite.",
         clause: "the NBD protocol, NBD_CMD_WRITE",
         antecedent: "a client that closes its socket halfway through the data of a write",
         example: "half of NBD_CMD_WRITE, L2.pwrite",
         fix: "call pwrite only when all the data is there",
         check: Checker::Trace(|| Box::new(PartialPayload::default())),
+        ..Rule::FORBIDDEN
     },
 ];
 

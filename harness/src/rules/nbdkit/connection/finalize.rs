@@ -4,15 +4,13 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
 use super::by_server;
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "finalize.outer-to-inner",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "finalize runs once for each prepared handle at most, the outermost filter's first.",
         clause: "nbdkit-filter(3), .finalize",
@@ -20,11 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.finalize L2.finalize",
         fix: "finalize the prepared filters from the outermost inwards, each after the previous one has returned",
         check: Checker::Trace(|| Box::new(OuterFirst)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "finalize.before-close",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "The finalizes of all filters have returned before the first layer is closed.",
         clause: "nbdkit-filter(3), .finalize",
@@ -32,11 +29,10 @@ pub const RULES: &[Rule] = &[
         example: "L2.finalize L2.close L1.finalize",
         fix: "finalize the whole chain, then close the whole chain",
         check: Checker::Trace(|| Box::new(BeforeClose)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "finalize.paired",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 5),
         statement: "A prepared handle is finalized before it is closed, if negotiation succeeded or the client may go on.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
@@ -44,11 +40,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.prepare L1.pread L1.close",
         fix: "finalize on every path that closes a prepared handle",
         check: Checker::Trace(|| Box::new(Paired::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "finalize.fail-stops",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 5),
         statement: "After a finalize that fails no filter further in is finalized; all are closed and the client must go.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
@@ -56,11 +51,10 @@ pub const RULES: &[Rule] = &[
         example: "L2.finalize = -1, L1.finalize",
         fix: "stop finalizing, close every layer and end the connection",
         check: Checker::Trace(|| Box::new(FailureStops::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "finalize.next-usable",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "During its finalize a filter can still use the layers below: they are neither finalized nor closed.",
         clause: "nbdkit-filter(3), .finalize",
@@ -68,11 +62,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.finalize, L2.finalize and in it L1.pwrite",
         fix: "finalize a filter before the layers below it",
         check: Checker::Trace(|| Box::new(NextIsUsable)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "finalize.then-silent",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "After the finalize of a handle only its close is called.",
         clause: "nbdkit-filter(3), .finalize",
@@ -80,6 +73,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.finalize L1.flush",
         fix: "let all requests finish before the first finalize",
         check: Checker::Trace(|| Box::new(SilentAfter)),
+        ..Rule::FORBIDDEN
     },
 ];
 

@@ -7,15 +7,13 @@ use super::nesting;
 use super::survival::{Failure, Survives};
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "conn.list.only-on-request",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 21, 22),
         statement: "Exports are listed for a client that asks with NBD_OPT_LIST, from the outermost layer inwards.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
@@ -26,11 +24,10 @@ pub const RULES: &[Rule] = &[
             let calls = Both::new(OnlyOnRequest, PassThrough(|callback| callback == Callback::ListExports));
             Box::new(Both::new(calls, Lists::first()))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.list.no-open-handle",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "While exports are listed, the connection has no handle open.",
         clause: "nbdkit-plugin(3), Callback lifecycle",
@@ -38,11 +35,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.open L0.list_exports L0.close",
         fix: "close what NBD_OPT_INFO opened before answering the next option",
         check: Checker::Trace(|| Box::new(NoOpenHandle)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.list.repeat",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 45, 0),
         statement: "A client that lists twice is served twice, each time by a call of list_exports of its own.",
         clause: "not in the manual; earlier servers refuse the second list without a callback",
@@ -50,11 +46,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_LIST twice; L0.list_exports once",
         fix: "none needed; a module should cope with any number of calls",
         check: Checker::Trace(|| Box::new(Lists::again())),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "conn.list.failure-survives",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 21, 22),
         statement: "When list_exports fails the client gets an error, and can go on with the same connection.",
         clause: "nbdkit-plugin(3), .list_exports",
@@ -69,11 +64,10 @@ pub const RULES: &[Rule] = &[
                 is_told: true,
             }))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.list.default-fallback",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "Where no layer has list_exports a client is shown one export, as the plugin's default_export names it.",
         clause: "nbdkit-plugin(3), .list_exports and .default_export",
@@ -81,6 +75,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.default_export = \"main\", client is shown \"\"",
         fix: "make the list of the default export's name alone",
         check: Checker::Trace(|| Box::new(FallsBack::default())),
+        ..Rule::REQUIRED
     },
 ];
 

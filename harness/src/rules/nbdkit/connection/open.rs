@@ -5,15 +5,13 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 use super::super::pass_through::PassThrough;
 use crate::history::{Call, Client, ConnectionId, Handle, History};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "open.after-handshake-choice",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "Open is called once a client has chosen an export, or asks about one: not because it has connected.",
         clause: "nbdkit-plugin(3), .open",
@@ -21,11 +19,10 @@ pub const RULES: &[Rule] = &[
         example: "client: connect; L0.open",
         fix: "call open when the handshake has come to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME",
         check: Checker::Trace(|| Box::new(AfterChoice)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.nested",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "Open enters the outermost layer and comes inwards by each filter's call of next, one layer at a time.",
         clause: "nbdkit-filter(3), Next config, open and close, and .open",
@@ -35,10 +32,10 @@ pub const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Both::new(OpenNests, PassThrough(|callback| callback == Callback::Open)))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.readonly-propagates",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 21, 20),
         statement: "An inner open gets the readonly flag and the name that the filter above has passed to next.",
@@ -47,11 +44,10 @@ pub const RULES: &[Rule] = &[
         example: "L1 without open: L2.open(readonly 1, \"a\") passes them on, L0.open(readonly 0)",
         fix: "give the layer below what next was called with",
         check: Checker::Trace(|| Box::new(PassedOn)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.cycle-per-option",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 2),
         statement: "Each NBD_OPT_INFO has an open and a close of its own, apart from those of any later option.",
         clause: "not spelled out in the manual; nbdkit-filter(3), .prepare, and the server's history (1.15.2)",
@@ -59,11 +55,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_INFO, NBD_OPT_GO; one L0.open",
         fix: "close what NBD_OPT_INFO opened as soon as it is answered, and open anew for the next option",
         check: Checker::Trace(|| Box::new(CyclePerOption::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.one-live",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 2),
         statement: "Of the handles that the server opens for a connection, a layer never has two at a time.",
         clause: "nbdkit-plugin(3), .open and .close; the server's history (1.15.2)",
@@ -71,6 +66,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.open = 1, L0.open = 2, L0.close 1",
         fix: "close the handles of an attempt before the next one",
         check: Checker::Trace(|| Box::new(OneLive::default())),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -4,15 +4,13 @@ use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
 use super::survival::{Failure, Survives, is_lost};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "open.fail.no-close",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 2),
         statement: "A layer whose open has failed gets no prepare, no finalize and no close for it.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .open and .close",
@@ -20,11 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.open = NULL, L1.close(NULL)",
         fix: "leave out the layers that have no handle when an attempt is undone",
         check: Checker::Trace(|| Box::new(FailedIsForgotten::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.fail.inner-closed",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 5),
         statement: "When a filter fails with the layers below it open, they are closed at once, inwards, unfinalized.",
         clause: "not spelled out in the manual; nbdkit-filter(3), .open and .close, and the server's history (1.15.5)",
@@ -32,11 +29,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.open = 1, L1.open = NULL, L2.open = NULL, L0.close 1",
         fix: "close what lies below before the failure is handed to the layer above",
         check: Checker::Trace(|| Box::new(InnerIsClosed::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "open.fail.retry",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 4),
         statement: "After an attempt that fails a client of NBD_OPT_INFO and NBD_OPT_GO may try again; another one may not.",
         clause: "nbdkit-filter(3), .prepare and .finalize; the server's history (1.15.4)",
@@ -44,6 +40,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.open = NULL, and the server closes the socket of a client that has sent NBD_OPT_GO",
         fix: "answer the option with an error and wait for the next one",
         check: Checker::Trace(|| Box::new(TriesAgain::new())),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -6,7 +6,7 @@ use super::super::pass_through::PassThrough;
 use super::nesting;
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -14,8 +14,6 @@ use crate::version::Version;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "conn.preconnect.first-nested",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 17, 1),
         statement: "A connection starts with one preconnect from the outermost layer inwards; the greeting comes after.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
@@ -28,11 +26,10 @@ pub const RULES: &[Rule] = &[
                 PassThrough(|callback| callback == Callback::Preconnect),
             ))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.preconnect.readonly",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 17, 1),
         statement: "The outermost preconnect, list_exports, default_export and open are told whether the server has -r.",
         clause: "nbdkit-plugin(3), .preconnect, .list_exports, .default_export and .open",
@@ -40,11 +37,10 @@ pub const RULES: &[Rule] = &[
         example: "`nbdkit -r`: L2.preconnect(readonly 0)",
         fix: "pass the setting of the command line to the outermost layer",
         check: Checker::Trace(|| Box::new(ReadonlyAsStarted)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "conn.preconnect.deny",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 17, 1),
         statement: "A connection that preconnect refuses is dropped: it gets no greeting, no callback, and no close.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
@@ -52,6 +48,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.preconnect = -1, L1.open",
         fix: "close the socket as soon as preconnect fails",
         check: Checker::Trace(|| Box::new(DeniedIsDropped::default())),
+        ..Rule::REQUIRED
     },
 ];
 

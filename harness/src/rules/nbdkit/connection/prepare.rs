@@ -4,15 +4,13 @@ use layers_trace::Callback;
 
 use super::by_server;
 use crate::history::History;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "prepare.inner-to-outer",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "After open, prepare runs once for each opened filter, the one next to the plugin first.",
         clause: "nbdkit-filter(3), .prepare",
@@ -20,11 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L2.prepare L1.prepare",
         fix: "prepare a layer after the one below it has returned 0",
         check: Checker::Trace(|| Box::new(InnerFirst)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "prepare.readonly",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "prepare is told the same readonly as the open of that filter.",
         clause: "nbdkit-filter(3), .prepare",
@@ -32,11 +29,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.open(readonly 1), L1.prepare(readonly 0)",
         fix: "keep readonly with the handle",
         check: Checker::Trace(|| Box::new(SameReadonly)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "prepare.gates-use",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A filter is asked or given data only once its own prepare has succeeded for that handle.",
         clause: "nbdkit-filter(3), .prepare and nbdkit_next",
@@ -44,11 +40,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.open, L1.get_size, L1.prepare",
         fix: "prepare all layers before the first query of any",
         check: Checker::Trace(|| Box::new(PreparedBeforeUse)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "prepare.fail",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 17, 8),
         statement: "After a prepare that fails no filter further out is prepared, and the one that failed is closed unfinalized.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
@@ -56,6 +51,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.prepare = -1, L2.prepare",
         fix: "give the attempt up at the first failure; finalize what was prepared and close everything",
         check: Checker::Trace(|| Box::new(FailureStops)),
+        ..Rule::REQUIRED
     },
 ];
 

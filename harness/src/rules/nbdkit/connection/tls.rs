@@ -4,15 +4,13 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
 use super::negotiates;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Tls;
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "conn.tls.flag",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 21, 24),
     statement: "is_tls says whether the client has completed STARTTLS; with --tls=require nothing else gets this far.",
     clause: "nbdkit-plugin(3), .list_exports, .default_export and .open; nbdkit(1), --tls",
@@ -20,6 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     example: "`nbdkit --tls=require`: L0.list_exports(is_tls 0)",
     fix: "take is_tls from the state of the connection when the callback is made",
     check: Checker::Trace(|| Box::new(TlsFlag::default())),
+    ..Rule::REQUIRED
 }];
 
 /// The flag is what the connection is.

@@ -9,7 +9,7 @@ mod reopen;
 use layers_trace::Callback;
 
 use crate::history::{Call, Handle};
-use crate::rules::check::{Checker, Kind, Now, Party, Rule};
+use crate::rules::check::{Checker, Now, Party, Rule};
 use crate::version::Version;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
@@ -18,7 +18,6 @@ pub const RULES: &[&[Rule]] = &[MANUAL];
 const MANUAL: &[Rule] = &[
     Rule {
         id: "manual.life",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 25, 4),
         statement: "A filter prepares a context of its own before it uses it, finalizes what is prepared, and closes it once.",
@@ -27,10 +26,10 @@ const MANUAL: &[Rule] = &[
         example: "L2.pread, and in it L1.open L1.pread without L1.prepare",
         fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
         check: Checker::Trace(|| Box::new(life::Life::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.where",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 25, 8),
         statement: "A filter opens contexts while it serves a client; shared ones also from after_fork to cleanup. Those that are not shared it uses for that client only.",
@@ -39,11 +38,10 @@ const MANUAL: &[Rule] = &[
         example: "L1.get_ready, and in it L0.open",
         fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
         check: Checker::Trace(|| Box::new(place::Place::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.nesting-in-after_fork",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 25, 8),
         statement: "When a filter opens a context in its after_fork, the after_fork of each layer that is opened has returned.",
         clause: "nbdkit-filter(3), .after_fork",
@@ -51,11 +49,10 @@ const MANUAL: &[Rule] = &[
         example: "L1.after_fork, and in it L0.open before L0.after_fork",
         fix: "run after_fork from the plugin outwards",
         check: Checker::Trace(|| Box::new(place::InAfterFork::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.nesting-in-cleanup",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 25, 8),
         statement: "When a filter closes a context in its cleanup, the layers below have not begun their own cleanup.",
         clause: "nbdkit-filter(3), .cleanup",
@@ -63,11 +60,10 @@ const MANUAL: &[Rule] = &[
         example: "L0.cleanup, then L1.cleanup and in it L0.close",
         fix: "run cleanup from the outermost layer inwards",
         check: Checker::Trace(|| Box::new(place::InCleanup::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.shared-anonymous",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 25, 8),
         statement: "In a shared context there is no export name, default_export is not asked, and is_tls is 1 with --tls=require only.",
         clause: "nbdkit-filter(3), nbdkit_next_context_open",
@@ -75,11 +71,10 @@ const MANUAL: &[Rule] = &[
         example: "nbdkit_export_name gives \"a\" in an L0.open inside L1.after_fork",
         fix: "bind a shared context to no connection",
         check: Checker::Trace(|| Box::new(identity::Anonymous)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.reopen",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 25, 4),
         statement: "A filter can reopen what is below it during a request: the layers above see nothing of it, and its own handle is finalized and closed later, even if that failed.",
         clause: "nbdkit-filter(3), nbdkit_context_set_next; nbdkit-retry-filter(1)",
@@ -87,11 +82,10 @@ const MANUAL: &[Rule] = &[
         example: "L1.pread, in it L0.close L0.open = NULL, and no L1.close when the client has gone",
         fix: "keep a filter's handle whatever becomes of the contexts below it",
         check: Checker::Trace(|| Box::new(reopen::Reopen::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "manual.set_next.ownership",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 25, 4),
         statement: "nbdkit_context_set_next gives back what was associated before, which is the filter's from then on; later callbacks get what is associated now.",
         clause: "nbdkit-filter(3), nbdkit_context_set_next",
@@ -99,6 +93,7 @@ const MANUAL: &[Rule] = &[
         example: "L1 sets next 2, gets NULL although it had next 1, and L1.pread(next 1)",
         fix: "exchange the pointer in the context and nothing else",
         check: Checker::Trace(|| Box::new(ownership::Ownership::default())),
+        ..Rule::REQUIRED
     },
 ];
 

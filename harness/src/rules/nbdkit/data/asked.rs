@@ -6,7 +6,7 @@ use super::{flag_names, range::MOST};
 use crate::history::{
     Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, REQ_ONE, Request, Way, callback_of, present,
 };
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -14,20 +14,16 @@ use crate::version::Version;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.one-per-request",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Each request of a client that is accepted leads to one call at the outermost layer that has the callback, and each that is refused to none.",
         clause: "nbdkit-plugin(3), .pread … .cache",
         antecedent: "the answer to a client's request",
         example: "NBD_CMD_WRITE, L1.pwrite, L1.pwrite",
         fix: "check a request, then make one call for it",
         check: Checker::Trace(|| Box::new(OnePerRequest)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.zero.may-trim",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "A zero has MAY_TRIM when the client has not said NO_HOLE, and only then.",
         clause: "nbdkit-plugin(3), Flags and .zero",
@@ -35,11 +31,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_WRITE_ZEROES with NO_HOLE, L1.zero flags=MAY_TRIM",
         fix: "pass on whether there may be a hole",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: MAY_TRIM })),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.zero.fast",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 0),
         statement: "A zero has FAST_ZERO when the client has set that flag, and only then.",
         clause: "nbdkit-plugin(3), .zero; nbdkit-protocol(1), NBD_CMD_FLAG_FAST_ZERO",
@@ -47,11 +42,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_WRITE_ZEROES with FAST_ZERO, L1.zero flags=0",
         fix: "pass on whether it must be fast",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: FAST_ZERO })),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.extents.req-one",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "Extents are asked for with REQ_ONE when the client wants but one of them, and only then.",
         clause: "nbdkit-plugin(3), .extents; NBD protocol, NBD_CMD_FLAG_REQ_ONE",
@@ -59,18 +53,17 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_BLOCK_STATUS with REQ_ONE, L1.extents flags=0",
         fix: "pass on whether one is enough",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Extents, flag: REQ_ONE })),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.reply-after-exit",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A client hears of success when the call that serves its request has returned, and not before.",
         clause: "nbdkit-plugin(3), .pread … .cache",
         antecedent: "a successful answer to a request that a layer has served",
         example: "enter L1.pwrite, the client's answer, exit L1.pwrite",
         fix: "answer when the outermost layer has returned",
         check: Checker::Trace(|| Box::new(ReplyAfterExit)),
+        ..Rule::REQUIRED
     },
 ];
 

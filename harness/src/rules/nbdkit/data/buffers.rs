@@ -2,21 +2,18 @@
 
 use layers_trace::{Callback, Event, Operation};
 
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "data.buf.distinct",
-    kind: Kind::Observed,
-    party: Party::Server,
-    since: Version(1, 0, 0),
     statement: "Reads and writes of clients that are served at the same time have buffers of their own.",
     clause: "not in the manual",
     antecedent: "two reads or writes of clients at the same time",
     example: "L1.pread and L1.pread overlap, with one buffer",
     fix: "none needed where the bytes cannot be mixed up",
     check: Checker::Trace(|| Box::new(Distinct::default())),
+    ..Rule::OBSERVED
 }];
 
 /// Buffers in use do not overlap.

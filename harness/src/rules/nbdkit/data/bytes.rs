@@ -6,51 +6,43 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
 use super::asked::answered;
 use crate::history::present;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.read.bytes",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "The answer to a read has the bytes that the outermost layer has put into its buffer; where that has failed, it has none.",
         clause: "nbdkit-plugin(3), .pread; the NBD protocol, NBD_CMD_READ",
         antecedent: "an answer to a read that a layer has served, with other bytes than zeroes, or that has failed",
         example: "L1.pread fills its buffer, and the client gets the bytes of another request",
         fix: "send the buffer that was passed to pread, from its beginning",
         check: Checker::Trace(|| Box::new(ReadBytes)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.read.whole",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A successful answer to a read tells each byte of the range once, and no other.",
         clause: "the NBD protocol, NBD_CMD_READ and NBD_REPLY_TYPE_OFFSET_DATA; nbdkit-plugin(3), .pread",
         antecedent: "a successful answer to a read",
         example: "NBD_CMD_READ of 0..1024, answered with a chunk for 512..1536",
         fix: "send chunks whose offsets and lengths tile the range",
         check: Checker::Trace(|| Box::new(ReadWhole)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.write.bytes",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "The outermost layer gets the bytes of a write as the client has sent them.",
         clause: "nbdkit-plugin(3), .pwrite; nbdkit-filter(3), .pwrite",
         antecedent: "a write of a client that reaches a layer",
         example: "NBD_CMD_WRITE, L1.pwrite with the bytes of another request",
         fix: "pass on the buffer into which the data of this request was received, all of it",
         check: Checker::Trace(|| Box::new(WriteBytes)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.handed.bytes",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "What a filter reads through next are the bytes that the layer below has put into its buffer, and what it writes through next are those that the layer below gets.",
         clause: "nbdkit-filter(3), .pread and .pwrite",
@@ -58,6 +50,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.pwrite passes on its buffer, and L0.pwrite gets other bytes",
         fix: "pass the filter's own buffer to the layer below",
         check: Checker::Trace(|| Box::new(HandedBytes)),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -6,14 +6,13 @@ use layers_trace::Callback;
 
 use crate::history::FAST_ZERO;
 use crate::protocol::is_told;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.error.err",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 1, 27),
         statement: "A filter whose request fails has set err to a positive error number.",
@@ -22,10 +21,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.pread = -1 with err 0",
         fix: "set *err before returning -1",
         check: Checker::Trace(|| Box::new(ErrIsSet)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.error.zero-notsup",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 15, 0),
         statement: "Without FAST_ZERO a filter's zero does not fail with ENOTSUP or EOPNOTSUPP, and neither does the layer below it.",
@@ -34,10 +33,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.zero = -1 with err ENOTSUP",
         fix: "write the zeroes with next->pwrite instead, or fail with another error",
         check: Checker::Trace(|| Box::new(ZeroIsSupported)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.error.wire",
-        kind: Kind::Observed,
         party: Party::Filter,
         since: Version(1, 1, 27),
         statement: "An error of a filter's own is one that the protocol has: of any other the client is told EINVAL.",
@@ -46,6 +45,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.pread = -1 with err EBADF",
         fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
         check: Checker::Trace(|| Box::new(IsOnTheWire::default())),
+        ..Rule::OBSERVED
     },
 ];
 

@@ -8,15 +8,13 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation, Probe};
 use super::super::emulation::task::{Task, watches};
 use super::asked::answered;
 use crate::history::{REQ_ONE, Request, Way};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.extents.told",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "A client is told of each byte what the list of the outermost layer says of it: the extents from the offset on, of the same types, none but the last beyond the range, and nothing beyond the disk.",
         clause: "nbdkit-plugin(3), .extents and Extents list; the NBD protocol, NBD_REPLY_TYPE_BLOCK_STATUS",
@@ -24,11 +22,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.extents leaves a hole of 4096 bytes and data behind it, and the client is told of a hole of 8192 bytes",
         fix: "send the list as it is, and merge extents only where their types are the same",
         check: Checker::Trace(|| Box::new(ToldAsAdded)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.extents.one",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "A client that asks for one extent is told of one, which does not go beyond the range.",
         clause: "the NBD protocol, NBD_CMD_FLAG_REQ_ONE; nbdkit-plugin(3), Extents list",
@@ -36,11 +33,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_BLOCK_STATUS of 0..4096 with REQ_ONE, answered with an extent of 65536 bytes",
         fix: "send the first extent alone, and cut it at the end of the range",
         check: Checker::Trace(|| Box::new(OnlyOne)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.extents.list",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "A list of extents says of each byte what nbdkit_add_extent was told of it: what lies before the offset is left out, and only extents of the same type are merged.",
         clause: "nbdkit-plugin(3), Extents list",
@@ -48,11 +44,10 @@ pub const RULES: &[Rule] = &[
         example: "a hole and data are added, and the list has one extent over both",
         fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
         check: Checker::Trace(|| Box::<ListAsAdded>::default()),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.extents.allocated",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "Where can_extents says no, the answer is that the whole range is allocated.",
         clause: "nbdkit-plugin(3), .can_extents and .extents",
@@ -60,6 +55,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS of 0..65536, answered with a hole",
         fix: "answer with one extent of data over the range",
         check: Checker::Trace(|| Box::new(Allocated)),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -4,15 +4,13 @@ use layers_trace::Callback;
 
 use super::{caller, flag_names};
 use crate::history::{FAST_ZERO, FUA, FUA_NATIVE, MAY_TRIM, REQ_ONE};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.flags.none",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "pread, flush and cache get no flags.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .flush and .cache",
@@ -20,11 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.pread flags=0x2",
         fix: "pass 0",
         check: Checker::Trace(|| Box::new(Within(no_flags))),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.flags.subset",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "pwrite and trim get no flag but FUA, zero none but MAY_TRIM, FUA and FAST_ZERO, extents none but REQ_ONE.",
         clause: "nbdkit-plugin(3), Flags and .pwrite … .extents",
@@ -32,11 +29,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.pwrite flags=MAY_TRIM",
         fix: "take off what the callback does not know",
         check: Checker::Trace(|| Box::new(Within(own_flags))),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.fua.gate",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "FUA comes only to a filter whose can_fua is not none, and only to a plugin whose can_fua is native.",
         clause: "nbdkit-plugin(3), Flags and .can_fua; nbdkit-filter(3), .pwrite",
@@ -44,11 +40,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.can_fua = 1, L0.pwrite flags=FUA",
         fix: "emulate with a flush, or refuse the request",
         check: Checker::Trace(|| Box::new(FuaGate)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.zero.fast-gate",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 0),
         statement: "FAST_ZERO comes only to a layer whose can_fast_zero is true.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .zero",
@@ -56,6 +51,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.can_fast_zero = 0, L0.zero flags=FAST_ZERO",
         fix: "refuse such requests, or do not pass the flag on",
         check: Checker::Trace(|| Box::new(FastGate)),
+        ..Rule::REQUIRED
     },
 ];
 

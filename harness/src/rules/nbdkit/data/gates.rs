@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::caller;
 use crate::history::{CACHE_NATIVE, FUA_EMULATE, Handle, History, ZERO_NATIVE, present};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// From here on the server itself heeds a filter's can_zero.
@@ -14,9 +14,6 @@ const FILTERS_EMULATE: Version = Version(1, 31, 9);
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.pwrite.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "No pwrite, trim or zero reaches a layer that has answered no to can_write, or that is open read-only.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write and .pwrite",
         antecedent: "a pwrite, trim or zero on a layer whose can_write is known",
@@ -25,23 +22,20 @@ pub const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write))
         }),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.trim.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "No trim reaches a layer that has answered no to can_trim.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .trim",
         antecedent: "a trim on a layer whose can_trim is known",
         example: "L1.can_trim = 0, L1.trim",
         fix: "refuse the request; a filter must not make it",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Trim], can_trim))),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.zero.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "No zero reaches a plugin that has answered no to can_zero, or a filter that has not answered native.",
         clause: "nbdkit-plugin(3), .can_zero and .zero; nbdkit-filter(3), .can_write … .can_cache and .zero",
@@ -49,23 +43,20 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_zero = 1 (NBDKIT_ZERO_EMULATE), L1.zero",
         fix: "write the zeroes with pwrite, or refuse the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Zero], can_zero))),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.flush.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "No flush reaches a layer that has answered no to can_flush, except a plugin's that makes up for FUA after a write.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .flush; nbdkit-plugin(3), .can_fua",
         antecedent: "a flush on a layer whose can_flush is known",
         example: "L0.can_flush = 0, L0.flush for NBD_CMD_FLUSH",
         fix: "refuse the request; a filter must not make it",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Flush], can_flush))),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.extents.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "No extents reaches a layer that has answered no to can_extents, or any layer for a client that has no structured replies.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .extents; nbdkit(1), --no-sr",
@@ -73,11 +64,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_extents = 0, L1.extents",
         fix: "answer that all is allocated; a filter must not make the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Extents], can_extents))),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.cache.gate",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(1, 13, 4),
         statement: "No cache reaches a layer that has not answered native to can_cache.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_cache and .cache",
@@ -85,6 +75,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_cache = 1 (NBDKIT_CACHE_EMULATE), L1.cache",
         fix: "read instead, or refuse the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Cache], can_cache))),
+        ..Rule::FORBIDDEN
     },
 ];
 

@@ -7,46 +7,42 @@ use layers_trace::{Callback, Event, Kind as EventKind, Probe};
 
 use crate::history::{Call, present};
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.pread.fills",
-        kind: Kind::Required,
         party: Party::Module,
-        since: Version(1, 0, 0),
         statement: "A read that succeeds has put count bytes into its buffer: none of what was in it before is left.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread",
         antecedent: "a read that succeeds into a buffer whose contents are known (`layers validate` lends such buffers)",
         example: "L0.pread count=512 = 0, and the last 100 bytes of the buffer are as they were",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
         check: Checker::Trace(|| Box::new(Fills::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.pwrite.const",
-        kind: Kind::Forbidden,
         party: Party::Module,
-        since: Version(1, 0, 0),
         statement: "A write leaves the bytes that it is given as they are: the buffer is const, and only lent.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pwrite: const void *buf",
         antecedent: "a write from a buffer whose contents are known (`layers validate` lends such buffers)",
         example: "L0.pwrite count=512, and afterwards the buffer holds something else",
         fix: "change a copy of the bytes",
         check: Checker::Trace(|| Box::new(Lends(Of::Const))),
+        ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.buffer.bounds",
-        kind: Kind::Forbidden,
         party: Party::Module,
-        since: Version(1, 0, 0),
         statement: "Reads and writes change nothing outside of the count bytes of their buffer.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .pwrite: count",
         antecedent: "a read or a write with a buffer between known bytes (`layers validate` lends such buffers)",
         example: "L0.pread count=512, and the byte behind the buffer is another one",
         fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
         check: Checker::Trace(|| Box::new(Lends(Of::Bounds))),
+        ..Rule::FORBIDDEN
     },
 ];
 

@@ -5,14 +5,12 @@ use layers_trace::Callback;
 use super::super::pass_through::PassThrough;
 use crate::history::{Handle, History};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "data.nested",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 1, 27),
     statement: "A request enters at the outermost layer and reaches the layers below only through the filters above.",
     clause: "nbdkit-filter(3), NEXT PLUGIN and .pread … .cache",
@@ -20,6 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     example: "L0.pread, although L1 has a pread",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
     check: Checker::Trace(|| Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_data())))),
+    ..Rule::REQUIRED
 }];
 
 /// A filter stands between the server and the layers below it.

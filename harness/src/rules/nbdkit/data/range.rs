@@ -3,7 +3,7 @@
 use layers_trace::Callback;
 
 use super::caller;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// Most bytes of one read or write.
@@ -13,8 +13,6 @@ pub(in super::super) const MOST: u32 = 64 << 20;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.range",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A request is for at least one byte, and for none behind the size that the layer has given.",
         clause: "nbdkit-plugin(3), .pread and .pwrite; nbdkit-filter(3), .prepare",
@@ -22,10 +20,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.get_size = 1048576, L0.pread offset=1048576 count=512",
         fix: "refuse what a client asks beyond the end; in a filter, ask next only for what it has",
         check: Checker::Trace(|| Box::new(InRange)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.size-first",
-        kind: Kind::Required,
         party: Party::Filter,
         since: Version(1, 15, 1),
         statement: "A filter makes requests below only when the size there has been asked, and writes only when can_write has said yes.",
@@ -34,18 +32,17 @@ pub const RULES: &[Rule] = &[
         example: "L1.get_size without L0.get_size, L1.pread calls L0.pread",
         fix: "ask next for what the filter answers by itself, in prepare",
         check: Checker::Trace(|| Box::new(SizeFirst)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "data.max-io",
-        kind: Kind::Observed,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A read or write is for no more than 64 MiB.",
         clause: "not in the manual",
         antecedent: "a read or write",
         example: "L1.pread count=67108865",
         fix: "none needed",
         check: Checker::Trace(|| Box::new(MaxIo)),
+        ..Rule::OBSERVED
     },
 ];
 

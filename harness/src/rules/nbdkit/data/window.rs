@@ -2,21 +2,18 @@
 
 use layers_trace::Callback;
 
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "data.window",
-    kind: Kind::Required,
-    party: Party::Server,
-    since: Version(1, 0, 0),
     statement: "Requests reach a filter between its successful prepare and its finalize, the plugin between its open and its close.",
     clause: "nbdkit-filter(3), .prepare and .finalize; nbdkit-plugin(3), .open and .close",
     antecedent: "a request on a handle that the server has opened",
     example: "L1.prepare = -1, L1.pread",
     fix: "make no request before every prepare has succeeded, and none once the first finalize has begun",
     check: Checker::Trace(|| Box::new(InWindow)),
+    ..Rule::REQUIRED
 }];
 
 /// A handle takes requests while it is ready for them.

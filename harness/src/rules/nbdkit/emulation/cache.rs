@@ -5,14 +5,12 @@ use layers_trace::Callback;
 use super::super::data::range::MOST;
 use super::task::{Task, watches};
 use crate::history::Way;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "emul.cache.as-reads",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 13, 4),
     statement: "Where can_cache says emulate, the range is read, in ascending pieces of 64 MiB or less without flags; where it says native and there is no cache, the request succeeds without a call.",
     clause: "nbdkit-plugin(3), Flags, .can_cache and .cache",
@@ -20,6 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     example: "L1.can_cache = 1, cache for 0..8192, L1.pread offset=0 count=4096, and success",
     fix: "read all of it, and throw it away",
     check: Checker::Trace(|| Box::new(AsReads)),
+    ..Rule::REQUIRED
 }];
 
 /// Reading is caching.

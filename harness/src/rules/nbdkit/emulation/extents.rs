@@ -4,15 +4,13 @@ use layers_trace::Callback;
 
 use super::task::{Task, watches};
 use crate::history::Way;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "emul.extents.synthetic",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "Where can_extents says no the server answers by itself, and neither that layer nor one inside it is asked for extents.",
         clause: "nbdkit-plugin(3), .extents",
@@ -20,10 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS, L0.extents",
         fix: "answer that all is allocated",
         check: Checker::Trace(|| Box::new(Synthetic)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "emul.extents.nonempty",
-        kind: Kind::Required,
         party: Party::Plugin,
         since: Version(1, 11, 10),
         statement: "A plugin's extents that succeeds has added an extent that overlaps the offset; otherwise the request fails with EINVAL.",
@@ -32,6 +30,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.extents = 0 with no extent, and the client is told of success",
         fix: "add at least the extent at the offset, in ascending order, or fail",
         check: Checker::Trace(|| Box::new(Nonempty)),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -4,15 +4,13 @@ use layers_trace::Callback;
 
 use super::task::{Task, watches};
 use crate::history::{FAST_ZERO, FUA, FUA_EMULATE, FUA_NATIVE, Handle, Made, Way, present};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "emul.fua.flush-after",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "Where a plugin's can_fua says emulate, a write, trim or zero with FUA comes to it without the flag, and one flush follows on the same thread if it has succeeded, and none if it has failed.",
         clause: "nbdkit-plugin(3), Flags and .can_fua",
@@ -20,11 +18,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.can_fua = 1, L0.pwrite for a write with FUA, and no L0.flush",
         fix: "flush once the request has been carried out, before it is answered",
         check: Checker::Trace(|| Box::new(FlushAfter)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "emul.fua.split",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 31, 9),
         statement: "Where zeroes with FUA are written in several pieces, each piece has FUA if that is native, and one flush follows the last piece if it is emulated.",
         clause: "nbdkit-filter(3), .can_write … .can_cache (.can_fua)",
@@ -32,6 +29,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_zero = 1, L1.can_fua = 2, L1.pwrite flags=FUA, L1.pwrite",
         fix: "pass FUA on with every piece, or flush once at the end",
         check: Checker::Trace(|| Box::new(Split)),
+        ..Rule::REQUIRED
     },
 ];
 

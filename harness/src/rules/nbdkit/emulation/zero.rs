@@ -5,15 +5,13 @@ use layers_trace::Callback;
 use super::super::data::range::MOST;
 use super::task::{Task, Untiled, watches};
 use crate::history::{FAST_ZERO, MAY_TRIM, Made, Way};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "emul.zero.as-writes",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 31, 9),
         statement: "Where can_zero says emulate, zeroes are written with that layer's pwrite: in ascending pieces of 64 MiB or less that cover the range, without MAY_TRIM.",
         clause: "nbdkit-filter(3), .can_write … .can_cache (NBDKIT_ZERO_EMULATE); nbdkit-plugin(3), .can_zero",
@@ -21,23 +19,20 @@ pub const RULES: &[Rule] = &[
         example: "L1.can_zero = 1, zeroes for 0..8192, L1.pwrite offset=0 count=4096, and success",
         fix: "write zeroes until the end of the range",
         check: Checker::Trace(|| Box::new(AsWrites)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "emul.zero.fallback",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "If a plugin has no zero, or it fails with ENOTSUP or EOPNOTSUPP, the same range is written with pwrite, in pieces that cover it.",
         clause: "nbdkit-plugin(3), .zero and .can_zero",
         antecedent: "zeroes asked for of a plugin without zero, or whose zero fails in this way",
         example: "L0.zero = -1 (ENOTSUP), L0.pwrite offset=0 count=4096 for zeroes for 0..8192",
         fix: "write zeroes to the whole range, each piece where the one before has ended",
         check: Checker::Trace(|| Box::new(Fallback)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "emul.zero.fast-no-fallback",
-        kind: Kind::Forbidden,
-        party: Party::Server,
         since: Version(1, 15, 0),
         statement: "Zeroes asked for with FAST_ZERO are never written with pwrite: where zero cannot be used the request fails with ENOTSUP.",
         clause: "nbdkit-plugin(3), .zero and .can_fast_zero",
@@ -45,6 +40,7 @@ pub const RULES: &[Rule] = &[
         example: "zeroes with FAST_ZERO, L0.zero = -1 (ENOTSUP), L0.pwrite",
         fix: "fail with ENOTSUP",
         check: Checker::Trace(|| Box::new(FastNoFallback)),
+        ..Rule::FORBIDDEN
     },
 ];
 

@@ -5,15 +5,13 @@ use layers_trace::{Callback, Kind as EventKind};
 use super::super::emulation::task::Task;
 use super::name;
 use crate::history::{FAST_ZERO, History, Made, present};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "errno.success",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "A request succeeds only if every call made for it has: each piece of a range that is split, the writes in place of a zero, and the flush in place of FUA.",
         clause: "nbdkit-plugin(3), Flags, .pwrite … .cache, .can_fua, .can_zero, .can_cache; nbdkit-filter(3), .pread … .cache",
@@ -21,11 +19,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_WRITE with FUA, L0.pwrite = 0, L0.flush = -1, and success",
         fix: "look at the result of every call, and fail with the first that fails",
         check: Checker::Trace(|| Box::new(Success)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "errno.told",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "A filter is told the error number with which the layer below has failed: what the plugin gave to nbdkit_set_error, else errno where errno_is_preserved, else EIO; and what a filter left in err.",
         clause: "nbdkit_error(3), Setting errno; nbdkit-plugin(3), .errno_is_preserved; nbdkit-filter(3), ERROR HANDLING",
@@ -33,6 +30,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.pread = -1 after nbdkit_set_error(ENOSPC), and L1.pread = -1 with err EIO",
         fix: "take the number from where the layer has put it, in this order",
         check: Checker::Trace(|| Box::new(Told)),
+        ..Rule::REQUIRED
     },
 ];
 

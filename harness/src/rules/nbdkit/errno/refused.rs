@@ -7,15 +7,13 @@ use super::pieces::failing;
 use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
 use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "errno.refused",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "The server refuses what it must: with EPERM a request that writes to a read-only export, with ENOSPC one that writes beyond the end, with EINVAL any other that goes beyond the end, and with EINVAL an unknown request or flag, or a flag that the request does not have.",
         clause: "NBD protocol, Error values, Command flags; nbdkit-plugin(3), .can_write … .can_cache",
@@ -23,11 +21,10 @@ pub const RULES: &[Rule] = &[
         example: "get_size = 1048576, NBD_CMD_WRITE offset=1048576 count=512, and the client is told EINVAL",
         fix: "check each request before any layer is called, and refuse it with the error that the protocol has for it",
         check: Checker::Trace(|| Box::new(Refused)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "errno.shutdown",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 33, 3),
         statement: "After nbdkit_disconnect(0) every new request of the connection, save NBD_CMD_DISC, is answered with ESHUTDOWN, if at all.",
         clause: "nbdkit_shutdown(3), nbdkit_disconnect",
@@ -35,6 +32,7 @@ pub const RULES: &[Rule] = &[
         example: "L0.pwrite calls nbdkit_disconnect(0) and returns, NBD_CMD_READ, and the client is told EIO",
         fix: "answer ESHUTDOWN",
         check: Checker::Trace(|| Box::<Shutdown>::default()),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -7,15 +7,13 @@ use super::{Answered, ORDINARY, name, names, refused, told};
 use crate::history::{History, Made, Way, callback_of};
 use crate::protocol::ERRORS;
 use crate::protocol::flag::{DF, FAST_ZERO};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "errno.wire",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "A client is told the error of the layer that has failed: EPERM, EIO, ENOMEM, EINVAL, ENOSPC and ESHUTDOWN as they are, EDQUOT and EFBIG as ENOSPC, ENOTSUP for a fast zero, EOVERFLOW for a read with NBD_CMD_FLAG_DF, and any other as one of EPERM, EIO, ENOMEM, EINVAL and ENOSPC.",
         clause: "nbdkit_error(3), Setting errno; nbdkit-filter(3), ERROR HANDLING; NBD protocol, Error values",
@@ -23,11 +21,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.pwrite = -1 after nbdkit_set_error(EDQUOT), and the client is told EIO",
         fix: "map the error of the layer to the one that the protocol has for it",
         check: Checker::Trace(|| Box::new(OnTheWire)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "errno.wire-others",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "EROFS is told as EPERM, and every error that the protocol does not have as EINVAL.",
         clause: "not in the manual",
@@ -35,11 +32,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.pread = -1 after nbdkit_set_error(ENXIO), and the client is told EIO",
         fix: "none needed",
         check: Checker::Trace(|| Box::new(Others)),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "errno.known",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "An error number is one that the protocol has: EOVERFLOW only for a read with NBD_CMD_FLAG_DF, and ENOTSUP only for a fast zero.",
         clause: "NBD protocol, Error values",
@@ -47,11 +43,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_READ, and a reply with error 30 (EROFS)",
         fix: "send EINVAL for what the protocol does not have",
         check: Checker::Trace(|| Box::new(Known)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "errno.cause",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 0),
         statement: "A request that the server may not refuse fails only if a call made for it has failed.",
         clause: "nbdkit-plugin(3), .pread … .cache; NBD protocol, Request types",
@@ -59,6 +54,7 @@ pub const RULES: &[Rule] = &[
         example: "NBD_CMD_READ, L0.pread = 0, and the client is told EIO",
         fix: "answer with the result of the outermost layer",
         check: Checker::Trace(|| Box::<Cause>::default()),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -3,15 +3,12 @@
 use layers_trace::{Callback, Event, Kind as EventKind};
 
 use super::asked_by_server;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "nego.size.range",
-    kind: Kind::Required,
     party: Party::Plugin,
-    since: Version(1, 0, 0),
     statement: "A size is not negative; -1 reports an error, and then the client is refused.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .get_size",
     antecedent: "a plugin that is asked for its size",
@@ -21,6 +18,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
         let is_bad = |exit: &Event| exit.result() < -1;
         Box::new(BadAnswer::new(Callback::GetSize, is_bad, "a size of 0 or more, or -1"))
     }),
+    ..Rule::REQUIRED
 }];
 
 /// A plugin's answer is within bounds. An answer that is not never ends in an export that the client may use.

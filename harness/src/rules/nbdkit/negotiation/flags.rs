@@ -5,15 +5,13 @@ use layers_trace::Callback;
 use super::told::Choices;
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.multi_conn.gated",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 9, 9),
         statement: "Where connections are serialized the client is not told of can_multi_conn, whatever the answer was.",
         clause: "not in the manual",
@@ -21,18 +19,17 @@ pub const RULES: &[Rule] = &[
         example: "get_ready(thread model 0), L2.can_multi_conn = 1, NBD_FLAG_CAN_MULTI_CONN",
         fix: "none needed; such a client would wait for itself",
         check: Checker::Trace(|| Box::new(MultiConnGated::default())),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "nego.defaults",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Where no layer has a can_* callback or is_rotational, the flags follow from the plugin's data callbacks.",
         clause: "nbdkit-plugin(3), .can_write … .can_cache, each on what happens if it is omitted",
         antecedent: "a query that no layer has, and a client that is told the flags",
         example: "a plugin with flush and without can_flush, and no NBD_FLAG_SEND_FLUSH",
         fix: "answer for the plugin as its manual says",
         check: Checker::Trace(|| Box::new(Defaults::default())),
+        ..Rule::REQUIRED
     },
 ];
 

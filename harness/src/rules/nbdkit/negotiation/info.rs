@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 
 use super::asked_by_server;
 use super::bad_answer::BadAnswer;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
 
 /// NBD_INFO types of the protocol.
@@ -15,8 +15,6 @@ const INFO_BLOCK_SIZE: u64 = 3;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.block_size.on-request",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 29, 16),
         statement: "block_size is asked only for a client that requests NBD_INFO_BLOCK_SIZE.",
         clause: "nbdkit-plugin(3), .block_size",
@@ -24,10 +22,10 @@ pub const RULES: &[Rule] = &[
         example: "NBD_OPT_GO without NBD_INFO_BLOCK_SIZE, L1.block_size",
         fix: "ask for block sizes while answering that request, and not otherwise",
         check: Checker::Trace(|| Box::new(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE })),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.block_size.validity",
-        kind: Kind::Required,
         party: Party::Plugin,
         since: Version(1, 29, 16),
         statement: "A plugin's block sizes are all 0, or fit each other and the protocol; others drop the connection.",
@@ -39,11 +37,10 @@ pub const RULES: &[Rule] = &[
             let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
             Box::new(BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows"))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.description.on-request",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "export_description is asked only for a client that requests NBD_INFO_DESCRIPTION.",
         clause: "nbdkit-plugin(3), .export_description",
@@ -53,6 +50,7 @@ pub const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION })
         }),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -6,15 +6,13 @@ use super::super::pass_through::PassThrough;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.outer-to-inner",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 27),
         statement: "A query enters at the outermost layer and reaches the layers below only through the filters above.",
         clause: "nbdkit-filter(3), CALLBACKS and nbdkit_next",
@@ -24,11 +22,10 @@ pub const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_query())))
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.once-per-handle",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "get_size, block_size, is_rotational and can_* are asked of a handle once at most, unless they failed.",
         clause: "nbdkit-plugin(3), Callback lifecycle; nbdkit-filter(3), .get_size and .can_write",
@@ -36,11 +33,10 @@ pub const RULES: &[Rule] = &[
         example: "L0.can_write(1) = 1, L0.can_write(1)",
         fix: "keep the first answer with the handle and give it to whoever asks later",
         check: Checker::Trace(|| Box::new(AskedOnce)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.error-not-cached",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A query that has failed is asked again when somebody wants to know again.",
         clause: "not in the manual",
@@ -48,23 +44,20 @@ pub const RULES: &[Rule] = &[
         example: "L0.can_trim = -1, and L1 is told of a failure without another call of L0",
         fix: "none needed; a filter that depends on it should remember the failure itself",
         check: Checker::Trace(|| Box::new(AskedAgain::default())),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "nego.before-data",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "What the server itself asks of a handle it asks before it serves the client's first request with it.",
         clause: "nbdkit-plugin(3), Callback lifecycle",
         antecedent: "the first request of a client that reaches a layer",
         example: "L1.pread, L1.can_flush",
         fix: "ask everything during option negotiation",
         check: Checker::Trace(|| Box::new(AskedBeforeData)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.complete-set",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "Before it serves a writable handle the server asks get_size, is_rotational and all of can_*, in one order.",
         clause: "not in the manual, which leaves open what is asked and in which order",
@@ -72,6 +65,7 @@ pub const RULES: &[Rule] = &[
         example: "L1.get_size L1.can_write L1.pread",
         fix: "none needed; a layer should not count on being asked",
         check: Checker::Trace(|| Box::new(AskedEverything)),
+        ..Rule::OBSERVED
     },
 ];
 

@@ -3,15 +3,13 @@
 use layers_trace::Callback;
 
 use crate::history::Handle;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.readonly-shortcut",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A layer whose handle was opened read-only is asked neither can_write nor what needs writing.",
         clause: "not in the manual",
@@ -21,11 +19,10 @@ pub const RULES: &[Rule] = &[
         check: Checker::Trace(|| {
             Box::new(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING })
         }),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "nego.nowrite-shortcut",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A layer that has answered 0 to can_write is asked nothing that needs writing.",
         clause: "not in the manual",
@@ -39,11 +36,10 @@ pub const RULES: &[Rule] = &[
                 spared: WRITING,
             })
         }),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "nego.nozero-shortcut",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 15, 1),
         statement: "A filter that has answered NBDKIT_ZERO_NONE to can_zero is not asked can_fast_zero.",
         clause: "not in the manual",
@@ -57,6 +53,7 @@ pub const RULES: &[Rule] = &[
                 spared: &[Callback::CanFastZero],
             })
         }),
+        ..Rule::OBSERVED
     },
 ];
 

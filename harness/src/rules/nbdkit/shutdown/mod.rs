@@ -9,7 +9,7 @@ mod sleep;
 use layers_trace::{Event, Kind as EventKind, Operation, Probe};
 
 use crate::history::{Call, Client, Request};
-use crate::rules::check::{Checker, Kind, Now, Party, Rule};
+use crate::rules::check::{Checker, Now, Rule};
 use crate::version::Version;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
@@ -18,20 +18,16 @@ pub const RULES: &[&[Rule]] = &[QUIT, DISCONNECT, END];
 const QUIT: &[Rule] = &[
     Rule {
         id: "quit.finish-running",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A signal or nbdkit_shutdown interrupts no request that a layer works on: the callback returns, and the client is answered.",
         clause: "nbdkit-plugin(3), SHUTDOWN",
         antecedent: "a signal or nbdkit_shutdown while a request is running whose client waits for the answer",
         example: "L0.pread, SIGTERM, and the server ends before L0.pread returns",
         fix: "wait for all requests before ending",
         check: Checker::Trace(|| Box::new(running::FinishRunning::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "quit.no-new-data",
-        kind: Kind::Observed,
-        party: Party::Server,
         since: Version(1, 1, 0),
         statement: "A request that is sent once the server is known to be stopping leads to no callback.",
         clause: "not in the manual, which says that further callbacks may occur",
@@ -39,35 +35,29 @@ const QUIT: &[Rule] = &[
         example: "nbdkit_shutdown in L0.pread, then a read of another client and L0.pread",
         fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
         check: Checker::Trace(|| Box::new(quit::NoNewData::default())),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "quit.may-still-negotiate",
-        kind: Kind::Unspecified,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "A client that negotiates while the server is told to stop may still be served: open, prepare, queries and finalize can follow.",
         clause: "nbdkit-plugin(3), SHUTDOWN (further callbacks may occur)",
         antecedent: "a signal during negotiation",
-        example: "none: calls may follow or not",
         fix: "expect callbacks up to cleanup",
         check: Checker::Nothing,
+        ..Rule::UNSPECIFIED
     },
     Rule {
         id: "quit.waits-for-idle-client",
-        kind: Kind::Unspecified,
-        party: Party::Server,
         since: Version(1, 15, 7),
         statement: "Whether a server that is told to stop waits for a client that stays connected and idle is not said.",
         clause: "nbdkit-plugin(3), SHUTDOWN, which does not say",
         antecedent: "a signal while a client is connected and idle",
-        example: "none: the server may wait or not",
         fix: "disconnect clients before or after the signal",
         check: Checker::Nothing,
+        ..Rule::UNSPECIFIED
     },
     Rule {
         id: "quit.nanosleep",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 13, 9),
         statement: "nbdkit_nanosleep sleeps for as long as it was asked to, and ends early, with an error, when the server is told to stop.",
         clause: "nbdkit-plugin(3), SLEEPING",
@@ -75,14 +65,13 @@ const QUIT: &[Rule] = &[
         example: "nbdkit_nanosleep(10 s), SIGTERM after 1 s, and the call returns after 10 s",
         fix: "wake sleepers when the server is told to stop",
         check: Checker::Trace(|| Box::new(sleep::Nanosleep::default())),
+        ..Rule::REQUIRED
     },
 ];
 
 const DISCONNECT: &[Rule] = &[
     Rule {
         id: "disconnect.soft",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 33, 3),
         statement: "After nbdkit_disconnect(0) requests that are running are finished and answered, and what the client sends then leads to no callback.",
         clause: "nbdkit_disconnect(3)",
@@ -90,11 +79,10 @@ const DISCONNECT: &[Rule] = &[
         example: "nbdkit_disconnect(0) in L0.pwrite, then a read and L0.pread",
         fix: "refuse further requests of that connection with ESHUTDOWN",
         check: Checker::Trace(|| Box::new(disconnect::Soft::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "disconnect.hard",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 33, 3),
         statement: "After nbdkit_disconnect(1) the client gets no answer to what is in flight; callbacks that are running return all the same.",
         clause: "nbdkit_disconnect(3)",
@@ -102,33 +90,29 @@ const DISCONNECT: &[Rule] = &[
         example: "nbdkit_disconnect(1) in L0.pwrite, and the write is answered",
         fix: "close the socket at once, and the handles when their calls have returned",
         check: Checker::Trace(|| Box::new(disconnect::Hard::default())),
+        ..Rule::REQUIRED
     },
 ];
 
 const END: &[Rule] = &[
     Rule {
         id: "single.one-connection",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "With -s the server serves one connection, and then ends by itself, with cleanup and unload.",
         clause: "nbdkit(1), -s",
         antecedent: "a run with -s that no signal ends",
         example: "L0.preconnect … L0.preconnect",
         fix: "serve standard input and output, and end when that connection has ended",
         check: Checker::Trace(|| Box::new(single::OneConnection::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "kill.nothing",
-        kind: Kind::Unspecified,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "After SIGKILL or a crash nothing can be expected of the server.",
         clause: "nbdkit-plugin(3), SHUTDOWN (it is not guaranteed that this can always happen)",
         antecedent: "SIGKILL",
-        example: "none",
         fix: "keep nothing in memory only that must survive",
         check: Checker::Nothing,
+        ..Rule::UNSPECIFIED
     },
 ];
 

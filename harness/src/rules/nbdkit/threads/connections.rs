@@ -4,34 +4,29 @@ use layers_trace::{Callback, Event, Operation};
 
 use super::{Scope, requests_beside, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "tm.conn.exclusive",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Under SERIALIZE_CONNECTIONS a connection begins only when the one before it is closed.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 0, and a client that has connected while another one's handle is in use",
         example: "L0.open(A) L0.preconnect(B) L0.close(A)",
         fix: "let the next client wait until the handles of the one before it are closed",
         check: Checker::Trace(|| Box::new(OneConnection)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "tm.conn.one-thread",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Under SERIALIZE_CONNECTIONS all calls of a connection come from one thread.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 0, and a client that waits for several requests at once",
         example: "thread 1: L0.open; thread 2: L0.pread",
         fix: "carry out all requests of a connection on the thread that accepted it",
         check: Checker::Trace(|| Box::new(OneThread)),
+        ..Rule::REQUIRED
     },
 ];
 

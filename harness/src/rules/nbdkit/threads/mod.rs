@@ -18,8 +18,7 @@ mod visits;
 use layers_trace::{Callback, Operation};
 
 use crate::history::{Call, Client, ConnectionId, History};
-use crate::rules::check::{Checker, Kind, Now, Party, Rule};
-use crate::version::Version;
+use crate::rules::check::{Checker, Now, Rule};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] =
@@ -27,15 +26,12 @@ pub const RULES: &[&[Rule]] =
 
 const DEFAULT_ORDER: Rule = Rule {
     id: "tm.default-order-free",
-    kind: Kind::Unspecified,
-    party: Party::Server,
-    since: Version(1, 0, 0),
     statement: "Under PARALLEL requests are carried out, and answered, in any order.",
     clause: "nbdkit-plugin(3), Threads",
     antecedent: "nothing; the order is left open",
-    example: "none",
     fix: "none needed; a client that depends on the order waits for each answer",
     check: Checker::Nothing,
+    ..Rule::UNSPECIFIED
 };
 
 /// Calls that the server makes on its own threads, for clients.

@@ -5,34 +5,29 @@ use layers_trace::Callback;
 use super::connections::other_thread;
 use super::{Scope, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
-use crate::version::Version;
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "tm.parallel.control-exclusive",
-        kind: Kind::Observed,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Under PARALLEL, too, what is no data call is made on its connection's own thread, and beside no data call of it.",
         clause: "not in the manual",
         antecedent: "thread model 3, and such a call for a client that still waits for data",
         example: "thread 1: enter L0.pread; thread 2: L1.finalize; thread 1: exit L0.pread",
         fix: "none needed; a layer that counts on it should take a lock",
         check: Checker::Trace(|| Box::new(ControlExclusive)),
+        ..Rule::OBSERVED
     },
     Rule {
         id: "tm.parallel.limit",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "No more data calls of a connection are in progress than `-t` says (16 unless given); where that is 1, or the model is not PARALLEL, one thread makes all calls of a connection.",
         clause: "nbdkit(1), -t",
         antecedent: "a client that waits for more requests at once than the limit",
         example: "-t 1, thread 1: enter L0.pread; thread 2: enter L0.pread",
         fix: "start that many threads for a connection, and none where one request at a time is allowed",
         check: Checker::Trace(|| Box::new(Limit)),
+        ..Rule::REQUIRED
     },
 ];
 

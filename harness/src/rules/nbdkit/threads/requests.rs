@@ -4,15 +4,13 @@ use layers_trace::Callback;
 
 use super::{Scope, anything_beside, is_request, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "tm.all.no-overlap",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 3, 1),
         statement: "Under SERIALIZE_ALL_REQUESTS open, queries, data calls, finalize and close of all connections never overlap.",
         clause: "nbdkit-plugin(3), Threads",
@@ -20,30 +18,27 @@ pub const RULES: &[Rule] = &[
         example: "thread 1: enter L0.pread(A); thread 2: L0.open(B); thread 1: exit L0.pread(A)",
         fix: "hold one lock for the whole server around each of them",
         check: Checker::Trace(|| Box::new(OneOfAll)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "tm.all.preconnect",
-        kind: Kind::Unspecified,
-        party: Party::Server,
         since: Version(1, 17, 1),
         statement: "Under SERIALIZE_ALL_REQUESTS preconnect, which is no request yet, may overlap calls of other connections.",
         clause: "nbdkit-plugin(3), Threads, which leaves it open",
         antecedent: "nothing; it is left open",
-        example: "none",
         fix: "none needed; a layer with a preconnect guards what it shares there itself",
         check: Checker::Nothing,
+        ..Rule::UNSPECIFIED
     },
     Rule {
         id: "tm.req.per-handle",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Under SERIALIZE_REQUESTS calls on one handle never overlap.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 2, and a client that waits for several requests at once",
         example: "thread 1: enter L0.pread(A); thread 2: L0.pread(A); thread 1: exit L0.pread(A)",
         fix: "carry out the requests of one connection one after another",
         check: Checker::Trace(|| Box::new(OnePerHandle)),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -6,14 +6,12 @@ use super::connections::{keeps_waiting, other_connection, other_thread, pipeline
 use super::requests::{beside, beside_on_connection};
 use super::{Scope, anything_beside, is_request, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "tm.filter-tightens",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 13, 4),
     statement: "Where a filter asks for a more serial thread model, the plugin is called under that one, too.",
     clause: "nbdkit-filter(3), .thread_model",
@@ -21,6 +19,7 @@ pub const RULES: &[Rule] = &[Rule {
     example: "L1.thread_model = 1; thread 1: enter L0.pread; thread 2: L0.pread; thread 1: exit L0.pread",
     fix: "apply the most serial model of all layers to every call of every layer",
     check: Checker::Trace(|| Box::new(Tightened)),
+    ..Rule::REQUIRED
 }];
 
 struct Tightened;

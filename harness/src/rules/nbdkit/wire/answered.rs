@@ -6,9 +6,8 @@ use super::super::connection::survival::is_lost;
 use super::blamed::Blamed;
 use super::is_option;
 use crate::history::{Client, End, History, Request};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
-use crate::version::Version;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
 /// that long, and what a callback does is not the server's time.
@@ -17,15 +16,13 @@ const IDLE: u64 = 1_000_000_000;
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.answered",
-    kind: Kind::Required,
-    party: Party::Server,
-    since: Version(1, 0, 0),
     statement: "Each request and option of a client that stays, and each request that a layer was working on when the client sent NBD_CMD_DISC, has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
     clause: "NBD protocol, Transmission, Fixed newstyle negotiation, Termination of the session during option haggling, Terminating the transmission phase; nbdkit-plugin(3), .pread … .cache",
     antecedent: "a request or option that is answered, or not answered in time",
     example: "NBD_CMD_READ, L0.pread = 0, and no reply before the client gives up",
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
     check: Checker::Trace(|| Box::new(Answered::default())),
+    ..Rule::REQUIRED
 }];
 
 /// Nobody waits in vain.

@@ -8,15 +8,13 @@ use super::super::connection::default_export::LONGEST;
 use super::blamed::Blamed;
 use super::is_silent;
 use crate::history::{Client, History};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Tls;
 use crate::version::Version;
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.granted",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 11, 8),
     statement: "An option that the server has is refused only if a layer has failed, TLS is missing, or the option came before its time, is not well-formed or is a second NBD_OPT_LIST.",
     clause: "nbdkit-protocol(1), on each option; NBD protocol, Option types; nbdkit-plugin(3), .list_exports, .open",
@@ -24,6 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     example: "NBD_OPT_GO, L0.open = 1, no layer fails, and the reply is NBD_REP_ERR_UNKNOWN",
     fix: "refuse an option only for a reason, and name that in the type of the reply",
     check: Checker::Trace(|| Box::<Granted>::default()),
+    ..Rule::REQUIRED
 }];
 
 /// The number of clients' records for a reply that was none of the protocol's.

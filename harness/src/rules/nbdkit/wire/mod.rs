@@ -11,7 +11,7 @@ mod tests;
 use layers_trace::{Breach, Event, Kind as EventKind, Operation, Speaker};
 
 use super::connection::survival::is_lost;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
@@ -20,9 +20,6 @@ pub const RULES: &[&[Rule]] = &[COMPLAINTS, answered::RULES, granted::RULES];
 const COMPLAINTS: &[Rule] = &[
     Rule {
         id: "wire.message",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "What the server sends is one whole message after another: each begins with its magic number, and is as long as it says.",
         clause: "NBD protocol, Handshake, Option reply, Simple reply, Structured reply; nbdkit-protocol(1)",
         antecedent: "an answer that a client gets",
@@ -35,11 +32,10 @@ const COMPLAINTS: &[Rule] = &[
                 is_case: |reply, _| reply.result() == 0,
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "wire.option",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 5, 3),
         statement: "A reply to an option names the option that the client has sent, and is of a type that this option has.",
         clause: "NBD protocol, Fixed newstyle negotiation, Option types; nbdkit-protocol(1)",
@@ -53,12 +49,10 @@ const COMPLAINTS: &[Rule] = &[
                 is_case: |reply, operation| is_option(operation) && !is_silent(reply),
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "wire.one-reply",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "Each request has one reply, with the request's cookie, and nothing comes that no request waits for.",
         clause: "NBD protocol, Transmission, Simple reply message; nbdkit-protocol(1)",
         antecedent: "a reply to a request",
@@ -71,11 +65,10 @@ const COMPLAINTS: &[Rule] = &[
                 is_case: |reply, _| reply.speaker().is_some(),
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "wire.structured",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 8),
         statement: "A read has a structured reply where structured replies have been negotiated, and a simple one elsewhere; so has a block status that succeeds.",
         clause: "NBD protocol, Simple reply message, Structured reply chunk message; nbdkit-protocol(1), Structured Replies",
@@ -91,11 +84,10 @@ const COMPLAINTS: &[Rule] = &[
                 },
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "wire.chunk",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 8),
         statement: "The chunks of a structured reply fit the request: each is of a type for it and as long as that type is, data lies inside the range and does not overlap, block status is of a context that was set, and all of it comes, or an error.",
         clause: "NBD protocol, Structured reply types; nbdkit-protocol(1), Structured Replies",
@@ -112,18 +104,17 @@ const COMPLAINTS: &[Rule] = &[
                 },
             })
         }),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "wire.refusal",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "What the manual or the protocol wants to be refused is refused: a request that is not offered or out of range, an option before its time, an export whose layers fail.",
         clause: "nbdkit-plugin(3), nbdkit-filter(3), on each callback that fails; NBD protocol, Error values, Option types",
         antecedent: "an option or request that is refused",
         example: "L0.open = NULL, and NBD_OPT_GO succeeds",
         fix: "refuse it",
         check: Checker::Trace(|| Box::<refusal::Refusal>::default()),
+        ..Rule::REQUIRED
     },
 ];
 

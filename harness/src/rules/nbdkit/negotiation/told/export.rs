@@ -7,27 +7,23 @@ use super::options::Options;
 use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told};
 use crate::history::ThreadModel;
 use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.told.size",
-        kind: Kind::Required,
-        party: Party::Server,
-        since: Version(1, 0, 0),
         statement: "The size that a client is told is the one that the outermost layer has answered for this export.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .get_size",
         antecedent: "a client that is told of an export, and a get_size for it",
         example: "L2.get_size = 1000, client: NBD_INFO_EXPORT with size 512",
         fix: "send the answer of the outermost layer, for each option anew, and change nothing in it",
         check: Checker::Trace(|| Box::new(Size::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.told.flags",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 10),
         statement: "The transmission flags are those that the outermost layer's answers to can_* and is_rotational, and structured replies, come to.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write … .can_cache; the NBD protocol, Transmission flags",
@@ -35,11 +31,10 @@ pub const RULES: &[Rule] = &[
         example: "L2.can_flush = 0, client: NBD_FLAG_SEND_FLUSH",
         fix: "make each flag of the outermost layer's answer for this handle, and leave reserved ones clear",
         check: Checker::Trace(|| Box::new(Flags::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.told.block_size",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 29, 16),
         statement: "A client that asks for block sizes is told those of the outermost layer, and none where there are no constraints.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .block_size; nbdkit-protocol(1), NBD_INFO_BLOCK_SIZE",
@@ -47,6 +42,7 @@ pub const RULES: &[Rule] = &[
         example: "L2.block_size = 512, 4096, 65536, client: NBD_INFO_BLOCK_SIZE 1, 4096, 65536",
         fix: "send the three numbers as the outermost layer gave them for this handle",
         check: Checker::Trace(|| Box::new(BlockSize::default())),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -4,14 +4,12 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
 use super::quoted;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "nego.told.list",
-    kind: Kind::Required,
-    party: Party::Server,
     since: Version(1, 23, 6),
     statement: "A client that lists is told the exports of the outermost layer's list: all of them, in order, with their descriptions.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
@@ -19,6 +17,7 @@ pub const RULES: &[Rule] = &[Rule {
     example: "L2.list_exports = \"a\", \"b\", client is told \"b\"",
     fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
     check: Checker::Trace(|| Box::new(List::default())),
+    ..Rule::REQUIRED
 }];
 
 /// Names that the instrument records of one list at most.

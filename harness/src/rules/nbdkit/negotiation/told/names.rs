@@ -3,15 +3,13 @@
 use layers_trace::{Callback, Event, Field};
 
 use super::{Choices, INFO_DESCRIPTION, INFO_NAME, quoted};
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.name.opened",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 15, 2),
         statement: "The outermost layer is opened for the export that the client has named.",
         clause: "nbdkit-plugin(3), EXPORT NAME; nbdkit-filter(3), .open",
@@ -19,11 +17,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_GO \"b\"; L2.open \"a\"",
         fix: "pass the name of this option, not of an earlier one",
         check: Checker::Trace(|| Box::new(Opened)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.told.name",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "A client that asks for NBD_INFO_NAME is told the name that it has asked for, or the default export's for the empty one.",
         clause: "nbdkit-protocol(1), NBD_INFO_NAME; nbdkit-plugin(3), .default_export",
@@ -31,11 +28,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_INFO \"a\", NBD_OPT_GO \"b\" = NBD_INFO_NAME \"a\"",
         fix: "send the name of the export that this option is about",
         check: Checker::Trace(|| Box::new(Name::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.told.description",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 23, 6),
         statement: "A client that asks for NBD_INFO_DESCRIPTION is told what the outermost layer gives for this export, and nothing for NULL.",
         clause: "nbdkit-protocol(1), NBD_INFO_DESCRIPTION; nbdkit-plugin(3) and nbdkit-filter(3), .export_description",
@@ -43,6 +39,7 @@ pub const RULES: &[Rule] = &[
         example: "L2.export_description = \"the first\", client: NBD_INFO_DESCRIPTION \"the second\"",
         fix: "send the outermost layer's answer for this handle, and nothing where it is NULL",
         check: Checker::Trace(|| Box::new(Description::default())),
+        ..Rule::REQUIRED
     },
 ];
 

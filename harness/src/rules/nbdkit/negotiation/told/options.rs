@@ -6,7 +6,7 @@ use layers_trace::{Event, Field, Kind as EventKind, Operation};
 
 use super::names::texts;
 use super::quoted;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
 /// The only metadata context that the server has.
@@ -18,8 +18,6 @@ const NAMESPACE: &[u8] = b"base:";
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.meta_context.told",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 8),
         statement: "A client that sets metadata contexts, or asks which there are, is told base:allocation where it has named that, and no other.",
         clause: "nbdkit-protocol(1), Metadata Querying; the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT",
@@ -27,11 +25,10 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_SET_META_CONTEXT without contexts = base:allocation",
         fix: "answer with base:allocation when it is among the names, and with nothing else",
         check: Checker::Trace(|| Box::new(ContextsTold)),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.meta_context.holds",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 11, 8),
         statement: "Block status is served only while a metadata context holds: of this export, and of the last NBD_OPT_SET_META_CONTEXT.",
         clause: "the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_CMD_BLOCK_STATUS; nbdkit-protocol(1), Metadata Querying",
@@ -39,6 +36,7 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_SET_META_CONTEXT \"a\", NBD_OPT_GO \"b\", NBD_CMD_BLOCK_STATUS = success",
         fix: "forget the contexts when they are set anew, also in vain, and when another export is chosen",
         check: Checker::Trace(|| Box::new(ContextHolds::default())),
+        ..Rule::REQUIRED
     },
 ];
 

@@ -8,7 +8,7 @@ use super::options::Options;
 use super::{Choices, INFO_EXPORT};
 use crate::history::ConnectionId;
 use crate::protocol::transmission::SEND_DF;
-use crate::rules::check::{Check, Checker, Kind, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -16,8 +16,6 @@ use crate::version::Version;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.tls.required",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 1, 15),
         statement: "With --tls=require a client without TLS is told nothing: every option but STARTTLS and ABORT is refused with NBD_REP_ERR_TLS_REQD.",
         clause: "nbdkit-tls(1), --tls=require; the NBD protocol, NBD_REP_ERR_TLS_REQD and FORCEDTLS mode",
@@ -25,11 +23,10 @@ pub const RULES: &[Rule] = &[
         example: "`nbdkit --tls=require`: client: NBD_OPT_LIST = \"main\"",
         fix: "refuse options before looking at them, until TLS is up",
         check: Checker::Trace(|| Box::new(Required::default())),
+        ..Rule::REQUIRED
     },
     Rule {
         id: "nego.starttls.forgets",
-        kind: Kind::Required,
-        party: Party::Server,
         since: Version(1, 28, 0),
         statement: "STARTTLS ends what was negotiated before it: structured replies, metadata contexts and the default export.",
         clause: "nbdkit-security(1), CVE-2021-3716; the NBD protocol, NBD_OPT_STARTTLS; nbdkit-plugin(3), .default_export, is_tls",
@@ -37,6 +34,7 @@ pub const RULES: &[Rule] = &[
         example: "client: NBD_OPT_STRUCTURED_REPLY, NBD_OPT_STARTTLS, NBD_OPT_GO = NBD_FLAG_SEND_DF",
         fix: "reset the state of the connection when TLS is up",
         check: Checker::Trace(|| Box::new(Forgets::default())),
+        ..Rule::REQUIRED
     },
 ];
 

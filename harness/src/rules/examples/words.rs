@@ -1,0 +1,122 @@
+//! The words of an example, and what some of them stand for.
+
+use layers_trace::{Callback, Operation};
+
+use super::parse::Step;
+
+/// What a client does, under the names of the protocol.
+pub(super) const OPERATIONS: &[(&str, Operation)] = &[
+    ("connect", Operation::Connect),
+    ("NBD_OPT_LIST", Operation::List),
+    ("NBD_OPT_INFO", Operation::Info),
+    ("NBD_OPT_GO", Operation::Go),
+    ("NBD_OPT_EXPORT_NAME", Operation::ExportName),
+    ("NBD_OPT_ABORT", Operation::Abort),
+    ("NBD_OPT_STARTTLS", Operation::StartTls),
+    ("NBD_OPT_STRUCTURED_REPLY", Operation::StructuredReply),
+    ("NBD_OPT_SET_META_CONTEXT", Operation::SetMetaContext),
+    ("NBD_OPT_LIST_META_CONTEXT", Operation::ListMetaContext),
+    ("NBD_OPT_UNKNOWN", Operation::UnknownOption),
+    ("NBD_CMD_READ", Operation::Read),
+    ("NBD_CMD_WRITE", Operation::Write),
+    ("NBD_CMD_FLUSH", Operation::Flush),
+    ("NBD_CMD_TRIM", Operation::Trim),
+    ("NBD_CMD_WRITE_ZEROES", Operation::Zero),
+    ("NBD_CMD_CACHE", Operation::Cache),
+    ("NBD_CMD_BLOCK_STATUS", Operation::BlockStatus),
+    ("NBD_CMD_DISC", Operation::Disconnect),
+    ("NBD_CMD_UNKNOWN", Operation::UnknownCommand),
+    ("garbage", Operation::Garbage),
+    ("hangup", Operation::Hangup),
+    ("halfclose", Operation::HalfClose),
+];
+
+/// Flags of replies and requests, under the names of the protocol, and what a client can be told of an export.
+pub(super) const FLAGS: &[(&str, i64)] = &[
+    ("HAS_FLAGS", 1),
+    ("READ_ONLY", 1 << 1),
+    ("SEND_FLUSH", 1 << 2),
+    ("SEND_FUA", 1 << 3),
+    ("ROTATIONAL", 1 << 4),
+    ("SEND_TRIM", 1 << 5),
+    ("SEND_ZERO", 1 << 6),
+    ("SEND_DF", 1 << 7),
+    ("MULTI_CONN", 1 << 8),
+    ("SEND_CACHE", 1 << 10),
+    ("SEND_FAST_ZERO", 1 << 11),
+    ("EXPORT", 1),
+    ("NAME", 1 << 1),
+    ("DESCRIPTION", 1 << 2),
+    ("BLOCK_SIZE", 1 << 3),
+];
+
+/// Flags of requests.
+pub(super) const COMMAND_FLAGS: &[(&str, i64)] =
+    &[("FUA", 1), ("NO_HOLE", 2), ("DF", 4), ("REQ_ONE", 8), ("FAST_ZERO", 16)];
+
+/// Returns true if the client chooses an export by this option.
+pub(super) fn choice(operation: Operation) -> bool {
+    matches!(operation, Operation::Info | Operation::Go | Operation::ExportName)
+}
+
+/// Returns the steps that a word stands for.
+pub(super) fn expanded(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "start" => "load config config_complete thread_model get_ready forks after_fork",
+        "queries" => {
+            "get_size can_write can_zero can_fast_zero can_trim can_fua can_flush is_rotational can_multi_conn \
+             can_cache can_extents"
+        }
+        "stop" => "SIGTERM cleanup unload ends",
+        _ => return None,
+    })
+}
+
+/// Returns what an example leaves out at its beginning: all that must have gone well before its first event.
+pub(super) fn understood(steps: &[Step]) -> Vec<Step> {
+    let first = steps.first().map_or("", |step| step.head.as_str());
+    let name = first.split_once('.').map_or(first, |(_, name)| name);
+    let before = match Callback::from_name(name) {
+        Some(Callback::Load) => "",
+        Some(callback) if !callback.is_connected() => match callback {
+            Callback::Unload | Callback::Cleanup => "start",
+            Callback::ThreadModel => "load config config_complete",
+            Callback::GetReady => "load config config_complete thread_model",
+            Callback::AfterFork => "load config config_complete thread_model get_ready forks",
+            Callback::ConfigComplete => "load config",
+            _ => "load",
+        },
+        Some(Callback::Preconnect) => "start",
+        Some(Callback::ListExports | Callback::DefaultExport | Callback::Open) => "start connect",
+        Some(_) => "start connect NBD_OPT_GO",
+        None if first == "start" || first == "ends" || first == "fork" => "",
+        None if first == "connect" || first == "stop" || first == "SIGTERM" => "start",
+        None if first.starts_with("NBD_OPT") || first == "garbage" => "start connect",
+        None => "start connect NBD_OPT_GO",
+    };
+    super::parse::steps(before)
+}
+
+/// Returns the number of an error.
+pub(super) fn errno(name: &str) -> Option<i32> {
+    Some(match name {
+        "EPERM" => libc::EPERM,
+        "EIO" => libc::EIO,
+        "ENXIO" => libc::ENXIO,
+        "EBADF" => libc::EBADF,
+        "ENOMEM" => libc::ENOMEM,
+        "EINVAL" => libc::EINVAL,
+        "ENOSPC" => libc::ENOSPC,
+        "EROFS" => libc::EROFS,
+        "EDQUOT" => libc::EDQUOT,
+        "EFBIG" => libc::EFBIG,
+        "EOVERFLOW" => libc::EOVERFLOW,
+        "ENOTSUP" => libc::ENOTSUP,
+        "ESHUTDOWN" => libc::ESHUTDOWN,
+        "ENOTCONN" => libc::ENOTCONN,
+        "ETIMEDOUT" => libc::ETIMEDOUT,
+        "ECONNRESET" => libc::ECONNRESET,
+        "EPIPE" => libc::EPIPE,
+        _ => return None,
+    })
+}
