@@ -82,13 +82,8 @@ fn explain(out: &mut impl Write, rule: &Rule) -> std::io::Result<()> {
     match rule.check {
         Checker::Trace(_) => row("exercised by", &rule.antecedent)?,
         Checker::Nothing => return row("judged", &"never: the manual leaves it open"),
-        Checker::Later(reason) => row("not judged", &reason)?,
     }
-    if rule.bad.is_empty() {
-        row("broken by", &rule.example)?;
-    } else {
-        row("holds for", &rule.good)?;
-        row("broken by", &rule.bad)?;
-    }
+    row("holds for", &rule.good)?;
+    row("broken by", &rule.bad)?;
     row("to fix it", &rule.fix)
 }

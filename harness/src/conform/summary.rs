@@ -237,7 +237,6 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
     match (rule.check, tally.broken) {
         (Checker::Nothing, _) => Verdict::NotApplicable("unspecified".to_owned()),
         _ if !level.judges(rule) => Verdict::Skipped(format!("{}: --level should judges it", rule.kind)),
-        (Checker::Later(reason), _) => Verdict::NotApplicable(reason.to_owned()),
         _ if rule.since > version => Verdict::NotApplicable(format!("since {}", rule.since)),
         (_, 0) if tally.exercised == 0 && tally.in_vain > 0 => {
             let runs = "put to the test only in runs that crashed, hung or went astray".to_owned();

@@ -91,8 +91,6 @@ pub struct Rule {
     pub bad: &'static str,
     /// Other rules that `bad` breaks with it.
     pub also: &'static [&'static str],
-    /// The shortest sequence of calls that breaks it, where no trace says so yet.
-    pub example: &'static str,
     /// What to do about it.
     pub fix: &'static str,
     /// How it is judged.
@@ -114,7 +112,6 @@ impl Rule {
         good: "",
         bad: "",
         also: &[],
-        example: "",
         fix: "",
         check: Checker::Nothing,
     };
@@ -133,8 +130,6 @@ pub enum Checker {
     Trace(fn() -> Box<dyn Check>),
     /// Not at all: it is [`Kind::Unspecified`].
     Nothing,
-    /// Not yet, for this reason.
-    Later(&'static str),
 }
 
 /// The judgement of one rule over one trace, event by event.

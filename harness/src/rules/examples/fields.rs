@@ -19,6 +19,25 @@ pub(super) fn of_layers(declarations: &[Step]) -> impl Iterator<Item = (u8, &Arg
     layers.flat_map(|(layer, step)| step.arguments.iter().map(move |argument| (layer, argument)))
 }
 
+/// Returns what a declaration says that a layer answers.
+pub(super) fn answer(layer: u8, argument: &Argument) -> Option<(u8, Callback, i64)> {
+    let callback = Callback::from_name(argument.key.as_deref()?)?;
+    Some((layer, callback, number(&argument.value)))
+}
+
+/// Returns what a callback returns where all is well.
+pub(super) fn usual(callback: Callback) -> i64 {
+    match callback {
+        Callback::Open | Callback::DefaultExport | Callback::ExportDescription => 1,
+        Callback::ThreadModel => 3,
+        Callback::GetSize => 1 << 20,
+        Callback::CanZero | Callback::CanFua | Callback::CanCache => 2,
+        Callback::IsRotational | Callback::BlockSize => 0,
+        query if query.is_query() => 1,
+        _ => 0,
+    }
+}
+
 pub(super) fn set_run(run: &mut Run, parameters: &mut Vec<Parameter>, argument: &Argument) {
     let value = argument.value.as_str();
     match argument.key.as_deref().unwrap_or_default() {
@@ -89,7 +108,7 @@ pub(super) fn fill<'a>(event: &mut Event, arguments: impl IntoIterator<Item = &'
             "flags" if event.kind == Kind::Reply => event.b = number(value).cast_unsigned(),
             "flags" | "d" | "err" | "readonly" | "info" | "bytes" => event.d = number(value) as u32,
             "backend" if is_open => event.b = number(value).cast_unsigned(),
-            "digest" | "b" | "extents" | "exports" | "types" | "held" => {
+            "digest" | "buffer" | "b" | "new" | "extents" | "exports" | "types" | "held" => {
                 event.b = number(value).cast_unsigned()
             }
             "next" | "context" | "backend" | "size" | "sent" => event.context = number(value).cast_unsigned(),

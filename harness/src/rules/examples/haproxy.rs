@@ -1,7 +1,237 @@
-//! Makes the trace of HAProxy that an example describes.
+//! Makes the trace of HAProxy that an example describes: one client, one appctx, one keyword and one applet.
+
+use layers_trace::appctx::{Context, FIRST_APPLET, Place, Slots, State};
+use layers_trace::record::Record;
+use layers_trace::{Callback, Event, Field, Kind, Operation, Text};
 
 use super::Example;
+use super::fields::{callbacks, named_probe, number};
+use super::parse::{Argument, Half, Step, steps};
+use crate::rules::testing::run;
+use crate::run::Run;
+use crate::version::Version;
+
+const KEYWORD: u16 = 1;
+const COMMAND_LINE: u16 = FIRST_APPLET;
+const SERVICE: u16 = FIRST_APPLET + 1;
+/// `st0` while a command runs.
+const RUNNING: u32 = 9;
+const THREAD: u32 = 100;
+
+/// Makes a trace, step by step.
+struct Player {
+    events: Vec<Event>,
+    /// The callbacks of the keyword.
+    keyword: u64,
+    /// The appctx as the last call has left it.
+    state: State,
+    /// The service has been called, and so a release is the service's.
+    serves: bool,
+    running: Vec<(u32, Callback, State)>,
+    tid: u32,
+    last: usize,
+}
 
 pub(super) fn play(text: &str) -> Example {
-    todo!("{text}")
+    let mut all = steps(text);
+    let declarations: Vec<Step> =
+        all.extract_if(.., |step| matches!(step.head.as_str(), "run" | "keyword")).collect();
+    let mut settings = Run { server: "haproxy".into(), version: Version(3, 2, 0), digests: false, ..run(0) };
+    settings.parameters.clear();
+    let mut keyword = callbacks("parse,io_handler,io_release");
+    for argument in declarations.iter().flat_map(|step| &step.arguments) {
+        match argument.key.as_deref() {
+            Some("version") => settings.version = argument.value.parse().unwrap(),
+            Some("without") => keyword &= !callbacks(&argument.value),
+            other => panic!("a run has no `{other:?}`"),
+        }
+    }
+    let serves = all.iter().any(|step| matches!(step.head.as_str(), "init" | "fct"));
+    let mut player = Player {
+        events: Vec::new(),
+        keyword,
+        state: fresh(keyword),
+        serves,
+        running: Vec::new(),
+        tid: THREAD,
+        last: 0,
+    };
+    let json = serde_json::to_vec(&settings).unwrap();
+    player.note(Kind::Run, 0).texts.push(Text { field: Field::Json, bytes: json, cut: false });
+    player.register(KEYWORD, "show servers state", keyword);
+    player.register(COMMAND_LINE, "<CLI>", callbacks("fct,release"));
+    player.register(SERVICE, "<PROMEX>", callbacks("init,fct,release"));
+    player.client(Operation::Connect);
+    player.steps(&all);
+    Example { version: settings.version, events: player.events, last: player.last }
+}
+
+/// Returns an appctx in which nothing has happened.
+fn fresh(keyword: u64) -> State {
+    let context =
+        Context { svcctx: 0, place: Place::Null, storage_is_zero: true, storage_hash: 1, linked: false };
+    let has = |callback: Callback| keyword & callback.bit() != 0;
+    State {
+        number: KEYWORD,
+        st0: RUNNING,
+        context: Some(context),
+        st2_is_zero: Some(true),
+        slots: Some(Slots { io_handler: has(Callback::IoHandler), io_release: has(Callback::IoRelease) }),
+        released: false,
+    }
+}
+
+/// Changes what arguments name.
+fn change(state: &mut State, arguments: &[Argument]) {
+    let context = state.context.as_mut().unwrap();
+    for argument in arguments {
+        let value = argument.value.as_str();
+        match argument.key.as_deref().unwrap_or_default() {
+            "svcctx" => {
+                (context.place, context.svcctx) = match value {
+                    "NULL" => (Place::Null, 0),
+                    "storage" => (Place::Storage, 0x1_0000 + 168),
+                    _ => (Place::Elsewhere, 0x2_0000),
+                }
+            }
+            "bytes" => {
+                context.storage_hash = number(value) as u32 + 1;
+                context.storage_is_zero = number(value) == 0;
+            }
+            "linked" => context.linked = value == "1",
+            "st0" => state.st0 = number(value) as u32,
+            "st2" => state.st2_is_zero = Some(number(value) == 0),
+            other => panic!("an appctx has no `{other}`"),
+        }
+    }
+}
+
+impl Player {
+    fn note(&mut self, kind: Kind, number: u8) -> &mut Event {
+        let position = self.events.len() as u32;
+        self.events.push(Event {
+            position,
+            kind,
+            layer: 0,
+            number,
+            tid: self.tid,
+            pid: THREAD,
+            call: position,
+            handle: 0,
+            time: u64::from(position),
+            context: 0,
+            a: 0,
+            b: 0,
+            c: 0,
+            d: 0,
+            texts: Vec::new(),
+        });
+        self.events.last_mut().unwrap()
+    }
+
+    fn register(&mut self, number: u16, words: &str, callbacks: u64) {
+        let event = self.note(Kind::Layer, 0);
+        (event.handle, event.a) = (number.into(), callbacks);
+        event.texts.push(Text { field: Field::Keyword, bytes: words.into(), cut: false });
+    }
+
+    fn client(&mut self, operation: Operation) {
+        self.note(Kind::Request, operation as u8).handle = 1;
+        let call = self.events.len() as u32 - 1;
+        let reply = self.note(Kind::Reply, operation as u8);
+        (reply.handle, reply.call) = (1, call);
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        steps.iter().for_each(|step| self.step(step));
+    }
+
+    fn step(&mut self, step: &Step) {
+        let kept = self.tid;
+        for (_, thread) in &step.places {
+            self.tid = *thread;
+        }
+        self.last = self.events.len();
+        let status = step.result.as_deref().map_or(0, number).cast_unsigned();
+        match step.head.as_str() {
+            "hangup" => self.client(Operation::Hangup),
+            "SIGTERM" => self.note(Kind::Signal, 0).a = 15,
+            "ends" => self.note(Kind::End, 0).a = status << 8,
+            "killed" => self.note(Kind::End, 0).a = status,
+            head => match (Callback::from_name(head), named_probe(head)) {
+                (Some(callback), _) => self.call(step, callback),
+                (_, Some(probe)) => {
+                    let ok = step.result.as_deref().map_or(1, number).cast_unsigned();
+                    let event = self.note(Kind::Probe, probe as u8);
+                    (event.handle, event.a) = (1, ok);
+                }
+                _ => panic!("`{head}` is no word of an example"),
+            },
+        }
+        self.tid = kept;
+    }
+
+    fn call(&mut self, step: &Step, callback: Callback) {
+        let begun = (step.half != Half::End).then(|| self.enter(step, callback));
+        self.steps(step.inner.as_deref().unwrap_or_default());
+        if step.half == Half::Begin {
+            return;
+        }
+        let index = self.running.iter().rposition(|call| call.1 == callback).expect("a call that runs");
+        let (call, _, mut state) = self.running.remove(index);
+        if begun.is_none() {
+            self.last = self.events.len();
+        }
+        change(&mut state, &step.told);
+        let result = step.result.as_deref().map_or(0, number);
+        let event = self.note(Kind::Exit, callback as u8);
+        (event.handle, event.call) = (1, call);
+        put(event, state);
+        event.a = result.cast_unsigned();
+        self.state = State { released: callback == Callback::Release, ..state };
+    }
+
+    fn enter(&mut self, step: &Step, callback: Callback) -> u32 {
+        let is_nested = !self.running.is_empty();
+        let mut state = match callback {
+            Callback::Parse => fresh(self.keyword),
+            Callback::Release if !self.serves && !is_live(&self.events) => {
+                State { st0: 1, ..fresh(self.keyword) }
+            }
+            _ => self.state,
+        };
+        state.released = self.state.released;
+        state.number = match callback {
+            Callback::Parse | Callback::IoHandler | Callback::IoRelease => KEYWORD,
+            _ if self.serves => SERVICE,
+            _ => COMMAND_LINE,
+        };
+        state.released &= !is_nested;
+        change(&mut state, &step.arguments);
+        let event = self.note(Kind::Enter, callback as u8);
+        event.handle = 1;
+        put(event, state);
+        event.a = 0x1_0000;
+        let position = event.position;
+        self.running.push((position, callback, state));
+        position
+    }
+}
+
+/// Returns true if a command is neither done nor released.
+fn is_live(events: &[Event]) -> bool {
+    let last = events
+        .iter()
+        .rfind(|event| event.kind == Kind::Exit && event.callback().is_some_and(Callback::is_keyword));
+    last.is_some_and(|last| match last.callback() {
+        Some(Callback::IoRelease) => false,
+        Some(Callback::IoHandler | Callback::Parse) => last.a == 0,
+        _ => true,
+    })
+}
+
+fn put(event: &mut Event, state: State) {
+    let mut record = Record::default();
+    state.put(&mut record);
+    (event.context, event.b, event.c, event.d) = (record.context, record.b, record.c, record.d);
 }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use layers_trace::{Callback, Event, Field, Kind, Operation, Speaker};
+use layers_trace::{Callback, ContextFunction, Event, Field, Kind, Operation, Speaker};
 
 use super::fields::{
-    callback, callbacks, context_function, declares, fill, named_breach, named_probe, number, of_layers,
-    put_result, set_layer, set_run,
+    answer, callback, callbacks, context_function, declares, fill, named_breach, named_probe, number,
+    of_layers, put_result, set_layer, set_run, usual,
 };
 use super::parse::{Argument, Half, Step, steps};
 use super::words::{OPERATIONS, choice, expanded, understood};
-use crate::history::MAY_TRIM;
-use crate::rules::testing::{CHILD, MAIN, Script, TOLD_FLAGS, backend, context, parameter, run, text};
+use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
+use crate::rules::testing::{CHILD, MAIN, Script, backend, context, parameter, run, text};
 use crate::run::Run;
 use crate::version::Version;
 
@@ -41,11 +41,15 @@ pub(super) struct Player {
     run: Run,
     /// Layers, by number, with their callbacks.
     layers: Vec<u64>,
+    /// What layers answer where nothing else is said.
+    answers: Vec<(u8, Callback, i64)>,
     chains: Vec<Chain>,
     minted: u32,
     running: Vec<Running>,
     /// Requests without a reply: client, operation, position.
     waiting: Vec<(u32, Operation, u32)>,
+    /// Requests that have come to a layer.
+    served: Vec<u32>,
     client: u32,
     /// The main thread, which is also the process.
     main: u32,
@@ -101,7 +105,8 @@ impl Player {
             settings.hands_on[usize::from(layer) - 1] = passed;
         }
         let mut script = Script::new(&settings);
-        for (layer, argument) in of_layers(declarations) {
+        let registered = |(layer, one): &(u8, &Argument)| answer(*layer, one).is_none();
+        for (layer, argument) in of_layers(declarations).filter(registered) {
             let of_layer = |event: &&mut Event| event.kind == Kind::Layer && event.layer == layer;
             set_layer(script.events.iter_mut().find(of_layer).expect("such a layer"), argument);
         }
@@ -111,10 +116,12 @@ impl Player {
             script,
             run: settings,
             layers,
+            answers: of_layers(declarations).filter_map(|(layer, one)| answer(layer, one)).collect(),
             chains: Vec::new(),
             minted: 0,
             running: Vec::new(),
             waiting: Vec::new(),
+            served: Vec::new(),
             client: 1,
             main: MAIN,
             tid: None,
@@ -237,6 +244,9 @@ impl Player {
         if matches!(callback, Cleanup | Finalize | Close) {
             return layers.into_iter().rev().for_each(|layer| self.call(step, layer, callback));
         }
+        if self.is_spared(callback) {
+            return;
+        }
         if callback == Callback::Config && step.arguments.is_empty() {
             for parameter in self.run.parameters.clone() {
                 let key = parameter.key.unwrap_or_else(|| "file".to_owned());
@@ -286,11 +296,13 @@ impl Player {
             chain.and_then(|chain| self.chains[chain].handles.get(&layer)).map_or(0, |handle| handle.0);
         let below = chain.filter(|chain| layer > 0 && self.chains[*chain].handles.contains_key(&(layer - 1)));
         let next = below.map_or(0, |chain| context(layer - 1, self.chains[chain].before));
+        let (below_model, model) = (self.model(layer), self.model(u8::MAX));
+        let data = self.data(tid, callback);
         let event = self.script.enter(layer, callback);
         event.time += later;
         match callback {
-            Callback::ThreadModel if layer > 0 => event.a = 3,
-            Callback::GetReady if layer > 0 => event.a = 3,
+            Callback::ThreadModel if layer > 0 => event.a = below_model,
+            Callback::GetReady if layer > 0 => event.a = model,
             Callback::AfterFork | Callback::Cleanup if layer > 0 => event.context = backend(layer),
             Callback::Preconnect | Callback::ListExports | Callback::DefaultExport => {
                 event.d = readonly;
@@ -312,9 +324,9 @@ impl Player {
                 event.context = next;
             }
         }
-        if callback.is_data() && callback != Callback::Flush {
-            (event.a, event.c) = (4096, 512);
-            event.d = if callback == Callback::Zero { MAY_TRIM } else { 0 };
+        if callback.is_data() {
+            (event.a, event.c, event.d) = data;
+            event.b = u64::from(tid) << 32;
         }
         if callback == Callback::Config {
             if let [key, value] = &step.arguments[..]
@@ -328,6 +340,28 @@ impl Player {
         let call = Running { position: event.position, tid, layer, callback, chain };
         self.running.push(call);
         call
+    }
+
+    /// Returns offset, count and flags of a request: those of the call that it is in, else those that the client has asked for.
+    fn data(&mut self, tid: u32, callback: Callback) -> (u64, u32, u32) {
+        let above = self.running.iter().rfind(|call| call.tid == tid && call.callback == callback);
+        let event = |position: u32| self.script.events.iter().rfind(|event| event.position == position);
+        if let Some(above) = above.and_then(|call| event(call.position)) {
+            return (above.a, above.c, above.d);
+        }
+        let mine = |one: &&(u32, Operation, u32)| one.0 == self.client && one.1.is_data();
+        let is_new = |one: &&(u32, Operation, u32)| mine(one) && !self.served.contains(&one.2);
+        let request = self.waiting.iter().find(is_new).or_else(|| self.waiting.iter().rfind(mine)).copied();
+        let Some(request) = request.and_then(|one| event(one.2)) else { return (4096, 512, 0) };
+        self.served.push(request.position);
+        let flag = |bit, flag| if request.d & bit != 0 { flag } else { 0 };
+        let flags = match callback {
+            Callback::Zero => (MAY_TRIM ^ flag(2, MAY_TRIM)) | flag(16, FAST_ZERO) | flag(1, FUA),
+            Callback::Extents => flag(8, REQ_ONE),
+            Callback::Pwrite | Callback::Trim => flag(1, FUA),
+            _ => 0,
+        };
+        if callback == Callback::Flush { (0, 0, 0) } else { (request.a, request.c, flags) }
     }
 
     /// Returns the chain of handles that a call belongs to; an `open` that no other is in begins one.
@@ -372,15 +406,7 @@ impl Player {
     fn exit(&mut self, step: &Step, call: Running) {
         self.running.retain(|other| other.position != call.position);
         self.script.tid = call.tid;
-        let default = match call.callback {
-            Callback::Open | Callback::DefaultExport | Callback::ExportDescription => 1,
-            Callback::ThreadModel => 3,
-            Callback::GetSize => 1 << 20,
-            Callback::CanZero | Callback::CanFua | Callback::CanCache => 2,
-            Callback::IsRotational => 0,
-            query if query.is_query() && query != Callback::BlockSize => 1,
-            _ => 0,
-        };
+        let default = self.answer(call.layer, call.callback);
         let later = self.later;
         let event = self.script.exit(call.position, default);
         event.time += later;
@@ -409,8 +435,86 @@ impl Player {
         }
     }
 
+    /// Returns what a layer answers where a step does not say it.
+    fn answer(&self, layer: u8, callback: Callback) -> i64 {
+        let said = self.answers.iter().find(|one| (one.0, one.1) == (layer, callback));
+        said.map_or_else(|| usual(callback), |said| said.2)
+    }
+
+    /// Returns the answer of the outermost layer that has the callback, or what the server makes of its absence.
+    fn outermost(&self, query: Callback) -> i64 {
+        use Callback::{
+            Cache, CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanTrim, CanWrite, CanZero,
+        };
+        let has =
+            |callback: Callback| i64::from(self.layers.first().is_some_and(|set| set & callback.bit() != 0));
+        let layer = self.layers.iter().rposition(|set| set & query.bit() != 0);
+        layer.map_or_else(
+            || match query {
+                CanWrite => has(Callback::Pwrite),
+                CanFlush | CanFua => has(Callback::Flush),
+                CanTrim => has(Callback::Trim),
+                CanZero => 1,
+                CanFastZero => 1 - has(Callback::Zero),
+                CanCache => has(Cache),
+                CanExtents => has(Callback::Extents),
+                Callback::GetSize => usual(query),
+                _ => 0,
+            },
+            |layer| self.answer(layer as u8, query),
+        )
+    }
+
+    /// Returns true if the server has no reason to make this query, as answers to others tell it all.
+    fn is_spared(&self, callback: Callback) -> bool {
+        use Callback::{CanFastZero, CanFua, CanTrim, CanWrite, CanZero};
+        let writes = !self.run.readonly && self.outermost(CanWrite) != 0;
+        match callback {
+            CanWrite => self.run.readonly,
+            CanFastZero => !writes || self.outermost(CanZero) == 0,
+            CanZero | CanTrim | CanFua => !writes,
+            _ => false,
+        }
+    }
+
+    /// Returns the most serial thread model of the layers below this one.
+    fn model(&self, layer: u8) -> u64 {
+        let asked = self.answers.iter().filter(|one| one.0 < layer && one.1 == Callback::ThreadModel);
+        asked.map(|one| one.2.cast_unsigned()).min().unwrap_or(3)
+    }
+
+    /// Returns the transmission flags that the queries come to.
+    fn flags(&self) -> u64 {
+        use Callback::{
+            CanCache, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero, IsRotational,
+        };
+        let bits = [
+            (CanFlush, 2),
+            (CanFua, 3),
+            (IsRotational, 4),
+            (CanTrim, 5),
+            (CanZero, 6),
+            (CanMultiConn, 8),
+            (CanCache, 10),
+            (CanFastZero, 11),
+        ];
+        let said = |callback| !self.is_spared(callback) && self.outermost(callback) != 0;
+        let flags =
+            bits.iter().filter(|(callback, _)| said(*callback)).fold(1, |all, (_, bit)| all | 1 << bit);
+        let replies = self
+            .script
+            .events
+            .iter()
+            .rev()
+            .filter(|event| event.kind == Kind::Reply && event.handle == self.client);
+        let decides = |operation| matches!(operation, Operation::StructuredReply | Operation::StartTls);
+        let last = replies.filter_map(Event::operation).find(|operation| decides(*operation));
+        let flags = if last == Some(Operation::StructuredReply) { flags | 1 << 7 } else { flags };
+        if said(CanWrite) { flags } else { flags | 2 }
+    }
+
     /// Plays what a filter calls below it, or a function of the server about a context.
-    fn ask(&mut self, step: &Step, layer: u8, number: u8) {
+    fn ask(&mut self, step: &Step, layer: u8, what: u8) {
         let tid = self.tid.unwrap_or(100 + self.client);
         let above = self.running.iter().rfind(|call| call.tid == tid && call.layer == layer).copied();
         self.script.tid = tid;
@@ -425,12 +529,19 @@ impl Player {
                 event.callback().filter(|callback| callback.is_data()).map(|_| (event.a, event.c, event.d)),
             )
         });
+        let chain = above.and_then(|call| call.chain).map(|chain| self.chains[chain].before);
+        let own = match ContextFunction::from_number(what) {
+            Some(ContextFunction::Open) => Some(backend(layer)),
+            Some(ContextFunction::SetNext) => chain.map(|chain| context(layer, chain)),
+            _ => None,
+        };
         let asked = (step.half != Half::End).then(|| {
-            let event = self.script.note(Kind::Ask, number);
-            (event.layer, event.context, event.call) = (layer, next, event.position);
+            let event = self.script.note(Kind::Ask, what);
+            (event.layer, event.context, event.call) = (layer, own.unwrap_or(next), event.position);
             event.handle = 0;
             if let Some(data) = data {
                 (event.a, event.c, event.d) = data;
+                event.b = u64::from(tid) << 32;
             }
             fill(event, &step.arguments, Field::Export);
             event.position
@@ -439,13 +550,15 @@ impl Player {
         if step.half == Half::Begin {
             return;
         }
-        let is = |event: &&Event| event.kind == Kind::Ask && event.number == number && event.layer == layer;
+        let is = |event: &&Event| event.kind == Kind::Ask && event.number == what && event.layer == layer;
         let call = asked.or_else(|| self.script.events.iter().rfind(is).map(|event| event.position)).unwrap();
         self.script.tid = tid;
-        let event = self.script.note(Kind::Answer, number);
-        (event.layer, event.call) = (layer, call);
-        if let Some(result) = &step.result {
-            put_result(event, result, Field::Export);
+        let event = self.script.note(Kind::Answer, what);
+        (event.layer, event.call, event.context) = (layer, call, next);
+        match &step.result {
+            Some(next) if own.is_some() => event.b = number(next).cast_unsigned(),
+            Some(result) => put_result(event, result, Field::Export),
+            None => {}
         }
         fill(event, &step.told, Field::Export);
     }
@@ -476,7 +589,9 @@ impl Player {
         if step.half == Half::Both {
             match &step.inner {
                 Some(inner) => self.steps(inner),
-                None if step.result.is_none() => self.carried_out(operation),
+                None if step.result.as_deref().is_none_or(|result| result == "0") => {
+                    self.carried_out(operation)
+                }
                 None => {}
             }
         }
@@ -488,8 +603,9 @@ impl Player {
         if step.half == Half::End {
             self.last = self.script.events.len();
         }
+        let (size, flags) = (self.outermost(Callback::GetSize).cast_unsigned(), self.flags());
         let event = self.script.reply(position, 0);
-        event.time += later;
+        event.time += self.later;
         event.layer = match operation {
             Operation::Read | Operation::BlockStatus => Speaker::Structured as u8,
             operation if operation.is_data() => Speaker::Simple as u8,
@@ -498,8 +614,14 @@ impl Player {
         if let Some(result) = &step.result {
             put_result(event, result, Field::Export);
         }
+        if [libc::ENOTCONN, libc::ETIMEDOUT, libc::ECONNRESET, libc::EPIPE].contains(&event.c.cast_signed())
+            && event.a != 0
+        {
+            // The client says so by itself.
+            event.layer = 0;
+        }
         if choice(operation) && event.a == 0 {
-            (event.context, event.b, event.d) = (1 << 20, TOLD_FLAGS, 1);
+            (event.context, event.b, event.d) = (size, flags, 1);
             event.texts.push(text(Field::Name, "base:allocation"));
         }
         if event.a != 0 {
@@ -532,16 +654,7 @@ impl Player {
             Operation::Disconnect | Operation::Hangup => "finalize close",
             _ => "",
         };
-        let request = self.script.events.last().map(|event| (event.a, event.c));
-        let mut inner = steps(&inner.replace("OPEN", open));
-        if let Some((offset, count)) =
-            request.filter(|_| operation.is_data() && operation != Operation::Flush)
-        {
-            let values = [("offset", offset), ("count", count.into())];
-            let arguments =
-                values.map(|(key, value)| Argument { key: Some(key.into()), value: value.to_string() });
-            inner[0].arguments.extend(arguments);
-        }
+        let inner = steps(&inner.replace("OPEN", open));
         self.steps(&inner);
     }
 }

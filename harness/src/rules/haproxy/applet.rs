@@ -16,7 +16,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "svcctx of an applet is the same from its init through every call to its release, but for what the applet itself does.",
         clause: APPCTX,
         antecedent: "an applet, other than a command line, that is called more than once",
-        example: "exit init with a pointer, enter the applet's function with another",
+        good: "init = 0 svcctx=storage fct release",
+        bad: "init = 0 svcctx=storage fct svcctx=elsewhere",
         fix: "leave svcctx to the applet",
         check: Checker::Trace(|| Box::new(Preserved)),
         ..Rule::REQUIRED
@@ -27,7 +28,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "svcctx is NULL before the init of an applet, unless whoever created it has set it.",
         clause: APPCTX,
         antecedent: "an applet with an init that nobody prepares, such as the exporter of metrics",
-        example: "enter init with svcctx pointing elsewhere",
+        good: "init",
+        bad: "init svcctx=elsewhere",
         fix: "zero the appctx when it is allocated",
         check: Checker::Trace(|| Box::new(NullAtInit)),
         ..Rule::REQUIRED
@@ -38,7 +40,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "After its release nothing of an applet is called. (HAProxy 2.6 does call it, by design.)",
         clause: APPCTX,
         antecedent: "an applet that is released",
-        example: "exit release, enter the applet's function",
+        good: "init fct release",
+        bad: "init fct release fct",
         fix: "look whether the applet is shut before it is called",
         check: Checker::Trace(|| Box::new(NoCallAfterRelease)),
         ..Rule::FORBIDDEN
@@ -49,7 +52,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "An applet whose init has failed is not released.",
         clause: APPCTX,
         antecedent: "an applet whose init fails (the harness's own service does)",
-        example: "exit init with -1, enter release",
+        good: "init = -1",
+        bad: "init = -1 release",
         fix: "free the appctx without calling release",
         check: Checker::Trace(|| Box::new(NotAfterFailedInit)),
         ..Rule::FORBIDDEN
@@ -60,7 +64,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "All calls for one appctx come from one thread.",
         clause: APPCTX,
         antecedent: "an appctx that is called more than once",
-        example: "enter io_handler on one thread and on another",
+        good: "parse io_handler = 1",
+        bad: "parse t7: io_handler",
         fix: "bind the applet's task to a thread",
         check: Checker::Trace(|| Box::new(OneThread)),
         ..Rule::REQUIRED

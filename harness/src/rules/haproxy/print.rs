@@ -14,7 +14,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "cli_msg, cli_err and their like leave svcctx at the print context in the storage area, whatever it was.",
         clause: APPCTX,
         antecedent: "a keyword that prints an error from parse (the harness's own does)",
-        example: "cli_err leaves svcctx where the handler had put it",
+        good: "parse io_handler { PrintContext }",
+        bad: "parse io_handler { PrintContext = 0 }",
         fix: "reserve the print context in the storage area",
         check: Checker::Trace(|| {
             Box::new(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" })
@@ -28,7 +29,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "The helpers that print a message are not used in the middle of an io_handler.",
         clause: APPCTX,
         antecedent: "a call of io_handler that is not the last of its command",
-        example: "exit io_handler with another st0 than it was entered with",
+        good: "parse io_handler = 0 io_handler = 1",
+        bad: "parse io_handler = 0 st0=5",
         fix: "print through the channel, or end the command in parse",
         check: Checker::Trace(|| Box::new(Terminal)),
         ..Rule::FORBIDDEN
@@ -39,7 +41,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "In HAProxy 2.6 the transitional fields ctx.cli lie exactly where the print context does.",
         clause: APPCTX,
         antecedent: "HAProxy 2.6, which alone has them, and a keyword that prints with them (the harness's own does)",
-        example: "ctx.cli.msg does not hold the message of cli_err",
+        good: "parse io_handler { LegacyFields }",
+        bad: "parse io_handler { LegacyFields = 0 }",
         fix: "keep the order of the fields",
         check: Checker::Trace(|| {
             Box::new(Probed {

@@ -17,7 +17,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "io_release runs at most once for a command.",
         clause: CLI,
         antecedent: "a command that is released",
-        example: "enter io_release twice for one command",
+        good: "parse io_handler = 1 io_release",
+        bad: "parse io_handler = 1 io_release io_release",
         fix: "clear the slot before it is called",
         check: Checker::Trace(|| Box::new(AtMostOnce)),
         ..Rule::FORBIDDEN
@@ -28,7 +29,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "There is no io_release when parse has returned non-zero, or has left no io_handler.",
         clause: CLI,
         antecedent: "a keyword with io_release whose parse ends the command",
-        example: "exit parse with 1, enter io_release",
+        good: "parse = 1",
+        bad: "parse = 1 io_release",
         fix: "clear both slots when parse ends the command",
         check: Checker::Trace(|| Box::new(NotAfterFailedParse)),
         ..Rule::FORBIDDEN
@@ -39,7 +41,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "A command is parsed, then handled, then released; nothing of it is called after that, and the next one is parsed after it.",
         clause: CLI,
         antecedent: "a command",
-        example: "enter parse while the command before waits for its release",
+        good: "parse io_handler = 1 io_release parse",
+        bad: "parse io_handler parse",
         fix: "release a command before the next one is looked for",
         check: Checker::Trace(|| Box::new(Order)),
         ..Rule::REQUIRED
@@ -50,7 +53,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "When the session goes away in the middle of a command, io_release runs inside the release of the applet.",
         clause: APPCTX,
         antecedent: "a client that leaves while a command with io_release runs",
-        example: "enter release, exit release, and no io_release for the command that was running",
+        good: "parse io_handler hangup release { io_release }",
+        bad: "parse io_handler hangup release",
         fix: "call io_release from the applet's release",
         check: Checker::Trace(|| Box::new(OnDisconnect)),
         ..Rule::REQUIRED
@@ -61,7 +65,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "Every command that has started is released once its client has gone.",
         clause: APPCTX,
         antecedent: "a command with io_release whose client has left before the server is told to stop",
-        example: "a client leaves, and its command is never released",
+        good: "parse io_handler = 1 io_release hangup SIGTERM ends",
+        bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
         check: Checker::Trace(|| Box::new(Eventually)),
         ..Rule::REQUIRED

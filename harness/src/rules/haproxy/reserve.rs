@@ -15,7 +15,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "applet_reserve_svcctx of a size that fits returns the storage area and points svcctx to it, each time.",
         clause: APPCTX,
         antecedent: "a keyword that reserves its context (the harness's own do)",
-        example: "applet_reserve_svcctx(appctx, 16) leaves svcctx NULL",
+        good: "parse io_handler { Reserve }",
+        bad: "parse io_handler { Reserve = 0 }",
         fix: "set svcctx to what is returned",
         check: Checker::Trace(|| {
             Box::new(Probed { probe: Probe::Reserve, expected: "the storage area in svcctx" })
@@ -28,7 +29,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "A context larger than the storage area stops the server on purpose (in builds with DEBUG_STRICT, as Debian's are).",
         clause: APPCTX,
         antecedent: "a keyword that reserves one byte too many (the harness's own does)",
-        example: "applet_reserve_svcctx of one byte too many returns",
+        good: "parse enter io_handler ReserveTooMuch killed = 6",
+        bad: "parse enter io_handler ReserveTooMuch SIGTERM ends",
         fix: "check the size in applet_reserve_svcctx",
         check: Checker::Trace(|| Box::new(TooMuch)),
         ..Rule::REQUIRED
@@ -39,7 +41,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "A pointer that the handler has stored in svcctx itself is neither changed nor freed by the server, up to and including release.",
         clause: APPCTX,
         antecedent: "a keyword with memory of its own (the harness's own has)",
-        example: "the memory reads otherwise in io_release than it was written",
+        good: "parse io_handler { OwnMemory }",
+        bad: "parse io_handler { OwnMemory = 0 }",
         fix: "never free or replace svcctx",
         check: Checker::Trace(|| {
             Box::new(Probed {
@@ -56,7 +59,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "io_release may be called with svcctx NULL, as when the allocation of the context has failed, and copes with that.",
         clause: APPCTX,
         antecedent: "a command that is released with svcctx NULL",
-        example: "enter io_release with NULL, and the server is killed by SIGSEGV",
+        good: "parse io_handler = 1 io_release",
+        bad: "parse io_handler = 1 enter io_release killed = 11",
         fix: "look whether svcctx is NULL in io_release",
         check: Checker::Trace(|| Box::new(ToleratesNull { inside: None })),
         ..Rule::REQUIRED

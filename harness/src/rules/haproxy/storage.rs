@@ -14,7 +14,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "The storage area is all zero before the first call of a command.",
         clause: APPCTX,
         antecedent: "a command",
-        example: "enter parse with what the command before has left in the storage area",
+        good: "parse",
+        bad: "parse bytes=7",
         fix: "zero the storage area before each command",
         check: Checker::Trace(|| Box::new(ZeroAtStart)),
         ..Rule::REQUIRED
@@ -25,7 +26,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "st2 is zero before the first call of a command, also when the command before has used it.",
         clause: APPCTX,
         antecedent: "a command under HAProxy 2.6, which alone has st2 beside svcctx",
-        example: "enter parse with st2 at 7",
+        good: "run version=2.6; parse",
+        bad: "run version=2.6; parse st2=7",
         fix: "zero st2 before each command",
         check: Checker::Trace(|| Box::new(St2AtStart)),
         ..Rule::REQUIRED
@@ -36,7 +38,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "Between two calls of a command nothing writes to its storage area.",
         clause: "observed",
         antecedent: "a command with its context in the storage area that is called more than once",
-        example: "exit io_handler, enter io_handler with other bytes in the storage area",
+        good: "parse = 0 svcctx=storage bytes=7 io_handler",
+        bad: "parse = 0 svcctx=storage bytes=7 io_handler bytes=8",
         fix: "find out who writes there; what belongs to others (a response that arrives) may",
         check: Checker::Trace(|| Box::new(Bytes)),
         ..Rule::OBSERVED
@@ -48,7 +51,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "When a command is over, no list element inside its storage area is linked from outside.",
         clause: APPCTX,
         antecedent: "a command whose context is in the storage area and that comes to its end",
-        example: "exit io_release with an element of the storage area in a list",
+        good: "parse = 0 svcctx=storage io_handler = 1 io_release",
+        bad: "parse = 0 svcctx=storage io_handler = 1 io_release = 0 linked=1",
         fix: "unlink it in io_release",
         check: Checker::Trace(|| Box::new(Unlinked)),
         ..Rule::FORBIDDEN

@@ -14,7 +14,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "svcctx is NULL when the parse function of a command starts, whatever came before it on the connection.",
         clause: APPCTX,
         antecedent: "a command whose keyword has a parse function",
-        example: "enter parse with svcctx pointing at the storage area",
+        good: "parse",
+        bad: "parse svcctx=storage",
         fix: "reset svcctx before each command",
         check: Checker::Trace(|| Box::new(NullAtParse)),
         ..Rule::REQUIRED
@@ -25,7 +26,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "The first call of io_handler finds svcctx as parse has left it, or NULL where there is no parse.",
         clause: APPCTX,
         antecedent: "a command that comes to its io_handler",
-        example: "exit parse with NULL, enter io_handler with a pointer",
+        good: "parse = 0 svcctx=storage io_handler",
+        bad: "parse io_handler svcctx=elsewhere",
         fix: "leave svcctx alone between parse and io_handler",
         check: Checker::Trace(|| Box::new(FirstIo)),
         ..Rule::REQUIRED
@@ -36,7 +38,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "Each further call of io_handler finds svcctx as the call before has left it.",
         clause: APPCTX,
         antecedent: "a command whose io_handler is called more than once",
-        example: "exit io_handler with one pointer, enter io_handler with another",
+        good: "parse io_handler = 0 svcctx=storage io_handler",
+        bad: "parse io_handler = 0 svcctx=storage io_handler svcctx=elsewhere",
         fix: "leave svcctx alone while a command runs",
         check: Checker::Trace(|| Box::new(Preserved)),
         ..Rule::REQUIRED
@@ -47,7 +50,8 @@ pub(super) const RULES: &[Rule] = &[
         statement: "io_release finds svcctx as the last call of the command has left it.",
         clause: APPCTX,
         antecedent: "a command that is released",
-        example: "exit io_handler with a pointer, enter io_release with NULL",
+        good: "parse io_handler = 1 svcctx=storage io_release",
+        bad: "parse io_handler = 1 svcctx=storage io_release svcctx=NULL",
         fix: "reset svcctx after io_release, not before",
         check: Checker::Trace(|| Box::new(PreservedToRelease)),
         ..Rule::REQUIRED

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "close visits the outermost filter first and the plugin last; each finishes before the next starts.",
         clause: "nbdkit-filter(3), .close and .finalize",
         antecedent: "two layers with close that were opened together",
-        example: "L0.close L1.close",
+        good: "NBD_CMD_DISC { L1.finalize L1.close L0.close }",
+        bad: "NBD_CMD_DISC { L1.finalize L0.close }",
         fix: "close from the outermost layer inwards, each after the previous one has returned",
         check: Checker::Trace(|| Box::new(OuterFirst)),
         ..Rule::REQUIRED
@@ -25,7 +26,8 @@ pub const RULES: &[Rule] = &[
         statement: "Every handle that an open has returned is closed once, before a server that ends cleanly is gone.",
         clause: "nbdkit-plugin(3), .close and SHUTDOWN",
         antecedent: "a handle that is closed, or is left when the server has ended",
-        example: "L0.open = 1, and the server ends",
+        good: "NBD_CMD_DISC stop",
+        bad: "NBD_CMD_DISC { L0.close L0.close }",
         fix: "close the handles of every connection, also of those that a shutdown cuts off",
         check: Checker::Trace(|| Box::new(Once)),
         ..Rule::REQUIRED
@@ -35,7 +37,8 @@ pub const RULES: &[Rule] = &[
         statement: "Once the close of a handle has been entered no other callback is given that handle.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .close",
         antecedent: "a handle that is closed",
-        example: "L0.close(1) L0.flush(1)",
+        good: "NBD_CMD_DISC { L0.close }",
+        bad: "NBD_CMD_DISC { L0.close L0.get_size }",
         fix: "forget the handle with the call of close",
         check: Checker::Trace(|| Box::new(Last)),
         ..Rule::FORBIDDEN
@@ -45,7 +48,9 @@ pub const RULES: &[Rule] = &[
         statement: "finalize and close of a handle wait until every data call of that handle has returned.",
         clause: "nbdkit-plugin(3), SHUTDOWN",
         antecedent: "a finalize or close of a handle that has had data calls",
-        example: "enter L0.pread(1), L0.close(1), exit L0.pread(1)",
+        good: "NBD_CMD_READ NBD_CMD_DISC { L0.close }",
+        bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
+        also: &["tm.parallel.control-exclusive"],
         fix: "join all workers of a connection before finalizing it",
         check: Checker::Trace(|| Box::new(AfterInFlight)),
         ..Rule::REQUIRED
@@ -55,7 +60,9 @@ pub const RULES: &[Rule] = &[
         statement: "However a client leaves, what was opened for it is finalized, where it was prepared, and closed.",
         clause: "nbdkit-plugin(3), .close and SHUTDOWN; nbdkit-filter(3), .finalize",
         antecedent: "a client that leaves while it has an export, or that a server leaves behind at its end",
-        example: "L0.open, the client closes its socket, and no L0.close",
+        good: "hangup { L0.close }",
+        bad: "L0 without=unload,cleanup; hangup {} ends",
+        also: &["close.exactly-once"],
         fix: "end every connection in the same way: finalize, then close",
         check: Checker::Trace(|| Box::new(AnyDisconnect)),
         ..Rule::REQUIRED

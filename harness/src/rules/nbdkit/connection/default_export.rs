@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "The outermost default_export is asked for an empty name, for a list, or for NBD_INFO_NAME only.",
         clause: "nbdkit-plugin(3), .default_export",
         antecedent: "a call of the outermost default_export, and clients that write down what they ask",
-        example: "client: NBD_OPT_EXPORT_NAME \"a\"; L0.default_export",
+        good: r#"NBD_OPT_GO "" { L0.default_export }"#,
+        bad: r#"NBD_OPT_GO "a" { L0.default_export }"#,
         fix: "use a name that is not empty as it is",
         check: Checker::Trace(|| Box::new(OnlyEmptyName)),
         ..Rule::REQUIRED
@@ -28,7 +29,8 @@ pub const RULES: &[Rule] = &[
         statement: "For the empty name default_export is asked inwards before open, which gets its answer; so does the client.",
         clause: "nbdkit-plugin(3), .default_export; nbdkit-filter(3), .default_export",
         antecedent: "an open for a client that selects the empty name, and writes that down",
-        example: "client: NBD_OPT_GO \"\"; L0.default_export = \"main\", L0.open \"\"",
+        good: r#"NBD_OPT_GO "" { L0.default_export = "main" L0.open "main" }"#,
+        bad: r#"NBD_OPT_GO "" { L0.default_export = "main" L0.open "" }"#,
         fix: "ask default_export first, and go on as if the client had asked for its answer",
         check: Checker::Trace(|| {
             Box::new(Both::new(
@@ -44,7 +46,8 @@ pub const RULES: &[Rule] = &[
         statement: "A layer that has named its default export is not asked again on that connection, but after STARTTLS.",
         clause: "not in the manual",
         antecedent: "a client that needs the default name a second time",
-        example: "L0.default_export = \"main\", L0.default_export",
+        good: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { open prepare queries }"#,
+        bad: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { L0.default_export }"#,
         fix: "none needed; a module should answer the same each time",
         check: Checker::Trace(|| Box::new(Cached::default())),
         ..Rule::OBSERVED
@@ -55,7 +58,8 @@ pub const RULES: &[Rule] = &[
         statement: "NULL, or a name beyond 4096 bytes, refuses the empty name: no open, and an error for the client.",
         clause: "nbdkit-plugin(3), .default_export",
         antecedent: "an outermost default_export that answers NULL, or too much, to a client that selects the empty name",
-        example: "L0.default_export = NULL, L0.open \"\"",
+        good: r#"NBD_OPT_GO "" { L0.default_export = NULL } = EINVAL"#,
+        bad: r#"NBD_OPT_GO "" { L0.default_export = NULL L0.open "" }"#,
         fix: "refuse the option with an error, and wait for another one",
         check: Checker::Trace(|| Box::new(NullRefuses::default())),
         ..Rule::REQUIRED

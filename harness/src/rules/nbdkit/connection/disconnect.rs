@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "Reads and writes that a client has sent before NBD_CMD_DISC are carried out.",
         clause: "the NBD protocol, NBD_CMD_DISC and Terminating the transmission phase",
         antecedent: "a client that disconnects while it waits for the answer to a read or write",
-        example: "NBD_CMD_WRITE, NBD_CMD_DISC, L2.close without L2.pwrite",
+        good: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.pwrite reply NBD_CMD_WRITE L0.close",
+        bad: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.close",
         fix: "finish what has been received before ending the connection",
         check: Checker::Trace(|| Box::new(CarriedOut::default())),
         ..Rule::REQUIRED
@@ -25,7 +26,8 @@ pub const RULES: &[Rule] = &[
         statement: "After NBD_CMD_DISC the server finishes what is outstanding and ends the connection by itself.",
         clause: "the NBD protocol, NBD_CMD_DISC and Terminating the transmission phase",
         antecedent: "a client that sends NBD_CMD_DISC and waits for the end",
-        example: "NBD_CMD_DISC, and the socket stays open",
+        good: "NBD_CMD_DISC",
+        bad: "NBD_CMD_DISC {} = ETIMEDOUT",
         fix: "close the socket once the last reply is out",
         check: Checker::Trace(|| Box::new(EndsByItself)),
         ..Rule::REQUIRED
@@ -35,7 +37,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that vanishes in the middle of the data of a write causes no pwrite.",
         clause: "the NBD protocol, NBD_CMD_WRITE",
         antecedent: "a client that closes its socket halfway through the data of a write",
-        example: "half of NBD_CMD_WRITE, L2.pwrite",
+        good: "send NBD_CMD_WRITE held=256 hangup",
+        bad: "send NBD_CMD_WRITE held=256 L0.pwrite",
         fix: "call pwrite only when all the data is there",
         check: Checker::Trace(|| Box::new(PartialPayload::default())),
         ..Rule::FORBIDDEN

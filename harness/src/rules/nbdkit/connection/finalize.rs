@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "finalize runs once for each prepared handle at most, the outermost filter's first.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a finalize of a filter under another prepared one",
-        example: "L1.finalize L2.finalize",
+        good: "NBD_CMD_DISC { L2.finalize L1.finalize }",
+        bad: "run filters=2; NBD_CMD_DISC { L1.finalize }",
         fix: "finalize the prepared filters from the outermost inwards, each after the previous one has returned",
         check: Checker::Trace(|| Box::new(OuterFirst)),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "The finalizes of all filters have returned before the first layer is closed.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "the first close after a finalize of the same open",
-        example: "L2.finalize L2.close L1.finalize",
+        good: "NBD_CMD_DISC { L1.finalize L1.close }",
+        bad: "L1 without=prepare; NBD_CMD_DISC { L2.finalize L2.close L1.finalize }",
         fix: "finalize the whole chain, then close the whole chain",
         check: Checker::Trace(|| Box::new(BeforeClose)),
         ..Rule::REQUIRED
@@ -37,7 +39,8 @@ pub const RULES: &[Rule] = &[
         statement: "A prepared handle is finalized before it is closed, if negotiation succeeded or the client may go on.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
         antecedent: "a prepared handle that is closed, not below a finalize that failed",
-        example: "L1.prepare L1.pread L1.close",
+        good: "NBD_CMD_DISC { L1.finalize L1.close }",
+        bad: "NBD_CMD_DISC { L1.close }",
         fix: "finalize on every path that closes a prepared handle",
         check: Checker::Trace(|| Box::new(Paired::default())),
         ..Rule::REQUIRED
@@ -48,7 +51,8 @@ pub const RULES: &[Rule] = &[
         statement: "After a finalize that fails no filter further in is finalized; all are closed and the client must go.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
         antecedent: "a finalize that fails",
-        example: "L2.finalize = -1, L1.finalize",
+        good: "NBD_CMD_DISC { L2.finalize = -1 close }",
+        bad: "NBD_CMD_DISC { L2.finalize = -1 L1.finalize }",
         fix: "stop finalizing, close every layer and end the connection",
         check: Checker::Trace(|| Box::new(FailureStops::default())),
         ..Rule::REQUIRED
@@ -59,7 +63,9 @@ pub const RULES: &[Rule] = &[
         statement: "During its finalize a filter can still use the layers below: they are neither finalized nor closed.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a filter that queries or uses the layer below from its finalize",
-        example: "L1.finalize, L2.finalize and in it L1.pwrite",
+        good: "NBD_CMD_DISC { L1.finalize { L0.flush } }",
+        bad: "NBD_CMD_DISC { L2.finalize { t7: enter L1.finalize L1.flush } }",
+        also: &["tm.parallel.control-exclusive", "finalize.outer-to-inner", "data.window"],
         fix: "finalize a filter before the layers below it",
         check: Checker::Trace(|| Box::new(NextIsUsable)),
         ..Rule::REQUIRED
@@ -70,7 +76,9 @@ pub const RULES: &[Rule] = &[
         statement: "After the finalize of a handle only its close is called.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a finalized handle that is closed",
-        example: "L1.finalize L1.flush",
+        good: "NBD_CMD_DISC { L1.finalize L1.close }",
+        bad: "NBD_CMD_DISC { L1.finalize L1.flush }",
+        also: &["data.window"],
         fix: "let all requests finish before the first finalize",
         check: Checker::Trace(|| Box::new(SilentAfter)),
         ..Rule::FORBIDDEN

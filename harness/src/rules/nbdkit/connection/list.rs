@@ -18,7 +18,8 @@ pub const RULES: &[Rule] = &[
         statement: "Exports are listed for a client that asks with NBD_OPT_LIST, from the outermost layer inwards.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
         antecedent: "a call of list_exports, or a client's first list, and clients that write down what they ask",
-        example: "client: NBD_OPT_GO; L1.list_exports",
+        good: "NBD_OPT_LIST { L0.list_exports }",
+        bad: r#"NBD_OPT_GO "a" { L0.list_exports }"#,
         fix: "call list_exports on the outermost layer while answering NBD_OPT_LIST, and at no other time",
         check: Checker::Trace(|| {
             let calls = Both::new(OnlyOnRequest, PassThrough(|callback| callback == Callback::ListExports));
@@ -32,7 +33,8 @@ pub const RULES: &[Rule] = &[
         statement: "While exports are listed, the connection has no handle open.",
         clause: "nbdkit-plugin(3), Callback lifecycle",
         antecedent: "a call of list_exports for a client",
-        example: "L0.open L0.list_exports L0.close",
+        good: "NBD_OPT_LIST { L0.list_exports }",
+        bad: r#"NBD_OPT_GO "a" { L0.open send NBD_OPT_LIST L0.list_exports }"#,
         fix: "close what NBD_OPT_INFO opened before answering the next option",
         check: Checker::Trace(|| Box::new(NoOpenHandle)),
         ..Rule::REQUIRED
@@ -43,7 +45,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that lists twice is served twice, each time by a call of list_exports of its own.",
         clause: "not in the manual; earlier servers refuse the second list without a callback",
         antecedent: "a second NBD_OPT_LIST of one connection that succeeds",
-        example: "client: NBD_OPT_LIST twice; L0.list_exports once",
+        good: "NBD_OPT_LIST NBD_OPT_LIST",
+        bad: "NBD_OPT_LIST NBD_OPT_LIST {}",
         fix: "none needed; a module should cope with any number of calls",
         check: Checker::Trace(|| Box::new(Lists::again())),
         ..Rule::OBSERVED
@@ -54,7 +57,8 @@ pub const RULES: &[Rule] = &[
         statement: "When list_exports fails the client gets an error, and can go on with the same connection.",
         clause: "nbdkit-plugin(3), .list_exports",
         antecedent: "an outermost list_exports that returns -1 to a client that writes down what it asks",
-        example: "L0.list_exports = -1, and the server closes the socket",
+        good: "NBD_OPT_LIST { L0.list_exports = -1 } = EINVAL NBD_OPT_LIST",
+        bad: "NBD_OPT_LIST { L0.list_exports = -1 } = 0",
         fix: "answer with an error of the protocol and wait for the next option",
         check: Checker::Trace(|| {
             Box::new(Survives::new(Failure {
@@ -72,7 +76,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where no layer has list_exports a client is shown one export, as the plugin's default_export names it.",
         clause: "nbdkit-plugin(3), .list_exports and .default_export",
         antecedent: "an NBD_OPT_LIST that succeeds, and a stack without list_exports",
-        example: "L0.default_export = \"main\", client is shown \"\"",
+        good: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 "main""#,
+        bad: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 """#,
         fix: "make the list of the default export's name alone",
         check: Checker::Trace(|| Box::new(FallsBack::default())),
         ..Rule::REQUIRED

@@ -16,7 +16,8 @@ pub const RULES: &[Rule] = &[
         statement: "Open is called once a client has chosen an export, or asks about one: not because it has connected.",
         clause: "nbdkit-plugin(3), .open",
         antecedent: "an open for a client, and clients that write down what they ask",
-        example: "client: connect; L0.open",
+        good: r#"NBD_OPT_GO "a" { L0.open }"#,
+        bad: "start connect L0.open",
         fix: "call open when the handshake has come to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME",
         check: Checker::Trace(|| Box::new(AfterChoice)),
         ..Rule::REQUIRED
@@ -27,7 +28,8 @@ pub const RULES: &[Rule] = &[
         statement: "Open enters the outermost layer and comes inwards by each filter's call of next, one layer at a time.",
         clause: "nbdkit-filter(3), Next config, open and close, and .open",
         antecedent: "an open of an inner layer that is part of a client's",
-        example: "L0.open, then L1.open",
+        good: r#"NBD_OPT_GO "a" { L1.open { L0.open } }"#,
+        bad: r#"NBD_OPT_GO "a" { L1.open L0.open }"#,
         fix: "open only the outermost layer, and the layer right below when a filter calls next",
         check: Checker::Trace(|| {
             Box::new(Both::new(OpenNests, PassThrough(|callback| callback == Callback::Open)))
@@ -41,7 +43,8 @@ pub const RULES: &[Rule] = &[
         statement: "An inner open gets the readonly flag and the name that the filter above has passed to next.",
         clause: "nbdkit-filter(3), .open",
         antecedent: "an open below a filter that has no open of its own, so that it passes on what it got",
-        example: "L1 without open: L2.open(readonly 1, \"a\") passes them on, L0.open(readonly 0)",
+        good: r#"L1 made_up=open; NBD_OPT_GO "a" { L1.open { L0.open } prepare queries }"#,
+        bad: r#"L1 made_up=open; NBD_OPT_GO "a" { L1.open { L0.open "b" } }"#,
         fix: "give the layer below what next was called with",
         check: Checker::Trace(|| Box::new(PassedOn)),
         ..Rule::REQUIRED
@@ -52,7 +55,8 @@ pub const RULES: &[Rule] = &[
         statement: "Each NBD_OPT_INFO has an open and a close of its own, apart from those of any later option.",
         clause: "not spelled out in the manual; nbdkit-filter(3), .prepare, and the server's history (1.15.2)",
         antecedent: "an NBD_OPT_INFO that succeeds, or an NBD_OPT_GO after one",
-        example: "client: NBD_OPT_INFO, NBD_OPT_GO; one L0.open",
+        good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a" {}"#,
         fix: "close what NBD_OPT_INFO opened as soon as it is answered, and open anew for the next option",
         check: Checker::Trace(|| Box::new(CyclePerOption::default())),
         ..Rule::REQUIRED
@@ -63,7 +67,8 @@ pub const RULES: &[Rule] = &[
         statement: "Of the handles that the server opens for a connection, a layer never has two at a time.",
         clause: "nbdkit-plugin(3), .open and .close; the server's history (1.15.2)",
         antecedent: "a second open on one connection",
-        example: "L0.open = 1, L0.open = 2, L0.close 1",
+        good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_GO "a" { open = NULL open } = EIO NBD_OPT_GO "b" { open }"#,
         fix: "close the handles of an attempt before the next one",
         check: Checker::Trace(|| Box::new(OneLive::default())),
         ..Rule::REQUIRED

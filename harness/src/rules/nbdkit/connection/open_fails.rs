@@ -15,7 +15,9 @@ pub const RULES: &[Rule] = &[
         statement: "A layer whose open has failed gets no prepare, no finalize and no close for it.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .open and .close",
         antecedent: "an open that returns NULL",
-        example: "L1.open = NULL, L1.close(NULL)",
+        good: r#"NBD_OPT_GO "a" { L1.open = NULL } = EIO"#,
+        bad: r#"NBD_OPT_GO "a" { L1.open = NULL L1.close }"#,
+        also: &["ptr.handle.identity"],
         fix: "leave out the layers that have no handle when an attempt is undone",
         check: Checker::Trace(|| Box::new(FailedIsForgotten::default())),
         ..Rule::REQUIRED
@@ -26,7 +28,8 @@ pub const RULES: &[Rule] = &[
         statement: "When a filter fails with the layers below it open, they are closed at once, inwards, unfinalized.",
         clause: "not spelled out in the manual; nbdkit-filter(3), .open and .close, and the server's history (1.15.5)",
         antecedent: "an open of a filter that returns NULL after the open below it has succeeded",
-        example: "L0.open = 1, L1.open = NULL, L2.open = NULL, L0.close 1",
+        good: r#"NBD_OPT_GO "a" { L2.open { L1.open { L0.open } = NULL L0.close } = NULL } = EIO"#,
+        bad: r#"send NBD_OPT_GO "a" enter L2.open enter L1.open L0.open exit L1.open = NULL exit L2.open = NULL"#,
         fix: "close what lies below before the failure is handed to the layer above",
         check: Checker::Trace(|| Box::new(InnerIsClosed::default())),
         ..Rule::REQUIRED
@@ -37,7 +40,8 @@ pub const RULES: &[Rule] = &[
         statement: "After an attempt that fails a client of NBD_OPT_INFO and NBD_OPT_GO may try again; another one may not.",
         clause: "nbdkit-filter(3), .prepare and .finalize; the server's history (1.15.4)",
         antecedent: "an open, prepare, get_size or can_* that fails for a client that writes down what it asks",
-        example: "L0.open = NULL, and the server closes the socket of a client that has sent NBD_OPT_GO",
+        good: r#"NBD_OPT_GO "a" { L0.open = NULL } = EIO NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_GO "a" { L0.open = NULL } = EIO NBD_OPT_GO "a" = ENOTCONN SIGTERM"#,
         fix: "answer the option with an error and wait for the next one",
         check: Checker::Trace(|| Box::new(TriesAgain::new())),
         ..Rule::REQUIRED

@@ -18,7 +18,8 @@ pub const RULES: &[Rule] = &[
         statement: "A connection starts with one preconnect from the outermost layer inwards; the greeting comes after.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
         antecedent: "a connection, and a layer with preconnect",
-        example: "L1.list_exports, with no L1.preconnect before",
+        good: "connect { L1.preconnect { L0.preconnect } }",
+        bad: "connect {}",
         fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
         check: Checker::Trace(|| {
             Box::new(Both::new(
@@ -34,7 +35,8 @@ pub const RULES: &[Rule] = &[
         statement: "The outermost preconnect, list_exports, default_export and open are told whether the server has -r.",
         clause: "nbdkit-plugin(3), .preconnect, .list_exports, .default_export and .open",
         antecedent: "one of these callbacks at the outermost layer, and a run that says how it was started",
-        example: "`nbdkit -r`: L2.preconnect(readonly 0)",
+        good: "run readonly=1; connect { L0.preconnect readonly=1 }",
+        bad: "run readonly=1; connect { L0.preconnect readonly=0 }",
         fix: "pass the setting of the command line to the outermost layer",
         check: Checker::Trace(|| Box::new(ReadonlyAsStarted)),
         ..Rule::REQUIRED
@@ -45,7 +47,8 @@ pub const RULES: &[Rule] = &[
         statement: "A connection that preconnect refuses is dropped: it gets no greeting, no callback, and no close.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect",
         antecedent: "an outermost preconnect that returns -1",
-        example: "L1.preconnect = -1, L1.open",
+        good: "connect { L0.preconnect = -1 } = ENOTCONN",
+        bad: "connect { L0.preconnect = -1 } = 0",
         fix: "close the socket as soon as preconnect fails",
         check: Checker::Trace(|| Box::new(DeniedIsDropped::default())),
         ..Rule::REQUIRED

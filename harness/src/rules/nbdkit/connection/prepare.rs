@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "After open, prepare runs once for each opened filter, the one next to the plugin first.",
         clause: "nbdkit-filter(3), .prepare",
         antecedent: "a handle of a filter above another one, both with prepare",
-        example: "L2.prepare L1.prepare",
+        good: r#"NBD_OPT_GO "a" { open L1.prepare L2.prepare }"#,
+        bad: r#"NBD_OPT_GO "a" { open L2.prepare }"#,
         fix: "prepare a layer after the one below it has returned 0",
         check: Checker::Trace(|| Box::new(InnerFirst)),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "prepare is told the same readonly as the open of that filter.",
         clause: "nbdkit-filter(3), .prepare",
         antecedent: "a filter with prepare",
-        example: "L1.open(readonly 1), L1.prepare(readonly 0)",
+        good: r#"NBD_OPT_GO "a" { open L1.prepare }"#,
+        bad: r#"NBD_OPT_GO "a" { open L1.prepare readonly=1 }"#,
         fix: "keep readonly with the handle",
         check: Checker::Trace(|| Box::new(SameReadonly)),
         ..Rule::REQUIRED
@@ -37,7 +39,8 @@ pub const RULES: &[Rule] = &[
         statement: "A filter is asked or given data only once its own prepare has succeeded for that handle.",
         clause: "nbdkit-filter(3), .prepare and nbdkit_next",
         antecedent: "a query or data call of a filter with prepare",
-        example: "L1.open, L1.get_size, L1.prepare",
+        good: r#"NBD_OPT_GO "a" { open L1.prepare L1.get_size }"#,
+        bad: r#"NBD_OPT_GO "a" { open L1.get_size }"#,
         fix: "prepare all layers before the first query of any",
         check: Checker::Trace(|| Box::new(PreparedBeforeUse)),
         ..Rule::REQUIRED
@@ -48,7 +51,8 @@ pub const RULES: &[Rule] = &[
         statement: "After a prepare that fails no filter further out is prepared, and the one that failed is closed unfinalized.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
         antecedent: "a prepare that fails",
-        example: "L1.prepare = -1, L2.prepare",
+        good: r#"NBD_OPT_GO "a" { open L1.prepare = -1 close } = EIO"#,
+        bad: r#"NBD_OPT_GO "a" { open L1.prepare = -1 L2.prepare }"#,
         fix: "give the attempt up at the first failure; finalize what was prepared and close everything",
         check: Checker::Trace(|| Box::new(FailureStops)),
         ..Rule::REQUIRED

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "is_tls says whether the client has completed STARTTLS; with --tls=require nothing else gets this far.",
     clause: "nbdkit-plugin(3), .list_exports, .default_export and .open; nbdkit(1), --tls",
     antecedent: "a list_exports, default_export or open whose is_tls is known",
-    example: "`nbdkit --tls=require`: L0.list_exports(is_tls 0)",
+    good: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=1 }",
+    bad: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=0 }",
     fix: "take is_tls from the state of the connection when the callback is made",
     check: Checker::Trace(|| Box::new(TlsFlag::default())),
     ..Rule::REQUIRED

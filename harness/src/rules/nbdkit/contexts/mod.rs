@@ -23,7 +23,8 @@ const MANUAL: &[Rule] = &[
         statement: "A filter prepares a context of its own before it uses it, finalizes what is prepared, and closes it once.",
         clause: "nbdkit-filter(3), nbdkit_next and nbdkit_next_context_close",
         antecedent: "a context that a filter has opened itself, and then uses or closes",
-        example: "L2.pread, and in it L1.open L1.pread without L1.prepare",
+        good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.get_size of=2 L0.pread of=2 L0.close of=2 } }",
+        bad: "NBD_CMD_READ { L2.pread { L2.context_open { L1.open { L0.open } } = 77 L1.get_size of=2 } }",
         fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
         check: Checker::Trace(|| Box::new(life::Life::default())),
         ..Rule::REQUIRED
@@ -35,7 +36,8 @@ const MANUAL: &[Rule] = &[
         statement: "A filter opens contexts while it serves a client; shared ones also from after_fork to cleanup. Those that are not shared it uses for that client only.",
         clause: "nbdkit-filter(3), nbdkit_next_context_open and .after_fork",
         antecedent: "a context that a filter opens itself, and each use of one that is not shared",
-        example: "L1.get_ready, and in it L0.open",
+        good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.close of=2 } }",
+        bad: "L0 without=get_ready; L1.get_ready { L0.open }",
         fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
         check: Checker::Trace(|| Box::new(place::Place::default())),
         ..Rule::REQUIRED
@@ -46,7 +48,9 @@ const MANUAL: &[Rule] = &[
         statement: "When a filter opens a context in its after_fork, the after_fork of each layer that is opened has returned.",
         clause: "nbdkit-filter(3), .after_fork",
         antecedent: "an open below a filter that is in its after_fork",
-        example: "L1.after_fork, and in it L0.open before L0.after_fork",
+        good: "L0.after_fork L1.after_fork { L0.open }",
+        bad: "L1.after_fork { L0.open }",
+        also: &["after_fork.inner-to-outer"],
         fix: "run after_fork from the plugin outwards",
         check: Checker::Trace(|| Box::new(place::InAfterFork::default())),
         ..Rule::REQUIRED
@@ -57,7 +61,9 @@ const MANUAL: &[Rule] = &[
         statement: "When a filter closes a context in its cleanup, the layers below have not begun their own cleanup.",
         clause: "nbdkit-filter(3), .cleanup",
         antecedent: "a finalize or close below a filter that is in its cleanup",
-        example: "L0.cleanup, then L1.cleanup and in it L0.close",
+        good: "L0.after_fork L1.after_fork { L0.open } SIGTERM L1.cleanup { L0.close }",
+        bad: "L0.after_fork L1.after_fork { L0.open } SIGTERM enter L0.cleanup t7: L1.cleanup { L0.close }",
+        also: &["lifecycle.cleanup.outer-to-inner", "lifecycle.main-thread"],
         fix: "run cleanup from the outermost layer inwards",
         check: Checker::Trace(|| Box::new(place::InCleanup::default())),
         ..Rule::REQUIRED
@@ -68,7 +74,8 @@ const MANUAL: &[Rule] = &[
         statement: "In a shared context there is no export name, default_export is not asked, and is_tls is 1 with --tls=require only.",
         clause: "nbdkit-filter(3), nbdkit_next_context_open",
         antecedent: "a reference plugin that asks who its client is when a shared context is opened",
-        example: "nbdkit_export_name gives \"a\" in an L0.open inside L1.after_fork",
+        good: "L0.after_fork L1.after_fork { L0.open { Identity = 0 b=0 } }",
+        bad: "L0.after_fork L1.after_fork { L0.open { Identity = 1 b=0 } }",
         fix: "bind a shared context to no connection",
         check: Checker::Trace(|| Box::new(identity::Anonymous)),
         ..Rule::REQUIRED
@@ -79,7 +86,8 @@ const MANUAL: &[Rule] = &[
         statement: "A filter can reopen what is below it during a request: the layers above see nothing of it, and its own handle is finalized and closed later, even if that failed.",
         clause: "nbdkit-filter(3), nbdkit_context_set_next; nbdkit-retry-filter(1)",
         antecedent: "a request in which a filter closes what is below it and opens it again",
-        example: "L1.pread, in it L0.close L0.open = NULL, and no L1.close when the client has gone",
+        good: "NBD_CMD_READ { L1.pread { L0.close L0.open = NULL } = EIO } = EIO",
+        bad: "NBD_CMD_READ { L2.pread { L1.pread { L0.close L2.block_size } } }",
         fix: "keep a filter's handle whatever becomes of the contexts below it",
         check: Checker::Trace(|| Box::new(reopen::Reopen::default())),
         ..Rule::REQUIRED
@@ -90,7 +98,8 @@ const MANUAL: &[Rule] = &[
         statement: "nbdkit_context_set_next gives back what was associated before, which is the filter's from then on; later callbacks get what is associated now.",
         clause: "nbdkit-filter(3), nbdkit_context_set_next",
         antecedent: "a filter that changes its next, and writes that down",
-        example: "L1 sets next 2, gets NULL although it had next 1, and L1.pread(next 1)",
+        good: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = 0xc000 } }",
+        bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
         fix: "exchange the pointer in the context and nothing else",
         check: Checker::Trace(|| Box::new(ownership::Ownership::default())),
         ..Rule::REQUIRED

@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "Each request of a client that is accepted leads to one call at the outermost layer that has the callback, and each that is refused to none.",
         clause: "nbdkit-plugin(3), .pread … .cache",
         antecedent: "the answer to a client's request",
-        example: "NBD_CMD_WRITE, L1.pwrite, L1.pwrite",
+        good: "NBD_CMD_WRITE { L0.pwrite }",
+        bad: "NBD_CMD_WRITE { L0.pwrite L0.pwrite }",
         fix: "check a request, then make one call for it",
         check: Checker::Trace(|| Box::new(OnePerRequest)),
         ..Rule::REQUIRED
@@ -28,7 +29,8 @@ pub const RULES: &[Rule] = &[
         statement: "A zero has MAY_TRIM when the client has not said NO_HOLE, and only then.",
         clause: "nbdkit-plugin(3), Flags and .zero",
         antecedent: "a zero that the server calls for a client's request",
-        example: "NBD_CMD_WRITE_ZEROES with NO_HOLE, L1.zero flags=MAY_TRIM",
+        good: "NBD_CMD_WRITE_ZEROES flags=NO_HOLE { L0.zero flags=0 }",
+        bad: "NBD_CMD_WRITE_ZEROES flags=NO_HOLE { L0.zero flags=MAY_TRIM }",
         fix: "pass on whether there may be a hole",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: MAY_TRIM })),
         ..Rule::REQUIRED
@@ -39,7 +41,8 @@ pub const RULES: &[Rule] = &[
         statement: "A zero has FAST_ZERO when the client has set that flag, and only then.",
         clause: "nbdkit-plugin(3), .zero; nbdkit-protocol(1), NBD_CMD_FLAG_FAST_ZERO",
         antecedent: "a zero that the server calls for a client's request",
-        example: "NBD_CMD_WRITE_ZEROES with FAST_ZERO, L1.zero flags=0",
+        good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
+        bad: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=MAY_TRIM }",
         fix: "pass on whether it must be fast",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: FAST_ZERO })),
         ..Rule::REQUIRED
@@ -50,7 +53,8 @@ pub const RULES: &[Rule] = &[
         statement: "Extents are asked for with REQ_ONE when the client wants but one of them, and only then.",
         clause: "nbdkit-plugin(3), .extents; NBD protocol, NBD_CMD_FLAG_REQ_ONE",
         antecedent: "an extents that the server calls for a client's request",
-        example: "NBD_CMD_BLOCK_STATUS with REQ_ONE, L1.extents flags=0",
+        good: "NBD_CMD_BLOCK_STATUS flags=REQ_ONE { L0.extents flags=REQ_ONE } = 0 list=512:0",
+        bad: "NBD_CMD_BLOCK_STATUS flags=REQ_ONE { L0.extents flags=0 }",
         fix: "pass on whether one is enough",
         check: Checker::Trace(|| Box::new(Passed { callback: Callback::Extents, flag: REQ_ONE })),
         ..Rule::REQUIRED
@@ -60,7 +64,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client hears of success when the call that serves its request has returned, and not before.",
         clause: "nbdkit-plugin(3), .pread … .cache",
         antecedent: "a successful answer to a request that a layer has served",
-        example: "enter L1.pwrite, the client's answer, exit L1.pwrite",
+        good: "NBD_CMD_WRITE { L0.pwrite }",
+        bad: "send NBD_CMD_WRITE enter L0.pwrite reply NBD_CMD_WRITE",
         fix: "answer when the outermost layer has returned",
         check: Checker::Trace(|| Box::new(ReplyAfterExit)),
         ..Rule::REQUIRED

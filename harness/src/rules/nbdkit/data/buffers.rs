@@ -10,7 +10,8 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "Reads and writes of clients that are served at the same time have buffers of their own.",
     clause: "not in the manual",
     antecedent: "two reads or writes of clients at the same time",
-    example: "L1.pread and L1.pread overlap, with one buffer",
+    good: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=9000",
+    bad: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=7000",
     fix: "none needed where the bytes cannot be mixed up",
     check: Checker::Trace(|| Box::new(Distinct::default())),
     ..Rule::OBSERVED

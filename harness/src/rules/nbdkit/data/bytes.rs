@@ -16,7 +16,8 @@ pub const RULES: &[Rule] = &[
         statement: "The answer to a read has the bytes that the outermost layer has put into its buffer; where that has failed, it has none.",
         clause: "nbdkit-plugin(3), .pread; the NBD protocol, NBD_CMD_READ",
         antecedent: "an answer to a read that a layer has served, with other bytes than zeroes, or that has failed",
-        example: "L1.pread fills its buffer, and the client gets the bytes of another request",
+        good: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=77 bytes=512 sent=512",
+        bad: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=88 bytes=512 sent=512",
         fix: "send the buffer that was passed to pread, from its beginning",
         check: Checker::Trace(|| Box::new(ReadBytes)),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "A successful answer to a read tells each byte of the range once, and no other.",
         clause: "the NBD protocol, NBD_CMD_READ and NBD_REPLY_TYPE_OFFSET_DATA; nbdkit-plugin(3), .pread",
         antecedent: "a successful answer to a read",
-        example: "NBD_CMD_READ of 0..1024, answered with a chunk for 512..1536",
+        good: "NBD_CMD_READ { L0.pread } = 0 bytes=512 sent=512",
+        bad: "NBD_CMD_READ { L0.pread } = 0 bytes=256 sent=256",
         fix: "send chunks whose offsets and lengths tile the range",
         check: Checker::Trace(|| Box::new(ReadWhole)),
         ..Rule::REQUIRED
@@ -36,7 +38,8 @@ pub const RULES: &[Rule] = &[
         statement: "The outermost layer gets the bytes of a write as the client has sent them.",
         clause: "nbdkit-plugin(3), .pwrite; nbdkit-filter(3), .pwrite",
         antecedent: "a write of a client that reaches a layer",
-        example: "NBD_CMD_WRITE, L1.pwrite with the bytes of another request",
+        good: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=77 }",
+        bad: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=88 }",
         fix: "pass on the buffer into which the data of this request was received, all of it",
         check: Checker::Trace(|| Box::new(WriteBytes)),
         ..Rule::REQUIRED
@@ -47,7 +50,8 @@ pub const RULES: &[Rule] = &[
         statement: "What a filter reads through next are the bytes that the layer below has put into its buffer, and what it writes through next are those that the layer below gets.",
         clause: "nbdkit-filter(3), .pread and .pwrite",
         antecedent: "a read or write that a filter is known to pass on unchanged, with other bytes than zeroes",
-        example: "L1.pwrite passes on its buffer, and L0.pwrite gets other bytes",
+        good: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=77 } = 0 digest=77 }",
+        bad: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=88 } = 0 digest=77 }",
         fix: "pass the filter's own buffer to the layer below",
         check: Checker::Trace(|| Box::new(HandedBytes)),
         ..Rule::REQUIRED

@@ -18,7 +18,8 @@ pub const RULES: &[Rule] = &[
         statement: "A filter whose request fails has set err to a positive error number.",
         clause: "nbdkit-filter(3), .pread … .cache",
         antecedent: "a filter's request that returns -1",
-        example: "L1.pread = -1 with err 0",
+        good: "NBD_CMD_READ { L1.pread = EIO } = EIO",
+        bad: "NBD_CMD_READ { L1.pread = -1 } = EIO",
         fix: "set *err before returning -1",
         check: Checker::Trace(|| Box::new(ErrIsSet)),
         ..Rule::REQUIRED
@@ -30,7 +31,8 @@ pub const RULES: &[Rule] = &[
         statement: "Without FAST_ZERO a filter's zero does not fail with ENOTSUP or EOPNOTSUPP, and neither does the layer below it.",
         clause: "nbdkit-filter(3), .zero",
         antecedent: "a filter's zero without FAST_ZERO that returns -1",
-        example: "L1.zero = -1 with err ENOTSUP",
+        good: "NBD_CMD_WRITE_ZEROES { L1.zero = EIO } = EIO",
+        bad: "NBD_CMD_WRITE_ZEROES { L1.zero = ENOTSUP } = ENOTSUP",
         fix: "write the zeroes with next->pwrite instead, or fail with another error",
         check: Checker::Trace(|| Box::new(ZeroIsSupported)),
         ..Rule::REQUIRED
@@ -42,7 +44,8 @@ pub const RULES: &[Rule] = &[
         statement: "An error of a filter's own is one that the protocol has: of any other the client is told EINVAL.",
         clause: "not in the manual",
         antecedent: "a filter's request that returns -1 although nothing has failed below it",
-        example: "L1.pread = -1 with err EBADF",
+        good: "NBD_CMD_READ { L1.pread = EIO } = EIO",
+        bad: "NBD_CMD_READ { L1.pread = EBADF } = EIO",
         fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
         check: Checker::Trace(|| Box::new(IsOnTheWire::default())),
         ..Rule::OBSERVED

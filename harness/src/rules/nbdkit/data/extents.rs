@@ -19,7 +19,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client is told of each byte what the list of the outermost layer says of it: the extents from the offset on, of the same types, none but the last beyond the range, and nothing beyond the disk.",
         clause: "nbdkit-plugin(3), .extents and Extents list; the NBD protocol, NBD_REPLY_TYPE_BLOCK_STATUS",
         antecedent: "a successful answer to a block status for which a layer was asked for extents",
-        example: "L1.extents leaves a hole of 4096 bytes and data behind it, and the client is told of a hole of 8192 bytes",
+        good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
+        bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=8192:3",
         fix: "send the list as it is, and merge extents only where their types are the same",
         check: Checker::Trace(|| Box::new(ToldAsAdded)),
         ..Rule::REQUIRED
@@ -30,7 +31,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that asks for one extent is told of one, which does not go beyond the range.",
         clause: "the NBD protocol, NBD_CMD_FLAG_REQ_ONE; nbdkit-plugin(3), Extents list",
         antecedent: "a successful answer to a block status with REQ_ONE",
-        example: "NBD_CMD_BLOCK_STATUS of 0..4096 with REQ_ONE, answered with an extent of 65536 bytes",
+        good: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=4096:3",
+        bad: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=65536:3",
         fix: "send the first extent alone, and cut it at the end of the range",
         check: Checker::Trace(|| Box::new(OnlyOne)),
         ..Rule::REQUIRED
@@ -41,7 +43,8 @@ pub const RULES: &[Rule] = &[
         statement: "A list of extents says of each byte what nbdkit_add_extent was told of it: what lies before the offset is left out, and only extents of the same type are merged.",
         clause: "nbdkit-plugin(3), Extents list",
         antecedent: "extents that the reference plugin adds to a list",
-        example: "a hole and data are added, and the list has one extent over both",
+        good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
+        bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=8192:3 }",
         fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
         check: Checker::Trace(|| Box::<ListAsAdded>::default()),
         ..Rule::REQUIRED
@@ -52,7 +55,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where can_extents says no, the answer is that the whole range is allocated.",
         clause: "nbdkit-plugin(3), .can_extents and .extents",
         antecedent: "a successful block status where can_extents says no",
-        example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS of 0..65536, answered with a hole",
+        good: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS offset=0 count=65536 {} = 0 list=65536:0",
+        bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS offset=0 count=65536 {} = 0 list=65536:1",
         fix: "answer with one extent of data over the range",
         check: Checker::Trace(|| Box::new(Allocated)),
         ..Rule::REQUIRED

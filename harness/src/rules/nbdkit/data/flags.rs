@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "pread, flush and cache get no flags.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .flush and .cache",
         antecedent: "a pread, flush or cache",
-        example: "L1.pread flags=0x2",
+        good: "NBD_CMD_READ { L0.pread flags=0 }",
+        bad: "NBD_CMD_READ { L0.pread flags=2 }",
         fix: "pass 0",
         check: Checker::Trace(|| Box::new(Within(no_flags))),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "pwrite and trim get no flag but FUA, zero none but MAY_TRIM, FUA and FAST_ZERO, extents none but REQ_ONE.",
         clause: "nbdkit-plugin(3), Flags and .pwrite … .extents",
         antecedent: "a pwrite, trim, zero or extents",
-        example: "L0.pwrite flags=MAY_TRIM",
+        good: "NBD_CMD_WRITE { L0.pwrite flags=0 }",
+        bad: "NBD_CMD_WRITE { L0.pwrite flags=MAY_TRIM }",
         fix: "take off what the callback does not know",
         check: Checker::Trace(|| Box::new(Within(own_flags))),
         ..Rule::REQUIRED
@@ -37,7 +39,8 @@ pub const RULES: &[Rule] = &[
         statement: "FUA comes only to a filter whose can_fua is not none, and only to a plugin whose can_fua is native.",
         clause: "nbdkit-plugin(3), Flags and .can_fua; nbdkit-filter(3), .pwrite",
         antecedent: "a pwrite, trim or zero with FUA",
-        example: "L0.can_fua = 1, L0.pwrite flags=FUA",
+        good: "NBD_CMD_WRITE flags=FUA { L0.pwrite flags=FUA }",
+        bad: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=FUA }",
         fix: "emulate with a flush, or refuse the request",
         check: Checker::Trace(|| Box::new(FuaGate)),
         ..Rule::REQUIRED
@@ -48,7 +51,8 @@ pub const RULES: &[Rule] = &[
         statement: "FAST_ZERO comes only to a layer whose can_fast_zero is true.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .zero",
         antecedent: "a zero with FAST_ZERO",
-        example: "L0.can_fast_zero = 0, L0.zero flags=FAST_ZERO",
+        good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
+        bad: "L0 can_fast_zero=0; NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
         fix: "refuse such requests, or do not pass the flag on",
         check: Checker::Trace(|| Box::new(FastGate)),
         ..Rule::REQUIRED

@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "No pwrite, trim or zero reaches a layer that has answered no to can_write, or that is open read-only.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write and .pwrite",
         antecedent: "a pwrite, trim or zero on a layer whose can_write is known",
-        example: "L1.can_write = 0, L1.pwrite",
+        good: "NBD_CMD_WRITE { L0.pwrite }",
+        bad: "L0 can_write=0; NBD_CMD_WRITE { L0.pwrite }",
         fix: "refuse what writes; a filter must not make such requests",
         check: Checker::Trace(|| {
             Box::new(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write))
@@ -29,7 +30,8 @@ pub const RULES: &[Rule] = &[
         statement: "No trim reaches a layer that has answered no to can_trim.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .trim",
         antecedent: "a trim on a layer whose can_trim is known",
-        example: "L1.can_trim = 0, L1.trim",
+        good: "NBD_CMD_TRIM { L0.trim }",
+        bad: "L0 can_trim=0; NBD_CMD_TRIM { L0.trim }",
         fix: "refuse the request; a filter must not make it",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Trim], can_trim))),
         ..Rule::FORBIDDEN
@@ -40,7 +42,8 @@ pub const RULES: &[Rule] = &[
         statement: "No zero reaches a plugin that has answered no to can_zero, or a filter that has not answered native.",
         clause: "nbdkit-plugin(3), .can_zero and .zero; nbdkit-filter(3), .can_write … .can_cache and .zero",
         antecedent: "a zero on a layer whose can_zero is known",
-        example: "L1.can_zero = 1 (NBDKIT_ZERO_EMULATE), L1.zero",
+        good: "NBD_CMD_WRITE_ZEROES { L1.zero }",
+        bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.zero }",
         fix: "write the zeroes with pwrite, or refuse the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Zero], can_zero))),
         ..Rule::FORBIDDEN
@@ -50,7 +53,8 @@ pub const RULES: &[Rule] = &[
         statement: "No flush reaches a layer that has answered no to can_flush, except a plugin's that makes up for FUA after a write.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .flush; nbdkit-plugin(3), .can_fua",
         antecedent: "a flush on a layer whose can_flush is known",
-        example: "L0.can_flush = 0, L0.flush for NBD_CMD_FLUSH",
+        good: "NBD_CMD_FLUSH { L0.flush }",
+        bad: "L0 can_flush=0; NBD_CMD_FLUSH { L0.flush }",
         fix: "refuse the request; a filter must not make it",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Flush], can_flush))),
         ..Rule::FORBIDDEN
@@ -61,7 +65,8 @@ pub const RULES: &[Rule] = &[
         statement: "No extents reaches a layer that has answered no to can_extents, or any layer for a client that has no structured replies.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .extents; nbdkit(1), --no-sr",
         antecedent: "an extents on a layer whose can_extents is known",
-        example: "L1.can_extents = 0, L1.extents",
+        good: "NBD_CMD_BLOCK_STATUS { L0.extents }",
+        bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS { L0.extents }",
         fix: "answer that all is allocated; a filter must not make the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Extents], can_extents))),
         ..Rule::FORBIDDEN
@@ -72,7 +77,8 @@ pub const RULES: &[Rule] = &[
         statement: "No cache reaches a layer that has not answered native to can_cache.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_cache and .cache",
         antecedent: "a cache on a layer whose can_cache is known",
-        example: "L1.can_cache = 1 (NBDKIT_CACHE_EMULATE), L1.cache",
+        good: "NBD_CMD_CACHE { L1.cache }",
+        bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.cache }",
         fix: "read instead, or refuse the request",
         check: Checker::Trace(|| Box::new(Gate(&[Callback::Cache], can_cache))),
         ..Rule::FORBIDDEN

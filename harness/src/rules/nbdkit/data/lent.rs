@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "A read that succeeds has put count bytes into its buffer: none of what was in it before is left.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread",
         antecedent: "a read that succeeds into a buffer whose contents are known (`layers validate` lends such buffers)",
-        example: "L0.pread count=512 = 0, and the last 100 bytes of the buffer are as they were",
+        good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
+        bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
         check: Checker::Trace(|| Box::new(Fills::default())),
         ..Rule::REQUIRED
@@ -28,7 +29,8 @@ pub const RULES: &[Rule] = &[
         statement: "A write leaves the bytes that it is given as they are: the buffer is const, and only lent.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pwrite: const void *buf",
         antecedent: "a write from a buffer whose contents are known (`layers validate` lends such buffers)",
-        example: "L0.pwrite count=512, and afterwards the buffer holds something else",
+        good: "NBD_CMD_WRITE { L0.pwrite { Lent = 1 context=1 } }",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "change a copy of the bytes",
         check: Checker::Trace(|| Box::new(Lends(Of::Const))),
         ..Rule::FORBIDDEN
@@ -39,7 +41,8 @@ pub const RULES: &[Rule] = &[
         statement: "Reads and writes change nothing outside of the count bytes of their buffer.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .pwrite: count",
         antecedent: "a read or a write with a buffer between known bytes (`layers validate` lends such buffers)",
-        example: "L0.pread count=512, and the byte behind the buffer is another one",
+        good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
+        bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 d=513 } }",
         fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
         check: Checker::Trace(|| Box::new(Lends(Of::Bounds))),
         ..Rule::FORBIDDEN

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "A request enters at the outermost layer and reaches the layers below only through the filters above.",
     clause: "nbdkit-filter(3), NEXT PLUGIN and .pread … .cache",
     antecedent: "a request that reaches a layer under a filter that takes such requests",
-    example: "L0.pread, although L1 has a pread",
+    good: "NBD_CMD_READ { L1.pread { L0.pread } }",
+    bad: "run filters=1; NBD_CMD_READ { L0.pread }",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
     check: Checker::Trace(|| Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_data())))),
     ..Rule::REQUIRED

@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "A request is for at least one byte, and for none behind the size that the layer has given.",
         clause: "nbdkit-plugin(3), .pread and .pwrite; nbdkit-filter(3), .prepare",
         antecedent: "a request on a handle whose size is known",
-        example: "L0.get_size = 1048576, L0.pread offset=1048576 count=512",
+        good: "NBD_CMD_READ offset=0 count=512 { L0.pread }",
+        bad: "NBD_CMD_READ offset=1048576 count=512 { L0.pread }",
         fix: "refuse what a client asks beyond the end; in a filter, ask next only for what it has",
         check: Checker::Trace(|| Box::new(InRange)),
         ..Rule::REQUIRED
@@ -29,7 +30,8 @@ pub const RULES: &[Rule] = &[
         statement: "A filter makes requests below only when the size there has been asked, and writes only when can_write has said yes.",
         clause: "nbdkit-filter(3), .prepare",
         antecedent: "a request that a filter makes of the layer below",
-        example: "L1.get_size without L0.get_size, L1.pread calls L0.pread",
+        good: "NBD_CMD_READ { L1.pread { L0.pread } }",
+        bad: r#"L1 passes=""; NBD_OPT_GO "a" { open prepare L1.get_size L1.can_write L1.can_zero L1.can_fast_zero L1.can_trim L1.can_fua L1.can_flush L1.is_rotational L1.can_multi_conn L1.can_cache L1.can_extents } NBD_CMD_READ { L1.pread { L0.pread } }"#,
         fix: "ask next for what the filter answers by itself, in prepare",
         check: Checker::Trace(|| Box::new(SizeFirst)),
         ..Rule::REQUIRED
@@ -39,7 +41,8 @@ pub const RULES: &[Rule] = &[
         statement: "A read or write is for no more than 64 MiB.",
         clause: "not in the manual",
         antecedent: "a read or write",
-        example: "L1.pread count=67108865",
+        good: "L0 get_size=1073741824; NBD_CMD_READ count=67108864",
+        bad: "L0 get_size=1073741824; NBD_CMD_READ count=67108865 { L0.pread }",
         fix: "none needed",
         check: Checker::Trace(|| Box::new(MaxIo)),
         ..Rule::OBSERVED

@@ -10,7 +10,9 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "Requests reach a filter between its successful prepare and its finalize, the plugin between its open and its close.",
     clause: "nbdkit-filter(3), .prepare and .finalize; nbdkit-plugin(3), .open and .close",
     antecedent: "a request on a handle that the server has opened",
-    example: "L1.prepare = -1, L1.pread",
+    good: "NBD_CMD_READ",
+    bad: "NBD_CMD_DISC { L0.close L0.pread }",
+    also: &["close.last"],
     fix: "make no request before every prepare has succeeded, and none once the first finalize has begun",
     check: Checker::Trace(|| Box::new(InWindow)),
     ..Rule::REQUIRED

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "Where can_cache says emulate, the range is read, in ascending pieces of 64 MiB or less without flags; where it says native and there is no cache, the request succeeds without a call.",
     clause: "nbdkit-plugin(3), Flags, .can_cache and .cache",
     antecedent: "cache asked for where can_cache says emulate, or native without a callback",
-    example: "L1.can_cache = 1, cache for 0..8192, L1.pread offset=0 count=4096, and success",
+    good: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread }",
+    bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread count=256 }",
     fix: "read all of it, and throw it away",
     check: Checker::Trace(|| Box::new(AsReads)),
     ..Rule::REQUIRED

@@ -15,7 +15,9 @@ pub const RULES: &[Rule] = &[
         statement: "Where can_extents says no the server answers by itself, and neither that layer nor one inside it is asked for extents.",
         clause: "nbdkit-plugin(3), .extents",
         antecedent: "extents asked for where can_extents says no",
-        example: "L1.can_extents = 0, NBD_CMD_BLOCK_STATUS, L0.extents",
+        good: "L1 can_extents=0; NBD_CMD_BLOCK_STATUS {} = 0 list=512:0",
+        bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS { L0.extents } = 0 list=512:0",
+        also: &["data.extents.gate", "data.one-per-request"],
         fix: "answer that all is allocated",
         check: Checker::Trace(|| Box::new(Synthetic)),
         ..Rule::REQUIRED
@@ -27,7 +29,8 @@ pub const RULES: &[Rule] = &[
         statement: "A plugin's extents that succeeds has added an extent that overlaps the offset; otherwise the request fails with EINVAL.",
         clause: "nbdkit-plugin(3), Extents list",
         antecedent: "a plugin's extents that succeeds",
-        example: "L0.extents = 0 with no extent, and the client is told of success",
+        good: "NBD_CMD_BLOCK_STATUS { L0.extents = 0 extents=1 }",
+        bad: "NBD_CMD_BLOCK_STATUS { L0.extents = 0 extents=0 }",
         fix: "add at least the extent at the offset, in ascending order, or fail",
         check: Checker::Trace(|| Box::new(Nonempty)),
         ..Rule::REQUIRED

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where a plugin's can_fua says emulate, a write, trim or zero with FUA comes to it without the flag, and one flush follows on the same thread if it has succeeded, and none if it has failed.",
         clause: "nbdkit-plugin(3), Flags and .can_fua",
         antecedent: "a write, trim or zero with FUA on a plugin whose can_fua says emulate",
-        example: "L0.can_fua = 1, L0.pwrite for a write with FUA, and no L0.flush",
+        good: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=0 L0.flush }",
+        bad: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=0 }",
         fix: "flush once the request has been carried out, before it is answered",
         check: Checker::Trace(|| Box::new(FlushAfter)),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where zeroes with FUA are written in several pieces, each piece has FUA if that is native, and one flush follows the last piece if it is emulated.",
         clause: "nbdkit-filter(3), .can_write … .can_cache (.can_fua)",
         antecedent: "zeroes with FUA that are written in more than one piece",
-        example: "L1.can_zero = 1, L1.can_fua = 2, L1.pwrite flags=FUA, L1.pwrite",
+        good: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES flags=FUA { L1.pwrite count=256 flags=FUA L1.pwrite offset=4352 count=256 flags=FUA }",
+        bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES flags=FUA { L1.pwrite count=256 flags=FUA L1.pwrite offset=4352 count=256 flags=0 }",
         fix: "pass FUA on with every piece, or flush once at the end",
         check: Checker::Trace(|| Box::new(Split)),
         ..Rule::REQUIRED

@@ -16,7 +16,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where can_zero says emulate, zeroes are written with that layer's pwrite: in ascending pieces of 64 MiB or less that cover the range, without MAY_TRIM.",
         clause: "nbdkit-filter(3), .can_write … .can_cache (NBDKIT_ZERO_EMULATE); nbdkit-plugin(3), .can_zero",
         antecedent: "zeroes asked for where can_zero says emulate",
-        example: "L1.can_zero = 1, zeroes for 0..8192, L1.pwrite offset=0 count=4096, and success",
+        good: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.pwrite }",
+        bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.pwrite count=256 }",
         fix: "write zeroes until the end of the range",
         check: Checker::Trace(|| Box::new(AsWrites)),
         ..Rule::REQUIRED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "If a plugin has no zero, or it fails with ENOTSUP or EOPNOTSUPP, the same range is written with pwrite, in pieces that cover it.",
         clause: "nbdkit-plugin(3), .zero and .can_zero",
         antecedent: "zeroes asked for of a plugin without zero, or whose zero fails in this way",
-        example: "L0.zero = -1 (ENOTSUP), L0.pwrite offset=0 count=4096 for zeroes for 0..8192",
+        good: "NBD_CMD_WRITE_ZEROES { L0.zero = ENOTSUP L0.pwrite }",
+        bad: "NBD_CMD_WRITE_ZEROES { L0.zero = ENOTSUP L0.pwrite count=256 }",
         fix: "write zeroes to the whole range, each piece where the one before has ended",
         check: Checker::Trace(|| Box::new(Fallback)),
         ..Rule::REQUIRED
@@ -37,7 +39,8 @@ pub const RULES: &[Rule] = &[
         statement: "Zeroes asked for with FAST_ZERO are never written with pwrite: where zero cannot be used the request fails with ENOTSUP.",
         clause: "nbdkit-plugin(3), .zero and .can_fast_zero",
         antecedent: "zeroes asked for with FAST_ZERO",
-        example: "zeroes with FAST_ZERO, L0.zero = -1 (ENOTSUP), L0.pwrite",
+        good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero = ENOTSUP } = ENOTSUP",
+        bad: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero = ENOTSUP L0.pwrite } = ENOTSUP",
         fix: "fail with ENOTSUP",
         check: Checker::Trace(|| Box::new(FastNoFallback)),
         ..Rule::FORBIDDEN

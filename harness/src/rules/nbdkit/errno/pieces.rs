@@ -16,7 +16,8 @@ pub const RULES: &[Rule] = &[
         statement: "A request succeeds only if every call made for it has: each piece of a range that is split, the writes in place of a zero, and the flush in place of FUA.",
         clause: "nbdkit-plugin(3), Flags, .pwrite … .cache, .can_fua, .can_zero, .can_cache; nbdkit-filter(3), .pread … .cache",
         antecedent: "a request that succeeds, of a client or of a filter that passes it on",
-        example: "NBD_CMD_WRITE with FUA, L0.pwrite = 0, L0.flush = -1, and success",
+        good: "NBD_CMD_WRITE { L0.pwrite }",
+        bad: "NBD_CMD_WRITE { L0.pwrite = EIO } = 0",
         fix: "look at the result of every call, and fail with the first that fails",
         check: Checker::Trace(|| Box::new(Success)),
         ..Rule::REQUIRED
@@ -27,7 +28,8 @@ pub const RULES: &[Rule] = &[
         statement: "A filter is told the error number with which the layer below has failed: what the plugin gave to nbdkit_set_error, else errno where errno_is_preserved, else EIO; and what a filter left in err.",
         clause: "nbdkit_error(3), Setting errno; nbdkit-plugin(3), .errno_is_preserved; nbdkit-filter(3), ERROR HANDLING",
         antecedent: "a request of a filter that passes on what it is told, which fails below",
-        example: "L0.pread = -1 after nbdkit_set_error(ENOSPC), and L1.pread = -1 with err EIO",
+        good: "L0 set_error=told; L1 passes=all; NBD_CMD_READ { L1.pread { L0.pread = ENOSPC } = ENOSPC } = ENOSPC",
+        bad: "L0 set_error=told; L1 passes=all; NBD_CMD_READ { L1.pread { L0.pread = ENOSPC } = EIO }",
         fix: "take the number from where the layer has put it, in this order",
         check: Checker::Trace(|| Box::new(Told)),
         ..Rule::REQUIRED

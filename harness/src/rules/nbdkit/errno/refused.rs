@@ -18,7 +18,8 @@ pub const RULES: &[Rule] = &[
         statement: "The server refuses what it must: with EPERM a request that writes to a read-only export, with ENOSPC one that writes beyond the end, with EINVAL any other that goes beyond the end, and with EINVAL an unknown request or flag, or a flag that the request does not have.",
         clause: "NBD protocol, Error values, Command flags; nbdkit-plugin(3), .can_write … .can_cache",
         antecedent: "a request that the server must refuse",
-        example: "get_size = 1048576, NBD_CMD_WRITE offset=1048576 count=512, and the client is told EINVAL",
+        good: "NBD_CMD_WRITE offset=1048576 {} = ENOSPC",
+        bad: "NBD_CMD_WRITE offset=1048576 {} = EINVAL",
         fix: "check each request before any layer is called, and refuse it with the error that the protocol has for it",
         check: Checker::Trace(|| Box::new(Refused)),
         ..Rule::REQUIRED
@@ -29,7 +30,8 @@ pub const RULES: &[Rule] = &[
         statement: "After nbdkit_disconnect(0) every new request of the connection, save NBD_CMD_DISC, is answered with ESHUTDOWN, if at all.",
         clause: "nbdkit_shutdown(3), nbdkit_disconnect",
         antecedent: "a request that comes after nbdkit_disconnect(0), and is answered",
-        example: "L0.pwrite calls nbdkit_disconnect(0) and returns, NBD_CMD_READ, and the client is told EIO",
+        good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = EIO",
         fix: "answer ESHUTDOWN",
         check: Checker::Trace(|| Box::<Shutdown>::default()),
         ..Rule::REQUIRED

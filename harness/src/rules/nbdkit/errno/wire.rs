@@ -18,7 +18,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client is told the error of the layer that has failed: EPERM, EIO, ENOMEM, EINVAL, ENOSPC and ESHUTDOWN as they are, EDQUOT and EFBIG as ENOSPC, ENOTSUP for a fast zero, EOVERFLOW for a read with NBD_CMD_FLAG_DF, and any other as one of EPERM, EIO, ENOMEM, EINVAL and ENOSPC.",
         clause: "nbdkit_error(3), Setting errno; nbdkit-filter(3), ERROR HANDLING; NBD protocol, Error values",
         antecedent: "a client's request that fails in a layer, where the layer's error is known",
-        example: "L0.pwrite = -1 after nbdkit_set_error(EDQUOT), and the client is told EIO",
+        good: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = ENOSPC",
+        bad: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = EIO",
         fix: "map the error of the layer to the one that the protocol has for it",
         check: Checker::Trace(|| Box::new(OnTheWire)),
         ..Rule::REQUIRED
@@ -29,7 +30,8 @@ pub const RULES: &[Rule] = &[
         statement: "EROFS is told as EPERM, and every error that the protocol does not have as EINVAL.",
         clause: "not in the manual",
         antecedent: "a client's request that fails in a layer with an error that the protocol does not have",
-        example: "L0.pread = -1 after nbdkit_set_error(ENXIO), and the client is told EIO",
+        good: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EINVAL",
+        bad: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EIO",
         fix: "none needed",
         check: Checker::Trace(|| Box::new(Others)),
         ..Rule::OBSERVED
@@ -40,7 +42,8 @@ pub const RULES: &[Rule] = &[
         statement: "An error number is one that the protocol has: EOVERFLOW only for a read with NBD_CMD_FLAG_DF, and ENOTSUP only for a fast zero.",
         clause: "NBD protocol, Error values",
         antecedent: "a request that is refused or fails",
-        example: "NBD_CMD_READ, and a reply with error 30 (EROFS)",
+        good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
+        bad: "NBD_CMD_READ { L0.pread = EROFS } = EROFS",
         fix: "send EINVAL for what the protocol does not have",
         check: Checker::Trace(|| Box::new(Known)),
         ..Rule::REQUIRED
@@ -51,7 +54,8 @@ pub const RULES: &[Rule] = &[
         statement: "A request that the server may not refuse fails only if a call made for it has failed.",
         clause: "nbdkit-plugin(3), .pread … .cache; NBD protocol, Request types",
         antecedent: "a request of a client that fails",
-        example: "NBD_CMD_READ, L0.pread = 0, and the client is told EIO",
+        good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
+        bad: "NBD_CMD_READ { L0.pread } = EIO",
         fix: "answer with the result of the outermost layer",
         check: Checker::Trace(|| Box::<Cause>::default()),
         ..Rule::REQUIRED

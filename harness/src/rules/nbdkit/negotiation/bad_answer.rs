@@ -12,7 +12,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     statement: "A size is not negative; -1 reports an error, and then the client is refused.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .get_size",
     antecedent: "a plugin that is asked for its size",
-    example: "L0.get_size = -4096",
+    good: r#"NBD_OPT_GO "a""#,
+    bad: r#"L0 target="p.so"; NBD_OPT_GO "a" { open prepare L0.get_size = -4096 }"#,
     fix: "return the size in bytes, or -1 after nbdkit_error",
     check: Checker::Trace(|| {
         let is_bad = |exit: &Event| exit.result() < -1;

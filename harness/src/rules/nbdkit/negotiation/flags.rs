@@ -16,7 +16,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where connections are serialized the client is not told of can_multi_conn, whatever the answer was.",
         clause: "not in the manual",
         antecedent: "thread model 0, an outermost layer that answers 1 to can_multi_conn, and a client",
-        example: "get_ready(thread model 0), L2.can_multi_conn = 1, NBD_FLAG_CAN_MULTI_CONN",
+        good: r#"L1 thread_model=0; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_CACHE|SEND_FAST_ZERO"#,
+        bad: r#"L1 thread_model=0; NBD_OPT_GO "a""#,
         fix: "none needed; such a client would wait for itself",
         check: Checker::Trace(|| Box::new(MultiConnGated::default())),
         ..Rule::OBSERVED
@@ -26,7 +27,8 @@ pub const RULES: &[Rule] = &[
         statement: "Where no layer has a can_* callback or is_rotational, the flags follow from the plugin's data callbacks.",
         clause: "nbdkit-plugin(3), .can_write … .can_cache, each on what happens if it is omitted",
         antecedent: "a query that no layer has, and a client that is told the flags",
-        example: "a plugin with flush and without can_flush, and no NBD_FLAG_SEND_FLUSH",
+        good: r#"L0 without=can_flush; NBD_OPT_GO "a""#,
+        bad: r#"L0 without=can_cache; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|MULTI_CONN|SEND_FAST_ZERO"#,
         fix: "answer for the plugin as its manual says",
         check: Checker::Trace(|| Box::new(Defaults::default())),
         ..Rule::REQUIRED

@@ -19,7 +19,8 @@ pub const RULES: &[Rule] = &[
         statement: "block_size is asked only for a client that requests NBD_INFO_BLOCK_SIZE.",
         clause: "nbdkit-plugin(3), .block_size",
         antecedent: "a client that selects an export, known by its log, and a layer with block_size",
-        example: "NBD_OPT_GO without NBD_INFO_BLOCK_SIZE, L1.block_size",
+        good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
+        bad: r#"NBD_OPT_GO "a" { open prepare L0.block_size = 512,4096,65536 }"#,
         fix: "ask for block sizes while answering that request, and not otherwise",
         check: Checker::Trace(|| Box::new(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE })),
         ..Rule::REQUIRED
@@ -31,7 +32,8 @@ pub const RULES: &[Rule] = &[
         statement: "A plugin's block sizes are all 0, or fit each other and the protocol; others drop the connection.",
         clause: "nbdkit-plugin(3), .block_size",
         antecedent: "a plugin that is asked for its block sizes",
-        example: "L0.block_size = 3, 4096, 4294967295",
+        good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries L0.block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
+        bad: r#"L0 target="p.so"; NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries L0.block_size = 3,4096,65536 }"#,
         fix: "return powers of two: minimum up to 64K, preferred 512 to 32M, and a maximum that the minimum divides",
         check: Checker::Trace(|| {
             let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
@@ -45,7 +47,8 @@ pub const RULES: &[Rule] = &[
         statement: "export_description is asked only for a client that requests NBD_INFO_DESCRIPTION.",
         clause: "nbdkit-plugin(3), .export_description",
         antecedent: "a client that selects an export, known by its log, and a layer with export_description",
-        example: "NBD_OPT_GO without NBD_INFO_DESCRIPTION, L1.export_description",
+        good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
+        bad: r#"NBD_OPT_GO "a" { open prepare L0.export_description = "d" }"#,
         fix: "ask for a description while answering that request, and not otherwise",
         check: Checker::Trace(|| {
             Box::new(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION })

@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "A query enters at the outermost layer and reaches the layers below only through the filters above.",
         clause: "nbdkit-filter(3), CALLBACKS and nbdkit_next",
         antecedent: "a query of a layer under a filter that has the same query",
-        example: "L0.get_size, although L1 has a get_size",
+        good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L0.get_size } }"#,
+        bad: r#"run filters=1; NBD_OPT_GO "a" { open prepare L0.get_size }"#,
         fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
         check: Checker::Trace(|| {
             Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_query())))
@@ -30,7 +31,8 @@ pub const RULES: &[Rule] = &[
         statement: "get_size, block_size, is_rotational and can_* are asked of a handle once at most, unless they failed.",
         clause: "nbdkit-plugin(3), Callback lifecycle; nbdkit-filter(3), .get_size and .can_write",
         antecedent: "such a query",
-        example: "L0.can_write(1) = 1, L0.can_write(1)",
+        good: r#"NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_GO "a" { open L0.get_size L0.get_size }"#,
         fix: "keep the first answer with the handle and give it to whoever asks later",
         check: Checker::Trace(|| Box::new(AskedOnce)),
         ..Rule::REQUIRED
@@ -41,7 +43,8 @@ pub const RULES: &[Rule] = &[
         statement: "A query that has failed is asked again when somebody wants to know again.",
         clause: "not in the manual",
         antecedent: "a filter that asks below again after a failure, and writes that down",
-        example: "L0.can_trim = -1, and L1 is told of a failure without another call of L0",
+        good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size { L0.get_size } = 1048576 } } = EINVAL"#,
+        bad: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size = -1 } }"#,
         fix: "none needed; a filter that depends on it should remember the failure itself",
         check: Checker::Trace(|| Box::new(AskedAgain::default())),
         ..Rule::OBSERVED
@@ -51,7 +54,9 @@ pub const RULES: &[Rule] = &[
         statement: "What the server itself asks of a handle it asks before it serves the client's first request with it.",
         clause: "nbdkit-plugin(3), Callback lifecycle",
         antecedent: "the first request of a client that reaches a layer",
-        example: "L1.pread, L1.can_flush",
+        good: r#"NBD_OPT_GO "a" NBD_CMD_READ"#,
+        bad: "NBD_CMD_READ L0.can_extents",
+        also: &["nego.once-per-handle"],
         fix: "ask everything during option negotiation",
         check: Checker::Trace(|| Box::new(AskedBeforeData)),
         ..Rule::REQUIRED
@@ -62,7 +67,8 @@ pub const RULES: &[Rule] = &[
         statement: "Before it serves a writable handle the server asks get_size, is_rotational and all of can_*, in one order.",
         clause: "not in the manual, which leaves open what is asked and in which order",
         antecedent: "the first request of a client with a writable handle",
-        example: "L1.get_size L1.can_write L1.pread",
+        good: r#"NBD_OPT_GO "a" NBD_CMD_READ"#,
+        bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_zero L0.can_write }"#,
         fix: "none needed; a layer should not count on being asked",
         check: Checker::Trace(|| Box::new(AskedEverything)),
         ..Rule::OBSERVED

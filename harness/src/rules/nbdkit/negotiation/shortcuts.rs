@@ -14,7 +14,8 @@ pub const RULES: &[Rule] = &[
         statement: "A layer whose handle was opened read-only is asked neither can_write nor what needs writing.",
         clause: "not in the manual",
         antecedent: "a handle opened read-only whose layer is asked for its size",
-        example: "L0.open(readonly 1), L0.can_write",
+        good: r#"run readonly=1; NBD_OPT_GO "a" NBD_CMD_DISC"#,
+        bad: r#"run readonly=1; NBD_OPT_GO "a" { L0.open L0.can_write }"#,
         fix: "none needed; a layer should answer in any case",
         check: Checker::Trace(|| {
             Box::new(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING })
@@ -27,7 +28,8 @@ pub const RULES: &[Rule] = &[
         statement: "A layer that has answered 0 to can_write is asked nothing that needs writing.",
         clause: "not in the manual",
         antecedent: "a layer that answers 0 to can_write",
-        example: "L0.can_write = 0, L0.can_trim",
+        good: r#"L0 can_write=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
+        bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_write = 0 L0.can_trim }"#,
         fix: "none needed; a layer should answer in any case",
         check: Checker::Trace(|| {
             Box::new(Spared {
@@ -44,7 +46,8 @@ pub const RULES: &[Rule] = &[
         statement: "A filter that has answered NBDKIT_ZERO_NONE to can_zero is not asked can_fast_zero.",
         clause: "not in the manual",
         antecedent: "a filter that answers 0 to can_zero",
-        example: "L1.can_zero = 0, L1.can_fast_zero",
+        good: r#"L1 can_zero=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
+        bad: r#"NBD_OPT_GO "a" { open prepare L1.can_write L1.can_zero = 0 L1.can_fast_zero }"#,
         fix: "none needed; a filter should answer in any case",
         check: Checker::Trace(|| {
             Box::new(Spared {

@@ -21,7 +21,8 @@ const QUIT: &[Rule] = &[
         statement: "A signal or nbdkit_shutdown interrupts no request that a layer works on: the callback returns, and the client is answered.",
         clause: "nbdkit-plugin(3), SHUTDOWN",
         antecedent: "a signal or nbdkit_shutdown while a request is running whose client waits for the answer",
-        example: "L0.pread, SIGTERM, and the server ends before L0.pread returns",
+        good: "send NBD_CMD_READ enter L0.pread SIGTERM exit L0.pread reply NBD_CMD_READ L0.close cleanup unload ends",
+        bad: "L0 without=close,cleanup,unload; send NBD_CMD_READ enter L0.pread SIGTERM ends",
         fix: "wait for all requests before ending",
         check: Checker::Trace(|| Box::new(running::FinishRunning::default())),
         ..Rule::REQUIRED
@@ -32,7 +33,8 @@ const QUIT: &[Rule] = &[
         statement: "A request that is sent once the server is known to be stopping leads to no callback.",
         clause: "not in the manual, which says that further callbacks may occur",
         antecedent: "a request sent after nbdkit_shutdown, or after the server has refused one because it stops",
-        example: "nbdkit_shutdown in L0.pread, then a read of another client and L0.pread",
+        good: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: NBD_CMD_READ {} = ESHUTDOWN"#,
+        bad: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: send NBD_CMD_READ c2: L0.pread"#,
         fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
         check: Checker::Trace(|| Box::new(quit::NoNewData::default())),
         ..Rule::OBSERVED
@@ -62,7 +64,8 @@ const QUIT: &[Rule] = &[
         statement: "nbdkit_nanosleep sleeps for as long as it was asked to, and ends early, with an error, when the server is told to stop.",
         clause: "nbdkit-plugin(3), SLEEPING",
         antecedent: "a reference layer that sleeps with nbdkit_nanosleep",
-        example: "nbdkit_nanosleep(10 s), SIGTERM after 1 s, and the call returns after 10 s",
+        good: "NBD_CMD_READ { L0.pread { Nanosleep = 1 b=1000 context=1000 } }",
+        bad: r#"send NBD_CMD_READ enter L0.pread SIGTERM wait "10" Nanosleep = 1 b=10000000000 context=10000000000"#,
         fix: "wake sleepers when the server is told to stop",
         check: Checker::Trace(|| Box::new(sleep::Nanosleep::default())),
         ..Rule::REQUIRED
@@ -76,7 +79,8 @@ const DISCONNECT: &[Rule] = &[
         statement: "After nbdkit_disconnect(0) requests that are running are finished and answered, and what the client sends then leads to no callback.",
         clause: "nbdkit_disconnect(3)",
         antecedent: "nbdkit_disconnect(0) while requests of that client are running, or a request that comes after it",
-        example: "nbdkit_disconnect(0) in L0.pwrite, then a read and L0.pread",
+        good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } send NBD_CMD_READ L0.pread",
         fix: "refuse further requests of that connection with ESHUTDOWN",
         check: Checker::Trace(|| Box::new(disconnect::Soft::default())),
         ..Rule::REQUIRED
@@ -87,7 +91,8 @@ const DISCONNECT: &[Rule] = &[
         statement: "After nbdkit_disconnect(1) the client gets no answer to what is in flight; callbacks that are running return all the same.",
         clause: "nbdkit_disconnect(3)",
         antecedent: "nbdkit_disconnect(1) while requests of that client are running",
-        example: "nbdkit_disconnect(1) in L0.pwrite, and the write is answered",
+        good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = ENOTCONN",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = 0",
         fix: "close the socket at once, and the handles when their calls have returned",
         check: Checker::Trace(|| Box::new(disconnect::Hard::default())),
         ..Rule::REQUIRED
@@ -100,7 +105,8 @@ const END: &[Rule] = &[
         statement: "With -s the server serves one connection, and then ends by itself, with cleanup and unload.",
         clause: "nbdkit(1), -s",
         antecedent: "a run with -s that no signal ends",
-        example: "L0.preconnect … L0.preconnect",
+        good: "run start=single; connect NBD_OPT_GO NBD_CMD_DISC cleanup unload ends",
+        bad: "run start=single; connect c2: send connect c2: L0.preconnect",
         fix: "serve standard input and output, and end when that connection has ended",
         check: Checker::Trace(|| Box::new(single::OneConnection::default())),
         ..Rule::REQUIRED

@@ -13,7 +13,8 @@ pub const RULES: &[Rule] = &[
         statement: "Under SERIALIZE_CONNECTIONS a connection begins only when the one before it is closed.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 0, and a client that has connected while another one's handle is in use",
-        example: "L0.open(A) L0.preconnect(B) L0.close(A)",
+        good: "L0 thread_model=0; NBD_CMD_READ c2: send connect NBD_CMD_DISC c2: preconnect",
+        bad: "L0 thread_model=0; NBD_CMD_READ c2: send connect c2: L0.preconnect",
         fix: "let the next client wait until the handles of the one before it are closed",
         check: Checker::Trace(|| Box::new(OneConnection)),
         ..Rule::REQUIRED
@@ -23,7 +24,9 @@ pub const RULES: &[Rule] = &[
         statement: "Under SERIALIZE_CONNECTIONS all calls of a connection come from one thread.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 0, and a client that waits for several requests at once",
-        example: "thread 1: L0.open; thread 2: L0.pread",
+        good: "L0 thread_model=0; send NBD_CMD_READ send NBD_CMD_READ L0.pread",
+        bad: "L0 thread_model=0; send NBD_CMD_READ t7: L0.pread",
+        also: &["tm.parallel.limit"],
         fix: "carry out all requests of a connection on the thread that accepted it",
         check: Checker::Trace(|| Box::new(OneThread)),
         ..Rule::REQUIRED

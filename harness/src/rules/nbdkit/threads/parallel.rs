@@ -14,7 +14,9 @@ pub const RULES: &[Rule] = &[
         statement: "Under PARALLEL, too, what is no data call is made on its connection's own thread, and beside no data call of it.",
         clause: "not in the manual",
         antecedent: "thread model 3, and such a call for a client that still waits for data",
-        example: "thread 1: enter L0.pread; thread 2: L1.finalize; thread 1: exit L0.pread",
+        good: "send NBD_CMD_READ NBD_CMD_DISC { L0.pread L0.close }",
+        bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
+        also: &["close.after-inflight"],
         fix: "none needed; a layer that counts on it should take a lock",
         check: Checker::Trace(|| Box::new(ControlExclusive)),
         ..Rule::OBSERVED
@@ -24,7 +26,8 @@ pub const RULES: &[Rule] = &[
         statement: "No more data calls of a connection are in progress than `-t` says (16 unless given); where that is 1, or the model is not PARALLEL, one thread makes all calls of a connection.",
         clause: "nbdkit(1), -t",
         antecedent: "a client that waits for more requests at once than the limit",
-        example: "-t 1, thread 1: enter L0.pread; thread 2: enter L0.pread",
+        good: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ L0.pread",
+        bad: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
         fix: "start that many threads for a connection, and none where one request at a time is allowed",
         check: Checker::Trace(|| Box::new(Limit)),
         ..Rule::REQUIRED

@@ -15,7 +15,8 @@ pub const RULES: &[Rule] = &[
         statement: "Under SERIALIZE_ALL_REQUESTS open, queries, data calls, finalize and close of all connections never overlap.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 1, and a call during which clients wait for something else, too",
-        example: "thread 1: enter L0.pread(A); thread 2: L0.open(B); thread 1: exit L0.pread(A)",
+        good: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ L0.pread"#,
+        bad: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ enter L0.pread c2: L0.pread"#,
         fix: "hold one lock for the whole server around each of them",
         check: Checker::Trace(|| Box::new(OneOfAll)),
         ..Rule::REQUIRED
@@ -35,7 +36,9 @@ pub const RULES: &[Rule] = &[
         statement: "Under SERIALIZE_REQUESTS calls on one handle never overlap.",
         clause: "nbdkit-plugin(3), Threads",
         antecedent: "thread model 2, and a client that waits for several requests at once",
-        example: "thread 1: enter L0.pread(A); thread 2: L0.pread(A); thread 1: exit L0.pread(A)",
+        good: "L0 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ L0.pread",
+        bad: "L0 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
+        also: &["tm.parallel.limit"],
         fix: "carry out the requests of one connection one after another",
         check: Checker::Trace(|| Box::new(OnePerHandle)),
         ..Rule::REQUIRED

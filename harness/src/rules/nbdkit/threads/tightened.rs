@@ -16,7 +16,9 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "Where a filter asks for a more serial thread model, the plugin is called under that one, too.",
     clause: "nbdkit-filter(3), .thread_model",
     antecedent: "a filter that asks for a more serial model than the plugin, and clients that ask for more at once than it allows",
-    example: "L1.thread_model = 1; thread 1: enter L0.pread; thread 2: L0.pread; thread 1: exit L0.pread",
+    good: "L1 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ L1.pread { L0.pread }",
+    bad: "L1 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L1.pread enter L0.pread t7: L1.pread { L0.pread }",
+    also: &["tm.parallel.limit", "tm.req.per-handle"],
     fix: "apply the most serial model of all layers to every call of every layer",
     check: Checker::Trace(|| Box::new(Tightened)),
     ..Rule::REQUIRED

@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     statement: "Each request and option of a client that stays, and each request that a layer was working on when the client sent NBD_CMD_DISC, has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
     clause: "NBD protocol, Transmission, Fixed newstyle negotiation, Termination of the session during option haggling, Terminating the transmission phase; nbdkit-plugin(3), .pread … .cache",
     antecedent: "a request or option that is answered, or not answered in time",
-    example: "NBD_CMD_READ, L0.pread = 0, and no reply before the client gives up",
+    good: "NBD_CMD_READ",
+    bad: r#"NBD_CMD_READ { L0.pread wait "5" } = ETIMEDOUT speaker=none"#,
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
     check: Checker::Trace(|| Box::new(Answered::default())),
     ..Rule::REQUIRED

@@ -19,7 +19,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     statement: "An option that the server has is refused only if a layer has failed, TLS is missing, or the option came before its time, is not well-formed or is a second NBD_OPT_LIST.",
     clause: "nbdkit-protocol(1), on each option; NBD protocol, Option types; nbdkit-plugin(3), .list_exports, .open",
     antecedent: "an NBD_OPT_LIST, INFO, GO, STRUCTURED_REPLY, SET_META_CONTEXT or LIST_META_CONTEXT with no reason to refuse it",
-    example: "NBD_OPT_GO, L0.open = 1, no layer fails, and the reply is NBD_REP_ERR_UNKNOWN",
+    good: r#"NBD_OPT_GO "a""#,
+    bad: r#"NBD_OPT_GO "a" { open prepare queries } = EINVAL"#,
     fix: "refuse an option only for a reason, and name that in the type of the reply",
     check: Checker::Trace(|| Box::<Granted>::default()),
     ..Rule::REQUIRED

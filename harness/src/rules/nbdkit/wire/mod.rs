@@ -23,7 +23,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "What the server sends is one whole message after another: each begins with its magic number, and is as long as it says.",
         clause: "NBD protocol, Handshake, Option reply, Simple reply, Structured reply; nbdkit-protocol(1)",
         antecedent: "an answer that a client gets",
-        example: "NBD_CMD_READ, and a reply that begins with 0x67446699",
+        good: "NBD_CMD_READ",
+        bad: r#"NBD_CMD_READ { complaint.Message "0x67446699" }"#,
         fix: "write magic and length as the protocol has them",
         check: Checker::Trace(|| {
             Box::new(Complaints {
@@ -40,7 +41,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "A reply to an option names the option that the client has sent, and is of a type that this option has.",
         clause: "NBD protocol, Fixed newstyle negotiation, Option types; nbdkit-protocol(1)",
         antecedent: "a reply to an option",
-        example: "NBD_OPT_GO, and NBD_REP_ACK for NBD_OPT_LIST",
+        good: r#"NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_GO "a" { complaint.Option "NBD_REP_ACK for NBD_OPT_LIST" }"#,
         fix: "copy the number of the option into the reply",
         check: Checker::Trace(|| {
             Box::new(Complaints {
@@ -56,7 +58,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "Each request has one reply, with the request's cookie, and nothing comes that no request waits for.",
         clause: "NBD protocol, Transmission, Simple reply message; nbdkit-protocol(1)",
         antecedent: "a reply to a request",
-        example: "NBD_CMD_WRITE, a reply, and the same reply once more",
+        good: "NBD_CMD_WRITE",
+        bad: r#"NBD_CMD_WRITE { complaint.Cookie "the same reply once more" }"#,
         fix: "send one reply, with the cookie of the request that it is for",
         check: Checker::Trace(|| {
             Box::new(Complaints {
@@ -73,7 +76,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "A read has a structured reply where structured replies have been negotiated, and a simple one elsewhere; so has a block status that succeeds.",
         clause: "NBD protocol, Simple reply message, Structured reply chunk message; nbdkit-protocol(1), Structured Replies",
         antecedent: "a reply to a read or to a block status",
-        example: "NBD_OPT_STRUCTURED_REPLY, NBD_CMD_READ, and a simple reply",
+        good: "NBD_CMD_READ",
+        bad: r#"NBD_CMD_READ { complaint.Shape "a simple reply" }"#,
         fix: "choose the kind of reply by what has been negotiated on this connection",
         check: Checker::Trace(|| {
             Box::new(Complaints {
@@ -92,7 +96,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "The chunks of a structured reply fit the request: each is of a type for it and as long as that type is, data lies inside the range and does not overlap, block status is of a context that was set, and all of it comes, or an error.",
         clause: "NBD protocol, Structured reply types; nbdkit-protocol(1), Structured Replies",
         antecedent: "a reply to a read or to a block status that may be structured",
-        example: "NBD_CMD_READ offset=0 count=512, and NBD_REPLY_TYPE_OFFSET_DATA of 512 bytes from 512",
+        good: "NBD_CMD_READ",
+        bad: r#"NBD_CMD_READ { complaint.Chunk "512 bytes from 512" }"#,
         fix: "send the range that was asked for, or an error chunk with an error number other than 0",
         check: Checker::Trace(|| {
             Box::new(Complaints {
@@ -111,7 +116,8 @@ const COMPLAINTS: &[Rule] = &[
         statement: "What the manual or the protocol wants to be refused is refused: a request that is not offered or out of range, an option before its time, an export whose layers fail.",
         clause: "nbdkit-plugin(3), nbdkit-filter(3), on each callback that fails; NBD protocol, Error values, Option types",
         antecedent: "an option or request that is refused",
-        example: "L0.open = NULL, and NBD_OPT_GO succeeds",
+        good: "NBD_CMD_WRITE { L0.pwrite = EIO } = EIO",
+        bad: r#"NBD_CMD_WRITE { L0.pwrite = EIO complaint.Granted "success" }"#,
         fix: "refuse it",
         check: Checker::Trace(|| Box::<refusal::Refusal>::default()),
         ..Rule::REQUIRED

@@ -17,7 +17,8 @@ pub const RULES: &[Rule] = &[
         statement: "The size that a client is told is the one that the outermost layer has answered for this export.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .get_size",
         antecedent: "a client that is told of an export, and a get_size for it",
-        example: "L2.get_size = 1000, client: NBD_INFO_EXPORT with size 512",
+        good: r#"L0 get_size=1024; NBD_OPT_GO "a""#,
+        bad: r#"L0 get_size=1024; NBD_OPT_GO "a" = 0 size=512"#,
         fix: "send the answer of the outermost layer, for each option anew, and change nothing in it",
         check: Checker::Trace(|| Box::new(Size::default())),
         ..Rule::REQUIRED
@@ -28,7 +29,8 @@ pub const RULES: &[Rule] = &[
         statement: "The transmission flags are those that the outermost layer's answers to can_* and is_rotational, and structured replies, come to.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write … .can_cache; the NBD protocol, Transmission flags",
         antecedent: "a client that is told the flags, and a layer that has answered",
-        example: "L2.can_flush = 0, client: NBD_FLAG_SEND_FLUSH",
+        good: r#"L0 can_flush=0; NBD_OPT_GO "a""#,
+        bad: r#"NBD_OPT_GO "a" { L0.open queries } = 0 flags=HAS_FLAGS"#,
         fix: "make each flag of the outermost layer's answer for this handle, and leave reserved ones clear",
         check: Checker::Trace(|| Box::new(Flags::default())),
         ..Rule::REQUIRED
@@ -39,7 +41,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that asks for block sizes is told those of the outermost layer, and none where there are no constraints.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .block_size; nbdkit-protocol(1), NBD_INFO_BLOCK_SIZE",
         antecedent: "a client that asks for NBD_INFO_BLOCK_SIZE and is told of an export",
-        example: "L2.block_size = 512, 4096, 65536, client: NBD_INFO_BLOCK_SIZE 1, 4096, 65536",
+        good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
+        bad: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=1,4096,65536"#,
         fix: "send the three numbers as the outermost layer gave them for this handle",
         check: Checker::Trace(|| Box::new(BlockSize::default())),
         ..Rule::REQUIRED

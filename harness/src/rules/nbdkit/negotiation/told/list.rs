@@ -14,7 +14,8 @@ pub const RULES: &[Rule] = &[Rule {
     statement: "A client that lists is told the exports of the outermost layer's list: all of them, in order, with their descriptions.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
     antecedent: "an NBD_OPT_LIST for which the outermost list_exports has succeeded",
-    example: "L2.list_exports = \"a\", \"b\", client is told \"b\"",
+    good: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "a""#,
+    bad: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "b""#,
     fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
     check: Checker::Trace(|| Box::new(List::default())),
     ..Rule::REQUIRED

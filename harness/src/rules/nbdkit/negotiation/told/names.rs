@@ -14,7 +14,8 @@ pub const RULES: &[Rule] = &[
         statement: "The outermost layer is opened for the export that the client has named.",
         clause: "nbdkit-plugin(3), EXPORT NAME; nbdkit-filter(3), .open",
         antecedent: "an open for a client that has named an export, and an outermost layer that is told the name",
-        example: "client: NBD_OPT_GO \"b\"; L2.open \"a\"",
+        good: r#"NBD_OPT_GO "b" { L0.open "b" }"#,
+        bad: r#"NBD_OPT_GO "b" { L0.open "a" }"#,
         fix: "pass the name of this option, not of an earlier one",
         check: Checker::Trace(|| Box::new(Opened)),
         ..Rule::REQUIRED
@@ -25,7 +26,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that asks for NBD_INFO_NAME is told the name that it has asked for, or the default export's for the empty one.",
         clause: "nbdkit-protocol(1), NBD_INFO_NAME; nbdkit-plugin(3), .default_export",
         antecedent: "a client that asks for NBD_INFO_NAME and is told of an export",
-        example: "client: NBD_OPT_INFO \"a\", NBD_OPT_GO \"b\" = NBD_INFO_NAME \"a\"",
+        good: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "b""#,
+        bad: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "a""#,
         fix: "send the name of the export that this option is about",
         check: Checker::Trace(|| Box::new(Name::default())),
         ..Rule::REQUIRED
@@ -36,7 +38,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that asks for NBD_INFO_DESCRIPTION is told what the outermost layer gives for this export, and nothing for NULL.",
         clause: "nbdkit-protocol(1), NBD_INFO_DESCRIPTION; nbdkit-plugin(3) and nbdkit-filter(3), .export_description",
         antecedent: "a client that asks for NBD_INFO_DESCRIPTION and is told of an export",
-        example: "L2.export_description = \"the first\", client: NBD_INFO_DESCRIPTION \"the second\"",
+        good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
+        bad: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="e""#,
         fix: "send the outermost layer's answer for this handle, and nothing where it is NULL",
         check: Checker::Trace(|| Box::new(Description::default())),
         ..Rule::REQUIRED

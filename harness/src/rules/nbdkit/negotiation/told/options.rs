@@ -22,7 +22,8 @@ pub const RULES: &[Rule] = &[
         statement: "A client that sets metadata contexts, or asks which there are, is told base:allocation where it has named that, and no other.",
         clause: "nbdkit-protocol(1), Metadata Querying; the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT",
         antecedent: "an NBD_OPT_SET_META_CONTEXT or NBD_OPT_LIST_META_CONTEXT that is not refused",
-        example: "client: NBD_OPT_SET_META_CONTEXT without contexts = base:allocation",
+        good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation""#,
+        bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" = 0 name="base:allocation""#,
         fix: "answer with base:allocation when it is among the names, and with nothing else",
         check: Checker::Trace(|| Box::new(ContextsTold)),
         ..Rule::REQUIRED
@@ -33,7 +34,8 @@ pub const RULES: &[Rule] = &[
         statement: "Block status is served only while a metadata context holds: of this export, and of the last NBD_OPT_SET_META_CONTEXT.",
         clause: "the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_CMD_BLOCK_STATUS; nbdkit-protocol(1), Metadata Querying",
         antecedent: "an NBD_CMD_BLOCK_STATUS of a client whose negotiation is known",
-        example: "client: NBD_OPT_SET_META_CONTEXT \"a\", NBD_OPT_GO \"b\", NBD_CMD_BLOCK_STATUS = success",
+        good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "a" NBD_CMD_BLOCK_STATUS"#,
+        bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "b" = 0 name="" NBD_CMD_BLOCK_STATUS"#,
         fix: "forget the contexts when they are set anew, also in vain, and when another export is chosen",
         check: Checker::Trace(|| Box::new(ContextHolds::default())),
         ..Rule::REQUIRED

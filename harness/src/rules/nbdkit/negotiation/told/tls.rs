@@ -20,7 +20,9 @@ pub const RULES: &[Rule] = &[
         statement: "With --tls=require a client without TLS is told nothing: every option but STARTTLS and ABORT is refused with NBD_REP_ERR_TLS_REQD.",
         clause: "nbdkit-tls(1), --tls=require; the NBD protocol, NBD_REP_ERR_TLS_REQD and FORCEDTLS mode",
         antecedent: "--tls=require, and an option of a client that has not completed STARTTLS",
-        example: "`nbdkit --tls=require`: client: NBD_OPT_LIST = \"main\"",
+        good: "run tls=require; NBD_OPT_LIST {} = EINVAL context=0x80000005",
+        bad: r#"run tls=require; NBD_OPT_LIST {} = 0 "main""#,
+        also: &["conn.list.only-on-request"],
         fix: "refuse options before looking at them, until TLS is up",
         check: Checker::Trace(|| Box::new(Required::default())),
         ..Rule::REQUIRED
@@ -31,7 +33,8 @@ pub const RULES: &[Rule] = &[
         statement: "STARTTLS ends what was negotiated before it: structured replies, metadata contexts and the default export.",
         clause: "nbdkit-security(1), CVE-2021-3716; the NBD protocol, NBD_OPT_STARTTLS; nbdkit-plugin(3), .default_export, is_tls",
         antecedent: "a client that completes STARTTLS after it has negotiated something, and goes on",
-        example: "client: NBD_OPT_STRUCTURED_REPLY, NBD_OPT_STARTTLS, NBD_OPT_GO = NBD_FLAG_SEND_DF",
+        good: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries }"#,
+        bad: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries } = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_DF|MULTI_CONN|SEND_CACHE|SEND_FAST_ZERO"#,
         fix: "reset the state of the connection when TLS is up",
         check: Checker::Trace(|| Box::new(Forgets::default())),
         ..Rule::REQUIRED
