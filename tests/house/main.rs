@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
+use self::graph::Graph;
+
+mod graph;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -121,6 +125,18 @@ fn no_arrow_between_rooms_runs_up() {
         }
     }
     assert!(arrows.is_empty(), "arrows that run up:\n{}", arrows.join("\n"));
+}
+
+#[test]
+fn no_files_form_a_circle() {
+    let members = ["harness", "harness/trace", "harness/behaviour", "layers-abi", "layers-plugin", "layers-filter"];
+    let mut circles = Vec::new();
+    for member in members.into_iter().chain(["layers-applet", "layers-watch"]) {
+        for circle in Graph::of(&root().join(member).join("src")).circles() {
+            circles.push(format!("{member}: {circle}"));
+        }
+    }
+    assert!(circles.is_empty(), "circles of files:\n{}", circles.join("\n"));
 }
 
 #[test]
