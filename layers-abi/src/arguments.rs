@@ -14,6 +14,9 @@ use layers_trace::{Callback, Field, digest};
 use crate::call::Call;
 use crate::lent::Lent;
 
+pub use crate::outcome::Outcome;
+pub use crate::pointers::{Backend, Buffer, Context, Exports, Extents, Next};
+
 /// An argument of a callback.
 pub trait Argument: Copy {
     /// Notes the argument in the record of the enter, and gives what the target is to get.
@@ -38,22 +41,6 @@ pub trait Argument: Copy {
     ///
     /// As for `enter`; the target has returned.
     unsafe fn exit(self, _call: &mut Call<'_>) {}
-}
-
-/// The result of a callback.
-pub trait Outcome: Copy {
-    /// What a callback returns when it fails.
-    const FAILED: Self;
-
-    /// It is that.
-    fn is_failure(self) -> bool;
-
-    /// Notes it in the record of the exit.
-    ///
-    /// # Safety
-    ///
-    /// `self` is what the target returned in the call that is being recorded.
-    unsafe fn note(self, call: &mut Call<'_>);
 }
 
 /// The text behind a pointer, for as long as the call lasts.
@@ -84,13 +71,20 @@ macro_rules! arguments {
     )*};
 }
 
+macro_rules! contexts {
+    ($($name:ident)*) => {$(
+        impl Argument for $name {
+            unsafe fn enter(self, call: &mut Call<'_>) -> Self {
+                call.enter.context = self.0.addr() as u64;
+                self
+            }
+        }
+    )*};
+}
+
+contexts! { Backend Context Next }
+
 arguments! {
-    /// `nbdkit_backend *`
-    Backend(*mut c_void) |backend, record| record.context = backend.addr() as u64;
-    /// `nbdkit_context *`
-    Context(*mut c_void) |context, record| record.context = context.addr() as u64;
-    /// `nbdkit_next *`
-    Next(*mut c_void) |next, record| record.context = next.addr() as u64;
     /// `int readonly`
     ReadOnly(c_int) |readonly, record| record.d = readonly.cast_unsigned();
     /// `int is_tls`
@@ -106,11 +100,6 @@ arguments! {
     /// `int may_trim` of API version 1, which is the flag NBDKIT_FLAG_MAY_TRIM of version 2.
     MayTrim(c_int) |may_trim, record| record.d = u32::from(may_trim != 0);
 }
-
-/// `void *buf`
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub struct Buffer(pub *mut c_void);
 
 impl Argument for Buffer {
     unsafe fn enter(self, call: &mut Call<'_>) -> Self {
@@ -156,21 +145,6 @@ impl Argument for Buffer {
 
 fn is_write(call: &Call<'_>) -> bool {
     matches!(call.callback(), Callback::Pwrite | Callback::PwriteV1)
-}
-
-impl Buffer {
-    /// Returns the digest of this many bytes; none where the pointer is NULL.
-    ///
-    /// # Safety
-    ///
-    /// The buffer holds as many bytes, unless it is NULL.
-    pub(crate) unsafe fn digest(self, count: u32) -> u64 {
-        if self.0.is_null() {
-            return digest::NONE;
-        }
-        // SAFETY: as the caller promises.
-        digest::digest(unsafe { std::slice::from_raw_parts(self.0.cast_const().cast(), count as usize) })
-    }
 }
 
 macro_rules! functions {
@@ -265,11 +239,6 @@ impl Argument for ErrorPointer {
     }
 }
 
-/// `struct nbdkit_extents *`
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub struct Extents(pub *mut c_void);
-
 impl Argument for Extents {
     unsafe fn enter(self, call: &mut Call<'_>) -> Self {
         call.enter.b = self.0.addr() as u64;
@@ -293,11 +262,6 @@ impl Argument for Extents {
         }
     }
 }
-
-/// `struct nbdkit_exports *`
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub struct Exports(pub *mut c_void);
 
 /// Most exports whose names are recorded when `list_exports` returns.
 const MOST_EXPORTS: usize = 32;

@@ -2,18 +2,19 @@
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
+use std::sync::PoisonError;
 
 use layers_trace::lent::Seen;
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Callback, Field, Kind, Probe};
 
-use crate::arguments::{Buffer, Outcome};
 use crate::errno;
 use crate::layer::Layer;
 use crate::lent::{Lends, Lent};
-use crate::midway::Outside;
+use crate::midway::{self, Outside};
 use crate::pauses::Pauses;
+use crate::pointers::Buffer;
 use crate::system::{self, Before, Volatile};
 
 /// A call on its way through a trampoline: [`Call::new`], [`Call::start`], the target, [`Call::returned`],
@@ -39,12 +40,12 @@ pub struct Call<'a> {
     /// What the target has instead of the caller's buffer.
     pub lent: Option<Lent>,
     /// What this thread was in before the target was called, where calls pause.
-    outside: Option<Outside>,
+    pub(crate) outside: Option<Outside>,
     /// The same, where what the target asks of the system is looked at.
-    before: Option<Before>,
-    callback: Callback,
+    pub(crate) before: Option<Before>,
+    pub(crate) callback: Callback,
     id: CallId,
-    errno: c_int,
+    pub(crate) errno: c_int,
 }
 
 impl<'a> Call<'a> {
@@ -102,7 +103,7 @@ impl<'a> Call<'a> {
         look(self);
         errno::tell(0);
         match self.callback {
-            Callback::Cleanup | Callback::Unload => self.layer.probe_strings(self),
+            Callback::Cleanup | Callback::Unload => self.probe_strings(),
             _ => (),
         }
         if self.layer.watches && self.enter.kind == Kind::Enter as u8 {
@@ -110,39 +111,38 @@ impl<'a> Call<'a> {
             self.before = Some(system::enter(self.layer, self.callback, self.enter.d, id));
         }
         if let Some(pauses) = self.pauses() {
-            self.outside = Some(pauses.before());
+            self.outside = Some(midway::enter(pauses, pauses.before()));
         }
         errno::set(self.errno);
     }
 
     /// Where this call pauses: only those do that may run side by side.
-    fn pauses(&self) -> Option<&'static Pauses> {
+    pub(crate) fn pauses(&self) -> Option<&'static Pauses> {
         let pauses = self.layer.pauses.filter(|_| self.enter.kind == Kind::Enter as u8)?;
         let beside = matches!(self.callback, Callback::Open | Callback::Close) || self.callback.is_data();
         beside.then_some(pauses)
     }
 
-    /// The target has returned this.
-    #[inline]
-    pub fn returned<R: Outcome>(&mut self, result: R) {
-        self.errno = errno::get();
-        self.failed = result.is_failure();
-        if self.failed && self.layer.number == 0 && self.callback.is_data() {
-            self.exit.d = errno::told().cast_unsigned();
+    /// Looks at the strings that were promised to stay, in `cleanup` and `unload`.
+    ///
+    /// Keys and values stay until the plugin is unloaded: a key may be the plugin's own `magic_config_key`, which goes
+    /// with its image. Unloads come in any order, so a filter's is too late to look.
+    fn probe_strings(&self) {
+        let parameters = self.layer.parameters.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_late = self.enter.callback == Callback::Unload as u8 && self.enter.layer > 0;
+        if !parameters.is_empty() && !too_late {
+            // SAFETY: the server promises keys and values until the plugin is unloaded, which is not over yet.
+            self.probe(Probe::ConfigStrings, parameters.iter().all(|kept| unsafe { kept.is_unchanged() }));
         }
-        // SAFETY: `result` is what the target has just returned.
-        unsafe { result.note(self) };
-        if let (Some(pauses), Some(outside)) = (self.pauses(), self.outside.take()) {
-            pauses.after(outside);
-        }
-        let before = self.before.take();
-        if let Some(durable) = before.and_then(|before| system::leave(before, self.failed)) {
-            self.probe_durable(durable);
+        if self.enter.callback == Callback::Unload as u8
+            && let Some(kept) = self.layer.interned.get()
+        {
+            // SAFETY: the server promises strings interned in `load` until after unload.
+            self.probe(Probe::InternedGlobally, unsafe { kept.is_unchanged() });
         }
     }
-
     /// Records whether the files that the target has written to are durable now.
-    fn probe_durable(&self, durable: Result<(), Volatile>) {
+    pub(crate) fn probe_durable(&self, durable: Result<(), Volatile>) {
         let mut note = self.probe_of(Probe::Durable);
         match durable {
             Ok(()) => {
@@ -199,33 +199,4 @@ impl<'a> Call<'a> {
     pub fn lends(&self) -> bool {
         self.layer.lends != Lends::Nothing && self.enter.kind == Kind::Enter as u8
     }
-}
-
-/// Records one call of a callback (or this [`Call`]) with these arguments, and makes it.
-#[macro_export]
-macro_rules! record_call {
-    ($layer:expr, $callback:expr, $target:expr, ($($argument:ident),*)) => {
-        $crate::record_call!($crate::call::Call::new($layer, $callback), $target, ($($argument),*))
-    };
-    ($call:expr, $target:expr, ($($argument:ident),*)) => {{
-        let mut call = $call;
-        $(
-            // SAFETY: the server's own argument of this call.
-            let $argument = ($argument, unsafe { $crate::arguments::Argument::enter($argument, &mut call) });
-        )*
-        $(
-            // SAFETY: the same arguments, all of which have been noted.
-            let $argument = ($argument.0, unsafe { $crate::arguments::Argument::lend($argument.1, &mut call) });
-        )*
-        call.start();
-        // SAFETY: the target's own callback, with the arguments that the server passed, and its own handle.
-        let result = unsafe { $target($($argument.1),*) };
-        call.returned(result);
-        $(
-            // SAFETY: the same arguments; the target has returned.
-            unsafe { $crate::arguments::Argument::exit($argument.0, &mut call) };
-        )*
-        call.finish();
-        result
-    }};
 }

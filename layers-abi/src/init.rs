@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use layers_behaviour::{BehaviourError, VERSION_VARIABLE};
 use layers_trace::TRACE_VARIABLE;
 
-use crate::layout::{NEWEST, NEWEST_LAYOUT_VARIABLE, OLDEST};
+use crate::version::{NEWEST, NEWEST_LAYOUT_VARIABLE, OLDEST};
 
 /// Most filters in one stack: each layer has trampolines of its own, made when the instrument is compiled.
 pub const MOST_FILTERS: u32 = 16;

@@ -6,16 +6,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use layers_behaviour::{BEHAVIOUR_VARIABLE, Behaviour, Behaviours, Failing, TARGET_VARIABLE_PREFIX};
 use layers_trace::writer::record;
-use layers_trace::{Callback, Field, Kind, Probe, TRACE_VARIABLE, Writer};
+use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
 
 use crate::boxes::Boxes;
-use crate::call::Call;
+use crate::conditions;
 use crate::init::InitError;
 use crate::kept::Kept;
 use crate::lent::Lends;
 use crate::pauses::Pauses;
 use crate::server::Lists;
-use crate::system;
 use crate::watched::Module;
 
 /// What all layers of one image share: the trace and the boxes. Made by the first init call, kept for ever.
@@ -66,7 +65,7 @@ pub struct Layer {
     /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
     pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
-    parameters: Mutex<Vec<Kept>>,
+    pub(crate) parameters: Mutex<Vec<Kept>>,
     /// A string that the reference plugin interned in `load`.
     pub interned: OnceLock<Kept>,
 }
@@ -83,8 +82,8 @@ impl Layer {
             looks_at_writes: false,
             lends: Lends::asked_for(),
             pauses: Pauses::asked_for(number),
-            watches: system::is_watched() || system::failing().is_some(),
-            fails: system::failing(),
+            watches: conditions::is_watched() || conditions::failing().is_some(),
+            fails: conditions::failing(),
             errno_is_preserved: None,
             parameters: Mutex::default(),
             interned: OnceLock::new(),
@@ -123,25 +122,6 @@ impl Layer {
         // SAFETY: as the caller promises.
         if let Some(kept) = unsafe { Kept::new(pointer) } {
             self.parameters.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
-        }
-    }
-
-    /// Looks at the strings that were promised to stay, in `cleanup` and `unload`.
-    ///
-    /// Keys and values stay until the plugin is unloaded: a key may be the plugin's own `magic_config_key`, which goes
-    /// with its image. Unloads come in any order, so a filter's is too late to look.
-    pub(crate) fn probe_strings(&self, call: &Call<'_>) {
-        let parameters = self.parameters.lock().unwrap_or_else(PoisonError::into_inner);
-        let too_late = call.enter.callback == Callback::Unload as u8 && call.enter.layer > 0;
-        if !parameters.is_empty() && !too_late {
-            // SAFETY: the server promises keys and values until the plugin is unloaded, which is not over yet.
-            call.probe(Probe::ConfigStrings, parameters.iter().all(|kept| unsafe { kept.is_unchanged() }));
-        }
-        if call.enter.callback == Callback::Unload as u8
-            && let Some(kept) = self.interned.get()
-        {
-            // SAFETY: the server promises strings interned in `load` until after unload.
-            call.probe(Probe::InternedGlobally, unsafe { kept.is_unchanged() });
         }
     }
 }

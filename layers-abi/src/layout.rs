@@ -4,17 +4,10 @@
 //! and `struct nbdkit_next_ops`. Every field takes eight bytes on the 64-bit machines that nbdkit's stable branches
 //! support, so that an offset is eight times the number of fields before it.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::init::InitError;
-
-/// The first version whose filters this knows: manual contexts, and callbacks without `nxdata`.
-pub const OLDEST: Version = Version { major: 1, minor: 26, patch: 0 };
-/// The last stable branch whose headers were compared with these tables.
-pub const NEWEST: Version = Version { major: 1, minor: 48, patch: 0 };
-/// Environment variable that, set to 1, tries the newest known layout on a newer server.
-pub const NEWEST_LAYOUT_VARIABLE: &str = "LAYERS_NEWEST_LAYOUT";
+use crate::version::{NEWEST, OLDEST, Version};
 
 /// A field and the first stable branch (minor version) that has it.
 type Field = (&'static str, u32);
@@ -105,33 +98,6 @@ const NEXT_OPS: [Field; 22] = [
 /// Words of the longest `struct nbdkit_filter`.
 pub const FILTER_WORDS: usize = 42;
 
-/// A version of nbdkit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Version {
-    pub major: u32,
-    pub minor: u32,
-    pub patch: u32,
-}
-
-impl FromStr for Version {
-    type Err = InitError;
-
-    fn from_str(text: &str) -> Result<Version, InitError> {
-        let mut numbers = text.trim().splitn(3, '.').map(|part| part.parse().ok());
-        match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
-            (Some(major), Some(minor), Some(patch)) => Ok(Version { major, minor, patch }),
-            _ => Err(InitError::BadVersion(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
 /// The offsets of one structure in one version.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -200,6 +166,18 @@ impl FilterLayout {
             next_ops: Layout::of(&NEXT_OPS, minor),
             thread_model_takes_argument: minor >= THREAD_MODEL_ARGUMENT,
         })
+    }
+}
+
+impl FromStr for Version {
+    type Err = InitError;
+
+    fn from_str(text: &str) -> Result<Version, InitError> {
+        let mut numbers = text.trim().splitn(3, '.').map(|part| part.parse().ok());
+        match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(major), Some(minor), Some(patch)) => Ok(Version { major, minor, patch }),
+            _ => Err(InitError::BadVersion(text.to_owned())),
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! | [`plugin`], [`filter`] | which callbacks there are, with their signatures |
 //! | [`layout`] | where they stand in the filter structure of a server version |
 //! | [`next`] | how a filter calls the layer below |
-//! | [`call`], [`layer`] | how one call is recorded, and by whom |
+//! | [`call`], [`outcome`], [`layer`] | how one call is recorded, and by whom |
+//! | [`conditions`] | what the environment asks for beside recording |
 //! | [`boxes`] | which `open` a handle came from |
 //! | [`lent`] | what a target did to a buffer that it had for one call |
 //! | [`kept`] | whether a string of the server still reads as it did |
@@ -22,6 +23,7 @@
 pub mod arguments;
 pub mod boxes;
 pub mod call;
+pub mod conditions;
 pub mod deeds;
 pub mod errno;
 pub mod filter;
@@ -32,12 +34,16 @@ pub mod layout;
 pub mod lent;
 pub mod midway;
 pub mod next;
+pub mod outcome;
 pub mod pauses;
 pub mod plugin;
+pub mod pointers;
+mod record_call;
 pub mod server;
 pub mod shape;
 pub mod system;
 pub mod target;
+pub mod version;
 pub mod watched;
 
 pub use init::InitError;

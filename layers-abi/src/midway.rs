@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use layers_behaviour::Refused;
 
 use crate::pauses::Pauses;
-use crate::{errno, system};
+use crate::{conditions, errno, system};
 
 thread_local! {
     static INSIDE: Cell<Inside> = const { Cell::new(Inside { pauses: null(), at: [0; 2], seen: 0 }) };
@@ -111,13 +111,13 @@ macro_rules! functions {
 
 /// A function that does this is to be replaced, for what is asked for.
 fn is_needed(deed: &str) -> bool {
-    let failing = system::failing().map(|failing| failing.what);
+    let failing = conditions::failing().map(|failing| failing.what);
     Pauses::are_asked_for()
         || match deed {
             "plain" => false,
             "allocates" => failing == Some(Refused::Memory),
             "reads" => failing.is_some(),
-            _ => system::is_watched() || failing.is_some(),
+            _ => conditions::is_watched() || failing.is_some(),
         }
 }
 

@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 
 use layers_behaviour::PAUSES_VARIABLE;
 
-use crate::midway::{self, Outside};
-
 /// A call waits no longer for another one.
 const MEETING: Duration = Duration::from_micros(300);
 /// So many calls that have met nobody: then only some wait any more.
@@ -55,8 +53,8 @@ impl Pauses {
         Pauses { seed, drawn, waiting, alone }
     }
 
-    /// The target is called next.
-    pub fn before(&'static self) -> Outside {
+    /// The target is called next. Returns the places in the middle of the call at which it pauses.
+    pub fn before(&self) -> [u32; 2] {
         let (number, call) = self.draw();
         let has_met = number % 16 < 12 && self.meet(call);
         match number % 16 {
@@ -67,7 +65,7 @@ impl Pauses {
             _ => {}
         }
         // One of the first few places, and one of many.
-        midway::enter(self, [1 + (number >> 32) as u32 % EARLY, 1 + (number >> 40) as u32 % LATE])
+        [1 + (number >> 32) as u32 % EARLY, 1 + (number >> 40) as u32 % LATE]
     }
 
     /// The target comes to a place where it is to pause.
@@ -77,8 +75,7 @@ impl Pauses {
     }
 
     /// The target has returned.
-    pub fn after(&self, outside: Outside) {
-        midway::leave(outside);
+    pub fn after(&self) {
         let (number, _) = self.draw();
         if number.is_multiple_of(16) {
             sleep(short(number >> 16, LONGEST));

@@ -4,7 +4,7 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
-use crate::arguments::{Backend, Context, Exports, Extents, Next};
+use crate::pointers::{Backend, Context, Exports, Extents, Next};
 
 /// `struct nbdkit_export`
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use layers_behaviour::{FAILS_VARIABLE, Failing, Refused, WATCHES_VARIABLE};
+use layers_behaviour::{Failing, Refused};
 use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{Callback, Probe, Writer};
@@ -105,16 +105,6 @@ fn files() -> MutexGuard<'static, Vec<File>> {
 
 fn now() -> u64 {
     CLOCK.fetch_add(1, Ordering::SeqCst)
-}
-
-/// Returns true where the environment asks for a look at what is asked of the system.
-pub fn is_watched() -> bool {
-    std::env::var_os(WATCHES_VARIABLE).is_some()
-}
-
-/// Returns what the environment has fail.
-pub(crate) fn failing() -> Option<Failing> {
-    std::env::var(FAILS_VARIABLE).ok()?.parse().ok()
 }
 
 /// The target of this layer is called next.

@@ -14,7 +14,7 @@ use layers_trace::{Kind, Probe, Writer};
 use crate::init::InitError;
 use crate::pauses::Pauses;
 use crate::watched::Module;
-use crate::{midway, system};
+use crate::{conditions, midway};
 
 static OPEN: Mutex<Vec<Library>> = Mutex::new(Vec::new());
 
@@ -46,7 +46,7 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<Loaded, InitError> {
     // SAFETY: a function of this name in a module of nbdkit has this type.
     let init = unsafe { library.get::<unsafe extern "C" fn() -> *mut c_void>(symbol.as_bytes()) };
     let init = *init.map_err(|_| InitError::NoInit { path: path.to_owned(), symbol })?;
-    let is_asked_for = Pauses::are_asked_for() || system::is_watched() || system::failing().is_some();
+    let is_asked_for = Pauses::are_asked_for() || conditions::is_watched() || conditions::failing().is_some();
     // SAFETY: the library is bound and loaded, only its constructors have run, and it stays until its code has gone.
     let is_seen = is_asked_for && unsafe { midway::put_into(init as *const c_void) };
     // SAFETY: as above.
@@ -56,7 +56,7 @@ pub fn load(path: &Path, symbol: &'static str) -> Result<Loaded, InitError> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner).push(library);
     match table.is_null() {
         true => Err(InitError::NullTable { path: path.to_owned(), symbol }),
-        false => Ok(Loaded { table, is_seen: is_seen && system::is_watched() }),
+        false => Ok(Loaded { table, is_seen: is_seen && conditions::is_watched() }),
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use layers_trace::appctx::{Context, Place, Slots, State};
 use layers_trace::event::HANDLE_FOREIGN;
 
+use crate::instrument::Instrument;
 use crate::layout::ContextLayout;
+use crate::memory;
 use crate::server::Appctx;
-use crate::{Instrument, memory};
 
 /// Calls of one command, or of an applet between two commands, that are recorded: a handler may spin for ever.
 const MOST_CALLS: u32 = 1000;

@@ -8,11 +8,13 @@ use layers_trace::appctx::FIRST_APPLET;
 use layers_trace::writer::record;
 use layers_trace::{Callback, Field, Kind};
 
+use crate::appctx::Entry;
 use crate::call::Call;
+use crate::instrument::{Instrument, complain, instrument};
 use crate::memory::{self, word};
+use crate::own;
 use crate::rows::{ROW, nth, table};
 use crate::server::{Appctx, function};
-use crate::{Instrument, instrument, own};
 
 pub(crate) type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
 pub(crate) type Act = unsafe extern "C" fn(Appctx);
@@ -26,6 +28,20 @@ const RELEASES: [usize; 5] = [64, 56, 48, 40, 32];
 const LONGEST_NAME: usize = 40;
 /// Numbers of applets begin here, beyond those of the keywords.
 pub(crate) const FIRST: usize = FIRST_APPLET as usize;
+
+/// Services of the instrument's own, for which the last places are.
+pub(crate) const OWN: usize = 7;
+
+/// What services of the instrument's own do when an applet's function has returned.
+pub(crate) struct OwnServices {
+    /// After `init` of the applet with this number.
+    pub(crate) after_init: unsafe fn(usize, Appctx, &Entry),
+    /// After its `release`.
+    pub(crate) after_release: unsafe fn(usize, Appctx),
+}
+
+/// Set where there are such services.
+pub(crate) static OWN_SERVICES: OnceLock<OwnServices> = OnceLock::new();
 
 struct Target {
     init: AtomicUsize,
@@ -49,10 +65,10 @@ const _: () = assert!(INITS.len() == ROWS && FCTS.len() == ROWS && RELEASE_TABLE
 pub(crate) fn wrap(instrument: &Instrument) {
     let applets = find(instrument);
     let Some(release) = release_offset(instrument, &applets) else {
-        return crate::complain("no applet looks as in any known version: none is recorded");
+        return complain("no applet looks as in any known version: none is recorded");
     };
     // The last places are for our own.
-    for (number, applet) in applets.into_iter().take(APPLETS - own::service::COUNT).enumerate() {
+    for (number, applet) in applets.into_iter().take(APPLETS - OWN).enumerate() {
         wrap_one(instrument, number, applet, release);
     }
 }
@@ -194,9 +210,9 @@ unsafe extern "C" fn init<const R: usize, const C: usize>(
     let result = unsafe { real(appctx, second, third) };
     let entry = call.entry;
     call.finish(result.into(), false);
-    if let Some(entry) = entry {
+    if let (Some(entry), Some(own)) = (entry, OWN_SERVICES.get()) {
         // SAFETY: the server's own argument.
-        unsafe { own::service::after_init(R * ROW + C, appctx, entry) };
+        unsafe { (own.after_init)(R * ROW + C, appctx, entry) };
     }
     result
 }
@@ -235,6 +251,8 @@ unsafe extern "C" fn release<const R: usize, const C: usize>(appctx: Appctx) {
     // SAFETY: the applet's own function, with the server's argument.
     unsafe { real(appctx) };
     call.finish(0, true);
-    // SAFETY: the server's own argument.
-    unsafe { own::service::after_release(R * ROW + C, appctx) };
+    if let Some(own) = OWN_SERVICES.get() {
+        // SAFETY: the server's own argument.
+        unsafe { (own.after_release)(R * ROW + C, appctx) };
+    }
 }

@@ -6,9 +6,10 @@ use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{CallId, Callback, Kind, Probe};
 
+use crate::appctx;
 use crate::appctx::{Counted, Entry, identify, state};
+use crate::instrument::Instrument;
 use crate::server::Appctx;
-use crate::{Instrument, appctx};
 
 /// A call on its way: [`Call::new`], [`Call::start`], the target, [`Call::finish`]. `errno` is for the target what the
 /// server had left, and for the server what the target has left.

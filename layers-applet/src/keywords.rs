@@ -1,7 +1,6 @@
 //! Keywords of the command line: finding all of them, and recording their calls.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layers_trace::writer::record;
@@ -9,18 +8,13 @@ use layers_trace::{Callback, Field, Kind};
 
 use crate::appctx::Entry;
 use crate::call::Call;
+use crate::instrument::{Instrument, complain, instrument};
 use crate::memory::{self, word};
+use crate::own;
 use crate::rows::{ROW, nth, table};
 use crate::server::{Appctx, function};
-use crate::{Instrument, instrument, own};
+use crate::slots::{HEAD, IoHandler, IoRelease, PARSE, Parse, WORDS};
 
-pub(crate) type Parse = unsafe extern "C" fn(*mut *mut c_char, *mut c_char, Appctx, *mut c_void) -> c_int;
-pub(crate) type IoHandler = unsafe extern "C" fn(Appctx) -> c_int;
-pub(crate) type IoRelease = unsafe extern "C" fn(Appctx);
-
-/// Fields of `struct cli_kw`, in bytes: five words, the usage, then the callbacks.
-pub(crate) const WORDS: usize = 5;
-pub(crate) const PARSE: usize = 48;
 const IO_HANDLER: usize = 56;
 const IO_RELEASE: usize = 64;
 /// Sizes that the structure may have; which one shows in lists of several keywords.
@@ -43,9 +37,6 @@ static TARGETS: [Target; KEYWORDS] = [const {
     Target { parse: AtomicUsize::new(0), io_handler: AtomicUsize::new(0), io_release: AtomicUsize::new(0) }
 }; KEYWORDS];
 
-/// The head of the ring of all lists of keywords: what stands behind our first list when that has just been added.
-pub(crate) static HEAD: OnceLock<usize> = OnceLock::new();
-
 table!(PARSES, ParseRow, parse: Parse; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
 table!(IO_HANDLERS, IoHandlerRow, io_handler: IoHandler; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
 table!(IO_RELEASES, IoReleaseRow, io_release: IoRelease; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
@@ -57,14 +48,12 @@ pub(crate) fn wrap(instrument: &Instrument) {
     let lists = lists(*head);
     let walks = |stride: usize| lists.iter().map(|list| keywords_of(instrument, *list, stride)).collect();
     let Some(all) = STRIDES.into_iter().find_map(walks) else {
-        return crate::complain(
-            "the lists of keywords do not look as in any known version: none is recorded",
-        );
+        return complain("the lists of keywords do not look as in any known version: none is recorded");
     };
     let all: Vec<Vec<usize>> = all;
     for (number, keyword) in all.into_iter().flatten().enumerate() {
         if number >= KEYWORDS {
-            return crate::complain("there are more keywords than can be recorded");
+            return complain("there are more keywords than can be recorded");
         }
         wrap_one(instrument, number, keyword);
     }

@@ -8,49 +8,27 @@
 mod appctx;
 mod applets;
 mod call;
+mod instrument;
 mod keywords;
 mod layout;
 mod memory;
 mod own;
 mod rows;
 mod server;
+mod slots;
+mod symbols;
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use layers_behaviour::Found;
 use layers_trace::handover::DIRECTORY_VARIABLE;
 use layers_trace::{TRACE_VARIABLE, Writer, watched};
 
+use instrument::{INSTRUMENT, Instrument, complain, instrument, is_watched};
 use layout::Layout;
 use server::Server;
-
-/// What the trampolines need. Made once, before the server has a thread.
-struct Instrument {
-    writer: Writer,
-    server: Server,
-    layout: Layout,
-    /// Text and data of the executable.
-    image: memory::Image,
-}
-
-static INSTRUMENT: OnceLock<Instrument> = OnceLock::new();
-
-fn instrument() -> Option<&'static Instrument> {
-    INSTRUMENT.get()
-}
-
-/// One line on standard error, for the harness to find.
-fn complain(what: &str) {
-    use std::io::Write;
-    if is_watched() {
-        return watched::unwatched(what);
-    }
-    // Nowhere is left to complain when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "layers: error: {what}");
-}
 
 /// Before the server reads its configuration: applets and services are copied from then on.
 fn begin() {
@@ -81,11 +59,6 @@ fn begin() {
     }
     // SAFETY: the server's function, which keeps the pointer to ours.
     unsafe { (instrument.server.register_post_check)(checked) };
-}
-
-/// Somebody else has started the server, who wants no keywords of ours in it.
-fn is_watched() -> bool {
-    std::env::var_os(TRACE_VARIABLE).is_none()
 }
 
 /// Makes a trace for a server that somebody else has started, where `layers watch` asks for it.
@@ -125,11 +98,4 @@ static LOADED: extern "C" fn() = loaded;
 pub extern "C" fn luaopen_layers_applet(_lua: *mut c_void) -> c_int {
     begin();
     0
-}
-
-/// A symbol of the executable, or of what it is linked with.
-fn symbol(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: a C string; the flag asks for the global scope.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!found.is_null()).then_some(found)
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use crate::symbol;
+use crate::symbols::symbol;
 
 /// An appctx: the instrument knows its fields by [`crate::layout`] alone.
 pub(crate) type Appctx = *mut c_void;

@@ -4,20 +4,18 @@
 //! The filter behind it (its target) is somebody else's file, named in the environment, or the reference filter in
 //! this crate. The server sees a structure of its own version in which every callback of the target is a trampoline.
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use layers_abi::arguments::text;
-use layers_abi::filter::{API_VERSION, FilterTable, FilterWords, versions};
-use layers_abi::init::MOST_FILTERS;
+use layers_abi::filter::{API_VERSION, FilterWords, versions};
 use layers_abi::layer::{self, Image, Layer, Registration};
-use layers_abi::layout::{FilterLayout, NEWEST_LAYOUT_VARIABLE};
+use layers_abi::layout::FilterLayout;
 use layers_abi::server::Lists;
 use layers_abi::watched::Module;
 use layers_abi::{InitError, target};
-use layers_behaviour::VERSION_VARIABLE;
 use layers_trace::Callback;
 
 /// Calls a function that has the layer as a const generic.
@@ -34,25 +32,14 @@ macro_rules! for_layer {
 }
 
 mod reference;
+mod structure;
 mod trampolines;
+mod wrapped;
 
-/// One recorded filter.
-struct Wrapped {
-    layer: Layer,
-    /// The table that is called.
-    target: FilterTable,
-    /// What the server sees.
-    shown: FilterWords,
-}
+use structure::newest_if_unknown;
+use wrapped::{WRAPPED, Wrapped};
 
 static IMAGE: OnceLock<Image> = OnceLock::new();
-/// Layer n is at n - 1.
-static WRAPPED: [OnceLock<Wrapped>; MOST_FILTERS as usize] =
-    [const { OnceLock::new() }; MOST_FILTERS as usize];
-
-fn wrapped(layer: usize) -> Option<&'static Wrapped> {
-    WRAPPED.get(layer.checked_sub(1)?)?.get()
-}
 
 /// Called by the server for each `--filter` that names this file.
 #[unsafe(no_mangle)]
@@ -124,29 +111,6 @@ fn somebody_elses(path: &Path, module: Option<&Module>) -> Result<(FilterLayout,
     let layout = FilterLayout::of(&String::from_utf8_lossy(version), newest_if_unknown())?;
     // SAFETY: laid out as its version says.
     Ok((layout.clone(), unsafe { FilterWords::copy(filter, &layout) }))
-}
-
-/// The version that the server calls itself, in memory that stays.
-fn server_version() -> Result<&'static CStr, InitError> {
-    static VERSION: OnceLock<CString> = OnceLock::new();
-    if let Some(version) = VERSION.get() {
-        return Ok(version);
-    }
-    let version = std::env::var(VERSION_VARIABLE).map_err(|_| InitError::NoVersion)?;
-    let text = CString::new(version.as_str()).map_err(|_| InitError::BadVersion(version))?;
-    Ok(VERSION.get_or_init(|| text))
-}
-
-fn newest_if_unknown() -> bool {
-    std::env::var_os(NEWEST_LAYOUT_VARIABLE).is_some_and(|value| value == "1")
-}
-
-/// An empty structure for the server, and its layout.
-fn empty(name: &'static CStr) -> Result<(FilterLayout, FilterWords), InitError> {
-    let version = server_version()?;
-    let layout = FilterLayout::of(&version.to_string_lossy(), newest_if_unknown())?;
-    let words = FilterWords::new(&layout, version.as_ptr(), name.as_ptr());
-    Ok((layout, words))
 }
 
 /// Closes the targets when the server closes this file.

@@ -15,7 +15,7 @@ use layers_abi::server::nbdkit_context_get_backend;
 use layers_abi::{filter_callbacks, record_call};
 use layers_trace::{Callback, Probe};
 
-use crate::wrapped;
+use crate::wrapped::wrapped;
 
 macro_rules! trampolines {
     ($($variant:ident $field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {

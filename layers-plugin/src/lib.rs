@@ -8,6 +8,7 @@ mod connection;
 mod disk;
 mod reference;
 mod trampolines;
+mod wrapped;
 
 use std::ffi::c_void;
 use std::path::Path;
@@ -24,26 +25,11 @@ use layers_abi::{InitError, target};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Probe};
 
-/// The plugin's number among the layers.
-const LAYER: u8 = 0;
-
-/// The recorded plugin.
-struct Wrapped {
-    layer: Layer,
-    /// The table that is called.
-    target: Plugin,
-    /// It is the one in this crate.
-    is_reference: bool,
-}
+use wrapped::{LAYER, WRAPPED, Wrapped};
 
 static IMAGE: OnceLock<Image> = OnceLock::new();
-static WRAPPED: OnceLock<Wrapped> = OnceLock::new();
 /// What the server sees.
 static SHOWN: OnceLock<PluginCopy> = OnceLock::new();
-
-fn wrapped() -> Option<&'static Wrapped> {
-    WRAPPED.get()
-}
 
 /// Called by the server when it has loaded this file.
 #[unsafe(no_mangle)]

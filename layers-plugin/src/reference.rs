@@ -22,6 +22,7 @@ use layers_trace::record::Record;
 use layers_trace::{Callback, Field, Probe};
 
 use crate::disk::Disk;
+use crate::wrapped::wrapped;
 
 /// NBDKIT_THREAD_MODEL_PARALLEL
 const PARALLEL: c_int = 3;
@@ -156,7 +157,7 @@ fn shaped<R: Outcome>(callback: Callback, work: impl FnOnce(&'static Reference) 
 
 /// Whether it went well.
 fn perform(deed: Deed) -> bool {
-    let Some(wrapped) = crate::wrapped() else { return true };
+    let Some(wrapped) = wrapped() else { return true };
     let layer = &wrapped.layer;
     if deed != Deed::Identify {
         return deeds::perform(deed, layer, Services::of_server()).unwrap_or(true);
@@ -258,7 +259,7 @@ unsafe extern "C" fn load() {
     shaped(Callback::Load, |_| {
         // SAFETY: a C string; outside a connection it is kept until the plugin has been unloaded.
         let kept = unsafe { Kept::new(nbdkit_strdup_intern(c"interned in load".as_ptr())) };
-        if let (Some(wrapped), Some(kept)) = (crate::wrapped(), kept) {
+        if let (Some(wrapped), Some(kept)) = (wrapped(), kept) {
             let _ = wrapped.layer.interned.set(kept);
         }
     });
@@ -488,7 +489,7 @@ impl Added {
     }
 
     fn write(&self) {
-        let Some(layer) = crate::wrapped().map(|wrapped| &wrapped.layer).filter(|layer| layer.digests) else {
+        let Some(layer) = wrapped().map(|wrapped| &wrapped.layer).filter(|layer| layer.digests) else {
             return;
         };
         layer.writer.note(deeds::probe(layer, Probe::Added), &[(Field::Extents, self.list.as_slice())]);

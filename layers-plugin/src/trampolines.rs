@@ -15,7 +15,8 @@ use layers_abi::server::{nbdkit_export_name, nbdkit_is_tls, nbdkit_strdup_intern
 use layers_abi::{plugin_callbacks, record_call};
 use layers_trace::{Callback, Field, Probe};
 
-use crate::{allocated, connection, wrapped};
+use crate::wrapped::wrapped;
+use crate::{allocated, connection};
 
 macro_rules! trampolines {
     ($($variant:ident $field:ident($($argument:ident: $kind:ty),*) -> $result:ty;)*) => {

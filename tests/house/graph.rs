@@ -51,7 +51,9 @@ impl Source {
         };
         match tree {
             syn::UseTree::Path(path) => self.import(&path.tree, &with(&path.ident), again),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.import(tree, before, again)),
+            syn::UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.import(tree, before, again))
+            }
             syn::UseTree::Glob(_) => self.globs.push(before.to_vec()),
             syn::UseTree::Name(syn::UseName { ident }) => {
                 let path = with(ident);
@@ -72,7 +74,7 @@ impl Source {
 
     /// Adds the paths among the tokens of a macro.
     fn tokens(&mut self, tokens: &str) {
-        let joined = tokens.replace(" :: ", "::").replace(":: ", "::").replace(" ::", "::");
+        let joined = without_literals(tokens).replace(" :: ", "::").replace(":: ", "::").replace(" ::", "::");
         let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
         for word in joined.split(|letter| !is_part(letter)) {
             let path: Vec<_> = word.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -81,6 +83,20 @@ impl Source {
             }
         }
     }
+}
+
+/// Returns tokens without the texts among them: what a document or a message names is no arrow.
+fn without_literals(tokens: &str) -> String {
+    let mut parts = tokens.replace(r#"\\"#, "").replace(r#"\""#, "");
+    for hashes in ["##", "#"] {
+        let (begin, end) = (format!("r{hashes}\""), format!("\"{hashes}"));
+        while let Some((before, (_, after))) =
+            parts.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?)))
+        {
+            parts = format!("{before}{after}");
+        }
+    }
+    parts.split('"').step_by(2).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the name of an item, and its attributes.
@@ -206,7 +222,9 @@ impl Graph {
         let mut arrows: BTreeMap<PathBuf, BTreeMap<PathBuf, String>> = BTreeMap::new();
         for (module, (_, source)) in &self.files {
             for path in &source.names {
-                if let Some(other) = self.resolve(module, path, &mut Seen::new()).filter(|other| other != module) {
+                if let Some(other) =
+                    self.resolve(module, path, &mut Seen::new()).filter(|other| other != module)
+                {
                     let to = arrows.entry(self.shown(module)).or_default();
                     to.entry(self.shown(&other)).or_insert_with(|| path.join("::"));
                 }

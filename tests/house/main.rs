@@ -129,7 +129,8 @@ fn no_arrow_between_rooms_runs_up() {
 
 #[test]
 fn no_files_form_a_circle() {
-    let members = ["harness", "harness/trace", "harness/behaviour", "layers-abi", "layers-plugin", "layers-filter"];
+    let members =
+        ["harness", "harness/trace", "harness/behaviour", "layers-abi", "layers-plugin", "layers-filter"];
     let mut circles = Vec::new();
     for member in members.into_iter().chain(["layers-applet", "layers-watch"]) {
         for circle in Graph::of(&root().join(member).join("src")).circles() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::halt::Limit;
 use crate::room::{self, MOST_MIB};
 use crate::verdict::Exit;

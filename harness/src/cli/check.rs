@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use layers_trace::{ReadError, Reader};
 
-use super::Failure;
+use super::failure::Failure;
 use super::reports::{self, Report, Streams};
 use crate::bounded;
 use crate::conform::{exit_of, verdict_of_troubles};

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
 use super::reports::Opened;
-use super::{Failure, conform, snapshot, validate};
+use super::settings::{ConformSettings, SnapshotSettings, ValidateSettings};
 use crate::bounded;
 use crate::report::Format;
 use crate::trust;
@@ -39,9 +40,9 @@ pub(super) struct Config {
     /// Where it was found.
     #[serde(skip)]
     path: Option<PathBuf>,
-    pub(super) validate: validate::Settings,
-    pub(super) conform: conform::Settings,
-    pub(super) snapshot: snapshot::Settings,
+    pub(super) validate: ValidateSettings,
+    pub(super) conform: ConformSettings,
+    pub(super) snapshot: SnapshotSettings,
 }
 
 impl Arguments {
@@ -126,11 +127,6 @@ fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = text.get(..byte).unwrap_or(text);
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (before.matches('\n').count() + 1, column)
-}
-
-/// A path that a file in this directory names.
-pub(super) fn resolve(directory: &Path, path: &mut PathBuf) {
-    *path = directory.join(&*path);
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! `layers conform`.
 
 use std::io::Write;
-use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
+use super::output::output;
 use super::relay::Relay;
-use super::reports::{self, Course, Report};
-use super::{Asked, Failure, bounds, config, output};
+use super::reports::{self, Course};
+use super::settings::{ConformSettings, jobs};
+use super::{bounds, config};
 use crate::baseline::Baseline;
 use crate::conform::{
     Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform, updated,
@@ -32,7 +33,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
     #[command(flatten)]
-    settings: Settings,
+    settings: ConformSettings,
     #[command(flatten)]
     config: config::Arguments,
     /// What is known of this server, in place of what comes with layers
@@ -47,67 +48,6 @@ pub(super) struct Arguments {
     /// Show everything at length: every rule, every scenario of a finding, and what is known
     #[arg(long)]
     all: bool,
-}
-
-/// What may stand in a layers.toml, too.
-#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
-#[group(skip)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Settings {
-    /// Judge only the rules, or play only the scenarios, that match (`*` stands for any text); may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    only: Vec<String>,
-    /// Leave out the rules and scenarios that match; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skip: Vec<String>,
-    /// How much is asked of the server [default: should]
-    #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<Asked>,
-    /// Scenarios played at a time [default: one for each CPU]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<NonZeroUsize>,
-    /// Seconds that one run of one scenario may take [default: 10]
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<NonZeroU64>,
-    /// Seconds that the whole run may take; what was not played by then is counted, and never a pass
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<NonZeroU64>,
-    /// MiB of memory for the trace of one run, of which every event takes 64 bytes or more [default: 4, or 8 for HAProxy]
-    #[arg(long, value_name = "MIB")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_room: Option<NonZeroU64>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
-    #[arg(long, value_name = "FORMAT[=FILE]")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    report: Vec<Report>,
-}
-
-impl Settings {
-    /// The paths of a file in this directory.
-    pub(super) fn relative_to(&mut self, directory: &Path) {
-        let reports = self.report.iter_mut().filter_map(|report| report.file.as_mut());
-        reports.for_each(|path| config::resolve(directory, path));
-    }
-
-    /// These, and where they say nothing, the others.
-    fn or(self, other: Settings) -> Settings {
-        Settings {
-            only: super::or(self.only, other.only),
-            skip: super::or(self.skip, other.skip),
-            level: self.level.or(other.level),
-            jobs: self.jobs.or(other.jobs),
-            timeout: self.timeout.or(other.timeout),
-            time: self.time.or(other.time),
-            trace_room: self.trace_room.or(other.trace_room),
-            report: super::or(self.report, other.report),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -171,7 +111,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         server: &server,
         selection: &selection,
         level: settings.level.map_or_else(Level::default, Level::from),
-        jobs: super::jobs(settings.jobs),
+        jobs: jobs(settings.jobs),
         timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
         time: settings.time.map(|seconds| Duration::from_secs(seconds.get())),
         room: bounds::records(settings.trace_room)?,

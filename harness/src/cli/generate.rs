@@ -7,7 +7,8 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
-use super::{Failure, output};
+use super::failure::Failure;
+use super::output::output;
 use crate::verdict::Exit;
 
 #[derive(Debug, Args)]

@@ -4,7 +4,9 @@ mod bounds;
 mod check;
 mod config;
 mod conform;
+mod failure;
 mod generate;
+mod output;
 mod place;
 mod progress;
 mod relay;
@@ -13,30 +15,26 @@ mod repro;
 mod rules;
 mod scratch;
 mod sets;
+mod settings;
 mod snapshot;
 mod trace;
-mod trace_haproxy;
 mod validate;
 mod watch;
 mod words;
 
-use std::fmt::Display;
-use std::io::{self, Write};
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::{Deserialize, Serialize};
 
-use crate::level::Level;
 use crate::server::descent;
 use crate::server::descent::kill_what_is_left;
 use crate::server::guard::Guard;
 use crate::server::interrupt;
 use crate::server::process::hear_of_children;
 use crate::verdict::Exit;
-use crate::visible::visible;
+use failure::Failure;
+use output::{complain, of_output};
 
 /// Reads the text of a layers.toml, for the fuzzer.
 #[cfg(feature = "fuzzing")]
@@ -91,75 +89,9 @@ impl Verb {
     }
 }
 
-/// One line on standard error, and the exit code that goes with it.
-#[derive(Debug)]
-pub struct Failure {
-    exit: Exit,
-    message: String,
-    /// A pipe had no reader any more.
-    broken_pipe: bool,
-}
-
-impl Failure {
-    fn new(exit: Exit, message: impl ToString) -> Failure {
-        Failure { exit, message: message.to_string(), broken_pipe: false }
-    }
-}
-
-impl From<crate::server::nbdkit::ServerError> for Failure {
-    fn from(error: crate::server::nbdkit::ServerError) -> Failure {
-        use crate::server::haproxy::HaproxyError;
-        use crate::server::nbdkit::ServerError;
-        let exit = match error {
-            ServerError::Harness(_) | ServerError::Haproxy(HaproxyError::Harness(_)) => Exit::Harness,
-            _ => Exit::NoServer,
-        };
-        Failure::new(exit, error)
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
-        Failure { broken_pipe, ..Failure::new(Exit::Harness, error) }
-    }
-}
-
 fn exit_codes() -> String {
     let lines = Exit::ALL.iter().map(|exit| format!("  {exit}\n")).collect::<String>();
     format!("Exit codes:\n{lines}\n{}", Exit::precedence())
-}
-
-/// How much is asked of a subject or a server.
-#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Asked {
-    /// What the manual promises; races in a fifth of their tries
-    Must,
-    /// Also habits and advice, which are warnings
-    Should,
-    /// Also what takes long: every scenario three times, races four times as often
-    Pedantic,
-}
-
-impl From<Asked> for Level {
-    fn from(asked: Asked) -> Level {
-        match asked {
-            Asked::Must => Level::Must,
-            Asked::Should => Level::Should,
-            Asked::Pedantic => Level::Pedantic,
-        }
-    }
-}
-
-/// This list, or the other one where it is empty.
-fn or<T>(list: Vec<T>, other: Vec<T>) -> Vec<T> {
-    if list.is_empty() { other } else { list }
-}
-
-/// As many as were asked for, or one for each CPU.
-fn jobs(wanted: Option<NonZeroUsize>) -> NonZeroUsize {
-    wanted.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Bytes of stack without which this process cannot do its work, and those that processes usually may have.
@@ -243,34 +175,6 @@ fn ended(guard: Option<Guard>, outcome: Result<u8, Failure>) -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
-}
-
-/// Standard output, of which an error says that it is.
-struct Output<W>(W);
-
-impl<W: Write> Write for Output<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(of_output)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(of_output)
-    }
-}
-
-fn of_output(error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
-}
-
-/// Standard output, for a verb that has no reports.
-fn output() -> Output<anstream::AutoStream<io::StdoutLock<'static>>> {
-    Output(anstream::stdout().lock())
-}
-
-/// Writes one line to standard error. Where that cannot be written to, the exit code alone has to tell it.
-fn complain(what: impl Display) {
-    // Names of files stand in it, which anybody can have made.
-    let _ = writeln!(anstream::stderr(), "layers: {}", visible(&what.to_string()));
 }
 
 /// The command as clap knows it, for completions and manual pages.

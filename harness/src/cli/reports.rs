@@ -9,8 +9,9 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
+use super::output::complain;
 use super::place::{Place, Unwritten};
-use super::{Failure, complain};
 use crate::kept::ROOM;
 use crate::report::Format;
 use crate::verdict::Exit;

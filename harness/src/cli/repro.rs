@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, bounds, output};
+use super::bounds;
+use super::failure::Failure;
+use super::output::output;
 use crate::server::interrupt::leave_interrupts_to_others;
 use crate::server::nbdkit::{Conditions, Debugger, Nbdkit, ServerError, Under, UnderError};
 use crate::server::process::become_subreaper;

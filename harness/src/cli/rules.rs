@@ -4,7 +4,8 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{Failure, output};
+use super::failure::Failure;
+use super::output::output;
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
 use crate::select::{nearest, or_rather};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::stack::{Layers, Stack};
 use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
 use crate::verdict::Exit;

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
+use super::output::output;
 use super::progress::Progress;
+use super::settings::{SnapshotSettings, jobs};
 use super::words::Words;
-use super::{Failure, bounds, config, output};
+use super::{bounds, config};
 use crate::halt::Limit;
 use crate::report::snapshot as report;
 use crate::server::nbdkit::Nbdkit;
@@ -49,7 +50,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     update: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: SnapshotSettings,
     #[command(flatten)]
     config: config::Arguments,
     /// Write to storage of yours that a parameter names, and so destroy what is there
@@ -59,73 +60,7 @@ pub(super) struct Arguments {
     words: Words,
 }
 
-/// What may stand in a layers.toml, too.
-#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
-#[group(skip)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Settings {
-    /// The server program, if it is not the one on the PATH
-    #[arg(long, value_name = "PATH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<PathBuf>,
-    /// Directory of the stored trees [default: tests/snapshots]
-    #[arg(long, value_name = "DIRECTORY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dir: Option<PathBuf>,
-    /// What the names of this stack's files begin with [default: its filters and its plugin]
-    #[arg(long, value_name = "NAME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// Only scenarios that match; `*` stands for any text; may be repeated [default: some usual ones, and all that are stored]
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    only: Vec<String>,
-    /// No scenarios that match
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skip: Vec<String>,
-    /// Scenarios played at a time [default: one for each CPU if the modules are the server's own and no parameter names
-    /// storage or code, else one: servers side by side may share something]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<NonZeroUsize>,
-    /// Seconds that one run of one scenario may take [default: 10]
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<NonZeroU64>,
-    /// Seconds that the whole run may take; what is not compared by then is no pass [default: 600]
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<NonZeroU64>,
-    /// MiB of memory for the trace of one run, of which every event takes 64 bytes or more [default: 4]
-    #[arg(long, value_name = "MIB")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_room: Option<NonZeroU64>,
-}
-
-impl Settings {
-    /// The paths of a file in this directory.
-    pub(super) fn relative_to(&mut self, directory: &Path) {
-        // A server without a slash is looked for on the PATH.
-        let server = self.server.iter_mut().filter(|path| path.components().count() > 1);
-        server.chain(&mut self.dir).for_each(|path| config::resolve(directory, path));
-    }
-
-    /// These, and where they say nothing, the others.
-    fn or(self, other: Settings) -> Settings {
-        Settings {
-            server: self.server.or(other.server),
-            dir: self.dir.or(other.dir),
-            name: self.name.or(other.name),
-            only: super::or(self.only, other.only),
-            skip: super::or(self.skip, other.skip),
-            jobs: self.jobs.or(other.jobs),
-            timeout: self.timeout.or(other.timeout),
-            time: self.time.or(other.time),
-            trace_room: self.trace_room.or(other.trace_room),
-        }
-    }
-
+impl SnapshotSettings {
     fn store(&self, stack: &Stack) -> Result<Store, StoreError> {
         let directory = self.dir.clone().unwrap_or_else(|| DIRECTORY.into());
         Store::new(directory, self.name.clone().unwrap_or_else(|| name(stack)))
@@ -151,7 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Selection::new(&stack, &store, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
     become_subreaper()?;
     let server = Nbdkit::find(settings.server.as_deref())?;
-    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
+    let several = subject::keeps_to_itself(&stack).then(|| jobs(None));
     let plan = Plan {
         server: &server,
         stack: &stack,

@@ -1,28 +1,28 @@
 //! `layers validate`.
 
 use std::io::Write;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
+use super::failure::Failure;
+use super::output::{complain, output};
 use super::relay::Relay;
-use super::reports::{self, Course, Report};
+use super::reports::{self, Course};
 use super::sets::{self, OfAll, Set};
+use super::settings::{ValidateSettings, jobs};
 use super::words::Words;
-use super::{Asked, Failure, bounds, complain, config, output};
+use super::{bounds, config};
 use crate::halt::Limit;
 use crate::report::ndjson::validate::failed;
 use crate::report::{Format, ValidationReporter};
 use crate::server::interrupt;
-use crate::server::nbdkit::Under;
 use crate::server::process::become_subreaper;
 use crate::stack::Stack;
 use crate::validate::{
-    Check, Fact, Known, Listener, Profile, Subject, Validate, ValidateError, Validation, checks,
-    module_rules, subject,
+    Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
 };
 use crate::verdict::Exit;
 
@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(long, exclusive = true)]
     list: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: ValidateSettings,
     #[command(flatten)]
     config: config::Arguments,
     /// Write to storage of yours that a parameter names, and so destroy what is there
@@ -74,130 +74,10 @@ pub(super) struct Arguments {
     words: Words,
 }
 
-/// What may stand in a layers.toml, too.
-#[derive(Clone, Debug, Default, Args, Serialize, Deserialize)]
-#[group(skip)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Settings {
-    /// The server program, if it is not the one on the PATH
-    #[arg(long, value_name = "PATH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<PathBuf>,
-    /// Only checks and rules with a matching id; `*` stands for any text; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    only: Vec<String>,
-    /// No checks and rules with a matching id
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    skip: Vec<String>,
-    /// How much to ask [default: should]
-    #[arg(long, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<Asked>,
-    /// Warnings of checks and rules with a matching id count like failures; may be repeated
-    #[arg(long, value_name = "PATTERN")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    deny: Vec<String>,
-    /// Cases played at a time [default: one for each CPU if the modules are the server's own and no parameter names
-    /// storage or code, else one: servers side by side may share something]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<NonZeroUsize>,
-    /// Seconds that one step of a case may take [default: 10]
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<NonZeroU64>,
-    /// Seconds that the whole run may take; what is not judged by then is no pass [default: 600]
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<NonZeroU64>,
-    /// MiB of memory for the trace of one case, of which every event takes 64 bytes or more [default: 256]
-    #[arg(long, value_name = "MIB")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_room: Option<NonZeroU64>,
-    /// MiB of memory that a server may use, 16 at least [default: 2048]
-    #[arg(long, value_name = "MIB")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory: Option<u64>,
-    /// MiB of data of a file that a parameter names, up to which it is copied for each case; a larger one is opened
-    /// read-only [default: 64]
-    #[arg(long, value_name = "MIB")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    copy_limit: Option<u64>,
-    /// Number that all written data begins from [default: 1]
-    #[arg(long, value_name = "NUMBER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// Play every case below something that looks at its memory
-    #[arg(long, value_enum, value_name = "WHAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    under: Option<Under>,
-    /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    baseline: Option<PathBuf>,
-    /// Directory for the cases of findings, made when there is one [default: one for temporary files]
-    #[arg(long, value_name = "DIRECTORY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repro: Option<PathBuf>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
-    #[arg(long, value_name = "FORMAT[=FILE]")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    report: Vec<Report>,
-    /// What the subject claims, such as write, zero or extents: a claim that got lost is a finding; may be repeated
-    #[arg(long = "claim", value_name = "PROFILE")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    claims: Vec<Profile>,
-    /// What clients see, such as size=4M, minimum-block=512, offers=trim, sha256=DIGITS, open=refused or start=refused:
-    /// what they do not see so is a finding; may be repeated
-    #[arg(long = "expect", value_name = "FACT")]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    expected: Vec<Fact>,
-    /// Parameters of the subject, one set after the other.
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    set: Vec<Set>,
-}
-
-impl Settings {
-    /// The paths of a file in this directory.
-    pub(super) fn relative_to(&mut self, directory: &Path) {
-        // A server without a slash is looked for on the PATH.
-        let server = self.server.iter_mut().filter(|path| path.components().count() > 1);
-        let reports = self.report.iter_mut().filter_map(|report| report.file.as_mut());
-        let paths = server.chain(&mut self.baseline).chain(&mut self.repro).chain(reports);
-        paths.for_each(|path| config::resolve(directory, path));
-    }
-
-    /// These, and where they say nothing, the others.
-    fn or(self, other: Settings) -> Settings {
-        Settings {
-            server: self.server.or(other.server),
-            only: super::or(self.only, other.only),
-            skip: super::or(self.skip, other.skip),
-            level: self.level.or(other.level),
-            deny: super::or(self.deny, other.deny),
-            jobs: self.jobs.or(other.jobs),
-            timeout: self.timeout.or(other.timeout),
-            time: self.time.or(other.time),
-            trace_room: self.trace_room.or(other.trace_room),
-            memory: self.memory.or(other.memory),
-            copy_limit: self.copy_limit.or(other.copy_limit),
-            seed: self.seed.or(other.seed),
-            under: self.under.or(other.under),
-            baseline: self.baseline.or(other.baseline),
-            repro: self.repro.or(other.repro),
-            report: super::or(self.report, other.report),
-            claims: super::or(self.claims, other.claims),
-            expected: super::or(self.expected, other.expected),
-            set: super::or(self.set, other.set),
-        }
-    }
-
+impl ValidateSettings {
     fn apply(&self, mut validate: Validate) -> Result<Validate, Failure> {
         if let Some(server) = &self.server {
-            validate = validate.server(server);
+            validate = validate.server(&**server);
         }
         if let Some(level) = self.level {
             validate = validate.level(level.into());
@@ -307,11 +187,11 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
 /// The subject with one of its sets of parameters, ready to be judged.
 fn prepared(
     arguments: &Arguments,
-    settings: &Settings,
+    settings: &ValidateSettings,
     stack: Stack,
     set: Option<&Set>,
 ) -> Result<Validate, Failure> {
-    let several = subject::keeps_to_itself(&stack).then(|| super::jobs(None));
+    let several = subject::keeps_to_itself(&stack).then(|| jobs(None));
     let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
     let mut validate =
         settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);
@@ -327,7 +207,7 @@ fn prepared(
 fn tell(
     relay: &mut Relay<dyn ValidationReporter>,
     validation: &Validation,
-    settings: &Settings,
+    settings: &ValidateSettings,
 ) -> (Vec<PathBuf>, Option<Failure>) {
     // What was found is told, whether or not it can be kept.
     let (files, unkept) = match write_cases(validation, settings.repro.as_deref()) {
@@ -376,7 +256,7 @@ fn list() -> Result<Exit, Failure> {
     Ok(Exit::Conformant)
 }
 
-fn known(arguments: &Arguments, settings: &Settings) -> Result<Known, Failure> {
+fn known(arguments: &Arguments, settings: &ValidateSettings) -> Result<Known, Failure> {
     match &settings.baseline {
         // A file that is to be written need not be there.
         Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),

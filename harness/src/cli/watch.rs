@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::failure::Failure;
 use super::reports::{self, Report, Streams};
-use super::{Asked, Failure};
+use super::settings::Asked;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::level::Level;

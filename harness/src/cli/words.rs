@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::run::options;
 use crate::stack::{Layers, Stack};
 use crate::validate::subject;

@@ -7,8 +7,8 @@ use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdi
 use crate::validate::{self, Validation};
 use crate::verdict::{Exit, Verdict};
 
-use super::validation::quoted;
-use super::{marks, reproduce};
+use super::marks;
+use super::reproduce::{quoted, reproduce};
 
 /// A whole run.
 #[derive(Clone, Debug)]

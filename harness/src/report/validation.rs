@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 
+use super::reproduce::quoted;
 use super::{ValidationReporter, marks};
 use crate::validate::intent::leave_for;
 use crate::validate::{
@@ -156,13 +157,6 @@ fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::R
         }
         None => Ok(()),
     }
-}
-
-/// A file as a shell takes it.
-pub(super) fn quoted(file: &Path) -> String {
-    let text = file.display().to_string();
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+,:@%".contains(letter);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn stale(to: &mut impl Write, validation: &Validation) -> io::Result<()> {

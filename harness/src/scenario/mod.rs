@@ -25,6 +25,8 @@
 //! ```
 
 mod expectation;
+mod helper;
+pub mod mishap;
 pub mod named;
 mod patience;
 pub mod play;
@@ -46,12 +48,13 @@ use crate::stack::Stack;
 use crate::version::Version;
 
 pub use expectation::Expectation;
+pub use helper::{Helper, NBDINFO};
+pub use mishap::Mishap;
 pub use patience::Patience;
-pub use play::Mishap;
 pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;
 pub use subject::Unfit;
-pub use unplayable::{Helper, NBDINFO, Unplayable};
+pub use unplayable::Unplayable;
 
 use crate::version::Which;
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::player::DEPARTURE;
 use crate::deadline::Deadline;
 
 /// So many waits for the same are in vain in full length, whoever made them.
@@ -63,6 +62,9 @@ impl Patience {
         self.bound(wait) == Some(SHORT)
     }
 }
+
+/// What is waited for when a run has gone wrong.
+pub(super) const DEPARTURE: &str = "it does not end when its run has gone wrong";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,9 @@ use layers_trace::writer::record;
 use layers_trace::{Breach, Kind, Operation, Writer};
 use rustix::process::Signal;
 
-use super::player::{DEPARTURE, GRACE, Player, Recording, Running};
+use super::mishap::Mishap;
+use super::patience::DEPARTURE;
+use super::player::{GRACE, Player, Recording, Running};
 use super::{Ending, Scenario, Step};
 use crate::client::breach;
 use crate::client::nbd::{Client, Wishes};
@@ -33,36 +35,6 @@ const READY: &str = "it does not get ready";
 const THE_SIGNAL: &str = "it does not notice the signal";
 const THE_FAILURE: &str = "it does not end, though a callback of its start-up failed";
 const THE_CLOSES: &str = "handles stay open after their clients have gone";
-
-/// What kept a run from going as its scenario says.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mishap {
-    /// It ended before it served anybody.
-    #[error("the server did not start: {complaint}")]
-    NotStarted {
-        /// Why, in its own words.
-        complaint: String,
-    },
-    /// It serves, though the scenario makes its start fail.
-    #[error("the server started although a callback of its start-up failed")]
-    Started,
-    /// It did not do something before the deadline.
-    #[error("the server hangs: {doing}")]
-    Hang {
-        /// What was waited for.
-        doing: String,
-    },
-    /// A client's step went otherwise than the scenario says.
-    #[error("step {step} of the script ({what}) {how}")]
-    Script {
-        /// Number of the step, from 1.
-        step: usize,
-        /// The step.
-        what: String,
-        /// How it went.
-        how: String,
-    },
-}
 
 impl Running for Server {
     fn process(&mut self) -> &mut Process {

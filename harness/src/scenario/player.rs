@@ -9,8 +9,8 @@ use std::time::Duration;
 use layers_trace::{Event, Reader, Writer};
 use rustix::process::Signal;
 
-use super::patience::Patience;
-use super::play::Mishap;
+use super::mishap::Mishap;
+use super::patience::{DEPARTURE, Patience};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::rules::{Judge, Judgement, Rule, judge, of};
@@ -25,8 +25,6 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// What is waited for when everybody has left.
 const THE_END: &str = "it does not come to its end";
-/// What is waited for when a run has gone wrong.
-pub(super) const DEPARTURE: &str = "it does not end when its run has gone wrong";
 
 /// What a run left behind.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The instruments, embedded in the harness and handed to servers as sealed memory files: no path, no file.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -69,4 +69,9 @@ fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
     file.write_all(bytes)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
     Ok(file)
+}
+
+/// A server started anew opens its files anew: by a path that does not depend on what it has kept open.
+pub(super) fn lasting_path(file: &File) -> OsString {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
 }

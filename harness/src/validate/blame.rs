@@ -2,12 +2,13 @@
 
 use layers_trace::{Event, Kind};
 
-use super::case::{Terms, Wrong};
 use super::check::{Check, Plan};
 use super::consent::without_secrets;
 use super::culprit::Suspects;
 use super::op::Op;
+use super::played::Terms;
 use super::repro::{FORMAT, Repro};
+use super::stop::Wrong;
 use super::subject;
 use super::verdicts::{Blame, Finding};
 use crate::rules::{self, CallRef, Party};

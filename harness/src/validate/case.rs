@@ -1,34 +1,33 @@
 //! Playing one case: a server of its own, a script step by step, every answer held against the model of the disk.
 
-use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use layers_trace::{Event, Operation, Probe, Reader};
+use layers_trace::{Event, Probe, Reader};
 use rustix::process::Signal;
 
-use super::check::{Outcome, Plan};
+use super::check::Plan;
 use super::clients::Clients;
 use super::evidence::Evidence;
 use super::image;
+use super::in_flight::{in_flight, running};
 use super::op::Op;
-use super::origin::Origin;
-use super::processes;
-use super::reports::{self, Reported};
+use super::played::{Played, Terms, Trouble};
+use super::reports;
+use super::stop::{Stop, Symptom, Wrong};
 use super::usage::{self, Usage};
 use crate::conform::is_cut;
 use crate::deadline::Deadline;
 use crate::halt::{Halt, Limit};
 use crate::history::End;
 use crate::kept::Events;
-use crate::rules::{CallRef, Judgement, Trouble as RecordingTrouble, judge};
+use crate::rules::{CallRef, Trouble as RecordingTrouble, judge};
 use crate::run::Start;
 use crate::server::copies::Copies;
-use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError, Under};
+use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::server::shortage::{few_threads, no_room, shortage};
 use crate::stack::Stack;
-use crate::visible::visible;
 
 /// Records of a case's trace: 256 MiB of address space, touched as it fills. A filter that makes many small requests of
 /// a large one fills a quarter of it.
@@ -58,195 +57,6 @@ pub(super) struct Bench<'a> {
     pub(super) room: u64,
     /// What is part of a case.
     pub(super) terms: Terms,
-}
-
-/// What every case of a run has in common, and a file keeps with it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// The number that written data begins from.
-    pub(super) seed: u64,
-    /// Bytes of memory that the server may use.
-    pub(super) memory: u64,
-    /// What looks at the server.
-    pub(super) under: Option<Under>,
-}
-
-/// Why a script went no further.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// An answer is wrong.
-    Wrong(Wrong),
-    /// A request, or opening the export, was refused.
-    Refused(Refusal),
-    /// What a step asks for is nothing that this connection was told it may ask for, although the first one was; or what it
-    /// has found is another check's business.
-    Changed(String),
-    /// The server has ended in good order, as a module may ask it to.
-    Ended,
-    /// No answer came before the deadline, to this.
-    NoAnswer(String),
-    /// No answer came soon, to this, which may take long.
-    Slow(String),
-    /// The server closed the connection, in the middle of this.
-    Gone(String),
-    /// What the server holds cannot be seen.
-    Unmeasured,
-    /// The system had no more threads or descriptors for the clients, at this.
-    Short(String),
-}
-
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stop::Wrong(wrong) => f.write_str(&wrong.actual),
-            Stop::Refused(refusal) => f.write_str(&refusal.how),
-            Stop::Changed(how) => f.write_str(how),
-            Stop::Ended => f.write_str(ENDED),
-            Stop::Unmeasured => f.write_str(UNMEASURED),
-            Stop::Short(what) => write!(f, "the system had no more for the client (see ulimit): {what}"),
-            Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
-            Stop::Slow(what) => write!(f, "no answer to `{what}` so soon"),
-            Stop::Gone(what) => write!(f, "the connection ended at `{what}`"),
-        }
-    }
-}
-
-/// What is said where /proc does not show what a server holds.
-const UNMEASURED: &str = "what the server holds cannot be seen in /proc";
-/// What is said of a script that a module has cut short with nbdkit_shutdown.
-const ENDED: &str = "the server has ended in good order, on a module's request";
-
-/// What was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    /// Which kind of thing.
-    pub(super) asked: Asked,
-    /// What exactly, and with which error.
-    pub(super) how: String,
-}
-
-/// What a client may be refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// To connect, or to open an export.
-    Open,
-    /// The list of exports.
-    List,
-    /// A request.
-    Request(Operation),
-    /// Anything else: a string that the protocol has no room for.
-    Other,
-}
-
-/// What was expected of the last step, and what came instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// By the model.
-    pub expected: String,
-    /// By the subject.
-    pub actual: String,
-    /// Bytes of the disk that it is about.
-    pub range: Option<(u64, u64)>,
-    /// How it shows.
-    pub(super) symptom: Symptom,
-    /// Where wrong bytes come from.
-    pub(super) origin: Option<Origin>,
-}
-
-/// How something wrong shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Symptom {
-    /// A byte reads wrongly; it was only read before, and nobody knows what it must be.
-    Data {
-        /// Nobody has written it.
-        learnt: bool,
-    },
-    /// An extent says that it is zero, and a byte in it is not.
-    ToldZero,
-    /// A byte reads wrongly among many requests at once, and also where there is only one at a time.
-    Alone,
-    /// A client is refused.
-    Refused(Asked),
-    /// Otherwise.
-    Other,
-}
-
-impl Wrong {
-    /// About no bytes in particular.
-    pub(super) fn new(expected: impl Into<String>, actual: impl Into<String>) -> Wrong {
-        let (expected, actual) = (expected.into(), actual.into());
-        Wrong {
-            expected: visible(&expected).into_owned(),
-            actual: visible(&actual).into_owned(),
-            range: None,
-            symptom: Symptom::Other,
-            origin: None,
-        }
-    }
-}
-
-/// What a case left behind.
-#[derive(Debug)]
-pub(super) struct Played {
-    /// Where and why the script stopped, if it did: index of the step.
-    pub(super) stop: Option<(usize, Stop)>,
-    /// It stopped behind `judge`.
-    pub(super) judged: bool,
-    /// What went wrong with the server as a process.
-    pub(super) trouble: Option<Trouble>,
-    /// It started to serve.
-    pub(super) served: bool,
-    /// How it ended.
-    pub(super) end: Option<End>,
-    /// Why the recording does not tell the whole story, if it does not.
-    pub(super) incomplete: Option<String>,
-    /// What the rules say.
-    pub(super) judgement: Judgement,
-    /// The whole trace; of several servers one after another, that of the last.
-    pub(super) events: Events,
-    /// The trace of the server that came before it, if one did.
-    pub(super) before: Events,
-    /// If it hangs, the calls in flight when that was found out.
-    pub(super) in_flight: Vec<CallRef>,
-    /// What the first connection was told.
-    pub(super) answers: Option<super::clients::Answers>,
-    /// What it listed.
-    pub(super) listed: Vec<String>,
-    /// How much was judged.
-    pub(super) evidence: Evidence,
-    /// Why it did not start, in its own words.
-    pub(super) complaint: String,
-    /// What it wrote to standard error.
-    pub(super) stderr: String,
-    /// Command lines of the processes that are left.
-    pub(super) children: Vec<String>,
-    /// Code of the subject is never unmapped.
-    pub(super) stays_mapped: bool,
-    /// It wrote more than there is room for.
-    pub(super) floods: bool,
-    /// What was said of its memory and threads by whoever looked at them.
-    pub(super) reported: Option<Vec<Reported>>,
-    /// What has ended the run before this case was over: nothing can be told from what did not come about in it.
-    pub(super) halt: Option<Halt>,
-    /// Somebody has looked at its memory.
-    pub(super) memory_was_seen: bool,
-}
-
-/// What can go wrong with a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Killed by this signal, which nobody has sent.
-    Crash(i32),
-    /// It did not do this before the deadline.
-    Hang(String),
-    /// It ended by itself, with this status.
-    Exit(i32),
-    /// It used more memory than it may: so many bytes.
-    Memory(u64),
-    /// Somebody else killed it.
-    Lost,
-    /// The system had no more processes, threads or memory for it; this is how it told so.
-    Shortage(String),
 }
 
 impl Bench<'_> {
@@ -319,7 +129,7 @@ impl Bench<'_> {
             .find(|found| found.is_of_recording() && !(stuck && matches!(found, RecordingTrouble::NoEnd)));
         let incomplete = incomplete.map(ToString::to_string);
         if let (None, true, Some(End::Exited(code)), None) = (&trouble, served, end, &incomplete)
-            && !processes::running(&events).is_empty()
+            && !running(&events).is_empty()
         {
             // Told to end, it would have come back from every call first.
             trouble = Some(Trouble::Exit(code));
@@ -514,7 +324,7 @@ impl Run<'_> {
         if self.trouble.is_some() {
             if let Some(trace) = server.trace() {
                 let events: Vec<Event> = Reader::of(&trace).events().flatten().collect();
-                self.in_flight = processes::in_flight(&events);
+                self.in_flight = in_flight(&events);
             }
             server.say_where();
             // A server that only waits for a script comes to its end without it, and takes its files with it.
@@ -557,34 +367,6 @@ impl Run<'_> {
             Some(_) => before,
         };
         end
-    }
-}
-
-/// How a server has ended.
-pub(super) fn status(end: Option<End>) -> String {
-    match end {
-        Some(End::Exited(code)) => format!("it ends with status {code}"),
-        Some(End::Killed(signal)) => format!("it is killed by signal {signal}"),
-        None => "it does not end".to_owned(),
-    }
-}
-
-/// What the plan's outcome says about how the server started and ended; only for cases without trouble.
-pub(super) fn judge_outcome(plan: &Plan, played: &Played) -> Result<(), Wrong> {
-    let said = || match played.stderr.lines().last() {
-        Some(line) => format!(": {line}"),
-        None => ", without a word".to_owned(),
-    };
-    let status = status(played.end);
-    match plan.outcome {
-        Outcome::Succeeds if played.end != Some(End::Exited(0)) => {
-            Err(Wrong::new("it ends with status 0", status + &said()))
-        }
-        Outcome::Refuses if played.served => {
-            Err(Wrong::new("the server refuses to start", "it starts, and serves"))
-        }
-        Outcome::Serves if !played.served => Err(Wrong::new("the server starts", status + &said())),
-        _ => Ok(()),
     }
 }
 

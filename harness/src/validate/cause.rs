@@ -5,9 +5,10 @@
 
 use layers_trace::{Callback, Event, Kind, Operation};
 
-use super::case::{Asked, Played, Stop, Symptom, Wrong};
 use super::check::{Check, Plan, Profile};
 use super::op::{Op, Request};
+use super::played::Played;
+use super::stop::{Asked, Stop, Symptom, Wrong};
 use super::words;
 use crate::scenario::flag;
 

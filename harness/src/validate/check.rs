@@ -12,6 +12,7 @@ use crate::run::{Parameter, Start};
 use crate::server::nbdkit::{Buffers, Conditions, Malloc};
 use layers_behaviour::{Behaviour, Failing};
 
+pub use super::unfit::Unfit;
 pub use crate::level::Level;
 
 macro_rules! profiles {
@@ -156,15 +157,6 @@ pub enum Play {
 
 /// Cases, or why there are none.
 pub type Planned = Result<Vec<Plan>, Unfit>;
-
-/// Why a check says nothing of this subject.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// The subject does not offer it.
-    NotClaimed(&'static str),
-    /// It offers it, and the check still does not apply, for this reason.
-    Reason(String),
-}
 
 /// One case: a server of its own, a script, and what is expected of both.
 #[derive(Clone, Debug)]

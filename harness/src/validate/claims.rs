@@ -2,9 +2,9 @@
 
 use layers_trace::{Callback, Event, Kind, Operation};
 
-use super::check::Unfit;
 use super::fact::Fact;
 use super::op::{Op, Request};
+use super::unfit::Unfit;
 use crate::protocol::transmission;
 use crate::scenario::flag;
 

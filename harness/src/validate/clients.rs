@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use layers_trace::{Operation, Reader};
 
-use super::case::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::disk::{Difference, Disk, pattern};
 use super::durable::left_volatile;
 use super::evidence::Evidence;
 use super::op::{Op, Request, Resource};
 use super::origin::{Change, Origin};
+use super::played::Answers;
+use super::stop::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::usage;
 use crate::client::nbd::{Client, ClientError, Command, Wishes};
 use crate::deadline::Deadline;
@@ -41,19 +42,6 @@ const MORE_ROUNDS: u32 = 3;
 const STEADY: u32 = 4;
 /// Exports of a list that are opened.
 const MOST_OPENED: usize = 32;
-
-/// What a client is told when it opens the export.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answers {
-    /// Bytes.
-    pub(super) size: u64,
-    /// Transmission flags.
-    pub(super) flags: u64,
-    /// Minimum, preferred, maximum.
-    pub(super) block: Option<[u32; 3]>,
-    /// base:allocation can be asked for.
-    pub(super) block_status: bool,
-}
 
 struct Connected {
     client: Client,

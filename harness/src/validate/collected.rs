@@ -1,15 +1,18 @@
 //! What has been said so far. Cases are heard one at a time, in the order of the checks, however they were played.
 
-use super::Selection;
 use super::blame::Scene;
-use super::case::{Played, Symptom, Terms, Trouble, Wrong};
 use super::cause::Cause;
 use super::check::{Check, Plan, Play};
-use super::ground::{innermost, twisted};
-use super::judging::{broken, verdict_of, worse};
+use super::in_flight::in_flight;
+use super::judging::verdict_of;
+use super::played::{Played, Terms, Trouble};
 use super::profile::{self, ProfileResult};
+use super::selection::Selection;
+use super::stop::{Symptom, Wrong};
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
+use super::twist::{innermost, twisted};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
+use super::verdicts::{broken, worse};
 use super::{hints, is_module, processes, quoted, words};
 use crate::halt::Halt;
 use crate::kept::Keeper;
@@ -310,8 +313,7 @@ impl Collected {
             if said.findings.len() < MOST_FINDINGS
                 && !said.findings.iter().any(|one| one.actual == seen.wrong.actual)
             {
-                let calls =
-                    if seen.calls.is_empty() { processes::in_flight(&played.events) } else { seen.calls };
+                let calls = if seen.calls.is_empty() { in_flight(&played.events) } else { seen.calls };
                 let run = self.keeper.keep(Some(&played.events));
                 let hint = (seen.id == CRASH).then(|| WHERE.to_owned());
                 let finding = Finding { hint, ..scene.finding(said.check, &seen.wrong, calls) };

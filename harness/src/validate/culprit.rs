@@ -5,8 +5,8 @@ use super::case::Bench;
 use super::check::{Check, Unfit};
 use super::discovery::{Found, discover};
 use super::fact::EXPECTED;
-use super::ground::twisted;
 use super::judging::verdict_of;
+use super::twist::twisted;
 use crate::server::nbdkit::ServerError;
 use crate::stack::{Layers, Stack};
 

@@ -2,14 +2,16 @@
 
 use layers_trace::{Callback, Event, Kind};
 
-use super::case::{Bench, Played, Stop, status};
+use super::case::Bench;
 use super::check::Plan;
 use super::claims::{Claims, registered};
-use super::ground::variable;
+use super::in_flight::whereabouts;
 use super::judging::with_words;
 use super::op::Op;
-use super::processes::whereabouts;
+use super::played::{Played, status};
 use super::stock;
+use super::stop::Stop;
+use super::twist::variable;
 use super::words;
 use crate::halt::Halt;
 use crate::server::nbdkit::ServerError;

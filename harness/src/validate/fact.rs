@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::op::BlockSize;
 use crate::protocol::transmission;
 
 /// The check that holds them against what clients see.
@@ -163,6 +162,30 @@ impl TryFrom<String> for Fact {
 impl From<Fact> for String {
     fn from(fact: Fact) -> String {
         fact.to_string()
+    }
+}
+
+/// One of the three block sizes that a client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockSize {
+    /// The smallest request, and the unit of all.
+    Minimum,
+    /// The one that is served best.
+    Preferred,
+    /// The largest request.
+    Maximum,
+}
+
+impl BlockSize {
+    pub(super) const ALL: [BlockSize; 3] = [BlockSize::Minimum, BlockSize::Preferred, BlockSize::Maximum];
+
+    /// As it stands in a file.
+    pub fn word(self) -> &'static str {
+        match self {
+            BlockSize::Minimum => "minimum",
+            BlockSize::Preferred => "preferred",
+            BlockSize::Maximum => "maximum",
+        }
     }
 }
 

@@ -1,21 +1,15 @@
 //! What one case says of the check that it was played for.
 
-use super::case::{Asked, Played, Stop, Symptom, Trouble, Wrong, judge_outcome};
-use super::check::{Check, Level, Plan, Play};
-use super::processes::{outlived, signal_name};
+use super::check::{Check, Outcome, Plan, Play};
+use super::played::{Played, Trouble, outlived, signal_name, status};
+use super::stop::{Asked, Stop, Symptom, Wrong};
+use super::verdicts::broken;
 use layers_behaviour::Refused;
 use layers_trace::Probe;
 
+use crate::history::End;
 use crate::run::Start;
 use crate::verdict::Verdict;
-
-/// The verdict on a broken check.
-pub(super) fn broken(level: Level) -> Verdict {
-    match level {
-        Level::Must => Verdict::Fail,
-        Level::Should | Level::Pedantic => Verdict::Warn,
-    }
-}
 
 /// What was refused, and the last error that was printed.
 pub(super) fn with_words(how: &str, stderr: &str) -> String {
@@ -23,22 +17,6 @@ pub(super) fn with_words(how: &str, stderr: &str) -> String {
         Some(said) => format!("{how}: {said}"),
         None => format!("{how}, without a message"),
     }
-}
-
-/// The one of two verdicts on cases of the same check that says more.
-pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
-    // What could not be told of one ground, or with one set of parameters, is not told by another one that holds.
-    let rank = |verdict: &Verdict| match verdict {
-        Verdict::HarnessError(_) => 0,
-        Verdict::Crash(_) | Verdict::Hang(_) => 1,
-        Verdict::Fail => 2,
-        Verdict::Warn => 3,
-        Verdict::Inconclusive(_) => 4,
-        Verdict::Pass => 5,
-        Verdict::Skipped(_) => 6,
-        Verdict::NotApplicable(_) => 7,
-    };
-    if rank(&other) < rank(&one) { other } else { one }
 }
 
 /// What went wrong with a server where that is for whoever has the case played, and not for the checks of the process: it has
@@ -176,5 +154,24 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
         }
         Some((_, Stop::Gone(what))) => inconclusive(&format!("the connection ended at `{what}`")),
         Some((_, Stop::NoAnswer(what))) => inconclusive(&format!("no answer to `{what}`")),
+    }
+}
+
+/// What the plan's outcome says about how the server started and ended; only for cases without trouble.
+pub(super) fn judge_outcome(plan: &Plan, played: &Played) -> Result<(), Wrong> {
+    let said = || match played.stderr.lines().last() {
+        Some(line) => format!(": {line}"),
+        None => ", without a word".to_owned(),
+    };
+    let status = status(played.end);
+    match plan.outcome {
+        Outcome::Succeeds if played.end != Some(End::Exited(0)) => {
+            Err(Wrong::new("it ends with status 0", status + &said()))
+        }
+        Outcome::Refuses if played.served => {
+            Err(Wrong::new("the server refuses to start", "it starts, and serves"))
+        }
+        Outcome::Serves if !played.served => Err(Wrong::new("the server starts", status + &said())),
+        _ => Ok(()),
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::verdicts::{Finding, Validation};
-use super::{checks, module_rules};
+use super::checks;
+use super::modules::module_rules;
+use super::verdicts::Finding;
 use crate::baseline::BaselineError;
 use crate::bounded;
-use crate::verdict::Verdict;
 
 /// The findings that a file lists, each with the reason why it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,11 +29,11 @@ pub struct KnownFinding {
 }
 
 impl KnownFinding {
-    fn is_of(&self, finding: &Finding) -> bool {
+    pub(super) fn is_of(&self, finding: &Finding) -> bool {
         self.id == finding.id && self.actual.as_ref().is_none_or(|actual| *actual == finding.actual)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let actual =
             self.actual.as_deref().map_or(String::new(), |text| format!("actual = {}\n", quoted(text)));
@@ -96,40 +96,6 @@ impl Known {
     /// It lists this finding.
     pub fn has(&self, finding: &Finding) -> bool {
         self.entries.iter().any(|entry| entry.is_of(finding))
-    }
-
-    /// What is listed and was judged, and did not happen.
-    pub(super) fn stale(&self, validation: &Validation) -> Vec<KnownFinding> {
-        let is_stale = |entry: &&KnownFinding| {
-            let judged = |verdict: &Verdict| {
-                matches!(
-                    verdict,
-                    Verdict::Pass | Verdict::Fail | Verdict::Warn | Verdict::Crash(_) | Verdict::Hang(_)
-                )
-            };
-            validation.verdicts().any(|(id, verdict)| id == entry.id && judged(verdict))
-                && !validation.findings().any(|finding| entry.is_of(finding))
-        };
-        self.entries.iter().filter(is_stale).cloned().collect()
-    }
-
-    /// The text of the file after this run: without what is stale, with what is new, whose `why` is for you to write.
-    ///
-    /// A crash and a hang are listed with how they came about: another one is another finding.
-    pub fn updated(&self, validation: &Validation) -> String {
-        let stale = self.stale(validation);
-        let mut entries: Vec<KnownFinding> =
-            self.entries.iter().filter(|entry| !stale.contains(entry)).cloned().collect();
-        for (id, verdict) in validation.failures() {
-            let exact = matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
-            for finding in validation.findings().filter(|finding| finding.id == id) {
-                if !entries.iter().any(|entry| entry.is_of(finding)) {
-                    let actual = exact.then(|| finding.actual.clone());
-                    entries.push(KnownFinding { id: id.to_owned(), actual, why: String::new() });
-                }
-            }
-        }
-        entries.iter().map(KnownFinding::text).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use layers_trace::Operation;
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::fact::{BlockSize, Fact};
 use crate::scenario::flag;
 
 /// A request of the transmission phase.
@@ -70,30 +70,6 @@ pub struct Load {
     pub again: u32,
     /// What they open.
     pub export: String,
-}
-
-/// One of the three block sizes that a client is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockSize {
-    /// The smallest request, and the unit of all.
-    Minimum,
-    /// The one that is served best.
-    Preferred,
-    /// The largest request.
-    Maximum,
-}
-
-impl BlockSize {
-    const ALL: [BlockSize; 3] = [BlockSize::Minimum, BlockSize::Preferred, BlockSize::Maximum];
-
-    /// As it stands in a file.
-    pub fn word(self) -> &'static str {
-        match self {
-            BlockSize::Minimum => "minimum",
-            BlockSize::Preferred => "preferred",
-            BlockSize::Maximum => "maximum",
-        }
-    }
 }
 
 /// What is done again and again to see what it leaves behind.

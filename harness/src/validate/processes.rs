@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
-use super::case::{Played, Stop, Trouble, Wrong};
 use super::check::Plan;
+use super::in_flight::in_flight;
 use super::judging::own_trouble;
 use super::op::Op;
+use super::played::{Played, Trouble, outlived, signal_name, threads_left};
+use super::stop::{Stop, Wrong};
 use super::{quoted, stock};
 use crate::protocol::is_told;
 use crate::rules::CallRef;
@@ -18,8 +20,6 @@ use crate::verdict::Verdict;
 const PLUGIN: u8 = 0;
 /// In `handle` of its registration: it has errno_is_preserved.
 const PRESERVED: u32 = 1 << 31;
-/// Calls in flight that are shown.
-const MOST_CALLS: usize = 8;
 
 /// One thing that is wrong with the process.
 pub(super) struct Seen {
@@ -241,18 +241,6 @@ fn named(place: &str, events: &[Event]) -> Vec<CallRef> {
     events.iter().find(is_named).map(CallRef::from).into_iter().collect()
 }
 
-/// Threads were left when the last layer had been unloaded.
-pub(super) fn outlived(played: &Played) -> bool {
-    threads_left(played).is_some_and(|threads| threads > 1)
-}
-
-/// How many threads the process had when the last layer had been unloaded; `None` where nobody looked. Where a layer is
-/// never unmapped they may be its own, and do no harm.
-fn threads_left(played: &Played) -> Option<u64> {
-    let mut probes = played.events.iter().filter(|event| event.probe() == Some(Probe::ThreadsLeft));
-    probes.next_back().map(|event| event.b).filter(|threads| *threads <= 1 || !played.stays_mapped)
-}
-
 /// A callback that failed although the server has printed no error at all.
 fn silent_failure(played: &Played, from: u8) -> Option<CallRef> {
     if played.stderr.contains("error:") || played.stderr.contains("error ") {
@@ -280,64 +268,7 @@ fn silent_failure(played: &Played, from: u8) -> Option<CallRef> {
     played.events.iter().find(failed).map(CallRef::from)
 }
 
-/// The calls that never returned.
-pub(super) fn running(events: &[Event]) -> Vec<&Event> {
-    let mut open: Vec<&Event> = Vec::new();
-    for event in events {
-        match event.kind {
-            Kind::Enter => open.push(event),
-            Kind::Exit => open.retain(|enter| enter.position != event.call),
-            _ => {}
-        }
-    }
-    open
-}
-
-/// In the middle of which call; or before any, or between two.
-pub(super) fn whereabouts(events: &[Event]) -> String {
-    let call = running(events).last().and_then(|enter| Some((enter.layer, enter.callback()?)));
-    match call {
-        Some((layer, callback)) => format!("in L{layer}.{callback}"),
-        None if events.iter().all(|event| event.kind != Kind::Enter) => "before any call".to_owned(),
-        None => "between two calls".to_owned(),
-    }
-}
-
 fn before_any_call(played: &Played) -> &'static str {
     let called = played.events.iter().any(|event| event.kind == Kind::Enter);
     if called { "" } else { ", before any call: while it is loaded" }
-}
-
-/// The calls that never returned; without any, the last ones.
-pub(crate) fn in_flight(events: &[Event]) -> Vec<CallRef> {
-    let mut open = running(events);
-    if open.is_empty() {
-        open = events.iter().filter(|event| matches!(event.kind, Kind::Enter | Kind::Exit)).collect();
-    }
-    let skip = open.len().saturating_sub(MOST_CALLS);
-    open.into_iter().skip(skip).map(CallRef::from).collect()
-}
-
-/// The last calls that failed; without any, the last ones.
-pub(super) fn failed(events: &[Event]) -> Vec<CallRef> {
-    let failed = |event: &&Event| {
-        let null = event.callback() == Some(Callback::Open) && event.result() == 0;
-        event.kind == Kind::Exit && (null || event.result() < 0)
-    };
-    let some: Vec<CallRef> = events.iter().filter(failed).map(CallRef::from).collect();
-    let all = if some.is_empty() { in_flight(events) } else { some };
-    let skip = all.len().saturating_sub(MOST_CALLS);
-    all.into_iter().skip(skip).collect()
-}
-
-pub(super) fn signal_name(signal: i32) -> String {
-    match signal {
-        libc::SIGABRT => "SIGABRT: abort() or a failed assertion".to_owned(),
-        libc::SIGSEGV => "SIGSEGV: an address that is not there".to_owned(),
-        libc::SIGBUS => "SIGBUS: an address behind the end of a file".to_owned(),
-        libc::SIGFPE => "SIGFPE: a division by zero".to_owned(),
-        libc::SIGILL => "SIGILL: no such instruction".to_owned(),
-        libc::SIGPIPE => "SIGPIPE: a write to nobody".to_owned(),
-        other => format!("number {other}"),
-    }
 }

@@ -107,13 +107,3 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
 fn reason(one: Option<&&CheckVerdict>) -> Option<String> {
     one.and_then(|one| one.verdict.reason()).map(str::to_owned)
 }
-
-impl From<&super::check::Unfit> for Verdict {
-    fn from(unfit: &super::check::Unfit) -> Verdict {
-        use super::check::Unfit;
-        match unfit {
-            Unfit::NotClaimed(what) => Verdict::NotApplicable(format!("not claimed: {what}")),
-            Unfit::Reason(what) => Verdict::NotApplicable(what.clone()),
-        }
-    }
-}

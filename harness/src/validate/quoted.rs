@@ -2,8 +2,8 @@
 
 use layers_trace::{Callback, Event, Kind, Operation};
 
-use super::case::Wrong;
 use super::origin::Change;
+use super::stop::Wrong;
 use crate::history::{FUA, present};
 use crate::rules::CallRef;
 

@@ -3,9 +3,10 @@
 
 use layers_trace::Operation::{self, Read, Trim, Write, Zero};
 
-use super::case::{Asked, Played, Stop};
 use super::check::Plan;
 use super::op::Op;
+use super::played::Played;
+use super::stop::{Asked, Stop};
 use crate::stack::{Layers, Stack};
 
 /// A module, as it is named on the command line, and what its page says that it refuses.

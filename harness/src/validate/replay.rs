@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::case::{Bench, CAPACITY, Played, Terms, Wrong};
+use super::case::{Bench, CAPACITY};
 use super::check::{Check, Level, Plan, Play};
 use super::checks;
 use super::collected::is_of_subject;
 use super::discovery::refusal;
-use super::ground::innermost;
 use super::judging::verdict_of;
+use super::played::{Played, Terms};
 use super::processes::{self, Seen};
 use super::repro::Repro;
+use super::stop::Wrong;
+use super::twist::innermost;
 use crate::halt::Limit;
 use crate::room;
 use crate::rules::Trouble;

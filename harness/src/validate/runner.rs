@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::blame::Scene;
-use super::case::{Bench, Terms, Trouble, Wrong};
+use super::builder::Validate;
+use super::case::Bench;
 use super::check::{Check, Plan, Play, Profile};
 use super::claimed::{self, Said};
 use super::claims::Claims;
@@ -15,10 +16,16 @@ use super::discovery::{Explored, Found, discover};
 use super::fact::{EXPECTED, Fact};
 use super::ground::Ground;
 use super::image::{self, ImageError, Role};
+use super::in_flight::failed;
 use super::judging::no_more;
+use super::listener::Listener;
+use super::played::{Terms, Trouble};
+use super::selection::Selection;
+use super::stop::Wrong;
 use super::task::{Outcome, Task, tasks};
-use super::verdicts::{Finding, Subject, Validation};
-use super::{Listener, Selection, Validate, documented, processes, profile, subject};
+use super::validation::{Subject, Validation};
+use super::verdicts::Finding;
+use super::{documented, profile, subject};
 use crate::halt::{Halt, Limit};
 use crate::kept::Keeper;
 use crate::schedule::{Items, in_order};
@@ -266,9 +273,8 @@ impl Runner<'_> {
         let Some(Explored { plan, played }) = explored.first() else { return };
         let scene = Scene { stack: &self.stack, plan, index: plan.script.len(), terms: self.bench.terms };
         let wrong = Wrong::new("an export opens", reason);
-        let finding = |check: &'static Check| -> Finding {
-            scene.finding(check, &wrong, processes::failed(&played.events))
-        };
+        let finding =
+            |check: &'static Check| -> Finding { scene.finding(check, &wrong, failed(&played.events)) };
         let verdict = Verdict::Inconclusive(reason.to_owned());
         self.collected.say_wrong(self.selection, opens, &verdict, finding);
     }

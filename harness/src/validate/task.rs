@@ -2,15 +2,18 @@
 
 use layers_trace::Operation;
 
-use super::Selection;
-use super::case::{Asked, Bench, Played, Stop, Trouble};
+use super::case::Bench;
 use super::check::{Check, Plan, Planned, Profile, Twist, Unfit};
 use super::claims::read;
 use super::culprit::{self, Suspects};
-use super::ground::{Ground, twisted};
+use super::ground::Ground;
 use super::judging::{verdict_of, with_words};
 use super::op::Op;
+use super::played::{Played, Trouble};
 use super::refusers;
+use super::selection::Selection;
+use super::stop::{Asked, Stop};
+use super::twist::twisted;
 use crate::halt::Halt;
 use crate::run::Start;
 use crate::server::nbdkit::ServerError;

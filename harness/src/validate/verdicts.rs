@@ -1,18 +1,12 @@
 //! What is said of a subject: a verdict for each check and rule, and the findings behind it.
 
 use super::check::{Check, Level};
-use super::claims::Claims;
 use super::consent::Secrets;
 use super::evidence::Evidence;
-use super::judging::{broken, worse};
-use super::known::{Known, KnownFinding};
-use super::profile::ProfileResult;
 use super::repro::Repro;
-use crate::halt::Halt;
 use crate::kept::Events;
 use crate::rules::{CallRef, Kind, Party, Rule};
-use crate::select::matches;
-use crate::verdict::{Exit, Verdict};
+use crate::verdict::Verdict;
 
 /// The layer at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +55,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn hide(&mut self, secrets: &Secrets) {
+    pub(super) fn hide(&mut self, secrets: &Secrets) {
         let texts = [&mut self.expected, &mut self.actual, &mut self.repro.expected, &mut self.repro.actual];
         texts.into_iter().chain(&mut self.said).for_each(|text| secrets.hide(text));
         self.calls.iter_mut().for_each(|call| secrets.hide(&mut call.detail));
@@ -145,209 +139,26 @@ impl RuleVerdict {
     }
 }
 
-/// What is to be judged.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// The name of its set of parameters, where there are several.
-    pub set: Option<String>,
-    /// As on the server's command line.
-    pub words: String,
-    /// The server: its version.
-    pub server: String,
-    /// The storage that is the user's, and so is not written to.
-    pub spared: Option<String>,
-    /// The files of which each case has a copy.
-    pub copied: Vec<String>,
-    /// How much is asked.
-    pub level: Level,
-    /// Checks that are selected.
-    pub checks: usize,
-    /// Rules that are selected.
-    pub rules: usize,
-}
-
-/// What a verdict means for the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// What it says.
-    Plain,
-    /// Nothing: it is in the baseline.
-    Known,
-    /// A failure: such warnings are denied.
-    Denied,
-}
-
-impl Standing {
-    /// One lower-case word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Standing::Plain => "plain",
-            Standing::Known => "known",
-            Standing::Denied => "denied",
-        }
+/// The verdict on a broken check.
+pub(super) fn broken(level: Level) -> Verdict {
+    match level {
+        Level::Must => Verdict::Fail,
+        Level::Should | Level::Pedantic => Verdict::Warn,
     }
 }
 
-/// All that is said of a subject.
-#[derive(Debug)]
-pub struct Validation {
-    /// The name of its set of parameters, where there are several.
-    pub set: Option<String>,
-    /// The subject, as on the server's command line.
-    pub subject: String,
-    /// The server: its version.
-    pub server: String,
-    /// The storage that is the user's, and so was not written to.
-    pub spared: Option<String>,
-    /// The files of which each case had a copy.
-    pub copied: Vec<String>,
-    /// Parameters that its modules document and that were not given.
-    pub untried: Vec<String>,
-    /// What it offers, where that could be found out.
-    pub claims: Option<Claims>,
-    /// Why it cannot be loaded, if it cannot.
-    pub unloadable: Option<String>,
-    /// Why nothing could be said of most of it, if so; and then it is not conformant.
-    pub cut_short: Option<String>,
-    /// What has ended the run before everything was judged.
-    pub halt: Option<Halt>,
-    /// One for each selected check.
-    pub checks: Vec<CheckVerdict>,
-    /// One for each selected rule.
-    pub rules: Vec<RuleVerdict>,
-    /// One for each profile with a selected check.
-    pub profiles: Vec<ProfileResult>,
-    /// Servers that were played.
-    pub cases: u32,
-    /// The ids all of whose findings are in the baseline.
-    pub known: Vec<&'static str>,
-    /// The ids whose warnings count like failures.
-    pub denied: Vec<&'static str>,
-    /// What the baseline lists, and what did not happen although it was looked for.
-    pub stale: Vec<KnownFinding>,
-}
-
-impl Validation {
-    /// All verdicts, with their ids.
-    pub fn verdicts(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
-        let checks = self.checks.iter().map(|one| (one.check.id, &one.verdict));
-        checks.chain(self.rules.iter().map(|one| (one.rule.id, &one.verdict)))
-    }
-
-    /// All findings, in the order of the checks.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let checks = self.checks.iter().flat_map(|one| &one.findings);
-        checks.chain(self.rules.iter().flat_map(|one| &one.findings))
-    }
-
-    /// How many verdicts have this word.
-    pub fn count(&self, word: &str) -> usize {
-        self.verdicts().filter(|(_, verdict)| verdict.word() == word).count()
-    }
-
-    /// The ids that fired: those with a finding.
-    pub fn fired(&self) -> Vec<&'static str> {
-        let mut ids: Vec<&str> = self.findings().map(|finding| finding.id).collect();
-        ids.dedup();
-        ids
-    }
-
-    /// Tells what counts: not what is known, but warnings that are denied.
-    pub(super) fn stand(&mut self, known: &Known, deny: &[String]) {
-        let denied = |id: &str| deny.iter().any(|pattern| matches(pattern, id));
-        let warned = self.verdicts().filter(|(id, verdict)| **verdict == Verdict::Warn && denied(id));
-        self.denied = warned.map(|(id, _)| id).collect();
-        let all_known = |id: &str| self.findings().filter(|one| one.id == id).all(|one| known.has(one));
-        self.known = self.fired().into_iter().filter(|id| all_known(id)).collect();
-        self.bring_back(known);
-        self.stale = known.stale(self);
-    }
-
-    /// Nothing of it tells a secret.
-    pub(super) fn hide(&mut self, secrets: &Secrets) {
-        let texts = [&mut self.unloadable, &mut self.cut_short];
-        texts.into_iter().flatten().for_each(|text| secrets.hide(text));
-        let checks =
-            self.checks.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, Some(&mut one.held)));
-        let rules = self.rules.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, None));
-        for (verdict, findings, held) in checks.chain(rules) {
-            if let Some(reason) = verdict.reason_mut() {
-                secrets.hide(reason);
-            }
-            findings.iter_mut().chain(held.into_iter().flatten()).for_each(|one| one.hide(secrets));
-        }
-        let reasons = self.profiles.iter_mut().filter_map(|one| one.reason.as_mut());
-        reasons.for_each(|reason| secrets.hide(reason));
-    }
-
-    /// What stands under a finding that does not count is a finding of its own: it may have come about otherwise.
-    fn bring_back(&mut self, known: &Known) {
-        for said in &mut self.checks {
-            if said.follows.is_some_and(|first| self.known.contains(&first)) && !said.held.is_empty() {
-                said.findings.append(&mut said.held);
-                said.verdict = broken(said.check.level);
-                if said.findings.iter().all(|one| known.has(one)) {
-                    self.known.push(said.check.id);
-                }
-            }
-        }
-    }
-
-    /// What the verdict of this id means for the run.
-    pub fn standing(&self, id: &str) -> Standing {
-        match (self.known.contains(&id), self.denied.contains(&id)) {
-            (true, _) => Standing::Known,
-            (false, true) => Standing::Denied,
-            (false, false) => Standing::Plain,
-        }
-    }
-
-    /// What fails the run, with ids.
-    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
-        self.verdicts().filter(|(id, verdict)| match self.standing(id) {
-            Standing::Plain => verdict.exit() == Exit::Violation,
-            Standing::Denied => true,
-            Standing::Known => false,
-        })
-    }
-
-    /// Everything that was judged holds, and something was.
-    pub fn is_conformant(&self) -> bool {
-        self.exit() == Exit::Conformant
-    }
-
-    /// What the exit code means here, in one line.
-    pub fn meaning(&self) -> String {
-        match (self.exit(), self.known.len()) {
-            (Exit::Conformant, known @ 1..) => {
-                let findings = if known == 1 { "finding" } else { "findings" };
-                let left_out = match self.count("skipped") {
-                    0 => String::new(),
-                    skipped => format!(", with {skipped} checks left out"),
-                };
-                format!("conformant except {known} known {findings}{left_out}")
-            }
-            (exit, _) => exit.meaning().to_owned(),
-        }
-    }
-
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        if let Some(Halt::Signal(signal)) = self.halt {
-            return Exit::of_signal(signal);
-        }
-        let loads = self.unloadable.is_none();
-        let unloadable = (!loads).then_some(Exit::Unloadable);
-        // That a file cannot be loaded is one cause, and not a violation besides.
-        let failed = (loads && self.failures().next().is_some()).then_some(Exit::Violation);
-        let verdicts = self.verdicts().map(|(_, verdict)| verdict.exit());
-        let others = verdicts.filter(|exit| loads && !matches!(exit, Exit::Conformant | Exit::Violation));
-        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
-        let missing = self.profiles.iter().any(|one| one.missing);
-        let cut_short = (self.cut_short.is_some() || (loads && missing)).then_some(Exit::Inconclusive);
-        let words = ["pass", "fail", "warn", "crash", "hang"];
-        let judged = words.iter().any(|word| self.count(word) > 0);
-        let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
-        Exit::of(others.chain(failed).chain(unloadable).chain(cut_short).chain(stale).chain([floor]))
-    }
+/// The one of two verdicts on cases of the same check that says more.
+pub(super) fn worse(one: Verdict, other: Verdict) -> Verdict {
+    // What could not be told of one ground, or with one set of parameters, is not told by another one that holds.
+    let rank = |verdict: &Verdict| match verdict {
+        Verdict::HarnessError(_) => 0,
+        Verdict::Crash(_) | Verdict::Hang(_) => 1,
+        Verdict::Fail => 2,
+        Verdict::Warn => 3,
+        Verdict::Inconclusive(_) => 4,
+        Verdict::Pass => 5,
+        Verdict::Skipped(_) => 6,
+        Verdict::NotApplicable(_) => 7,
+    };
+    if rank(&other) < rank(&one) { other } else { one }
 }

@@ -7,9 +7,10 @@ use layers_trace::Probe;
 
 use super::context::Work;
 use super::good::{check_own, free_own, nothing, once, parse, reserve, succeed};
-use super::{Meddling, Own};
-use crate::keywords::{IoHandler, IoRelease};
+use super::keyword::{Own, parse_of};
+use super::meddling::Meddling;
 use crate::server::{Appctx, function};
+use crate::slots::{IoHandler, IoRelease};
 
 pub(super) const ALL: &[Own] = &[
     Own {
@@ -210,7 +211,7 @@ unsafe extern "C" fn parse_again(
     }
     work.reserve(16);
     work.dirty();
-    if let Some(parse) = super::parse_of(c"bad-parse-again") {
+    if let Some(parse) = parse_of(c"bad-parse-again") {
         // SAFETY: the trampoline of this function, with the server's arguments.
         unsafe { parse(words, payload, appctx, private) };
     }

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use layers_trace::Probe;
 
-use super::Meddling;
+use super::meddling::Meddling;
+use crate::appctx;
 use crate::appctx::Entry;
 use crate::call::note;
+use crate::instrument::{Instrument, instrument};
 use crate::memory::{read, word};
 use crate::server::Appctx;
-use crate::{Instrument, appctx, instrument};
 
 /// Bytes that a keyword allocates itself, and what it writes into them.
 const OWN_SIZE: usize = 64;

@@ -4,8 +4,8 @@ use std::ffi::{c_char, c_int, c_void};
 
 use layers_trace::Probe;
 
-use super::Own;
 use super::context::Work;
+use super::keyword::Own;
 use crate::server::Appctx;
 
 /// Bytes of a small context.

@@ -7,13 +7,15 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Meddling;
 use super::context::Work;
+use super::meddling::Meddling;
 use crate::appctx::Entry;
-use crate::applets::{Act, Init, number_of_own, trampolines};
+use crate::applets;
+use crate::applets::{Act, Init, OWN, number_of_own, trampolines};
+use crate::instrument::{Instrument, instrument};
 use crate::memory::{self, word};
 use crate::server::{Appctx, function};
-use crate::{Instrument, applets, instrument, symbol};
+use crate::symbols::symbol;
 
 /// Fills a rule: arguments, position in them, proxy, rule, error.
 type Fill =
@@ -34,10 +36,7 @@ struct Service {
     release: Option<Act>,
 }
 
-/// How many there are.
-pub(crate) const COUNT: usize = 7;
-
-const SERVICES: [Service; COUNT] = [
+const SERVICES: [Service; OWN] = [
     // It says that it cannot begin.
     Service {
         name: c"layers-failing-init",
@@ -100,6 +99,7 @@ pub(crate) fn register(instrument: &Instrument) {
     };
     // SAFETY: the server's function takes a list of services.
     let Some(add) = (unsafe { function::<unsafe extern "C" fn(*mut c_void)>(add.addr()) }) else { return };
+    applets::OWN_SERVICES.get_or_init(|| applets::OwnServices { after_init, after_release });
     for (index, service) in SERVICES.iter().enumerate() {
         let [init, fct, release] = of_exporter;
         let functions = [
@@ -250,7 +250,7 @@ unsafe extern "C" fn unless_late(appctx: Appctx) {
 /// # Safety
 ///
 /// `appctx` is what the server has passed to it, and `entry` is its entry.
-pub(crate) unsafe fn after_init(number: usize, appctx: Appctx, entry: &Entry) {
+unsafe fn after_init(number: usize, appctx: Appctx, entry: &Entry) {
     entry.meddle.store(0, Ordering::Relaxed);
     if number == number_of_own(RELEASED_IN_VAIN)
         && let Some((.., release)) = trampolines(number)
@@ -265,7 +265,7 @@ pub(crate) unsafe fn after_init(number: usize, appctx: Appctx, entry: &Entry) {
 /// # Safety
 ///
 /// `appctx` is what the server has passed to it.
-pub(crate) unsafe fn after_release(number: usize, appctx: Appctx) {
+unsafe fn after_release(number: usize, appctx: Appctx) {
     if number == number_of_own(CALLED_LATE)
         && let Some((_, fct, _)) = trampolines(number)
     {

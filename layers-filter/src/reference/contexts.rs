@@ -14,19 +14,7 @@ use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{ContextFunction, Field, Kind};
 
-use super::Reference;
-
-/// A handle of the reference filter: what it was opened with, and what it has opened since.
-pub(super) struct Held {
-    /// By which the shape knows it.
-    pub(super) turn: *mut c_void,
-    /// The filter's own.
-    pub(super) context: Context,
-    readonly: ReadOnly,
-    export_name: CString,
-    /// Further contexts below, prepared, oldest first.
-    extra: Mutex<VecDeque<Next>>,
-}
+use super::state::{Held, Reference};
 
 impl Held {
     /// # Safety

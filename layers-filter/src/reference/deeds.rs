@@ -10,9 +10,10 @@ use layers_abi::{deeds, errno};
 use layers_behaviour::Deed;
 use layers_trace::Callback;
 
+use super::asking::ask;
 use super::contexts::{self, set_next};
-use super::questions::ask;
-use super::{Here, Reference};
+use super::state::{Held, Here, Reference};
+use crate::wrapped::wrapped;
 
 /// Bytes of a request that the filter makes on its own account.
 const BLOCK: usize = 512;
@@ -20,7 +21,7 @@ const BLOCK: usize = 512;
 /// Does all that is to be done in this call; false as soon as something does not go well.
 pub(super) fn all(reference: &Reference, nth: u32, here: &mut Here<'_>) -> bool {
     reference.shape.deeds(here.callback, nth).all(|deed| {
-        let Some(wrapped) = crate::wrapped(reference.number) else { return true };
+        let Some(wrapped) = wrapped(reference.number) else { return true };
         let of_any_layer = deeds::perform(deed, &wrapped.layer, Services::of_server());
         of_any_layer.unwrap_or_else(|| perform(reference, deed, here))
     })
@@ -72,7 +73,7 @@ fn open_shared(reference: &Reference, here: &Here<'_>) -> bool {
     shared.is_some()
 }
 
-fn associate(reference: &Reference, held: &contexts::Held, here: &mut Here<'_>, next: Next) -> bool {
+fn associate(reference: &Reference, held: &Held, here: &mut Here<'_>, next: Next) -> bool {
     // SAFETY: a context of this handle's, which now becomes the server's to manage.
     let old = unsafe { set_next(reference, held, next.0) };
     here.next = next;
@@ -83,7 +84,7 @@ fn associate(reference: &Reference, held: &contexts::Held, here: &mut Here<'_>, 
 }
 
 /// As the retry filter does.
-fn reopen(reference: &Reference, held: &contexts::Held, here: &mut Here<'_>) -> bool {
+fn reopen(reference: &Reference, held: &Held, here: &mut Here<'_>) -> bool {
     // SAFETY: NULL is always allowed.
     let old = unsafe { set_next(reference, held, null_mut()) };
     here.next = Next(null_mut());

@@ -1,13 +1,15 @@
 //! The reference filter: has every callback, passes everything on, and does what its behaviour says.
 
+mod asking;
 mod contexts;
 mod deeds;
 mod questions;
 mod requests;
+mod shaped;
+mod state;
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicPtr;
 
 use layers_abi::arguments::{
@@ -16,91 +18,31 @@ use layers_abi::arguments::{
     ThreadModel, Value,
 };
 use layers_abi::filter::{FilterTable, FilterWords};
-use layers_abi::init::MOST_FILTERS;
-use layers_abi::layer::Layer;
 use layers_abi::layout::FilterLayout;
 use layers_abi::next::NextOps;
-use layers_abi::server::{nbdkit_add_export, nbdkit_error};
+use layers_abi::server::nbdkit_add_export;
 use layers_abi::shape::{Fate, Shape};
-use layers_abi::{InitError, errno, layer};
+use layers_abi::{InitError, layer};
 use layers_behaviour::Skip;
 use layers_trace::Callback;
 
-use contexts::Held;
+use asking::ask_below;
 use questions::{
-    ask_below, block_size, can_cache, can_extents, can_fast_zero, can_flush, can_fua, can_multi_conn,
-    can_trim, can_write, can_zero, export_description, get_size, is_rotational,
+    block_size, can_cache, can_extents, can_fast_zero, can_flush, can_fua, can_multi_conn, can_trim,
+    can_write, can_zero, export_description, get_size, is_rotational,
 };
 use requests::{cache, extents, flush, pread, pwrite, trim, zero};
+use shaped::{fail, shaped};
+use state::{Held, Here, REFERENCES, Reference, on, reference};
+
+use crate::structure::empty;
 
 /// NBDKIT_THREAD_MODEL_PARALLEL
 const PARALLEL: c_int = 3;
 
-struct Reference {
-    /// Which layer.
-    number: usize,
-    shape: Shape,
-    below: NextOps,
-    /// Handles are [`Held`]; not so where the server makes them up, because this filter has no `open`.
-    opens: bool,
-    /// The `next` of the context that all connections share.
-    shared: AtomicPtr<c_void>,
-}
-
-impl Reference {
-    /// Where to record what is called below, if it is to be recorded.
-    fn log(&self) -> Option<&'static Layer> {
-        self.shape.log_below.then(|| crate::wrapped(self.number)).flatten().map(|wrapped| &wrapped.layer)
-    }
-}
-
-/// What a call was given, for deeds.
-#[derive(Clone, Copy)]
-struct Here<'a> {
-    callback: Callback,
-    /// By which the shape knows the handle.
-    turn: *mut c_void,
-    next: Next,
-    held: Option<&'a Held>,
-    backend: Backend,
-}
-
-impl Here<'_> {
-    /// A call with neither `next` nor handle nor backend.
-    const fn in_callback(callback: Callback) -> Here<'static> {
-        Here { callback, turn: null_mut(), next: Next(null_mut()), held: None, backend: Backend(null_mut()) }
-    }
-
-    const fn with_backend(callback: Callback, backend: Backend) -> Here<'static> {
-        Here { backend, ..Here::in_callback(callback) }
-    }
-}
-
-/// A call on a handle of this layer.
-///
-/// # Safety
-///
-/// `handle` is what `open` of this filter has returned, and is not closed.
-unsafe fn on<'a, const LAYER: usize>(callback: Callback, next: Next, handle: Handle) -> Here<'a> {
-    let opens = reference(LAYER).is_some_and(|reference| reference.opens);
-    let pointer = if opens { handle.0.cast::<Held>().cast_const() } else { std::ptr::null() };
-    // SAFETY: as the caller promises, or NULL.
-    let held = unsafe { pointer.as_ref() };
-    let turn = held.map_or(handle.0, |held| held.turn);
-    Here { turn, next, held, ..Here::in_callback(callback) }
-}
-
-/// Layer n is at n - 1.
-static REFERENCES: [OnceLock<Reference>; MOST_FILTERS as usize] =
-    [const { OnceLock::new() }; MOST_FILTERS as usize];
-
-fn reference(layer: usize) -> Option<&'static Reference> {
-    REFERENCES.get(layer.checked_sub(1)?)?.get()
-}
-
 /// The structure of the reference filter that is layer `number`.
 pub(crate) fn filter(number: u8) -> Result<(FilterLayout, FilterWords), InitError> {
-    let (layout, mut words) = crate::empty(c"layers")?;
+    let (layout, mut words) = empty(c"layers")?;
     let behaviour = layer::behaviour(number)?;
     let mut table = for_layer!(number, table_of, FilterTable::default());
     table.keep_known(&layout);
@@ -133,39 +75,6 @@ macro_rules! table {
 }
 
 layers_abi::filter_callbacks!(table);
-
-/// One call: counted, slept in, failed if the behaviour says so, else what `work` does; before it come its deeds, after
-/// which `next` may be another one.
-fn shaped<const LAYER: usize, R: Outcome>(
-    mut here: Here<'_>,
-    work: impl FnOnce(&'static Reference, Next) -> R,
-) -> R {
-    let Some(reference) = reference(LAYER) else { return R::FAILED };
-    let begun = reference.shape.begin(here.callback);
-    if !deeds::all(reference, begun.nth, &mut here) {
-        return R::FAILED;
-    }
-    let result = match begun.fate {
-        Fate::Natural | Fate::FailsAfterNext(_) => work(reference, here.next),
-        Fate::Fails(_) => R::FAILED,
-    };
-    match begun.fate {
-        Fate::Fails(error) => fail(here.callback, error),
-        Fate::FailsAfterNext(error) if !result.is_failure() => fail(here.callback, error),
-        Fate::FailsAfterNext(_) | Fate::Natural => result,
-    }
-}
-
-fn fail<R: Outcome>(callback: Callback, error: c_int) -> R {
-    let name = callback.name();
-    // SAFETY: a constant format; `%.*s` takes a length and that many bytes.
-    unsafe {
-        let format = c"layers: %.*s fails as its behaviour says".as_ptr();
-        nbdkit_error(format, name.len() as c_int, name.as_ptr());
-    }
-    errno::set(error);
-    R::FAILED
-}
 
 /// Calls a function that the server passed for going on; NULL is a failure.
 macro_rules! go_on {

@@ -1,23 +1,19 @@
 //! Questions about a handle: answered as the behaviour says, or by the layer below, or, where nothing is open below, for
 //! a disk of zeroes.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 
 use layers_abi::arguments::{DescriptionResult, Handle, Maximum, Minimum, Next, Outcome, Preferred};
-use layers_behaviour::Skip;
 use layers_trace::Callback;
 
-use super::{Reference, on, shaped};
+use super::asking::is_alone;
+use super::shaped::shaped;
+use super::state::on;
 
 /// Bytes of the disk that a filter serves which opens nothing below.
 const OWN_SIZE: i64 = 1 << 20;
 /// NBDKIT_ZERO_NATIVE, NBDKIT_FUA_NATIVE and NBDKIT_CACHE_NATIVE
 const NATIVE: c_int = 2;
-
-/// There is nothing below because this filter opens nothing there.
-pub(super) fn is_alone(reference: &Reference, next: Next) -> bool {
-    next.0.is_null() && reference.shape.skips(Skip::Open)
-}
 
 macro_rules! questions {
     ($($variant:ident $field:ident $alone:expr;)*) => {
@@ -36,35 +32,6 @@ macro_rules! questions {
                 })
             }
         )*
-
-        /// Asks below what this filter answers itself. Otherwise nobody would, and the server insists on the question
-        /// before the first request is passed on (nbdkit-filter(3), `.prepare`).
-        ///
-        /// # Safety
-        ///
-        /// `next` is of a context that is prepared.
-        pub(super) unsafe fn ask_below(reference: &Reference, next: Next, turn: *mut c_void) -> bool {
-            // SAFETY: as the caller promises.
-            unsafe { ask(reference, next, |callback| reference.shape.answer_on(turn, callback).is_some()) }
-        }
-
-        /// Asks those of all questions that are `wanted`.
-        ///
-        /// # Safety
-        ///
-        /// As for `ask_below`.
-        pub(super) unsafe fn ask(reference: &Reference, next: Next, wanted: impl Fn(Callback) -> bool) -> bool {
-            let mut answered = true;
-            if wanted(Callback::GetSize) {
-                // SAFETY: as the caller promises.
-                answered &= unsafe { reference.below.get_size(reference.log(), next) } != -1;
-            }
-            $(if wanted(Callback::$variant) {
-                // SAFETY: as above.
-                answered &= unsafe { reference.below.$field(reference.log(), next) } != -1;
-            })*
-            answered
-        }
     };
 }
 

@@ -7,8 +7,9 @@ use layers_abi::errno;
 use layers_abi::server::nbdkit_add_extent;
 use layers_trace::Callback;
 
-use super::questions::{ask_below, is_alone};
-use super::{Here, Reference, on, shaped};
+use super::asking::{ask_below, is_alone};
+use super::shaped::shaped;
+use super::state::{Here, Reference, on};
 
 /// NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO
 const HOLE: u32 = 1 << 0 | 1 << 1;

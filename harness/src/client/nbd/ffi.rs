@@ -164,3 +164,5 @@ unsafe extern "C" {
 }
 
 const _: () = assert!(size_of::<c_uint>() == 4);
+
+pub(super) type Question = unsafe extern "C" fn(*mut Handle) -> c_int;

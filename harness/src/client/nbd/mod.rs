@@ -3,14 +3,16 @@
 //! Every operation has the deadline of the client, and is written into the trace: the request before it leaves, the
 //! reply once it is here, through the same cursor as the server's callbacks.
 
+mod error;
 mod ffi;
 mod options;
 mod pending;
 mod requests;
 mod tls;
+mod wishes;
 
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CString, c_int};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -27,33 +29,13 @@ use super::patience::{LOOK, Patience};
 pub use super::{ClientError, Command};
 use crate::deadline::{Deadline, timespec};
 use crate::protocol::ERRORS;
-use crate::visible::visible;
+use error::{check, last_error, last_message};
 use pending::Pending;
 pub use requests::Ticket;
+pub use wishes::Wishes;
 
 /// How long a connection may stay open whose server has let go of it.
 const LINGER: Duration = Duration::from_millis(200);
-
-type Question = unsafe extern "C" fn(*mut ffi::Handle) -> c_int;
-
-/// What a client wants of its connection, before it connects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wishes {
-    /// Ask for NBD_INFO_BLOCK_SIZE.
-    pub block_size: bool,
-    /// Ask for NBD_INFO_NAME and NBD_INFO_DESCRIPTION.
-    pub full_info: bool,
-    /// Negotiate structured replies.
-    pub structured_replies: bool,
-    /// And with them base:allocation.
-    pub meta_context: bool,
-}
-
-impl Default for Wishes {
-    fn default() -> Wishes {
-        Wishes { block_size: true, full_info: true, structured_replies: true, meta_context: true }
-    }
-}
 
 /// A client.
 #[derive(Debug)]
@@ -95,7 +77,7 @@ impl Client {
     ) -> Result<Client, ClientError> {
         // SAFETY: no preconditions.
         let handle = NonNull::new(unsafe { ffi::nbd_create() }).ok_or_else(last_error)?;
-        let infos = options::infos(wishes);
+        let infos = wishes::infos(wishes);
         let patience = Patience::new(Arc::clone(&trace));
         let client = Client {
             handle,
@@ -130,7 +112,7 @@ impl Client {
         self.handle.as_ptr()
     }
 
-    fn question(&self, ask: Question) -> bool {
+    fn question(&self, ask: ffi::Question) -> bool {
         // SAFETY: a live handle; the functions in question take nothing else.
         unsafe { ask(self.raw()) > 0 }
     }
@@ -392,25 +374,4 @@ fn speaker<T>(operation: Operation, result: &Result<T, ClientError>) -> Option<S
         Err(_) => false,
     };
     (servers && operation.is_data()).then_some(Speaker::Repeated)
-}
-
-fn check(result: c_int) -> Result<(), ClientError> {
-    if result < 0 { Err(last_error()) } else { Ok(()) }
-}
-
-fn last_error() -> ClientError {
-    // SAFETY: no preconditions; the error belongs to this thread.
-    let errno = unsafe { ffi::nbd_get_errno() };
-    ClientError::Refused { message: last_message(), errno: if errno == 0 { libc::EIO } else { errno } }
-}
-
-fn last_message() -> String {
-    // SAFETY: no preconditions; the string belongs to this thread and lives until its next call of libnbd.
-    unsafe {
-        let message = ffi::nbd_get_error();
-        if message.is_null() {
-            return "libnbd does not say why".to_owned();
-        }
-        visible(&CStr::from_ptr(message).to_string_lossy()).into_owned()
-    }
 }

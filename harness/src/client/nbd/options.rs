@@ -7,12 +7,14 @@ use std::ptr::NonNull;
 use layers_trace::record::Record;
 use layers_trace::{CallId, Field, Operation};
 
+use super::error::{check, last_message};
 use super::ffi::{self, Closure};
 use super::pending;
-use super::{Client, ClientError, Command, Question, Wishes, check, last_message};
+use super::wishes::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
+use super::{Client, ClientError, Command};
 
 /// Transmission flags of the protocol, rebuilt from what libnbd says of the export.
-const FLAG_BITS: &[(u32, Question)] = &[
+const FLAG_BITS: &[(u32, ffi::Question)] = &[
     (1, ffi::nbd_is_read_only),
     (2, ffi::nbd_can_flush),
     (3, ffi::nbd_can_fua),
@@ -24,19 +26,8 @@ const FLAG_BITS: &[(u32, Question)] = &[
     (10, ffi::nbd_can_cache),
     (11, ffi::nbd_can_fast_zero),
 ];
-/// Bits of NBD_INFO types in the trace: the type's number.
-const INFO_NAME: u64 = 1 << 1;
-const INFO_DESCRIPTION: u64 = 1 << 2;
-const INFO_BLOCK_SIZE: u64 = 1 << 3;
 /// The only metadata context that it asks for.
 const ALLOCATION: &CStr = c"base:allocation";
-
-/// What it asks to be told of an export, as those bits.
-pub(super) fn infos(wishes: Wishes) -> u64 {
-    let full = if wishes.full_info { INFO_NAME | INFO_DESCRIPTION } else { 0 };
-    let block_size = if wishes.block_size { INFO_BLOCK_SIZE } else { 0 };
-    1 | full | block_size
-}
 
 impl Client {
     fn option_done(&mut self, started: c_int, error: &Cell<c_int>) -> Result<(), ClientError> {

@@ -11,8 +11,9 @@ use layers_trace::{CallId, Field, Operation};
 use super::super::pages::zeroed;
 use super::super::pattern;
 use super::super::told::{Extents, Told};
+use super::error::{check, last_error};
 use super::ffi::{self, Closure};
-use super::{ClientError, Command, check, last_error};
+use super::{ClientError, Command};
 
 /// A request with its buffer, which does not move before the request is over.
 #[derive(Debug)]

@@ -281,13 +281,13 @@ impl Raw {
         self.asked.push_front(asked);
         let data = self.socket.take_all(length)?;
         let Some(asked) = self.asked.front_mut() else { return Ok(None) };
-        chunks.take(asked, &self.contexts, kind, done, &data)?;
+        chunks.take(asked.request(), &self.contexts, kind, done, &data)?;
         asked.chunk(kind, &data);
         if !done {
             asked.chunks = Some(chunks);
             return Ok(None);
         }
-        let result = chunks.outcome(asked)?.map_or(Ok(()), |error| Err(request_error(error)));
+        let result = chunks.outcome(asked.request())?.map_or(Ok(()), |error| Err(request_error(error)));
         Ok(self.asked.pop_front().map(|asked| (asked, result, Some(Speaker::Structured))))
     }
 

@@ -4,7 +4,7 @@
 use layers_trace::{Breach, Operation};
 
 use super::super::breach::breach;
-use super::{Asked, ClientError};
+use super::super::{ClientError, Command};
 use crate::protocol::flag;
 
 /// Types of chunks.
@@ -16,6 +16,9 @@ const ERROR: u16 = 1 << 15 | 1;
 const ERROR_OFFSET: u16 = 1 << 15 | 2;
 /// Set in the types of all errors.
 const IS_ERROR: u16 = 1 << 15;
+
+/// What a structured reply answers: a command, with its offset, count and flags.
+pub(super) type Request = (Operation, Command);
 
 /// What the chunks of a reply have brought so far.
 #[derive(Debug, Default)]
@@ -41,14 +44,14 @@ impl Chunks {
     /// Takes a chunk of this type for the request of a client that has these contexts; `data` is its payload.
     pub(super) fn take(
         &mut self,
-        asked: &Asked,
+        asked: Request,
         contexts: &[u32],
         kind: u16,
         done: bool,
         data: &[u8],
     ) -> Result<(), ClientError> {
         let fitting = |operation: Operation, name: &str| {
-            let other = asked.operation;
+            let other = asked.0;
             (other == operation).then_some(()).ok_or_else(|| wrong(format!("{name} for {other:?}")))
         };
         let short = |name: &str| wrong(format!("{name} of {} bytes", data.len()));
@@ -82,7 +85,7 @@ impl Chunks {
                 let extents = data.len().checked_sub(4).filter(|rest| rest % 8 == 0).map(|rest| rest / 8);
                 match extents {
                     Some(1) => Ok(()),
-                    Some(2..) if asked.command.flags & flag::REQ_ONE == 0 => Ok(()),
+                    Some(2..) if asked.1.flags & flag::REQ_ONE == 0 => Ok(()),
                     Some(several) => {
                         Err(wrong(format!("NBD_REPLY_TYPE_BLOCK_STATUS with {several} extents")))
                     }
@@ -95,22 +98,19 @@ impl Chunks {
     }
 
     /// A piece of the data of a read.
-    fn piece(&mut self, asked: &Asked, offset: u64, length: u64) -> Result<(), ClientError> {
+    fn piece(&mut self, asked: Request, offset: u64, length: u64) -> Result<(), ClientError> {
         let end = offset.checked_add(length);
-        let all = asked.command.offset.saturating_add(asked.command.count.into());
+        let all = asked.1.offset.saturating_add(asked.1.count.into());
         let range = format!("{length} bytes of data from {offset}");
-        let inside = length > 0 && offset >= asked.command.offset && end.is_some_and(|end| end <= all);
+        let inside = length > 0 && offset >= asked.1.offset && end.is_some_and(|end| end <= all);
         if !inside {
-            return Err(wrong(format!(
-                "{range} for a read of {} from {}",
-                asked.command.count, asked.command.offset
-            )));
+            return Err(wrong(format!("{range} for a read of {} from {}", asked.1.count, asked.1.offset)));
         }
         let meets = |(first, count): &(u64, u64)| offset < first + count && *first < offset + length;
         if self.pieces.iter().any(meets) {
             return Err(wrong(format!("{range}, some of which have come before")));
         }
-        if asked.command.flags & flag::DF != 0 && !self.pieces.is_empty() {
+        if asked.1.flags & flag::DF != 0 && !self.pieces.is_empty() {
             return Err(wrong(format!("{range}, the second piece of a read that must not be split")));
         }
         self.pieces.push((offset, length));
@@ -137,14 +137,14 @@ impl Chunks {
     }
 
     /// The error number of the whole reply, whose last chunk has come; `None` for success.
-    pub(super) fn outcome(&self, asked: &Asked) -> Result<Option<u32>, ClientError> {
+    pub(super) fn outcome(&self, asked: Request) -> Result<Option<u32>, ClientError> {
         if self.error.is_some() {
             return Ok(self.error);
         }
         let come: u64 = self.pieces.iter().map(|(_, length)| length).sum();
-        match asked.operation {
-            Operation::Read if come != u64::from(asked.command.count) => {
-                Err(wrong(format!("{come} bytes of data in all for a read of {}", asked.command.count)))
+        match asked.0 {
+            Operation::Read if come != u64::from(asked.1.count) => {
+                Err(wrong(format!("{come} bytes of data in all for a read of {}", asked.1.count)))
             }
             Operation::BlockStatus if self.statuses.is_empty() => {
                 Err(wrong("success without NBD_REPLY_TYPE_BLOCK_STATUS"))

@@ -94,6 +94,10 @@ struct Asked {
 }
 
 impl Asked {
+    fn request(&self) -> chunk::Request {
+        (self.operation, self.command)
+    }
+
     /// The end of the connection is what it asks for.
     fn ends(&self) -> bool {
         matches!(self.operation, Operation::Disconnect | Operation::Abort)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::page::{Cell, Finding, Page, Section};
 use crate::report::marks;
-use crate::report::validation::quoted;
+use crate::report::reproduce::quoted;
 use crate::validate::{self, ProfileResult, ProfileVerdict, Standing, Validation};
 use crate::verdict::Verdict;
 

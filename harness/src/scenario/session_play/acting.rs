@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::super::play::Mishap;
+use super::super::mishap::Mishap;
 use super::super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
 use super::super::{Ending, Scenario};
 use crate::client::haproxy_cli::{CliError, Client};

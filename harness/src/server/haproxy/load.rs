@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use super::super::instruments;
-use super::lasting_path;
 
 /// What stands in a configuration for the directory of the run.
 const DIRECTORY_MARK: &str = "{dir}";
@@ -44,7 +43,7 @@ pub(super) fn configuration(text: &str, load: Load, directory: &Path) -> io::Res
     let script = directory.join(SCRIPT);
     let lines = format!("package.cpath = \"{shown}/?.so;\" .. package.cpath\nrequire(\"layers_applet\")\n");
     std::fs::write(&script, lines)?;
-    std::os::unix::fs::symlink(lasting_path(instruments::applet()?), directory.join(MODULE))?;
+    std::os::unix::fs::symlink(instruments::lasting_path(instruments::applet()?), directory.join(MODULE))?;
     // Before any line that names a service: parsing copies it.
     Ok(format!("global\n    {keyword} {}\n\n{text}", script.display()))
 }
@@ -52,7 +51,7 @@ pub(super) fn configuration(text: &str, load: Load, directory: &Path) -> io::Res
 /// What the environment must say for it.
 pub(super) fn environment(load: Load) -> io::Result<Option<(String, OsString)>> {
     match load {
-        Load::Preload => Ok(Some(("LD_PRELOAD".into(), lasting_path(instruments::applet()?)))),
+        Load::Preload => Ok(Some(("LD_PRELOAD".into(), instruments::lasting_path(instruments::applet()?)))),
         Load::Lua | Load::LuaPerThread => Ok(None),
     }
 }

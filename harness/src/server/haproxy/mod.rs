@@ -4,9 +4,8 @@ mod load;
 mod progress;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +17,10 @@ use rustix::process::Signal;
 
 use super::descent::{self, kill_escaped};
 use super::directory::{Names, RunDirectory};
-use super::interrupt;
 use super::process::{Launch, Process, Woken};
 use super::shortage::Explained;
 use super::tracing::Tracing;
+use super::{instruments, interrupt};
 use crate::client::haproxy_cli::{CliError, Client};
 use crate::deadline::Deadline;
 use crate::history::End;
@@ -177,7 +176,7 @@ impl Haproxy {
         }
         std::fs::write(folder.join(PAGE), "All work and no play. ".repeat(PAGE_LINES))?;
         let mut environment: Vec<(String, OsString)> = vec![
-            (TRACE_VARIABLE.into(), lasting_path(tracing.file()?)),
+            (TRACE_VARIABLE.into(), instruments::lasting_path(tracing.file()?)),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
         environment.extend(load::environment(serve.load)?);
@@ -213,11 +212,6 @@ fn all_sleep(pid: u32) -> bool {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
     })
-}
-
-/// A server started anew opens its files anew: by a path that does not depend on what it has kept open.
-fn lasting_path(file: &File) -> OsString {
-    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()).into()
 }
 
 /// Debian installs it where the PATH of users does not lead.

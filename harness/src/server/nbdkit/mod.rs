@@ -3,6 +3,7 @@
 mod conditions;
 pub(crate) mod configuration;
 mod debugger;
+mod program;
 mod running;
 mod under;
 
@@ -26,6 +27,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 pub use conditions::{Buffers, Conditions, Malloc};
 use configuration::Configuration;
 pub use debugger::Debugger;
+use program::find_program;
+use running::PID_FILE;
 pub use running::Server;
 pub use under::{Under, UnderError};
 
@@ -44,8 +47,6 @@ use crate::run::{Run, Start, Tls};
 use crate::stack::{Given, Layers, Stack};
 use crate::version::Version;
 
-/// In the directory of a run: where a daemon writes its process id.
-const PID_FILE: &str = "pid";
 /// In the same directory: what the command of `--run`, or the server's parent, reads from until it may end.
 const HOLD: &str = "hold";
 
@@ -440,16 +441,6 @@ impl Nbdkit {
         arguments.extend(stack.arguments.iter().map(OsString::from));
         Ok(arguments)
     }
-}
-
-/// The file of a program, which the PATH tells where its name has no slash.
-fn find_program(name: &Path) -> io::Result<PathBuf> {
-    if name.components().count() > 1 {
-        return Ok(name.to_owned());
-    }
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let mut files = std::env::split_paths(&folders).map(|folder| folder.join(name));
-    files.find(|file| file.is_file()).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// What the server is given as its filters, outermost first, and the copies among them.

@@ -20,7 +20,7 @@ use super::super::process::{Pause, Process, Woken, run_client};
 use super::super::scripts;
 use super::super::tracing::Tracing;
 use super::debugger::Attached;
-use super::{PID_FILE, Under};
+use super::under::Under;
 use crate::bounded;
 use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
@@ -331,6 +331,9 @@ fn last_complaint(printed: &str) -> Option<&str> {
     let of_descriptor = line.strip_prefix("nbdkit: /proc/self/fd/").and_then(|rest| rest.split_once(": "));
     Some(of_descriptor.map_or(line, |(_, said)| said))
 }
+
+/// In the directory of a run: where a daemon writes its process id.
+pub(super) const PID_FILE: &str = "pid";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::find_program;
+use super::program::find_program;
 use crate::bounded;
 
 /// What looks.

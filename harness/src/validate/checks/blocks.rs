@@ -7,7 +7,8 @@ use super::script;
 use crate::rules::Party;
 use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::{Claims, read, request, write};
-use crate::validate::op::{BlockSize, Op, Request};
+use crate::validate::fact::BlockSize;
+use crate::validate::op::{Op, Request};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 

@@ -19,6 +19,7 @@ mod process;
 mod read;
 mod refused;
 mod resources;
+mod scripts;
 mod survives;
 mod threads;
 mod trim;
@@ -26,8 +27,7 @@ mod write;
 mod zero;
 
 use super::check::Check;
-use super::claims::Claims;
-use super::op::Op;
+use scripts::script;
 
 /// Every check, in the order in which they are played.
 pub fn all() -> impl Iterator<Item = &'static Check> {
@@ -74,14 +74,10 @@ pub fn markdown() -> String {
     head.to_owned() + &all().map(row).collect::<String>()
 }
 
-/// Client 1 opens the export, then sets up, then is judged.
-fn script(claims: &Claims, setup: Vec<Op>, judged: Vec<Op>) -> Vec<Op> {
-    let connect = Op::Connect(1, claims.export.clone());
-    std::iter::once(connect).chain(setup).chain([Op::Judge]).chain(judged).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::claims::Claims;
+    use super::super::op::Op;
     use super::*;
 
     /// A subject that offers everything.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use layers_trace::Operation;
 
-use super::super::case::{Asked, Stop, Symptom, Wrong};
 use super::super::disk::{Difference, Disk, pattern};
 use super::super::op::{Load, Request};
+use super::super::stop::{Asked, Stop, Symptom, Wrong};
 use super::{Clients, OWN, differs, stop};
 use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
 use crate::deadline::Deadline;

@@ -5,8 +5,7 @@ use ring::digest::{Context, SHA256};
 
 use super::{Asked, Clients, Command, OWN, Stop, Wrong, stop};
 use crate::server::nbdkit::Server;
-use crate::validate::fact::Fact;
-use crate::validate::op::BlockSize;
+use crate::validate::fact::{BlockSize, Fact};
 use crate::visible::visible_line;
 
 /// Bytes of one read where a whole disk is read.

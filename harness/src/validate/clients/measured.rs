@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use layers_trace::Operation;
 
-use super::super::case::Stop;
-use super::super::op::{BlockSize, Request};
+use super::super::fact::BlockSize;
+use super::super::op::Request;
+use super::super::stop::Stop;
 use super::{Clients, OWN, perhaps};
 use crate::deadline::Deadline;
 use crate::server::nbdkit::Server;

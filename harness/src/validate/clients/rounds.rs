@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Kind, Probe, Writer};
 
-use super::super::case::{Stop, Wrong};
 use super::super::op::{Repeated, Request};
+use super::super::stop::{Stop, Wrong};
 use super::{Clients, OWN, perhaps, whatever};
 use crate::server::Observer;
 use crate::server::nbdkit::Server;

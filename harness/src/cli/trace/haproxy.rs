@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Failure;
-use super::bounds;
-use super::reports::{self, Report};
-use super::trace::{Picture, in_time, kept, not_ready, said, show_trace};
+use super::super::bounds;
+use super::super::failure::Failure;
+use super::super::reports::{self, Report};
+use super::show::{Picture, in_time, kept, not_ready, said, show_trace};
 use crate::bounded;
 use crate::client::haproxy_cli::CliError;
 use crate::deadline::Deadline;

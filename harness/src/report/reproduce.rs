@@ -1,0 +1,40 @@
+//! The command that shows a finding of `conform` again.
+
+use std::path::Path;
+
+use crate::conform::{Fault, Plan, Source, Standing, TIMEOUT};
+use crate::level::Level;
+use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
+
+/// The command that shows this again.
+pub fn reproduce(plan: &Plan<'_>, fault: &Fault) -> String {
+    let (name, path) = (plan.server.which().name(), plan.server.path());
+    let mut words = vec!["layers".to_owned(), "conform".to_owned(), name.to_owned()];
+    if path.as_os_str() != "nbdkit" && path != DEBIANS_HAPROXY {
+        words.extend(["--server".to_owned(), quoted(path)]);
+    }
+    if plan.level != Level::default() {
+        words.extend(["--level".to_owned(), plan.level.word().to_owned()]);
+    }
+    if plan.timeout != TIMEOUT {
+        words.extend(["--timeout".to_owned(), plan.timeout.as_secs().to_string()]);
+    }
+    match plan.source {
+        _ if matches!(fault.standing, Standing::Known { .. }) => words.push("--no-baseline".to_owned()),
+        Source::Nothing => words.push("--no-baseline".to_owned()),
+        Source::File(file) => words.extend(["--baseline".to_owned(), quoted(file)]),
+        Source::Embedded => {}
+    }
+    words.extend(["--only".to_owned(), fault.scenario.clone()]);
+    words.join(" ")
+}
+
+/// As a shell takes it for one word.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:,@%=~".contains(letter);
+    if !text.is_empty() && !text.starts_with('~') && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
