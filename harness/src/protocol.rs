@@ -58,3 +58,6 @@ pub const ERRORS: [i32; 8] = [
 pub fn is_told(error: i32) -> bool {
     ERRORS.contains(&error) || [libc::EROFS, libc::EDQUOT, libc::EFBIG].contains(&error)
 }
+
+/// Bytes of the longest name of an export.
+pub const LONGEST_STRING: usize = 4096;

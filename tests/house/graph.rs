@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 
-use super::{is_of_tests, is_test};
+use super::is_test;
 
 /// A path of modules, from the root of the crate.
 type Module = Vec<String>;
@@ -23,6 +23,8 @@ struct Source {
     globs: Vec<Vec<String>>,
     /// Paths that the file names, imports that it only gives again left out.
     names: Vec<Vec<String>>,
+    /// The modules that only tests have.
+    of_tests: BTreeSet<String>,
     /// How deep in modules without a file of their own the visitor stands.
     depth: usize,
 }
@@ -122,6 +124,9 @@ impl<'ast> Visit<'ast> for Source {
     fn visit_item(&mut self, item: &'ast syn::Item) {
         let (name, attributes) = item_of(item);
         if is_test(attributes) {
+            if let syn::Item::Mod(module) = item {
+                self.of_tests.insert(module.ident.to_string());
+            }
             return;
         }
         self.defines.extend(name);
@@ -156,20 +161,29 @@ impl<'ast> Visit<'ast> for Source {
 }
 
 /// The files of a crate.
-pub struct Graph {
+pub(super) struct Graph {
     root: PathBuf,
     files: BTreeMap<Module, (PathBuf, Source)>,
 }
 
 impl Graph {
     /// Reads the crate whose sources are below a folder.
-    pub fn of(root: &Path) -> Graph {
-        let files = super::sources(root).into_iter().filter(|file| !is_of_tests(file));
+    pub(super) fn of(root: &Path) -> Graph {
+        let files = super::sources(root).into_iter();
         let read = |file: PathBuf| {
             let module = module_of(file.strip_prefix(root).unwrap())?;
             Some((module, (file.clone(), Source::read(&file))))
         };
-        Graph { root: root.to_owned(), files: files.filter_map(read).collect() }
+        let all: BTreeMap<Module, (PathBuf, Source)> = files.filter_map(read).collect();
+        let of_tests = |module: &[String]| {
+            let (name, parent) = module.split_last()?;
+            Some(all.get(parent)?.1.of_tests.contains(name))
+        };
+        let is_of_tests =
+            |module: &Module| (1..=module.len()).any(|end| of_tests(&module[..end]) == Some(true));
+        let tests: BTreeSet<Module> = all.keys().filter(|module| is_of_tests(module)).cloned().collect();
+        let files = all.into_iter().filter(|(module, _)| !tests.contains(module)).collect();
+        Graph { root: root.to_owned(), files }
     }
 
     /// Returns the module of the file that defines what a path of `module` names, if it is of this crate.
@@ -218,7 +232,7 @@ impl Graph {
     }
 
     /// Returns which files name something of which others.
-    pub fn arrows(&self) -> BTreeMap<PathBuf, BTreeMap<PathBuf, String>> {
+    pub(super) fn arrows(&self) -> BTreeMap<PathBuf, BTreeMap<PathBuf, String>> {
         let mut arrows: BTreeMap<PathBuf, BTreeMap<PathBuf, String>> = BTreeMap::new();
         for (module, (_, source)) in &self.files {
             for path in &source.names {
@@ -238,7 +252,7 @@ impl Graph {
     }
 
     /// Returns the groups of files of which each reaches each, with the arrows among them.
-    pub fn circles(&self) -> Vec<String> {
+    pub(super) fn circles(&self) -> Vec<String> {
         let arrows = self.arrows();
         let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
             arrows.keys().map(|file| (file, reach(&arrows, file))).collect();

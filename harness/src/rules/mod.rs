@@ -31,14 +31,16 @@ pub mod check;
 #[cfg(test)]
 mod examples;
 pub mod haproxy;
+mod judging;
 pub mod nbdkit;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use check::{
     CallRef, Check, Checker, Finding, Judge, Judgement, Kind, Now, Party, Report, Rule, RuleResult, Trouble,
-    Watch, judge,
+    Watch,
 };
+pub use judging::judge;
 
 use crate::version::Which;
 

@@ -1,108 +1,13 @@
 //! One pass over a trace, all rules at once.
 
-use std::collections::HashSet;
+use layers_trace::{Callback, Event, Kind, ReadError};
 
-use layers_trace::reader::Events;
-use layers_trace::{Callback, Event, Kind, ReadError, Reader};
-
-use super::finding::{CallRef, Finding};
-use super::rule::{Check, Checker, Party, Rule};
-use crate::history::{Call, End, Flaw, Flaws, Handle, History};
-use crate::run::Run;
-use crate::version::{Version, Which};
-use crate::visible::visible;
-
-/// Findings kept for one rule and one trace; the rest is counted.
-const MOST_FINDINGS: usize = 8;
-
-/// What a check sees.
-#[derive(Clone, Copy, Debug)]
-pub struct Now<'a> {
-    /// Everything that is open, just before the event.
-    pub history: &'a History,
-    /// The event.
-    pub event: &'a Event,
-    /// The call that it enters or exits; `None` for other events, and for an exit whose enter is unknown.
-    pub call: Option<&'a Call>,
-    /// The open handle that the call was given.
-    pub handle: Option<&'a Handle>,
-}
-
-impl<'a> Now<'a> {
-    /// The call that the event's call is nested in.
-    pub fn parent(&self) -> Option<&'a Call> {
-        self.history.parent(self.call?)
-    }
-
-    /// The event is an enter.
-    pub fn is_enter(&self) -> bool {
-        self.event.kind == Kind::Enter
-    }
-
-    /// The event is an exit.
-    pub fn is_exit(&self) -> bool {
-        self.event.kind == Kind::Exit
-    }
-}
-
-/// What a check has to say.
-#[derive(Debug)]
-pub struct Report<'a> {
-    result: &'a mut RuleResult,
-}
-
-impl Report<'_> {
-    /// The rule said something about what has just been seen: its antecedent was true.
-    pub fn exercised(&mut self) {
-        self.result.exercised += 1;
-    }
-
-    /// The rule is broken by these events (the earliest first).
-    pub fn broken<'e>(
-        &mut self,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
-        self.broken_by(self.result.rule.party, events, expected, actual);
-    }
-
-    /// The same, where it is not the duty of the rule's party alone: this one has failed in it.
-    pub fn broken_by<'e>(
-        &mut self,
-        party: Party,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
-        self.result.broken += 1;
-        if self.result.findings.len() < MOST_FINDINGS {
-            let calls = events.into_iter().map(CallRef::from).collect();
-            let rule = self.result.rule.id;
-            self.result.findings.push(Finding {
-                rule,
-                party,
-                calls,
-                expected: visible(&expected.into()).into_owned(),
-                actual: visible(&actual.into()).into_owned(),
-            });
-        }
-    }
-
-    /// Exercised, and broken unless `holds`.
-    pub fn expect<'e>(
-        &mut self,
-        holds: bool,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
-        self.exercised();
-        if !holds {
-            self.broken(events, expected, actual);
-        }
-    }
-}
+use super::finding::Finding;
+use super::now::Now;
+use super::report::{Report, Tally};
+use super::rule::{Check, Checker, Rule};
+use crate::history::{End, Flaw, Flaws, History};
+use crate::version::Version;
 
 /// What one trace says of one rule.
 #[derive(Clone, Debug)]
@@ -183,8 +88,16 @@ impl Judgement {
 }
 
 struct Running {
+    rule: &'static Rule,
     check: Box<dyn Check>,
-    result: RuleResult,
+    tally: Tally,
+}
+
+impl Running {
+    fn result(&self) -> RuleResult {
+        let Tally { exercised, broken, findings, .. } = self.tally.clone();
+        RuleResult { rule: self.rule, exercised, broken, findings }
+    }
 }
 
 /// A pass in progress: feed it events, then finish.
@@ -217,8 +130,7 @@ impl Judge {
             if let Checker::Trace(check) = rule.check
                 && rule.since <= version
             {
-                let result = RuleResult { rule, exercised: 0, broken: 0, findings: Vec::new() };
-                running.push(Running { check: check(), result });
+                running.push(Running { rule, check: check(), tally: Tally::of(rule.id, rule.party) });
             }
         }
         let mut routes = vec![Vec::new(); ROUTES];
@@ -249,7 +161,7 @@ impl Judge {
         let now = Now { history: &self.history, event, call: call.as_ref(), handle };
         for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
             if let Some(one) = self.running.get_mut(usize::from(*index)) {
-                one.check.see(&now, &mut Report { result: &mut one.result });
+                one.check.see(&now, &mut Report { tally: &mut one.tally });
             }
         }
         self.history.apply(event, call);
@@ -258,15 +170,15 @@ impl Judge {
     /// What has been said up to now, for tests.
     #[cfg(test)]
     pub(in crate::rules) fn results(&self) -> Vec<RuleResult> {
-        self.running.iter().map(|one| one.result.clone()).collect()
+        self.running.iter().map(Running::result).collect()
     }
 
     /// No more events.
     pub fn finish(mut self) -> Judgement {
         for one in &mut self.running {
-            one.check.end(&self.history, &mut Report { result: &mut one.result });
+            one.check.end(&self.history, &mut Report { tally: &mut one.tally });
             // Some checks count only what comes to its end; a broken rule has had something to say all the same.
-            one.result.exercised = one.result.exercised.max(u64::from(one.result.broken > 0));
+            one.tally.exercised = one.tally.exercised.max(u64::from(one.tally.broken > 0));
         }
         let mut troubles = Vec::new();
         if self.history.run().is_none() {
@@ -286,50 +198,10 @@ impl Judge {
             Some(End::Exited(_)) => {}
         }
         Judgement {
-            results: self.running.into_iter().map(|one| one.result).collect(),
+            results: self.running.iter().map(Running::result).collect(),
             history: self.history,
             troubles,
             events: self.events,
         }
     }
-}
-
-/// Judges a whole trace.
-///
-/// The version that gates the rules is that of the run's description; without one every rule applies.
-pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>) -> Judgement {
-    let run = recorded_run(reader.events());
-    let version = run.as_ref().map_or(Version(u16::MAX, 0, 0), |run| run.version);
-    let of_server = run.as_ref().and_then(|run| Which::named(&run.server));
-    let ids: Option<HashSet<&str>> =
-        of_server.map(|server| crate::rules::of(server).map(|rule| rule.id).collect());
-    let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
-    let mut judge = Judge::new(rules, version);
-    let mut events = reader.events();
-    let mut damaged = reader.header_damage();
-    for event in &mut events {
-        match event {
-            Ok(event) => judge.feed(&event),
-            Err(error) => damaged = damaged.or(Some(error)),
-        }
-    }
-    let mut judgement = judge.finish();
-    if let Some(error) = damaged {
-        judgement.troubles.insert(0, Trouble::Damaged(error));
-    }
-    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
-    if events.unpublished() > 0 && !killed {
-        judgement.troubles.push(Trouble::Unpublished(events.unpublished()));
-    }
-    if reader.lost() > 0 {
-        judgement.troubles.insert(0, Trouble::Lost(reader.lost()));
-    }
-    judgement
-}
-
-fn recorded_run(mut events: Events<'_>) -> Option<Run> {
-    let first = events.next()?.ok()?;
-    let mut history = History::new();
-    history.apply(&first, None);
-    history.run().cloned()
 }

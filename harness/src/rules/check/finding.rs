@@ -4,7 +4,7 @@ use std::fmt;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
-use super::rule::Party;
+use super::party::Party;
 
 /// An event as a finding quotes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

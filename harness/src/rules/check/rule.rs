@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::engine::{Now, Report};
+use super::now::Now;
+use super::party::Party;
+use super::report::Report;
 use super::watch::Watch;
 use crate::history::History;
 use crate::version::Version;
@@ -27,43 +29,6 @@ impl fmt::Display for Kind {
             Kind::Forbidden => "forbidden",
             Kind::Observed => "observed",
             Kind::Unspecified => "unspecified",
-        })
-    }
-}
-
-/// Whose duty a rule is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Party {
-    /// nbdkit itself.
-    Server,
-    /// The plugin.
-    Plugin,
-    /// The filter that makes the call, or whose callback it is.
-    Filter,
-    /// Whichever plugin or filter did it.
-    Module,
-    /// The client.
-    Client,
-    /// A keyword's or an applet's functions; those of HAProxy's own come with the server.
-    Handler,
-}
-
-impl Party {
-    /// Whoever installs the server is owed this by it, not by something that they add.
-    pub fn comes_with_server(self) -> bool {
-        matches!(self, Party::Server | Party::Handler)
-    }
-}
-
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Party::Server => "server",
-            Party::Plugin => "plugin",
-            Party::Filter => "filter",
-            Party::Module => "plugin or filter",
-            Party::Client => "client",
-            Party::Handler => "handler",
         })
     }
 }

@@ -4,9 +4,9 @@
 
 use layers_trace::{Callback, Event, Field};
 
-use super::connection::default_export::LONGEST;
 use super::negotiation::info::are_valid;
 use crate::history::{Call, FUA, Handle, History, Way};
+use crate::protocol::LONGEST_STRING;
 use crate::rules::check::{Check, Now, Party, Report, Watch};
 
 /// Such filters' calls of these callbacks.
@@ -160,7 +160,7 @@ fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
             let asked = if known.named(inner).is_some() { Asked::Before } else { Asked::Once };
             // The server hands out no name that is too long.
             let said = handed.said.as_ref().and_then(|said| said.text(Field::Export));
-            let refused = result == 0 && said.is_some_and(|name| name.bytes.len() > LONGEST);
+            let refused = result == 0 && said.is_some_and(|name| name.bytes.len() > LONGEST_STRING);
             let agrees = handed.times == 0 || refused || same && same_text(call, now.event);
             Expectation { asked, agrees }
         }

@@ -78,7 +78,6 @@ pub fn markdown() -> String {
 mod tests {
     use super::super::claims::Claims;
     use super::super::op::Op;
-    use super::*;
 
     /// A subject that offers everything.
     fn claims(size: u64, block: Option<[u32; 3]>) -> Claims {

@@ -5,6 +5,7 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 use super::super::pass_through::PassThrough;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
+use crate::protocol::LONGEST_STRING;
 use crate::rules::check::all_of::Both;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
@@ -66,15 +67,13 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// Bytes of the longest name of an export.
-pub(in super::super) const LONGEST: usize = 4096;
 /// The bit of NBD_INFO_NAME in a request.
 const INFO_NAME: u64 = 1 << 1;
 
 /// The name that this exit of default_export gives; `None` when it refuses.
 pub(super) fn name(exit: &Event) -> Option<&[u8]> {
     let text = exit.text(Field::Export).filter(|text| exit.result() != 0 && !text.cut)?;
-    Some(text.bytes.as_slice()).filter(|name| name.len() <= LONGEST)
+    Some(text.bytes.as_slice()).filter(|name| name.len() <= LONGEST_STRING)
 }
 
 /// This exit of default_export gives a name.

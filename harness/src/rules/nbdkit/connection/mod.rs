@@ -1,5 +1,6 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3): what a connection is made of, from `preconnect` to the last `close`.
 
+mod by_server;
 pub mod close;
 pub mod default_export;
 pub mod disconnect;
@@ -13,10 +14,8 @@ pub mod prepare;
 pub(super) mod survival;
 pub mod tls;
 
-use layers_trace::Callback;
-
-use crate::history::Handle;
-use crate::rules::check::{Now, Rule};
+use crate::rules::check::Rule;
+use by_server::{by_server, negotiates};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[
@@ -31,18 +30,6 @@ pub const RULES: &[&[Rule]] = &[
     close::RULES,
     disconnect::RULES,
 ];
-
-/// What the server calls because of an option of the client's: list_exports, default_export, open.
-fn negotiates(callback: Callback) -> bool {
-    matches!(callback, Callback::ListExports | Callback::DefaultExport | Callback::Open)
-}
-
-/// The handle that the server itself prepares, finalizes or closes with this call. Filters do that too, with contexts
-/// of their own; then the call is nested in one of theirs, or the handle is not the server's.
-fn by_server<'a>(now: &Now<'a>) -> Option<&'a Handle> {
-    let call = now.call.filter(|call| call.parent.is_none() || now.history.is_intrusion(call))?;
-    now.handle.filter(|handle| handle.layer == call.layer() && now.history.is_servers(handle))
-}
 
 #[cfg(test)]
 mod tests {

@@ -2,15 +2,14 @@
 
 mod identity;
 mod life;
+mod owner;
 mod ownership;
 mod place;
 mod reopen;
 
-use layers_trace::Callback;
-
-use crate::history::{Call, Handle};
-use crate::rules::check::{Checker, Now, Party, Rule};
+use crate::rules::check::{Checker, Party, Rule};
 use crate::version::Version;
+use owner::{by_owner, opens_manual, top_of_manual};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[MANUAL];
@@ -105,22 +104,6 @@ const MANUAL: &[Rule] = &[
         ..Rule::REQUIRED
     },
 ];
-
-/// The handle of this call is one that a filter has opened itself, and this is the layer right below that filter.
-fn top_of_manual<'a>(now: &Now<'a>) -> Option<&'a Handle> {
-    now.handle.filter(|handle| handle.manual && handle.open.position == handle.chain.0)
-}
-
-/// The call is made by the filter that has opened the handle.
-fn by_owner(now: &Now<'_>, handle: &Handle) -> bool {
-    now.parent().is_some_and(|parent| Some(parent.layer()) == handle.owner)
-}
-
-/// This `open` begins a context of a filter's own.
-fn opens_manual(call: &Call) -> Option<u8> {
-    let first = call.callback == Callback::Open && call.chain.is_some_and(|chain| chain.0 == call.id());
-    call.owner.filter(|_| first)
-}
 
 #[cfg(test)]
 mod testing {

@@ -1,79 +1,15 @@
 //! Error numbers: what a layer says, what the layer above is told of it, and what is sent to the client (nbdkit_error(3),
 //! "Setting errno"; nbdkit-filter(3), "ERROR HANDLING"; the NBD protocol, "Error values").
 
+mod error;
 pub mod pieces;
 pub mod refused;
 #[cfg(test)]
 mod testing;
 pub mod wire;
 
-use layers_trace::{Event, Operation};
-
-use crate::history::{Client, Handle, Request};
-use crate::rules::check::Now;
 use crate::rules::check::Rule;
+use error::{Answered, ORDINARY, name, names, told};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[pieces::RULES, wire::RULES, refused::RULES];
-
-/// Those of the protocol's errors that may stand for any other error.
-const ORDINARY: &[i32] = &[libc::EPERM, libc::EIO, libc::ENOMEM, libc::EINVAL, libc::ENOSPC];
-
-/// A request that the server itself answers with this event, with the outermost handle of its connection; not one of
-/// several that are alike.
-struct Answered<'a> {
-    client: &'a Client,
-    request: &'a Request,
-    top: &'a Handle,
-    reply: &'a Event,
-}
-
-impl<'a> Answered<'a> {
-    fn by(now: &Now<'a>) -> Option<Answered<'a>> {
-        let reply = now.event;
-        reply.speaker()?;
-        let client = now.history.client(reply.handle)?;
-        let request = client.waits_for(reply.call)?;
-        let is_data = request.operation.is_data() || request.operation == Operation::UnknownCommand;
-        let certain = is_data && !client.is_ambiguous(request) && request.made.is_whole();
-        let top = now.history.top(client.connection?)?;
-        certain.then_some(Answered { client, request, top, reply })
-    }
-
-    /// The number in the reply; `None` for success.
-    fn error(&self) -> Option<i32> {
-        (self.reply.result() < 0).then(|| self.reply.errno().cast_signed())
-    }
-
-    fn has(&self, flag: u32) -> bool {
-        self.request.event.flags() & flag != 0
-    }
-}
-
-/// An error number by name.
-fn name(error: i32) -> String {
-    const NAMES: &[(i32, &str)] = &[
-        (libc::EPERM, "EPERM"),
-        (libc::EIO, "EIO"),
-        (libc::ENOMEM, "ENOMEM"),
-        (libc::EINVAL, "EINVAL"),
-        (libc::ENOSPC, "ENOSPC"),
-        (libc::EOVERFLOW, "EOVERFLOW"),
-        (libc::ENOTSUP, "ENOTSUP"),
-        (libc::ESHUTDOWN, "ESHUTDOWN"),
-        (libc::EROFS, "EROFS"),
-        (libc::EDQUOT, "EDQUOT"),
-        (libc::EFBIG, "EFBIG"),
-    ];
-    let known = NAMES.iter().find(|(number, _)| *number == error);
-    known.map_or_else(|| format!("error {error}"), |(_, name)| (*name).to_owned())
-}
-
-fn names(errors: &[i32]) -> String {
-    errors.iter().map(|error| name(*error)).collect::<Vec<_>>().join(" or ")
-}
-
-/// What the client is told.
-fn told(error: Option<i32>) -> String {
-    error.map_or("success".to_owned(), name)
-}

@@ -1,6 +1,7 @@
 //! What the server asks about a handle while it negotiates: sizes, abilities, descriptions.
 
 mod asked_again;
+mod asker;
 mod bad_answer;
 pub mod flags;
 pub mod info;
@@ -8,8 +9,8 @@ pub mod questions;
 pub mod shortcuts;
 pub mod told;
 
-use crate::history::{Call, History};
 use crate::rules::check::Rule;
+use asker::asked_by_server;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[
@@ -24,12 +25,3 @@ pub const RULES: &[&[Rule]] = &[
     told::options::RULES,
     told::tls::RULES,
 ];
-
-/// The server asks this by itself: no layer's call asks it, and it is not a filter's own thread that does.
-fn asked_by_server(history: &History, call: &Call) -> bool {
-    let own = history.handle(call.handle()).is_some_and(|handle| history.is_servers(handle));
-    let negotiates = call.connection.and_then(|id| history.connection(id)).map(|connection| connection.tid);
-    let top =
-        history.is_complete() && history.layers().last().map(|layer| layer.number) == Some(call.layer());
-    call.parent.is_none() && own && (top || negotiates == Some(call.enter.tid))
-}

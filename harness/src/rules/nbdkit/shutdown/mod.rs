@@ -5,12 +5,11 @@ mod quit;
 mod running;
 mod single;
 mod sleep;
+mod stopping;
 
-use layers_trace::{Event, Kind as EventKind, Operation, Probe};
-
-use crate::history::{Call, Client, Request};
-use crate::rules::check::{Checker, Now, Rule};
+use crate::rules::check::{Checker, Rule};
 use crate::version::Version;
+use stopping::{callback_of, request_of, tells_to_stop};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[QUIT, DISCONNECT, END];
@@ -121,47 +120,3 @@ const END: &[Rule] = &[
         ..Rule::UNSPECIFIED
     },
 ];
-
-/// SIGHUP, SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
-const STOPPING: &[u64] = &[1, 2, 3, 15];
-
-/// The server is told to stop: by a signal or by a layer.
-fn tells_to_stop(event: &Event) -> bool {
-    match event.kind {
-        EventKind::Signal => STOPPING.contains(&event.a),
-        _ => event.probe() == Some(Probe::Shutdown),
-    }
-}
-
-/// The request of a client that this call, made by the server itself, serves.
-fn request_of<'a>(now: &Now<'a>, call: &Call) -> Option<(&'a Client, &'a Request)> {
-    if call.parent.is_some() || !call.callback.is_data() {
-        return None;
-    }
-    let client = now.history.client_of(call.connection?)?;
-    let serves = |request: &&Request| {
-        let asked = &request.event;
-        let ranged = request.operation != Operation::Flush;
-        callback_of(request.operation) == Some(call.callback)
-            && (!ranged || (asked.offset(), asked.count()) == (call.enter.offset(), call.enter.count()))
-    };
-    // Of several that look alike nobody knows which one it is.
-    let mut requests = client.waiting.iter().filter(serves);
-    let first = requests.next()?;
-    requests.next().is_none().then_some((client, first))
-}
-
-/// The callback that a plain request leads to at the outermost layer.
-fn callback_of(operation: Operation) -> Option<layers_trace::Callback> {
-    use layers_trace::Callback;
-    match operation {
-        Operation::Read => Some(Callback::Pread),
-        Operation::Write => Some(Callback::Pwrite),
-        Operation::Flush => Some(Callback::Flush),
-        Operation::Trim => Some(Callback::Trim),
-        Operation::Zero => Some(Callback::Zero),
-        Operation::Cache => Some(Callback::Cache),
-        Operation::BlockStatus => Some(Callback::Extents),
-        _ => None,
-    }
-}

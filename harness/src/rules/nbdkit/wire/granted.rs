@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use layers_trace::{Event, Field, Kind as EventKind, Operation};
 
-use super::super::connection::default_export::LONGEST;
 use super::blamed::Blamed;
 use super::is_silent;
 use crate::history::{Client, History};
+use crate::protocol::LONGEST_STRING;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Tls;
 use crate::version::Version;
@@ -51,7 +51,7 @@ fn is_had(history: &History, client: &Client, operation: Operation) -> bool {
 
 /// Its data is whole, and its texts are not longer than those that the protocol has.
 fn is_well_formed(request: &Event) -> bool {
-    let short = |bytes: &[u8]| bytes.len() < LONGEST && !bytes.contains(&0);
+    let short = |bytes: &[u8]| bytes.len() < LONGEST_STRING && !bytes.contains(&0);
     let texts = request.texts.iter().filter(|text| matches!(text.field, Field::Export | Field::Name));
     request.d == 0 && texts.into_iter().all(|text| !text.cut && short(&text.bytes))
 }

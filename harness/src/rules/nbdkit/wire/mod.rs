@@ -5,14 +5,15 @@ mod answered;
 mod blamed;
 mod granted;
 mod refusal;
+mod reply;
 #[cfg(test)]
 mod tests;
 
 use layers_trace::{Breach, Event, Kind as EventKind, Operation, Speaker};
 
-use super::connection::survival::is_lost;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
+use reply::{is_option, is_silent};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[COMPLAINTS, answered::RULES, granted::RULES];
@@ -123,20 +124,6 @@ const COMPLAINTS: &[Rule] = &[
         ..Rule::REQUIRED
     },
 ];
-
-/// The client has an answer, and no loss or time-out instead.
-fn is_silent(reply: &Event) -> bool {
-    is_lost(reply) || reply.errno() == libc::ETIMEDOUT.cast_unsigned()
-}
-
-fn is_option(operation: Operation) -> bool {
-    use Operation::{
-        ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply, UnknownOption,
-    };
-    let exports = matches!(operation, List | Info | Go | ExportName);
-    let others = matches!(operation, StartTls | StructuredReply | SetMetaContext | ListMetaContext);
-    exports || others || operation == UnknownOption
-}
 
 /// No client complains of these.
 struct Complaints {

@@ -1,0 +1,71 @@
+//! One call of a keyword or applet, with its appctx.
+
+use layers_trace::Callback;
+use layers_trace::appctx::{Context, State};
+
+use crate::history::{Appctx, Command, Registered};
+use crate::rules::check::Now;
+use crate::version::Version;
+
+/// The document that most of them come from.
+pub(super) const APPCTX: &str = "doc/internals/api/appctx.txt";
+
+/// The first version with `svcctx`.
+pub(super) const SVCCTX: Version = Version(2, 6, 0);
+
+/// The oldest version that is looked at.
+pub(super) const ALL: Version = Version(2, 2, 0);
+
+/// A call of a keyword or applet, with what was known of its appctx just before.
+pub(super) struct Seen<'a> {
+    pub(super) callback: Callback,
+    pub(super) state: State,
+    /// `None` at its first call.
+    pub(super) appctx: Option<&'a Appctx>,
+    pub(super) registered: Option<&'a Registered>,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(now: &Now<'a>) -> Option<Seen<'a>> {
+        let (event, state) = (now.event, State::of(now.event)?);
+        Some(Seen {
+            callback: event.callback()?,
+            state,
+            appctx: now.history.appctx(event.handle),
+            registered: now.history.registered_as(state.number),
+        })
+    }
+
+    pub(super) fn context(&self) -> Option<Context> {
+        self.state.context
+    }
+
+    /// The command that the call belongs to, where it does not begin one.
+    pub(super) fn command(&self) -> Option<&'a Command> {
+        let command = self.appctx?.command.as_ref()?;
+        (!self.begins() && command.number == self.state.number).then_some(command)
+    }
+
+    /// The first call of a command.
+    pub(super) fn begins(&self) -> bool {
+        match self.appctx {
+            Some(appctx) => appctx.begins(self.callback, self.state.number),
+            None => matches!(self.callback, Callback::Parse | Callback::IoHandler),
+        }
+    }
+
+    /// The keyword or applet has this callback.
+    pub(super) fn has(&self, callback: Callback) -> bool {
+        self.registered.is_some_and(|registered| registered.has(callback))
+    }
+}
+
+/// As a finding shows it.
+pub(super) fn shown(context: Context) -> String {
+    use layers_trace::appctx::Place;
+    match context.place {
+        Place::Null => "svcctx is NULL".to_owned(),
+        Place::Storage => "svcctx is the storage area".to_owned(),
+        Place::Elsewhere => "svcctx points elsewhere".to_owned(),
+    }
+}

@@ -1,0 +1,18 @@
+//! Which calls of a connection the server makes itself.
+
+use layers_trace::Callback;
+
+use crate::history::Handle;
+use crate::rules::check::Now;
+
+/// What the server calls because of an option of the client's: list_exports, default_export, open.
+pub(super) fn negotiates(callback: Callback) -> bool {
+    matches!(callback, Callback::ListExports | Callback::DefaultExport | Callback::Open)
+}
+
+/// The handle that the server itself prepares, finalizes or closes with this call. Filters do that too, with contexts
+/// of their own; then the call is nested in one of theirs, or the handle is not the server's.
+pub(super) fn by_server<'a>(now: &Now<'a>) -> Option<&'a Handle> {
+    let call = now.call.filter(|call| call.parent.is_none() || now.history.is_intrusion(call))?;
+    now.handle.filter(|handle| handle.layer == call.layer() && now.history.is_servers(handle))
+}

@@ -1,0 +1,164 @@
+//! The export that a client chooses, and what the outermost layer answers for it.
+
+use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+
+use crate::history::{ChainId, ConnectionId, Handle, History};
+use crate::rules::check::{Now, Watch};
+
+/// Bits of the NBD_INFO types, in what a client asks for and in what it is told.
+pub(in crate::rules::nbdkit::negotiation) const INFO_EXPORT: u64 = 1 << 0;
+
+pub(in crate::rules::nbdkit::negotiation) const INFO_NAME: u64 = 1 << 1;
+
+pub(in crate::rules::nbdkit::negotiation) const INFO_DESCRIPTION: u64 = 1 << 2;
+
+pub(in crate::rules::nbdkit::negotiation) const INFO_BLOCK_SIZE: u64 = 1 << 3;
+
+/// An answer of the layers to a query of the server, as it reaches the server.
+#[derive(Clone, Debug)]
+pub(in crate::rules::nbdkit::negotiation) struct Answer {
+    /// The query.
+    pub(in crate::rules::nbdkit::negotiation) query: Callback,
+    /// What it comes to, with the defaults where a layer has not the callback; `None` where that is no number.
+    pub(in crate::rules::nbdkit::negotiation) value: Option<i64>,
+    /// The exit that gave it; `None` where it is the server's default.
+    pub(in crate::rules::nbdkit::negotiation) exit: Option<Event>,
+}
+
+/// What the layers have answered of an export that a client has chosen, or asks about.
+#[derive(Clone, Debug)]
+pub(in crate::rules::nbdkit::negotiation) struct Choice {
+    pub(in crate::rules::nbdkit::negotiation) chain: ChainId,
+    /// Enter of the outermost `open`.
+    pub(in crate::rules::nbdkit::negotiation) open: Event,
+    /// A layer was opened read-only.
+    pub(in crate::rules::nbdkit::negotiation) readonly: bool,
+    pub(in crate::rules::nbdkit::negotiation) answers: Vec<Answer>,
+}
+
+impl Choice {
+    pub(in crate::rules::nbdkit::negotiation) fn of(history: &History, top: &Handle) -> Choice {
+        let own = history.is_servers(top);
+        let queries = Callback::NBDKIT.iter().copied().filter(|callback| callback.is_query());
+        let answers = queries.filter_map(|query| {
+            // What comes from further in may come by way of a context that the server knows nothing of.
+            let answering = answering(history, top, query).filter(|by| own || by.layer == top.layer);
+            let exit = answering.and_then(|handle| handle.answered(query)).cloned();
+            let value = history.offered(top, query).filter(|_| own || exit.is_some());
+            (value.is_some() || exit.is_some() || answering.is_none() && own).then_some(Answer {
+                query,
+                value,
+                exit,
+            })
+        });
+        Choice {
+            chain: top.chain,
+            open: top.open.clone(),
+            readonly: history.chain(top.chain).iter().any(|handle| handle.readonly()),
+            answers: answers.collect(),
+        }
+    }
+
+    /// What they have answered to this query, or the default; `None` where that is unknown.
+    pub(in crate::rules::nbdkit::negotiation) fn answer(&self, query: Callback) -> Option<&Answer> {
+        self.answers.iter().find(|answer| answer.query == query)
+    }
+}
+
+/// The handle whose layer answers this query: the nearest inwards from `top` that has the callback.
+pub(in crate::rules::nbdkit::negotiation) fn answering<'h>(
+    history: &'h History,
+    top: &'h Handle,
+    query: Callback,
+) -> Option<&'h Handle> {
+    let mut handle = top;
+    while !history.records(handle.layer, query) {
+        handle = history.below(handle)?;
+    }
+    Some(handle)
+}
+
+/// The choices of all clients. What was answered for NBD_OPT_INFO is kept beyond the end of its handles: the client may
+/// write down what it was told later than that.
+#[derive(Default)]
+pub(in crate::rules::nbdkit::negotiation) struct Choices {
+    pub(in crate::rules::nbdkit::negotiation) kept: Vec<(ConnectionId, Choice)>,
+}
+
+/// A reply by which a client is told of an export, and what the layers have answered about that.
+pub(in crate::rules::nbdkit::negotiation) struct Told<'a> {
+    /// The reply.
+    pub(in crate::rules::nbdkit::negotiation) reply: &'a Event,
+    /// The request, where it still waits for the answer.
+    pub(in crate::rules::nbdkit::negotiation) request: Option<&'a Event>,
+    /// The answers.
+    pub(in crate::rules::nbdkit::negotiation) choice: Choice,
+}
+
+impl Told<'_> {
+    /// The client has asked for this NBD_INFO type.
+    pub(in crate::rules::nbdkit::negotiation) fn is_asked(&self, info: u64) -> bool {
+        let asks = |request: &&Event| matches!(request.operation(), Some(Operation::Info | Operation::Go));
+        self.has(INFO_EXPORT) && self.request.filter(asks).is_some_and(|request| request.b & info != 0)
+    }
+
+    /// The client was told this NBD_INFO type.
+    pub(in crate::rules::nbdkit::negotiation) fn has(&self, info: u64) -> bool {
+        u64::from(self.reply.d) & info != 0
+    }
+}
+
+/// The operation chooses an export, or asks about one.
+pub(in crate::rules::nbdkit::negotiation) fn chooses(event: &Event, oldstyle: bool) -> bool {
+    match event.operation() {
+        Some(Operation::Info | Operation::Go | Operation::ExportName) => true,
+        Some(Operation::Connect) => oldstyle,
+        _ => false,
+    }
+}
+
+impl Choices {
+    /// What it needs to see.
+    pub(in crate::rules::nbdkit::negotiation) const WATCH: Watch =
+        Watch::NONE.enters(&[Callback::Finalize, Callback::Close]).notes(EventKind::Reply);
+
+    /// What the client is told, where the event is a reply that tells of an export. (Traces of old have no more than the
+    /// flags: there [`Told::has`] says no to everything.)
+    pub(in crate::rules::nbdkit::negotiation) fn see<'a>(&mut self, now: &Now<'a>) -> Option<Told<'a>> {
+        if now.event.kind != EventKind::Reply {
+            self.ends(now);
+            return None;
+        }
+        let run = now.history.run()?;
+        let tells = chooses(now.event, run.oldstyle) && now.event.result() == 0;
+        if !tells || !now.history.is_complete() {
+            return None;
+        }
+        let client = now.history.client(now.event.handle).filter(|client| !client.pipelines)?;
+        let connection = client.connection?;
+        let request = client.waits_for(now.event.call).map(|request| &request.event);
+        let open = now.history.top(connection).map(|top| Choice::of(now.history, top));
+        let kept = self.kept.iter().position(|(id, _)| *id == connection);
+        let kept = kept.map(|index| self.kept.swap_remove(index).1);
+        let choice = [open, kept].into_iter().flatten().find(|choice| choice.chain.0 > now.event.call)?;
+        Some(Told { reply: now.event, request, choice })
+    }
+
+    /// The handles of a choice are about to go.
+    pub(in crate::rules::nbdkit::negotiation) fn ends(&mut self, now: &Now<'_>) {
+        let Some(connection) = now.call.and_then(|call| call.connection) else { return };
+        let chain = now.handle.map(|handle| handle.chain);
+        let Some(top) = now.history.top(connection).filter(|top| Some(top.chain) == chain) else { return };
+        let known = |(id, choice): &(ConnectionId, Choice)| *id == connection && choice.chain == top.chain;
+        if self.kept.iter().any(known) {
+            return;
+        }
+        self.kept.retain(|(id, _)| *id != connection && now.history.connection(*id).is_some());
+        self.kept.push((connection, Choice::of(now.history, top)));
+    }
+}
+
+/// Text as findings quote it.
+pub(in crate::rules::nbdkit::negotiation) fn quoted(bytes: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(bytes))
+}

@@ -1,0 +1,19 @@
+//! What a reply answers.
+
+use layers_trace::{Event, Operation};
+
+use super::super::connection::survival::is_lost;
+
+/// The client has an answer, and no loss or time-out instead.
+pub(super) fn is_silent(reply: &Event) -> bool {
+    is_lost(reply) || reply.errno() == libc::ETIMEDOUT.cast_unsigned()
+}
+
+pub(super) fn is_option(operation: Operation) -> bool {
+    use Operation::{
+        ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply, UnknownOption,
+    };
+    let exports = matches!(operation, List | Info | Go | ExportName);
+    let others = matches!(operation, StartTls | StructuredReply | SetMetaContext | ListMetaContext);
+    exports || others || operation == UnknownOption
+}
