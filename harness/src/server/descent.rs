@@ -21,6 +21,8 @@ use crate::visible::visible_line;
 
 /// How often processes that start others while they are killed are gone after.
 const MOST_ROUNDS: usize = 1000;
+/// In how many looks in turn dead processes of nobody's have to be found, so that something still starts them.
+const ROUNDS_OF_DEAD: usize = 5;
 /// How often processes are listed in one look, while each list has some that the one before had not.
 const MOST_LISTS: usize = 100;
 
@@ -213,6 +215,35 @@ pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
     live.map(|found| found.pid).filter(move |pid| number(*pid).cast_unsigned() != apart)
 }
 
+/// Returns the command lines of the live processes of this run, apart from this one.
+///
+/// What replaces itself by a child again and again may be dead whenever it is looked at. Once it has shed its mark, its dead
+/// tell of it: they are reaped, and where each look finds others that have died since the look before, the last is named.
+pub(super) fn left_of_run(run_id: u64, apart: u32) -> Vec<String> {
+    let mut last = None;
+    for _ in 0..ROUNDS_OF_DEAD {
+        let live: Vec<String> = of_run(run_id, apart).map(command_line).collect();
+        let dead = dead_orphans(Among::ours().look());
+        if !live.is_empty() || dead.is_empty() {
+            return live;
+        }
+        last = dead.first().copied().map(command_line);
+        dead.into_iter().for_each(reap);
+    }
+    last.into_iter().collect()
+}
+
+/// Returns the dead that have come here as orphans of some run, and carry no mark.
+fn dead_orphans(found: impl Iterator<Item = Found>) -> Vec<Pid> {
+    let unmarked = found.filter(|found| found.is_dead && found.is_child && found.whose == Whose::Nobody);
+    unmarked.map(|found| found.pid).filter(|pid| is_orphan(*pid)).collect()
+}
+
+/// Reaps a child that is dead.
+fn reap(child: Pid) {
+    let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
 /// All processes that /proc shows.
 fn all() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -299,13 +330,9 @@ fn until_gone(find: impl Fn() -> Vec<Pid>) {
 /// The same for what is of this run or session and below this process, which has to reap the dead among its children.
 fn kill_and_reap(of: Of) {
     until_gone(|| {
-        let (dead, live): (Vec<Found>, Vec<Found>) =
-            Among::Descendants.look().partition(|found| found.is_dead);
-        let children: Vec<Found> = dead.into_iter().filter(|found| found.is_child).collect();
-        for orphan in children.iter().filter(|found| found.whose == Whose::Nobody && is_orphan(found.pid)) {
-            let _ = waitid(WaitId::Pid(orphan.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        }
-        let found = live.into_iter().chain(children);
+        let found: Vec<Found> = Among::Descendants.look().collect();
+        dead_orphans(found.iter().copied()).into_iter().for_each(reap);
+        let found = found.into_iter().filter(|found| !found.is_dead || found.is_child);
         found.filter(|found| of.takes(found.whose)).map(|found| found.pid).collect()
     });
 }

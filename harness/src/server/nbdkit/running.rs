@@ -12,7 +12,7 @@ use layers_trace::{Field, Writer};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use super::super::descent::{belongs_to, command_line, kill_escaped, kill_of_run, of_run};
+use super::super::descent::{belongs_to, kill_escaped, kill_of_run, left_of_run};
 use super::super::directory::RunDirectory;
 use super::super::interrupt;
 use super::super::observer::Observer;
@@ -98,9 +98,9 @@ impl Server {
     pub fn left_behind(&self, deadline: Deadline) -> Vec<String> {
         let mut pause = Pause::new(deadline);
         loop {
-            let left: Vec<Pid> = of_run(self.run_id, self.process.pid()).collect();
+            let left = left_of_run(self.run_id, self.process.pid());
             if left.is_empty() || self.process.end().is_none() || !pause.take(&[]) {
-                return left.into_iter().map(command_line).collect();
+                return left;
             }
         }
     }
