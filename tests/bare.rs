@@ -199,3 +199,28 @@ fn an_ordinary_user_is_told_what_root_is_to_run() {
         assert!(said.ends_with(&format!("): run `ci/setup {script}` as root\n")), "{said}");
     }
 }
+
+/// A public host runs the parts side by side: what stands in none of them would not run there.
+#[test]
+fn every_file_of_tests_is_in_one_part_of_ci_test() {
+    let script = std::fs::read_to_string(root().join("ci/test")).unwrap();
+    let manifest: toml::Table =
+        toml::from_str(&std::fs::read_to_string(root().join("harness/Cargo.toml")).unwrap()).unwrap();
+    let tables = manifest["test"].as_array().unwrap();
+    let mut named: Vec<&str> = tables.iter().map(|table| table["name"].as_str().unwrap()).collect();
+    // `tests NAME…`, alone on its line or after the name of the part.
+    let lists = script
+        .lines()
+        .filter_map(|line| line.trim().split_once("tests "))
+        .filter(|(before, _)| before.is_empty() || before.ends_with(") "));
+    let mut listed: Vec<&str> =
+        lists.flat_map(|(_, names)| names.trim_end_matches(";;").split_ascii_whitespace()).collect();
+    named.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, named);
+    let workflow = std::fs::read_to_string(root().join(".github/workflows/ci.yml")).unwrap();
+    let parts = workflow.lines().find_map(|line| line.trim().strip_prefix("part: [")).unwrap();
+    for part in parts.trim_end_matches(']').split(", ") {
+        assert!(script.contains(&format!("    {part})")), "ci/test has no part {part}");
+    }
+}
