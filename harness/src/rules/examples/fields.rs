@@ -77,7 +77,9 @@ pub(super) fn set_layer(event: &mut Event, argument: &Argument) {
         "passes" => {}
         "magic" => {
             event.texts.retain(|text| text.field != Field::Key);
-            event.texts.push(text(Field::Key, value));
+            if value != "unknown" {
+                event.texts.push(text(Field::Key, value));
+            }
         }
         field => event.texts.push(text(named_field(field).expect("a field of a layer"), value)),
     }
@@ -85,20 +87,21 @@ pub(super) fn set_layer(event: &mut Event, argument: &Argument) {
 
 /// Puts arguments into an event by their names.
 pub(super) fn fill<'a>(event: &mut Event, arguments: impl IntoIterator<Item = &'a Argument>, words: Field) {
-    let mut replaced = false;
+    let mut replaced = Vec::new();
     for argument in arguments {
         let value = argument.value.as_str();
         let is_open = event.callback() == Some(Callback::Open);
         let Some(key) = argument.key.as_deref() else {
-            if !replaced {
+            if !replaced.contains(&words) {
                 event.texts.retain(|text| text.field != words);
-                replaced = true;
+                replaced.push(words);
             }
             event.texts.push(text(words, value));
             continue;
         };
         match key {
             "of" => {}
+            "unnamed" => event.texts.clear(),
             "flags" if event.kind == Kind::Request => {
                 let named = |name| COMMAND_FLAGS.iter().find(|(flag, _)| *flag == name).expect("a flag").1;
                 event.d = value.split('|').fold(0, |all, name| all | named(name)) as u32;
@@ -137,9 +140,10 @@ pub(super) fn fill<'a>(event: &mut Event, arguments: impl IntoIterator<Item = &'
             }
             field => {
                 let field = named_field(field).unwrap_or_else(|| panic!("an event has no `{field}`"));
-                event.texts.retain(|text| {
-                    text.field != field || field == Field::Name && !text.bytes.starts_with(b"base")
-                });
+                if !replaced.contains(&field) {
+                    event.texts.retain(|text| text.field != field);
+                    replaced.push(field);
+                }
                 event.texts.push(text(field, value));
             }
         }

@@ -61,8 +61,8 @@ fn good(rule: &Rule, text: &str) -> Option<String> {
     (!exercised).then(|| format!("the good example does not exercise the rule:\n{:#?}", judgement.troubles))
 }
 
-/// Returns what is wrong with the bad example of a rule.
-fn bad(rule: &Rule, text: &str, also: &[&str]) -> Option<String> {
+/// Returns what is wrong with the bad example of a rule, which breaks these others, too; `None` is any.
+fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
     let server = server(rule);
     let example = Example::of(text, server);
     let mut judge = Judge::new(super::of(server), example.version);
@@ -78,7 +78,11 @@ fn bad(rule: &Rule, text: &str, also: &[&str]) -> Option<String> {
     }
     let results = if at.is_some() { judge.results() } else { judge.finish().results };
     let mut said = broken(&results);
-    let mut wanted: Vec<&str> = also.iter().copied().chain([rule.id]).collect();
+    let mut wanted: Vec<&str> = match also {
+        Some(also) => also.iter().copied().chain([rule.id]).collect(),
+        None if said.contains(&rule.id) => said.clone(),
+        None => vec![rule.id],
+    };
     said.sort_unstable();
     wanted.sort_unstable();
     if at.is_some_and(|at| at < example.last) {
@@ -107,15 +111,76 @@ fn told(results: &[super::RuleResult]) -> String {
 
 #[test]
 fn every_example_says_what_its_rule_does() {
-    let rows = super::all().filter(|rule| matches!(rule.check, super::Checker::Trace(_)));
-    let rows = rows.map(|rule| (rule, rule.good.to_owned(), rule.bad.to_owned(), rule.also.to_vec()));
     let mut wrong = Vec::new();
-    for (rule, holds, breaks, also) in drafts().unwrap_or_else(|| rows.collect()) {
-        let good = said_of(&|| good(rule, &holds));
-        let bad = said_of(&|| bad(rule, &breaks, &also));
+    for rule in super::all().filter(|rule| matches!(rule.check, super::Checker::Trace(_))) {
+        let good = said_of(&|| good(rule, rule.good));
+        let bad = said_of(&|| bad(rule, rule.bad, Some(rule.also)));
         wrong.extend(good.into_iter().chain(bad).map(|said| format!("{}: {said}", rule.id)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What else rules say, family by family: more cases than the two that explain a rule.
+const CASES: &[&str] = &[
+    include_str!("../nbdkit/config/cases.txt"),
+    include_str!("../nbdkit/connection/cases.txt"),
+    include_str!("../nbdkit/contexts/cases.txt"),
+    include_str!("../nbdkit/data/cases.txt"),
+    include_str!("../nbdkit/emulation/cases.txt"),
+    include_str!("../nbdkit/errno/cases.txt"),
+    include_str!("../nbdkit/lifecycle/cases.txt"),
+    include_str!("../nbdkit/negotiation/cases.txt"),
+    include_str!("../nbdkit/pointers/cases.txt"),
+    include_str!("../nbdkit/shutdown/cases.txt"),
+    include_str!("../nbdkit/start/cases.txt"),
+    include_str!("../nbdkit/threads/cases.txt"),
+    include_str!("../nbdkit/wire/cases.txt"),
+    include_str!("../nbdkit/pass_through.txt"),
+    include_str!("../haproxy/cases.txt"),
+];
+
+/// Cases of a file that LAYERS_CASES names are tried in place of these, without building anything.
+#[test]
+fn every_case_is_judged_as_it_says() {
+    let file = std::env::var("LAYERS_CASES").ok().map(|file| std::fs::read_to_string(file).unwrap());
+    let cases = file.as_deref().map_or(CASES.to_vec(), |text| vec![text]);
+    let mut wrong = Vec::new();
+    for paragraph in cases.iter().flat_map(|text| text.split("\n\n")) {
+        let mut lines = paragraph.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let Some(id) = lines.next() else { continue };
+        let rule = super::find(id).unwrap_or_else(|| panic!("`{id}` is no rule"));
+        for line in lines {
+            let said = said_of(&|| case(rule, line));
+            wrong.extend(said.map(|said| format!("{id}: {line}\n  {said}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Returns what is wrong with one line of a family's cases.
+fn case(rule: &Rule, line: &str) -> Option<String> {
+    let (word, text) = line.split_once(": ").expect("a word, a colon, and a trace");
+    let server = server(rule);
+    let said = || {
+        let example = Example::of(text, server);
+        let judgement = super::testing::judge(super::of(server), example.version, example.events);
+        let result =
+            judgement.results.iter().find(|result| result.rule.id == rule.id).expect("it is judged").clone();
+        (result.exercised, result.broken, told(&[result]))
+    };
+    match word {
+        "good" => good(rule, text),
+        "bad" => bad(rule, text, None),
+        // Others may be broken.
+        "holds" => match said() {
+            (0, ..) => Some("the rule is not exercised".to_owned()),
+            (_, 0, _) => None,
+            (.., told) => Some(format!("the rule is broken:{told}")),
+        },
+        "silent" => (said().0 > 0).then(|| format!("the rule is exercised{}", said().2)),
+        "unbroken" => (said().1 > 0).then(|| format!("the rule is broken:{}", said().2)),
+        _ => Some(format!("`{word}` is none of good, holds, bad, silent, unbroken")),
+    }
 }
 
 /// Tells that an example cannot be read like anything else that is wrong with it.
@@ -126,23 +191,4 @@ fn said_of(judge: &dyn Fn() -> Option<String>) -> Option<String> {
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Some(format!("the example cannot be read: {}", said.unwrap_or_default()))
     })
-}
-
-type Row = (&'static Rule, String, String, Vec<&'static str>);
-
-/// Examples in the file that LAYERS_EXAMPLES names, to try them without building: paragraphs of an id and lines that begin
-/// with `good:`, `bad:` or `also:`.
-fn drafts() -> Option<Vec<Row>> {
-    let text = std::fs::read_to_string(std::env::var("LAYERS_EXAMPLES").ok()?).unwrap();
-    let paragraph = |text: &str| {
-        let mut lines = text.lines();
-        let rule = super::find(lines.next()?)?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
-        };
-        let also = field("also:");
-        let also = also.split_whitespace().map(|id| super::find(id).expect("a rule").id).collect();
-        Some((rule, field("good:"), field("bad:"), also))
-    };
-    Some(text.split("\n\n").filter_map(paragraph).collect())
 }

@@ -156,7 +156,8 @@ impl Player {
     }
 
     fn played(&mut self, step: &Step) {
-        self.last = self.script.events.len();
+        let begun = self.script.events.len();
+        self.last = begun;
         if let Some((layer, name)) = step.head.strip_prefix('L').and_then(|head| head.split_once('.')) {
             let layer = layer.parse().expect("the number of a layer");
             return match (name.strip_prefix("next."), context_function(name)) {
@@ -166,13 +167,17 @@ impl Player {
             };
         }
         if let Some(callback) = Callback::from_name(&step.head) {
-            return self.everywhere(step, callback);
+            self.everywhere(step, callback);
+            self.last = begun;
+            return;
         }
         if let Some((_, operation)) = OPERATIONS.iter().find(|(name, _)| *name == step.head) {
             return self.request(step, *operation);
         }
         if let Some(expanded) = expanded(&step.head) {
-            return self.steps(&steps(expanded));
+            self.steps(&steps(expanded));
+            self.last = begun;
+            return;
         }
         self.note(step);
     }
@@ -277,8 +282,10 @@ impl Player {
             }
             let call = begun.unwrap_or_else(|| {
                 let is = |call: &&Running| (call.layer, call.callback) == (layer, callback);
-                let mine = |call: &&Running| is(call) && kept.is_none_or(|tid| tid == call.tid);
-                *self.running.iter().rfind(mine).expect("a call that runs")
+                let usual = if callback.is_connected() { 100 + self.client } else { self.main };
+                let here = |call: &&Running| is(call) && call.tid == kept.unwrap_or(usual);
+                let call = self.running.iter().rfind(here).or_else(|| self.running.iter().rfind(is));
+                *call.expect("a call that runs")
             });
             self.exit(step, call);
         }
@@ -539,7 +546,7 @@ impl Player {
             let event = self.script.note(Kind::Ask, what);
             (event.layer, event.context, event.call) = (layer, own.unwrap_or(next), event.position);
             event.handle = 0;
-            if let Some(data) = data {
+            if let Some(data) = data.filter(|_| own.is_none()) {
                 (event.a, event.c, event.d) = data;
                 event.b = u64::from(tid) << 32;
             }
@@ -654,7 +661,8 @@ impl Player {
             Operation::Disconnect | Operation::Hangup => "finalize close",
             _ => "",
         };
-        let inner = steps(&inner.replace("OPEN", open));
-        self.steps(&inner);
+        let begun = self.last;
+        self.steps(&steps(&inner.replace("OPEN", open)));
+        self.last = begun;
     }
 }

@@ -111,7 +111,7 @@ pub(super) fn errno(name: &str) -> Option<i32> {
         "EDQUOT" => libc::EDQUOT,
         "EFBIG" => libc::EFBIG,
         "EOVERFLOW" => libc::EOVERFLOW,
-        "ENOTSUP" => libc::ENOTSUP,
+        "ENOTSUP" | "EOPNOTSUPP" => libc::ENOTSUP,
         "ESHUTDOWN" => libc::ESHUTDOWN,
         "ENOTCONN" => libc::ENOTCONN,
         "ETIMEDOUT" => libc::ETIMEDOUT,

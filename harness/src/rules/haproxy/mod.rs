@@ -9,8 +9,6 @@ mod reserve;
 mod seen;
 mod storage;
 mod svcctx;
-#[cfg(test)]
-mod testing;
 
 use crate::rules::check::Rule;
 use seen::{ALL, APPCTX, SVCCTX, Seen, shown};

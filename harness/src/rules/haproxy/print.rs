@@ -71,31 +71,3 @@ impl Check for Terminal {
         report.expect(same, events, "st0 as it was", format!("{} became {}", call.enter.c, seen.state.st0));
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::*;
-    use layers_trace::Probe;
-
-    #[test]
-    fn printing_moves_svcctx() {
-        const RULE: &str = "appctx.print.resets-to-print-ctx";
-        accepts(RULE, dump().probe(Probe::PrintContext, true));
-        rejects(RULE, dump().probe(Probe::PrintContext, false));
-    }
-
-    #[test]
-    fn what_is_printed_is_in_the_old_fields() {
-        const RULE: &str = "appctx.legacy.ctx-cli-maps";
-        accepts(RULE, dump().probe(Probe::LegacyFields, true));
-        rejects(RULE, dump().probe(Probe::LegacyFields, false));
-        is_silent(RULE, dump());
-    }
-
-    #[test]
-    fn a_handler_prints_otherwise() {
-        const RULE: &str = "appctx.print.terminal";
-        accepts(RULE, dump());
-        rejects(RULE, dump().at_exit(IO_HANDLER, 1, |state| state.st0 = 99));
-    }
-}

@@ -50,36 +50,3 @@ impl Check for Anonymous {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::*;
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind, Probe};
-
-    /// The plugin asks who its client is when L1 opens a shared context; it gets these answers.
-    fn asking(name: u64, tls: u64) -> Script {
-        let good = served(&run(1));
-        let after_fork = good.index(Kind::Exit, 1, Callback::AfterFork, 0);
-        let mut shared = Vec::new();
-        let good = good.with(after_fork, |script| shared = opens(script, 1, true, 0xd000));
-        let open = good.index(Kind::Exit, 0, Callback::Open, 0);
-        let good = good.with(open, |script| {
-            let probe = script.note(Kind::Probe, Probe::Identity as u8);
-            (probe.a, probe.b) = (name, tls);
-        });
-        let cleanup = good.index(Kind::Exit, 1, Callback::Cleanup, 0);
-        good.with(cleanup, |script| script.on(&shared, 0, Callback::Close, 0))
-    }
-
-    #[test]
-    fn a_shared_context_is_nobodys() {
-        const RULE: &str = "manual.shared-anonymous";
-        accepts(RULE, asking(0, 0));
-        rejects(RULE, asking(1, 0));
-        rejects(RULE, asking(0, 1));
-        let open = asking(0, 0).index(Kind::Exit, 0, Callback::Open, 0);
-        rejects(RULE, asking(0, 0).with(open, |script| script.call(0, Callback::DefaultExport, 1)));
-        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
-    }
-}

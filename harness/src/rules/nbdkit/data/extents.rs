@@ -278,44 +278,10 @@ impl Check for Allocated {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extent, difference};
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
+    use super::*;
 
     fn list(extents: &[(u64, u32)]) -> Vec<Extent> {
         extents.iter().map(|(length, kind)| Extent { length: *length, kind: *kind }).collect()
-    }
-
-    fn text_of(extents: &[(u64, u32)]) -> Text {
-        let bytes = list(extents).iter().flat_map(|extent| extent.to_bytes()).collect();
-        Text { field: Field::Extents, bytes, cut: false }
-    }
-
-    fn block_status(script: &Script, kind: Kind) -> usize {
-        let found = |event: &Event| event.kind == kind && event.operation() == Some(Operation::BlockStatus);
-        script.events.iter().position(found).unwrap()
-    }
-
-    /// A block status of 512 bytes from 4096 on, for which every layer's list has these extents; the client is told of those.
-    fn told(added: &[(u64, u32)], told: &[(u64, u32)]) -> Script {
-        let mut script = reference();
-        for layer in 0..=2 {
-            script = script.changed(Kind::Exit, layer, Callback::Extents, 0, |exit| {
-                (exit.b, exit.texts) = (added.len() as u64, vec![text_of(added)]);
-            });
-        }
-        let reply = block_status(&script, Kind::Reply);
-        (script.events[reply].b, script.events[reply].texts) = (told.len() as u64, vec![text_of(told)]);
-        script
-    }
-
-    fn one(script: Script) -> Script {
-        let mut script = script;
-        let request = block_status(&script, Kind::Request);
-        script.events[request].d = 8;
-        (0..=2).fold(script, |script, layer| {
-            script.changed(Kind::Enter, layer, Callback::Extents, 0, |enter| enter.d = 4)
-        })
     }
 
     #[test]
@@ -327,86 +293,5 @@ mod tests {
         assert_eq!(difference(&list(&[(4096, 0), (4097, 3)]), &data, true), Some((8192, 3, None)));
         assert_eq!(difference(&list(&[(4096, 0), (4097, 3)]), &data, false), None);
         assert_eq!(difference(&list(&[(4096, 1)]), &data, true), Some((0, 1, Some(0))));
-    }
-
-    #[test]
-    fn clients_are_told_what_was_added() {
-        const RULE: &str = "data.extents.told";
-        accepts(RULE, told(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)]));
-        // Fewer than were added, merged ones, and a last one that goes further.
-        accepts(RULE, told(&[(100, 0), (412, 3)], &[(50, 0)]));
-        accepts(RULE, told(&[(100, 0), (412, 0)], &[(512, 0)]));
-        accepts(RULE, told(&[(100, 0), (8192, 3), (1, 0)], &[(100, 0), (8192, 3)]));
-        let added = &[(100, 0), (412, 3)];
-        for wrong in [
-            &[(512, 0)][..],
-            &[(512, 3)],
-            &[(101, 0), (411, 3)],
-            &[(100, 0), (412, 2)],
-            &[(100, 1), (412, 3)],
-            &[(100, 0), (413, 3)],
-            &[(412, 3), (100, 0)],
-            &[(100, 0), (0, 3)],
-            &[],
-        ] {
-            rejects(RULE, told(added, wrong));
-        }
-        // The second begins behind the range.
-        rejects(RULE, told(&[(512, 0), (512, 3)], &[(512, 0), (512, 3)]));
-        // The disk has 1 MiB.
-        rejects(RULE, told(&[(1 << 20, 0)], &[(1 << 20, 0)]));
-        is_silent(RULE, reference());
-    }
-
-    #[test]
-    fn one_extent_is_one() {
-        const RULE: &str = "data.extents.one";
-        accepts(RULE, one(told(&[(100, 0), (412, 3)], &[(100, 0)])));
-        accepts(RULE, one(told(&[(8192, 0)], &[(512, 0)])));
-        rejects(RULE, one(told(&[(8192, 0)], &[(513, 0)])));
-        rejects(RULE, one(told(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)])));
-        is_silent(RULE, told(&[(8192, 0)], &[(8192, 0)]));
-    }
-
-    /// The plugin adds these, and its list has those.
-    fn listed(added: &[(u64, u32)], listed: &[(u64, u32)]) -> Script {
-        let script = told(listed, &[(1, listed.first().map_or(0, |(_, kind)| *kind))]);
-        let exit = script.index(Kind::Exit, 0, Callback::Extents, 0);
-        let call = script.events[exit].call;
-        script.with(exit, |script| {
-            script.probe(call, Probe::Added);
-            script.events.last_mut().unwrap().texts.push(text_of(added));
-        })
-    }
-
-    #[test]
-    fn a_list_has_what_was_added() {
-        const RULE: &str = "data.extents.list";
-        accepts(RULE, listed(&[(100, 0), (412, 3)], &[(100, 0), (412, 3)]));
-        accepts(RULE, listed(&[(100, 0), (412, 0)], &[(512, 0)]));
-        accepts(RULE, listed(&[(100, 0), (8192, 3)], &[(100, 0), (412, 3)]));
-        for wrong in [&[(512, 0)][..], &[(101, 0), (411, 3)], &[(100, 0), (412, 1)], &[(100, 0), (413, 3)]] {
-            rejects(RULE, listed(&[(100, 0), (412, 3)], wrong));
-        }
-        is_silent(RULE, told(&[(512, 0)], &[(512, 0)]));
-    }
-
-    #[test]
-    fn who_has_no_extents_has_data() {
-        const RULE: &str = "data.extents.allocated";
-        let said = |extents: &[(u64, u32)]| {
-            let no = reference().changed(Kind::Exit, 2, Callback::CanExtents, 1, |exit| exit.a = 0);
-            let mut script =
-                (0..=2).rev().fold(no, |script, inner| script.without(inner, Callback::Extents, 0));
-            let reply = block_status(&script, Kind::Reply);
-            script.events[reply].texts.push(text_of(extents));
-            script
-        };
-        accepts(RULE, said(&[(512, 0)]));
-        accepts(RULE, said(&[(1000, 0)]));
-        for wrong in [&[(512, 3)][..], &[(512, 1)], &[(500, 0)], &[(256, 0), (256, 2)], &[]] {
-            rejects(RULE, said(wrong));
-        }
-        is_silent(RULE, reference());
     }
 }

@@ -78,22 +78,3 @@ fn requests(callback: Callback) -> &'static [Callback] {
         _ => &[],
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::Callback;
-
-    #[test]
-    fn requests_go_through_the_filters() {
-        const RULE: &str = "data.nested";
-        accepts(RULE, reference());
-        rejects(RULE, reference().without(2, Callback::Pread, 0));
-        rejects(RULE, reference().without(1, Callback::Pread, 0));
-        rejects(RULE, reference().elsewhere(0, Callback::Pread, 0));
-        // A filter may answer by itself, or have nothing to do with such requests.
-        accepts(RULE, reference().without(0, Callback::Pread, 0));
-        accepts(RULE, reference().lacking(1, Callback::Pread));
-        assert_eq!(judged(served(&run(0))).result(RULE).unwrap().exercised, 0);
-    }
-}

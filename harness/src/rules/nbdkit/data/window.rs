@@ -51,30 +51,3 @@ impl Check for InWindow {
         report.broken([since, now.event], expected, what);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind};
-
-    #[test]
-    fn requests_come_while_the_handle_is_ready() {
-        const RULE: &str = "data.window";
-        accepts(RULE, reference());
-        // The second chain is the one with requests; each layer's second handle.
-        let good = reference();
-        for layer in 1..=2 {
-            let early = good.index(Kind::Enter, layer, Callback::Prepare, 1);
-            rejects(RULE, good.clone().moved(layer, Callback::Pread, 0, early));
-            let late = good.index(Kind::Exit, layer, Callback::Finalize, 1) + 1;
-            rejects(RULE, good.clone().moved(layer, Callback::Pread, 0, late));
-            rejects(
-                RULE,
-                good.clone().changed(Kind::Exit, layer, Callback::Prepare, 1, |exit| exit.a = u64::MAX),
-            );
-        }
-        let closed = good.index(Kind::Exit, 0, Callback::Close, 1) + 1;
-        rejects(RULE, good.clone().moved(0, Callback::Pread, 0, closed));
-        rejects(RULE, good.moved(0, Callback::Pread, 0, closed - 1));
-    }
-}

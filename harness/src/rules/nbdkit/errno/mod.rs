@@ -4,8 +4,6 @@
 mod error;
 pub mod pieces;
 pub mod refused;
-#[cfg(test)]
-mod testing;
 pub mod wire;
 
 use crate::rules::check::Rule;

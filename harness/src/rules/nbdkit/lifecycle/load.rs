@@ -50,30 +50,3 @@ impl Check for LoadIsFirst {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind};
-
-    const RULE: &str = "lifecycle.load.once-first";
-
-    #[test]
-    fn load_comes_first_and_once() {
-        accepts(RULE, reference());
-        rejects(RULE, reference().doubled(1, Callback::Load, 0));
-        rejects(RULE, reference().without(2, Callback::Load, 0));
-        let good = reference();
-        let config = good.index(Kind::Exit, 0, Callback::Config, 0);
-        rejects(RULE, good.moved(1, Callback::Load, 0, config));
-    }
-
-    #[test]
-    fn a_registered_layer_is_loaded() {
-        let mut script = Script::new(&run(1));
-        script.call(0, Callback::Load, 0);
-        script.call(0, Callback::Unload, 0);
-        script.note(Kind::End, 0);
-        rejects(RULE, script);
-    }
-}

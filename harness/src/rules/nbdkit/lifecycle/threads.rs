@@ -52,32 +52,3 @@ impl Check for OnMainThread {
         report.expect(on_main, [now.event], "it runs on the main thread", "it runs on another thread");
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use crate::run::Start;
-    use layers_trace::{Callback, Kind};
-
-    #[test]
-    fn one_thread_starts_the_layers() {
-        const RULE: &str = "lifecycle.start-single-threaded";
-        accepts(RULE, reference());
-        accepts(RULE, served(&started(2, Start::Daemon)));
-        rejects(RULE, elsewhere(Callback::GetReady));
-    }
-
-    #[test]
-    fn the_main_thread_starts_and_stops_the_layers() {
-        const RULE: &str = "lifecycle.main-thread";
-        accepts(RULE, reference());
-        accepts(RULE, served(&started(2, Start::Daemon)));
-        rejects(RULE, elsewhere(Callback::Cleanup));
-    }
-
-    /// The reference trace, with this call of L1 on another thread.
-    fn elsewhere(callback: Callback) -> Script {
-        let script = reference().changed(Kind::Enter, 1, callback, 0, |event| event.tid = CONNECTION);
-        script.changed(Kind::Exit, 1, callback, 0, |event| event.tid = CONNECTION)
-    }
-}

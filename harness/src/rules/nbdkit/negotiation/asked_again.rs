@@ -94,37 +94,3 @@ impl Check for AskedAgain {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind};
-
-    /// In its first pread L1 asks the plugin twice whether it can trim, of which the first fails; the second may be
-    /// answered without the plugin.
-    fn asking(reaches: bool) -> Script {
-        let good = reference();
-        let pread = good.index(Kind::Enter, 0, Callback::Pread, 0);
-        good.with(pread, |script| {
-            for (answer, reaches) in [(-1, true), (1, reaches)] {
-                let ask = script.note(Kind::Ask, Callback::CanTrim as u8);
-                (ask.layer, ask.call, ask.context) = (1, ask.position, 0xd000);
-                let call = ask.call;
-                if reaches {
-                    script.on(&[4, 5, 6], 0, Callback::CanTrim, answer);
-                }
-                let event = script.note(Kind::Answer, Callback::CanTrim as u8);
-                (event.layer, event.call, event.context) = (1, call, 0xd000);
-                event.a = answer.cast_unsigned();
-            }
-        })
-    }
-
-    #[test]
-    fn a_failure_is_not_kept() {
-        const RULE: &str = "nego.error-not-cached";
-        exercised_and_holds(RULE, asking(true));
-        rejects(RULE, asking(false));
-        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
-    }
-}

@@ -121,48 +121,9 @@ impl Check for OnRequest {
 #[cfg(test)]
 mod tests {
     use super::are_valid;
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind, Operation};
-
-    /// The client of the reference trace asks for this, and all layers are asked.
-    fn asking(query: Callback, info: u32) -> Script {
-        let mut script = reference();
-        let go = script.events.iter().position(|event| event.operation() == Some(Operation::Go)).unwrap();
-        script.events[go].b = 1 | 1 << info;
-        let end = script.index(Kind::Exit, 2, Callback::CanExtents, 1);
-        script.with(end + 1, |script| {
-            script.through_chain(&[4, 5, 6], query, 0, |_| {});
-        })
-    }
-
-    /// The client forgets to ask for anything.
-    fn not_asking(mut script: Script) -> Script {
-        script.events.iter_mut().filter(|event| event.operation().is_some()).for_each(|event| event.b = 0);
-        script
-    }
-
-    #[test]
-    fn block_sizes_are_asked_on_request() {
-        const RULE: &str = "nego.block_size.on-request";
-        accepts(RULE, reference());
-        accepts(RULE, asking(Callback::BlockSize, 3));
-        rejects(RULE, asking(Callback::BlockSize, 2));
-        rejects(RULE, not_asking(asking(Callback::BlockSize, 3)));
-    }
-
-    #[test]
-    fn descriptions_are_asked_on_request() {
-        const RULE: &str = "nego.description.on-request";
-        accepts(RULE, reference());
-        accepts(RULE, asking(Callback::ExportDescription, 2));
-        rejects(RULE, asking(Callback::ExportDescription, 3));
-        rejects(RULE, not_asking(asking(Callback::ExportDescription, 2)));
-    }
 
     #[test]
     fn block_sizes_fit_each_other() {
-        const RULE: &str = "nego.block_size.validity";
-        accepts(RULE, asking(Callback::BlockSize, 3));
         for good in [(1, 512, u32::MAX), (512, 4096, 1 << 20), (65536, 65536, 65536 * 3)] {
             assert!(are_valid(good), "{good:?}");
         }
@@ -172,9 +133,5 @@ mod tests {
         for bad in [(1, 4096, 512), (4096, 512, u32::MAX), (512, 4096, 5000), (1, 1 << 26, u32::MAX)] {
             assert!(!are_valid(bad), "{bad:?}");
         }
-        // A filter passes it on as if it were fine, and so does the server.
-        let mut alone = asking(Callback::BlockSize, 3);
-        alone = alone.lacking(1, Callback::BlockSize).lacking(2, Callback::BlockSize);
-        rejects(RULE, alone.changed(Kind::Exit, 0, Callback::BlockSize, 0, |exit| exit.b = 3 | 4096 << 32));
     }
 }

@@ -59,21 +59,3 @@ impl Check for BackendIsStable {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind, Probe};
-
-    #[test]
-    fn a_filter_sees_one_backend() {
-        const RULE: &str = "ptr.backend.stable";
-        accepts(RULE, reference());
-        let given = [Callback::AfterFork, Callback::Preconnect, Callback::ListExports, Callback::Cleanup];
-        for callback in given {
-            rejects(RULE, reference().changed(Kind::Enter, 1, callback, 0, |event| event.context += 8));
-        }
-        rejects(RULE, reference().changed(Kind::Enter, 2, Callback::Open, 0, |event| event.b += 8));
-        rejects(RULE, reference().denied(Probe::ContextBackend));
-    }
-}

@@ -127,22 +127,3 @@ pub const RULES: &[Rule] = &[
         ..Rule::REQUIRED
     },
 ];
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::Probe;
-
-    #[test]
-    fn the_export_name_stays_through_close() {
-        accepts("ptr.exportname.scope", reference());
-        rejects("ptr.exportname.scope", reference().denied(Probe::ExportName));
-    }
-
-    #[test]
-    fn interned_strings_stay() {
-        accepts("ptr.intern.lifetime", reference());
-        rejects("ptr.intern.lifetime", reference().denied(Probe::InternedInConnection));
-        rejects("ptr.intern.lifetime", reference().denied(Probe::InternedGlobally));
-    }
-}

@@ -63,32 +63,3 @@ impl Check for NoNewData {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::{Callback, Kind, Probe};
-
-    #[test]
-    fn a_server_that_stops_takes_no_more_requests() {
-        const RULE: &str = "quit.no-new-data";
-        let shut_down_in = |callback| {
-            let good = reference();
-            let exit = good.index(Kind::Exit, 0, callback, 0);
-            good.with(exit, |script| script.note(Kind::Probe, Probe::Shutdown as u8).a = 1)
-        };
-        // The last request of the reference trace; what comes after it is refused.
-        let mut good = shut_down_in(Callback::Extents);
-        let leave = good
-            .events
-            .iter()
-            .position(|event| event.operation() == Some(layers_trace::Operation::Disconnect));
-        good = good.with(leave.unwrap(), |script| {
-            let read = script.request(1, layers_trace::Operation::Read).position;
-            script.reply(read, -1).c = libc::ESHUTDOWN.cast_unsigned();
-        });
-        exercised_and_holds(RULE, good);
-        rejects(RULE, shut_down_in(Callback::Pread));
-        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
-    }
-}

@@ -47,25 +47,3 @@ impl Check for OneConnection {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use crate::run::Start;
-    use layers_trace::{Callback, Kind};
-
-    #[test]
-    fn one_connection_is_served_and_no_more() {
-        const RULE: &str = "single.one-connection";
-        let good = || {
-            let mut script = served(&started(1, Start::Single));
-            script.events.retain(|event| event.kind != Kind::Signal);
-            script
-        };
-        exercised_and_holds(RULE, good());
-        let cleanup = good().index(Kind::Enter, 1, Callback::Cleanup, 0);
-        rejects(RULE, good().with(cleanup, |script| script.through(1, Callback::Preconnect, 0, |_| {})));
-        rejects(RULE, good().without(1, Callback::Cleanup, 0).without(0, Callback::Cleanup, 0));
-        assert_eq!(judged(reference()).result(RULE).unwrap().exercised, 0);
-    }
-}

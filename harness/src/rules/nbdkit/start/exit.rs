@@ -45,31 +45,3 @@ impl Check for NoExitWhileServing {
 fn innermost<'a>(calls: &mut impl Iterator<Item = &'a Call>) -> Option<&'a Call> {
     calls.max_by_key(|call| call.id())
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::rules::testing::*;
-    use layers_trace::Callback;
-
-    #[test]
-    fn a_module_does_not_exit_while_it_serves() {
-        const RULE: &str = "exit.config-only";
-        accepts(RULE, reference());
-        let mut bad = Script::new(&run(1));
-        bad.start(1);
-        bad.tid = CONNECTION;
-        bad.through(1, Callback::Preconnect, 0, |_| {});
-        bad.enter(1, Callback::ListExports);
-        bad.exited(3);
-        rejects(RULE, bad);
-    }
-
-    #[test]
-    fn a_module_may_exit_in_get_ready() {
-        let mut script = Script::new(&run(0));
-        script.load(0);
-        script.enter(0, Callback::GetReady);
-        script.exited(3);
-        assert_eq!(judged(script).result("exit.config-only").unwrap().broken, 0);
-    }
-}

@@ -13,8 +13,6 @@ pub mod parallel;
 pub mod requests;
 mod scope;
 pub mod tightened;
-#[cfg(test)]
-mod visits;
 
 use crate::rules::check::{Checker, Rule};
 use scope::{Scope, anything_beside, is_request, requests_beside, requests_on, shown};

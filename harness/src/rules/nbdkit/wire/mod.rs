@@ -6,8 +6,6 @@ mod blamed;
 mod granted;
 mod refusal;
 mod reply;
-#[cfg(test)]
-mod tests;
 
 use layers_trace::{Breach, Event, Kind as EventKind, Operation, Speaker};
 

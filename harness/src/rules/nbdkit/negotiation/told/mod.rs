@@ -5,8 +5,6 @@ pub mod export;
 pub mod list;
 pub mod names;
 pub mod options;
-#[cfg(test)]
-mod testing;
 pub mod tls;
 
 pub(super) use choice::{Choices, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, Told, quoted};
