@@ -185,8 +185,8 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::rules::testing::*;
     use super::*;
+    use crate::rules::testing::*;
 
     fn found(script: Script) -> Option<Flaw> {
         judged(script).history.flaws().first.map(|(flaw, _)| flaw)
@@ -222,12 +222,11 @@ mod tests {
         let mut late = reference();
         late.call(0, Callback::Load, 0);
         assert_eq!(found(late), Some(Flaw::Late));
-        let run = crate::run::Run { never_exits: true, ..run(2) };
-        let mut unfinished = served(&run);
+        let mut unfinished = settled();
         let exit = unfinished.index(Kind::Exit, 2, Callback::Unload, 0);
         unfinished.events.remove(exit);
         assert_eq!(found(unfinished), Some(Flaw::Unfinished));
-        assert_eq!(found(served(&run)), None);
+        assert_eq!(found(settled()), None);
     }
 
     #[test]

@@ -29,7 +29,7 @@
 
 pub mod check;
 #[cfg(test)]
-mod examples;
+pub(crate) mod examples;
 pub mod haproxy;
 mod judging;
 pub mod nbdkit;

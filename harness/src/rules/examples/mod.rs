@@ -8,7 +8,8 @@ mod words;
 
 use layers_trace::Event;
 
-use super::{Judge, Judgement, Rule};
+use super::testing::Script;
+use super::{Judge, Rule};
 use crate::version::{Version, Which};
 
 /// A trace that is judged event by event.
@@ -35,12 +36,9 @@ fn server(rule: &Rule) -> Which {
     if super::of(Which::Haproxy).any(|other| other.id == rule.id) { Which::Haproxy } else { Which::Nbdkit }
 }
 
-/// An example of nbdkit, judged by every rule.
-impl From<&str> for Judgement {
-    fn from(text: &str) -> Judgement {
-        let (script, _) = play::play(text);
-        script.into()
-    }
+/// Returns the trace of nbdkit that a text describes.
+pub(crate) fn script(text: &str) -> Script {
+    play::play(text).0
 }
 
 fn broken(results: &[super::RuleResult]) -> Vec<&'static str> {

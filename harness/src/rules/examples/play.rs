@@ -199,7 +199,11 @@ impl Player {
             "SIGKILL" => self.place(tid, |script| script.note(Kind::Signal, 0).a = 9),
             "ends" => {
                 let status = step.result.as_deref().map_or(0, number).cast_unsigned();
-                self.place(tid, |script| fill(script.exited(status), &step.arguments, Field::Message));
+                self.place(tid, |script| {
+                    let end = script.note(Kind::End, 0);
+                    end.a = status << 8;
+                    fill(end, &step.arguments, Field::Message);
+                });
             }
             "killed" => {
                 let signal = step.result.as_deref().map_or(9, number).cast_unsigned();

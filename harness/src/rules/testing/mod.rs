@@ -2,13 +2,11 @@
 
 mod changes;
 mod said;
-mod whole;
 
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
-pub(crate) use said::{accepts, broken, exercised_and_holds, is_silent, judge, judged, rejects};
-pub(crate) use whole::{TOLD_FLAGS, handing, reference, served, unprepared};
+pub(crate) use said::{judge, judged};
 
-use crate::run::{Parameter, Run, Start, Tls};
+use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
 /// A trace in the making. An event's `position` is its name; [`Script::finish`] numbers the events by their places.
@@ -18,7 +16,6 @@ pub(crate) struct Script {
     /// Thread of the events to come.
     pub(crate) tid: u32,
     pub(crate) pid: u32,
-    handles: u32,
     fresh: u32,
     run: Run,
 }
@@ -27,8 +24,6 @@ pub(crate) struct Script {
 pub(crate) const MAIN: u32 = 100;
 /// Main thread, and process, after a fork.
 pub(crate) const CHILD: u32 = 200;
-/// Thread of the reference trace's only connection.
-pub(crate) const CONNECTION: u32 = 101;
 /// Backend pointer that layer n sees.
 pub(crate) fn backend(layer: u8) -> u64 {
     0xb000 + u64::from(layer)
@@ -41,11 +36,11 @@ pub(crate) fn context(layer: u8, nth: u32) -> u64 {
 pub(crate) fn run(filters: u8) -> Run {
     Run {
         server: "nbdkit".into(),
-        version: Version(1, 32, 5),
+        version: Version(1, 46, 0),
         scenario: "test".into(),
         start: Start::Foreground,
         filters,
-        parameters: vec![Parameter { key: Some("size".into()), value: "1M".into() }],
+        parameters: Vec::new(),
         readonly: false,
         tls: Tls::Off,
         threads: None,
@@ -58,15 +53,9 @@ pub(crate) fn run(filters: u8) -> Run {
     }
 }
 
-/// The same, started like this.
-pub(crate) fn started(filters: u8, start: Start) -> Run {
-    Run { start, ..run(filters) }
-}
-
 impl Script {
     pub(crate) fn new(run: &Run) -> Script {
-        let mut script =
-            Script { events: Vec::new(), tid: MAIN, pid: MAIN, handles: 0, fresh: 0, run: run.clone() };
+        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, fresh: 0, run: run.clone() };
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
         for layer in 0..=run.filters {
             let every =
@@ -136,126 +125,6 @@ impl Script {
         self.exit(call, result);
     }
 
-    /// A call that goes through every layer, nested, from `top` to the plugin. `shape` fills in each enter.
-    pub(crate) fn through(&mut self, top: u8, callback: Callback, result: i64, shape: impl Fn(&mut Event)) {
-        let calls: Vec<u32> = (0..=top)
-            .rev()
-            .map(|layer| {
-                let event = self.enter(layer, callback);
-                shape(event);
-                event.position
-            })
-            .collect();
-        for call in calls.into_iter().rev() {
-            self.exit(call, result);
-        }
-    }
-
-    /// Opens a chain through all layers and returns the handles, plugin's first.
-    pub(crate) fn open(&mut self, top: u8, name: &str) -> Vec<u32> {
-        let handles = self.open_unprepared(top, name);
-        for layer in 1..=top {
-            self.on(&handles, layer, Callback::Prepare, 0);
-        }
-        handles
-    }
-
-    /// The same, without prepare; this is also how a filter opens a context of its own, from the layer below it.
-    pub(crate) fn open_unprepared(&mut self, top: u8, name: &str) -> Vec<u32> {
-        let nth = self.handles;
-        let mut calls = Vec::new();
-        for layer in (0..=top).rev() {
-            let event = self.enter(layer, Callback::Open);
-            event.texts.push(text(Field::Export, name));
-            if layer > 0 {
-                (event.context, event.b) = (context(layer, nth), backend(layer));
-            }
-            calls.push(event.position);
-        }
-        let mut handles = Vec::new();
-        for call in calls.into_iter().rev() {
-            self.handles += 1;
-            handles.push(self.handles);
-            self.exit(call, 1).handle = self.handles;
-        }
-        handles
-    }
-
-    /// An open through all layers that fails at this layer, once those below it are open; they are closed again.
-    pub(crate) fn open_failing(&mut self, top: u8, failing: u8, name: &str) {
-        let handles = self.open_unprepared(top, name);
-        // The exits of the failing layer and those above it come after the closes, and give nothing.
-        let above = usize::from(top - failing) + 1;
-        let exits = self.events.split_off(self.events.len() - above);
-        self.handles -= above as u32;
-        for (nth, mut exit) in exits.into_iter().enumerate() {
-            (exit.a, exit.handle) = (0, 0);
-            self.events.push(exit);
-            if nth == 0 {
-                for layer in (0..failing).rev() {
-                    self.on(&handles, layer, Callback::Close, 0);
-                }
-            }
-        }
-    }
-
-    /// One call on a handle of that chain.
-    pub(crate) fn on(&mut self, handles: &[u32], layer: u8, callback: Callback, result: i64) {
-        let nth = handles[0] - 1;
-        let event = self.enter(layer, callback);
-        event.handle = handles[usize::from(layer)];
-        if layer > 0 && callback != Callback::Close {
-            event.context = context(layer - 1, nth);
-        }
-        let call = event.position;
-        if callback == Callback::Close {
-            match layer {
-                0 => {
-                    self.probe(call, Probe::ExportName);
-                    self.probe(call, Probe::InternedInConnection);
-                }
-                _ => self.probe(call, Probe::ContextBackend),
-            }
-        }
-        self.exit(call, result);
-    }
-
-    /// A call through a whole chain.
-    pub(crate) fn through_chain(
-        &mut self,
-        handles: &[u32],
-        callback: Callback,
-        result: i64,
-        shape: impl Fn(&mut Event),
-    ) {
-        let nth = handles[0] - 1;
-        self.through(handles.len() as u8 - 1, callback, result, |event| {
-            event.handle = handles[usize::from(event.layer)];
-            if event.layer > 0 {
-                event.context = context(event.layer - 1, nth);
-            }
-            shape(event);
-        });
-    }
-
-    /// The same, from this layer of the chain inwards: what a filter asks of the layer below.
-    pub(crate) fn through_from(&mut self, handles: &[u32], top: u8, callback: Callback, result: i64) {
-        let inner = handles.get(..=usize::from(top)).unwrap();
-        let count = if callback.is_data() && callback != Callback::Flush { 512 } else { 0 };
-        self.through_chain(inner, callback, result, |event| event.c = count);
-    }
-
-    /// Finalizes and closes a chain.
-    pub(crate) fn close(&mut self, handles: &[u32]) {
-        let top = handles.len() as u8 - 1;
-        for layer in (1..=top).rev() {
-            self.on(handles, layer, Callback::Finalize, 0);
-        }
-        for layer in (0..=top).rev() {
-            self.on(handles, layer, Callback::Close, 0);
-        }
-    }
-
     /// What an instrument looked at during the call entered at `call`; it was as promised.
     pub(crate) fn probe(&mut self, call: u32, probe: Probe) {
         let enter = self.named(call);
@@ -315,4 +184,23 @@ pub(crate) fn parameter(key: &str, value: &str) -> Vec<Text> {
 
 pub(crate) fn text(field: Field, text: &str) -> Text {
     Text { field, bytes: text.as_bytes().to_vec(), cut: false }
+}
+
+/// What the reference run of two filters over a plugin does: one of everything, and all is well.
+const REFERENCE: &str = r#"
+    run filters=2; start
+    connect NBD_OPT_LIST NBD_OPT_INFO "a" NBD_OPT_GO ""
+    NBD_CMD_READ NBD_CMD_WRITE NBD_CMD_FLUSH NBD_CMD_TRIM NBD_CMD_WRITE_ZEROES NBD_CMD_CACHE NBD_CMD_BLOCK_STATUS
+    NBD_CMD_DISC { finalize L2.close L1.close L0.close { ExportName InternedInConnection } }
+    stop
+"#;
+
+/// A whole good run of two filters over a plugin.
+pub(crate) fn reference() -> Script {
+    super::examples::script(REFERENCE)
+}
+
+/// The same, in which no layer ends the process by itself.
+pub(crate) fn settled() -> Script {
+    super::examples::script(&REFERENCE.replace("run filters=2", "run filters=2 never_exits=1"))
 }
