@@ -30,5 +30,3 @@ pub const RULES: &[&[Rule]] = &[
     close::RULES,
     disconnect::RULES,
 ];
-
-}

@@ -104,5 +104,3 @@ const MANUAL: &[Rule] = &[
         ..Rule::REQUIRED
     },
 ];
-
-}
