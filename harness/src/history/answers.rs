@@ -3,8 +3,10 @@
 
 use layers_trace::Callback;
 
+use super::connection::ConnectionId;
+use super::handle::Handle;
 use super::made::present;
-use super::{Handle, History};
+use super::state::History;
 
 /// Values of can_zero, as filters see them: NBDKIT_ZERO_*.
 pub const ZERO_EMULATE: i64 = 1;
@@ -104,7 +106,7 @@ impl History {
 
     /// The outermost handle that the server has opened for this connection. `None` once it has begun to close them: what
     /// the outermost one had answered is forgotten.
-    pub fn top(&self, connection: super::ConnectionId) -> Option<&Handle> {
+    pub fn top(&self, connection: ConnectionId) -> Option<&Handle> {
         let own = |handle: &&Handle| handle.connection == Some(connection) && !handle.manual;
         let top = self.handles().filter(own).max_by_key(|handle| handle.layer)?;
         self.first_close(top.chain).is_none().then_some(top)

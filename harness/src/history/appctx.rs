@@ -3,13 +3,12 @@
 //!
 //! An appctx is remembered until its memory is given out anew, so that a call that comes after its release can be told.
 
-use crate::visible::visible_line;
 use std::collections::BTreeMap;
 
 use layers_trace::appctx::{FIRST_APPLET, State};
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
-use super::History;
+use crate::visible::visible_line;
 
 /// A keyword or applet, as the instrument registered it.
 #[derive(Clone, Debug)]
@@ -113,42 +112,40 @@ pub(super) struct Appctxs {
     asked_too_much: Option<Event>,
 }
 
-impl History {
+impl Appctxs {
     /// The keyword or applet with this number.
-    pub fn registered_as(&self, number: u16) -> Option<&Registered> {
-        self.appctxs.registered.get(&number)
+    pub(super) fn registered_as(&self, number: u16) -> Option<&Registered> {
+        self.registered.get(&number)
     }
 
     /// All of them.
-    pub fn all_registered(&self) -> impl Iterator<Item = &Registered> {
-        self.appctxs.registered.values()
+    pub(super) fn all_registered(&self) -> impl Iterator<Item = &Registered> {
+        self.registered.values()
     }
 
     /// How many keywords and applets of the server's own are recorded.
-    pub fn wrapped(&self) -> Wrapped {
-        let of_server = self.appctxs.registered.iter().filter(|(_, one)| !one.own);
+    pub(super) fn wrapped(&self) -> Wrapped {
+        let of_server = self.registered.iter().filter(|(_, one)| !one.own);
         let (applets, keywords): (Vec<_>, Vec<_>) =
             of_server.partition(|(number, _)| **number >= FIRST_APPLET);
         Wrapped { keywords: keywords.len(), applets: applets.len() }
     }
 
     /// The appctx with this minted id.
-    pub fn appctx(&self, id: u32) -> Option<&Appctx> {
-        self.appctxs.by_id.get(&id)
+    pub(super) fn appctx(&self, id: u32) -> Option<&Appctx> {
+        self.by_id.get(&id)
     }
 
     /// All that are remembered.
-    pub fn appctxs(&self) -> impl Iterator<Item = &Appctx> {
-        self.appctxs.by_id.values()
+    pub(super) fn appctxs(&self) -> impl Iterator<Item = &Appctx> {
+        self.by_id.values()
     }
 
     /// A handler is about to ask for a larger context than fits: the server stops on purpose, if it does as it promises.
-    pub fn asked_too_much(&self) -> Option<&Event> {
-        self.appctxs.asked_too_much.as_ref()
+    pub(super) fn asked_too_much(&self) -> Option<&Event> {
+        self.asked_too_much.as_ref()
     }
-}
 
-impl Appctxs {
     pub(super) fn register(&mut self, event: &Event) {
         let words =
             event.text(Field::Keyword).map(|text| visible_line(&String::from_utf8_lossy(&text.bytes)));

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use layers_trace::Callback;
 
+use super::call::Call;
 use super::connection::ConnectionId;
-use super::{Call, History};
 
 /// Calls that the server makes for clients, the outermost of each thread.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
-    fn entered(&mut self, call: &Call) {
+    pub(super) fn entered(&mut self, call: &Call) {
         let (now, most) = self.callbacks.entry(call.callback).or_default();
         *now += 1;
         *most = (*most).max(*now);
@@ -29,7 +29,7 @@ impl AtOnce {
         }
     }
 
-    fn exited(&mut self, call: &Call) {
+    pub(super) fn exited(&mut self, call: &Call) {
         if let Some((now, _)) = self.callbacks.get_mut(&call.callback) {
             *now = now.saturating_sub(1);
         }
@@ -42,32 +42,14 @@ impl AtOnce {
             }
         }
     }
-}
 
-impl History {
-    fn is_servers_call(&self, call: &Call) -> bool {
-        call.parent.is_none() && call.callback.is_connected() && self.is_for_client(call)
-    }
-
-    pub(super) fn count_entered(&mut self, call: &Call) {
-        if self.is_servers_call(call) {
-            self.at_once.entered(call);
-        }
-    }
-
-    pub(super) fn count_exited(&mut self, call: &Call) {
-        if self.is_servers_call(call) {
-            self.at_once.exited(call);
-        }
-    }
-
-    /// The most calls of this callback, for clients, that have been in progress at the same time.
-    pub fn most_at_once(&self, callback: Callback) -> u32 {
-        self.at_once.callbacks.get(&callback).map_or(0, |(_, most)| *most)
+    /// The most calls of this callback that have been in progress at the same time.
+    pub(super) fn most(&self, callback: Callback) -> u32 {
+        self.callbacks.get(&callback).map_or(0, |(_, most)| *most)
     }
 
     /// The most data calls of one connection that have been in progress at the same time.
-    pub fn most_data_at_once(&self) -> u32 {
-        self.at_once.most_data
+    pub(super) fn most_data(&self) -> u32 {
+        self.most_data
     }
 }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
+use layers_trace::{Below, Callback, ContextFunction, Event};
 
 use super::connection::ConnectionId;
-use super::flaw::Flaw;
 use super::made::MadeList;
-use super::{ChainId, History};
 
 /// Threads that are remembered at the same time, as long as some of them are idle.
 const MOST_THREADS: usize = 512;
+
+/// One traversal of `open`, named by the position of its outermost enter; the handles that it made belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId(pub u32);
 
 /// A call of a callback.
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ pub struct Handed {
     pub digest: u64,
     /// Its exit, where that says more.
     pub said: Option<Box<Event>>,
-    /// The error number that the last of them has failed with, where that is known; see [`History::failure`].
+    /// The error number that the last of them has failed with, where that is known; see [`super::History::failure`].
     pub failure: Option<u32>,
 }
 
@@ -82,13 +84,13 @@ pub struct Thread {
     pub connection: Option<ConnectionId>,
     /// The client and the request that its last data call of the server's own was for.
     pub(super) serving: Option<(u32, u32)>,
-    stack: Vec<Call>,
+    pub(super) stack: Vec<Call>,
     /// What reference filters ask below them and have no answer of yet, outermost first.
-    asks: Vec<Event>,
+    pub(super) asks: Vec<Event>,
 }
 
 impl Thread {
-    fn new(tid: u32, pid: u32) -> Thread {
+    pub(super) fn new(tid: u32, pid: u32) -> Thread {
         Thread { tid, pid, connection: None, serving: None, stack: Vec::new(), asks: Vec::new() }
     }
 
@@ -108,14 +110,14 @@ impl Thread {
     }
 
     /// The innermost call in flight opens a context of its own, and says so.
-    fn opens_context(&self) -> Option<&Event> {
+    pub(super) fn opens_context(&self) -> Option<&Event> {
         let current = self.current()?.id();
         let function = Some(Below::Context(ContextFunction::Open));
         self.asking().filter(|ask| ask.position > current && ask.below() == function)
     }
 
     /// The innermost call in flight, if it is one of the same callback as `call`, further out.
-    fn asker(&mut self, call: &Call) -> Option<&mut Call> {
+    pub(super) fn asker(&mut self, call: &Call) -> Option<&mut Call> {
         self.stack.last_mut().filter(|asker| asker.callback == call.callback && asker.layer() > call.layer())
     }
 
@@ -129,31 +131,42 @@ impl Thread {
     }
 }
 
-impl History {
-    /// The call in flight at this position of the trace, on this thread.
-    pub fn call(&self, tid: u32, id: u32) -> Option<&Call> {
-        self.thread(tid)?.stack.iter().rev().find(|call| call.id() == id)
+/// The threads that were seen.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    all: Vec<Thread>,
+    recent: usize,
+}
+
+impl Threads {
+    pub(super) fn all(&self) -> &[Thread] {
+        &self.all
     }
 
-    /// The call that `call` is nested in.
-    pub fn parent(&self, call: &Call) -> Option<&Call> {
-        self.call(call.enter.tid, call.parent?)
+    pub(super) fn get(&self, tid: u32) -> Option<&Thread> {
+        match self.all.get(self.recent) {
+            Some(thread) if thread.tid == tid => Some(thread),
+            _ => self.all.iter().find(|thread| thread.tid == tid),
+        }
     }
 
-    pub(super) fn thread_mut(&mut self, tid: u32, pid: u32) -> &mut Thread {
-        let index = match self.threads.get(self.recent_thread) {
-            Some(thread) if thread.tid == tid => self.recent_thread,
-            _ => self.threads.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
-                if self.threads.len() >= MOST_THREADS {
-                    self.forget_idle_threads();
-                }
-                self.threads.push(Thread::new(tid, pid));
-                self.threads.len() - 1
+    /// There are so many that some must go before this one can be added.
+    pub(super) fn is_full_for(&self, tid: u32) -> bool {
+        self.all.len() >= MOST_THREADS && self.get(tid).is_none()
+    }
+
+    /// The thread with this id, a new one if need be.
+    pub(super) fn of(&mut self, tid: u32, pid: u32) -> &mut Thread {
+        let index = match self.all.get(self.recent) {
+            Some(thread) if thread.tid == tid => self.recent,
+            _ => self.all.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
+                self.all.push(Thread::new(tid, pid));
+                self.all.len() - 1
             }),
         };
-        self.recent_thread = index;
+        self.recent = index;
         #[expect(clippy::indexing_slicing, reason = "found or pushed just above")]
-        let thread = &mut self.threads[index];
+        let thread = &mut self.all[index];
         if thread.pid != pid {
             // A forked child begins with a copy of one thread, in the middle of nothing that we record.
             *thread = Thread::new(tid, pid);
@@ -161,179 +174,23 @@ impl History {
         thread
     }
 
-    /// Nothing tells that a thread has ended. Of those that are in no call and have no handle open, the longer known half
-    /// goes, and with it their connections: servers start new threads for new connections, and few clients stay in
-    /// negotiation while hundreds of others come and go.
-    fn forget_idle_threads(&mut self) {
-        let busy: BTreeSet<ConnectionId> =
-            self.handles.values().filter_map(|handle| handle.connection).collect();
-        let mut surplus = self.threads.len() / 2;
-        self.threads.retain(|thread| {
-            let idle = thread.stack.is_empty() && thread.connection.is_none_or(|id| !busy.contains(&id));
+    /// This thread serves this connection from now on.
+    pub(super) fn serves(&mut self, tid: u32, connection: ConnectionId) {
+        if let Some(thread) = self.all.iter_mut().find(|thread| thread.tid == tid) {
+            thread.connection = Some(connection);
+        }
+    }
+
+    /// Forgets the longer known half of the threads that are idle: in no call, and without a connection that is busy.
+    /// Returns the connections of those that stay.
+    pub(super) fn forget_idle(&mut self, is_busy: impl Fn(ConnectionId) -> bool) -> BTreeSet<ConnectionId> {
+        let mut surplus = self.all.len() / 2;
+        self.all.retain(|thread| {
+            let idle = thread.stack.is_empty() && thread.connection.is_none_or(|id| !is_busy(id));
             let goes = idle && surplus > 0;
             surplus -= usize::from(goes);
             !goes
         });
-        let kept: BTreeSet<ConnectionId> =
-            self.threads.iter().filter_map(|thread| thread.connection).collect();
-        self.connections.retain(|id, _| kept.contains(id) || busy.contains(id));
-    }
-
-    pub(super) fn start_call(&mut self, event: &Event) -> Call {
-        let thread = self.thread_mut(event.tid, event.pid);
-        let parent = thread.current();
-        let callback = event.callback().unwrap_or(Callback::Load);
-        let mut call = Call {
-            enter: event.clone(),
-            callback,
-            parent: parent.map(Call::id),
-            connection: None,
-            chain: None,
-            client: None,
-            request: None,
-            made: MadeList::default(),
-            handed: Handed::default(),
-            owner: None,
-            opened_below: false,
-        };
-        let from_parent = parent.and_then(|parent| parent.connection);
-        let shared = thread.opens_context().is_some_and(|ask| ask.c != 0);
-        let passed_on = parent
-            .filter(|parent| parent.callback == Callback::Open && parent.layer() > event.layer)
-            .filter(|parent| !parent.opened_below && thread.opens_context().is_none())
-            .map(|parent| (parent.chain, parent.owner));
-        let opener = parent.map(Call::layer);
-        let own = thread.connection;
-        if callback.has_handle() {
-            if let Some(handle) = self.handles.get(&event.handle) {
-                call.connection = handle.connection;
-                call.chain = Some(handle.chain);
-            }
-            if let Some((client, request)) = self.request_of(&call) {
-                (call.client, call.request) = (Some(client), request);
-            }
-        } else if callback == Callback::Preconnect && call.parent.is_none() {
-            call.connection = Some(self.begin_connection(event));
-        } else if callback.is_connected() {
-            call.connection = match (call.parent, from_parent, own) {
-                (Some(_), inherited, _) => inherited,
-                (None, _, Some(own)) => Some(own),
-                (None, _, None) => Some(self.begin_connection(event)),
-            };
-            if callback == Callback::Open {
-                let (chain, owner) = passed_on.unwrap_or_else(|| (None, self.owner(event, opener)));
-                call.chain = chain.or(Some(ChainId(event.position)));
-                call.owner = owner;
-                // A shared context belongs to no connection, whoever is being served.
-                call.connection = call.connection.filter(|_| !shared);
-            }
-        }
-        call
-    }
-
-    /// Who opens the context that begins with this `open`, which no `open` of another layer passes on.
-    fn owner(&self, open: &Event, caller: Option<u8>) -> Option<u8> {
-        let above = || self.layers.iter().map(|layer| layer.number).find(|number| *number > open.layer);
-        match caller {
-            Some(layer) => Some(layer),
-            // A filter's own thread, unless it is the server that opens.
-            None if Some(open.layer) == self.outermost(Callback::Open) => None,
-            None => above(),
-        }
-    }
-
-    /// What a reference filter does below it, or has the answer of.
-    pub(super) fn asked(&mut self, event: &Event) {
-        self.askers.add(event.layer);
-        if event.kind == Kind::Ask && event.below() == Some(Below::Context(ContextFunction::SetNext)) {
-            self.choosers.add(event.layer);
-            self.manages(event.layer);
-        }
-        let asks = &mut self.thread_mut(event.tid, event.pid).asks;
-        match event.kind {
-            Kind::Ask => asks.push(event.clone()),
-            _ => asks.truncate(asks.iter().position(|ask| ask.position == event.call).unwrap_or(asks.len())),
-        }
-    }
-
-    pub(super) fn entered(&mut self, call: Call) {
-        let position = call.enter.position;
-        self.count_entered(&call);
-        match call.callback {
-            Callback::Cleanup => self.cleaning = self.cleaning.or(Some(position)),
-            Callback::Unload => self.unloading = self.unloading.or(Some(position)),
-            Callback::Open => self.open_entered(&call),
-            Callback::Close => self.close_entered(&call),
-            Callback::GetReady => self.models.told(&call.enter),
-            Callback::Finalize => self.finalize_entered(&call),
-            _ => {}
-        }
-        if let Some(handle) = self.handles.get_mut(&call.handle()) {
-            handle.entered(&call);
-        }
-        if call.callback.is_data() {
-            self.made_entered(&call);
-        }
-        let thread = self.thread_mut(call.enter.tid, call.enter.pid);
-        if let Some(parent) = thread.asker(&call) {
-            parent.handed.times += 1;
-        }
-        thread.stack.push(call);
-    }
-
-    /// Takes the call off its thread's stack. Calls above it never returned (a thread does not leave a call without
-    /// leaving those inside it), and go with it.
-    pub(super) fn take_call(&mut self, event: &Event) -> Option<Call> {
-        let thread = self.thread_mut(event.tid, event.pid);
-        let index = thread.stack.iter().rposition(|call| call.id() == event.call)?;
-        let crossed = index + 1 < thread.stack.len();
-        let call = thread.stack.drain(index..).next();
-        if crossed {
-            self.flaw(Flaw::Crossed, event);
-        }
-        call
-    }
-
-    pub(super) fn exited(&mut self, event: &Event, call: &Call) {
-        debug_assert_eq!(event.kind, Kind::Exit);
-        self.count_exited(call);
-        match call.callback {
-            Callback::Open if event.result() != 0 => self.opened(event, call),
-            Callback::Close => self.closed(call),
-            Callback::ThreadModel => self.models.answered(event),
-            Callback::DefaultExport if event.result() != 0 => self.named(event, call),
-            Callback::Preconnect if call.parent.is_none() && event.result() < 0 => self.denied(call),
-            Callback::AfterFork
-                if event.result() == 0 && Some(call.layer()) == self.outermost(Callback::AfterFork) =>
-            {
-                self.serving = Some(event.position);
-            }
-            _ => {}
-        }
-        let may_fail = event.result() != 0 || call.callback == Callback::Extents;
-        let failure = if may_fail { self.failure(call.callback, event) } else { None };
-        if let Some(parent) = self.thread_mut(event.tid, event.pid).asker(call) {
-            parent.handed.failure = failure;
-            parent.handed.result = Some(event.result());
-            parent.handed.digest = if call.callback == Callback::Extents { 0 } else { event.b };
-            parent.handed.said = (!event.texts.is_empty()).then(|| Box::new(event.clone()));
-        }
-        let is_start = matches!(
-            call.callback,
-            Callback::Config
-                | Callback::ConfigComplete
-                | Callback::ThreadModel
-                | Callback::GetReady
-                | Callback::AfterFork
-        );
-        if is_start && event.result() < 0 && self.failed_start.is_none() {
-            self.failed_start = Some(event.clone());
-        }
-        if call.callback.is_data() {
-            self.made_returned(event, call);
-        }
-        if let Some(handle) = self.handles.get_mut(&call.handle()) {
-            handle.exited(event, call);
-        }
+        self.all.iter().filter_map(|thread| thread.connection).collect()
     }
 }

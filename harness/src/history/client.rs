@@ -1,11 +1,11 @@
 //! The other end: what the harness's clients asked and were answered, out of the same trace.
 
+use std::collections::BTreeMap;
+
 use layers_trace::{Event, Field, Kind, Operation};
 
-use super::History;
 use super::connection::ConnectionId;
 use super::made::MadeList;
-use crate::run::Start;
 
 /// The metadata context that nbdkit has (NBD protocol, "Metadata querying").
 const ALLOCATION: &[u8] = b"base:allocation";
@@ -52,7 +52,7 @@ pub struct Client {
 
 /// Clients and connections that are still to be told apart.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
+struct Arrivals {
     /// Numbers of the clients that have connected, as far as no connection is known to be theirs.
     clients: Vec<u32>,
     /// Connections that have begun since there are several such clients.
@@ -109,11 +109,41 @@ impl Client {
     }
 }
 
-impl History {
-    pub(super) fn client_event(&mut self, event: &Event) {
+/// The clients of the harness, and the connections that are theirs.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    by_number: BTreeMap<u32, Client>,
+    arrivals: Arrivals,
+}
+
+impl Clients {
+    pub(super) fn get(&self, number: u32) -> Option<&Client> {
+        self.by_number.get(&number)
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Client> {
+        self.by_number.get_mut(&number)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Client> {
+        self.by_number.values()
+    }
+
+    pub(super) fn of(&self, connection: ConnectionId) -> Option<&Client> {
+        self.by_number.values().find(|client| client.connection == Some(connection))
+    }
+
+    /// The request of this client that waits, by the position of its record.
+    pub(super) fn waiting_mut(&mut self, (client, request): (u32, u32)) -> Option<&mut Request> {
+        let waiting = &mut self.by_number.get_mut(&client)?.waiting;
+        waiting.iter_mut().find(|one| one.event.position == request)
+    }
+
+    /// A client has asked or been answered something.
+    pub(super) fn told(&mut self, event: &Event) {
         let Some(operation) = event.operation() else { return };
         let number = event.handle;
-        let client = self.clients.entry(number).or_insert_with(|| Client {
+        let client = self.by_number.entry(number).or_insert_with(|| Client {
             number,
             connection: None,
             waiting: Vec::new(),
@@ -167,16 +197,15 @@ impl History {
 
     /// A connection that begins while just one client is still without one is that client's. Of several clients that
     /// connect at once nobody knows which is which.
-    pub(super) fn match_client(&mut self, connection: ConnectionId) {
+    pub(super) fn matched(&mut self, connection: ConnectionId, single: bool) {
         let arrivals = &mut self.arrivals;
         match arrivals.clients.as_slice() {
             [] => {
                 // The only client of `-s` is connected before the server starts.
-                let single = self.run.as_ref().is_some_and(|run| run.start == Start::Single);
                 arrivals.early = single.then_some(connection);
             }
             [only] if arrivals.begun == 0 => {
-                if let Some(client) = self.clients.get_mut(only) {
+                if let Some(client) = self.by_number.get_mut(only) {
                     client.connection = Some(connection);
                 }
                 arrivals.clients.clear();
@@ -191,7 +220,7 @@ impl History {
     }
 
     /// No connection has begun that could be this client's, though it has connected.
-    pub fn has_no_connection(&self, client: u32) -> bool {
+    pub(super) fn has_no_connection(&self, client: u32) -> bool {
         self.arrivals.begun == 0 && self.arrivals.clients.contains(&client)
     }
 }

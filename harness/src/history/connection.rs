@@ -1,8 +1,8 @@
 //! Connections, as far as the calls show them.
 
-use layers_trace::Event;
+use std::collections::BTreeMap;
 
-use super::{Call, History};
+use layers_trace::Event;
 
 /// A connection, named by the position of its first enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,31 +30,46 @@ impl Connection {
     }
 }
 
-impl History {
-    /// A thread serves one connection after another: a new one ends the one before, unless handles keep it.
-    pub(super) fn begin_connection(&mut self, event: &Event) -> ConnectionId {
-        let id = ConnectionId(event.position);
-        let open: Vec<_> = self.handles.values().filter_map(|handle| handle.connection).collect();
-        let tid = event.tid;
-        self.connections.retain(|id, connection| connection.tid != tid || open.contains(id));
-        self.connections
-            .insert(id, Connection { id, tid, first: event.clone(), denied: false, named: Vec::new() });
-        if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
-            thread.connection = Some(id);
-        }
-        self.match_client(id);
+/// The connections that the server still serves.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    by_id: BTreeMap<ConnectionId, Connection>,
+}
+
+impl Connections {
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.by_id.get(&id)
+    }
+
+    /// All of them, in the order in which they began.
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = &Connection> {
+        self.by_id.values()
+    }
+
+    /// A thread serves one connection after another: a new one ends the one before, unless it is open still.
+    pub(super) fn begin(&mut self, event: &Event, is_open: impl Fn(ConnectionId) -> bool) -> ConnectionId {
+        let (id, tid) = (ConnectionId(event.position), event.tid);
+        self.by_id.retain(|id, connection| connection.tid != tid || is_open(*id));
+        let connection = Connection { id, tid, first: event.clone(), denied: false, named: Vec::new() };
+        self.by_id.insert(id, connection);
         id
     }
 
-    pub(super) fn named(&mut self, exit: &Event, call: &Call) {
-        if let Some(connection) = call.connection.and_then(|id| self.connections.get_mut(&id)) {
+    pub(super) fn retain(&mut self, keep: impl Fn(ConnectionId) -> bool) {
+        self.by_id.retain(|id, _| keep(*id));
+    }
+
+    /// A `default_export` of this connection has returned a name.
+    pub(super) fn named(&mut self, id: Option<ConnectionId>, exit: &Event) {
+        if let Some(connection) = id.and_then(|id| self.by_id.get_mut(&id)) {
             connection.named.retain(|other| other.layer != exit.layer);
             connection.named.push(exit.clone());
         }
     }
 
-    pub(super) fn denied(&mut self, call: &Call) {
-        if let Some(connection) = call.connection.and_then(|id| self.connections.get_mut(&id)) {
+    /// A `preconnect` has refused it.
+    pub(super) fn denied(&mut self, id: Option<ConnectionId>) {
+        if let Some(connection) = id.and_then(|id| self.by_id.get_mut(&id)) {
             connection.denied = true;
         }
     }

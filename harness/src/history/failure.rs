@@ -2,22 +2,22 @@
 
 use layers_trace::{Callback, Event};
 
-use super::History;
+use super::layers::Layers;
 use super::made::present;
 
-impl History {
+impl Layers {
     /// The error number with which this exit of a data callback has failed. A filter leaves it in `*err`
     /// (nbdkit-filter(3), "ERROR HANDLING"); a plugin gives it to nbdkit_set_error, or leaves it in errno if that is
     /// preserved, or the server takes EIO (nbdkit_error(3), "Setting errno"). `None` where it has not failed, or where the
     /// number is not known.
-    pub fn failure(&self, callback: Callback, exit: &Event) -> Option<u32> {
+    pub(super) fn failure(&self, callback: Callback, exit: &Event) -> Option<u32> {
         if !callback.is_data() {
             return None;
         }
         if exit.layer > 0 {
             return exit.err().filter(|error| exit.result() < 0 && *error != 0);
         }
-        let preserved = self.layer(0)?.errno_is_preserved?;
+        let preserved = self.get(0)?.errno_is_preserved?;
         if exit.result() >= 0 {
             // A list without an extent is none (nbdkit-plugin(3), "Extents list").
             let empty = present(callback) == Callback::Extents && exit.b == 0;

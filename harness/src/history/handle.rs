@@ -1,13 +1,11 @@
 //! Handles: what one `open` of one layer returned, until its `close` has returned.
 
+use std::collections::BTreeMap;
+
 use layers_trace::{Callback, Event, Field};
 
+use super::call::{Call, ChainId};
 use super::connection::ConnectionId;
-use super::{Call, History};
-
-/// One traversal of `open`, named by the position of its outermost enter; the handles that it made belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChainId(pub u32);
 
 /// Queries that there are: the callbacks from `get_size` to `can_cache`.
 const QUERIES: usize = (Callback::CanCache as usize) - (Callback::GetSize as usize) + 1;
@@ -133,7 +131,46 @@ impl Handle {
     }
 }
 
-impl History {
+/// The open handles.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    by_id: BTreeMap<u32, Handle>,
+    minted: u32,
+    /// The first close in each chain that is not closed as a whole.
+    closing: BTreeMap<ChainId, Event>,
+}
+
+impl Handles {
+    pub(super) fn get(&self, id: u32) -> Option<&Handle> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Handle> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Handle> {
+        self.by_id.values()
+    }
+
+    /// The handles of one chain, in no order.
+    pub(super) fn chain(&self, chain: ChainId) -> impl Iterator<Item = &Handle> {
+        self.by_id.values().filter(move |handle| handle.chain == chain)
+    }
+
+    /// Some handle is of this connection.
+    pub(super) fn has_connection(&self, id: ConnectionId) -> bool {
+        self.by_id.values().any(|handle| handle.connection == Some(id))
+    }
+
+    pub(super) fn was_minted(&self, id: u32) -> bool {
+        id > 0 && id <= self.minted
+    }
+
+    pub(super) fn first_close(&self, chain: ChainId) -> Option<&Event> {
+        self.closing.get(&chain)
+    }
+
     pub(super) fn opened(&mut self, event: &Event, call: &Call) {
         self.minted = self.minted.max(event.handle);
         let chain = call.chain.unwrap_or(ChainId(call.id()));
@@ -159,88 +196,18 @@ impl History {
             answers: Vec::new(),
             values: [None; QUERIES],
         };
-        self.handles.insert(handle.id, handle);
+        self.by_id.insert(handle.id, handle);
     }
 
-    /// This filter manages contexts of its own.
-    pub(super) fn manages(&mut self, layer: u8) {
-        self.openers.add(layer);
-    }
-
-    /// Notes who opens: the server, a filter that passes on its own `open` (once), or a filter for itself.
-    pub(super) fn open_entered(&mut self, call: &Call) {
-        let passed_on = match self.thread_mut(call.enter.tid, call.enter.pid).current_mut() {
-            Some(parent) if parent.callback == Callback::Open && parent.chain == call.chain => {
-                parent.opened_below = true;
-                true
-            }
-            _ => false,
-        };
-        if let Some(owner) = call.owner.filter(|_| !passed_on) {
-            self.manages(owner);
-        }
-    }
-
-    /// The filter that does this below itself, instead of the server. (In an `open` that fails the server closes what is
-    /// already open below.)
-    fn done_by_filter(&self, call: &Call) -> Option<u8> {
-        let parent = self.parent(call).filter(|_| !self.is_intrusion(call))?;
-        let undoes = parent.callback == Callback::Open && call.callback == Callback::Close;
-        (parent.layer() > call.layer() && !undoes).then(|| parent.layer())
-    }
-
-    pub(super) fn finalize_entered(&mut self, call: &Call) {
-        if let Some(filter) = self.done_by_filter(call) {
-            self.manages(filter);
-        }
-    }
-
-    pub(super) fn close_entered(&mut self, call: &Call) {
-        if let Some(filter) = self.done_by_filter(call) {
-            // What it puts in the place of these is another chain; the handle of its own stays open.
-            self.manages(filter);
-        } else if let Some(chain) = call.chain {
-            self.closing.entry(chain).or_insert_with(|| call.enter.clone());
-        }
+    /// The server begins to close a chain.
+    pub(super) fn begin_close(&mut self, chain: ChainId, close: &Event) {
+        self.closing.entry(chain).or_insert_with(|| close.clone());
     }
 
     pub(super) fn closed(&mut self, call: &Call) {
-        self.handles.remove(&call.handle());
-        if let Some(chain) = call.chain.filter(|chain| self.chain(*chain).is_empty()) {
+        self.by_id.remove(&call.handle());
+        if let Some(chain) = call.chain.filter(|chain| self.chain(*chain).next().is_none()) {
             self.closing.remove(&chain);
         }
-    }
-
-    /// The enter of the first close of any handle in this chain, while others of it are open.
-    pub fn first_close(&self, chain: ChainId) -> Option<&Event> {
-        self.closing.get(&chain)
-    }
-
-    /// The server has opened this handle, and nothing in the trace says that a filter may have taken it over: it is
-    /// the server that prepares, finalizes and closes it.
-    pub fn is_servers(&self, handle: &Handle) -> bool {
-        !handle.manual
-            && !self.layers.iter().any(|l| l.number > handle.layer && self.opens_contexts(l.number))
-    }
-
-    /// The next handle inwards in the chain of `handle` whose layer records this callback.
-    pub fn handle_inside(&self, handle: &Handle, callback: Callback) -> Option<&Handle> {
-        let inside = |other: &&Handle| other.chain == handle.chain && other.layer < handle.layer;
-        let recorded = |other: &&Handle| self.records(other.layer, callback);
-        self.handles().filter(inside).filter(recorded).max_by_key(|other| other.layer)
-    }
-
-    /// The next handle outwards in the chain of `handle` whose layer records this callback.
-    pub fn handle_outside(&self, handle: &Handle, callback: Callback) -> Option<&Handle> {
-        let outside = |other: &&Handle| other.chain == handle.chain && other.layer > handle.layer;
-        let recorded = |other: &&Handle| self.records(other.layer, callback);
-        self.handles().filter(outside).filter(recorded).min_by_key(|other| other.layer)
-    }
-
-    /// The handles of one chain, outermost first.
-    pub fn chain(&self, chain: ChainId) -> Vec<&Handle> {
-        let mut handles: Vec<_> = self.handles.values().filter(|handle| handle.chain == chain).collect();
-        handles.sort_by_key(|handle| std::cmp::Reverse(handle.layer));
-        handles
     }
 }

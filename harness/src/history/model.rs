@@ -2,8 +2,6 @@
 
 use layers_trace::Event;
 
-use super::History;
-
 /// How much may run at the same time (nbdkit-plugin(3), "Threads"), the most serial first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ThreadModel {
@@ -19,7 +17,7 @@ pub enum ThreadModel {
 
 impl ThreadModel {
     /// The model with this number; a larger one is clamped, a negative one is a failure.
-    fn from_number(number: i64) -> Option<ThreadModel> {
+    pub(super) fn from_number(number: i64) -> Option<ThreadModel> {
         match number {
             ..0 => None,
             0 => Some(ThreadModel::SerializeConnections),
@@ -34,11 +32,11 @@ impl ThreadModel {
 #[derive(Debug, Default)]
 pub(super) struct Models {
     /// Answer of the plugin's thread_model.
-    plugin: Option<ThreadModel>,
+    pub(super) plugin: Option<ThreadModel>,
     /// The most serial answer of a filter's.
-    filters: Option<ThreadModel>,
+    pub(super) filters: Option<ThreadModel>,
     /// The most serial one that a filter's get_ready was told.
-    told: Option<ThreadModel>,
+    pub(super) told: Option<ThreadModel>,
 }
 
 impl Models {
@@ -48,25 +46,10 @@ impl Models {
         *most_serial = (*most_serial).into_iter().chain(answer).min();
     }
 
-    pub(super) fn told(&mut self, enter: &Event) {
+    pub(super) fn was_told(&mut self, enter: &Event) {
         if enter.layer > 0 {
             let told = ThreadModel::from_number(enter.a.cast_signed());
             self.told = self.told.into_iter().chain(told).min();
         }
-    }
-}
-
-impl History {
-    /// The model that the plugin asks for, by its macro and its `thread_model`.
-    pub fn plugin_model(&self) -> Option<ThreadModel> {
-        let constant = ThreadModel::from_number(i64::from(self.layer(0)?.thread_model))?;
-        Some(self.models.plugin.map_or(constant, |answer| answer.min(constant)))
-    }
-
-    /// The model that the server is bound to: the most serial one that any layer asks for, or that a filter was told.
-    /// `None` where a layer may have asked for another without a record of it.
-    pub fn thread_model(&self) -> Option<ThreadModel> {
-        let asked = self.plugin_model().into_iter().chain(self.models.filters).min();
-        asked.filter(|_| self.is_complete()).into_iter().chain(self.models.told).min()
     }
 }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
-use crate::history::{ConnectionId, End, History};
+use crate::history::{ConnectionId, End, History, Step};
 use session::{is_session, session_tree};
 
 /// A call with what happened inside it.
@@ -37,16 +37,15 @@ pub fn tree(events: &[Event]) -> String {
     if is_session(events) {
         return session_tree(events);
     }
-    let mut builder = Builder::default();
+    let (mut history, mut builder) = (History::new(), Builder::default());
     for event in events {
-        builder.take(event);
+        builder.take(event, &history.step(event));
     }
-    builder.render()
+    builder.render(history.end())
 }
 
 #[derive(Default)]
 struct Builder {
-    history: History,
     nodes: Vec<Node>,
     by_call: HashMap<u32, usize>,
     roots: BTreeMap<Section, Vec<usize>>,
@@ -55,12 +54,11 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: &Event) {
-        let call = self.history.resolve(event);
-        match (event.kind, &call) {
+    fn take(&mut self, event: &Event, step: &Step<'_, '_>) {
+        match (event.kind, step.call()) {
             (Kind::Enter, Some(call)) => {
                 let waiting =
-                    call.connection.and_then(|c| self.history.client_of(c)).map_or(0, |c| c.waiting.len());
+                    call.connection.and_then(|c| step.history().client_of(c)).map_or(0, |c| c.waiting.len());
                 // What the server does of itself, such as finalize after a goodbye in the same write, is no request.
                 let of_server = call.parent.is_none() && !call.callback.is_data();
                 if waiting < 2 || of_server {
@@ -87,7 +85,6 @@ impl Builder {
             }
             _ => {}
         }
-        self.history.apply(event, call);
     }
 
     fn section(&self, connection: Option<ConnectionId>, callback: Callback) -> Section {
@@ -99,7 +96,7 @@ impl Builder {
         }
     }
 
-    fn render(mut self) -> String {
+    fn render(mut self, end: Option<End>) -> String {
         let mut text = String::new();
         let roots = std::mem::take(&mut self.roots);
         let connections: Vec<Section> =
@@ -119,7 +116,7 @@ impl Builder {
                 self.node(call, 1, &mut text);
             }
         }
-        let _ = match self.history.end() {
+        let _ = match end {
             Some(End::Exited(status)) => writeln!(text, "exit status {status}"),
             Some(End::Killed(signal)) => writeln!(text, "killed by signal {signal}"),
             None => writeln!(text, "end unknown"),

@@ -32,8 +32,9 @@ pub fn session_tree(events: &[Event]) -> String {
         exits.insert(event.call, event);
     }
     for event in events {
-        let call = history.resolve(event);
-        if let (Kind::Enter, Some(call), Some(state)) = (event.kind, &call, State::of(event)) {
+        let step = history.step(event);
+        let history = step.history();
+        if let (Kind::Enter, Some(call), Some(state)) = (event.kind, step.call(), State::of(event)) {
             let words = history.registered_as(state.number).map_or("?", |one| one.words.as_str());
             let shown =
                 call.callback.is_keyword() || call.callback == Callback::Release || !words.contains("CLI>");
@@ -48,7 +49,6 @@ pub fn session_tree(events: &[Event]) -> String {
                 lines.push(Line { depth: usize::from(inside), text });
             }
         }
-        history.apply(event, call);
     }
     let mut text = String::new();
     let ran = |lines: &[Line]| lines.iter().any(|line| !line.text.starts_with("<CLI>"));

@@ -164,7 +164,7 @@ impl Painter {
     /// Of a layer or a keyword; nothing else of the history is asked for.
     fn learn_name(&mut self, event: &Event) {
         if event.kind == Kind::Layer {
-            self.history.apply(event, None);
+            drop(self.history.step(event));
         }
     }
 

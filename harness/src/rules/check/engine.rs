@@ -153,18 +153,15 @@ impl Judge {
     /// The next event.
     pub fn feed(&mut self, event: &Event) {
         self.events += 1;
-        let call = self.history.resolve(event);
-        let handle = call
-            .as_ref()
-            .filter(|call| call.handle() > 0)
-            .and_then(|call| self.history.handle(call.handle()));
-        let now = Now { history: &self.history, event, call: call.as_ref(), handle };
+        let step = self.history.step(event);
+        let (history, call) = (step.history(), step.call());
+        let handle = call.filter(|call| call.handle() > 0).and_then(|call| history.handle(call.handle()));
+        let now = Now { history, event, call, handle };
         for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
             if let Some(one) = self.running.get_mut(usize::from(*index)) {
                 one.check.see(&now, &mut Report { tally: &mut one.tally });
             }
         }
-        self.history.apply(event, call);
     }
 
     /// What has been said up to now, for tests.
