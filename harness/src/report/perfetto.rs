@@ -1,12 +1,13 @@
 //! A trace for ui.perfetto.dev and chrome://tracing (Chrome's "Trace Event Format", as JSON): a process a layer, outermost
 //! first, a track a thread; above them what the clients asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use layers_trace::{Event, Field, Kind};
 use serde_json::{Value, json};
 
+use crate::history::ends;
 use crate::rules::CallRef;
 use crate::visible::visible_line;
 
@@ -16,8 +17,7 @@ const CLIENTS: u32 = 1000;
 /// Writes the calls of a run.
 pub fn write(to: &mut impl Write, events: &[Event]) -> io::Result<()> {
     let mut out = Out { to, begun: false };
-    let exits: HashMap<u32, &Event> =
-        events.iter().filter(|event| ends_another(event)).map(|event| (event.call, event)).collect();
+    let exits = ends(events);
     let begin = events.iter().map(|event| event.time).min().unwrap_or(0);
     let end = events.iter().map(|event| event.time).max().unwrap_or(0);
     let mut tracks = Tracks::default();
@@ -57,10 +57,6 @@ pub fn write(to: &mut impl Write, events: &[Event]) -> io::Result<()> {
     }
     tracks.name(&mut out)?;
     out.finish()
-}
-
-fn ends_another(event: &Event) -> bool {
-    matches!(event.kind, Kind::Exit | Kind::Reply)
 }
 
 fn with(one: &Value, other: &Value) -> Value {

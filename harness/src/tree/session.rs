@@ -9,7 +9,7 @@ use std::fmt::Write;
 use layers_trace::appctx::{Place, State};
 use layers_trace::{Callback, Event, Kind};
 
-use crate::history::{End, History};
+use crate::history::{End, History, ends};
 
 /// A call, with what it found and left.
 struct Line {
@@ -27,10 +27,7 @@ pub fn session_tree(events: &[Event]) -> String {
     let mut history = History::new();
     let mut appctxs: BTreeMap<u32, Vec<Line>> = BTreeMap::new();
     let mut order = Vec::new();
-    let mut exits: BTreeMap<u32, &Event> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.kind == Kind::Exit) {
-        exits.insert(event.call, event);
-    }
+    let exits = ends(events);
     for event in events {
         let step = history.step(event);
         let history = step.history();

@@ -11,6 +11,7 @@ use super::repro::{FORMAT, Repro};
 use super::stop::Wrong;
 use super::subject;
 use super::verdicts::{Blame, Finding};
+use crate::history::calls;
 use crate::rules::{self, CallRef, Party};
 use crate::stack::{Layers, Stack};
 use crate::visible::visible_line;
@@ -106,16 +107,9 @@ fn filter_of(rule: &str, call: &CallRef, events: &[Event]) -> Option<u8> {
     if own && call.layer > 0 {
         return Some(call.layer);
     }
-    let mut open: Vec<&Event> = Vec::new();
-    let before = events.iter().take_while(|event| event.position < call.position);
-    for event in before.filter(|event| event.tid == call.tid) {
-        match event.kind {
-            Kind::Enter => open.push(event),
-            Kind::Exit => open.retain(|enter| enter.position != event.call),
-            _ => {}
-        }
-    }
-    let caller = open.iter().rev().find(|enter| enter.layer > call.layer).map(|enter| enter.layer);
+    let around = calls(events).into_iter().rev().filter(|other| other.is_in_flight_at(call.position));
+    let mut outer = around.filter(|other| other.enter.tid == call.tid && other.enter.layer > call.layer);
+    let caller = outer.next().map(|other| other.enter.layer);
     caller.or((call.layer > 0).then_some(call.layer))
 }
 

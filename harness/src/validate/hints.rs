@@ -1,8 +1,9 @@
 //! What the evidence of a broken rule tells beyond what it shows: how such a thing mostly comes about.
 
 use layers_trace::lent::Seen;
-use layers_trace::{Event, Kind, Probe};
+use layers_trace::{Event, Probe};
 
+use crate::history::{Recorded, calls};
 use crate::rules::Finding;
 
 /// Requests whose ends are multiples of it are whole sectors.
@@ -11,10 +12,13 @@ const SECTOR: u64 = 512;
 /// A hint for this finding in this recording; `None` where the rule's own words say it all.
 pub(super) fn of(found: &Finding, events: &[Event]) -> Option<String> {
     let call = found.calls.first()?.position;
-    let enter = || events.iter().find(|event| event.position == call && event.kind == Kind::Enter);
-    let exit = || {
-        events.iter().find(|event| event.kind == Kind::Exit && (event.call == call || event.position == call))
+    let recorded = || {
+        let is_it = |one: &Recorded<'_>| {
+            one.enter.position == call || one.exit.is_some_and(|exit| exit.position == call)
+        };
+        calls(events).into_iter().find(is_it)
     };
+    let enter = || recorded().map(|one| one.enter).filter(|enter| enter.position == call);
     let lent = || {
         let probe = |event: &&Event| event.probe() == Some(Probe::Lent) && event.call == call;
         events.iter().find(probe).map(Seen::of)
@@ -23,7 +27,7 @@ pub(super) fn of(found: &Finding, events: &[Event]) -> Option<String> {
         "data.pread.fills" => fills(enter()?, lent()?),
         "data.pwrite.const" => changes(enter()?, lent()?),
         "data.buffer.bounds" => bounds(enter()?, lent()?),
-        "result.known" | "result.usual" => result(exit()?, events),
+        "result.known" | "result.usual" => result(&recorded()?),
         "emul.extents.nonempty" => {
             Some("an extents that succeeds adds at least one extent, the first at the offset of the request".to_owned())
         }
@@ -112,8 +116,8 @@ fn bounds(enter: &Event, seen: Seen) -> Option<String> {
 }
 
 /// What the number that was returned looks like.
-fn result(exit: &Event, events: &[Event]) -> Option<String> {
-    let enter = events.iter().find(|event| event.position == exit.call && event.kind == Kind::Enter)?;
+fn result(call: &Recorded<'_>) -> Option<String> {
+    let (enter, exit) = (call.enter, call.exit?);
     let is_data = enter.callback().is_some_and(layers_trace::Callback::is_data);
     match exit.result() {
         bytes if is_data && bytes == i64::from(enter.count()) => Some(
@@ -171,8 +175,7 @@ mod tests {
             enter.c = 512;
             let position = enter.position;
             script.exit(position, value);
-            let exit = script.events.last().unwrap().clone();
-            result(&exit, &script.events)
+            result(calls(&script.events).last().unwrap())
         };
         assert!(returns(512).unwrap().contains("count of the request"));
         assert!(returns(-5).unwrap().contains("errno"));

@@ -2,6 +2,7 @@
 
 use layers_trace::{Callback, Event, Kind};
 
+use crate::history::calls;
 use crate::rules::CallRef;
 
 /// The most calls that are told.
@@ -9,15 +10,7 @@ const MOST_CALLS: usize = 8;
 
 /// The calls that never returned.
 pub(super) fn running(events: &[Event]) -> Vec<&Event> {
-    let mut open: Vec<&Event> = Vec::new();
-    for event in events {
-        match event.kind {
-            Kind::Enter => open.push(event),
-            Kind::Exit => open.retain(|enter| enter.position != event.call),
-            _ => {}
-        }
-    }
-    open
+    calls(events).into_iter().filter(|call| call.exit.is_none()).map(|call| call.enter).collect()
 }
 
 /// In the middle of which call; or before any, or between two.

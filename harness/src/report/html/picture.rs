@@ -10,7 +10,7 @@ use layers_trace::appctx::State;
 use layers_trace::{Below, Callback, Event, Field, Kind};
 use serde::Serialize;
 
-use crate::history::{End, History};
+use crate::history::{End, History, closes, opens};
 use crate::tree;
 use crate::tree::session::{is_session, place};
 
@@ -80,14 +80,6 @@ impl Picture {
         }
         painter.finish(name)
     }
-}
-
-fn opens(kind: Kind) -> bool {
-    matches!(kind, Kind::Enter | Kind::Request | Kind::Ask)
-}
-
-fn closes(kind: Kind) -> bool {
-    matches!(kind, Kind::Exit | Kind::Reply | Kind::Answer)
 }
 
 /// Values that come again and again, each with a number.
