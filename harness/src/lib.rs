@@ -33,44 +33,38 @@
 //! ```
 
 pub mod baseline;
-mod bounded;
+pub mod campaign;
 pub mod cli;
 pub mod client;
 pub mod conform;
-pub mod credentials;
 pub mod deadline;
+pub mod embed;
+mod foreign;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod halt;
 pub mod history;
-pub mod kept;
-pub mod level;
-pub mod libtest;
 pub mod protocol;
 mod random;
 pub mod report;
-mod room;
 pub mod rules;
 pub mod run;
 pub mod scenario;
-mod schedule;
-pub mod select;
 pub mod server;
 pub mod snapshot;
-pub mod stack;
-#[cfg(feature = "proptest")]
-pub mod strategies;
 pub mod tree;
-mod trust;
 pub mod validate;
 pub mod verdict;
 pub mod version;
-mod visible;
 pub mod watch;
 
+pub use campaign::{event_budget, halt, level, select};
+pub use embed::libtest;
+#[cfg(feature = "proptest")]
+pub use embed::strategies;
 pub use layers_behaviour as behaviour;
 pub use layers_trace as trace;
+pub use run::{credentials, stack};
 
 /// The example of the README compiles.
 #[cfg(doctest)]

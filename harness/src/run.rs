@@ -1,8 +1,10 @@
 //! How a run was started: the harness writes it into the trace, so that a trace can be judged without the scenario.
 
+pub mod credentials;
 mod found;
 pub(crate) mod options;
 pub mod parameter;
+pub mod stack;
 
 pub use found::Server;
 pub use parameter::Parameter;

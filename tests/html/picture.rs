@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use layers::conform::verdict_of_troubles;
-use layers::kept::Events;
+use layers::event_budget::Events;
 use layers::report::html::{Traced, write};
 use layers::rules::Judge;
 use layers::verdict::Verdict;

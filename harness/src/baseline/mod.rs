@@ -7,7 +7,7 @@ mod file;
 
 use std::path::Path;
 
-use crate::bounded;
+use crate::foreign::bounded;
 use crate::version::Version;
 
 pub use entry::{Baseline, Entry, How, What};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
-use crate::halt::Limit;
-use crate::room::{self, MOST_MIB};
+use crate::campaign::halt::Limit;
+use crate::campaign::trace_room::{self, MOST_MIB};
 use crate::verdict::Exit;
 
 /// Seconds for a whole run, where it is bounded and nobody has said otherwise.
@@ -41,7 +41,7 @@ impl Arguments {
 
     /// Records for which the trace has room.
     pub(super) fn records(&self, usual: u64) -> Result<u64, Failure> {
-        Ok(self.room()?.map_or(usual, room::records))
+        Ok(self.room()?.map_or(usual, trace_room::records))
     }
 }
 
@@ -63,5 +63,5 @@ pub(super) fn mib(asked: Option<NonZeroU64>) -> Result<Option<u64>, Failure> {
 
 /// The same as a number of records.
 pub(super) fn records(asked: Option<NonZeroU64>) -> Result<Option<u64>, Failure> {
-    Ok(mib(asked)?.map(room::records))
+    Ok(mib(asked)?.map(trace_room::records))
 }

@@ -8,15 +8,15 @@ use layers_trace::{ReadError, Reader};
 
 use super::failure::Failure;
 use super::reports::{self, Report, Streams};
-use crate::bounded;
+use crate::campaign::event_budget::Events;
 use crate::conform::{exit_of, verdict_of_troubles};
+use crate::foreign::bounded;
+use crate::foreign::visible::visible_line;
 use crate::history::Call;
-use crate::kept::Events;
 use crate::report::finding;
 use crate::report::html::{self, Traced};
 use crate::rules::{self, CallRef, Judgement, Kind};
 use crate::verdict::{Exit, Verdict};
-use crate::visible::visible_line;
 use crate::watch::traces_in;
 
 #[derive(Debug, Args)]

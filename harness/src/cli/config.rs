@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::reports::Opened;
 use super::settings::{ConformSettings, SnapshotSettings, ValidateSettings};
-use crate::bounded;
+use crate::foreign::bounded;
+use crate::foreign::trust;
+use crate::foreign::visible::visible_line;
 use crate::report::Format;
-use crate::trust;
 use crate::verdict::Exit;
-use crate::visible::visible_line;
 
 /// Its name.
 const NAME: &str = "layers.toml";

@@ -13,13 +13,13 @@ use super::reports::{self, Course};
 use super::settings::{ConformSettings, jobs};
 use super::{bounds, config};
 use crate::baseline::Baseline;
+use crate::campaign::level::Level;
+use crate::campaign::select::Selection;
 use crate::conform::{
     Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform, updated,
 };
-use crate::level::Level;
 use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};
-use crate::select::Selection;
 use crate::server::process::become_subreaper;
 use crate::server::{Installed, Which, interrupt};
 use crate::verdict::Exit;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
-use crate::visible::visible;
+use crate::foreign::visible::visible;
 
 /// Standard output, of which an error says that it is.
 pub(super) struct Output<W>(W);

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::output::complain;
 use super::place::{Place, Unwritten};
-use crate::kept::ROOM;
+use crate::campaign::event_budget::ROOM;
+use crate::foreign::visible::visible;
 use crate::report::Format;
 use crate::verdict::Exit;
-use crate::visible::visible;
 
 /// A format, and where it goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::output::output;
+use crate::campaign::select::{nearest, or_rather};
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
-use crate::select::{nearest, or_rather};
 use crate::validate::{Check, checks};
 use crate::verdict::Exit;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
 use crate::verdict::Exit;
 

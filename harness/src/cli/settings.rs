@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reports::Report;
 use super::sets::Set;
-use crate::level::Level;
+use crate::campaign::level::Level;
 use crate::server::nbdkit::Under;
 use crate::validate::{Fact, Profile};
 

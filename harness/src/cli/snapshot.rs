@@ -12,15 +12,15 @@ use super::progress::Progress;
 use super::settings::{SnapshotSettings, jobs};
 use super::words::Words;
 use super::{bounds, config};
-use crate::halt::Limit;
+use crate::campaign::halt::Limit;
+use crate::foreign::visible::visible_line;
 use crate::report::snapshot as report;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
 use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare};
-use crate::stack::{Layers, Stack};
 use crate::validate::{ValidateError, consent, subject};
 use crate::verdict::Exit;
-use crate::visible::visible_line;
 
 /// Where insta keeps the snapshots of tests in `tests/`.
 const DIRECTORY: &str = "tests/snapshots";

@@ -15,12 +15,12 @@ use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
 use super::words::Words;
 use super::{bounds, config};
-use crate::halt::Limit;
+use crate::campaign::halt::Limit;
 use crate::report::ndjson::validate::failed;
 use crate::report::{Format, ValidationReporter};
+use crate::run::stack::Stack;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
-use crate::stack::Stack;
 use crate::validate::{
     Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
 };

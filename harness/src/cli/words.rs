@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use crate::run::options;
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 use crate::validate::subject;
 use crate::verdict::Exit;
 

@@ -13,18 +13,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::baseline::Baseline;
-use crate::halt::Limit;
-use crate::kept::Keeper;
-use crate::level::Level;
+use crate::campaign::event_budget::EventBudget;
+use crate::campaign::halt::Limit;
+use crate::campaign::level::Level;
+use crate::campaign::schedule::{Items, in_order};
+use crate::campaign::select::Selection;
 use crate::rules::Rule;
 use crate::scenario::{Patience, Player, Scenario, SessionPlayer};
-use crate::schedule::{Items, in_order};
-use crate::select::Selection;
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
 use tries::Conduct;
 
-pub use crate::halt::Halt;
+pub use crate::campaign::halt::Halt;
 pub(crate) use groups::shape;
 pub use groups::{Cause, Group, groups};
 pub use outcome::{Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
@@ -124,7 +124,7 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let items =
         Items { alone: scenarios.iter().map(|scenario| scenario.needs_quiet()).collect(), jobs: plan.jobs };
     let (selected, version) = (&plan.selection.rules, plan.server.version());
-    let keeper = Keeper::new(plan.keep_events);
+    let keeper = EventBudget::new(plan.keep_events);
     let mut summary = summary::Summary::new(selected, plan.baseline, plan.level, version, keeper);
     let conduct = Conduct { patience: &patience, baseline: plan.baseline, limit };
     let play = |index: usize| match scenarios.get(index) {

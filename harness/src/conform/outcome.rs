@@ -3,9 +3,9 @@
 use super::tries::Control;
 use super::unclear::Unclear;
 use crate::baseline::{Entry, What};
-use crate::halt::Halt;
+use crate::campaign::event_budget::Events;
+use crate::campaign::halt::Halt;
 use crate::history::Wrapped;
-use crate::kept::Events;
 use crate::rules::{Finding, Rule};
 use crate::scenario::Unplayable;
 use crate::verdict::{Exit, Verdict};

@@ -4,8 +4,8 @@ use super::{
     Astray, Conformance, Fault, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Standing, Tries, Unclear,
 };
 use crate::baseline::{Baseline, How, What};
-use crate::kept::Keeper;
-use crate::level::Level;
+use crate::campaign::event_budget::EventBudget;
+use crate::campaign::level::Level;
 use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
 use crate::verdict::Verdict;
@@ -19,7 +19,7 @@ pub(super) struct Summary<'a> {
     so_far: Conformance,
     /// Scenarios in which rules could be judged.
     passed: Vec<String>,
-    keeper: Keeper,
+    keeper: EventBudget,
 }
 
 impl<'a> Summary<'a> {
@@ -29,7 +29,7 @@ impl<'a> Summary<'a> {
         baseline: &'a Baseline,
         level: Level,
         version: Version,
-        keeper: Keeper,
+        keeper: EventBudget,
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
         let (scenarios, faults, known, stale, wrapped, not_played) = Default::default();
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::baseline::Entry;
     use crate::rules;
-    use crate::stack::Stack;
+    use crate::run::stack::Stack;
     use crate::verdict::Exit;
 
     const OF_SERVER: &str = "close.exactly-once";
@@ -310,7 +310,8 @@ mod tests {
 
     fn run(baseline: &Baseline, played: &[(Scenario, Tries)]) -> Conformance {
         let rules = [rule(OF_SERVER), rule(OF_FILTER)];
-        let mut summary = Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5), Keeper::default());
+        let mut summary =
+            Summary::new(&rules, baseline, Level::Should, Version(1, 32, 5), EventBudget::default());
         for (scenario, tries) in played {
             summary.add(scenario, tries, None);
         }
@@ -453,7 +454,8 @@ mod tests {
     fn what_was_not_played_is_counted_and_no_pass() {
         let baseline = known(What::Rule(rule(OF_SERVER)), "two", How::Deterministic);
         let rules = [rule(OF_SERVER)];
-        let summary = || Summary::new(&rules, &baseline, Level::Should, Version(1, 32, 5), Keeper::default());
+        let summary =
+            || Summary::new(&rules, &baseline, Level::Should, Version(1, 32, 5), EventBudget::default());
         for (halt, exit) in [
             (Halt::Time(std::time::Duration::from_secs(9)), Exit::Inconclusive),
             (Halt::Signal(libc::SIGINT), Exit::Interrupted),

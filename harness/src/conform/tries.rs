@@ -3,9 +3,9 @@
 use super::unclear::Unclear;
 use super::verdicts::{is_ground, verdict_of, wrote};
 use crate::baseline::{Baseline, What};
-use crate::halt::{Halt, Limit};
+use crate::campaign::event_budget::Events;
+use crate::campaign::halt::{Halt, Limit};
 use crate::history::Wrapped;
-use crate::kept::Events;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};
 use crate::server::nbdkit::ServerError;

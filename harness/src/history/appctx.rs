@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use layers_trace::appctx::{FIRST_APPLET, State};
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
-use crate::visible::visible_line;
+use crate::foreign::visible::visible_line;
 
 /// A keyword or applet, as the instrument registered it.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event, Field};
 
-use crate::visible::visible_line;
+use crate::foreign::visible::visible_line;
 
 /// What a layer registered when the server loaded it.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use std::io::{self, Write};
 use layers_trace::{Event, Field, Kind};
 use serde_json::{Value, json};
 
+use crate::foreign::visible::visible_line;
 use crate::history::ends;
 use crate::rules::CallRef;
-use crate::visible::visible_line;
 
 /// The number of the clients' process; those of layers are theirs and one more.
 const CLIENTS: u32 = 1000;

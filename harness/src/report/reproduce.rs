@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::campaign::level::Level;
 use crate::conform::{Fault, Plan, Source, Standing, TIMEOUT};
-use crate::level::Level;
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 
 /// The command that shows this again.

@@ -6,8 +6,8 @@ use layers_trace::{Event, Field};
 use super::options::Line;
 use super::parameter::{parameter, shown};
 use super::{Run, Start, Tls};
+use crate::foreign::visible::visible_line;
 use crate::version::Version;
-use crate::visible::visible_line;
 
 /// Where the version is not known: nothing is held against the server.
 const NOTHING_PROMISED: Version = Version(0, 0, 0);

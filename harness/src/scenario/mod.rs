@@ -44,7 +44,7 @@ use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
 pub use crate::protocol::flag;
 use crate::run::Start;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 use crate::version::Version;
 
 pub use expectation::Expectation;

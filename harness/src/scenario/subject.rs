@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use layers_behaviour::Behaviour;
 
 use super::{Ending, Scenario, Step};
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 use crate::version::Which;
 
 /// Why a scenario cannot be played with layers that are not ours.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::directory::{Names, RunDirectory};
 use super::interrupt;
 use crate::random::random;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 /// The directory of the copies of one case, which is removed with this value.
 #[derive(Debug)]

@@ -16,8 +16,8 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid,
 };
 
+use crate::foreign::visible::visible_line;
 use crate::random::random;
-use crate::visible::visible_line;
 
 /// How often processes that start others while they are killed are gone after.
 const MOST_ROUNDS: usize = 1000;

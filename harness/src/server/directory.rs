@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use super::descent::session;
 use super::scripts;
 
-use crate::bounded;
+use crate::foreign::bounded;
 use crate::random::random;
 
 /// Begins the name of each: then follow the number of the session and what makes the name the only one.

@@ -21,8 +21,8 @@ use rustix::process::{
 
 use super::descent;
 use crate::deadline::{Deadline, timespec};
+use crate::foreign::visible::visible;
 use crate::history::End;
-use crate::visible::visible;
 
 /// Descriptors that a server inherits get numbers from here on: below lie its own, those of systemd (3 …), and
 /// whatever a shell redirects.

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::bounded;
+use crate::foreign::bounded;
 
 /// In the directory of a run: those of its server, one a line.
 const NOTE: &str = "scripts";

@@ -8,14 +8,14 @@ use super::played::{Played, not_started, play, without_directory};
 use super::selection::Selection;
 use super::store::{Store, StoreError};
 use super::stored::{Made, Stored};
+use crate::campaign::halt::{Halt, Limit};
+use crate::campaign::schedule::{Items, in_order};
 use crate::conform::verdict_of;
-use crate::halt::{Halt, Limit};
 use crate::history::ThreadModel;
+use crate::run::stack::Stack;
 use crate::scenario::{Player, Scenario, Unfit, named};
-use crate::schedule::{Items, in_order};
 use crate::server::Which;
 use crate::server::nbdkit::{Nbdkit, ServerError};
-use crate::stack::Stack;
 use crate::validate::subject;
 use crate::verdict::{Exit, Verdict};
 

@@ -1,10 +1,10 @@
 //! Which scenarios a stack's trees are made in.
 
 use super::store::Store;
+use crate::campaign::select::matches;
+use crate::run::stack::Stack;
 use crate::scenario::{Scenario, Unfit, named};
-use crate::select::matches;
 use crate::server::Which;
-use crate::stack::Stack;
 
 /// The scenarios for a stack that nothing was chosen for: each way to be started, asked, left and stopped once.
 pub const USUAL: &[&str] = &[

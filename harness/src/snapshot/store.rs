@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::stored::{FormatError, Stored};
 
-use crate::bounded;
+use crate::foreign::bounded;
 
 /// What a stored file ends in.
 const STORED: &str = ".snap";

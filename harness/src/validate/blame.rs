@@ -11,10 +11,10 @@ use super::repro::{FORMAT, Repro};
 use super::stop::Wrong;
 use super::subject;
 use super::verdicts::{Blame, Finding};
+use crate::foreign::visible::visible_line;
 use crate::history::calls;
 use crate::rules::{self, CallRef, Party};
-use crate::stack::{Layers, Stack};
-use crate::visible::visible_line;
+use crate::run::stack::{Layers, Stack};
 
 /// A case, as far as a finding is concerned.
 #[derive(Clone, Copy, Debug)]

@@ -9,12 +9,12 @@ use super::check::{Check, Level, Profile};
 use super::consent;
 use super::fact::Fact;
 use super::known::Known;
-use crate::halt::Limit;
-use crate::room;
+use crate::campaign::halt::Limit;
+use crate::campaign::select::or_rather;
+use crate::campaign::trace_room;
 use crate::run::Parameter;
-use crate::select::or_rather;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::{ServerError, Under};
-use crate::stack::{Layers, Stack};
 
 /// A validation to be run: what to judge, and how.
 ///
@@ -226,7 +226,7 @@ impl Validate {
     /// MiB of memory for the trace of one case; 256 unless said otherwise.
     #[must_use]
     pub fn trace_room(mut self, mib: u64) -> Validate {
-        self.room = room::records(mib);
+        self.room = trace_room::records(mib);
         self
     }
 

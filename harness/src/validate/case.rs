@@ -16,18 +16,18 @@ use super::played::{Played, Terms, Trouble};
 use super::reports;
 use super::stop::{Stop, Symptom, Wrong};
 use super::usage::{self, Usage};
+use crate::campaign::event_budget::Events;
+use crate::campaign::halt::{Halt, Limit};
 use crate::conform::is_cut;
 use crate::deadline::Deadline;
-use crate::halt::{Halt, Limit};
 use crate::history::End;
-use crate::kept::Events;
 use crate::rules::{CallRef, Trouble as RecordingTrouble, judge};
 use crate::run::Start;
+use crate::run::stack::Stack;
 use crate::server::copies::Copies;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server, ServerError};
 use crate::server::process::Woken;
 use crate::server::shortage::{few_threads, no_room, shortage};
-use crate::stack::Stack;
 
 /// Records of a case's trace: 256 MiB of address space, touched as it fills. A filter that makes many small requests of
 /// a large one fills a quarter of it.

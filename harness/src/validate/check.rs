@@ -13,7 +13,7 @@ use crate::server::nbdkit::{Buffers, Conditions, Malloc};
 use layers_behaviour::{Behaviour, Failing};
 
 pub use super::unfit::Unfit;
-pub use crate::level::Level;
+pub use crate::campaign::level::Level;
 
 macro_rules! profiles {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*) => {

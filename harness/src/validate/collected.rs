@@ -14,10 +14,10 @@ use super::twist::{innermost, twisted};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::verdicts::{broken, worse};
 use super::{hints, is_module, processes, quoted, words};
-use crate::halt::Halt;
-use crate::kept::Keeper;
+use crate::campaign::event_budget::EventBudget;
+use crate::campaign::halt::Halt;
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
 /// What shows the place of a crash, and is not in the recording.
@@ -45,7 +45,7 @@ pub(super) fn is_of_subject(finding: &BrokenRule, from: u8) -> bool {
 #[derive(Debug)]
 pub(super) struct Collected {
     terms: Terms,
-    keeper: Keeper,
+    keeper: EventBudget,
     checks: Vec<CheckVerdict>,
     /// Those that are judged in every case.
     always: Vec<CheckVerdict>,
@@ -67,7 +67,7 @@ pub(super) struct Collected {
 
 impl Collected {
     /// Nothing yet.
-    pub(super) fn new(selection: &Selection, terms: Terms, keeper: Keeper) -> Collected {
+    pub(super) fn new(selection: &Selection, terms: Terms, keeper: EventBudget) -> Collected {
         let always = selection.checks.iter().filter(|check| matches!(check.play, Play::Always));
         Collected {
             terms,

@@ -14,7 +14,7 @@ use super::stock::{self, Meaning};
 use super::subject::{self, parameter_text};
 use crate::run::Parameter;
 pub use crate::run::parameter::{HIDDEN, is_secret};
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 
 /// Bytes of data of a file that are copied for each case, unless said otherwise.
 pub const LIMIT: u64 = 64 << 20;

@@ -7,8 +7,8 @@ use super::discovery::{Found, discover};
 use super::fact::EXPECTED;
 use super::judging::verdict_of;
 use super::twist::twisted;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::ServerError;
-use crate::stack::{Layers, Stack};
 
 /// The layers among which the one at fault is: from the first to the last of these numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use super::stock;
 use super::stop::Stop;
 use super::twist::variable;
 use super::words;
-use crate::halt::Halt;
+use crate::campaign::halt::Halt;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::ServerError;
-use crate::stack::{Layers, Stack};
 
 /// What came of it.
 pub(super) enum Found {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use layers_trace::{Event, Field, Kind};
 
 use super::subject::is_key;
+use crate::campaign::select::nearest;
 use crate::run::Parameter;
-use crate::select::nearest;
 
 /// Names of one parameter: `raw`, `data` and `base64` are one, of which one is given.
 type Names = Vec<String>;

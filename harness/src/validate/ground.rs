@@ -6,8 +6,8 @@ use super::case::Bench;
 use super::claims::Claims;
 use super::discovery::{Explored, Found, discover};
 use crate::run::Parameter;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::ServerError;
-use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
 
 /// Parameter that says how large our own plugin's disk is.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use object::{Object, ObjectKind, ObjectSection, ObjectSymbol};
 
-use crate::bounded;
-use crate::select::nearest;
+use crate::campaign::select::nearest;
+use crate::foreign::bounded;
 
 /// What a file is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use super::consent::{self, Consent};
 use super::repro::Repro;
 use super::stock;
 use super::subject::{parameter_text, shown};
+use crate::foreign::trust;
+use crate::foreign::visible::visible_line;
 use crate::run::Parameter;
 use crate::run::options;
 use crate::server::nbdkit::Nbdkit;
-use crate::trust;
-use crate::visible::visible_line;
 
 /// What the user has allowed a case.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,8 +155,8 @@ fn programs(repro: &Repro) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::run::Start;
+    use crate::run::stack::{Layers, Stack};
     use crate::server::nbdkit::Conditions;
-    use crate::stack::{Layers, Stack};
     use crate::validate::check::Outcome;
     use crate::validate::op::Op;
     use crate::validate::repro::FORMAT;

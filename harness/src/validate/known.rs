@@ -9,7 +9,7 @@ use super::checks;
 use super::modules::module_rules;
 use super::verdicts::Finding;
 use crate::baseline::BaselineError;
-use crate::bounded;
+use crate::foreign::bounded;
 
 /// The findings that a file lists, each with the reason why it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

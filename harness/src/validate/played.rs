@@ -5,9 +5,9 @@ use layers_trace::Probe;
 use super::evidence::Evidence;
 use super::reports::Reported;
 use super::stop::Stop;
-use crate::halt::Halt;
+use crate::campaign::event_budget::Events;
+use crate::campaign::halt::Halt;
 use crate::history::End;
-use crate::kept::Events;
 use crate::rules::{CallRef, Judgement};
 use crate::server::nbdkit::Under;
 

@@ -7,7 +7,7 @@ use super::check::Plan;
 use super::op::Op;
 use super::played::Played;
 use super::stop::{Asked, Stop};
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 
 /// A module, as it is named on the command line, and what its page says that it refuses.
 struct Refuser {

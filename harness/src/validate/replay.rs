@@ -13,8 +13,8 @@ use super::processes::{self, Seen};
 use super::repro::Repro;
 use super::stop::Wrong;
 use super::twist::innermost;
-use crate::halt::Limit;
-use crate::room;
+use crate::campaign::halt::Limit;
+use crate::campaign::trace_room;
 use crate::rules::Trouble;
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::verdict::Verdict;
@@ -61,7 +61,7 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, budget: &Budget) -> Result<Replaye
     let timeout = debugger.map_or(timeout, |debugger| debugger.patience(timeout));
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
     let limit = Limit::new(time);
-    let bench = Bench { nbdkit, timeout, limit, room: room.map_or(CAPACITY, room::records), terms };
+    let bench = Bench { nbdkit, timeout, limit, room: room.map_or(CAPACITY, trace_room::records), terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
     if let Some(halt) = played.halt {

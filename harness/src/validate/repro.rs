@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::check::{Outcome, Plan, Twist};
 use super::checks;
 use super::op::Op;
-use crate::bounded;
+use crate::foreign::bounded;
 use crate::rules;
 use crate::run::Start;
+use crate::run::stack::Stack;
 use crate::server::nbdkit::Conditions;
-use crate::stack::Stack;
 
 /// Version of the format.
 pub const FORMAT: u32 = 2;

@@ -26,13 +26,13 @@ use super::task::{Outcome, Task, tasks};
 use super::validation::{Subject, Validation};
 use super::verdicts::Finding;
 use super::{documented, profile, subject};
-use crate::halt::{Halt, Limit};
-use crate::kept::Keeper;
-use crate::schedule::{Items, in_order};
+use crate::campaign::event_budget::EventBudget;
+use crate::campaign::halt::{Halt, Limit};
+use crate::campaign::schedule::{Items, in_order};
+use crate::foreign::visible::visible_line;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
-use crate::stack::{Layers, Stack};
 use crate::verdict::Verdict;
-use crate::visible::visible_line;
 
 /// Runs all of it.
 pub(super) fn run(
@@ -70,7 +70,7 @@ pub(super) fn run(
         checks: selection.checks.len(),
         rules: selection.rules.len(),
     });
-    let collected = Collected::new(selection, bench.terms, Keeper::new(validate.keep_events));
+    let collected = Collected::new(selection, bench.terms, EventBudget::new(validate.keep_events));
     let expected = &validate.expected;
     let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected, expected };
     let reached = runner.run();

@@ -4,8 +4,8 @@ use super::builder::{Validate, ValidateError};
 use super::check::Check;
 use super::checks;
 use super::modules::module_rules;
+use crate::campaign::select::{matches, nearest};
 use crate::rules::Rule;
-use crate::select::{matches, nearest};
 
 /// What is to be judged.
 #[derive(Debug)]

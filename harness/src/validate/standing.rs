@@ -3,7 +3,7 @@
 use super::known::{Known, KnownFinding};
 use super::validation::Validation;
 use super::verdicts::broken;
-use crate::select::matches;
+use crate::campaign::select::matches;
 use crate::verdict::Verdict;
 
 impl Validation {

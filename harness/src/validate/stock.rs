@@ -152,8 +152,9 @@ const PROGRAMS: &[&str] =
 
 /// This parameter may have a module start a program: by its key, or as the data plugin takes the output of a command.
 pub(super) fn may_run(parameter: &Parameter) -> bool {
-    let names =
-        |key: &str| PROGRAMS.iter().any(|pattern| crate::select::matches(pattern, &key.to_ascii_lowercase()));
+    let names = |key: &str| {
+        PROGRAMS.iter().any(|pattern| crate::campaign::select::matches(pattern, &key.to_ascii_lowercase()))
+    };
     parameter.key.as_deref().is_some_and(names) || parameter.value.contains("<(")
 }
 
@@ -170,7 +171,9 @@ pub(super) fn meaning(module: &str, filter: bool, parameter: &Parameter) -> Opti
     let table = if filter { FILTERS } else { PLUGINS };
     let key = parameter.key.as_deref()?;
     let (_, keys) = table.iter().find(|(name, _)| *name == module)?;
-    keys.iter().find(|(pattern, _)| crate::select::matches(pattern, key)).map(|(_, meaning)| *meaning)
+    keys.iter()
+        .find(|(pattern, _)| crate::campaign::select::matches(pattern, key))
+        .map(|(_, meaning)| *meaning)
 }
 
 /// It is among these modules.

@@ -5,7 +5,7 @@ use std::fmt;
 use layers_trace::Operation;
 
 use super::origin::Origin;
-use crate::visible::visible;
+use crate::foreign::visible::visible;
 
 /// Why a script went no further.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::consent::{self, Consent};
 use super::stock;
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 
 pub(super) use crate::run::parameter::is_key;
 pub use crate::run::parameter::{parameter, parameter_text, shown};

@@ -14,10 +14,10 @@ use super::refusers;
 use super::selection::Selection;
 use super::stop::{Asked, Stop};
 use super::twist::twisted;
-use crate::halt::Halt;
+use crate::campaign::halt::Halt;
 use crate::run::Start;
+use crate::run::stack::Layers;
 use crate::server::nbdkit::ServerError;
-use crate::stack::Layers;
 use crate::verdict::Verdict;
 
 /// Cases that may hang before the rest is left out.

@@ -4,7 +4,7 @@ use layers_behaviour::{Behaviour, Behaviours};
 
 use super::check::Twist;
 use super::stock;
-use crate::stack::{Layers, Stack};
+use crate::run::stack::{Layers, Stack};
 
 /// The innermost layer of a stack that is the subject's.
 pub(super) fn innermost(stack: &Stack) -> u8 {

@@ -6,7 +6,7 @@ use super::consent::Secrets;
 use super::known::KnownFinding;
 use super::profile::ProfileResult;
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
-use crate::halt::Halt;
+use crate::campaign::halt::Halt;
 use crate::verdict::{Exit, Verdict};
 
 /// What is to be judged.

@@ -4,7 +4,7 @@ use super::check::{Check, Level};
 use super::consent::Secrets;
 use super::evidence::Evidence;
 use super::repro::Repro;
-use crate::kept::Events;
+use crate::campaign::event_budget::Events;
 use crate::rules::{CallRef, Kind, Party, Rule};
 use crate::verdict::Verdict;
 

@@ -10,8 +10,8 @@ use layers_trace::handover::TRACES;
 use layers_trace::{Kind, Reader};
 
 use super::end::{Ended, settle};
+use crate::campaign::event_budget::Events;
 use crate::deadline::Deadline;
-use crate::kept::Events;
 use crate::rules::{self, Judgement, Rule};
 use crate::run::Server;
 use crate::server::interrupt;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::end::Ended;
 use super::server::{Seen, Unseen};
 use crate::baseline::{Baseline, BaselineError, What};
+use crate::campaign::level::Level;
 use crate::conform::{Fault, Standing, is_ground};
-use crate::level::Level;
 use crate::rules::{Kind, RuleResult};
 use crate::verdict::{Exit, Verdict};
 

@@ -10,16 +10,16 @@ use super::super::bounds;
 use super::super::failure::Failure;
 use super::super::reports::{self, Report};
 use super::show::{Picture, in_time, kept, not_ready, said, show_trace};
-use crate::bounded;
 use crate::client::haproxy_cli::CliError;
 use crate::deadline::Deadline;
+use crate::foreign::bounded;
+use crate::foreign::visible::visible;
 use crate::run::Start;
 use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
 use crate::server::shortage::Explained;
 use crate::verdict::{Exit, Verdict};
-use crate::visible::visible;
 
 /// Records of a user's own run.
 const CAPACITY: u64 = 1 << 20;

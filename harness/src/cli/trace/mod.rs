@@ -12,11 +12,11 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::output::output;
 use super::reports;
+use crate::campaign::select::{nearest, or_rather};
+use crate::campaign::trace_room;
 use crate::conform::verdict_of;
 use crate::report::html::Traced;
-use crate::room;
 use crate::scenario::{Player, SessionPlayer, named};
-use crate::select::{nearest, or_rather};
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
 use crate::server::process::become_subreaper;
@@ -68,7 +68,7 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
     let pictures = reports::open(&arguments.report)?;
     let (keep, limit) = (arguments.save.as_deref(), arguments.bounds.limit());
     let timeout = limit.of(Duration::from_secs(arguments.timeout));
-    let room = arguments.bounds.room()?.map(room::records);
+    let room = arguments.bounds.room()?.map(trace_room::records);
     let server = Installed::find(scenario.server(), arguments.server.as_deref())?;
     if let Some(why) = scenario.unplayable(&server) {
         return Err(Failure::new(Exit::NothingJudged, format!("`{name}` is not judged: {why}")));

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 
 use super::super::ClientError;
 use super::ffi;
-use crate::visible::visible;
+use crate::foreign::visible::visible;
 
 pub(super) fn check(result: c_int) -> Result<(), ClientError> {
     if result < 0 { Err(last_error()) } else { Ok(()) }

@@ -10,8 +10,8 @@ use layers_trace::record::Record;
 use layers_trace::{CallId, Operation, Writer};
 
 use super::{Client, ClientError, Wishes, check, ffi};
-use crate::credentials::{Credentials, Proof, USER};
 use crate::deadline::Deadline;
+use crate::run::credentials::{Credentials, Proof, USER};
 
 impl Client {
     /// It is to complete STARTTLS before anything else.

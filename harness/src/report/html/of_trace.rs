@@ -1,8 +1,8 @@
 //! The page of one recorded run.
 
 use super::page::{Cell, Finding, Page, Section};
+use crate::campaign::event_budget::Events;
 use crate::conform::exit_of;
-use crate::kept::Events;
 use crate::rules::{Judgement, Kind, RuleResult};
 use crate::verdict::{Exit, Verdict};
 

@@ -1,6 +1,6 @@
 //! What stands on the page, whatever was judged.
 
-use crate::kept::Events;
+use crate::campaign::event_budget::Events;
 use crate::rules::CallRef;
 use crate::verdict::Exit;
 

@@ -4,7 +4,7 @@ use layers_trace::Event;
 
 use super::finding::{CallRef, Finding};
 use super::party::Party;
-use crate::visible::visible;
+use crate::foreign::visible::visible;
 
 /// Findings kept for one rule and one trace; the rest is counted.
 const MOST_FINDINGS: usize = 8;

@@ -10,7 +10,7 @@ use super::super::{Scenario, Step, command, flag};
 use super::{always, connect, go, nth};
 use crate::client::Command;
 use crate::client::nbd::Wishes;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 /// Bytes of a range that no single read or write can have, and of the disk that has it.
 const LARGE: u32 = (128 << 20) + 8192;

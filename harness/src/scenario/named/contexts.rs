@@ -6,7 +6,7 @@ use layers_trace::{Callback, Operation};
 use super::super::{Scenario, Step, command, one_of_every_request};
 use super::{act, act_nth, connect, go, nth};
 use crate::run::Parameter;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = vec![swallowed_key(), skipped_config_complete(), skipped_open()];

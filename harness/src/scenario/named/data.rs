@@ -8,7 +8,7 @@ use super::super::{Scenario, Step, command, flag};
 use super::{connect, go, nth, say};
 use crate::client::Command;
 use crate::client::raw::Message;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();

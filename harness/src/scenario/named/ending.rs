@@ -6,7 +6,7 @@ use super::super::{Ending, NBDINFO, Scenario, Step, command};
 use super::{always, connect, go, info, read, say};
 use crate::client::raw::Message;
 use crate::run::Start;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     let signals = [

@@ -11,7 +11,7 @@ use super::{always, connect, go, nth, read, say};
 use crate::client::Command;
 use crate::client::raw::Message;
 use crate::protocol::ERRORS;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 /// Bytes of the reference plugin's disk.
 const SIZE: u64 = 1 << 20;

@@ -5,7 +5,7 @@ use layers_trace::Callback;
 
 use super::super::{Scenario, Step};
 use super::{always, connect, go, info, nth, nth_after_next, read};
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Operation};
 
 use super::super::{Scenario, Step, command};
 use super::{always, connect, go, nth, nth_after_next, read};
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();

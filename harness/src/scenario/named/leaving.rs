@@ -6,7 +6,7 @@ use super::super::{Ending, Scenario, Step, command};
 use super::ending::unextended;
 use super::{connect, go, info, read, say};
 use crate::client::raw::Message;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all: Vec<Scenario> = [0, 1, 4].map(disconnect).into();

@@ -5,7 +5,7 @@ use layers_trace::Operation;
 use super::super::{Scenario, Step, command, one_of_every_request};
 use super::{connect, read};
 use crate::client::Command;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![requests(), readonly_write()]

@@ -9,7 +9,7 @@ use super::super::{Expectation, Scenario, Step, command};
 use super::go;
 use crate::client::Command;
 use crate::client::raw::Message;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 use Expectation::{AtOnce, DataAtOnce, Tested};
 

@@ -6,7 +6,7 @@ use layers_trace::{Callback, Operation};
 use super::super::{Ending, Scenario, Step, command};
 use super::{act, act_nth, connect, go};
 use crate::client::raw::{Message, info};
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Operation};
 use super::super::{Scenario, Step, command, flag};
 use super::{connect, go, read, say};
 use crate::client::raw::Message;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 /// Bytes of the reference plugin's disk.
 const SIZE: u64 = 1 << 20;

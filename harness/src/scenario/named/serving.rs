@@ -5,7 +5,7 @@ use layers_trace::{Callback, Operation};
 use super::super::{Scenario, Step, command, flag, one_of_every_request};
 use super::{connect, go, info, read};
 use crate::client::nbd::Wishes;
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 /// Deepest stack: the instrument can be more layers than that, a user's stack seldom is.
 const DEEPEST: u8 = 8;

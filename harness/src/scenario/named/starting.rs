@@ -4,8 +4,8 @@ use layers_trace::{Callback, Operation};
 
 use super::super::{Ending, Scenario, Step, command};
 use super::{always, connect, go, nth_after_next};
+use crate::run::stack::{Given, Stack};
 use crate::run::{Parameter, Start};
-use crate::stack::{Given, Stack};
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all = vec![

@@ -7,7 +7,7 @@ use super::super::{Scenario, Step, command};
 use super::{connect, go, info, read, say};
 use crate::client::nbd::Wishes;
 use crate::client::raw::{Message, info as kind};
-use crate::stack::Stack;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![

@@ -7,9 +7,9 @@ use super::super::{Scenario, Step, command};
 use super::{connect, go, info, read, say};
 use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
-use crate::credentials::Proof;
 use crate::run::Tls;
-use crate::stack::Stack;
+use crate::run::credentials::Proof;
+use crate::run::stack::Stack;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![

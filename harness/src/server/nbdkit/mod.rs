@@ -40,11 +40,11 @@ use super::process::{Launch, Process, above_standard};
 use super::shortage::Explained;
 use super::tracing::Tracing;
 use super::{instruments, interrupt};
-use crate::credentials::Credentials;
 use crate::deadline::Deadline;
 use crate::history::End;
+use crate::run::credentials::Credentials;
+use crate::run::stack::{Given, Layers, Stack};
 use crate::run::{Run, Start, Tls};
-use crate::stack::{Given, Layers, Stack};
 use crate::version::Version;
 
 /// In the same directory: what the command of `--run`, or the server's parent, reads from until it may end.

@@ -21,11 +21,11 @@ use super::super::scripts;
 use super::super::tracing::Tracing;
 use super::debugger::Attached;
 use super::under::Under;
-use crate::bounded;
-use crate::credentials::Credentials;
 use crate::deadline::{Deadline, timespec};
+use crate::foreign::bounded;
 use crate::history::End;
 use crate::run::Start;
+use crate::run::credentials::Credentials;
 
 /// A running nbdkit.
 #[derive(Debug)]

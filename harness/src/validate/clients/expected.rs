@@ -4,9 +4,9 @@ use layers_trace::Operation;
 use ring::digest::{Context, SHA256};
 
 use super::{Asked, Clients, Command, OWN, Stop, Wrong, stop};
+use crate::foreign::visible::visible_line;
 use crate::server::nbdkit::Server;
 use crate::validate::fact::{BlockSize, Fact};
-use crate::visible::visible_line;
 
 /// Bytes of one read where a whole disk is read.
 const PIECE: u64 = 1 << 20;

@@ -2,8 +2,8 @@
 
 use super::super::super::Scenario;
 use super::super::super::session::{Session, SessionStep, Socket};
+use crate::run::stack::Stack;
 use crate::server::haproxy::Load;
-use crate::stack::Stack;
 use crate::version::Version;
 
 /// What most run.

@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::report::cases::{Case, Outcome, Run, Trouble};
+use crate::run::stack::Layers;
 use crate::server::process::become_subreaper;
-use crate::stack::Layers;
 use crate::validate::{Validate, checks, module_rules};
 use crate::verdict::Exit;
 
@@ -41,7 +41,7 @@ macro_rules! conformance {
     ($validate:expr) => {
         #[cfg_attr(test, allow(dead_code, reason = "another harness does not call it"))]
         fn main() -> ::std::process::ExitCode {
-            $crate::libtest::main($validate)
+            $crate::embed::libtest::main($validate)
         }
 
         #[test]

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use layers_behaviour::{Behaviour, Behaviours};
 use serde::{Deserialize, Serialize};
 
-use crate::credentials::Proof;
+use crate::run::credentials::Proof;
 use crate::run::{Parameter, Tls};
 
 /// One server process with its plugin and ordered filters.

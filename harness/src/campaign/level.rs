@@ -44,7 +44,7 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::Stack;
+    use crate::run::stack::Stack;
 
     #[test]
     fn a_higher_level_never_asks_less() {

@@ -34,8 +34,8 @@ use crate::client::Command;
 use crate::client::nbd::Wishes;
 use crate::client::raw::Message;
 use crate::run::Start;
+use crate::run::stack::{Layers, Stack};
 use crate::scenario::{Ending, Scenario, Step, command, flag};
-use crate::stack::{Layers, Stack};
 
 /// Bytes of the disk of a drawn stack.
 const SIZE: u64 = 1 << 20;

@@ -12,17 +12,17 @@ pub type Events = Arc<[Event]>;
 
 /// Decides which runs are kept.
 #[derive(Debug, Default)]
-pub struct Keeper {
+pub struct EventBudget {
     /// Events that there is room for.
     room: usize,
     /// The run that was kept last: several findings of one run share it.
     last: Option<Events>,
 }
 
-impl Keeper {
+impl EventBudget {
     /// There is room for so many events.
-    pub fn new(room: usize) -> Keeper {
-        Keeper { room, last: None }
+    pub fn new(room: usize) -> EventBudget {
+        EventBudget { room, last: None }
     }
 
     /// This run, if there is room for it.
@@ -45,7 +45,7 @@ mod tests {
     fn a_run_is_kept_whole_or_not_at_all_and_counts_once() {
         let run = || -> Events { reference().events.into() };
         let (one, other) = (run(), run());
-        let mut keeper = Keeper::new(one.len());
+        let mut keeper = EventBudget::new(one.len());
         assert!(keeper.keep(Some(&one)).is_some_and(|kept| Arc::ptr_eq(&kept, &one)));
         assert!(keeper.keep(Some(&one)).is_some(), "it is there already");
         assert!(keeper.keep(Some(&other)).is_none(), "there is no more room");

@@ -1,0 +1,5 @@
+//! What comes from somebody else: their files are read with a bound and never waited for, and their text is escaped.
+
+pub(crate) mod bounded;
+pub(crate) mod trust;
+pub(crate) mod visible;
