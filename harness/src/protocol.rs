@@ -61,3 +61,17 @@ pub fn is_told(error: i32) -> bool {
 
 /// Bytes of the longest name of an export.
 pub const LONGEST_STRING: usize = 4096;
+
+/// Bytes of the largest request that nbdkit serves (nbdkit-plugin(3), ".pread"). A larger one it answers with an error, or, where
+/// it would have to read the data of a write first, by closing the connection.
+pub const MOST_SERVED: u32 = 64 << 20;
+
+/// Bytes of the largest request that a client may send without asking: of any server it may expect that much, and no more, where
+/// none has told it a maximum (the NBD protocol, "Block size constraints"). What is to be served by whatever server keeps to
+/// this; what nbdkit itself promises goes up to [`MOST_SERVED`].
+pub const MOST_PORTABLE: u32 = 32 << 20;
+
+/// Returns whether a client has this error when its connection has gone.
+pub fn is_gone(error: i32) -> bool {
+    [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE].contains(&error)
+}

@@ -24,6 +24,7 @@ pub mod arguments;
 pub mod boxes;
 pub mod call;
 pub mod conditions;
+pub mod constants;
 pub mod deeds;
 pub mod errno;
 pub mod filter;

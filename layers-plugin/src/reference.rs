@@ -8,6 +8,7 @@ use layers_abi::arguments::{
     Buffer, Count, DescriptionResult, ExportNameResult, Exports, Extents, Flags, Handle, IsTls, Key, Maximum,
     Minimum, Offset, Outcome, Preferred, ReadOnly, Value,
 };
+use layers_abi::constants::{NATIVE, PARALLEL};
 use layers_abi::kept::Kept;
 use layers_abi::plugin::Plugin;
 use layers_abi::server::{
@@ -24,10 +25,6 @@ use layers_trace::{Callback, Field, Probe};
 use crate::disk::Disk;
 use crate::wrapped::wrapped;
 
-/// NBDKIT_THREAD_MODEL_PARALLEL
-const PARALLEL: c_int = 3;
-/// NBDKIT_FUA_NATIVE and NBDKIT_CACHE_NATIVE
-const NATIVE: c_int = 2;
 /// NBDKIT_FLAG_REQ_ONE
 const REQ_ONE: u32 = 1 << 2;
 /// NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO

@@ -6,6 +6,7 @@ use layers_trace::{Event, Field, Kind, Operation};
 
 use super::connection::ConnectionId;
 use super::made::MadeList;
+use crate::protocol::is_gone;
 
 /// The metadata context that nbdkit has (NBD protocol, "Metadata querying").
 const ALLOCATION: &[u8] = b"base:allocation";
@@ -157,9 +158,8 @@ impl Clients {
         });
         if event.kind == Kind::Reply {
             // A client that has given up tells nothing of the server, which may still be about to answer.
-            const GONE: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
             client.negotiated(operation, event);
-            client.lost |= GONE.contains(&event.errno().cast_signed());
+            client.lost |= is_gone(event.errno().cast_signed());
             if event.errno() != libc::ETIMEDOUT.cast_unsigned() {
                 client.waiting.retain(|request| request.event.position != event.call);
             }

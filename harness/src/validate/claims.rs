@@ -5,11 +5,8 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::fact::Fact;
 use super::op::{Op, Request};
 use super::unfit::Unfit;
-use crate::protocol::transmission;
+use crate::protocol::{MOST_PORTABLE, transmission};
 use crate::scenario::flag;
-
-/// The server refuses larger requests.
-const MOST: u64 = 32 << 20;
 
 /// What a stack offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,7 +170,10 @@ impl Claims {
 
     /// The largest request.
     pub fn most(&self) -> u64 {
-        let most = self.block.map_or(MOST, |[_, _, maximum]| u64::from(maximum)).min(MOST);
+        let most = self
+            .block
+            .map_or(u64::from(MOST_PORTABLE), |[_, _, maximum]| u64::from(maximum))
+            .min(u64::from(MOST_PORTABLE));
         (most / self.unit()).max(1) * self.unit()
     }
 

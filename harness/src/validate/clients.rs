@@ -21,6 +21,7 @@ use super::usage;
 use crate::campaign::halt::Limit;
 use crate::client::nbd::{Client, ClientError, Command, Wishes};
 use crate::deadline::Deadline;
+use crate::protocol::is_gone;
 use crate::protocol::transmission::{READ_ONLY, SEND_CACHE, SEND_FLUSH, SEND_TRIM, SEND_ZERO};
 use crate::rules::CallRef;
 use crate::scenario::flag;
@@ -29,8 +30,6 @@ use crate::server::process::Woken;
 
 /// NBD_STATE_ZERO.
 const STATE_ZERO: u32 = 1 << 1;
-/// What the system says of a connection whose other end is not there, or no longer.
-const GONE: &[i32] = &[libc::ENOTCONN, libc::ECONNRESET, libc::ECONNREFUSED, libc::EPIPE];
 /// Clients that a step makes for itself get numbers from here on.
 const OWN: u32 = 100;
 /// Connections that cycles make in any case, and the time after which there are no more.
@@ -88,7 +87,7 @@ fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
         ClientError::Refused { message, errno: libc::EMFILE | libc::ENFILE } => {
             Stop::Short(format!("{what} ({message})"))
         }
-        ClientError::Refused { message, errno } if GONE.contains(&errno) => {
+        ClientError::Refused { message, errno } if is_gone(errno) || errno == libc::ECONNREFUSED => {
             Stop::Gone(format!("{what} ({message})"))
         }
         ClientError::Refused { errno, .. } => refused(format!("`{what}` fails with {}", named(errno))),

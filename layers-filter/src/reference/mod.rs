@@ -17,6 +17,7 @@ use layers_abi::arguments::{
     NextConfigComplete, NextDefaultExport, NextListExports, NextOpen, NextPreconnect, Outcome, ReadOnly,
     ThreadModel, Value,
 };
+use layers_abi::constants::PARALLEL;
 use layers_abi::filter::{FilterTable, FilterWords};
 use layers_abi::layout::FilterLayout;
 use layers_abi::next::NextOps;
@@ -36,9 +37,6 @@ use shaped::{fail, shaped};
 use state::{Held, Here, REFERENCES, Reference, on, reference};
 
 use crate::structure::empty;
-
-/// NBDKIT_THREAD_MODEL_PARALLEL
-const PARALLEL: c_int = 3;
 
 /// The structure of the reference filter that is layer `number`.
 pub(crate) fn filter(number: u8) -> Result<(FilterLayout, FilterWords), InitError> {

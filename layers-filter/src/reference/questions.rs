@@ -4,6 +4,7 @@
 use std::ffi::c_int;
 
 use layers_abi::arguments::{DescriptionResult, Handle, Maximum, Minimum, Next, Outcome, Preferred};
+use layers_abi::constants::NATIVE;
 use layers_trace::Callback;
 
 use super::asking::is_alone;
@@ -12,9 +13,6 @@ use super::state::on;
 
 /// Bytes of the disk that a filter serves which opens nothing below.
 const OWN_SIZE: i64 = 1 << 20;
-/// NBDKIT_ZERO_NATIVE, NBDKIT_FUA_NATIVE and NBDKIT_CACHE_NATIVE
-const NATIVE: c_int = 2;
-
 macro_rules! questions {
     ($($variant:ident $field:ident $alone:expr;)*) => {
         $(

@@ -5,12 +5,11 @@ use layers_trace::{Callback, Operation};
 use super::super::{Scenario, Step, command, flag};
 use super::{connect, go, read, say};
 use crate::client::raw::Message;
+use crate::protocol::MOST_SERVED;
 use crate::run::stack::Stack;
 
 /// Bytes of the reference plugin's disk.
 const SIZE: u64 = 1 << 20;
-/// The most that nbdkit reads or writes at once (nbdkit-protocol(1)).
-const MOST: u32 = 64 << 20;
 
 pub(super) fn all() -> Vec<Scenario> {
     vec![
@@ -33,7 +32,7 @@ fn requests() -> Scenario {
         command(Read, SIZE, 1, 0),
         command(Read, u64::MAX - 511, 512, 0),
         command(Read, u64::MAX, 512, 0),
-        command(Read, 0, MOST + 512, 0),
+        command(Read, 0, MOST_SERVED + 512, 0),
         command(Read, 0, 512, 1 << 15),
         command(Read, 0, 512, flag::FAST_ZERO),
         command(Write, SIZE - 511, 512, 0),
@@ -60,9 +59,9 @@ fn requests() -> Scenario {
 /// It lies on the disk, and is more than the server reads at once.
 fn large_read() -> Scenario {
     let stack = Stack::reference(1).with(0, |plugin| {
-        plugin.answers.insert(Callback::GetSize, i64::from(3 * MOST));
+        plugin.answers.insert(Callback::GetSize, i64::from(3 * MOST_SERVED));
     });
-    let large = command(Operation::Read, 0, MOST + 512, 0);
+    let large = command(Operation::Read, 0, MOST_SERVED + 512, 0);
     Scenario::new("reject/large-read", "a read of more than the server reads at once", stack).script([
         Step::ConnectRaw(1),
         go(1, ""),
@@ -74,7 +73,7 @@ fn large_read() -> Scenario {
 
 /// More data than the server is willing to skip: it ends the connection instead.
 fn oversize_write() -> Scenario {
-    let huge = command(Operation::Write, 0, 2 * MOST + 512, 0);
+    let huge = command(Operation::Write, 0, 2 * MOST_SERVED + 512, 0);
     Scenario::new(
         "reject/oversize-write",
         "a write with more data than the server skips",

@@ -9,6 +9,7 @@ use super::super::op::Request;
 use super::super::stop::Stop;
 use super::{Clients, OWN, perhaps};
 use crate::deadline::Deadline;
+use crate::protocol::MOST_PORTABLE;
 use crate::server::nbdkit::Server;
 
 /// The first byte count of a request that grows, and by what it grows.
@@ -20,8 +21,6 @@ const QUICK: Duration = Duration::from_millis(20);
 const QUICK_ANSWER: Duration = Duration::from_millis(300);
 /// How long a request is waited for that may take longer than anybody waits.
 const PATIENCE: Duration = Duration::from_millis(2500);
-/// The largest read.
-const MOST: u32 = 32 << 20;
 /// Exports that are open side by side.
 const MOST_OPEN: u32 = 4;
 
@@ -71,7 +70,7 @@ impl Clients {
             BlockSize::Preferred => preferred,
             BlockSize::Maximum => maximum,
         };
-        let count = count.min(MOST) / unit * unit;
+        let count = count.min(MOST_PORTABLE) / unit * unit;
         let (length, unit) = (u64::from(count), u64::from(unit));
         let Some(last) = size.checked_sub(length).filter(|_| count > 0) else { return Ok(()) };
         let mut places = vec![0, length, last / length * length];

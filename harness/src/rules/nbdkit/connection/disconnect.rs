@@ -5,6 +5,7 @@ use layers_trace::{Callback, Event, Kind as EventKind, Operation};
 use super::by_server;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, History, Request};
+use crate::protocol::MOST_PORTABLE;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
 
@@ -92,8 +93,9 @@ impl CarriedOut {
         for request in &client.waiting {
             let Some(callback) = callback_of(request.operation) else { continue };
             let (offset, count) = (request.event.offset(), u64::from(request.event.count()));
-            let fits =
-                count > 0 && count <= 32 << 20 && offset.checked_add(count).is_some_and(|end| end <= size);
+            let fits = count > 0
+                && count <= MOST_PORTABLE.into()
+                && offset.checked_add(count).is_some_and(|end| end <= size);
             let allowed = callback == Callback::Pread || writable;
             let visible = history.outermost(callback) == Some(handle.layer);
             let whole = request.event.b == 0;

@@ -7,6 +7,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::negotiates;
 use crate::history::ConnectionId;
+use crate::protocol::is_gone;
 use crate::rules::check::{Check, Now, Report, Watch};
 
 /// What a rule of this shape speaks of.
@@ -108,8 +109,7 @@ impl Survives {
 
 /// The client is told of the end of the connection, instead of an answer.
 pub(in crate::rules) fn is_lost(reply: &Event) -> bool {
-    const LOST: [i32; 3] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE];
-    reply.result() < 0 && LOST.iter().any(|errno| errno.cast_unsigned() == reply.errno())
+    reply.result() < 0 && is_gone(reply.errno().cast_signed())
 }
 
 fn is_option(operation: Operation) -> bool {

@@ -2,10 +2,11 @@
 
 use layers_trace::{Callback, Kind as EventKind, Operation};
 
-use super::{flag_names, range::MOST};
+use super::flag_names;
 use crate::history::{
     Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, REQ_ONE, Request, Way, callback_of, present,
 };
+use crate::protocol::MOST_SERVED;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::run::Start;
 use crate::version::Version;
@@ -100,7 +101,7 @@ fn unacceptable(history: &History, request: &Request, top: &Handle) -> Option<&'
         _ if flags & FAST_ZERO != 0 && not(Callback::CanFastZero) => Some("can_fast_zero is false"),
         _ if operation != Flush && count == 0 => Some("it is for no byte"),
         _ if operation != Flush && beyond => Some("it goes beyond the end"),
-        Read | Write if count > MOST.into() => Some("it is larger than what the server takes"),
+        Read | Write if count > MOST_SERVED.into() => Some("it is larger than what the server takes"),
         _ => None,
     }
 }

@@ -3,11 +3,9 @@
 use layers_trace::Callback;
 
 use super::caller;
+use crate::protocol::MOST_SERVED;
 use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
 use crate::version::Version;
-
-/// Most bytes of one read or write.
-pub(in super::super) const MOST: u32 = 64 << 20;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -116,9 +114,9 @@ impl Check for MaxIo {
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         report.exercised();
-        if now.event.count() > MOST {
+        if now.event.count() > MOST_SERVED {
             let actual = format!("{} bytes", now.event.count());
-            report.broken_by(caller(now), [now.event], format!("{MOST} bytes or less"), actual);
+            report.broken_by(caller(now), [now.event], format!("{MOST_SERVED} bytes or less"), actual);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use layers_trace::Callback;
 
-use super::super::data::range::MOST;
 use super::task::{Task, watches};
 use crate::history::Way;
+use crate::protocol::MOST_SERVED;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
@@ -52,7 +52,7 @@ impl Check for AsReads {
             return report.broken(task.events(Some(other)), expected, "another call");
         }
         if by.is_some()
-            && let Err(untiled) = task.tiling(task.made().iter(), MOST)
+            && let Err(untiled) = task.tiling(task.made().iter(), MOST_SERVED)
         {
             report.broken(task.events(untiled.piece), untiled.expected, untiled.actual);
         }

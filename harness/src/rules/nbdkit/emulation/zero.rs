@@ -2,9 +2,9 @@
 
 use layers_trace::Callback;
 
-use super::super::data::range::MOST;
 use super::task::{Task, Untiled, watches};
 use crate::history::{FAST_ZERO, MAY_TRIM, Made, Way};
+use crate::protocol::MOST_SERVED;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
@@ -96,7 +96,7 @@ impl Check for AsWrites {
                 report.broken(task.events(Some(piece)), "writes without MAY_TRIM", "MAY_TRIM");
             }
         }
-        if let Err(untiled) = task.tiling(pieces(), MOST) {
+        if let Err(untiled) = task.tiling(pieces(), MOST_SERVED) {
             report_untiled(&task, untiled, report);
         }
         bytes_are_zero(&task, pieces(), report);
@@ -143,7 +143,7 @@ impl Check for Fallback {
             return;
         }
         report.exercised();
-        if let Err(untiled) = task.tiling(writes(), MOST) {
+        if let Err(untiled) = task.tiling(writes(), MOST_SERVED) {
             report_untiled(&task, untiled, report);
         }
         bytes_are_zero(&task, writes(), report);

@@ -2,10 +2,10 @@
 
 use layers_trace::{Callback, Event, Kind as EventKind, Operation, Probe};
 
-use super::super::data::range::MOST;
 use super::pieces::failing;
 use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
+use crate::protocol::MOST_SERVED;
 use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
@@ -90,7 +90,7 @@ pub(super) fn reasons(history: &History, answered: &Answered<'_>) -> Vec<Reason>
         (!denied && flags & FUA != 0 && not(Callback::CanFua), "can_fua is none", ORDINARY),
         (!denied && flags & FAST_ZERO != 0 && not(Callback::CanFastZero), "can_fast_zero is false", ORDINARY),
         (
-            matches!(operation, Read | Write) && count > MOST.into(),
+            matches!(operation, Read | Write) && count > MOST_SERVED.into(),
             "it is larger than what the server takes",
             ORDINARY,
         ),

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use layers_trace::{Breach, Callback, Event, Kind as EventKind, Operation, Probe};
 
 use super::super::connection::default_export::is_name;
-use super::super::data::range::MOST;
 use super::super::negotiation::info::are_valid;
 use crate::history::{ConnectionId, History, Request};
+use crate::protocol::MOST_SERVED;
 use crate::rules::check::{Now, Watch};
 
 /// Causes that lie with a layer or with a client, as far as a trace has come.
@@ -27,7 +27,7 @@ pub(super) struct Blamed {
 fn breaks(request: &Event) -> bool {
     match request.operation() {
         Some(Operation::Garbage) => true,
-        Some(Operation::Write) => request.b != 0 || request.count() > MOST,
+        Some(Operation::Write) => request.b != 0 || request.count() > MOST_SERVED,
         _ => false,
     }
 }

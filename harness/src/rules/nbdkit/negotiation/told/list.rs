@@ -4,6 +4,7 @@ use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
 
 use super::quoted;
 use crate::history::ConnectionId;
+use crate::protocol::is_gone;
 use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
 use crate::version::Version;
 
@@ -72,8 +73,8 @@ impl Check for List {
         if exit.texts.iter().chain(&event.texts).any(|text| text.cut) {
             return;
         }
-        const GONE: [i32; 4] = [libc::ENOTCONN, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT];
-        if GONE.contains(&event.errno().cast_signed()) {
+        let error = event.errno().cast_signed();
+        if is_gone(error) || error == libc::ETIMEDOUT {
             return;
         }
         let said = |exports: &[Export<'_>]| {
