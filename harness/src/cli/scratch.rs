@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::server::removal::remove_all;
 use crate::verdict::Exit;
 
 /// That of this subject, as it is named in the working directory. What was in it goes.
@@ -23,7 +24,7 @@ pub(super) fn directory(subject: &str) -> Result<PathBuf, Failure> {
     let mut hasher = DefaultHasher::new();
     (subject, std::env::current_dir()?).hash(&mut hasher);
     let directory = base.join(format!("{:016x}", hasher.finish()));
-    match std::fs::remove_dir_all(&directory) {
+    match remove_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot(error)),
         _ => Ok(directory),
     }

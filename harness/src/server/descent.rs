@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit, waitid,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, dumpable_behavior, getrlimit,
+    kill_process, setrlimit, waitid,
 };
 
 use crate::foreign::visible::visible_line;
@@ -21,8 +22,12 @@ use crate::random::random;
 
 /// How often processes that start others while they are killed are gone after.
 const MOST_ROUNDS: usize = 1000;
-/// In how many looks in turn dead processes of nobody's have to be found, so that something still starts them.
-const ROUNDS_OF_DEAD: usize = 5;
+/// The field of /proc/PID/stat, counted from that of the state, in which the address of the bottom of the stack stands.
+const STACK: usize = 25;
+/// In how many looks others may have died since the look before, until something is taken to start them.
+const MOST_DEATHS: usize = 5;
+/// After how many looks in turn that find nothing new there is nothing.
+const QUIET_LOOKS: usize = 3;
 /// How often processes are listed in one look, while each list has some that the one before had not.
 const MOST_LISTS: usize = 100;
 
@@ -127,14 +132,11 @@ struct Found {
 impl Found {
     /// Looks at a process whose parent is of this kind; `None` for a child of this process.
     fn below(parent: Option<Whose>, pid: Pid) -> Found {
-        let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
-        // In this order: what is seen in a program of its own has had its mark before it began that. The guard, and what
-        // has been forked and has not begun its program yet, have this program.
-        let other =
-            program(&pid.as_raw_nonzero().to_string()).filter(|it| Some(it) != program("self").as_ref());
+        // In this order: what is seen to have begun its program has had its mark before.
+        let began = has_begun(pid);
         let unmarked = match parent {
             Some(whose) => whose,
-            None if other.is_some() && ORPHANS_ARE_OURS.load(Ordering::Relaxed) => Whose::SomeRun,
+            None if began && ORPHANS_ARE_OURS.load(Ordering::Relaxed) => Whose::SomeRun,
             None => Whose::Nobody,
         };
         let whose = marked(pid).map_or(unmarked, Whose::Run);
@@ -217,20 +219,28 @@ pub(super) fn of_run(run_id: u64, apart: u32) -> impl Iterator<Item = Pid> {
 
 /// Returns the command lines of the live processes of this run, apart from this one.
 ///
-/// What replaces itself by a child again and again may be dead whenever it is looked at. Once it has shed its mark, its dead
-/// tell of it: they are reaped, and where each look finds others that have died since the look before, the last is named.
+/// What replaces itself by a child again and again may be dead whenever it is looked at. Its dead tell of it: where look after
+/// look finds nobody alive, and somebody dead who was not there before, the last of them is named.
 pub(super) fn left_of_run(run_id: u64, apart: u32) -> Vec<String> {
-    let mut last = None;
-    for _ in 0..ROUNDS_OF_DEAD {
-        let live: Vec<String> = of_run(run_id, apart).map(command_line).collect();
-        let dead = dead_orphans(Among::ours().look());
-        if !live.is_empty() || dead.is_empty() {
-            return live;
+    let is_of_run = |found: &Found| {
+        Of::Run(run_id).takes(found.whose) || (found.whose == Whose::Nobody && is_orphan(found.pid))
+    };
+    let (mut known, mut deaths, mut quiet) = (BTreeSet::new(), 0, 0);
+    // The kernel's lists of children may lack some while others end: one that is empty proves nothing.
+    while quiet < QUIET_LOOKS {
+        let found = Among::ours().look().filter(|found| number(found.pid).cast_unsigned() != apart);
+        let (dead, live): (Vec<Found>, Vec<Found>) = found.filter(is_of_run).partition(|found| found.is_dead);
+        if !live.is_empty() {
+            return live.into_iter().map(|found| command_line(found.pid)).collect();
         }
-        last = dead.first().copied().map(command_line);
-        dead.into_iter().for_each(reap);
+        let is_new = |found: &&Found| found.is_child && known.insert(number(found.pid));
+        match dead.iter().filter(is_new).last() {
+            Some(died) if deaths == MOST_DEATHS => return vec![command_line(died.pid)],
+            Some(_) => (deaths, quiet) = (deaths + 1, 0),
+            None => quiet += 1,
+        }
     }
-    last.into_iter().collect()
+    Vec::new()
 }
 
 /// Returns the dead that have come here as orphans of some run, and carry no mark.
@@ -367,11 +377,11 @@ static ORPHANS_ARE_OURS: AtomicBool = AtomicBool::new(false);
 /// From now on the orphans among the processes of a run are children of this process.
 pub(super) fn orphans_come_here() {
     // A shell that has begun this program with `exec` may have left children of its own.
-    let program = |pid: &Pid| std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).ok();
-    let own = std::fs::read_link("/proc/self/exe").ok();
-    let are_ours = children(None).iter().all(|pid| program(pid) == own);
+    let are_ours = !children(None).into_iter().any(has_begun);
+    // What this process may not look at it cannot tell from what others have begun: a program that its user may not read.
+    let is_seen = dumpable_behavior() == Ok(DumpableBehavior::Dumpable);
     let command = STARTS_ONLY_RUNS.load(Ordering::Relaxed);
-    ORPHANS_ARE_OURS.store(command && are_ours && own.is_some(), Ordering::Relaxed);
+    ORPHANS_ARE_OURS.store(command && are_ours && is_seen, Ordering::Relaxed);
     // Not every kernel lists children.
     let are_listed = std::path::Path::new("/proc/thread-self/children").exists();
     ORPHANS_COME_HERE.store(are_listed, Ordering::Relaxed);
@@ -384,6 +394,16 @@ pub(super) fn kill_escaped(run_id: u64) {
         Among::Descendants => kill_and_reap(Of::Run(run_id)),
         Among::All => kill_of_run(run_id, std::process::id()),
     }
+}
+
+/// A live child of this process has begun a program of its own. The guard has not, nor has what has been forked and is about to:
+/// their stacks began where that of this process did, which is another place for each program that begins.
+///
+/// A process that hides from its own user hides nothing that this process has forked.
+fn has_begun(child: Pid) -> bool {
+    let stack = |fields: String| fields.split_ascii_whitespace().nth(STACK).map(str::to_owned);
+    let own = stat(rustix::process::getpid()).and_then(stack);
+    !is_dead(child) && stat(child).and_then(stack) != own
 }
 
 /// The children of a process, or of this one.

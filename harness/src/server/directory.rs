@@ -3,16 +3,17 @@
 //! A directory is locked for as long as its harness lives. The next harness removes those of the same user that nobody
 //! holds the lock of, however old or new they are.
 
-use std::fs::{DirBuilder, Permissions};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::descent::session;
+use super::removal::remove_all;
 use super::scripts;
 
 use crate::foreign::bounded;
@@ -174,20 +175,7 @@ fn name_of(path: &Path) -> Option<&str> {
 /// Removes the directory of a run whose processes are gone, and what its server has made elsewhere.
 pub(super) fn remove(directory: &Path) {
     remove_elsewhere(directory);
-    if std::fs::remove_dir_all(directory).is_err() {
-        // A server can have made a directory there into which nobody may look.
-        open_up(directory);
-        let _ = std::fs::remove_dir_all(directory);
-    }
-}
-
-/// Lets the user into this directory and all those below it.
-fn open_up(directory: &Path) {
-    let _ = std::fs::set_permissions(directory, Permissions::from_mode(0o700));
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    for below in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        open_up(&below.path());
-    }
+    let _ = remove_all(directory);
 }
 
 /// Removes what the server of this run has made elsewhere.

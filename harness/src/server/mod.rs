@@ -10,6 +10,7 @@ pub mod interrupt;
 pub mod nbdkit;
 mod observer;
 pub mod process;
+pub(crate) mod removal;
 mod scripts;
 pub(crate) mod shortage;
 pub(crate) mod tracing;

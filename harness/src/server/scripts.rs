@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::removal::remove_all;
 use crate::foreign::bounded;
 
 /// In the directory of a run: those of its server, one a line.
@@ -40,7 +41,7 @@ pub(super) fn remove(directory: &Path) {
         let is_own =
             Path::new(made).symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
         if is_own {
-            let _ = std::fs::remove_dir_all(made);
+            let _ = remove_all(Path::new(made));
         }
     }
 }
