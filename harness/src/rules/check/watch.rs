@@ -80,3 +80,33 @@ const fn bits(callbacks: &[Callback]) -> u64 {
     }
     set
 }
+
+/// Returns the enters of these callbacks.
+pub(in crate::rules) const fn enters(callbacks: &[Callback]) -> Watch {
+    Watch::NONE.enters(callbacks)
+}
+
+/// Returns the exits of these callbacks.
+pub(in crate::rules) const fn exits(callbacks: &[Callback]) -> Watch {
+    Watch::NONE.exits(callbacks)
+}
+
+/// Returns the enters and exits of these callbacks.
+pub(in crate::rules) const fn calls(callbacks: &[Callback]) -> Watch {
+    Watch::NONE.calls(callbacks)
+}
+
+/// Returns the enters of every callback for which this holds.
+pub(in crate::rules) fn enters_where(test: impl Fn(Callback) -> bool) -> Watch {
+    Watch::NONE.enters_where(test)
+}
+
+/// Returns the exits of every callback for which this holds.
+pub(in crate::rules) fn exits_where(test: impl Fn(Callback) -> bool) -> Watch {
+    Watch::NONE.exits_where(test)
+}
+
+/// Returns the events of this kind.
+pub(in crate::rules) const fn notes(kind: Kind) -> Watch {
+    Watch::NONE.notes(kind)
+}

@@ -5,8 +5,7 @@ use layers_trace::{Callback, Event};
 
 use super::{ALL, APPCTX, SVCCTX, Seen, shown};
 use crate::history::History;
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters, exits};
 use crate::version::Version;
 
 pub(super) const RULES: &[Rule] = &[
@@ -19,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init = 0 svcctx=storage fct release",
         bad: "init = 0 svcctx=storage fct svcctx=elsewhere",
         fix: "leave svcctx to the applet",
-        check: Checker::Trace(|| Box::new(Preserved)),
+        check: by!(at(enters(&[Callback::Fct, Callback::Release]), preserved)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init",
         bad: "init svcctx=elsewhere",
         fix: "zero the appctx when it is allocated",
-        check: Checker::Trace(|| Box::new(NullAtInit)),
+        check: by!(at(enters(&[Callback::Init]), null_at_init)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -43,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init fct release",
         bad: "init fct release fct",
         fix: "look whether the applet is shut before it is called",
-        check: Checker::Trace(|| Box::new(NoCallAfterRelease)),
+        check: by!(at(enters(CALLS), no_call_after_release)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -55,7 +54,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init = -1",
         bad: "init = -1 release",
         fix: "free the appctx without calling release",
-        check: Checker::Trace(|| Box::new(NotAfterFailedInit)),
+        check: by!(at(exits(&[Callback::Init]).enters(&[Callback::Release]), not_after_failed_init)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -67,7 +66,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1",
         bad: "parse t7: io_handler",
         fix: "bind the applet's task to a thread",
-        check: Checker::Trace(|| Box::new(OneThread)),
+        check: by!(at(enters(CALLS), one_thread)),
         ..Rule::REQUIRED
     },
 ];
@@ -87,65 +86,40 @@ const CALLS: &[Callback] = &[
     Callback::Release,
 ];
 
-struct Preserved;
-
-impl Check for Preserved {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Fct, Callback::Release])
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    if seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())) {
+        return;
     }
+    let (Some(context), Some(appctx)) = (seen.context(), seen.appctx) else { return };
+    // A call inside another one, or after the release, is not between calls.
+    let nested =
+        now.parent().is_some_and(|parent| parent.callback.is_appctx() && parent.handle() == appctx.id);
+    let Some((before, exit)) = appctx.left.as_ref().filter(|_| !nested && appctx.released.is_none()) else {
+        return;
+    };
+    let Some(before) = before.context else { return };
+    let holds = before.svcctx == context.svcctx;
+    let actual = if holds { "the same".to_owned() } else { shown(context) };
+    report.expect(holds, [exit, now.event], format!("as it was left ({})", shown(before)), actual);
+}
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        if seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())) {
-            return;
-        }
-        let (Some(context), Some(appctx)) = (seen.context(), seen.appctx) else { return };
-        // A call inside another one, or after the release, is not between calls.
-        let nested =
-            now.parent().is_some_and(|parent| parent.callback.is_appctx() && parent.handle() == appctx.id);
-        let Some((before, exit)) = appctx.left.as_ref().filter(|_| !nested && appctx.released.is_none())
-        else {
-            return;
-        };
-        let Some(before) = before.context else { return };
-        let holds = before.svcctx == context.svcctx;
-        let actual = if holds { "the same".to_owned() } else { shown(context) };
-        report.expect(holds, [exit, now.event], format!("as it was left ({})", shown(before)), actual);
+fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let prepared = seen.registered.is_none_or(|applet| PREPARED.contains(&applet.words.as_str()));
+    if let Some(context) = seen.context().filter(|_| !prepared) {
+        report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
     }
 }
 
-struct NullAtInit;
-
-impl Check for NullAtInit {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Init])
+fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    if seen.callback == Callback::Release {
+        report.exercised();
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let prepared = seen.registered.is_none_or(|applet| PREPARED.contains(&applet.words.as_str()));
-        if let Some(context) = seen.context().filter(|_| !prepared) {
-            report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
-        }
-    }
-}
-
-struct NoCallAfterRelease;
-
-impl Check for NoCallAfterRelease {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(CALLS)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        if seen.callback == Callback::Release {
-            report.exercised();
-        }
-        if seen.state.released {
-            let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
-            report.broken(release.into_iter().chain([now.event]), "no call", "a call");
-        }
+    if seen.state.released {
+        let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
+        report.broken(release.into_iter().chain([now.event]), "no call", "a call");
     }
 }
 
@@ -155,40 +129,24 @@ fn init_failed(exit: &Event, history: &History) -> bool {
     if old { exit.result() == 0 } else { exit.result() < 0 }
 }
 
-struct NotAfterFailedInit;
-
-impl Check for NotAfterFailedInit {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Init]).enters(&[Callback::Release])
+fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let failed = |exit: &Event| init_failed(exit, now.history);
+    if now.is_exit() {
+        if failed(now.event) {
+            report.exercised();
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let failed = |exit: &Event| init_failed(exit, now.history);
-        if now.is_exit() {
-            if failed(now.event) {
-                report.exercised();
-            }
-            return;
-        }
-        let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));
-        if let Some(exit) = failed {
-            report.broken([exit, now.event], "no release", "it is called");
-        }
+    let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));
+    if let Some(exit) = failed {
+        report.broken([exit, now.event], "no release", "it is called");
     }
 }
 
-struct OneThread;
-
-impl Check for OneThread {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(CALLS)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if let Some(appctx) = now.history.appctx(now.event.handle) {
-            let same = appctx.first.tid == now.event.tid;
-            report.expect(same, [&appctx.first, now.event], "the thread of its first call", "another thread");
-        }
+fn one_thread(now: &Now<'_>, report: &mut Report<'_>) {
+    if let Some(appctx) = now.history.appctx(now.event.handle) {
+        let same = appctx.first.tid == now.event.tid;
+        report.expect(same, [&appctx.first, now.event], "the thread of its first call", "another thread");
     }
 }

@@ -4,8 +4,7 @@ use layers_trace::{Callback, Probe};
 
 use super::reserve::Probed;
 use super::{APPCTX, SVCCTX, Seen};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -17,9 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { PrintContext }",
         bad: "parse io_handler { PrintContext = 0 }",
         fix: "reserve the print context in the storage area",
-        check: Checker::Trace(|| {
-            Box::new(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" })
-        }),
+        check: by!(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,7 +29,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 0 io_handler = 1",
         bad: "parse io_handler = 0 st0=5",
         fix: "print through the channel, or end the command in parse",
-        check: Checker::Trace(|| Box::new(Terminal)),
+        check: by!(at(exits(&[Callback::IoHandler]), terminal)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -44,30 +41,20 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { LegacyFields }",
         bad: "parse io_handler { LegacyFields = 0 }",
         fix: "keep the order of the fields",
-        check: Checker::Trace(|| {
-            Box::new(Probed {
-                probe: Probe::LegacyFields,
-                expected: "the message in ctx.cli.msg, and no ctx.cli.err",
-            })
+        check: by!(Probed {
+            probe: Probe::LegacyFields,
+            expected: "the message in ctx.cli.msg, and no ctx.cli.err",
         }),
         ..Rule::REQUIRED
     },
 ];
 
-struct Terminal;
-
-impl Check for Terminal {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::IoHandler])
+fn terminal(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(seen), Some(call)) = (Seen::of(now), now.call) else { return };
+    if now.event.result() != 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(seen), Some(call)) = (Seen::of(now), now.call) else { return };
-        if now.event.result() != 0 {
-            return;
-        }
-        let same = call.enter.c == seen.state.st0;
-        let events = [&call.enter, now.event];
-        report.expect(same, events, "st0 as it was", format!("{} became {}", call.enter.c, seen.state.st0));
-    }
+    let same = call.enter.c == seen.state.st0;
+    let events = [&call.enter, now.event];
+    report.expect(same, events, "st0 as it was", format!("{} became {}", call.enter.c, seen.state.st0));
 }

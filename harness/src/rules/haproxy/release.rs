@@ -1,11 +1,10 @@
 //! `io_release`, and the order of a command's calls.
 
-use layers_trace::{Callback, Event, Kind as EventKind};
+use layers_trace::{Callback, Event, Kind};
 
 use super::{ALL, APPCTX, Seen};
 use crate::history::{Appctx, End, History};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits, notes};
 
 /// Where the source itself says it: there is no document of these.
 const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
@@ -20,7 +19,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release",
         bad: "parse io_handler = 1 io_release io_release",
         fix: "clear the slot before it is called",
-        check: Checker::Trace(|| Box::new(AtMostOnce)),
+        check: by!(at(enters(&[Callback::IoRelease]), at_most_once)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -32,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 1",
         bad: "parse = 1 io_release",
         fix: "clear both slots when parse ends the command",
-        check: Checker::Trace(|| Box::new(NotAfterFailedParse)),
+        check: by!(at(exits(&[Callback::Parse]).enters(&[Callback::IoRelease]), not_after_failed_parse)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -44,7 +43,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release parse",
         bad: "parse io_handler parse",
         fix: "release a command before the next one is looked for",
-        check: Checker::Trace(|| Box::new(Order)),
+        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler, Callback::IoRelease]), order)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -56,7 +55,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler hangup release { io_release }",
         bad: "parse io_handler hangup release",
         fix: "call io_release from the applet's release",
-        check: Checker::Trace(|| Box::new(OnDisconnect)),
+        check: by!(OnDisconnect),
         ..Rule::REQUIRED
     },
     Rule {
@@ -68,83 +67,55 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release hangup SIGTERM ends",
         bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
-        check: Checker::Trace(|| Box::new(Eventually)),
+        check: by!(Eventually),
         ..Rule::REQUIRED
     },
 ];
 
-struct AtMostOnce;
+fn at_most_once(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let first = seen.command().and_then(|command| command.released.first());
+    let events = first.into_iter().chain([now.event]);
+    report.expect(first.is_none(), events, "one io_release", "another one");
+}
 
-impl Check for AtMostOnce {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoRelease])
+fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    if now.is_exit() {
+        let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
+        if ends && seen.has(Callback::IoRelease) {
+            report.exercised();
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let first = seen.command().and_then(|command| command.released.first());
-        let events = first.into_iter().chain([now.event]);
-        report.expect(first.is_none(), events, "one io_release", "another one");
+    let Some(command) = seen.command() else { return };
+    let before_its_end = now.parent().is_some_and(|parent| parent.callback == Callback::Parse);
+    let ended_by_parse = command.over && command.calls == 0 && command.released.is_empty();
+    if before_its_end || ended_by_parse {
+        let events = command.parsed.as_ref().into_iter().chain([now.event]);
+        report.broken(events, "no io_release", "it is called");
     }
 }
 
-struct NotAfterFailedParse;
-
-impl Check for NotAfterFailedParse {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Parse]).enters(&[Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        if now.is_exit() {
-            let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
-            if ends && seen.has(Callback::IoRelease) {
-                report.exercised();
-            }
-            return;
+fn order(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let before = seen.appctx.and_then(|appctx| appctx.command.as_ref());
+    report.exercised();
+    let waits = before.filter(|command| command.is_live() && !command.unrecorded);
+    let last = before.and_then(|command| command.left.as_ref()).map(|(_, exit)| exit);
+    let events = || last.into_iter().chain([now.event]);
+    match seen.callback {
+        // A command without io_release just ends with its handler; one that is given up is released.
+        Callback::Parse if waits.is_some() => {
+            report.broken(events(), "the command before is over", "it waits to be called");
         }
-        let Some(command) = seen.command() else { return };
-        let before_its_end = now.parent().is_some_and(|parent| parent.callback == Callback::Parse);
-        let ended_by_parse = command.over && command.calls == 0 && command.released.is_empty();
-        if before_its_end || ended_by_parse {
-            let events = command.parsed.as_ref().into_iter().chain([now.event]);
-            report.broken(events, "no io_release", "it is called");
+        Callback::IoHandler if seen.begins() && seen.has(Callback::Parse) => {
+            report.broken(events(), "parse comes first, and nothing after the end", "io_handler is called");
         }
-    }
-}
-
-struct Order;
-
-impl Check for Order {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler, Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let before = seen.appctx.and_then(|appctx| appctx.command.as_ref());
-        report.exercised();
-        let waits = before.filter(|command| command.is_live() && !command.unrecorded);
-        let last = before.and_then(|command| command.left.as_ref()).map(|(_, exit)| exit);
-        let events = || last.into_iter().chain([now.event]);
-        match seen.callback {
-            // A command without io_release just ends with its handler; one that is given up is released.
-            Callback::Parse if waits.is_some() => {
-                report.broken(events(), "the command before is over", "it waits to be called");
-            }
-            Callback::IoHandler if seen.begins() && seen.has(Callback::Parse) => {
-                report.broken(
-                    events(),
-                    "parse comes first, and nothing after the end",
-                    "io_handler is called",
-                );
-            }
-            Callback::IoRelease if before.is_none_or(|command| command.number != seen.state.number) => {
-                report.broken(events(), "a command that runs", "io_release of none");
-            }
-            _ => {}
+        Callback::IoRelease if before.is_none_or(|command| command.number != seen.state.number) => {
+            report.broken(events(), "a command that runs", "io_release of none");
         }
+        _ => {}
     }
 }
 
@@ -166,7 +137,7 @@ impl OnDisconnect {
 
 impl Check for OnDisconnect {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoRelease]).exits(&[Callback::Release])
+        enters(&[Callback::IoRelease]).exits(&[Callback::Release])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -222,7 +193,7 @@ impl Eventually {
 
 impl Check for Eventually {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Signal)
+        notes(Kind::Signal)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -1,12 +1,11 @@
 //! Contexts that a handler reserves in the storage area, and those that it allocates itself.
 
 use layers_trace::appctx::Place;
-use layers_trace::{Callback, Event, Kind as EventKind, Probe};
+use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::{APPCTX, SVCCTX, Seen};
 use crate::history::{End, History};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at_end, by, calls, notes};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -18,9 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { Reserve }",
         bad: "parse io_handler { Reserve = 0 }",
         fix: "set svcctx to what is returned",
-        check: Checker::Trace(|| {
-            Box::new(Probed { probe: Probe::Reserve, expected: "the storage area in svcctx" })
-        }),
+        check: by!(Probed { probe: Probe::Reserve, expected: "the storage area in svcctx" }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,7 +29,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse enter io_handler ReserveTooMuch killed = 6",
         bad: "parse enter io_handler ReserveTooMuch SIGTERM ends",
         fix: "check the size in applet_reserve_svcctx",
-        check: Checker::Trace(|| Box::new(TooMuch)),
+        check: by!(at_end(too_much)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -44,11 +41,9 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { OwnMemory }",
         bad: "parse io_handler { OwnMemory = 0 }",
         fix: "never free or replace svcctx",
-        check: Checker::Trace(|| {
-            Box::new(Probed {
-                probe: Probe::OwnMemory,
-                expected: "the memory as it was written, and svcctx pointing at it",
-            })
+        check: by!(Probed {
+            probe: Probe::OwnMemory,
+            expected: "the memory as it was written, and svcctx pointing at it",
         }),
         ..Rule::REQUIRED
     },
@@ -62,7 +57,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release",
         bad: "parse io_handler = 1 enter io_release killed = 11",
         fix: "look whether svcctx is NULL in io_release",
-        check: Checker::Trace(|| Box::new(ToleratesNull { inside: None })),
+        check: by!(ToleratesNull { inside: None }),
         ..Rule::REQUIRED
     },
 ];
@@ -75,7 +70,7 @@ pub(super) struct Probed {
 
 impl Check for Probed {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Probe)
+        notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -85,24 +80,14 @@ impl Check for Probed {
     }
 }
 
-struct TooMuch;
-
-impl Check for TooMuch {
-    fn watches(&self) -> Watch {
-        Watch::NONE
-    }
-
-    fn see(&mut self, _now: &Now<'_>, _report: &mut Report<'_>) {}
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let Some(asked) = history.asked_too_much() else { return };
-        let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
-        let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
-            // A master reports the death of its worker by its own exit status.
-            || matches!(history.end(), Some(End::Exited(status)) if status >= 128);
-        let events = [asked].into_iter().chain(history.end_event());
-        report.expect(died, events, "the server stops at once", "it goes on");
-    }
+fn too_much(history: &History, report: &mut Report<'_>) {
+    let Some(asked) = history.asked_too_much() else { return };
+    let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
+    let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
+        // A master reports the death of its worker by its own exit status.
+        || matches!(history.end(), Some(End::Exited(status)) if status >= 128);
+    let events = [asked].into_iter().chain(history.end_event());
+    report.expect(died, events, "the server stops at once", "it goes on");
 }
 
 struct ToleratesNull {
@@ -111,7 +96,7 @@ struct ToleratesNull {
 
 impl Check for ToleratesNull {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::IoRelease])
+        calls(&[Callback::IoRelease])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

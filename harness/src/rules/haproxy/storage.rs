@@ -4,8 +4,7 @@ use layers_trace::Callback;
 use layers_trace::appctx::Place;
 
 use super::{APPCTX, SVCCTX, Seen};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Party, Report, Rule, Watch};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -17,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse",
         bad: "parse bytes=7",
         fix: "zero the storage area before each command",
-        check: Checker::Trace(|| Box::new(ZeroAtStart)),
+        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), zero_at_start)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -29,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "run version=2.6; parse",
         bad: "run version=2.6; parse st2=7",
         fix: "zero st2 before each command",
-        check: Checker::Trace(|| Box::new(St2AtStart)),
+        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), st2_at_start)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,7 +40,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage bytes=7 io_handler",
         bad: "parse = 0 svcctx=storage bytes=7 io_handler bytes=8",
         fix: "find out who writes there; what belongs to others (a response that arrives) may",
-        check: Checker::Trace(|| Box::new(Bytes)),
+        check: by!(at(enters(&[Callback::IoHandler, Callback::IoRelease]), bytes)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -54,7 +53,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage io_handler = 1 io_release",
         bad: "parse = 0 svcctx=storage io_handler = 1 io_release = 0 linked=1",
         fix: "unlink it in io_release",
-        check: Checker::Trace(|| Box::new(Unlinked)),
+        check: by!(at(exits(&[Callback::IoHandler, Callback::IoRelease]), unlinked)),
         ..Rule::FORBIDDEN
     },
 ];
@@ -63,79 +62,37 @@ pub(super) const RULES: &[Rule] = &[
 /// that their place in what they show is kept in.
 const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors", "show stat"];
 
-struct ZeroAtStart;
-
-impl Check for ZeroAtStart {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
-        if let Some(context) = seen.context() {
-            report.expect(
-                context.storage_is_zero,
-                [now.event],
-                "a storage area of zeroes",
-                "it has other bytes",
-            );
-        }
+fn zero_at_start(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
+    if let Some(context) = seen.context() {
+        report.expect(context.storage_is_zero, [now.event], "a storage area of zeroes", "it has other bytes");
     }
 }
 
-struct St2AtStart;
-
-impl Check for St2AtStart {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Parse, Callback::IoHandler])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
-        if let Some(zero) = seen.state.st2_is_zero {
-            report.expect(zero, [now.event], "st2 is 0", "it is not");
-        }
+fn st2_at_start(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
+    if let Some(zero) = seen.state.st2_is_zero {
+        report.expect(zero, [now.event], "st2 is 0", "it is not");
     }
 }
 
-struct Bytes;
-
-impl Check for Bytes {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoHandler, Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let shared = seen.registered.is_some_and(|one| SHARED.contains(&one.words.as_str()));
-        let Some(command) = seen.command().filter(|command| !command.unrecorded && !shared) else { return };
-        let (Some(context), Some((before, exit))) = (seen.context(), &command.left) else { return };
-        if let Some(before) = before.context.filter(|before| before.place == Place::Storage) {
-            let same = before.storage_hash == context.storage_hash;
-            report.expect(same, [exit, now.event], "the bytes that the call before has left", "other bytes");
-        }
+fn bytes(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let shared = seen.registered.is_some_and(|one| SHARED.contains(&one.words.as_str()));
+    let Some(command) = seen.command().filter(|command| !command.unrecorded && !shared) else { return };
+    let (Some(context), Some((before, exit))) = (seen.context(), &command.left) else { return };
+    if let Some(before) = before.context.filter(|before| before.place == Place::Storage) {
+        let same = before.storage_hash == context.storage_hash;
+        report.expect(same, [exit, now.event], "the bytes that the call before has left", "other bytes");
     }
 }
 
-struct Unlinked;
-
-impl Check for Unlinked {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::IoHandler, Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
-        let over = seen.callback == Callback::IoRelease || now.event.result() != 0 && !has_release;
-        let Some(context) = seen.context().filter(|context| over && context.place == Place::Storage) else {
-            return;
-        };
-        report.expect(
-            !context.linked,
-            [now.event],
-            "nothing in the storage area is in a list",
-            "something is",
-        );
-    }
+fn unlinked(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
+    let over = seen.callback == Callback::IoRelease || now.event.result() != 0 && !has_release;
+    let Some(context) = seen.context().filter(|context| over && context.place == Place::Storage) else {
+        return;
+    };
+    report.expect(!context.linked, [now.event], "nothing in the storage area is in a list", "something is");
 }

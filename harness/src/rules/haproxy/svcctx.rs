@@ -4,8 +4,7 @@ use layers_trace::Callback;
 use layers_trace::appctx::Place;
 
 use super::{APPCTX, SVCCTX, Seen, shown};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Checker, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -17,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse",
         bad: "parse svcctx=storage",
         fix: "reset svcctx before each command",
-        check: Checker::Trace(|| Box::new(NullAtParse)),
+        check: by!(at(enters(&[Callback::Parse]), null_at_parse)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -29,7 +28,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage io_handler",
         bad: "parse io_handler svcctx=elsewhere",
         fix: "leave svcctx alone between parse and io_handler",
-        check: Checker::Trace(|| Box::new(FirstIo)),
+        check: by!(at(enters(&[Callback::IoHandler]), first_io)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,7 +40,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 0 svcctx=storage io_handler",
         bad: "parse io_handler = 0 svcctx=storage io_handler svcctx=elsewhere",
         fix: "leave svcctx alone while a command runs",
-        check: Checker::Trace(|| Box::new(Preserved)),
+        check: by!(at(enters(&[Callback::IoHandler]), preserved)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -53,80 +52,48 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 svcctx=storage io_release",
         bad: "parse io_handler = 1 svcctx=storage io_release svcctx=NULL",
         fix: "reset svcctx after io_release, not before",
-        check: Checker::Trace(|| Box::new(PreservedToRelease)),
+        check: by!(at(enters(&[Callback::IoRelease]), preserved_to_release)),
         ..Rule::REQUIRED
     },
 ];
 
-struct NullAtParse;
-
-impl Check for NullAtParse {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Parse])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
-        report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
-    }
+fn null_at_parse(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
+    report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
 }
 
-struct FirstIo;
-
-impl Check for FirstIo {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoHandler])
+fn first_io(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let Some(context) = seen.context() else { return };
+    if seen.begins() && !seen.has(Callback::Parse) {
+        let holds = context.place == Place::Null;
+        return report.expect(holds, [now.event], "svcctx is NULL: there was no parse", shown(context));
     }
+    let Some(command) = seen.command().filter(|command| command.calls == 0 && !command.unrecorded) else {
+        return;
+    };
+    compare(command.left.as_ref(), context.svcctx, now, report);
+}
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let Some(context) = seen.context() else { return };
-        if seen.begins() && !seen.has(Callback::Parse) {
-            let holds = context.place == Place::Null;
-            return report.expect(holds, [now.event], "svcctx is NULL: there was no parse", shown(context));
-        }
-        let Some(command) = seen.command().filter(|command| command.calls == 0 && !command.unrecorded) else {
-            return;
-        };
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let Some(command) = seen.command().filter(|command| command.calls > 0 && !command.unrecorded) else {
+        return;
+    };
+    if let Some(context) = seen.context() {
         compare(command.left.as_ref(), context.svcctx, now, report);
     }
 }
 
-struct Preserved;
-
-impl Check for Preserved {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoHandler])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let Some(command) = seen.command().filter(|command| command.calls > 0 && !command.unrecorded) else {
-            return;
-        };
-        if let Some(context) = seen.context() {
-            compare(command.left.as_ref(), context.svcctx, now, report);
-        }
-    }
-}
-
-struct PreservedToRelease;
-
-impl Check for PreservedToRelease {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        // Called by its own handler, it is none of the server's doing.
-        let by_itself = now.parent().is_some_and(|parent| parent.callback.is_keyword());
-        let Some(command) = seen.command().filter(|command| !command.unrecorded && !by_itself) else {
-            return;
-        };
-        if let Some(context) = seen.context() {
-            compare(command.left.as_ref(), context.svcctx, now, report);
-        }
+fn preserved_to_release(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    // Called by its own handler, it is none of the server's doing.
+    let by_itself = now.parent().is_some_and(|parent| parent.callback.is_keyword());
+    let Some(command) = seen.command().filter(|command| !command.unrecorded && !by_itself) else {
+        return;
+    };
+    if let Some(context) = seen.context() {
+        compare(command.left.as_ref(), context.svcctx, now, report);
     }
 }
 

@@ -7,14 +7,14 @@ use layers_trace::{Callback, Event, Field};
 use super::negotiation::info::are_valid;
 use crate::history::{Call, FUA, Handle, History, Way};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Check, Now, Party, Report, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Watch, enters_where};
 
 /// Such filters' calls of these callbacks.
 pub(super) struct PassThrough(pub(super) fn(Callback) -> bool);
 
 impl Check for PassThrough {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(self.0).exits_where(self.0)
+        enters_where(self.0).exits_where(self.0)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

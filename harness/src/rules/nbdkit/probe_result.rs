@@ -2,7 +2,7 @@
 
 use layers_trace::{Kind, Probe};
 
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, notes};
 
 /// What these probes looked at was as promised.
 pub(super) struct Probed {
@@ -19,7 +19,7 @@ impl Probed {
 
 impl Check for Probed {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::Probe)
+        notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

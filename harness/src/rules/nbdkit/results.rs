@@ -3,7 +3,7 @@
 use layers_trace::Callback;
 
 use crate::history::present;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, exits_where};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
@@ -16,7 +16,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = -1 } = EIO",
         bad: "NBD_CMD_READ { L0.pread = 512 }",
         fix: "return 0 when all of it is done, -1 after nbdkit_error, or the constant that says what is meant; never a number of bytes",
-        check: Checker::Trace(|| Box::new(Results { named: true })),
+        check: by!(Results { named: true }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -28,7 +28,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.config_complete",
         bad: "load config L0.config_complete = 42",
         fix: "return 0 for success, 0 or 1 for an answer, and -1 after nbdkit_error",
-        check: Checker::Trace(|| Box::new(Results { named: false })),
+        check: by!(Results { named: false }),
         ..Rule::OBSERVED
     },
 ];
@@ -99,7 +99,7 @@ impl Check for Results {
                 .into_iter()
                 .any(|of_filter| set(callback, of_filter).is_some_and(|(_, named)| named == self.named))
         };
-        Watch::NONE.exits_where(mine)
+        exits_where(mine)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Field, Text};
 
 use crate::history::History;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 use crate::run::{Parameter, Start};
 use crate::version::Version;
 
@@ -95,7 +95,7 @@ pub(super) struct OncePerArgument {
 
 impl Check for OncePerArgument {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Config]).enters(AFTER_CONFIG)
+        enters(&[Callback::Config]).enters(AFTER_CONFIG)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -136,26 +136,18 @@ impl Check for OncePerArgument {
 }
 
 /// Keys are keys, and values are there.
-pub(super) struct KeyAndValue;
-
-impl Check for KeyAndValue {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Config])
+pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) {
+    // Inner layers get what the filters pass down.
+    if !is_outermost(now) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // Inner layers get what the filters pass down.
-        if !is_outermost(now) {
-            return;
-        }
-        let key = now.event.text(Field::Key);
-        let has_key = key.is_some_and(|key| is_key(&key.bytes));
-        let actual =
-            key.map_or_else(|| "NULL".into(), |key| format!("{:?}", String::from_utf8_lossy(&key.bytes)));
-        report.expect(has_key, [now.event], "a key: a letter, then letters, digits, `.`, `_`, `-`", actual);
-        if now.event.text(Field::Value).is_none() {
-            report.broken([now.event], "a value", "NULL");
-        }
+    let key = now.event.text(Field::Key);
+    let has_key = key.is_some_and(|key| is_key(&key.bytes));
+    let actual =
+        key.map_or_else(|| "NULL".into(), |key| format!("{:?}", String::from_utf8_lossy(&key.bytes)));
+    report.expect(has_key, [now.event], "a key: a letter, then letters, digits, `.`, `_`, `-`", actual);
+    if now.event.text(Field::Value).is_none() {
+        report.broken([now.event], "a value", "NULL");
     }
 }
 
@@ -181,7 +173,7 @@ impl BareArguments {
 
 impl Check for BareArguments {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Config])
+        enters(&[Callback::Config])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// The callbacks that come when configuration is complete.
 const AFTER: &[Callback] = &[Callback::ThreadModel, Callback::GetReady, Callback::AfterFork];
@@ -18,7 +18,7 @@ pub(super) struct CompletedOnce {
 
 impl Check for CompletedOnce {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ConfigComplete]).enters(AFTER)
+        enters(&[Callback::ConfigComplete]).enters(AFTER)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -54,23 +54,15 @@ impl Check for CompletedOnce {
 }
 
 /// Not for `--dump-plugin`.
-pub(super) struct NotInDump;
-
-impl Check for NotInDump {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ConfigComplete])
+pub(super) fn not_in_dump(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.is_dump() {
+        report.broken([now.event], "no config_complete with --dump-plugin", "it is called");
     }
+}
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.is_dump() {
-            report.broken([now.event], "no config_complete with --dump-plugin", "it is called");
-        }
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let has_it = history.outermost(Callback::ConfigComplete).is_some();
-        if history.is_dump() && has_it && history.ended_cleanly() {
-            report.exercised();
-        }
+pub(super) fn not_in_dump_at_end(history: &History, report: &mut Report<'_>) {
+    let has_it = history.outermost(Callback::ConfigComplete).is_some();
+    if history.is_dump() && has_it && history.ended_cleanly() {
+        report.exercised();
     }
 }

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use super::arguments::has_parameters;
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 use crate::run::Start;
 
 /// A stack without config does not start with parameters.
@@ -15,7 +15,7 @@ pub(super) struct NobodyTakesIt {
 
 impl Check for NobodyTakesIt {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| {
+        enters_where(|callback| {
             !matches!(callback, Callback::Load | Callback::Config | Callback::Unload) && !callback.is_data()
         })
     }
@@ -41,35 +41,26 @@ impl Check for NobodyTakesIt {
 }
 
 /// Nothing follows the failure of a callback of start-up.
-pub(super) struct FailureExits;
+pub(super) fn failure_exits(now: &Now<'_>, report: &mut Report<'_>) {
+    // Other threads belong to modules that have started them in after_fork.
+    let Some(failed) = now.history.failed_start().filter(|failed| failed.tid == now.event.tid) else {
+        return;
+    };
+    let actual = if now.is_exit() { "a call further out returns" } else { "another callback is called" };
+    report.broken([failed, now.event], "the process exits at once", actual);
+}
 
-impl Check for FailureExits {
-    fn watches(&self) -> Watch {
-        const START: &[Callback] = &[Callback::Config, Callback::ConfigComplete];
-        Watch::NONE.enters_where(|callback| !callback.is_data()).exits(START)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // Other threads belong to modules that have started them in after_fork.
-        let Some(failed) = now.history.failed_start().filter(|failed| failed.tid == now.event.tid) else {
-            return;
-        };
-        let actual = if now.is_exit() { "a call further out returns" } else { "another callback is called" };
-        report.broken([failed, now.event], "the process exits at once", actual);
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let Some(failed) = history.failed_start() else { return };
-        report.exercised();
-        // After the fork somebody else may be telling the status.
-        let tells = failed.callback() != Some(Callback::AfterFork)
-            || history.run().is_some_and(|run| run.start == Start::Foreground);
-        if tells && history.end() == Some(End::Exited(0)) {
-            report.broken(
-                [failed].into_iter().chain(history.end_event()),
-                "an exit status other than 0",
-                "success",
-            );
-        }
+pub(super) fn failure_exits_at_end(history: &History, report: &mut Report<'_>) {
+    let Some(failed) = history.failed_start() else { return };
+    report.exercised();
+    // After the fork somebody else may be telling the status.
+    let tells = failed.callback() != Some(Callback::AfterFork)
+        || history.run().is_some_and(|run| run.start == Start::Foreground);
+    if tells && history.end() == Some(End::Exited(0)) {
+        report.broken(
+            [failed].into_iter().chain(history.end_event()),
+            "an exit status other than 0",
+            "success",
+        );
     }
 }

@@ -10,7 +10,7 @@ use layers_trace::{Callback, Probe};
 use super::pass_through::PassThrough;
 use super::probe_result::Probed;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Checker, Party, Rule};
+use crate::rules::check::{Party, Rule, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -25,9 +25,10 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; L1.config "a" "1" { L0.config "a" "1" }"#,
         bad: r#"run parameter="a=1"; L1.config "a" "1"; L0.config "a" "1""#,
         fix: "call next from within config only, with the parameter or what it stands for",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(order::ConfigNests, PassThrough(|callback| callback == Callback::Config)))
-        }),
+        check: by!(Both::new(
+            at(enters(&[Callback::Config]), order::config_nests),
+            PassThrough(|callback| callback == Callback::Config)
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -38,7 +39,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1" parameter="b=2"; load L0.config "a" "1" L0.config "b" "2""#,
         bad: r#"run parameter="a=1" parameter="b=2"; load L0.config "b" "2""#,
         fix: "walk through the arguments once, from the first to the last, before config_complete",
-        check: Checker::Trace(|| Box::new(arguments::OncePerArgument::default())),
+        check: by!(arguments::OncePerArgument::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -49,7 +50,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; config config_complete"#,
         bad: r#"config_complete L0.config "a" "1""#,
         fix: "finish the parameters before calling config_complete",
-        check: Checker::Trace(|| Box::new(order::ConfigPhase::default())),
+        check: by!(order::ConfigPhase::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -61,7 +62,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run parameter="1st=x"; L0.config "1st" "1st=x""#,
         also: &["config.bare-arg"],
         fix: "treat an argument whose part before `=` is no key as a bare one",
-        check: Checker::Trace(|| Box::new(arguments::KeyAndValue)),
+        check: by!(at(enters(&[Callback::Config]), arguments::key_and_value)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -73,7 +74,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 magic="file"; run parameter="disk"; L0.config "file" "disk""#,
         bad: r#"L0 magic="file"; run parameter="disk"; L0.config "script" "disk""#,
         fix: "deliver bare arguments under the plugin's magic_config_key, and refuse what has no key",
-        check: Checker::Trace(|| Box::new(arguments::BareArguments::default())),
+        check: by!(arguments::BareArguments::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -84,7 +85,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=config; run parameter="a=1"; load unload ends = 1"#,
         bad: r#"L0 without=config; run parameter="a=1"; load config_complete"#,
         fix: "refuse parameters that nobody takes",
-        check: Checker::Trace(|| Box::new(failure::NobodyTakesIt::default())),
+        check: by!(failure::NobodyTakesIt::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -95,9 +96,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.unload { ConfigStrings }",
         bad: "L0.unload { ConfigStrings = 0 }",
         fix: "keep the strings of all parameters until the last unload",
-        check: Checker::Trace(|| {
-            Box::new(Probed::new(&[Probe::ConfigStrings], "keys and values read as when config got them"))
-        }),
+        check: by!(Probed::new(&[Probe::ConfigStrings], "keys and values read as when config got them")),
         ..Rule::REQUIRED
     },
     Rule {
@@ -108,7 +107,14 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; L0.config "a" "1" = -1 ends = 1"#,
         bad: r#"run parameter="a=1"; L0.config "a" "1" = -1 L0.config_complete"#,
         fix: "none needed; modules must cope with both",
-        check: Checker::Trace(|| Box::new(failure::FailureExits)),
+        check: by!(at(
+            {
+                const START: &[Callback] = &[Callback::Config, Callback::ConfigComplete];
+                enters_where(|callback| !callback.is_data()).exits(START)
+            },
+            failure::failure_exits
+        )
+        .and_end(failure::failure_exits_at_end)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -120,12 +126,10 @@ pub const RULES: &[Rule] = &[
         good: "L1.config_complete { L0.config_complete }",
         bad: "L1.config_complete L0.config_complete",
         fix: "call config_complete of the outermost layer once, after the last parameter, and leave the rest to the filters",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(
-                complete::CompletedOnce::default(),
-                PassThrough(|callback| callback == Callback::ConfigComplete),
-            ))
-        }),
+        check: by!(Both::new(
+            complete::CompletedOnce::default(),
+            PassThrough(|callback| callback == Callback::ConfigComplete),
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -137,7 +141,8 @@ pub const RULES: &[Rule] = &[
         bad: "run start=dump-plugin; load L0.config_complete",
         also: &["dump.sequence"],
         fix: "leave config_complete out when only information is wanted",
-        check: Checker::Trace(|| Box::new(complete::NotInDump)),
+        check: by!(at(enters(&[Callback::ConfigComplete]), complete::not_in_dump)
+            .and_end(complete::not_in_dump_at_end)),
         ..Rule::FORBIDDEN
     },
 ];

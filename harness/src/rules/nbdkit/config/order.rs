@@ -2,27 +2,19 @@
 
 use layers_trace::{Callback, Event};
 
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// Config of an inner layer runs inside that of the next outer one.
-pub(super) struct ConfigNests;
-
-impl Check for ConfigNests {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Config])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(outer) = now.history.outer(now.event.layer, Callback::Config) else { return };
-        let parent = now.parent();
-        let nests = parent.is_some_and(|call| call.callback == Callback::Config && call.layer() == outer);
-        report.expect(
-            nests,
-            parent.map(|call| &call.enter).into_iter().chain([now.event]),
-            format!("L{outer}.config calls L{}.config", now.event.layer),
-            "it is called from elsewhere",
-        );
-    }
+pub(super) fn config_nests(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(outer) = now.history.outer(now.event.layer, Callback::Config) else { return };
+    let parent = now.parent();
+    let nests = parent.is_some_and(|call| call.callback == Callback::Config && call.layer() == outer);
+    report.expect(
+        nests,
+        parent.map(|call| &call.enter).into_iter().chain([now.event]),
+        format!("L{outer}.config calls L{}.config", now.event.layer),
+        "it is called from elsewhere",
+    );
 }
 
 /// Config comes after every load and before every config_complete.
@@ -34,7 +26,7 @@ pub(super) struct ConfigPhase {
 
 impl Check for ConfigPhase {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete])
+        enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use super::by_server;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L1.finalize L1.close L0.close }",
         bad: "NBD_CMD_DISC { L1.finalize L0.close }",
         fix: "close from the outermost layer inwards, each after the previous one has returned",
-        check: Checker::Trace(|| Box::new(OuterFirst)),
+        check: by!(at(enters(&[Callback::Close]), outer_first)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC stop",
         bad: "NBD_CMD_DISC { L0.close L0.close }",
         fix: "close the handles of every connection, also of those that a shutdown cuts off",
-        check: Checker::Trace(|| Box::new(Once)),
+        check: by!(at(enters(&[Callback::Close]), closed_once).and_end(closed_once_at_end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -40,7 +40,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L0.close }",
         bad: "NBD_CMD_DISC { L0.close L0.get_size }",
         fix: "forget the handle with the call of close",
-        check: Checker::Trace(|| Box::new(Last)),
+        check: by!(at(enters_where(Callback::has_handle), last)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -52,7 +52,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["tm.parallel.control-exclusive"],
         fix: "join all workers of a connection before finalizing it",
-        check: Checker::Trace(|| Box::new(AfterInFlight)),
+        check: by!(at(enters(&[Callback::Finalize, Callback::Close]), after_in_flight)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -64,72 +64,56 @@ pub const RULES: &[Rule] = &[
         bad: "L0 without=unload,cleanup; hangup {} ends",
         also: &["close.exactly-once"],
         fix: "end every connection in the same way: finalize, then close",
-        check: Checker::Trace(|| Box::new(AnyDisconnect)),
+        check: by!(AnyDisconnect),
         ..Rule::REQUIRED
     },
 ];
 
 /// From the outermost layer inwards, one after the other.
-struct OuterFirst;
-
-impl Check for OuterFirst {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Close])
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) {
+    // After an open that failed, what is below is closed from inside that of the layer above.
+    let in_open = now.parent().filter(|parent| parent.callback == Callback::Open);
+    let undone = now.handle.filter(|handle| in_open.is_some_and(|open| open.chain == Some(handle.chain)));
+    let Some(handle) = by_server(now).or(undone.filter(|handle| now.history.is_servers(handle))) else {
+        return;
+    };
+    let outside = now.history.handle_outside(handle, Callback::Close);
+    if outside.is_none() && now.history.first_close(handle.chain).is_none() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // After an open that failed, what is below is closed from inside that of the layer above.
-        let in_open = now.parent().filter(|parent| parent.callback == Callback::Open);
-        let undone = now.handle.filter(|handle| in_open.is_some_and(|open| open.chain == Some(handle.chain)));
-        let Some(handle) = by_server(now).or(undone.filter(|handle| now.history.is_servers(handle))) else {
-            return;
-        };
-        let outside = now.history.handle_outside(handle, Callback::Close);
-        if outside.is_none() && now.history.first_close(handle.chain).is_none() {
-            return;
-        }
-        report.exercised();
-        if let Some(outside) = outside {
-            report.broken(
-                [outside.closing.as_ref().unwrap_or(&outside.open), now.event],
-                format!("close of L{} has returned before that of L{}", outside.layer, handle.layer),
-                if outside.closing.is_some() { "it is still running" } else { "it has not been called" },
-            );
-        }
+    report.exercised();
+    if let Some(outside) = outside {
+        report.broken(
+            [outside.closing.as_ref().unwrap_or(&outside.open), now.event],
+            format!("close of L{} has returned before that of L{}", outside.layer, handle.layer),
+            if outside.closing.is_some() { "it is still running" } else { "it has not been called" },
+        );
     }
 }
 
 /// Neither twice nor never.
-struct Once;
-
-impl Check for Once {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Close])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
-        if let Some(handle) = now.handle {
-            report.exercised();
-            if let Some(first) = handle.closing.as_ref().filter(|_| !handle.manual) {
-                let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
-                report.broken([first, now.event], expected, "another one");
-            }
-        } else if closes_itself(now) && now.history.was_minted(call.handle()) {
-            let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
-            report.broken([now.event], expected, "it was closed before");
+fn closed_once(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call else { return };
+    if let Some(handle) = now.handle {
+        report.exercised();
+        if let Some(first) = handle.closing.as_ref().filter(|_| !handle.manual) {
+            let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
+            report.broken([first, now.event], expected, "another one");
         }
+    } else if closes_itself(now) && now.history.was_minted(call.handle()) {
+        let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
+        report.broken([now.event], expected, "it was closed before");
     }
+}
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        for handle in left_behind(history) {
-            report.exercised();
-            report.broken(
-                [&handle.open].into_iter().chain(history.end_event()),
-                format!("handle {} of L{} is closed", handle.id, handle.layer),
-                "it never is",
-            );
-        }
+fn closed_once_at_end(history: &History, report: &mut Report<'_>) {
+    for handle in left_behind(history) {
+        report.exercised();
+        report.broken(
+            [&handle.open].into_iter().chain(history.end_event()),
+            format!("handle {} of L{} is closed", handle.id, handle.layer),
+            "it never is",
+        );
     }
 }
 
@@ -153,60 +137,43 @@ fn left_behind(history: &History) -> Vec<&Handle> {
 }
 
 /// Nothing after close.
-struct Last;
-
-impl Check for Last {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::has_handle)
+fn last(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call else { return };
+    if call.callback == Callback::Close {
+        report.exercised();
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
-        if call.callback == Callback::Close {
-            report.exercised();
-            return;
-        }
-        let close = match now.handle {
-            Some(handle) => match &handle.closing {
-                Some(close) if now.history.is_servers(handle) => Some(close),
-                _ => return,
-            },
-            None if now.history.was_minted(call.handle()) => None,
-            None => return,
-        };
-        // Who closes contexts of its own can use them too late by itself.
-        let opener = now.parent().is_some_and(|parent| now.history.opens_contexts(parent.layer()));
-        if !opener {
-            let expected =
-                format!("no call for handle {} of L{} after its close", call.handle(), call.layer());
-            report.broken(close.into_iter().chain([now.event]), expected, call.callback.name());
-        }
+    let close = match now.handle {
+        Some(handle) => match &handle.closing {
+            Some(close) if now.history.is_servers(handle) => Some(close),
+            _ => return,
+        },
+        None if now.history.was_minted(call.handle()) => None,
+        None => return,
+    };
+    // Who closes contexts of its own can use them too late by itself.
+    let opener = now.parent().is_some_and(|parent| now.history.opens_contexts(parent.layer()));
+    if !opener {
+        let expected = format!("no call for handle {} of L{} after its close", call.handle(), call.layer());
+        report.broken(close.into_iter().chain([now.event]), expected, call.callback.name());
     }
 }
 
 /// No call of the handle is running.
-struct AfterInFlight;
-
-impl Check for AfterInFlight {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Finalize, Callback::Close])
+fn after_in_flight(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = by_server(now).filter(|handle| handle.first_data.is_some()) else { return };
+    report.exercised();
+    if handle.in_flight == 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now).filter(|handle| handle.first_data.is_some()) else { return };
-        report.exercised();
-        if handle.in_flight == 0 {
-            return;
-        }
-        let running = now.history.in_flight().filter(|call| call.handle() == handle.id);
-        let data = running.filter(|call| call.callback.is_data()).min_by_key(|call| call.id());
-        if let Some(call) = data {
-            report.broken(
-                [&call.enter, now.event],
-                format!("{} of handle {} has returned", call.callback, handle.id),
-                "it is still running",
-            );
-        }
+    let running = now.history.in_flight().filter(|call| call.handle() == handle.id);
+    let data = running.filter(|call| call.callback.is_data()).min_by_key(|call| call.id());
+    if let Some(call) = data {
+        report.broken(
+            [&call.enter, now.event],
+            format!("{} of handle {} has returned", call.callback, handle.id),
+            "it is still running",
+        );
     }
 }
 
@@ -222,7 +189,7 @@ impl AnyDisconnect {
 
 impl Check for AnyDisconnect {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Close])
+        enters(&[Callback::Close])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -1,13 +1,13 @@
 //! nbdkit-plugin(3), `.default_export`: what the empty name of an export stands for.
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::super::pass_through::PassThrough;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
 use crate::protocol::LONGEST_STRING;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, calls, enters, exits};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "" { L0.default_export }"#,
         bad: r#"NBD_OPT_GO "a" { L0.default_export }"#,
         fix: "use a name that is not empty as it is",
-        check: Checker::Trace(|| Box::new(OnlyEmptyName)),
+        check: by!(at(enters(&[Callback::DefaultExport]), only_empty_name)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -33,12 +33,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "" { L0.default_export = "main" L0.open "main" }"#,
         bad: r#"NBD_OPT_GO "" { L0.default_export = "main" L0.open "" }"#,
         fix: "ask default_export first, and go on as if the client had asked for its answer",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(
-                BeforeOpen::default(),
-                PassThrough(|callback| callback == Callback::DefaultExport),
-            ))
-        }),
+        check: by!(Both::new(
+            BeforeOpen::default(),
+            PassThrough(|callback| callback == Callback::DefaultExport),
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -50,7 +48,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { open prepare queries }"#,
         bad: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { L0.default_export }"#,
         fix: "none needed; a module should answer the same each time",
-        check: Checker::Trace(|| Box::new(Cached::default())),
+        check: by!(Cached::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -62,7 +60,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "" { L0.default_export = NULL } = EINVAL"#,
         bad: r#"NBD_OPT_GO "" { L0.default_export = NULL L0.open "" }"#,
         fix: "refuse the option with an error, and wait for another one",
-        check: Checker::Trace(|| Box::new(NullRefuses::default())),
+        check: by!(NullRefuses::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -103,29 +101,21 @@ fn client<'a>(now: &Now<'a>) -> Option<&'a Client> {
 }
 
 /// Somebody needs the default name.
-struct OnlyEmptyName;
-
-impl Check for OnlyEmptyName {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::DefaultExport])
+fn only_empty_name(now: &Now<'_>, report: &mut Report<'_>) {
+    // A client of the oldstyle protocol cannot say what it wants.
+    let says = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
+    if !says || !is_servers(now) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // A client of the oldstyle protocol cannot say what it wants.
-        let says = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
-        if !says || !is_servers(now) {
-            return;
-        }
-        report.exercised();
-        let needed = match client(now) {
-            Some(client) => needs_default(client),
-            None => now.history.clients().any(needs_default),
-        };
-        if !needed {
-            let asks = client(now).and_then(Client::selects).map(|request| &request.event);
-            let expected = "a client asks for the empty name, the list, or NBD_INFO_NAME";
-            report.broken(asks.into_iter().chain([now.event]), expected, "none does");
-        }
+    report.exercised();
+    let needed = match client(now) {
+        Some(client) => needs_default(client),
+        None => now.history.clients().any(needs_default),
+    };
+    if !needed {
+        let asks = client(now).and_then(Client::selects).map(|request| &request.event);
+        let expected = "a client asks for the empty name, the list, or NBD_INFO_NAME";
+        report.broken(asks.into_iter().chain([now.event]), expected, "none does");
     }
 }
 
@@ -185,13 +175,13 @@ impl BeforeOpen {
 
 impl Check for BeforeOpen {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::DefaultExport]).enters(&[Callback::Open])
+        calls(&[Callback::DefaultExport]).enters(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.callback()) {
-            (EventKind::Enter, Some(Callback::DefaultExport)) => BeforeOpen::asked(now, report),
-            (EventKind::Exit, _) => {
+            (Kind::Enter, Some(Callback::DefaultExport)) => BeforeOpen::asked(now, report),
+            (Kind::Exit, _) => {
                 // In a list, too, where a layer without list_exports has its default export asked from within.
                 let outermost = now.history.outermost(Callback::DefaultExport) == Some(now.event.layer);
                 if let Some(id) = now.call.and_then(|call| call.connection).filter(|_| outermost) {
@@ -214,14 +204,14 @@ struct Cached {
 
 impl Check for Cached {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::DefaultExport]).notes(EventKind::Request)
+        calls(&[Callback::DefaultExport]).notes(Kind::Request)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.operation().is_some_and(Operation::is_data) {
             return;
         }
-        if now.event.kind == EventKind::Request {
+        if now.event.kind == Kind::Request {
             let client = now.history.client(now.event.handle);
             let Some(connection) = client.and_then(|client| client.connection) else { return };
             let needs = match now.event.operation() {
@@ -274,12 +264,12 @@ struct NullRefuses {
 
 impl Check for NullRefuses {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(EventKind::Reply)
+        exits(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
-            EventKind::Exit => {
+            Kind::Exit => {
                 let Some(client) = client(now).filter(|_| is_servers(now) && name(now.event).is_none())
                 else {
                     return;
@@ -292,7 +282,7 @@ impl Check for NullRefuses {
                     self.refusals.push(Refusal { connection, exit, request });
                 }
             }
-            EventKind::Enter => {
+            Kind::Enter => {
                 let connection = now.call.and_then(|call| call.connection).filter(|_| is_servers(now));
                 let refusal = self.refusals.iter().find(|refusal| Some(refusal.connection) == connection);
                 if let Some(refusal) = refusal {

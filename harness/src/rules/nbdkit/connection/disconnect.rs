@@ -1,12 +1,12 @@
 //! The NBD protocol, "Terminating the transmission phase", and what nbdkit makes of a client that leaves.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::by_server;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, History, Request};
 use crate::protocol::MOST_PORTABLE;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, notes};
 use crate::run::Start;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.pwrite reply NBD_CMD_WRITE L0.close",
         bad: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.close",
         fix: "finish what has been received before ending the connection",
-        check: Checker::Trace(|| Box::new(CarriedOut::default())),
+        check: by!(CarriedOut::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC",
         bad: "NBD_CMD_DISC {} = ETIMEDOUT",
         fix: "close the socket once the last reply is out",
-        check: Checker::Trace(|| Box::new(EndsByItself)),
+        check: by!(at(notes(Kind::Reply), ends_by_itself)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,7 +41,7 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE held=256 hangup",
         bad: "send NBD_CMD_WRITE held=256 L0.pwrite",
         fix: "call pwrite only when all the data is there",
-        check: Checker::Trace(|| Box::new(PartialPayload::default())),
+        check: by!(PartialPayload::default()),
         ..Rule::FORBIDDEN
     },
 ];
@@ -125,23 +125,20 @@ impl CarriedOut {
 
 impl Check for CarriedOut {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .enters(&[Callback::Pread, Callback::Pwrite, Callback::Close])
-            .notes(EventKind::Request)
-            .notes(EventKind::Reply)
+        enters(&[Callback::Pread, Callback::Pwrite, Callback::Close]).notes(Kind::Request).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.operation()) {
-            (EventKind::Request, Some(Operation::Disconnect)) => {
+            (Kind::Request, Some(Operation::Disconnect)) => {
                 if let Some(client) = now.history.client(now.event.handle) {
                     self.disconnects(now.history, client);
                 }
             }
-            (EventKind::Request, Some(Operation::Connect)) => {
+            (Kind::Request, Some(Operation::Connect)) => {
                 self.served.retain(|(client, _)| *client != now.event.handle);
             }
-            (EventKind::Reply, _) => {
+            (Kind::Reply, _) => {
                 // An error is an answer: the server has refused, and said so. Its silence is none.
                 if now.event.result() < 0 && !is_lost(now.event) {
                     self.owed.retain(|(_, request)| request.position != now.event.call);
@@ -151,47 +148,37 @@ impl Check for CarriedOut {
                     self.served.retain(|(_, request)| *request != now.event.call);
                 }
             }
-            (EventKind::Enter, _) if now.event.callback() == Some(Callback::Close) => {
-                self.closed(now, report)
-            }
-            (EventKind::Enter, _) => self.served(now),
+            (Kind::Enter, _) if now.event.callback() == Some(Callback::Close) => self.closed(now, report),
+            (Kind::Enter, _) => self.served(now),
             _ => {}
         }
     }
 }
 
 /// The server closes the connection.
-struct EndsByItself;
-
-impl Check for EndsByItself {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn ends_by_itself(now: &Now<'_>, report: &mut Report<'_>) {
+    // A server that is told to stop may be gone before the client.
+    let captive = now.history.run().is_some_and(|run| run.start == Start::Captive);
+    let stopping = captive || !now.history.signals().is_empty();
+    if now.event.operation() != Some(Operation::Disconnect) || stopping {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // A server that is told to stop may be gone before the client.
-        let captive = now.history.run().is_some_and(|run| run.start == Start::Captive);
-        let stopping = captive || !now.history.signals().is_empty();
-        if now.event.operation() != Some(Operation::Disconnect) || stopping {
-            return;
-        }
-        let client = now.history.client(now.event.handle);
-        let connection = client.and_then(|client| client.connection);
-        if now.event.result() == 0 {
-            report.exercised();
-            return;
-        }
-        // Only that nothing happened counts; and a layer that takes its time is no fault of the server's.
-        const TIMED_OUT: u32 = 110;
-        let busy = now.history.in_flight().any(|call| connection.is_none() || call.connection == connection);
-        if now.event.errno() == TIMED_OUT && connection.is_some() && !busy {
-            let asked = client.and_then(|client| client.awaits(Operation::Disconnect));
-            report.broken(
-                asked.map(|asked| &asked.event).into_iter().chain([now.event]),
-                "the server closes the connection",
-                "it does not",
-            );
-        }
+    let client = now.history.client(now.event.handle);
+    let connection = client.and_then(|client| client.connection);
+    if now.event.result() == 0 {
+        report.exercised();
+        return;
+    }
+    // Only that nothing happened counts; and a layer that takes its time is no fault of the server's.
+    const TIMED_OUT: u32 = 110;
+    let busy = now.history.in_flight().any(|call| connection.is_none() || call.connection == connection);
+    if now.event.errno() == TIMED_OUT && connection.is_some() && !busy {
+        let asked = client.and_then(|client| client.awaits(Operation::Disconnect));
+        report.broken(
+            asked.map(|asked| &asked.event).into_iter().chain([now.event]),
+            "the server closes the connection",
+            "it does not",
+        );
     }
 }
 
@@ -251,7 +238,7 @@ impl PartialPayload {
 
 impl Check for PartialPayload {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Pwrite, Callback::Close]).notes(EventKind::Request)
+        enters(&[Callback::Pwrite, Callback::Close]).notes(Kind::Request)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -1,10 +1,10 @@
 //! nbdkit-filter(3), `.finalize`: the last chance to use the layers below, from the outermost filter inwards.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::by_server;
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, calls, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L2.finalize L1.finalize }",
         bad: "run filters=2; NBD_CMD_DISC { L1.finalize }",
         fix: "finalize the prepared filters from the outermost inwards, each after the previous one has returned",
-        check: Checker::Trace(|| Box::new(OuterFirst)),
+        check: by!(at(enters(&[Callback::Finalize]), outer_first)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L1.finalize L1.close }",
         bad: "L1 without=prepare; NBD_CMD_DISC { L2.finalize L2.close L1.finalize }",
         fix: "finalize the whole chain, then close the whole chain",
-        check: Checker::Trace(|| Box::new(BeforeClose)),
+        check: by!(at(enters(&[Callback::Finalize, Callback::Close]), before_close)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -42,7 +42,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L1.finalize L1.close }",
         bad: "NBD_CMD_DISC { L1.close }",
         fix: "finalize on every path that closes a prepared handle",
-        check: Checker::Trace(|| Box::new(Paired::default())),
+        check: by!(Paired::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L2.finalize = -1 close }",
         bad: "NBD_CMD_DISC { L2.finalize = -1 L1.finalize }",
         fix: "stop finalizing, close every layer and end the connection",
-        check: Checker::Trace(|| Box::new(FailureStops::default())),
+        check: by!(FailureStops::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -67,7 +67,7 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_DISC { L2.finalize { t7: enter L1.finalize L1.flush } }",
         also: &["tm.parallel.control-exclusive", "finalize.outer-to-inner", "data.window"],
         fix: "finalize a filter before the layers below it",
-        check: Checker::Trace(|| Box::new(NextIsUsable)),
+        check: by!(at(enters_where(|callback| callback.is_query() || callback.is_data()), next_is_usable)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -80,75 +80,59 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_DISC { L1.finalize L1.flush }",
         also: &["data.window"],
         fix: "let all requests finish before the first finalize",
-        check: Checker::Trace(|| Box::new(SilentAfter)),
+        check: by!(at(enters_where(Callback::has_handle), silent_after)),
         ..Rule::FORBIDDEN
     },
 ];
 
 /// From the outermost filter inwards, once each.
-struct OuterFirst;
-
-impl Check for OuterFirst {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Finalize])
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = by_server(now) else { return };
+    let layer = handle.layer;
+    if let Some(first) = &handle.finalizing {
+        let expected = format!("one finalize of L{layer} for handle {}", handle.id);
+        report.broken([first, now.event], expected, "another one");
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        let layer = handle.layer;
-        if let Some(first) = &handle.finalizing {
-            let expected = format!("one finalize of L{layer} for handle {}", handle.id);
-            report.broken([first, now.event], expected, "another one");
-        }
-        if now.history.records(layer, Callback::Prepare) && handle.prepared != Some(true) {
-            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
-            let expected = format!("no finalize of L{layer}: handle {} is not prepared", handle.id);
-            report.broken([earlier, now.event], expected, "it is called");
-        }
-        let outside = now.history.handle_outside(handle, Callback::Finalize);
-        let Some(outside) = outside.filter(|outside| outside.prepared == Some(true)) else { return };
-        report.exercised();
-        if outside.finalized.is_none() {
-            let earlier = outside.finalizing.as_ref().or(outside.preparing.as_ref());
-            report.broken(
-                earlier.into_iter().chain([now.event]),
-                format!("finalize of L{} has returned before that of L{layer}", outside.layer),
-                "it has not",
-            );
-        }
+    if now.history.records(layer, Callback::Prepare) && handle.prepared != Some(true) {
+        let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+        let expected = format!("no finalize of L{layer}: handle {} is not prepared", handle.id);
+        report.broken([earlier, now.event], expected, "it is called");
+    }
+    let outside = now.history.handle_outside(handle, Callback::Finalize);
+    let Some(outside) = outside.filter(|outside| outside.prepared == Some(true)) else { return };
+    report.exercised();
+    if outside.finalized.is_none() {
+        let earlier = outside.finalizing.as_ref().or(outside.preparing.as_ref());
+        report.broken(
+            earlier.into_iter().chain([now.event]),
+            format!("finalize of L{} has returned before that of L{layer}", outside.layer),
+            "it has not",
+        );
     }
 }
 
 /// First all finalizes, then all closes.
-struct BeforeClose;
-
-impl Check for BeforeClose {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Finalize, Callback::Close])
+fn before_close(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = by_server(now) else { return };
+    let closed = now.history.first_close(handle.chain);
+    if now.event.callback() == Some(Callback::Finalize) {
+        if let Some(close) = closed {
+            let expected = format!("finalize of L{} comes before the first close", handle.layer);
+            report.broken([close, now.event], expected, "after it");
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        let closed = now.history.first_close(handle.chain);
-        if now.event.callback() == Some(Callback::Finalize) {
-            if let Some(close) = closed {
-                let expected = format!("finalize of L{} comes before the first close", handle.layer);
-                report.broken([close, now.event], expected, "after it");
-            }
-            return;
-        }
-        if closed.is_some() {
-            return;
-        }
-        let chain = now.history.chain(handle.chain);
-        let mut finalized = chain.iter().filter(|other| other.finalizing.is_some()).peekable();
-        if finalized.peek().is_some() {
-            report.exercised();
-        }
-        if let Some(running) = finalized.find(|other| other.finalized.is_none()) {
-            let expected = format!("finalize of L{} has returned before the first close", running.layer);
-            report.broken(running.finalizing.iter().chain([now.event]), expected, "it is still running");
-        }
+    if closed.is_some() {
+        return;
+    }
+    let chain = now.history.chain(handle.chain);
+    let mut finalized = chain.iter().filter(|other| other.finalizing.is_some()).peekable();
+    if finalized.peek().is_some() {
+        report.exercised();
+    }
+    if let Some(running) = finalized.find(|other| other.finalized.is_none()) {
+        let expected = format!("finalize of L{} has returned before the first close", running.layer);
+        report.broken(running.finalizing.iter().chain([now.event]), expected, "it is still running");
     }
 }
 
@@ -214,11 +198,10 @@ impl Paired {
 
 impl Check for Paired {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
+        enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
             .enters(&[Callback::Preconnect])
-            .notes(EventKind::Request)
-            .notes(EventKind::Reply)
+            .notes(Kind::Request)
+            .notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -245,7 +228,7 @@ impl Check for Paired {
                 let client = now.history.client(now.event.handle).filter(|_| selects);
                 let Some(connection) = client.and_then(|client| client.connection) else { return };
                 self.agreed.retain(|id| *id != connection);
-                if now.event.kind == EventKind::Reply && now.event.result() == 0 {
+                if now.event.kind == Kind::Reply && now.event.result() == 0 {
                     self.agreed.push(connection);
                     self.goes_on(connection, report);
                 }
@@ -280,11 +263,7 @@ impl FailureStops {
 
 impl Check for FailureStops {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::Finalize]).enters(&[
-            Callback::Open,
-            Callback::ListExports,
-            Callback::DefaultExport,
-        ])
+        calls(&[Callback::Finalize]).enters(&[Callback::Open, Callback::ListExports, Callback::DefaultExport])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -329,50 +308,34 @@ impl Check for FailureStops {
 }
 
 /// What is below a filter stays in use until the filter is finalized.
-struct NextIsUsable;
-
-impl Check for NextIsUsable {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(finalize) = now.parent().filter(|parent| parent.callback == Callback::Finalize) else {
+        return;
+    };
+    let Some(handle) = now.handle.filter(|handle| now.history.is_servers(handle)) else { return };
+    if Some(handle.chain) != finalize.chain || handle.layer >= finalize.layer() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(finalize) = now.parent().filter(|parent| parent.callback == Callback::Finalize) else {
-            return;
-        };
-        let Some(handle) = now.handle.filter(|handle| now.history.is_servers(handle)) else { return };
-        if Some(handle.chain) != finalize.chain || handle.layer >= finalize.layer() {
-            return;
-        }
-        report.exercised();
-        if let Some(over) = handle.finalizing.as_ref().or(handle.closing.as_ref()) {
-            report.broken(
-                [over, now.event],
-                format!("L{} can be used in finalize of L{}", handle.layer, finalize.layer()),
-                "it was finalized before",
-            );
-        }
+    report.exercised();
+    if let Some(over) = handle.finalizing.as_ref().or(handle.closing.as_ref()) {
+        report.broken(
+            [over, now.event],
+            format!("L{} can be used in finalize of L{}", handle.layer, finalize.layer()),
+            "it was finalized before",
+        );
     }
 }
 
 /// After finalize there is only close.
-struct SilentAfter;
-
-impl Check for SilentAfter {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::has_handle)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle.filter(|handle| handle.finalized.is_some()) else { return };
-        if now.event.callback() == Some(Callback::Close) {
-            report.exercised();
-        } else if now.history.is_servers(handle) {
-            report.broken(
-                handle.finalizing.iter().chain([now.event]),
-                format!("only close of handle {} after its finalize", handle.id),
-                format!("{} of L{}", now.event.callback().map_or("", Callback::name), now.event.layer),
-            );
-        }
+fn silent_after(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle.filter(|handle| handle.finalized.is_some()) else { return };
+    if now.event.callback() == Some(Callback::Close) {
+        report.exercised();
+    } else if now.history.is_servers(handle) {
+        report.broken(
+            handle.finalizing.iter().chain([now.event]),
+            format!("only close of handle {} after its finalize", handle.id),
+            format!("{} of L{}", now.event.callback().map_or("", Callback::name), now.event.layer),
+        );
     }
 }

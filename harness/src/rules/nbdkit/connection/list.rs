@@ -1,13 +1,13 @@
 //! nbdkit-plugin(3), `.list_exports`: what an answer to NBD_OPT_LIST is made of.
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::super::pass_through::PassThrough;
 use super::nesting;
 use super::survival::{Failure, Survives};
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -21,9 +21,12 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST { L0.list_exports }",
         bad: r#"NBD_OPT_GO "a" { L0.list_exports }"#,
         fix: "call list_exports on the outermost layer while answering NBD_OPT_LIST, and at no other time",
-        check: Checker::Trace(|| {
-            let calls = Both::new(OnlyOnRequest, PassThrough(|callback| callback == Callback::ListExports));
-            Box::new(Both::new(calls, Lists::first()))
+        check: by!({
+            let calls = Both::new(
+                at(enters(&[Callback::ListExports]), only_on_request),
+                PassThrough(|callback| callback == Callback::ListExports),
+            );
+            Both::new(calls, Lists::first())
         }),
         ..Rule::REQUIRED
     },
@@ -36,7 +39,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST { L0.list_exports }",
         bad: r#"NBD_OPT_GO "a" { L0.open send NBD_OPT_LIST L0.list_exports }"#,
         fix: "close what NBD_OPT_INFO opened before answering the next option",
-        check: Checker::Trace(|| Box::new(NoOpenHandle)),
+        check: by!(at(enters(&[Callback::ListExports]), no_open_handle)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -48,7 +51,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST NBD_OPT_LIST",
         bad: "NBD_OPT_LIST NBD_OPT_LIST {}",
         fix: "none needed; a module should cope with any number of calls",
-        check: Checker::Trace(|| Box::new(Lists::again())),
+        check: by!(Lists::again()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -60,14 +63,12 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST { L0.list_exports = -1 } = EINVAL NBD_OPT_LIST",
         bad: "NBD_OPT_LIST { L0.list_exports = -1 } = 0",
         fix: "answer with an error of the protocol and wait for the next option",
-        check: Checker::Trace(|| {
-            Box::new(Survives::new(Failure {
-                exits: &[Callback::ListExports],
-                is: |now| now.event.result() < 0 && now.parent().is_none(),
-                ends: |_| false,
-                is_told: true,
-            }))
-        }),
+        check: by!(Survives::new(Failure {
+            exits: &[Callback::ListExports],
+            is: |now| now.event.result() < 0 && now.parent().is_none(),
+            ends: |_| false,
+            is_told: true,
+        })),
         ..Rule::REQUIRED
     },
     Rule {
@@ -79,55 +80,39 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 "main""#,
         bad: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 """#,
         fix: "make the list of the default export's name alone",
-        check: Checker::Trace(|| Box::new(FallsBack::default())),
+        check: by!(FallsBack::default()),
         ..Rule::REQUIRED
     },
 ];
 
 /// A client has asked for the list.
-struct OnlyOnRequest;
-
-impl Check for OnlyOnRequest {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ListExports])
+fn only_on_request(now: &Now<'_>, report: &mut Report<'_>) {
+    nesting::inwards(now, report);
+    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+    if !now.history.run().is_some_and(|run| run.client_log) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        nesting::inwards(now, report);
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-        if !now.history.run().is_some_and(|run| run.client_log) {
-            return;
-        }
-        report.exercised();
-        let asks = match call.connection.and_then(|id| now.history.client_of(id)) {
-            Some(client) => client.awaits(Operation::List).is_some(),
-            None => now.history.clients().any(|client| client.awaits(Operation::List).is_some()),
-        };
-        if !asks {
-            report.broken([now.event], "a client waits for the answer to NBD_OPT_LIST", "none does");
-        }
+    report.exercised();
+    let asks = match call.connection.and_then(|id| now.history.client_of(id)) {
+        Some(client) => client.awaits(Operation::List).is_some(),
+        None => now.history.clients().any(|client| client.awaits(Operation::List).is_some()),
+    };
+    if !asks {
+        report.broken([now.event], "a client waits for the answer to NBD_OPT_LIST", "none does");
     }
 }
 
 /// Nothing is open while the list is made.
-struct NoOpenHandle;
-
-impl Check for NoOpenHandle {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ListExports])
+fn no_open_handle(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+    if call.connection.is_none() || !now.history.is_for_client(call) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-        if call.connection.is_none() || !now.history.is_for_client(call) {
-            return;
-        }
-        report.exercised();
-        let open = super::open::server_handles(now.history, call.connection).next();
-        if let Some(handle) = open {
-            let actual = format!("handle {} of L{} is open", handle.id, handle.layer);
-            report.broken([&handle.open, now.event], "no handle of the connection is open", actual);
-        }
+    report.exercised();
+    let open = super::open::server_handles(now.history, call.connection).next();
+    if let Some(handle) = open {
+        let actual = format!("handle {} of L{} is open", handle.id, handle.layer);
+        report.broken([&handle.open, now.event], "no handle of the connection is open", actual);
     }
 }
 
@@ -152,7 +137,7 @@ impl Lists {
 
 impl Check for Lists {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ListExports]).notes(EventKind::Request).notes(EventKind::Reply)
+        enters(&[Callback::ListExports]).notes(Kind::Request).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -167,7 +152,7 @@ impl Check for Lists {
         }
         let client = now.history.client(now.event.handle);
         let Some(connection) = client.and_then(|client| client.connection) else { return };
-        if now.event.kind == EventKind::Request {
+        if now.event.kind == Kind::Request {
             self.called.retain(|id| *id != connection);
         } else if now.event.result() == 0 && now.history.outermost(Callback::ListExports).is_some() {
             let first = !self.listed.contains(&connection);
@@ -226,7 +211,7 @@ impl FallsBack {
 
 impl Check for FallsBack {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::DefaultExport]).notes(EventKind::Reply)
+        exits(&[Callback::DefaultExport]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

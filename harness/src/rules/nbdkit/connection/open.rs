@@ -1,11 +1,11 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3), `.open`: when, in which order, and how many at a time.
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::super::pass_through::PassThrough;
 use crate::history::{Call, Client, ConnectionId, Handle, History};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at, by, calls, enters, exits};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L0.open }"#,
         bad: "start connect L0.open",
         fix: "call open when the handshake has come to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME",
-        check: Checker::Trace(|| Box::new(AfterChoice)),
+        check: by!(at(enters(&[Callback::Open]), after_choice)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,9 +31,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open { L0.open } }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open L0.open }"#,
         fix: "open only the outermost layer, and the layer right below when a filter calls next",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(OpenNests, PassThrough(|callback| callback == Callback::Open)))
-        }),
+        check: by!(Both::new(
+            at(enters(&[Callback::Open]), open_nests),
+            PassThrough(|callback| callback == Callback::Open)
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -46,7 +47,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L1 made_up=open; NBD_OPT_GO "a" { L1.open { L0.open } prepare queries }"#,
         bad: r#"L1 made_up=open; NBD_OPT_GO "a" { L1.open { L0.open "b" } }"#,
         fix: "give the layer below what next was called with",
-        check: Checker::Trace(|| Box::new(PassedOn)),
+        check: by!(at(enters(&[Callback::Open]), passed_on)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -58,7 +59,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a" {}"#,
         fix: "close what NBD_OPT_INFO opened as soon as it is answered, and open anew for the next option",
-        check: Checker::Trace(|| Box::new(CyclePerOption::default())),
+        check: by!(CyclePerOption::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -70,7 +71,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { open = NULL open } = EIO NBD_OPT_GO "b" { open }"#,
         fix: "close the handles of an attempt before the next one",
-        check: Checker::Trace(|| Box::new(OneLive::default())),
+        check: by!(OneLive::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -103,95 +104,70 @@ fn has_chosen(client: &Client) -> bool {
 }
 
 /// A client has asked for it.
-struct AfterChoice;
-
-impl Check for AfterChoice {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        // In the oldstyle protocol to connect is to choose.
-        let chooses = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
-        let Some(call) = now.call.filter(|call| chooses && is_servers(now.history, call)) else { return };
-        report.exercised();
-        let chosen = match call.connection.and_then(|id| now.history.client_of(id)) {
-            Some(client) => has_chosen(client),
-            None => now.history.clients().any(has_chosen),
-        };
-        if !chosen {
-            let expected = "a client waits for the answer to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME";
-            report.broken([now.event], expected, "none does");
-        }
+fn after_choice(now: &Now<'_>, report: &mut Report<'_>) {
+    // In the oldstyle protocol to connect is to choose.
+    let chooses = now.history.run().is_some_and(|run| run.client_log && !run.oldstyle);
+    let Some(call) = now.call.filter(|call| chooses && is_servers(now.history, call)) else { return };
+    report.exercised();
+    let chosen = match call.connection.and_then(|id| now.history.client_of(id)) {
+        Some(client) => has_chosen(client),
+        None => now.history.clients().any(has_chosen),
+    };
+    if !chosen {
+        let expected = "a client waits for the answer to NBD_OPT_INFO, NBD_OPT_GO or NBD_OPT_EXPORT_NAME";
+        report.broken([now.event], expected, "none does");
     }
 }
 
 /// Each layer's open is called from within that of the layer above.
-struct OpenNests;
-
-impl Check for OpenNests {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
-        let Some(outer) = now.history.outer(call.layer(), Callback::Open) else { return };
-        let expected = || format!("L{outer}.open calls L{}.open", call.layer());
-        match now.parent() {
-            Some(parent) if parent.callback == Callback::Open => {
-                report.exercised();
-                if parent.layer() != outer {
-                    let actual = format!("L{}.open does", parent.layer());
-                    report.broken([&parent.enter, now.event], expected(), actual);
-                }
+fn open_nests(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call else { return };
+    let Some(outer) = now.history.outer(call.layer(), Callback::Open) else { return };
+    let expected = || format!("L{outer}.open calls L{}.open", call.layer());
+    match now.parent() {
+        Some(parent) if parent.callback == Callback::Open => {
+            report.exercised();
+            if parent.layer() != outer {
+                let actual = format!("L{}.open does", parent.layer());
+                report.broken([&parent.enter, now.event], expected(), actual);
             }
-            // Within another callback a filter opens a context of its own.
-            Some(_) => {}
-            None => {
-                // A thread of a filter's may open, too; the thread of a connection that goes on is the server's.
-                let connection = call.connection.and_then(|id| now.history.connection(id));
-                let going_on =
-                    connection.filter(|it| it.tid == now.event.tid && it.id.0 != now.event.position);
-                let client = going_on.and_then(|connection| now.history.client_of(connection.id));
-                if client.is_some_and(|client| client.leaving.is_none()) {
-                    report.expect(false, [now.event], expected(), "the server does");
-                }
+        }
+        // Within another callback a filter opens a context of its own.
+        Some(_) => {}
+        None => {
+            // A thread of a filter's may open, too; the thread of a connection that goes on is the server's.
+            let connection = call.connection.and_then(|id| now.history.connection(id));
+            let going_on = connection.filter(|it| it.tid == now.event.tid && it.id.0 != now.event.position);
+            let client = going_on.and_then(|connection| now.history.client_of(connection.id));
+            if client.is_some_and(|client| client.leaving.is_none()) {
+                report.expect(false, [now.event], expected(), "the server does");
             }
         }
     }
 }
 
 /// A filter without open passes on what it got.
-struct PassedOn;
-
-impl Check for PassedOn {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open])
+fn passed_on(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(parent) = now.parent().filter(|parent| parent.callback == Callback::Open) else { return };
+    let above = now.history.layer(parent.layer());
+    let has_open = above.is_none_or(|layer| layer.has(Callback::Open));
+    if has_open || now.history.outer(now.event.layer, Callback::Open) != Some(parent.layer()) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(parent) = now.parent().filter(|parent| parent.callback == Callback::Open) else { return };
-        let above = now.history.layer(parent.layer());
-        let has_open = above.is_none_or(|layer| layer.has(Callback::Open));
-        if has_open || now.history.outer(now.event.layer, Callback::Open) != Some(parent.layer()) {
-            return;
-        }
-        report.exercised();
-        let (passed, got) = (&parent.enter, now.event);
-        if passed.readonly() != got.readonly() {
-            let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
-            report.broken([passed, got], said(passed.readonly()), said(got.readonly()));
-        }
-        // For an empty name the layer below has a default of its own.
-        let names = passed.text(Field::Export).zip(got.text(Field::Export));
-        if let Some((passed_name, got_name)) = names
-            && !passed_name.bytes.is_empty()
-            && passed_name.bytes != got_name.bytes
-        {
-            let show = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
-            report.broken([passed, got], show(&passed_name.bytes), show(&got_name.bytes));
-        }
+    report.exercised();
+    let (passed, got) = (&parent.enter, now.event);
+    if passed.readonly() != got.readonly() {
+        let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
+        report.broken([passed, got], said(passed.readonly()), said(got.readonly()));
+    }
+    // For an empty name the layer below has a default of its own.
+    let names = passed.text(Field::Export).zip(got.text(Field::Export));
+    if let Some((passed_name, got_name)) = names
+        && !passed_name.bytes.is_empty()
+        && passed_name.bytes != got_name.bytes
+    {
+        let show = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+        report.broken([passed, got], show(&passed_name.bytes), show(&got_name.bytes));
     }
 }
 
@@ -265,7 +241,7 @@ impl CyclePerOption {
 
 impl Check for CyclePerOption {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::Open]).notes(EventKind::Reply)
+        calls(&[Callback::Open]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -273,7 +249,7 @@ impl Check for CyclePerOption {
             Some(call) if now.is_enter() => self.entered(now, call, report),
             Some(call) if now.event.result() != 0 => self.opened(now, call),
             Some(_) => {}
-            None if now.event.kind == EventKind::Reply => self.answered(now, report),
+            None if now.event.kind == Kind::Reply => self.answered(now, report),
             None => {}
         }
     }
@@ -288,7 +264,7 @@ struct OneLive {
 
 impl Check for OneLive {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Open])
+        exits(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

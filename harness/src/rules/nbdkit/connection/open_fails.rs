@@ -1,10 +1,10 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3), `.open`: what is left of an attempt that fails.
 
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::survival::{Failure, Survives, is_lost};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters_where, exits};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { L1.open = NULL L1.close }"#,
         also: &["ptr.handle.identity"],
         fix: "leave out the layers that have no handle when an attempt is undone",
-        check: Checker::Trace(|| Box::new(FailedIsForgotten::default())),
+        check: by!(FailedIsForgotten::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L2.open { L1.open { L0.open } = NULL L0.close } = NULL } = EIO"#,
         bad: r#"send NBD_OPT_GO "a" enter L2.open enter L1.open L0.open exit L1.open = NULL exit L2.open = NULL"#,
         fix: "close what lies below before the failure is handed to the layer above",
-        check: Checker::Trace(|| Box::new(InnerIsClosed::default())),
+        check: by!(InnerIsClosed::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L0.open = NULL } = EIO NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { L0.open = NULL } = EIO NBD_OPT_GO "a" = ENOTCONN SIGTERM"#,
         fix: "answer the option with an error and wait for the next one",
-        check: Checker::Trace(|| Box::new(TriesAgain::new())),
+        check: by!(TriesAgain::new()),
         ..Rule::REQUIRED
     },
 ];
@@ -58,7 +58,7 @@ struct FailedIsForgotten {
 impl Check for FailedIsForgotten {
     fn watches(&self) -> Watch {
         const UNDOING: &[Callback] = &[Callback::Prepare, Callback::Finalize, Callback::Close];
-        Watch::NONE.exits(&[Callback::Open]).enters(UNDOING)
+        exits(&[Callback::Open]).enters(UNDOING)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -131,7 +131,7 @@ impl InnerIsClosed {
 
 impl Check for InnerIsClosed {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits(&[Callback::Open])
+        enters_where(Callback::is_connected).exits(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -213,7 +213,7 @@ impl TriesAgain {
     /// NBD_OPT_EXPORT_NAME, and the oldstyle protocol, have no answer that says no.
     fn has_one_attempt(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
-            EventKind::Exit if is_attempt(now) => {
+            Kind::Exit if is_attempt(now) => {
                 let connection = now.call.and_then(|call| call.connection);
                 let Some(client) = connection.and_then(|id| now.history.client_of(id)) else { return };
                 let oldstyle = now.history.run().is_some_and(|run| run.oldstyle);
@@ -226,7 +226,7 @@ impl TriesAgain {
                     self.last.push((now.event.clone(), request.event.clone()));
                 }
             }
-            EventKind::Reply => {
+            Kind::Reply => {
                 let asked = |(_, request): &(Event, Event)| request.position == now.event.call;
                 let Some(index) = self.last.iter().position(asked) else { return };
                 let (failure, _) = self.last.swap_remove(index);

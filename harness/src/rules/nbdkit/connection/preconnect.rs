@@ -1,12 +1,12 @@
 //! nbdkit-plugin(3), `.preconnect`: the first that a layer hears of a client.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::super::pass_through::PassThrough;
 use super::nesting;
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -21,12 +21,10 @@ pub const RULES: &[Rule] = &[
         good: "connect { L1.preconnect { L0.preconnect } }",
         bad: "connect {}",
         fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(
-                PreconnectFirst::default(),
-                PassThrough(|callback| callback == Callback::Preconnect),
-            ))
-        }),
+        check: by!(Both::new(
+            PreconnectFirst::default(),
+            PassThrough(|callback| callback == Callback::Preconnect),
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -38,7 +36,14 @@ pub const RULES: &[Rule] = &[
         good: "run readonly=1; connect { L0.preconnect readonly=1 }",
         bad: "run readonly=1; connect { L0.preconnect readonly=0 }",
         fix: "pass the setting of the command line to the outermost layer",
-        check: Checker::Trace(|| Box::new(ReadonlyAsStarted)),
+        check: by!(at(
+            {
+                const TOLD: &[Callback] =
+                    &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
+                enters(TOLD)
+            },
+            readonly_as_started
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -50,7 +55,7 @@ pub const RULES: &[Rule] = &[
         good: "connect { L0.preconnect = -1 } = ENOTCONN",
         bad: "connect { L0.preconnect = -1 } = 0",
         fix: "close the socket as soon as preconnect fails",
-        check: Checker::Trace(|| Box::new(DeniedIsDropped::default())),
+        check: by!(DeniedIsDropped::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -114,12 +119,12 @@ impl Check for PreconnectFirst {
     fn watches(&self) -> Watch {
         const FIRST: &[Callback] =
             &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
-        Watch::NONE.enters(FIRST).notes(EventKind::Request).notes(EventKind::Reply)
+        enters(FIRST).notes(Kind::Request).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.callback() {
-            None if now.event.kind == EventKind::Request => {
+            None if now.event.kind == Kind::Request => {
                 self.connects += u64::from(now.event.operation() == Some(Operation::Connect));
             }
             None => PreconnectFirst::greeted(now, report),
@@ -135,26 +140,16 @@ impl Check for PreconnectFirst {
 }
 
 /// The outermost layer gets the server's `-r`.
-struct ReadonlyAsStarted;
-
-impl Check for ReadonlyAsStarted {
-    fn watches(&self) -> Watch {
-        const TOLD: &[Callback] =
-            &[Callback::Preconnect, Callback::ListExports, Callback::DefaultExport, Callback::Open];
-        Watch::NONE.enters(TOLD)
+fn readonly_as_started(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(run), Some(call)) = (now.history.run(), now.call) else { return };
+    // A layer that is not registered may stand outside, and pass on something else.
+    if call.parent.is_some() || !now.history.is_for_client(call) || !now.history.is_complete() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(run), Some(call)) = (now.history.run(), now.call) else { return };
-        // A layer that is not registered may stand outside, and pass on something else.
-        if call.parent.is_some() || !now.history.is_for_client(call) || !now.history.is_complete() {
-            return;
-        }
-        report.exercised();
-        if now.event.readonly() != run.readonly {
-            let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
-            report.broken([now.event], said(run.readonly), said(now.event.readonly()));
-        }
+    report.exercised();
+    if now.event.readonly() != run.readonly {
+        let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
+        report.broken([now.event], said(run.readonly), said(now.event.readonly()));
     }
 }
 
@@ -173,10 +168,7 @@ impl DeniedIsDropped {
 
 impl Check for DeniedIsDropped {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .exits(&[Callback::Preconnect])
-            .enters_where(Callback::is_connected)
-            .notes(EventKind::Reply)
+        exits(&[Callback::Preconnect]).enters_where(Callback::is_connected).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

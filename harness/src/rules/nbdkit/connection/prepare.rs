@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::by_server;
 use crate::history::History;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, calls, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open L1.prepare L2.prepare }"#,
         bad: r#"NBD_OPT_GO "a" { open L2.prepare }"#,
         fix: "prepare a layer after the one below it has returned 0",
-        check: Checker::Trace(|| Box::new(InnerFirst)),
+        check: by!(at(enters(&[Callback::Prepare]), inner_first)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open L1.prepare }"#,
         bad: r#"NBD_OPT_GO "a" { open L1.prepare readonly=1 }"#,
         fix: "keep readonly with the handle",
-        check: Checker::Trace(|| Box::new(SameReadonly)),
+        check: by!(at(enters(&[Callback::Prepare]), same_readonly)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -42,7 +42,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open L1.prepare L1.get_size }"#,
         bad: r#"NBD_OPT_GO "a" { open L1.get_size }"#,
         fix: "prepare all layers before the first query of any",
-        check: Checker::Trace(|| Box::new(PreparedBeforeUse)),
+        check: by!(at(
+            enters_where(|callback| callback.is_query() || callback.is_data()),
+            prepared_before_use
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -54,140 +57,108 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open L1.prepare = -1 close } = EIO"#,
         bad: r#"NBD_OPT_GO "a" { open L1.prepare = -1 L2.prepare }"#,
         fix: "give the attempt up at the first failure; finalize what was prepared and close everything",
-        check: Checker::Trace(|| Box::new(FailureStops)),
+        check: by!(at(calls(&[Callback::Prepare]).enters(&[Callback::Finalize]), failure_stops)
+            .and_end(failure_stops_at_end)),
         ..Rule::REQUIRED
     },
 ];
 
 /// From the plugin outwards, once each.
-struct InnerFirst;
-
-impl Check for InnerFirst {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Prepare])
+fn inner_first(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = by_server(now) else { return };
+    if let Some(first) = &handle.preparing {
+        let expected = format!("one prepare of L{} for handle {}", handle.layer, handle.id);
+        report.broken([first, now.event], expected, "another one");
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        if let Some(first) = &handle.preparing {
-            let expected = format!("one prepare of L{} for handle {}", handle.layer, handle.id);
-            report.broken([first, now.event], expected, "another one");
-        }
-        if let Some(open) = now.parent().filter(|parent| parent.callback == Callback::Open) {
-            let expected =
-                format!("open of L{} has returned before prepare of L{}", open.layer(), handle.layer);
-            report.broken([&open.enter, now.event], expected, "it has not");
-        }
-        let Some(inside) = now.history.handle_inside(handle, Callback::Prepare) else { return };
-        report.exercised();
-        // One that has failed is the business of another rule.
-        if inside.prepared.is_none() {
-            let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
-            report.broken(
-                [earlier, now.event],
-                format!("prepare of L{} has returned before that of L{}", inside.layer, handle.layer),
-                "it has not",
-            );
-        }
+    if let Some(open) = now.parent().filter(|parent| parent.callback == Callback::Open) {
+        let expected = format!("open of L{} has returned before prepare of L{}", open.layer(), handle.layer);
+        report.broken([&open.enter, now.event], expected, "it has not");
+    }
+    let Some(inside) = now.history.handle_inside(handle, Callback::Prepare) else { return };
+    report.exercised();
+    // One that has failed is the business of another rule.
+    if inside.prepared.is_none() {
+        let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
+        report.broken(
+            [earlier, now.event],
+            format!("prepare of L{} has returned before that of L{}", inside.layer, handle.layer),
+            "it has not",
+        );
     }
 }
 
 /// As in open.
-struct SameReadonly;
-
-impl Check for SameReadonly {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Prepare])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
-        report.exercised();
-        if handle.readonly() != now.event.readonly() {
-            let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
-            report.broken([&handle.open, now.event], said(handle.readonly()), said(now.event.readonly()));
-        }
+fn same_readonly(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+    report.exercised();
+    if handle.readonly() != now.event.readonly() {
+        let said = |readonly: bool| if readonly { "readonly 1" } else { "readonly 0" };
+        report.broken([&handle.open, now.event], said(handle.readonly()), said(now.event.readonly()));
     }
 }
 
 /// No use without preparation.
-struct PreparedBeforeUse;
-
-impl Check for PreparedBeforeUse {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+fn prepared_before_use(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle else { return };
+    if handle.prepared == Some(true) {
+        report.exercised();
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle else { return };
-        if handle.prepared == Some(true) {
-            report.exercised();
-            return;
-        }
-        let has_prepare = now.history.records(handle.layer, Callback::Prepare);
-        if has_prepare && handle.layer == now.event.layer && now.history.is_servers(handle) {
-            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
-            report.exercised();
-            report.broken(
-                [earlier, now.event],
-                format!("prepare of L{} has returned 0 for handle {}", handle.layer, handle.id),
-                match handle.prepared {
-                    Some(_) => "it has failed",
-                    None => "it has not returned",
-                },
-            );
-        }
+    let has_prepare = now.history.records(handle.layer, Callback::Prepare);
+    if has_prepare && handle.layer == now.event.layer && now.history.is_servers(handle) {
+        let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+        report.exercised();
+        report.broken(
+            [earlier, now.event],
+            format!("prepare of L{} has returned 0 for handle {}", handle.layer, handle.id),
+            match handle.prepared {
+                Some(_) => "it has failed",
+                None => "it has not returned",
+            },
+        );
     }
 }
 
 /// The first failure ends the attempt.
-struct FailureStops;
-
-impl Check for FailureStops {
-    fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::Prepare]).enters(&[Callback::Finalize])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        if now.is_exit() {
-            if now.event.result() != 0 {
-                report.exercised();
-            }
-        } else if now.event.callback() == Some(Callback::Finalize) {
-            if handle.prepared == Some(false) {
-                let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
-                report.broken(
-                    [earlier, now.event],
-                    format!("no finalize of L{}: its prepare has failed", handle.layer),
-                    "it is called",
-                );
-            }
-        } else if let Some(inside) = now.history.handle_inside(handle, Callback::Prepare)
-            && inside.prepared == Some(false)
-        {
-            let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
+fn failure_stops(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = by_server(now) else { return };
+    if now.is_exit() {
+        if now.event.result() != 0 {
+            report.exercised();
+        }
+    } else if now.event.callback() == Some(Callback::Finalize) {
+        if handle.prepared == Some(false) {
+            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
             report.broken(
                 [earlier, now.event],
-                format!("no prepare of L{}: that of L{} has failed", handle.layer, inside.layer),
+                format!("no finalize of L{}: its prepare has failed", handle.layer),
                 "it is called",
             );
         }
+    } else if let Some(inside) = now.history.handle_inside(handle, Callback::Prepare)
+        && inside.prepared == Some(false)
+    {
+        let earlier = inside.preparing.as_ref().unwrap_or(&inside.open);
+        report.broken(
+            [earlier, now.event],
+            format!("no prepare of L{}: that of L{} has failed", handle.layer, inside.layer),
+            "it is called",
+        );
     }
+}
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !history.ended_cleanly() {
-            return;
-        }
-        for handle in history.handles().filter(|handle| handle.prepared == Some(false)) {
-            if history.records(handle.layer, Callback::Close) && history.is_servers(handle) {
-                let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
-                report.broken(
-                    [earlier].into_iter().chain(history.end_event()),
-                    format!("handle {} of L{} is closed", handle.id, handle.layer),
-                    "it never is",
-                );
-            }
+fn failure_stops_at_end(history: &History, report: &mut Report<'_>) {
+    if !history.ended_cleanly() {
+        return;
+    }
+    for handle in history.handles().filter(|handle| handle.prepared == Some(false)) {
+        if history.records(handle.layer, Callback::Close) && history.is_servers(handle) {
+            let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+            report.broken(
+                [earlier].into_iter().chain(history.end_event()),
+                format!("handle {} of L{} is closed", handle.id, handle.layer),
+                "it never is",
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::negotiates;
 use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, exits};
 
 /// What a rule of this shape speaks of.
 #[derive(Clone, Copy)]
@@ -118,8 +118,7 @@ fn is_option(operation: Operation) -> bool {
 
 impl Check for Survives {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .exits(self.failure.exits)
+        exits(self.failure.exits)
             .enters_where(negotiates)
             .notes(Kind::Request)
             .notes(Kind::Reply)

@@ -1,10 +1,10 @@
 //! nbdkit-plugin(3), the `is_tls` argument.
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::negotiates;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters_where};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=1 }",
     bad: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=0 }",
     fix: "take is_tls from the state of the connection when the callback is made",
-    check: Checker::Trace(|| Box::new(TlsFlag::default())),
+    check: by!(TlsFlag::default()),
     ..Rule::REQUIRED
 }];
 
@@ -51,11 +51,11 @@ impl TlsFlag {
 
 impl Check for TlsFlag {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(negotiates).notes(EventKind::Reply)
+        enters_where(negotiates).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind == EventKind::Reply {
+        if now.event.kind == Kind::Reply {
             if now.event.operation() == Some(Operation::StartTls) && now.event.result() == 0 {
                 let client = now.history.client(now.event.handle);
                 self.secure.retain(|(id, _)| now.history.connection(*id).is_some());

@@ -6,7 +6,7 @@ use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
 
 use super::{by_owner, top_of_manual};
 use crate::history::{Call, ChainId, Handle, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 
 /// Prepared, used, finalized, closed.
 #[derive(Default)]
@@ -87,8 +87,7 @@ impl Life {
 
 impl Check for Life {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .enters_where(|callback| callback.is_query() || callback.is_data())
+        enters_where(|callback| callback.is_query() || callback.is_data())
             .enters(&[Callback::Close])
             .exits(&[Callback::Open])
             .notes(Kind::Answer)

@@ -7,7 +7,9 @@ mod ownership;
 mod place;
 mod reopen;
 
-use crate::rules::check::{Checker, Party, Rule};
+use layers_trace::{Callback, Kind};
+
+use crate::rules::check::{Party, Rule, at, by, notes};
 use crate::version::Version;
 use owner::{by_owner, opens_manual, top_of_manual};
 
@@ -25,7 +27,7 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.get_size of=2 L0.pread of=2 L0.close of=2 } }",
         bad: "NBD_CMD_READ { L2.pread { L2.context_open { L1.open { L0.open } } = 77 L1.get_size of=2 } }",
         fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
-        check: Checker::Trace(|| Box::new(life::Life::default())),
+        check: by!(life::Life::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -38,7 +40,7 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.close of=2 } }",
         bad: "L0 without=get_ready; L1.get_ready { L0.open }",
         fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
-        check: Checker::Trace(|| Box::new(place::Place::default())),
+        check: by!(place::Place::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -51,7 +53,7 @@ const MANUAL: &[Rule] = &[
         bad: "L1.after_fork { L0.open }",
         also: &["after_fork.inner-to-outer"],
         fix: "run after_fork from the plugin outwards",
-        check: Checker::Trace(|| Box::new(place::InAfterFork::default())),
+        check: by!(place::InAfterFork::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -64,7 +66,7 @@ const MANUAL: &[Rule] = &[
         bad: "L0.after_fork L1.after_fork { L0.open } SIGTERM enter L0.cleanup t7: L1.cleanup { L0.close }",
         also: &["lifecycle.cleanup.outer-to-inner", "lifecycle.main-thread"],
         fix: "run cleanup from the outermost layer inwards",
-        check: Checker::Trace(|| Box::new(place::InCleanup::default())),
+        check: by!(place::InCleanup::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -76,7 +78,7 @@ const MANUAL: &[Rule] = &[
         good: "L0.after_fork L1.after_fork { L0.open { Identity = 0 b=0 } }",
         bad: "L0.after_fork L1.after_fork { L0.open { Identity = 1 b=0 } }",
         fix: "bind a shared context to no connection",
-        check: Checker::Trace(|| Box::new(identity::Anonymous)),
+        check: by!(at(notes(Kind::Probe).enters(&[Callback::DefaultExport]), identity::anonymous)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -88,7 +90,7 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L0.close L0.open = NULL } = EIO } = EIO",
         bad: "NBD_CMD_READ { L2.pread { L1.pread { L0.close L2.block_size } } }",
         fix: "keep a filter's handle whatever becomes of the contexts below it",
-        check: Checker::Trace(|| Box::new(reopen::Reopen::default())),
+        check: by!(reopen::Reopen::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -100,7 +102,7 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = 0xc000 } }",
         bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
         fix: "exchange the pointer in the context and nothing else",
-        check: Checker::Trace(|| Box::new(ownership::Ownership::default())),
+        check: by!(ownership::Ownership::default()),
         ..Rule::REQUIRED
     },
 ];

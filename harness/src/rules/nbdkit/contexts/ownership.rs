@@ -3,7 +3,7 @@
 use layers_trace::event::{Below, ContextFunction};
 use layers_trace::{Callback, Event, Kind};
 
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 
 /// A filter's own context, as far as it writes down what it associates with it.
 struct Association {
@@ -118,7 +118,7 @@ impl Ownership {
 
 impl Check for Ownership {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::has_handle).notes(Kind::Answer)
+        enters_where(Callback::has_handle).notes(Kind::Answer)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

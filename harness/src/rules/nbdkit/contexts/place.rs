@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Kind};
 use super::{by_owner, opens_manual, top_of_manual};
 use crate::history::ConnectionId;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters, enters_where};
 
 /// Opened where it may be, and used by whom it is for.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Place {
 
 impl Check for Place {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::has_handle).calls(&[Callback::Open])
+        enters_where(Callback::has_handle).calls(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -107,7 +107,7 @@ pub(super) struct InAfterFork {
 
 impl Check for InAfterFork {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open]).exits(&[Callback::AfterFork])
+        enters(&[Callback::Open]).exits(&[Callback::AfterFork])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -134,7 +134,7 @@ pub(super) struct InCleanup {
 
 impl Check for InCleanup {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Cleanup, Callback::Finalize, Callback::Close])
+        enters(&[Callback::Cleanup, Callback::Finalize, Callback::Close])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

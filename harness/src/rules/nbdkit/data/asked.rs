@@ -1,13 +1,13 @@
 //! What the client asked, and what the layers are called for.
 
-use layers_trace::{Callback, Kind as EventKind, Operation};
+use layers_trace::{Callback, Kind, Operation};
 
 use super::flag_names;
 use crate::history::{
     Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, Made, REQ_ONE, Request, Way, callback_of, present,
 };
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, enters_where, notes};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "NBD_CMD_WRITE { L0.pwrite L0.pwrite }",
         fix: "check a request, then make one call for it",
-        check: Checker::Trace(|| Box::new(OnePerRequest)),
+        check: by!(OnePerRequest),
         ..Rule::REQUIRED
     },
     Rule {
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES flags=NO_HOLE { L0.zero flags=0 }",
         bad: "NBD_CMD_WRITE_ZEROES flags=NO_HOLE { L0.zero flags=MAY_TRIM }",
         fix: "pass on whether there may be a hole",
-        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: MAY_TRIM })),
+        check: by!(Passed { callback: Callback::Zero, flag: MAY_TRIM }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -45,7 +45,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
         bad: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=MAY_TRIM }",
         fix: "pass on whether it must be fast",
-        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Zero, flag: FAST_ZERO })),
+        check: by!(Passed { callback: Callback::Zero, flag: FAST_ZERO }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS flags=REQ_ONE { L0.extents flags=REQ_ONE } = 0 list=512:0",
         bad: "NBD_CMD_BLOCK_STATUS flags=REQ_ONE { L0.extents flags=0 }",
         fix: "pass on whether one is enough",
-        check: Checker::Trace(|| Box::new(Passed { callback: Callback::Extents, flag: REQ_ONE })),
+        check: by!(Passed { callback: Callback::Extents, flag: REQ_ONE }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -68,7 +68,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "send NBD_CMD_WRITE enter L0.pwrite reply NBD_CMD_WRITE",
         fix: "answer when the outermost layer has returned",
-        check: Checker::Trace(|| Box::new(ReplyAfterExit)),
+        check: by!(at(notes(Kind::Reply), reply_after_exit)),
         ..Rule::REQUIRED
     },
 ];
@@ -156,7 +156,7 @@ impl OnePerRequest {
 
 impl Check for OnePerRequest {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_data).notes(EventKind::Reply)
+        enters_where(Callback::is_data).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -172,7 +172,7 @@ struct Passed {
 
 impl Check for Passed {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[self.callback])
+        enters(&[self.callback])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -190,21 +190,13 @@ impl Check for Passed {
 }
 
 /// Success is success of the layers.
-struct ReplyAfterExit;
-
-impl Check for ReplyAfterExit {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((_, request, _)) = answered(now).filter(|_| now.event.result() == 0) else { return };
-        let Some(last) = request.made.calls().last() else { return };
-        report.expect(
-            last.exit.is_some(),
-            [&request.event, &last.enter, now.event],
-            format!("the answer after {} has returned", last.callback),
-            "it is still at work",
-        );
-    }
+fn reply_after_exit(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((_, request, _)) = answered(now).filter(|_| now.event.result() == 0) else { return };
+    let Some(last) = request.made.calls().last() else { return };
+    report.expect(
+        last.exit.is_some(),
+        [&request.event, &last.enter, now.event],
+        format!("the answer after {} has returned", last.callback),
+        "it is still at work",
+    );
 }

@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event, Operation};
 
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, calls};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -13,7 +13,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=9000",
     bad: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=7000",
     fix: "none needed where the bytes cannot be mixed up",
-    check: Checker::Trace(|| Box::new(Distinct::default())),
+    check: by!(Distinct::default()),
     ..Rule::OBSERVED
 }];
 
@@ -26,7 +26,7 @@ struct Distinct {
 
 impl Check for Distinct {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::Pread, Callback::Pwrite])
+        calls(&[Callback::Pread, Callback::Pwrite])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

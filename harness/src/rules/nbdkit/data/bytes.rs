@@ -2,11 +2,11 @@
 //! digests of them ([`layers_trace::digest`]); where one is missing nothing is compared.
 
 use layers_trace::digest::{NONE, ZEROES};
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::asked::answered;
 use crate::history::present;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, exits, notes};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=77 bytes=512 sent=512",
         bad: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=88 bytes=512 sent=512",
         fix: "send the buffer that was passed to pread, from its beginning",
-        check: Checker::Trace(|| Box::new(ReadBytes)),
+        check: by!(at(notes(Kind::Reply), read_bytes)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread } = 0 bytes=512 sent=512",
         bad: "NBD_CMD_READ { L0.pread } = 0 bytes=256 sent=256",
         fix: "send chunks whose offsets and lengths tile the range",
-        check: Checker::Trace(|| Box::new(ReadWhole)),
+        check: by!(at(notes(Kind::Reply), read_whole)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,7 +41,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=77 }",
         bad: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=88 }",
         fix: "pass on the buffer into which the data of this request was received, all of it",
-        check: Checker::Trace(|| Box::new(WriteBytes)),
+        check: by!(at(exits(&[Callback::Pwrite, Callback::PwriteV1]), write_bytes)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -53,7 +53,7 @@ pub const RULES: &[Rule] = &[
         good: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=77 } = 0 digest=77 }",
         bad: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=88 } = 0 digest=77 }",
         fix: "pass the filter's own buffer to the layer below",
-        check: Checker::Trace(|| Box::new(HandedBytes)),
+        check: by!(at(exits(&[Callback::Pread, Callback::Pwrite]), handed_bytes)),
         ..Rule::REQUIRED
     },
 ];
@@ -79,106 +79,69 @@ fn compare<'e>(
 }
 
 /// The answer is the buffer.
-struct ReadBytes;
-
-impl Check for ReadBytes {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((_, request, _)) = answered(now) else { return };
+    if request.operation != Operation::Read {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((_, request, _)) = answered(now) else { return };
-        if request.operation != Operation::Read {
-            return;
+    let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Callback::Pread);
+    let events = |made| [&request.event, made, now.event];
+    if now.event.result() < 0 {
+        if let Some(failed) = reads().find(|made| made.failed()) {
+            let told = now.event.d;
+            let expected = "none, because it has failed";
+            report.expect(told == 0, events(&failed.enter), expected, format!("{told} bytes of the range"));
         }
-        let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Callback::Pread);
-        let events = |made| [&request.event, made, now.event];
-        if now.event.result() < 0 {
-            if let Some(failed) = reads().find(|made| made.failed()) {
-                let told = now.event.d;
-                let expected = "none, because it has failed";
-                report.expect(
-                    told == 0,
-                    events(&failed.enter),
-                    expected,
-                    format!("{told} bytes of the range"),
-                );
-            }
-            return;
-        }
-        let Some(made) = reads().find(|made| made.succeeded()) else { return };
-        let given = made.exit.as_ref().map_or(NONE, |exit| exit.b);
-        let what = format!("what L{}.{} has read", made.layer(), made.callback);
-        compare(given, now.event.b, events(&made.enter), &what, report);
+        return;
     }
+    let Some(made) = reads().find(|made| made.succeeded()) else { return };
+    let given = made.exit.as_ref().map_or(NONE, |exit| exit.b);
+    let what = format!("what L{}.{} has read", made.layer(), made.callback);
+    compare(given, now.event.b, events(&made.enter), &what, report);
 }
 
 /// Nothing is left out, nothing told twice.
-struct ReadWhole;
-
-impl Check for ReadWhole {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn read_whole(now: &Now<'_>, report: &mut Report<'_>) {
+    let recorded = now.history.run().is_some_and(|run| run.digests);
+    if now.event.operation() != Some(Operation::Read) || now.event.result() != 0 || !recorded {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let recorded = now.history.run().is_some_and(|run| run.digests);
-        if now.event.operation() != Some(Operation::Read) || now.event.result() != 0 || !recorded {
-            return;
-        }
-        let client = now.history.client(now.event.handle);
-        let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
-        let (told, sent, count) = (now.event.d, now.event.context, request.event.count());
-        let (from, end) = (request.event.offset(), request.event.offset().saturating_add(count.into()));
-        report.expect(
-            told == count && sent == u64::from(count),
-            [&request.event, now.event],
-            format!("each of the {count} bytes of {from}..{end} once"),
-            format!("{told} of them, and {sent} bytes in all"),
-        );
-    }
+    let client = now.history.client(now.event.handle);
+    let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
+    let (told, sent, count) = (now.event.d, now.event.context, request.event.count());
+    let (from, end) = (request.event.offset(), request.event.offset().saturating_add(count.into()));
+    report.expect(
+        told == count && sent == u64::from(count),
+        [&request.event, now.event],
+        format!("each of the {count} bytes of {from}..{end} once"),
+        format!("{told} of them, and {sent} bytes in all"),
+    );
 }
 
 /// What was sent is what comes.
-struct WriteBytes;
-
-impl Check for WriteBytes {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Pwrite, Callback::PwriteV1])
+fn write_bytes(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call else { return };
+    let client = call.client.and_then(|client| now.history.client(client));
+    let request = client.zip(call.request).and_then(|(client, request)| client.waits_for(request));
+    let Some((client, request)) = client.zip(request) else { return };
+    if request.operation != Operation::Write || client.is_ambiguous(request) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
-        let client = call.client.and_then(|client| now.history.client(client));
-        let request = client.zip(call.request).and_then(|(client, request)| client.waits_for(request));
-        let Some((client, request)) = client.zip(request) else { return };
-        if request.operation != Operation::Write || client.is_ambiguous(request) {
-            return;
-        }
-        let events = [&request.event, &call.enter, now.event];
-        compare(request.event.context, now.event.b, events, "what the client has sent", report);
-    }
+    let events = [&request.event, &call.enter, now.event];
+    compare(request.event.context, now.event.b, events, "what the client has sent", report);
 }
 
 /// What passes a filter is not changed between it and the layer below.
-struct HandedBytes;
-
-impl Check for HandedBytes {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Pread, Callback::Pwrite])
+fn handed_bytes(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|call| call.layer() > 0) else { return };
+    let once = call.handed.times == 1 && call.handed.result == Some(0) && now.event.result() == 0;
+    if !once || !now.history.hands_on(call.layer(), call.callback) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| call.layer() > 0) else { return };
-        let once = call.handed.times == 1 && call.handed.result == Some(0) && now.event.result() == 0;
-        if !once || !now.history.hands_on(call.layer(), call.callback) {
-            return;
-        }
-        let below = format!("the layer below L{}", call.layer());
-        let (given, got, what) = match call.callback {
-            Callback::Pread => (call.handed.digest, now.event.b, format!("what {below} has read")),
-            _ => (now.event.b, call.handed.digest, format!("{below} gets what this one has passed on")),
-        };
-        compare(given, got, [&call.enter, now.event], &what, report);
-    }
+    let below = format!("the layer below L{}", call.layer());
+    let (given, got, what) = match call.callback {
+        Callback::Pread => (call.handed.digest, now.event.b, format!("what {below} has read")),
+        _ => (now.event.b, call.handed.digest, format!("{below} gets what this one has passed on")),
+    };
+    compare(given, got, [&call.enter, now.event], &what, report);
 }

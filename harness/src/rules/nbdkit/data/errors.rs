@@ -6,7 +6,7 @@ use layers_trace::Callback;
 
 use crate::history::FAST_ZERO;
 use crate::protocol::is_told;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at, by, exits, exits_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L1.pread = -1 } = EIO",
         fix: "set *err before returning -1",
-        check: Checker::Trace(|| Box::new(ErrIsSet)),
+        check: by!(at(exits_where(Callback::is_data), err_is_set)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -34,7 +34,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES { L1.zero = EIO } = EIO",
         bad: "NBD_CMD_WRITE_ZEROES { L1.zero = ENOTSUP } = ENOTSUP",
         fix: "write the zeroes with next->pwrite instead, or fail with another error",
-        check: Checker::Trace(|| Box::new(ZeroIsSupported)),
+        check: by!(at(exits(&[Callback::Zero]), zero_is_supported)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -47,7 +47,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L1.pread = EBADF } = EIO",
         fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
-        check: Checker::Trace(|| Box::new(IsOnTheWire::default())),
+        check: by!(IsOnTheWire::default()),
         ..Rule::OBSERVED
     },
 ];
@@ -61,7 +61,7 @@ struct IsOnTheWire {
 
 impl Check for IsOnTheWire {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits_where(Callback::is_data)
+        exits_where(Callback::is_data)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -82,42 +82,21 @@ impl Check for IsOnTheWire {
 }
 
 /// There is a reason for every failure.
-struct ErrIsSet;
-
-impl Check for ErrIsSet {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits_where(Callback::is_data)
+fn err_is_set(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.result() >= 0 || now.event.layer == 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.result() >= 0 || now.event.layer == 0 {
-            return;
-        }
-        let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
-        let holds = err.cast_signed() > 0;
-        report.expect(
-            holds,
-            [&call.enter, now.event],
-            "an error number in err",
-            err.cast_signed().to_string(),
-        );
-    }
+    let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
+    let holds = err.cast_signed() > 0;
+    report.expect(holds, [&call.enter, now.event], "an error number in err", err.cast_signed().to_string());
 }
 
 /// Only a fast zero may be said not to be supported.
-struct ZeroIsSupported;
-
-impl Check for ZeroIsSupported {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::Zero])
+fn zero_is_supported(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
+    if now.event.result() >= 0 || call.layer() == 0 || call.enter.flags() & FAST_ZERO != 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(err)) = (now.call, now.event.err()) else { return };
-        if now.event.result() >= 0 || call.layer() == 0 || call.enter.flags() & FAST_ZERO != 0 {
-            return;
-        }
-        let holds = ![libc::ENOTSUP, libc::EOPNOTSUPP].contains(&err.cast_signed());
-        report.expect(holds, [&call.enter, now.event], "another error, or success", "ENOTSUP");
-    }
+    let holds = ![libc::ENOTSUP, libc::EOPNOTSUPP].contains(&err.cast_signed());
+    report.expect(holds, [&call.enter, now.event], "another error, or success", "ENOTSUP");
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use layers_trace::digest::{Extent, MOST_EXTENTS};
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation, Probe};
+use layers_trace::{Callback, Event, Field, Kind, Operation, Probe};
 
 use super::super::emulation::task::{Task, watches};
 use super::asked::answered;
 use crate::history::{REQ_ONE, Request, Way};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=8192:3",
         fix: "send the list as it is, and merge extents only where their types are the same",
-        check: Checker::Trace(|| Box::new(ToldAsAdded)),
+        check: by!(ToldAsAdded),
         ..Rule::REQUIRED
     },
     Rule {
@@ -34,7 +34,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=4096:3",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=65536:3",
         fix: "send the first extent alone, and cut it at the end of the range",
-        check: Checker::Trace(|| Box::new(OnlyOne)),
+        check: by!(at(notes(Kind::Reply), only_one)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -46,7 +46,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=8192:3 }",
         fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
-        check: Checker::Trace(|| Box::<ListAsAdded>::default()),
+        check: by!(ListAsAdded::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -58,7 +58,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS offset=0 count=65536 {} = 0 list=65536:0",
         bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS offset=0 count=65536 {} = 0 list=65536:1",
         fix: "answer with one extent of data over the range",
-        check: Checker::Trace(|| Box::new(Allocated)),
+        check: by!(at(watches(&[Callback::Extents]), allocated)),
         ..Rule::REQUIRED
     },
 ];
@@ -154,7 +154,7 @@ impl ToldAsAdded {
 
 impl Check for ToldAsAdded {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+        notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -176,34 +176,26 @@ impl Check for ToldAsAdded {
 }
 
 /// One is enough.
-struct OnlyOne;
-
-impl Check for OnlyOne {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn only_one(now: &Now<'_>, report: &mut Report<'_>) {
+    let recorded = now.history.run().is_some_and(|run| run.digests);
+    if now.event.operation() != Some(Operation::BlockStatus) || now.event.result() != 0 || !recorded {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let recorded = now.history.run().is_some_and(|run| run.digests);
-        if now.event.operation() != Some(Operation::BlockStatus) || now.event.result() != 0 || !recorded {
-            return;
-        }
-        let client = now.history.client(now.event.handle);
-        let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
-        if request.flags() & REQ_ONE == 0 {
-            return;
-        }
-        let told = told_by(now.event);
-        let count = request.event.count();
-        let holds = matches!(told.as_slice(), [one] if one.length <= count.into());
-        let lengths: Vec<String> = told.iter().take(4).map(|extent| extent.length.to_string()).collect();
-        report.expect(
-            holds,
-            [&request.event, now.event],
-            format!("one extent of {count} bytes or less"),
-            format!("{} of them, of {} bytes", now.event.b, lengths.join(", ")),
-        );
+    let client = now.history.client(now.event.handle);
+    let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
+    if request.flags() & REQ_ONE == 0 {
+        return;
     }
+    let told = told_by(now.event);
+    let count = request.event.count();
+    let holds = matches!(told.as_slice(), [one] if one.length <= count.into());
+    let lengths: Vec<String> = told.iter().take(4).map(|extent| extent.length.to_string()).collect();
+    report.expect(
+        holds,
+        [&request.event, now.event],
+        format!("one extent of {count} bytes or less"),
+        format!("{} of them, of {} bytes", now.event.b, lengths.join(", ")),
+    );
 }
 
 /// The list is what was added.
@@ -215,7 +207,7 @@ struct ListAsAdded {
 
 impl Check for ListAsAdded {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Probe).exits(&[Callback::Extents])
+        notes(Kind::Probe).exits(&[Callback::Extents])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -249,31 +241,23 @@ impl Check for ListAsAdded {
 }
 
 /// Who has nothing to say has a disk without holes.
-struct Allocated;
-
-impl Check for Allocated {
-    fn watches(&self) -> Watch {
-        watches(&[Callback::Extents])
+fn allocated(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+    let Some(Way::Itself(_)) = task.way(now).filter(|_| task.succeeded()) else { return };
+    let recorded = now.history.run().is_some_and(|run| run.digests);
+    // Of a filter it is known only if it adds nothing itself.
+    if !recorded || task.of_filter && !now.history.hands_on(now.event.layer, Callback::Extents) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
-        let Some(Way::Itself(_)) = task.way(now).filter(|_| task.succeeded()) else { return };
-        let recorded = now.history.run().is_some_and(|run| run.digests);
-        // Of a filter it is known only if it adds nothing itself.
-        if !recorded || task.of_filter && !now.history.hands_on(now.event.layer, Callback::Extents) {
-            return;
-        }
-        let told = told_by(now.event);
-        let length = told.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
-        let holds = told.iter().all(|extent| extent.kind == 0) && length >= task.count;
-        let other = told.iter().find(|extent| extent.kind != 0);
-        let actual = match other {
-            Some(extent) => format!("an extent of type {}", extent.kind),
-            None => format!("{length} bytes of it"),
-        };
-        report.expect(holds, task.events(None), format!("{} bytes of data", task.count), actual);
-    }
+    let told = told_by(now.event);
+    let length = told.iter().fold(0_u64, |sum, extent| sum.saturating_add(extent.length));
+    let holds = told.iter().all(|extent| extent.kind == 0) && length >= task.count;
+    let other = told.iter().find(|extent| extent.kind != 0);
+    let actual = match other {
+        Some(extent) => format!("an extent of type {}", extent.kind),
+        None => format!("{length} bytes of it"),
+    };
+    report.expect(holds, task.events(None), format!("{} bytes of data", task.count), actual);
 }
 
 #[cfg(test)]

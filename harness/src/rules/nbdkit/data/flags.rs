@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::{caller, flag_names};
 use crate::history::{FAST_ZERO, FUA, FUA_NATIVE, MAY_TRIM, REQ_ONE};
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread flags=0 }",
         bad: "NBD_CMD_READ { L0.pread flags=2 }",
         fix: "pass 0",
-        check: Checker::Trace(|| Box::new(Within(no_flags))),
+        check: by!(Within(no_flags)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite flags=0 }",
         bad: "NBD_CMD_WRITE { L0.pwrite flags=MAY_TRIM }",
         fix: "take off what the callback does not know",
-        check: Checker::Trace(|| Box::new(Within(own_flags))),
+        check: by!(Within(own_flags)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -42,7 +42,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE flags=FUA { L0.pwrite flags=FUA }",
         bad: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=FUA }",
         fix: "emulate with a flush, or refuse the request",
-        check: Checker::Trace(|| Box::new(FuaGate)),
+        check: by!(at(enters(WRITING), fua_gate)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
         bad: "L0 can_fast_zero=0; NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero flags=FAST_ZERO|MAY_TRIM }",
         fix: "refuse such requests, or do not pass the flag on",
-        check: Checker::Trace(|| Box::new(FastGate)),
+        check: by!(at(enters(&[Callback::Zero]), fast_gate)),
         ..Rule::REQUIRED
     },
 ];
@@ -77,7 +77,7 @@ fn own_flags(callback: Callback) -> Option<u32> {
 
 impl Check for Within {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| (self.0)(callback).is_some())
+        enters_where(|callback| (self.0)(callback).is_some())
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -97,54 +97,38 @@ impl Check for Within {
 const WRITING: &[Callback] = &[Callback::Pwrite, Callback::Trim, Callback::Zero];
 
 /// FUA only where it is understood.
-struct FuaGate;
-
-impl Check for FuaGate {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(WRITING)
+fn fua_gate(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.flags() & FUA == 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.flags() & FUA == 0 {
-            return;
-        }
-        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
-        let Some(answer) = now.history.offered(handle, Callback::CanFua) else { return };
-        report.exercised();
-        if if handle.layer == 0 { answer == FUA_NATIVE } else { answer > 0 } {
-            return;
-        }
-        // What a plugin does not know the server takes off, whoever asked for it.
-        let party = if handle.layer == 0 && answer > 0 { Party::Server } else { caller(now) };
-        let answered = handle.answered(Callback::CanFua).unwrap_or(&handle.open);
-        report.broken_by(
-            party,
-            [answered, now.event],
-            "no FUA",
-            format!("FUA, though can_fua of L{} is {answer}", handle.layer),
-        );
+    let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+    let Some(answer) = now.history.offered(handle, Callback::CanFua) else { return };
+    report.exercised();
+    if if handle.layer == 0 { answer == FUA_NATIVE } else { answer > 0 } {
+        return;
     }
+    // What a plugin does not know the server takes off, whoever asked for it.
+    let party = if handle.layer == 0 && answer > 0 { Party::Server } else { caller(now) };
+    let answered = handle.answered(Callback::CanFua).unwrap_or(&handle.open);
+    report.broken_by(
+        party,
+        [answered, now.event],
+        "no FUA",
+        format!("FUA, though can_fua of L{} is {answer}", handle.layer),
+    );
 }
 
 /// FAST_ZERO only where it is understood.
-struct FastGate;
-
-impl Check for FastGate {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Zero])
+fn fast_gate(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.flags() & FAST_ZERO == 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.flags() & FAST_ZERO == 0 {
-            return;
-        }
-        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
-        let Some(answer) = now.history.offered(handle, Callback::CanFastZero) else { return };
-        report.exercised();
-        if answer == 0 {
-            let answered = handle.answered(Callback::CanFastZero).unwrap_or(&handle.open);
-            let actual = format!("FAST_ZERO, though L{} has not offered it", handle.layer);
-            report.broken_by(caller(now), [answered, now.event], "no FAST_ZERO", actual);
-        }
+    let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+    let Some(answer) = now.history.offered(handle, Callback::CanFastZero) else { return };
+    report.exercised();
+    if answer == 0 {
+        let answered = handle.answered(Callback::CanFastZero).unwrap_or(&handle.open);
+        let actual = format!("FAST_ZERO, though L{} has not offered it", handle.layer);
+        report.broken_by(caller(now), [answered, now.event], "no FAST_ZERO", actual);
     }
 }

@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::caller;
 use crate::history::{CACHE_NATIVE, FUA_EMULATE, Handle, History, ZERO_NATIVE, present};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters};
 use crate::version::Version;
 
 /// From here on the server itself heeds a filter's can_zero.
@@ -20,9 +20,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "L0 can_write=0; NBD_CMD_WRITE { L0.pwrite }",
         fix: "refuse what writes; a filter must not make such requests",
-        check: Checker::Trace(|| {
-            Box::new(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write))
-        }),
+        check: by!(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -33,7 +31,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_TRIM { L0.trim }",
         bad: "L0 can_trim=0; NBD_CMD_TRIM { L0.trim }",
         fix: "refuse the request; a filter must not make it",
-        check: Checker::Trace(|| Box::new(Gate(&[Callback::Trim], can_trim))),
+        check: by!(Gate(&[Callback::Trim], can_trim)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -45,7 +43,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES { L1.zero }",
         bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.zero }",
         fix: "write the zeroes with pwrite, or refuse the request",
-        check: Checker::Trace(|| Box::new(Gate(&[Callback::Zero], can_zero))),
+        check: by!(Gate(&[Callback::Zero], can_zero)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -56,7 +54,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_FLUSH { L0.flush }",
         bad: "L0 can_flush=0; NBD_CMD_FLUSH { L0.flush }",
         fix: "refuse the request; a filter must not make it",
-        check: Checker::Trace(|| Box::new(Gate(&[Callback::Flush], can_flush))),
+        check: by!(Gate(&[Callback::Flush], can_flush)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -68,7 +66,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS { L0.extents }",
         bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS { L0.extents }",
         fix: "answer that all is allocated; a filter must not make the request",
-        check: Checker::Trace(|| Box::new(Gate(&[Callback::Extents], can_extents))),
+        check: by!(Gate(&[Callback::Extents], can_extents)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -80,7 +78,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_CACHE { L1.cache }",
         bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.cache }",
         fix: "read instead, or refuse the request",
-        check: Checker::Trace(|| Box::new(Gate(&[Callback::Cache], can_cache))),
+        check: by!(Gate(&[Callback::Cache], can_cache)),
         ..Rule::FORBIDDEN
     },
 ];
@@ -93,7 +91,7 @@ struct Gate(&'static [Callback], fn(&Now<'_>, &Handle) -> Obstacle);
 
 impl Check for Gate {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(self.0)
+        enters(self.0)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

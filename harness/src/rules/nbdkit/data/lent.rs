@@ -3,11 +3,11 @@
 //! Judged where the instrument has lent a buffer of its own for a call ([`Probe::Lent`]).
 
 use layers_trace::lent::{LEAST_KEPT, Seen};
-use layers_trace::{Callback, Event, Kind as EventKind, Probe};
+use layers_trace::{Callback, Event, Kind, Probe};
 
 use crate::history::{Call, present};
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, notes};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -20,7 +20,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
-        check: Checker::Trace(|| Box::new(Fills::default())),
+        check: by!(Fills::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Lent = 1 context=1 } }",
         bad: "NBD_CMD_WRITE { L0.pwrite { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "change a copy of the bytes",
-        check: Checker::Trace(|| Box::new(Lends(Of::Const))),
+        check: by!(Lends(Of::Const)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -44,7 +44,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 d=513 } }",
         fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
-        check: Checker::Trace(|| Box::new(Lends(Of::Bounds))),
+        check: by!(Lends(Of::Bounds)),
         ..Rule::FORBIDDEN
     },
 ];
@@ -97,7 +97,7 @@ impl Ends {
 
 impl Check for Fills {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Probe)
+        notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -148,7 +148,7 @@ struct Lends(Of);
 
 impl Check for Lends {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Probe)
+        notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -188,8 +188,8 @@ mod tests {
     /// Calls of the plugin for which a buffer was lent, in the middle of a good trace.
     fn calls(callback: Callback, all: &[(u32, Seen, bool)]) -> Script {
         let good = reference();
-        let at = good.index(EventKind::Enter, 2, Callback::Finalize, 1) - 1;
-        let handle = good.events[good.index(EventKind::Enter, 0, Callback::Pread, 0)].handle;
+        let at = good.index(Kind::Enter, 2, Callback::Finalize, 1) - 1;
+        let handle = good.events[good.index(Kind::Enter, 0, Callback::Pread, 0)].handle;
         good.with(at, |script| {
             for (count, seen, judged) in all {
                 let enter = script.enter(0, callback);

@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::super::pass_through::PassThrough;
 use crate::history::{Handle, History};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,44 +18,38 @@ pub const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ { L1.pread { L0.pread } }",
     bad: "run filters=1; NBD_CMD_READ { L0.pread }",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-    check: Checker::Trace(|| Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_data())))),
+    check: by!(Both::new(
+        at(enters_where(Callback::is_data), through_filters),
+        PassThrough(|callback| callback.is_data())
+    )),
     ..Rule::REQUIRED
 }];
 
 /// A filter stands between the server and the layers below it.
-struct ThroughFilters;
-
-impl Check for ThroughFilters {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_data)
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+    if handle.layer != call.layer() || !now.history.is_servers(handle) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        if handle.layer != call.layer() || !now.history.is_servers(handle) {
-            return;
-        }
-        let parent = now.parent();
-        // Nearly always, and quickly seen.
-        let above = now.history.outer(call.layer(), call.callback);
-        if parent.is_some_and(|parent| Some(parent.layer()) == above && parent.chain == call.chain) {
-            report.exercised();
-            return;
-        }
-        let Some(outer) = taker(now.history, handle, call.callback) else { return };
-        if parent.is_some_and(|parent| parent.layer() <= call.layer()) {
-            return;
-        }
+    let parent = now.parent();
+    // Nearly always, and quickly seen.
+    let above = now.history.outer(call.layer(), call.callback);
+    if parent.is_some_and(|parent| Some(parent.layer()) == above && parent.chain == call.chain) {
         report.exercised();
-        if parent.is_none_or(|parent| parent.layer() > outer.layer) {
-            let above = parent.map_or(&outer.open, |parent| &parent.enter);
-            report.broken(
-                [above, now.event],
-                format!("{} of L{} is called by L{}", call.callback, call.layer(), outer.layer),
-                parent
-                    .map_or("the server calls it".to_owned(), |by| format!("L{} calls past it", by.layer())),
-            );
-        }
+        return;
+    }
+    let Some(outer) = taker(now.history, handle, call.callback) else { return };
+    if parent.is_some_and(|parent| parent.layer() <= call.layer()) {
+        return;
+    }
+    report.exercised();
+    if parent.is_none_or(|parent| parent.layer() > outer.layer) {
+        let above = parent.map_or(&outer.open, |parent| &parent.enter);
+        report.broken(
+            [above, now.event],
+            format!("{} of L{} is called by L{}", call.callback, call.layer(), outer.layer),
+            parent.map_or("the server calls it".to_owned(), |by| format!("L{} calls past it", by.layer())),
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::caller;
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ offset=0 count=512 { L0.pread }",
         bad: "NBD_CMD_READ offset=1048576 count=512 { L0.pread }",
         fix: "refuse what a client asks beyond the end; in a filter, ask next only for what it has",
-        check: Checker::Trace(|| Box::new(InRange)),
+        check: by!(at(enters_where(has_range), in_range)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L0.pread } }",
         bad: r#"L1 passes=""; NBD_OPT_GO "a" { open prepare L1.get_size L1.can_write L1.can_zero L1.can_fast_zero L1.can_trim L1.can_fua L1.can_flush L1.is_rotational L1.can_multi_conn L1.can_cache L1.can_extents } NBD_CMD_READ { L1.pread { L0.pread } }"#,
         fix: "ask next for what the filter answers by itself, in prepare",
-        check: Checker::Trace(|| Box::new(SizeFirst)),
+        check: by!(at(enters_where(has_range), size_first)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -42,7 +42,13 @@ pub const RULES: &[Rule] = &[
         good: "L0 get_size=1073741824; NBD_CMD_READ count=67108864",
         bad: "L0 get_size=1073741824; NBD_CMD_READ count=67108865 { L0.pread }",
         fix: "none needed",
-        check: Checker::Trace(|| Box::new(MaxIo)),
+        check: by!(at(
+            {
+                use Callback::{Pread, PreadV1, Pwrite, PwriteV1};
+                enters(&[Pread, Pwrite, PreadV1, PwriteV1])
+            },
+            max_io
+        )),
         ..Rule::OBSERVED
     },
 ];
@@ -52,71 +58,41 @@ fn has_range(callback: Callback) -> bool {
 }
 
 /// Inside the size.
-struct InRange;
-
-impl Check for InRange {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(has_range)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
-        let size = now.history.offered(handle, Callback::GetSize);
-        let Some(size) = size.and_then(|size| u64::try_from(size).ok()) else { return };
-        report.exercised();
-        let (offset, count) = (now.event.offset(), u64::from(now.event.count()));
-        if count == 0 || offset.checked_add(count).is_none_or(|end| end > size) {
-            let expected = format!("1 byte or more, all of them below {size}");
-            let actual = format!("{count} from {offset}");
-            report.broken_by(caller(now), [now.event], expected, actual);
-        }
+fn in_range(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
+    let size = now.history.offered(handle, Callback::GetSize);
+    let Some(size) = size.and_then(|size| u64::try_from(size).ok()) else { return };
+    report.exercised();
+    let (offset, count) = (now.event.offset(), u64::from(now.event.count()));
+    if count == 0 || offset.checked_add(count).is_none_or(|end| end > size) {
+        let expected = format!("1 byte or more, all of them below {size}");
+        let actual = format!("{count} from {offset}");
+        report.broken_by(caller(now), [now.event], expected, actual);
     }
 }
 
 /// What the server must know before it can check the arguments of a request.
-struct SizeFirst;
-
-impl Check for SizeFirst {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(has_range)
+fn size_first(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(handle), Some(parent)) = (now.handle, now.parent()) else { return };
+    if handle.layer != now.event.layer || parent.layer() <= handle.layer {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(handle), Some(parent)) = (now.handle, now.parent()) else { return };
-        if handle.layer != now.event.layer || parent.layer() <= handle.layer {
-            return;
-        }
-        let asked = |query| !now.history.records(handle.layer, query) || handle.answer(query).is_some();
-        report.exercised();
-        if !asked(Callback::GetSize) {
-            report.broken(
-                [now.event],
-                format!("L{} has been asked for its size", handle.layer),
-                "it has not",
-            );
-        }
-        let writes =
-            matches!(now.call.map(|call| call.callback), Some(Callback::Pwrite | Callback::PwriteV1));
-        if writes && !asked(Callback::CanWrite) && !handle.readonly() {
-            report.broken([now.event], format!("L{} has been asked can_write", handle.layer), "it has not");
-        }
+    let asked = |query| !now.history.records(handle.layer, query) || handle.answer(query).is_some();
+    report.exercised();
+    if !asked(Callback::GetSize) {
+        report.broken([now.event], format!("L{} has been asked for its size", handle.layer), "it has not");
+    }
+    let writes = matches!(now.call.map(|call| call.callback), Some(Callback::Pwrite | Callback::PwriteV1));
+    if writes && !asked(Callback::CanWrite) && !handle.readonly() {
+        report.broken([now.event], format!("L{} has been asked can_write", handle.layer), "it has not");
     }
 }
 
 /// No more than the server takes from a client.
-struct MaxIo;
-
-impl Check for MaxIo {
-    fn watches(&self) -> Watch {
-        use Callback::{Pread, PreadV1, Pwrite, PwriteV1};
-        Watch::NONE.enters(&[Pread, Pwrite, PreadV1, PwriteV1])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        report.exercised();
-        if now.event.count() > MOST_SERVED {
-            let actual = format!("{} bytes", now.event.count());
-            report.broken_by(caller(now), [now.event], format!("{MOST_SERVED} bytes or less"), actual);
-        }
+fn max_io(now: &Now<'_>, report: &mut Report<'_>) {
+    report.exercised();
+    if now.event.count() > MOST_SERVED {
+        let actual = format!("{} bytes", now.event.count());
+        report.broken_by(caller(now), [now.event], format!("{MOST_SERVED} bytes or less"), actual);
     }
 }

@@ -2,7 +2,7 @@
 
 use layers_trace::Callback;
 
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -14,40 +14,32 @@ pub const RULES: &[Rule] = &[Rule {
     bad: "NBD_CMD_DISC { L0.close L0.pread }",
     also: &["close.last"],
     fix: "make no request before every prepare has succeeded, and none once the first finalize has begun",
-    check: Checker::Trace(|| Box::new(InWindow)),
+    check: by!(at(enters_where(Callback::is_data), in_window)),
     ..Rule::REQUIRED
 }];
 
 /// A handle takes requests while it is ready for them.
-struct InWindow;
-
-impl Check for InWindow {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_data)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle else {
-            if now.history.was_minted(now.event.handle) {
-                report.exercised();
-                report.broken([now.event], "no request on a handle once it is closed", "there is one");
-            }
-            return;
-        };
-        if handle.layer != now.event.layer || !now.history.is_servers(handle) {
-            return;
+fn in_window(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle else {
+        if now.history.was_minted(now.event.handle) {
+            report.exercised();
+            report.broken([now.event], "no request on a handle once it is closed", "there is one");
         }
-        report.exercised();
-        let prepares = now.history.records(handle.layer, Callback::Prepare);
-        let (since, what) = match (&handle.finalizing, &handle.closing) {
-            (Some(finalize), _) => (finalize, "its finalize has begun"),
-            (None, Some(close)) => (close, "its close has begun"),
-            (None, None) if prepares && handle.prepared != Some(true) => {
-                (handle.preparing.as_ref().unwrap_or(&handle.open), "it is not prepared")
-            }
-            (None, None) => return,
-        };
-        let expected = format!("requests on handle {} only while it is ready for them", handle.id);
-        report.broken([since, now.event], expected, what);
+        return;
+    };
+    if handle.layer != now.event.layer || !now.history.is_servers(handle) {
+        return;
     }
+    report.exercised();
+    let prepares = now.history.records(handle.layer, Callback::Prepare);
+    let (since, what) = match (&handle.finalizing, &handle.closing) {
+        (Some(finalize), _) => (finalize, "its finalize has begun"),
+        (None, Some(close)) => (close, "its close has begun"),
+        (None, None) if prepares && handle.prepared != Some(true) => {
+            (handle.preparing.as_ref().unwrap_or(&handle.open), "it is not prepared")
+        }
+        (None, None) => return,
+    };
+    let expected = format!("requests on handle {} only while it is ready for them", handle.id);
+    report.broken([since, now.event], expected, what);
 }

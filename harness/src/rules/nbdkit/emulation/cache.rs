@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::task::{Task, watches};
 use crate::history::Way;
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,43 +18,34 @@ pub const RULES: &[Rule] = &[Rule {
     good: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread }",
     bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread count=256 }",
     fix: "read all of it, and throw it away",
-    check: Checker::Trace(|| Box::new(AsReads)),
+    check: by!(at(watches(&[Callback::Cache]), as_reads)),
     ..Rule::REQUIRED
 }];
 
 /// Reading is caching.
-struct AsReads;
-
-impl Check for AsReads {
-    fn watches(&self) -> Watch {
-        watches(&[Callback::Cache])
+fn as_reads(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Cache) else { return };
+    if task.made().is_empty() && (task.of_filter || !task.succeeded()) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Cache) else { return };
-        if task.made().is_empty() && (task.of_filter || !task.succeeded()) {
-            return;
-        }
-        let by = match task.way(now) {
-            Some(Way::Emulated { by, .. }) => Some(by),
-            Some(Way::Itself(_)) => None,
-            _ => return,
-        };
-        report.exercised();
-        let other = task.made().iter().find(|made| {
-            by.is_none_or(|by| {
-                made.callback != Callback::Pread || made.layer() != by.layer || made.enter.flags() != 0
-            })
-        });
-        if let Some(other) = other {
-            let expected =
-                by.map_or("no call".to_owned(), |by| format!("reads of L{} without flags", by.layer));
-            return report.broken(task.events(Some(other)), expected, "another call");
-        }
-        if by.is_some()
-            && let Err(untiled) = task.tiling(task.made().iter(), MOST_SERVED)
-        {
-            report.broken(task.events(untiled.piece), untiled.expected, untiled.actual);
-        }
+    let by = match task.way(now) {
+        Some(Way::Emulated { by, .. }) => Some(by),
+        Some(Way::Itself(_)) => None,
+        _ => return,
+    };
+    report.exercised();
+    let other = task.made().iter().find(|made| {
+        by.is_none_or(|by| {
+            made.callback != Callback::Pread || made.layer() != by.layer || made.enter.flags() != 0
+        })
+    });
+    if let Some(other) = other {
+        let expected = by.map_or("no call".to_owned(), |by| format!("reads of L{} without flags", by.layer));
+        return report.broken(task.events(Some(other)), expected, "another call");
+    }
+    if by.is_some()
+        && let Err(untiled) = task.tiling(task.made().iter(), MOST_SERVED)
+    {
+        report.broken(task.events(untiled.piece), untiled.expected, untiled.actual);
     }
 }

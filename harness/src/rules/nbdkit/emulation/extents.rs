@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::task::{Task, watches};
 use crate::history::Way;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Now, Party, Report, Rule, at, by};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS { L0.extents } = 0 list=512:0",
         also: &["data.extents.gate", "data.one-per-request"],
         fix: "answer that all is allocated",
-        check: Checker::Trace(|| Box::new(Synthetic)),
+        check: by!(at(watches(&[Callback::Extents]), synthetic)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,56 +32,40 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS { L0.extents = 0 extents=1 }",
         bad: "NBD_CMD_BLOCK_STATUS { L0.extents = 0 extents=0 }",
         fix: "add at least the extent at the offset, in ascending order, or fail",
-        check: Checker::Trace(|| Box::new(Nonempty)),
+        check: by!(at(watches(&[Callback::Extents]), nonempty)),
         ..Rule::REQUIRED
     },
 ];
 
 /// Nobody is asked who has nothing to say.
-struct Synthetic;
-
-impl Check for Synthetic {
-    fn watches(&self) -> Watch {
-        watches(&[Callback::Extents])
+fn synthetic(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+    let Some(Way::Itself(handle)) = task.way(now) else { return };
+    // It may fail before anybody thinks of the layers: on a connection that is over, or without a context.
+    if !task.succeeded() && task.made().is_empty() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
-        let Some(Way::Itself(handle)) = task.way(now) else { return };
-        // It may fail before anybody thinks of the layers: on a connection that is over, or without a context.
-        if !task.succeeded() && task.made().is_empty() {
-            return;
-        }
-        report.exercised();
-        if let Some(call) = task.made_of(Callback::Extents).next() {
-            let expected = format!("no extents of L{} or below", handle.layer);
-            report.broken(task.events(Some(call)), expected, "one");
-        }
+    report.exercised();
+    if let Some(call) = task.made_of(Callback::Extents).next() {
+        let expected = format!("no extents of L{} or below", handle.layer);
+        report.broken(task.events(Some(call)), expected, "one");
     }
 }
 
 /// An answer without an extent is none.
-struct Nonempty;
-
-impl Check for Nonempty {
-    fn watches(&self) -> Watch {
-        watches(&[Callback::Extents])
+fn nonempty(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.is_exit() && now.event.layer == 0 {
+        return of_plugin(now, report);
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.is_exit() && now.event.layer == 0 {
-            return of_plugin(now, report);
-        }
-        let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
-        let empty = |call: &&crate::history::Made| {
-            call.layer() == 0 && call.exit.as_ref().is_some_and(|exit| exit.result() == 0 && exit.b == 0)
-        };
-        let Some(call) = task.made_of(Callback::Extents).last().filter(empty) else { return };
-        report.exercised();
-        if task.error() != Some(libc::EINVAL.cast_unsigned()) {
-            let actual = task.error().map_or("success".to_owned(), |error| format!("error {error}"));
-            report.broken_by(Party::Server, task.events(Some(call)), "failure with EINVAL", actual);
-        }
+    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Extents) else { return };
+    let empty = |call: &&crate::history::Made| {
+        call.layer() == 0 && call.exit.as_ref().is_some_and(|exit| exit.result() == 0 && exit.b == 0)
+    };
+    let Some(call) = task.made_of(Callback::Extents).last().filter(empty) else { return };
+    report.exercised();
+    if task.error() != Some(libc::EINVAL.cast_unsigned()) {
+        let actual = task.error().map_or("success".to_owned(), |error| format!("error {error}"));
+        report.broken_by(Party::Server, task.events(Some(call)), "failure with EINVAL", actual);
     }
 }
 

@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::task::{Task, watches};
 use crate::history::{FAST_ZERO, FUA, FUA_EMULATE, FUA_NATIVE, Handle, Made, Way, present};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=0 L0.flush }",
         bad: "L0 can_fua=1; NBD_CMD_WRITE flags=FUA { L0.pwrite flags=0 }",
         fix: "flush once the request has been carried out, before it is answered",
-        check: Checker::Trace(|| Box::new(FlushAfter)),
+        check: by!(at(watches(WRITING), flush_after)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES flags=FUA { L1.pwrite count=256 flags=FUA L1.pwrite offset=4352 count=256 flags=FUA }",
         bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES flags=FUA { L1.pwrite count=256 flags=FUA L1.pwrite offset=4352 count=256 flags=0 }",
         fix: "pass FUA on with every piece, or flush once at the end",
-        check: Checker::Trace(|| Box::new(Split)),
+        check: by!(at(watches(&[Callback::Zero]), split)),
         ..Rule::REQUIRED
     },
 ];
@@ -43,94 +43,77 @@ fn plugin_of<'a>(now: &Now<'a>, task: &Task<'_>) -> Option<&'a Handle> {
 }
 
 /// A flush makes up for FUA.
-struct FlushAfter;
-
-impl Check for FlushAfter {
-    fn watches(&self) -> Watch {
-        watches(WRITING)
+fn flush_after(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now) else { return };
+    let on_plugin = task.made().iter().any(|made| made.layer() == 0);
+    if !WRITING.contains(&task.callback) || task.flags & FUA == 0 || !on_plugin {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now) else { return };
-        let on_plugin = task.made().iter().any(|made| made.layer() == 0);
-        if !WRITING.contains(&task.callback) || task.flags & FUA == 0 || !on_plugin {
-            return;
-        }
-        let Some(plugin) = plugin_of(now, &task) else { return };
-        if now.history.offered(plugin, Callback::CanFua) != Some(FUA_EMULATE) {
-            return;
-        }
-        let made = || task.made().iter().filter(|made| made.layer() == 0);
-        let is_flush = |made: &&Made| present(made.callback) == Callback::Flush;
-        let (Some(last), flushes) = (made().rfind(|made| !is_flush(made)), made().filter(is_flush).count())
-        else {
-            return;
+    let Some(plugin) = plugin_of(now, &task) else { return };
+    if now.history.offered(plugin, Callback::CanFua) != Some(FUA_EMULATE) {
+        return;
+    }
+    let made = || task.made().iter().filter(|made| made.layer() == 0);
+    let is_flush = |made: &&Made| present(made.callback) == Callback::Flush;
+    let (Some(last), flushes) = (made().rfind(|made| !is_flush(made)), made().filter(is_flush).count())
+    else {
+        return;
+    };
+    report.exercised();
+    if let Some(write) = made().find(|made| made.enter.flags() & FUA != 0) {
+        return report.broken(task.events(Some(write)), "no FUA on the plugin", "FUA");
+    }
+    let first = made().find(is_flush);
+    let expected = if last.failed() { 0 } else { 1 };
+    // What has failed otherwise need not have come as far as the flush.
+    if flushes > expected || flushes < expected && task.succeeded() {
+        let expected = match expected {
+            0 => "no flush, because it has failed",
+            _ => "one flush of the plugin after it",
         };
-        report.exercised();
-        if let Some(write) = made().find(|made| made.enter.flags() & FUA != 0) {
-            return report.broken(task.events(Some(write)), "no FUA on the plugin", "FUA");
-        }
-        let first = made().find(is_flush);
-        let expected = if last.failed() { 0 } else { 1 };
-        // What has failed otherwise need not have come as far as the flush.
-        if flushes > expected || flushes < expected && task.succeeded() {
-            let expected = match expected {
-                0 => "no flush, because it has failed",
-                _ => "one flush of the plugin after it",
-            };
-            return report.broken(task.events(Some(last)), expected, format!("{flushes}"));
-        }
-        if let Some(flush) = first.filter(|flush| flush.enter.position < last.enter.position) {
-            let what = format!("the flush after {}", last.callback);
-            return report.broken([task.asked, &flush.enter, &last.enter], what, "before it");
-        }
-        if let Some(flush) = first.filter(|flush| flush.enter.flags() != 0) {
-            report.broken(task.events(Some(flush)), "no flags", format!("{:#x}", flush.enter.flags()));
-        }
+        return report.broken(task.events(Some(last)), expected, format!("{flushes}"));
+    }
+    if let Some(flush) = first.filter(|flush| flush.enter.position < last.enter.position) {
+        let what = format!("the flush after {}", last.callback);
+        return report.broken([task.asked, &flush.enter, &last.enter], what, "before it");
+    }
+    if let Some(flush) = first.filter(|flush| flush.enter.flags() != 0) {
+        report.broken(task.events(Some(flush)), "no flags", format!("{:#x}", flush.enter.flags()));
     }
 }
 
 /// FUA of something that is done in pieces.
-struct Split;
-
-impl Check for Split {
-    fn watches(&self) -> Watch {
-        watches(&[Callback::Zero])
+fn split(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now) else { return };
+    if task.callback != Callback::Zero || task.flags & FUA == 0 || task.flags & FAST_ZERO != 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now) else { return };
-        if task.callback != Callback::Zero || task.flags & FUA == 0 || task.flags & FAST_ZERO != 0 {
-            return;
-        }
-        let pieces = || task.made_of(Callback::Pwrite);
-        let Some(last) = pieces().last().filter(|_| pieces().nth(1).is_some()) else { return };
-        let at = match task.way(now) {
-            Some(Way::Emulated { at, .. }) => Some(at),
-            // A plugin's zero that is not supported.
-            _ => plugin_of(now, &task),
-        };
-        let Some(plugin) = plugin_of(now, &task) else { return };
-        let answer = |handle| now.history.offered(handle, Callback::CanFua);
-        if at.and_then(answer) == Some(FUA_NATIVE) && (last.layer() > 0 || answer(plugin) == Some(FUA_NATIVE))
-        {
-            report.exercised();
-            if let Some(piece) = pieces().find(|piece| piece.enter.flags() & FUA == 0) {
-                report.broken(task.events(Some(piece)), "FUA on each piece", "none on this one");
-            }
-            return;
-        }
-        // A filter may say emulate over a plugin that says native: what becomes of FUA then is that filter's affair.
-        if answer(plugin) != Some(FUA_EMULATE) {
-            return;
-        }
+    let pieces = || task.made_of(Callback::Pwrite);
+    let Some(last) = pieces().last().filter(|_| pieces().nth(1).is_some()) else { return };
+    let at = match task.way(now) {
+        Some(Way::Emulated { at, .. }) => Some(at),
+        // A plugin's zero that is not supported.
+        _ => plugin_of(now, &task),
+    };
+    let Some(plugin) = plugin_of(now, &task) else { return };
+    let answer = |handle| now.history.offered(handle, Callback::CanFua);
+    if at.and_then(answer) == Some(FUA_NATIVE) && (last.layer() > 0 || answer(plugin) == Some(FUA_NATIVE)) {
         report.exercised();
-        let early = Task::inside(pieces().filter(|piece| piece.enter.position < last.enter.position));
-        let all = Task::inside(task.made().iter());
-        let only_ours = now.history.layers().iter().all(|layer| layer.target.is_none());
-        if task.succeeded() && only_ours && (all.flushes != 1 || early.flushes > 0) {
-            let actual = format!("{}, of which {} before it", all.flushes, early.flushes);
-            report.broken(task.events(Some(last)), "one flush, after the last piece", actual);
+        if let Some(piece) = pieces().find(|piece| piece.enter.flags() & FUA == 0) {
+            report.broken(task.events(Some(piece)), "FUA on each piece", "none on this one");
         }
+        return;
+    }
+    // A filter may say emulate over a plugin that says native: what becomes of FUA then is that filter's affair.
+    if answer(plugin) != Some(FUA_EMULATE) {
+        return;
+    }
+    report.exercised();
+    let early = Task::inside(pieces().filter(|piece| piece.enter.position < last.enter.position));
+    let all = Task::inside(task.made().iter());
+    let only_ours = now.history.layers().iter().all(|layer| layer.target.is_none());
+    if task.succeeded() && only_ours && (all.flushes != 1 || early.flushes > 0) {
+        let actual = format!("{}, of which {} before it", all.flushes, early.flushes);
+        report.broken(task.events(Some(last)), "one flush, after the last piece", actual);
     }
 }

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use crate::history::{Handle, Inside, Made, MadeList, Way, callback_of, present};
-use crate::rules::check::{Now, Watch};
+use crate::rules::check::{Now, Watch, exits};
 
 /// A client's request, or a data call of a filter that passes on what it gets, at the moment when it is over.
 pub(in crate::rules) struct Task<'a> {
@@ -28,7 +28,7 @@ pub(in crate::rules) struct Task<'a> {
 
 /// The events at which a task of these callbacks is over.
 pub(in crate::rules) fn watches(callbacks: &[Callback]) -> Watch {
-    Watch::NONE.exits(callbacks).notes(Kind::Reply)
+    exits(callbacks).notes(Kind::Reply)
 }
 
 impl<'a> Task<'a> {

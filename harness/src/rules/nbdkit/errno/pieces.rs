@@ -1,11 +1,11 @@
 //! What a request stands on: each call made for it, and the failure of the one that fails.
 
-use layers_trace::{Callback, Kind as EventKind};
+use layers_trace::{Callback, Kind};
 
 use super::super::emulation::task::Task;
 use super::name;
 use crate::history::{FAST_ZERO, History, Made, present};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, exits_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "NBD_CMD_WRITE { L0.pwrite = EIO } = 0",
         fix: "look at the result of every call, and fail with the first that fails",
-        check: Checker::Trace(|| Box::new(Success)),
+        check: by!(at(exits_where(Callback::is_data).notes(Kind::Reply), success)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 set_error=told; L1 passes=all; NBD_CMD_READ { L1.pread { L0.pread = ENOSPC } = ENOSPC } = ENOSPC",
         bad: "L0 set_error=told; L1 passes=all; NBD_CMD_READ { L1.pread { L0.pread = ENOSPC } = EIO }",
         fix: "take the number from where the layer has put it, in this order",
-        check: Checker::Trace(|| Box::new(Told)),
+        check: by!(at(exits_where(Callback::is_data), told)),
         ..Rule::REQUIRED
     },
 ];
@@ -62,54 +62,38 @@ fn is_strange(now: &Now<'_>, task: &Task<'_>) -> bool {
 }
 
 /// Nothing has failed.
-struct Success;
-
-impl Check for Success {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits_where(Callback::is_data).notes(EventKind::Reply)
+fn success(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(task) = Task::ending(now).filter(|task| task.succeeded()) else { return };
+    if is_strange(now, &task) || task.made().is_empty() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(task) = Task::ending(now).filter(|task| task.succeeded()) else { return };
-        if is_strange(now, &task) || task.made().is_empty() {
-            return;
-        }
-        report.exercised();
-        if let Some(failed) = failing(now.history, task.made()) {
-            let error = failed.exit.as_ref().and_then(|exit| now.history.failure(failed.callback, exit));
-            let why = error.map_or(String::new(), |error| format!(" with {}", name(error.cast_signed())));
-            let expected = format!("it fails, as {} of L{} has{why}", failed.callback, failed.layer());
-            report.broken(task.events(Some(failed)), expected, "success");
-        }
+    report.exercised();
+    if let Some(failed) = failing(now.history, task.made()) {
+        let error = failed.exit.as_ref().and_then(|exit| now.history.failure(failed.callback, exit));
+        let why = error.map_or(String::new(), |error| format!(" with {}", name(error.cast_signed())));
+        let expected = format!("it fails, as {} of L{} has{why}", failed.callback, failed.layer());
+        report.broken(task.events(Some(failed)), expected, "success");
     }
 }
 
 /// A filter is told what the layer below has said.
-struct Told;
-
-impl Check for Told {
-    fn watches(&self) -> Watch {
-        Watch::NONE.exits_where(Callback::is_data)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| call.layer() > 0 && now.event.result() < 0) else { return };
-        let Some(err) = now.event.err().filter(|_| now.history.hands_on(call.layer(), call.callback)) else {
-            return;
-        };
-        let piece = failing(now.history, call.made.calls());
-        let below = match piece {
-            Some(piece) => piece.exit.as_ref().and_then(|exit| now.history.failure(piece.callback, exit)),
-            None if call.made.calls().is_empty() => call.handed.failure,
-            None => return,
-        };
-        let Some(below) = below else { return };
-        let events = [Some(&call.enter), piece.map(|piece| &piece.enter), Some(now.event)];
-        report.expect(
-            err == below,
-            events.into_iter().flatten(),
-            format!("{} in err", name(below.cast_signed())),
-            name(err.cast_signed()),
-        );
-    }
+fn told(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|call| call.layer() > 0 && now.event.result() < 0) else { return };
+    let Some(err) = now.event.err().filter(|_| now.history.hands_on(call.layer(), call.callback)) else {
+        return;
+    };
+    let piece = failing(now.history, call.made.calls());
+    let below = match piece {
+        Some(piece) => piece.exit.as_ref().and_then(|exit| now.history.failure(piece.callback, exit)),
+        None if call.made.calls().is_empty() => call.handed.failure,
+        None => return,
+    };
+    let Some(below) = below else { return };
+    let events = [Some(&call.enter), piece.map(|piece| &piece.enter), Some(now.event)];
+    report.expect(
+        err == below,
+        events.into_iter().flatten(),
+        format!("{} in err", name(below.cast_signed())),
+        name(err.cast_signed()),
+    );
 }

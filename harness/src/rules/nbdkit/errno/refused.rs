@@ -1,13 +1,13 @@
 //! What the server refuses by itself, and how.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation, Probe};
+use layers_trace::{Callback, Event, Kind, Operation, Probe};
 
 use super::pieces::failing;
 use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
 use crate::protocol::MOST_SERVED;
 use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE offset=1048576 {} = ENOSPC",
         bad: "NBD_CMD_WRITE offset=1048576 {} = EINVAL",
         fix: "check each request before any layer is called, and refuse it with the error that the protocol has for it",
-        check: Checker::Trace(|| Box::new(Refused)),
+        check: by!(at(notes(Kind::Reply), refused)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = EIO",
         fix: "answer ESHUTDOWN",
-        check: Checker::Trace(|| Box::<Shutdown>::default()),
+        check: by!(Shutdown::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -123,33 +123,25 @@ pub(in super::super) fn is_wrong_success(now: &Now<'_>) -> bool {
 }
 
 /// The server refuses, and says why.
-struct Refused;
-
-impl Check for Refused {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn refused(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(answered) = Answered::by(now) else { return };
+    let reasons = reasons(now.history, &answered);
+    let Some(first) = reasons.first() else { return };
+    let stops = answered.error() == Some(libc::ESHUTDOWN);
+    let certain = |error: i32| reasons.iter().any(|reason| reason.errors.contains(&error));
+    // What is not promised to be refused is another rule's business.
+    let promised = reasons.iter().all(|reason| reason.errors != ORDINARY);
+    let holds = match answered.error() {
+        Some(error) => stops || !promised || certain(error),
+        None => !is_forbidden(&reasons),
+    };
+    if !promised && holds {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(answered) = Answered::by(now) else { return };
-        let reasons = reasons(now.history, &answered);
-        let Some(first) = reasons.first() else { return };
-        let stops = answered.error() == Some(libc::ESHUTDOWN);
-        let certain = |error: i32| reasons.iter().any(|reason| reason.errors.contains(&error));
-        // What is not promised to be refused is another rule's business.
-        let promised = reasons.iter().all(|reason| reason.errors != ORDINARY);
-        let holds = match answered.error() {
-            Some(error) => stops || !promised || certain(error),
-            None => !is_forbidden(&reasons),
-        };
-        if !promised && holds {
-            return;
-        }
-        let mut errors: Vec<i32> = reasons.iter().flat_map(|reason| reason.errors.iter().copied()).collect();
-        errors.dedup();
-        let expected = format!("{}, because {}", names(&errors), first.why);
-        report.expect(holds, [&answered.request.event, now.event], expected, told(answered.error()));
-    }
+    let mut errors: Vec<i32> = reasons.iter().flat_map(|reason| reason.errors.iter().copied()).collect();
+    errors.dedup();
+    let expected = format!("{}, because {}", names(&errors), first.why);
+    report.expect(holds, [&answered.request.event, now.event], expected, told(answered.error()));
 }
 
 /// After the end of a connection has been asked for.
@@ -161,19 +153,19 @@ struct Shutdown {
 
 impl Check for Shutdown {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Probe).exits_where(Callback::is_data)
+        notes(Kind::Reply).notes(Kind::Probe).exits_where(Callback::is_data)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let event = now.event;
         match event.kind {
-            EventKind::Probe => {
+            Kind::Probe => {
                 let soft = event.probe() == Some(Probe::Disconnect) && event.a == 1 && event.b == 0;
                 let thread = now.history.thread(event.tid).filter(|_| soft);
                 let by = thread.and_then(|thread| thread.stack().first());
                 self.ended.extend(by.and_then(|by| Some((by.connection?, by.id(), None))));
             }
-            EventKind::Exit => {
+            Kind::Exit => {
                 for (_, _, exit) in self.ended.iter_mut().filter(|(_, by, _)| *by == event.call) {
                     *exit = Some(event.clone());
                 }

@@ -1,13 +1,13 @@
 //! The error number that a client gets.
 
-use layers_trace::{Kind as EventKind, Operation, Probe};
+use layers_trace::{Kind, Operation, Probe};
 
 use super::pieces::failing;
 use super::{Answered, ORDINARY, name, names, refused, told};
 use crate::history::{History, Made, Way, callback_of};
 use crate::protocol::ERRORS;
 use crate::protocol::flag::{DF, FAST_ZERO};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = ENOSPC",
         bad: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = EIO",
         fix: "map the error of the layer to the one that the protocol has for it",
-        check: Checker::Trace(|| Box::new(OnTheWire)),
+        check: by!(at(notes(Kind::Reply), on_the_wire)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EINVAL",
         bad: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EIO",
         fix: "none needed",
-        check: Checker::Trace(|| Box::new(Others)),
+        check: by!(at(notes(Kind::Reply), others)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -45,7 +45,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L0.pread = EROFS } = EROFS",
         fix: "send EINVAL for what the protocol does not have",
-        check: Checker::Trace(|| Box::new(Known)),
+        check: by!(at(notes(Kind::Reply), known)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L0.pread } = EIO",
         fix: "answer with the result of the outermost layer",
-        check: Checker::Trace(|| Box::<Cause>::default()),
+        check: by!(Cause::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -93,82 +93,47 @@ fn failed<'a>(now: &Now<'a>) -> Option<(Answered<'a>, &'a Made, i32)> {
 }
 
 /// The layer's error reaches the client.
-struct OnTheWire;
-
-impl Check for OnTheWire {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((answered, piece, error)) = failed(now) else { return };
-        let Some(sent) = answered.error() else { return };
-        let allowed = allowed(error, &answered);
-        let layer = format!("{} of L{} has failed with {}", piece.callback, piece.layer(), name(error));
-        let exit = piece.exit.as_ref();
-        let events = [Some(&answered.request.event), exit, Some(now.event)];
-        let holds = allowed.contains(&sent);
-        report.expect(
-            holds,
-            events.into_iter().flatten(),
-            format!("{}, as {layer}", names(allowed)),
-            name(sent),
-        );
-    }
+fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((answered, piece, error)) = failed(now) else { return };
+    let Some(sent) = answered.error() else { return };
+    let allowed = allowed(error, &answered);
+    let layer = format!("{} of L{} has failed with {}", piece.callback, piece.layer(), name(error));
+    let exit = piece.exit.as_ref();
+    let events = [Some(&answered.request.event), exit, Some(now.event)];
+    let holds = allowed.contains(&sent);
+    report.expect(holds, events.into_iter().flatten(), format!("{}, as {layer}", names(allowed)), name(sent));
 }
 
 /// What the protocol leaves open is done as always.
-struct Others;
-
-impl Check for Others {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((answered, piece, error)) = failed(now) else { return };
-        let Some(sent) = answered.error().filter(|_| allowed(error, &answered) == ORDINARY) else { return };
-        let usual = if error == libc::EROFS { libc::EPERM } else { libc::EINVAL };
-        let exit = piece.exit.as_ref();
-        let events = [Some(&answered.request.event), exit, Some(now.event)];
-        report.expect(
-            sent == usual,
-            events.into_iter().flatten(),
-            format!("{} for {}", name(usual), name(error)),
-            name(sent),
-        );
-    }
+fn others(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((answered, piece, error)) = failed(now) else { return };
+    let Some(sent) = answered.error().filter(|_| allowed(error, &answered) == ORDINARY) else { return };
+    let usual = if error == libc::EROFS { libc::EPERM } else { libc::EINVAL };
+    let exit = piece.exit.as_ref();
+    let events = [Some(&answered.request.event), exit, Some(now.event)];
+    report.expect(
+        sent == usual,
+        events.into_iter().flatten(),
+        format!("{} for {}", name(usual), name(error)),
+        name(sent),
+    );
 }
 
 /// The protocol has such an error.
-struct Known;
-
-impl Check for Known {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn known(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.speaker().is_none() || now.event.result() >= 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.speaker().is_none() || now.event.result() >= 0 {
-            return;
-        }
-        let request =
-            now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
-        let Some(request) = request else { return };
-        let error = now.event.errno().cast_signed();
-        let has = |flag: u32, operation| request.operation == operation && request.event.flags() & flag != 0;
-        let fits = match error {
-            libc::EOVERFLOW => has(DF, Operation::Read),
-            libc::ENOTSUP => has(FAST_ZERO, Operation::Zero),
-            other => ERRORS.contains(&other),
-        };
-        report.expect(
-            fits,
-            [&request.event, now.event],
-            "an error that the protocol has for it",
-            name(error),
-        );
-    }
+    let request = now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
+    let Some(request) = request else { return };
+    let error = now.event.errno().cast_signed();
+    let has = |flag: u32, operation| request.operation == operation && request.event.flags() & flag != 0;
+    let fits = match error {
+        libc::EOVERFLOW => has(DF, Operation::Read),
+        libc::ENOTSUP => has(FAST_ZERO, Operation::Zero),
+        other => ERRORS.contains(&other),
+    };
+    report.expect(fits, [&request.event, now.event], "an error that the protocol has for it", name(error));
 }
 
 /// There is a reason.
@@ -182,11 +147,11 @@ struct Cause {
 
 impl Check for Cause {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Probe)
+        notes(Kind::Reply).notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind == EventKind::Probe {
+        if now.event.kind == Kind::Probe {
             self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
             self.disconnects |= now.event.probe() == Some(Probe::Disconnect);
             return;

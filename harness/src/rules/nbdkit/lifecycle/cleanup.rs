@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, calls, enters, exits};
 
 /// Cleanup visits the outermost layer first, and each returns before the next.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(super) struct CleanupOuterToInner {
 
 impl Check for CleanupOuterToInner {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::Cleanup])
+        calls(&[Callback::Cleanup])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -41,7 +41,7 @@ pub(super) struct CleanupBeforeUnload {
 
 impl Check for CleanupBeforeUnload {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Cleanup, Callback::Unload])
+        enters(&[Callback::Cleanup, Callback::Unload])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -73,7 +73,7 @@ pub(super) struct CleanupIffAfterFork {
 
 impl Check for CleanupIffAfterFork {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup])
+        exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

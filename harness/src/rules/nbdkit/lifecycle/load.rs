@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 
 /// Each layer's first call is load, and no later one is.
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(super) struct LoadIsFirst {
 impl Check for LoadIsFirst {
     fn watches(&self) -> Watch {
         // A data call has a handle, so an `open` comes before it, which would already be too early.
-        Watch::NONE.enters_where(|callback| !callback.is_data())
+        enters_where(|callback| !callback.is_data())
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -9,7 +9,7 @@ mod unload;
 use layers_trace::Callback;
 
 use crate::history::History;
-use crate::rules::check::{Checker, Rule};
+use crate::rules::check::{Checker, Rule, at, by, enters};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.load L1.load config",
         bad: "L0.load L0.load",
         fix: "call load as soon as the module has registered itself, before any other callback of it, and never again",
-        check: Checker::Trace(|| Box::new(load::LoadIsFirst::default())),
+        check: by!(load::LoadIsFirst::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -42,7 +42,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "SIGTERM cleanup L0.unload L1.unload L0.unload",
         fix: "unload each module once on every way to a regular exit",
-        check: Checker::Trace(|| Box::new(unload::AtTheEnd::new(Callback::Unload, History::ended_cleanly))),
+        check: by!(unload::AtTheEnd::new(Callback::Unload, History::ended_cleanly)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -54,7 +54,8 @@ pub const RULES: &[Rule] = &[
         bad: "L0.get_ready = -1 L0.unload",
         also: &["config.failure-exits"],
         fix: "none needed; modules must cope with both",
-        check: Checker::Trace(|| Box::new(unload::NothingAfterFailure)),
+        check: by!(at(enters(&[Callback::Cleanup, Callback::Unload]), unload::nothing_after_failure)
+            .and_end(unload::nothing_after_failure_at_end)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -75,7 +76,7 @@ pub const RULES: &[Rule] = &[
         bad: "cleanup L0.unload L0.cleanup",
         also: &["lifecycle.cleanup.before-unload", "lifecycle.cleanup.once"],
         fix: "end every thread that may still call the module before unloading it",
-        check: Checker::Trace(|| Box::new(unload::UnloadIsLast::default())),
+        check: by!(unload::UnloadIsLast::default()),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -87,7 +88,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "run start=help; load enter L0.unload L1.unload",
         fix: "wait for all callbacks to return before the first unload",
-        check: Checker::Trace(|| Box::new(unload::UnloadRunsAlone::default())),
+        check: by!(unload::UnloadRunsAlone::default()),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -99,7 +100,7 @@ pub const RULES: &[Rule] = &[
         good: "L1.cleanup L0.cleanup",
         bad: "enter L1.cleanup L0.cleanup",
         fix: "call cleanup from the outermost layer inwards, each after the previous one has returned",
-        check: Checker::Trace(|| Box::new(cleanup::CleanupOuterToInner::default())),
+        check: by!(cleanup::CleanupOuterToInner::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -112,7 +113,7 @@ pub const RULES: &[Rule] = &[
         bad: "SIGTERM L1.cleanup L0.unload L0.cleanup",
         also: &["lifecycle.unload.last"],
         fix: "call every cleanup before the first module is removed from memory",
-        check: Checker::Trace(|| Box::new(cleanup::CleanupBeforeUnload::default())),
+        check: by!(cleanup::CleanupBeforeUnload::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -124,7 +125,7 @@ pub const RULES: &[Rule] = &[
         good: "start stop",
         bad: "load config config_complete thread_model get_ready L0.cleanup",
         fix: "skip cleanup when after_fork has not been called",
-        check: Checker::Trace(|| Box::new(cleanup::CleanupIffAfterFork::default())),
+        check: by!(cleanup::CleanupIffAfterFork::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -136,9 +137,9 @@ pub const RULES: &[Rule] = &[
         good: "SIGTERM L1.cleanup L0.cleanup unload ends",
         bad: "SIGTERM L0.cleanup L0.cleanup",
         fix: "clean each layer up once, after the last connection is closed",
-        check: Checker::Trace(|| {
+        check: by!({
             let owed = |history: &History| history.ended_cleanly() && history.serves();
-            Box::new(unload::AtTheEnd::new(Callback::Cleanup, owed))
+            unload::AtTheEnd::new(Callback::Cleanup, owed)
         }),
         ..Rule::REQUIRED
     },
@@ -151,7 +152,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { close } cleanup",
         bad: "NBD_CMD_READ L0.cleanup",
         fix: "close the handles of all connections, also of those cut off by the shutdown, before calling cleanup",
-        check: Checker::Trace(|| Box::new(shutdown::AllClosed)),
+        check: by!(at(enters(&[Callback::Cleanup]), shutdown::all_closed)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -164,7 +165,7 @@ pub const RULES: &[Rule] = &[
         bad: "start connect cleanup L0.list_exports",
         also: &["conn.list.only-on-request"],
         fix: "accept no client, and wait for the threads of all connections, before the first cleanup",
-        check: Checker::Trace(|| Box::new(shutdown::Quiescent::default())),
+        check: by!(shutdown::Quiescent::default()),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -176,7 +177,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC SIGTERM cleanup unload ends",
         bad: "NBD_CMD_DISC SIGTERM L0.unload",
         fix: "call close for each connection that the shutdown ends, then cleanup, then unload",
-        check: Checker::Trace(|| Box::new(shutdown::ShutdownSequence::default())),
+        check: by!(shutdown::ShutdownSequence::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -188,7 +189,7 @@ pub const RULES: &[Rule] = &[
         bad: "t7: L0.load L0.config_complete",
         also: &["lifecycle.main-thread"],
         fix: "none needed; a module should not count on it",
-        check: Checker::Trace(|| Box::new(threads::OneThreadStarts::default())),
+        check: by!(threads::OneThreadStarts::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -199,7 +200,10 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "t7: L0.cleanup",
         fix: "none needed; a module should not count on it",
-        check: Checker::Trace(|| Box::new(threads::OnMainThread)),
+        check: by!(at(
+            enters(threads::START).enters(&[Callback::Cleanup, Callback::Unload]),
+            threads::on_main_thread
+        )),
         ..Rule::OBSERVED
     },
 ];

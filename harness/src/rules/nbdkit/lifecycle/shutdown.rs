@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use crate::history::{Call, End, Handle, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where, notes};
 use crate::run::Start;
 
 /// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
@@ -26,27 +26,19 @@ fn is_captive(history: &History) -> bool {
 }
 
 /// No handle of a connection is open when the first cleanup begins.
-pub(super) struct AllClosed;
-
-impl Check for AllClosed {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Cleanup])
+pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.cleaning().is_some() || !now.history.was_minted(1) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.cleaning().is_some() || !now.history.was_minted(1) {
-            return;
-        }
-        report.exercised();
-        let mut open: Vec<_> = clients_handles(now.history).collect();
-        open.sort_by_key(|handle| handle.opened);
-        for handle in open {
-            report.broken(
-                [&handle.open, now.event],
-                format!("handle {} of L{} is closed before the first cleanup", handle.id, handle.layer),
-                "it is still open",
-            );
-        }
+    report.exercised();
+    let mut open: Vec<_> = clients_handles(now.history).collect();
+    open.sort_by_key(|handle| handle.opened);
+    for handle in open {
+        report.broken(
+            [&handle.open, now.event],
+            format!("handle {} of L{} is closed before the first cleanup", handle.id, handle.layer),
+            "it is still open",
+        );
     }
 }
 
@@ -58,7 +50,7 @@ pub(super) struct Quiescent {
 
 impl Check for Quiescent {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| callback == Callback::Cleanup || callback.is_connected())
+        enters_where(|callback| callback == Callback::Cleanup || callback.is_connected())
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -97,7 +89,7 @@ pub(super) struct ShutdownSequence {
 impl Check for ShutdownSequence {
     fn watches(&self) -> Watch {
         let ends = [Callback::Cleanup, Callback::Unload];
-        Watch::NONE.notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
+        notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

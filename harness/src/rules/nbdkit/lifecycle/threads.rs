@@ -2,10 +2,10 @@
 
 use layers_trace::{Callback, Event};
 
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// The callbacks of start-up.
-const START: &[Callback] = &[
+pub(super) const START: &[Callback] = &[
     Callback::Load,
     Callback::Config,
     Callback::ConfigComplete,
@@ -23,7 +23,7 @@ pub(super) struct OneThreadStarts {
 
 impl Check for OneThreadStarts {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(START)
+        enters(START)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -40,15 +40,7 @@ impl Check for OneThreadStarts {
 }
 
 /// The main thread starts and stops all layers.
-pub(super) struct OnMainThread;
-
-impl Check for OnMainThread {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(START).enters(&[Callback::Cleanup, Callback::Unload])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let on_main = now.event.tid == now.event.pid;
-        report.expect(on_main, [now.event], "it runs on the main thread", "it runs on another thread");
-    }
+pub(super) fn on_main_thread(now: &Now<'_>, report: &mut Report<'_>) {
+    let on_main = now.event.tid == now.event.pid;
+    report.expect(on_main, [now.event], "it runs on the main thread", "it runs on another thread");
 }

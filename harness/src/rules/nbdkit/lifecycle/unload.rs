@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters, enters_where};
 
 /// This callback is called at most once in each layer, and exactly once where the run owes it.
 pub(super) struct AtTheEnd {
@@ -22,7 +22,7 @@ impl AtTheEnd {
 
 impl Check for AtTheEnd {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[self.callback])
+        enters(&[self.callback])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -56,23 +56,15 @@ impl Check for AtTheEnd {
 }
 
 /// After a failed start there is neither cleanup nor unload.
-pub(super) struct NothingAfterFailure;
-
-impl Check for NothingAfterFailure {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Cleanup, Callback::Unload])
+pub(super) fn nothing_after_failure(now: &Now<'_>, report: &mut Report<'_>) {
+    if let Some(failed) = now.history.failed_start() {
+        report.broken([failed, now.event], "the process exits without it", "it is called");
     }
+}
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if let Some(failed) = now.history.failed_start() {
-            report.broken([failed, now.event], "the process exits without it", "it is called");
-        }
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if history.failed_start().is_some() {
-            report.exercised();
-        }
+pub(super) fn nothing_after_failure_at_end(history: &History, report: &mut Report<'_>) {
+    if history.failed_start().is_some() {
+        report.exercised();
     }
 }
 
@@ -84,7 +76,7 @@ pub(super) struct UnloadIsLast {
 
 impl Check for UnloadIsLast {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|_| true)
+        enters_where(|_| true)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -106,7 +98,7 @@ pub(super) struct UnloadRunsAlone {
 
 impl Check for UnloadRunsAlone {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|_| true).exits(&[Callback::Unload])
+        enters_where(|_| true).exits(&[Callback::Unload])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -3,7 +3,7 @@
 use layers_trace::event::Below;
 use layers_trace::{Callback, Event, Kind};
 
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 
 /// A question of a filter's that has failed.
 struct Failed {
@@ -67,11 +67,7 @@ impl AskedAgain {
 
 impl Check for AskedAgain {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .enters_where(Callback::is_query)
-            .enters(&[Callback::Close])
-            .notes(Kind::Ask)
-            .notes(Kind::Answer)
+        enters_where(Callback::is_query).enters(&[Callback::Close]).notes(Kind::Ask).notes(Kind::Answer)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -1,9 +1,9 @@
 //! Answers that no client may be told.
 
-use layers_trace::{Callback, Event, Kind as EventKind};
+use layers_trace::{Callback, Event, Kind};
 
 use super::asked_by_server;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, exits};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
@@ -15,9 +15,9 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_GO "a""#,
     bad: r#"L0 target="p.so"; NBD_OPT_GO "a" { open prepare L0.get_size = -4096 }"#,
     fix: "return the size in bytes, or -1 after nbdkit_error",
-    check: Checker::Trace(|| {
+    check: by!({
         let is_bad = |exit: &Event| exit.result() < -1;
-        Box::new(BadAnswer::new(Callback::GetSize, is_bad, "a size of 0 or more, or -1"))
+        BadAnswer::new(Callback::GetSize, is_bad, "a size of 0 or more, or -1")
     }),
     ..Rule::REQUIRED
 }];
@@ -71,11 +71,11 @@ impl BadAnswer {
 
 impl Check for BadAnswer {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[self.query]).notes(EventKind::Reply)
+        exits(&[self.query]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind != EventKind::Reply {
+        if now.event.kind != Kind::Reply {
             return self.answered(now, report);
         }
         let Some(index) = self.refused.iter().position(|(request, _)| *request == now.event.call) else {

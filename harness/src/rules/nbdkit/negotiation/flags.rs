@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::told::Choices;
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L1 thread_model=0; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_CACHE|SEND_FAST_ZERO"#,
         bad: r#"L1 thread_model=0; NBD_OPT_GO "a""#,
         fix: "none needed; such a client would wait for itself",
-        check: Checker::Trace(|| Box::new(MultiConnGated::default())),
+        check: by!(MultiConnGated::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=can_flush; NBD_OPT_GO "a""#,
         bad: r#"L0 without=can_cache; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|MULTI_CONN|SEND_FAST_ZERO"#,
         fix: "answer for the plugin as its manual says",
-        check: Checker::Trace(|| Box::new(Defaults::default())),
+        check: by!(Defaults::default()),
         ..Rule::REQUIRED
     },
 ];

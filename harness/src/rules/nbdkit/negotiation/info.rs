@@ -1,10 +1,10 @@
 //! nbdkit-plugin(3), `.block_size` and `.export_description`: asked when the client wants to know.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::asked_by_server;
 use super::bad_answer::BadAnswer;
-use crate::rules::check::{Check, Checker, Now, Party, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, enters};
 use crate::version::Version;
 
 /// NBD_INFO types of the protocol.
@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.block_size = 512,4096,65536 }"#,
         fix: "ask for block sizes while answering that request, and not otherwise",
-        check: Checker::Trace(|| Box::new(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE })),
+        check: by!(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -35,9 +35,9 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries L0.block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"L0 target="p.so"; NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries L0.block_size = 3,4096,65536 }"#,
         fix: "return powers of two: minimum up to 64K, preferred 512 to 32M, and a maximum that the minimum divides",
-        check: Checker::Trace(|| {
+        check: by!({
             let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
-            Box::new(BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows"))
+            BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows")
         }),
         ..Rule::REQUIRED
     },
@@ -50,9 +50,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.export_description = "d" }"#,
         fix: "ask for a description while answering that request, and not otherwise",
-        check: Checker::Trace(|| {
-            Box::new(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION })
-        }),
+        check: by!(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION }),
         ..Rule::REQUIRED
     },
 ];
@@ -84,11 +82,11 @@ impl OnRequest {
 
 impl Check for OnRequest {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[self.query]).notes(EventKind::Reply)
+        enters(&[self.query]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind == EventKind::Reply {
+        if now.event.kind == Kind::Reply {
             // The client has its answer, and nobody was asked what it did not want to know.
             let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
             let client = now.history.client(now.event.handle).filter(|client| client.connection.is_some());

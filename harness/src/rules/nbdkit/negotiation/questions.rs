@@ -1,12 +1,12 @@
 //! nbdkit-plugin(3), "Callback lifecycle", and nbdkit-filter(3), "CALLBACKS": how queries reach the layers.
 
-use layers_trace::{Callback, Kind as EventKind};
+use layers_trace::{Callback, Kind};
 
 use super::super::pass_through::PassThrough;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -20,9 +20,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L0.get_size } }"#,
         bad: r#"run filters=1; NBD_OPT_GO "a" { open prepare L0.get_size }"#,
         fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-        check: Checker::Trace(|| {
-            Box::new(Both::new(ThroughFilters, PassThrough(|callback| callback.is_query())))
-        }),
+        check: by!(Both::new(
+            at(enters_where(Callback::is_query), through_filters),
+            PassThrough(|callback| callback.is_query())
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -34,7 +35,14 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { open L0.get_size L0.get_size }"#,
         fix: "keep the first answer with the handle and give it to whoever asks later",
-        check: Checker::Trace(|| Box::new(AskedOnce)),
+        check: by!(at(
+            {
+                let cached =
+                    |callback: Callback| callback.is_query() && callback != Callback::ExportDescription;
+                enters_where(cached).exits_where(cached)
+            },
+            asked_once
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -46,7 +54,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size { L0.get_size } = 1048576 } } = EINVAL"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size = -1 } }"#,
         fix: "none needed; a filter that depends on it should remember the failure itself",
-        check: Checker::Trace(|| Box::new(AskedAgain::default())),
+        check: by!(AskedAgain::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -58,7 +66,7 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_READ L0.can_extents",
         also: &["nego.once-per-handle"],
         fix: "ask everything during option negotiation",
-        check: Checker::Trace(|| Box::new(AskedBeforeData)),
+        check: by!(at(enters_where(|callback| callback.is_query() || callback.is_data()), asked_before_data)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -70,50 +78,42 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" NBD_CMD_READ"#,
         bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_zero L0.can_write }"#,
         fix: "none needed; a layer should not count on being asked",
-        check: Checker::Trace(|| Box::new(AskedEverything)),
+        check: by!(AskedEverything),
         ..Rule::OBSERVED
     },
 ];
 
 /// A filter stands between the server and the layers below it.
-struct ThroughFilters;
-
-impl Check for ThroughFilters {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_query)
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+    if handle.layer != call.layer() || !now.history.is_servers(handle) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        if handle.layer != call.layer() || !now.history.is_servers(handle) {
-            return;
-        }
-        let Some(outer) = now.history.handle_outside(handle, call.callback) else { return };
-        let on_the_way = asked_first_for(call.callback).iter().any(|later| {
-            now.history.handle_outside(handle, *later).is_none_or(|asks| asks.layer > outer.layer)
-        });
-        let Some(parent) = now.parent() else {
-            if asked_by_server(now.history, call) && !on_the_way {
-                report.exercised();
-                report.broken(
-                    [&outer.open, now.event],
-                    format!("{} of L{} is asked by a layer above", call.callback, call.layer()),
-                    "the server asks it",
-                );
-            }
-            return;
-        };
-        if parent.layer() <= call.layer() {
-            return;
-        }
-        report.exercised();
-        if parent.layer() > outer.layer && !on_the_way {
+    let Some(outer) = now.history.handle_outside(handle, call.callback) else { return };
+    let on_the_way = asked_first_for(call.callback)
+        .iter()
+        .any(|later| now.history.handle_outside(handle, *later).is_none_or(|asks| asks.layer > outer.layer));
+    let Some(parent) = now.parent() else {
+        if asked_by_server(now.history, call) && !on_the_way {
+            report.exercised();
             report.broken(
-                [&parent.enter, now.event],
-                format!("L{} is asked for {} first", outer.layer, call.callback),
-                format!("L{} asks past it", parent.layer()),
+                [&outer.open, now.event],
+                format!("{} of L{} is asked by a layer above", call.callback, call.layer()),
+                "the server asks it",
             );
         }
+        return;
+    };
+    if parent.layer() <= call.layer() {
+        return;
+    }
+    report.exercised();
+    if parent.layer() > outer.layer && !on_the_way {
+        report.broken(
+            [&parent.enter, now.event],
+            format!("L{} is asked for {} first", outer.layer, call.callback),
+            format!("L{} asks past it", parent.layer()),
+        );
     }
 }
 
@@ -129,68 +129,45 @@ fn asked_first_for(query: Callback) -> &'static [Callback] {
 }
 
 /// An answer holds for the life of the handle.
-struct AskedOnce;
-
-impl Check for AskedOnce {
-    fn watches(&self) -> Watch {
-        let cached = |callback: Callback| callback.is_query() && callback != Callback::ExportDescription;
-        Watch::NONE.enters_where(cached).exits_where(cached)
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+    let answer = handle.answered(call.callback);
+    let expected = || format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id);
+    if now.is_enter() {
+        report.exercised();
+        if let Some(answer) = answer {
+            report.broken([answer, now.event], expected(), "it is asked again");
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        let answer = handle.answered(call.callback);
-        let expected =
-            || format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id);
-        if now.is_enter() {
-            report.exercised();
-            if let Some(answer) = answer {
-                report.broken([answer, now.event], expected(), "it is asked again");
-            }
-            return;
-        }
-        // Two threads that ask at the same time are not seen when they ask: the first of them may still be told of a failure.
-        let meanwhile = answer.filter(|answer| answer.position > call.id() && now.event.result() >= 0);
-        if let Some(answer) = meanwhile {
-            report.broken(
-                [&call.enter, answer, now.event],
-                expected(),
-                "another thread asks before it is there",
-            );
-        }
+    // Two threads that ask at the same time are not seen when they ask: the first of them may still be told of a failure.
+    let meanwhile = answer.filter(|answer| answer.position > call.id() && now.event.result() >= 0);
+    if let Some(answer) = meanwhile {
+        report.broken([&call.enter, answer, now.event], expected(), "another thread asks before it is there");
     }
 }
 
 /// Negotiation is over before the first request.
-struct AskedBeforeData;
-
-impl Check for AskedBeforeData {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| callback.is_query() || callback.is_data())
+fn asked_before_data(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+    if call.callback.is_data() {
+        if call.parent.is_none() && handle.first_served.is_none() && now.history.is_servers(handle) {
+            report.exercised();
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        if call.callback.is_data() {
-            if call.parent.is_none() && handle.first_served.is_none() && now.history.is_servers(handle) {
-                report.exercised();
-            }
-            return;
-        }
-        if !asked_by_server(now.history, call) {
-            return;
-        }
-        // A layer above this one may be the first that has the data callback.
-        let mut served = now.history.chain(handle.chain).into_iter().filter_map(|other| {
-            let first = other.first_served.as_ref().filter(|_| other.layer >= handle.layer)?;
-            let callback = first.callback()?;
-            (now.history.outermost(callback) == Some(other.layer)).then_some(first)
-        });
-        if let Some(first) = served.next() {
-            let expected =
-                format!("{} of L{} is asked before the first request", call.callback, call.layer());
-            report.broken([first, now.event], expected, "later");
-        }
+    if !asked_by_server(now.history, call) {
+        return;
+    }
+    // A layer above this one may be the first that has the data callback.
+    let mut served = now.history.chain(handle.chain).into_iter().filter_map(|other| {
+        let first = other.first_served.as_ref().filter(|_| other.layer >= handle.layer)?;
+        let callback = first.callback()?;
+        (now.history.outermost(callback) == Some(other.layer)).then_some(first)
+    });
+    if let Some(first) = served.next() {
+        let expected = format!("{} of L{} is asked before the first request", call.callback, call.layer());
+        report.broken([first, now.event], expected, "later");
     }
 }
 
@@ -273,11 +250,11 @@ impl AskedEverything {
 
 impl Check for AskedEverything {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data())
+        enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data())
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        debug_assert_eq!(now.event.kind, EventKind::Enter);
+        debug_assert_eq!(now.event.kind, Kind::Enter);
         match now.event.callback() {
             Some(data) if data.is_data() => AskedEverything::complete(now, report),
             _ => AskedEverything::in_order(now, report),

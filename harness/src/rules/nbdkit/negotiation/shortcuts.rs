@@ -3,7 +3,7 @@
 use layers_trace::Callback;
 
 use crate::history::Handle;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -17,9 +17,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run readonly=1; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"run readonly=1; NBD_OPT_GO "a" { L0.open L0.can_write }"#,
         fix: "none needed; a layer should answer in any case",
-        check: Checker::Trace(|| {
-            Box::new(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING })
-        }),
+        check: by!(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING }),
         ..Rule::OBSERVED
     },
     Rule {
@@ -31,12 +29,10 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 can_write=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_write = 0 L0.can_trim }"#,
         fix: "none needed; a layer should answer in any case",
-        check: Checker::Trace(|| {
-            Box::new(Spared {
-                asked: Callback::CanWrite,
-                applies: |handle| handle.answer(Callback::CanWrite) == Some(0),
-                spared: WRITING,
-            })
+        check: by!(Spared {
+            asked: Callback::CanWrite,
+            applies: |handle| handle.answer(Callback::CanWrite) == Some(0),
+            spared: WRITING,
         }),
         ..Rule::OBSERVED
     },
@@ -49,12 +45,10 @@ pub const RULES: &[Rule] = &[
         good: r#"L1 can_zero=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L1.can_write L1.can_zero = 0 L1.can_fast_zero }"#,
         fix: "none needed; a filter should answer in any case",
-        check: Checker::Trace(|| {
-            Box::new(Spared {
-                asked: Callback::CanZero,
-                applies: |handle| handle.layer > 0 && handle.answer(Callback::CanZero) == Some(0),
-                spared: &[Callback::CanFastZero],
-            })
+        check: by!(Spared {
+            asked: Callback::CanZero,
+            applies: |handle| handle.layer > 0 && handle.answer(Callback::CanZero) == Some(0),
+            spared: &[Callback::CanFastZero],
         }),
         ..Rule::OBSERVED
     },
@@ -74,7 +68,7 @@ struct Spared {
 
 impl Check for Spared {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(self.spared).enters(&[Callback::Close])
+        enters(self.spared).enters(&[Callback::Close])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

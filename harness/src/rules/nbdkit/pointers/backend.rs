@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind};
 
 use super::super::probe_result::context_still_answers;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// A filter is given one backend.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Check for BackendIsStable {
             Callback::Open,
             Callback::Cleanup,
         ];
-        Watch::NONE.enters(GIVEN).notes(Kind::Probe)
+        enters(GIVEN).notes(Kind::Probe)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

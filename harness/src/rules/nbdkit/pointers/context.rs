@@ -4,41 +4,33 @@ use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Below, Callback, ContextFunction, Kind};
 
 use super::super::probe_result::context_still_answers;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Now, Report};
 
 /// A context belongs to its handle until close.
-pub(super) struct ContextLives;
-
-impl Check for ContextLives {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask)
+pub(super) fn context_lives(now: &Now<'_>, report: &mut Report<'_>) {
+    let layer = now.event.layer;
+    if now.event.kind == Kind::Probe {
+        context_still_answers(now, report, "the context answers in close as it did in open");
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        if now.event.kind == Kind::Probe {
-            context_still_answers(now, report, "the context answers in close as it did in open");
-            return;
-        }
-        if now.event.kind == Kind::Ask {
-            used(now, report);
-            return;
-        }
-        if layer == 0 || !now.history.records(layer, Callback::Close) {
-            return;
-        }
-        let mut others = now.history.handles().filter(|handle| handle.layer == layer).peekable();
-        if others.peek().is_none() {
-            return;
-        }
-        report.exercised();
-        if let Some(other) = others.find(|handle| handle.context() == now.event.context) {
-            report.broken(
-                [&other.open, now.event],
-                format!("a context that no open handle of L{layer} has"),
-                format!("that of handle {}", other.id),
-            );
-        }
+    if now.event.kind == Kind::Ask {
+        used(now, report);
+        return;
+    }
+    if layer == 0 || !now.history.records(layer, Callback::Close) {
+        return;
+    }
+    let mut others = now.history.handles().filter(|handle| handle.layer == layer).peekable();
+    if others.peek().is_none() {
+        return;
+    }
+    report.exercised();
+    if let Some(other) = others.find(|handle| handle.context() == now.event.context) {
+        report.broken(
+            [&other.open, now.event],
+            format!("a context that no open handle of L{layer} has"),
+            format!("that of handle {}", other.id),
+        );
     }
 }
 
@@ -57,33 +49,25 @@ fn used(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// A layer gets its own handles.
-pub(super) struct HandleIsOwn;
-
-impl Check for HandleIsOwn {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::has_handle)
+pub(super) fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) {
+    let layer = now.event.layer;
+    if let Some(handle) = now.handle {
+        report.exercised();
+        if handle.layer != layer {
+            let expected = format!("a handle that L{layer}.open returned");
+            report.broken([&handle.open, now.event], expected, format!("a handle of L{}", handle.layer));
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        if let Some(handle) = now.handle {
-            report.exercised();
-            if handle.layer != layer {
-                let expected = format!("a handle that L{layer}.open returned");
-                report.broken([&handle.open, now.event], expected, format!("a handle of L{}", handle.layer));
-            }
-            return;
-        }
-        let actual = match now.event.handle {
-            HANDLE_NULL => "NULL",
-            HANDLE_FOREIGN => "a pointer that it did not return",
-            id if !now.history.was_minted(id) => "a handle that nobody has opened",
-            // It was one, and has been closed: that is another rule.
-            _ => return,
-        };
-        if now.history.records(layer, Callback::Open) {
-            report.exercised();
-            report.broken([now.event], format!("a handle that L{layer}.open returned"), actual);
-        }
+    let actual = match now.event.handle {
+        HANDLE_NULL => "NULL",
+        HANDLE_FOREIGN => "a pointer that it did not return",
+        id if !now.history.was_minted(id) => "a handle that nobody has opened",
+        // It was one, and has been closed: that is another rule.
+        _ => return,
+    };
+    if now.history.records(layer, Callback::Open) {
+        report.exercised();
+        report.broken([now.event], format!("a handle that L{layer}.open returned"), actual);
     }
 }

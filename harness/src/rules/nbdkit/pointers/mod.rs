@@ -4,10 +4,10 @@ mod backend;
 mod context;
 mod next;
 
-use layers_trace::Probe;
+use layers_trace::{Callback, Kind, Probe};
 
 use super::probe_result::Probed;
-use crate::rules::check::{Checker, Party, Rule};
+use crate::rules::check::{Checker, Party, Rule, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "start connect { L1.preconnect { L0.preconnect } }",
         bad: "start connect { L1.preconnect backend=7 }",
         fix: "give a filter the same nbdkit_backend pointer in all its callbacks",
-        check: Checker::Trace(|| Box::new(backend::BackendIsStable::default())),
+        check: by!(backend::BackendIsStable::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L0.pread } }",
         bad: "NBD_CMD_READ { L1.pread next=7 }",
         fix: "keep one next for each context, from prepare to finalize",
-        check: Checker::Trace(|| Box::new(next::NextIsStable)),
+        check: by!(at(enters_where(next::given_next), next::next_is_stable)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open L1.prepare }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open L1.prepare next=7 }"#,
         fix: "pass NULL until a context is associated",
-        check: Checker::Trace(|| Box::new(next::NullWhenSkipped)),
+        check: by!(at(enters_where(next::given_next).notes(Kind::Ask), next::null_when_skipped)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -71,7 +71,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open context=7 { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open context=7 }"#,
         fix: "free a context after the close of its handle has returned",
-        check: Checker::Trace(|| Box::new(context::ContextLives)),
+        check: by!(at(enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask), context::context_lives)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -82,7 +82,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread }",
         bad: "NBD_CMD_READ { L0.pread handle=foreign }",
         fix: "keep the handle in the layer's own context",
-        check: Checker::Trace(|| Box::new(context::HandleIsOwn)),
+        check: by!(at(enters_where(Callback::has_handle), context::handle_is_own)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -103,12 +103,10 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L0.close { ExportName } }",
         bad: "NBD_CMD_DISC { L0.close { ExportName = 0 } }",
         fix: "keep the name with the connection's context until its last close has returned",
-        check: Checker::Trace(|| {
-            Box::new(Probed::new(
-                &[Probe::ExportName],
-                "nbdkit_export_name gives in close what it gave in open",
-            ))
-        }),
+        check: by!(Probed::new(
+            &[Probe::ExportName],
+            "nbdkit_export_name gives in close what it gave in open",
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -120,9 +118,9 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L0.close { InternedInConnection } }",
         bad: "NBD_CMD_DISC { L0.close { InternedInConnection = 0 } }",
         fix: "free interned strings after the last close, or the last unload, has returned",
-        check: Checker::Trace(|| {
+        check: by!({
             let probes = &[Probe::InternedInConnection, Probe::InternedGlobally];
-            Box::new(Probed::new(probes, "an interned string reads as it did"))
+            Probed::new(probes, "an interned string reads as it did")
         }),
         ..Rule::REQUIRED
     },

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 use super::super::connection::survival::is_lost;
 use super::{callback_of, request_of};
 use crate::history::{ConnectionId, End, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, notes};
 
 /// A connection that a layer has ended.
 struct Ended {
@@ -37,7 +37,7 @@ impl Ended {
     }
 }
 
-const WATCHED: Watch = Watch::NONE.notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
+const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
 
 /// What is running is finished and answered; no more is begun.
 #[derive(Default)]

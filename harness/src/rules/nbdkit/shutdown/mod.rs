@@ -7,7 +7,7 @@ mod single;
 mod sleep;
 mod stopping;
 
-use crate::rules::check::{Checker, Rule};
+use crate::rules::check::{Checker, Rule, by};
 use crate::version::Version;
 use stopping::{callback_of, request_of, tells_to_stop};
 
@@ -23,7 +23,7 @@ const QUIT: &[Rule] = &[
         good: "send NBD_CMD_READ enter L0.pread SIGTERM exit L0.pread reply NBD_CMD_READ L0.close cleanup unload ends",
         bad: "L0 without=close,cleanup,unload; send NBD_CMD_READ enter L0.pread SIGTERM ends",
         fix: "wait for all requests before ending",
-        check: Checker::Trace(|| Box::new(running::FinishRunning::default())),
+        check: by!(running::FinishRunning::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -35,7 +35,7 @@ const QUIT: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: NBD_CMD_READ {} = ESHUTDOWN"#,
         bad: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: send NBD_CMD_READ c2: L0.pread"#,
         fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
-        check: Checker::Trace(|| Box::new(quit::NoNewData::default())),
+        check: by!(quit::NoNewData::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -66,7 +66,7 @@ const QUIT: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Nanosleep = 1 b=1000 context=1000 } }",
         bad: r#"send NBD_CMD_READ enter L0.pread SIGTERM wait "10" Nanosleep = 1 b=10000000000 context=10000000000"#,
         fix: "wake sleepers when the server is told to stop",
-        check: Checker::Trace(|| Box::new(sleep::Nanosleep::default())),
+        check: by!(sleep::Nanosleep::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -81,7 +81,7 @@ const DISCONNECT: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } send NBD_CMD_READ L0.pread",
         fix: "refuse further requests of that connection with ESHUTDOWN",
-        check: Checker::Trace(|| Box::new(disconnect::Soft::default())),
+        check: by!(disconnect::Soft::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -93,7 +93,7 @@ const DISCONNECT: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = ENOTCONN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = 0",
         fix: "close the socket at once, and the handles when their calls have returned",
-        check: Checker::Trace(|| Box::new(disconnect::Hard::default())),
+        check: by!(disconnect::Hard::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -107,7 +107,7 @@ const END: &[Rule] = &[
         good: "run start=single; connect NBD_OPT_GO NBD_CMD_DISC cleanup unload ends",
         bad: "run start=single; connect c2: send connect c2: L0.preconnect",
         fix: "serve standard input and output, and end when that connection has ended",
-        check: Checker::Trace(|| Box::new(single::OneConnection::default())),
+        check: by!(single::OneConnection::default()),
         ..Rule::REQUIRED
     },
     Rule {

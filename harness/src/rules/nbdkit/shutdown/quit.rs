@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::{callback_of, request_of};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 
 /// They are refused.
 #[derive(Default)]
@@ -21,8 +21,7 @@ fn refuses(reply: &Event) -> bool {
 
 impl Check for NoNewData {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .enters_where(Callback::is_data)
+        enters_where(Callback::is_data)
             .exits_where(|_| true)
             .notes(Kind::Probe)
             .notes(Kind::Request)

@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind};
 use super::super::connection::survival::is_lost;
 use super::{request_of, tells_to_stop};
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, exits_where};
 
 /// A client that waits for a request which is running.
 struct Owed {
@@ -57,8 +57,7 @@ impl FinishRunning {
 
 impl Check for FinishRunning {
     fn watches(&self) -> Watch {
-        Watch::NONE
-            .exits_where(layers_trace::Callback::is_data)
+        exits_where(layers_trace::Callback::is_data)
             .notes(Kind::Signal)
             .notes(Kind::Probe)
             .notes(Kind::Request)

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event};
 
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 use crate::run::Start;
 
 /// One connection, then the end.
@@ -14,7 +14,7 @@ pub(super) struct OneConnection {
 
 impl Check for OneConnection {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Preconnect])
+        enters(&[Callback::Preconnect])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

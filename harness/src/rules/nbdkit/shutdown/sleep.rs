@@ -3,7 +3,7 @@
 use layers_trace::{Event, Kind, Probe};
 
 use super::tells_to_stop;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, notes};
 
 /// A server that was told to stop may take this long to wake a sleeper, nanoseconds: a busy machine is no fault of its.
 const PATIENCE: u64 = 2_000_000_000;
@@ -16,7 +16,7 @@ pub(super) struct Nanosleep {
 
 impl Check for Nanosleep {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::Probe).notes(Kind::Signal)
+        notes(Kind::Probe).notes(Kind::Signal)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -1,6 +1,6 @@
 //! What tells the server to stop, and the request that a call is for.
 
-use layers_trace::{Event, Kind as EventKind, Operation, Probe};
+use layers_trace::{Event, Kind, Operation, Probe};
 
 use crate::history::{Call, Client, Request};
 use crate::rules::check::Now;
@@ -11,7 +11,7 @@ pub(super) const STOPPING: &[u64] = &[1, 2, 3, 15];
 /// The server is told to stop: by a signal or by a layer.
 pub(super) fn tells_to_stop(event: &Event) -> bool {
     match event.kind {
-        EventKind::Signal => STOPPING.contains(&event.a),
+        Kind::Signal => STOPPING.contains(&event.a),
         _ => event.probe() == Some(Probe::Shutdown),
     }
 }

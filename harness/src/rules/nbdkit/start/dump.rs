@@ -1,10 +1,10 @@
 //! Runs that only tell something: `--dump-plugin`, `--help`, `--version`.
 
-use layers_trace::{Callback, Event, Field, Kind};
+use layers_trace::{Callback, Event, Field};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters_where};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -29,7 +29,7 @@ fn phase(callback: Option<Callback>) -> Option<u8> {
 
 impl Check for DumpSequence {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(|_| true)
+        enters_where(|_| true)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -82,9 +82,6 @@ impl Check for DumpSequence {
     }
 }
 
-/// The lines `has_X=1` are those of the plugin's table.
-pub(super) struct HasFields;
-
 /// Version from which the server prints the line for this callback; the oldest that filters can be recorded in is 1.26.
 fn printed_since(callback: Callback) -> Version {
     match callback {
@@ -107,65 +104,43 @@ fn is_plugins(callback: Callback) -> bool {
     )
 }
 
-impl Check for HasFields {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::End)
+/// The lines `has_X=1` are those of the plugin's table.
+pub(super) fn has_fields(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(run) = now.history.run().filter(|run| run.start == Start::DumpPlugin) else { return };
+    let (Some(output), Some(plugin)) = (now.event.text(Field::Message), now.history.layer(0)) else {
+        return;
+    };
+    let lines: Vec<&[u8]> = output.bytes.split(|byte| *byte == b'\n').collect();
+    if !lines.iter().any(|line| line.starts_with(b"api_version=")) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(run) = now.history.run().filter(|run| run.start == Start::DumpPlugin) else { return };
-        let (Some(output), Some(plugin)) = (now.event.text(Field::Message), now.history.layer(0)) else {
-            return;
-        };
-        let lines: Vec<&[u8]> = output.bytes.split(|byte| *byte == b'\n').collect();
-        if !lines.iter().any(|line| line.starts_with(b"api_version=")) {
-            return;
+    report.exercised();
+    for callback in Callback::NBDKIT.iter().copied().filter(|callback| is_plugins(*callback)) {
+        let field = format!("has_{callback}=1");
+        let printed = lines.contains(&field.as_bytes());
+        if printed && !plugin.records(callback) {
+            report.broken([now.event], format!("no {field}: the plugin has no {callback}"), "it is printed");
         }
-        report.exercised();
-        for callback in Callback::NBDKIT.iter().copied().filter(|callback| is_plugins(*callback)) {
-            let field = format!("has_{callback}=1");
-            let printed = lines.contains(&field.as_bytes());
-            if printed && !plugin.records(callback) {
-                report.broken(
-                    [now.event],
-                    format!("no {field}: the plugin has no {callback}"),
-                    "it is printed",
-                );
-            }
-            let due = plugin.records(callback) && run.version >= printed_since(callback) && !output.cut;
-            if due && !printed {
-                report.broken(
-                    [now.event],
-                    format!("{field}: the plugin has {callback}"),
-                    "it is not printed",
-                );
-            }
+        let due = plugin.records(callback) && run.version >= printed_since(callback) && !output.cut;
+        if due && !printed {
+            report.broken([now.event], format!("{field}: the plugin has {callback}"), "it is not printed");
         }
     }
 }
-
-/// `--help` and `--version` call nothing but load and unload.
-pub(super) struct LoadAndUnloadOnly;
 
 fn only_tells(history: &History) -> bool {
     history.run().is_some_and(|run| matches!(run.start, Start::Help | Start::Version))
 }
 
-impl Check for LoadAndUnloadOnly {
-    fn watches(&self) -> Watch {
-        let expected = |callback| matches!(callback, Callback::Load | Callback::Unload);
-        Watch::NONE.enters_where(|callback| !expected(callback) && !callback.is_data())
+/// `--help` and `--version` call nothing but load and unload.
+pub(super) fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) {
+    if only_tells(now.history) {
+        report.broken([now.event], "load and unload only", "another call");
     }
+}
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if only_tells(now.history) {
-            report.broken([now.event], "load and unload only", "another call");
-        }
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if only_tells(history) && !history.layers().is_empty() && history.end().is_some() {
-            report.exercised();
-        }
+pub(super) fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) {
+    if only_tells(history) && !history.layers().is_empty() && history.end().is_some() {
+        report.exercised();
     }
 }

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Field, Kind};
 
 use crate::history::{History, Layer, Structure, ThreadModel};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, exits, notes};
 use crate::run::Start;
 
 /// What the server has printed, by lines.
@@ -99,7 +99,7 @@ impl Fields {
 
 impl Check for Fields {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::End)
+        notes(Kind::End)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -112,21 +112,13 @@ impl Check for Fields {
 }
 
 /// The thread models are the macro, and what the layers have settled on.
-pub(super) struct Models;
-
-impl Check for Models {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(Kind::End)
+pub(super) fn models(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(output) = Output::of(now) else { return };
+    if let Some(most) = now.history.layer(0).and_then(model) {
+        output.expect("max_thread_model", Some(name(most)), report);
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(output) = Output::of(now) else { return };
-        if let Some(most) = now.history.layer(0).and_then(model) {
-            output.expect("max_thread_model", Some(name(most)), report);
-        }
-        if let Some(settled) = now.history.thread_model() {
-            output.expect("thread_model", Some(name(settled)), report);
-        }
+    if let Some(settled) = now.history.thread_model() {
+        output.expect("thread_model", Some(name(settled)), report);
     }
 }
 
@@ -141,7 +133,7 @@ const OWN: (&str, &str) = ("layers_reference", "1");
 
 impl Check for Own {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::DumpPlugin]).notes(Kind::End)
+        exits(&[Callback::DumpPlugin]).notes(Kind::End)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

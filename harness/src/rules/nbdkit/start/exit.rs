@@ -3,41 +3,30 @@
 use layers_trace::Callback;
 
 use crate::history::{Call, End, History};
-use crate::rules::check::Now;
-use crate::rules::check::{Check, Report, Watch};
+use crate::rules::check::Report;
 use crate::run::Start;
 
 /// No process exits from inside a call for a client.
-pub(super) struct NoExitWhileServing;
-
-impl Check for NoExitWhileServing {
-    fn watches(&self) -> Watch {
-        Watch::NONE
+pub(super) fn no_exit_while_serving(history: &History, report: &mut Report<'_>) {
+    let served = history.was_minted(1) || history.connections().next().is_some();
+    // Under --run the status is not that of the process that serves.
+    let tells = history.run().is_none_or(|run| run.start != Start::Captive);
+    if !served || !tells || !matches!(history.end(), Some(End::Exited(_))) {
+        return;
     }
-
-    fn see(&mut self, _now: &Now<'_>, _report: &mut Report<'_>) {}
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let served = history.was_minted(1) || history.connections().next().is_some();
-        // Under --run the status is not that of the process that serves.
-        let tells = history.run().is_none_or(|run| run.start != Start::Captive);
-        if !served || !tells || !matches!(history.end(), Some(End::Exited(_))) {
-            return;
-        }
-        report.exercised();
-        let ends = [Callback::Cleanup, Callback::Unload];
-        let would_show = ends.iter().any(|callback| history.outermost(*callback).is_some());
-        if !would_show || history.cleaning().is_some() || history.unloading().is_some() {
-            return;
-        }
-        let mut inside = history.in_flight().filter(|call| history.is_for_client(call));
-        if let Some(call) = innermost(&mut inside) {
-            report.broken(
-                [&call.enter].into_iter().chain(history.end_event()),
-                "a server that serves ends by cleanup and unload",
-                format!("the process exited inside {} of L{}", call.callback, call.layer()),
-            );
-        }
+    report.exercised();
+    let ends = [Callback::Cleanup, Callback::Unload];
+    let would_show = ends.iter().any(|callback| history.outermost(*callback).is_some());
+    if !would_show || history.cleaning().is_some() || history.unloading().is_some() {
+        return;
+    }
+    let mut inside = history.in_flight().filter(|call| history.is_for_client(call));
+    if let Some(call) = innermost(&mut inside) {
+        report.broken(
+            [&call.enter].into_iter().chain(history.end_event()),
+            "a server that serves ends by cleanup and unload",
+            format!("the process exited inside {} of L{}", call.callback, call.layer()),
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, enters, exits};
 use crate::run::Start;
 
 /// get_ready and load share a process.
@@ -15,7 +15,7 @@ pub(super) struct ReadyBeforeFork {
 
 impl Check for ReadyBeforeFork {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Load, Callback::GetReady])
+        enters(&[Callback::Load, Callback::GetReady])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -42,7 +42,7 @@ pub(super) struct AlwaysAfterFork {
 
 impl Check for AlwaysAfterFork {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::AfterFork, Callback::Preconnect, Callback::Open])
+        enters(&[Callback::AfterFork, Callback::Preconnect, Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
@@ -84,7 +84,7 @@ impl Check for ForksAsAsked {
             Callback::ThreadModel,
             Callback::GetReady,
         ];
-        Watch::NONE.enters(BEFORE).enters(&[Callback::AfterFork])
+        enters(BEFORE).enters(&[Callback::AfterFork])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -114,7 +114,7 @@ pub(super) struct ForkedBeforeClients {
 
 impl Check for ForkedBeforeClients {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::AfterFork]).enters(&[Callback::Preconnect, Callback::Open])
+        exits(&[Callback::AfterFork]).enters(&[Callback::Preconnect, Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

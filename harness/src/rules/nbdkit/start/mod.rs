@@ -7,9 +7,9 @@ mod fork;
 mod outwards;
 mod thread_model;
 
-use layers_trace::Callback;
+use layers_trace::{Callback, Kind};
 
-use crate::rules::check::{Checker, Party, Rule};
+use crate::rules::check::{Checker, Party, Rule, at, at_end, by, enters_where, notes};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -23,7 +23,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model L1.thread_model",
         bad: "L1.thread_model",
         fix: "ask every layer once when the configuration is complete, the plugin first",
-        check: Checker::Trace(|| Box::new(thread_model::AskedOnce::default())),
+        check: by!(thread_model::AskedOnce::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -36,7 +36,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run start=dump-plugin parameter="a=1"; load L0.thread_model L0.config "a" "1""#,
         also: &["dump.sequence", "config.once-per-arg"],
         fix: "ask for thread models when all parameters have been handed out",
-        check: Checker::Trace(|| Box::new(thread_model::AskedInDump::default())),
+        check: by!(thread_model::AskedInDump::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -48,7 +48,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=1",
         bad: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=3",
         fix: "take the minimum over the plugin's macro and all answers, and pass it to get_ready",
-        check: Checker::Trace(|| Box::new(thread_model::MostSerialWins::default())),
+        check: by!(thread_model::MostSerialWins::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -60,7 +60,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model = 1 L1.thread_model model=1",
         bad: "L0.thread_model = 1 L1.thread_model model=3",
         fix: "pass the minimum over the layers below",
-        check: Checker::Trace(|| Box::new(thread_model::ToldModelBelow::default())),
+        check: by!(thread_model::ToldModelBelow::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -71,7 +71,7 @@ pub const RULES: &[Rule] = &[
         good: "run start=dump-plugin; load config thread_model dump_plugin unload ends",
         bad: "run start=dump-plugin; load config thread_model L0.get_ready",
         fix: "stop short of get_ready when only information is wanted",
-        check: Checker::Trace(|| Box::new(dump::DumpSequence::default())),
+        check: by!(dump::DumpSequence::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -82,7 +82,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         bad: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1\nhas_zero=1""#,
         fix: "print the line for each entry of the plugin's table that is not NULL",
-        check: Checker::Trace(|| Box::new(dump::HasFields)),
+        check: by!(at(notes(Kind::End), dump::has_fields)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -94,7 +94,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=p\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         bad: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=q\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         fix: "print path, name, version, api_version, struct_size, errno_is_preserved and magic_config_key of the plugin",
-        check: Checker::Trace(|| Box::new(dump_fields::Fields)),
+        check: by!(dump_fields::Fields),
         ..Rule::REQUIRED
     },
     Rule {
@@ -106,7 +106,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=serialize_all_requests\napi_version=2\nhas_thread_model=1""#,
         bad: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=parallel\napi_version=2\nhas_thread_model=1""#,
         fix: "print the model of the plugin's structure, and the minimum over all layers",
-        check: Checker::Trace(|| Box::new(dump_fields::Models)),
+        check: by!(at(notes(Kind::End), dump_fields::models)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -117,7 +117,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nlayers_reference=1\nhas_dump_plugin=1""#,
         bad: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_dump_plugin=1""#,
         fix: "call dump_plugin with standard output as it is, when the server's own fields are printed",
-        check: Checker::Trace(|| Box::new(dump_fields::Own::default())),
+        check: by!(dump_fields::Own::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -128,7 +128,14 @@ pub const RULES: &[Rule] = &[
         good: "run start=help; load unload ends",
         bad: "run start=help; load L0.thread_model",
         fix: "none needed; modules should be ready for unload right after load",
-        check: Checker::Trace(|| Box::new(dump::LoadAndUnloadOnly)),
+        check: by!(at(
+            {
+                let expected = |callback| matches!(callback, Callback::Load | Callback::Unload);
+                enters_where(|callback| !expected(callback) && !callback.is_data())
+            },
+            dump::load_and_unload_only
+        )
+        .and_end(dump::load_and_unload_only_at_end)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -140,9 +147,7 @@ pub const RULES: &[Rule] = &[
         good: "thread_model L0.get_ready L1.get_ready",
         bad: "thread_model L1.get_ready",
         fix: "call get_ready of the plugin first, then of each filter outwards, and exit on the first failure",
-        check: Checker::Trace(|| {
-            Box::new(outwards::Outwards::new(Callback::GetReady, &[Callback::ThreadModel]))
-        }),
+        check: by!(outwards::Outwards::new(Callback::GetReady, &[Callback::ThreadModel])),
         ..Rule::REQUIRED
     },
     Rule {
@@ -154,7 +159,7 @@ pub const RULES: &[Rule] = &[
         good: "thread_model L0.get_ready",
         bad: "thread_model fork L0.get_ready",
         fix: "fork after the last get_ready",
-        check: Checker::Trace(|| Box::new(fork::ReadyBeforeFork::default())),
+        check: by!(fork::ReadyBeforeFork::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -166,12 +171,10 @@ pub const RULES: &[Rule] = &[
         good: "get_ready L0.after_fork L1.after_fork",
         bad: "thread_model get_ready L1.after_fork",
         fix: "call after_fork of the plugin first, then of each filter outwards, and exit on the first failure",
-        check: Checker::Trace(|| {
-            Box::new(outwards::Outwards::new(
-                Callback::AfterFork,
-                &[Callback::ThreadModel, Callback::GetReady],
-            ))
-        }),
+        check: by!(outwards::Outwards::new(
+            Callback::AfterFork,
+            &[Callback::ThreadModel, Callback::GetReady],
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -183,7 +186,7 @@ pub const RULES: &[Rule] = &[
         good: "start stop",
         bad: "L0 without=cleanup; load config_complete thread_model get_ready SIGTERM L0.unload ends",
         fix: "call after_fork on every way to serving: -f, -s, --run, socket activation",
-        check: Checker::Trace(|| Box::new(fork::AlwaysAfterFork::default())),
+        check: by!(fork::AlwaysAfterFork::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -195,7 +198,7 @@ pub const RULES: &[Rule] = &[
         good: "run start=daemon; get_ready fork L0.after_fork",
         bad: "run start=daemon; get_ready L0.after_fork",
         fix: "call after_fork in the process that will serve",
-        check: Checker::Trace(|| Box::new(fork::ForksAsAsked::default())),
+        check: by!(fork::ForksAsAsked::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -207,7 +210,7 @@ pub const RULES: &[Rule] = &[
         good: "start connect",
         bad: "get_ready L0.after_fork connect { L1.preconnect }",
         fix: "accept connections when all layers are through after_fork",
-        check: Checker::Trace(|| Box::new(fork::ForkedBeforeClients::default())),
+        check: by!(fork::ForkedBeforeClients::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -218,7 +221,7 @@ pub const RULES: &[Rule] = &[
         good: "run start=daemon; start",
         bad: "run start=daemon; thread_model get_ready fork after_fork p1: L0.unload",
         fix: "none needed; unload in the parent would surprise modules, though",
-        check: Checker::Trace(|| Box::new(fork::ParentSilent::default())),
+        check: by!(fork::ParentSilent::default()),
         ..Rule::OBSERVED
     },
     Rule {
@@ -241,7 +244,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC stop",
         bad: "send NBD_CMD_READ enter L0.pread ends",
         fix: "call nbdkit_shutdown and return an error instead of exiting",
-        check: Checker::Trace(|| Box::new(exit::NoExitWhileServing)),
+        check: by!(at_end(exit::no_exit_while_serving)),
         ..Rule::FORBIDDEN
     },
 ];

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event};
 
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, calls};
 
 /// Visits each layer once, the innermost first, each after the one below has succeeded.
 pub(super) struct Outwards {
@@ -59,7 +59,7 @@ impl Outwards {
 
 impl Check for Outwards {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[self.callback]).enters(self.earlier).enters(&[Callback::AfterFork])
+        calls(&[self.callback]).enters(self.earlier).enters(&[Callback::AfterFork])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, calls, enters, exits};
 use crate::version::Version;
 
 /// Version from which a filter is told the model below it, so that the layer below must have been asked.
@@ -53,7 +53,7 @@ impl AskedOnce {
 
 impl Check for AskedOnce {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::ThreadModel]).enters(&[Callback::ConfigComplete, Callback::GetReady])
+        calls(&[Callback::ThreadModel]).enters(&[Callback::ConfigComplete, Callback::GetReady])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -82,7 +82,7 @@ pub(super) struct AskedInDump {
 
 impl Check for AskedInDump {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::ThreadModel, Callback::Config])
+        enters(&[Callback::ThreadModel, Callback::Config])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -138,7 +138,7 @@ pub(super) struct MostSerialWins {
 
 impl Check for MostSerialWins {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::ThreadModel]).enters(&[Callback::GetReady])
+        exits(&[Callback::ThreadModel]).enters(&[Callback::GetReady])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -163,7 +163,7 @@ pub(super) struct ToldModelBelow {
 
 impl Check for ToldModelBelow {
     fn watches(&self) -> Watch {
-        Watch::NONE.calls(&[Callback::ThreadModel])
+        calls(&[Callback::ThreadModel])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Operation};
 
 use super::{Scope, requests_beside, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -16,7 +16,10 @@ pub const RULES: &[Rule] = &[
         good: "L0 thread_model=0; NBD_CMD_READ c2: send connect NBD_CMD_DISC c2: preconnect",
         bad: "L0 thread_model=0; NBD_CMD_READ c2: send connect c2: L0.preconnect",
         fix: "let the next client wait until the handles of the one before it are closed",
-        check: Checker::Trace(|| Box::new(OneConnection)),
+        check: by!(at(
+            enters_where(Callback::is_connected).exits_where(Callback::has_handle),
+            one_connection
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -28,7 +31,7 @@ pub const RULES: &[Rule] = &[
         bad: "L0 thread_model=0; send NBD_CMD_READ t7: L0.pread",
         also: &["tm.parallel.limit"],
         fix: "carry out all requests of a connection on the thread that accepted it",
-        check: Checker::Trace(|| Box::new(OneThread)),
+        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), one_thread)),
         ..Rule::REQUIRED
     },
 ];
@@ -72,48 +75,32 @@ pub(super) fn pipelines(history: &History, call: &Call) -> bool {
     call.callback.is_data() && history.clients().any(|client| requests_beside(client, call) > 1)
 }
 
-struct OneConnection;
-
-impl Check for OneConnection {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::has_handle)
+fn one_connection(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
-            return;
+    let Some(call) = Scope::Stack.of(now) else { return };
+    if now.is_exit() {
+        if keeps_waiting(now.history, call) {
+            report.exercised();
         }
-        let Some(call) = Scope::Stack.of(now) else { return };
-        if now.is_exit() {
-            if keeps_waiting(now.history, call) {
-                report.exercised();
-            }
-        } else if let Some(other) = other_connection(now.history, call, Scope::Stack) {
-            let expected = format!("{} with no other connection", shown(call));
-            report.broken([other, now.event], expected, "there is another one");
-        }
+    } else if let Some(other) = other_connection(now.history, call, Scope::Stack) {
+        let expected = format!("{} with no other connection", shown(call));
+        report.broken([other, now.event], expected, "there is another one");
     }
 }
 
-struct OneThread;
-
-impl Check for OneThread {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::is_data)
+fn one_thread(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.thread_model() != Some(ThreadModel::SerializeConnections) {
-            return;
+    let Some(call) = Scope::Stack.of(now) else { return };
+    if now.is_exit() {
+        if pipelines(now.history, call) {
+            report.exercised();
         }
-        let Some(call) = Scope::Stack.of(now) else { return };
-        if now.is_exit() {
-            if pipelines(now.history, call) {
-                report.exercised();
-            }
-        } else if let Some(first) = other_thread(now.history, call) {
-            let expected = format!("{} on the thread of its connection", shown(call));
-            report.broken([first, now.event], expected, "it is on another one");
-        }
+    } else if let Some(first) = other_thread(now.history, call) {
+        let expected = format!("{} on the thread of its connection", shown(call));
+        report.broken([first, now.event], expected, "it is on another one");
     }
 }

@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::connections::other_thread;
 use super::{Scope, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters_where};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["close.after-inflight"],
         fix: "none needed; a layer that counts on it should take a lock",
-        check: Checker::Trace(|| Box::new(ControlExclusive)),
+        check: by!(ControlExclusive),
         ..Rule::OBSERVED
     },
     Rule {
@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
         good: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ L0.pread",
         bad: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
         fix: "start that many threads for a connection, and none where one request at a time is allowed",
-        check: Checker::Trace(|| Box::new(Limit)),
+        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), judge_limit)),
         ..Rule::REQUIRED
     },
 ];
@@ -54,35 +54,27 @@ fn data_beside<'a>(history: &'a History, call: &'a Call) -> impl Iterator<Item =
     Scope::Stack.beside(history, call).filter(same)
 }
 
-struct Limit;
-
-impl Check for Limit {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::is_data)
+fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = Scope::Stack.of(now) else { return };
+    let Some(limit) = limit(now.history) else { return };
+    if now.is_exit() {
+        if requests_on(now.history, call.connection, call) > limit {
+            report.exercised();
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = Scope::Stack.of(now) else { return };
-        let Some(limit) = limit(now.history) else { return };
-        if now.is_exit() {
-            if requests_on(now.history, call.connection, call) > limit {
-                report.exercised();
-            }
-            return;
-        }
-        if limit == 1
-            && let Some(first) = other_thread(now.history, call)
-        {
-            let expected = format!("{} on the thread of its connection", shown(call));
-            report.broken([first, now.event], expected, "it is on another one");
-        }
-        if call.callback.is_data() {
-            let beside = data_beside(now.history, call).count();
-            if beside >= limit {
-                let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
-                let expected = format!("at most {limit} data calls of a connection in progress");
-                report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
-            }
+    if limit == 1
+        && let Some(first) = other_thread(now.history, call)
+    {
+        let expected = format!("{} on the thread of its connection", shown(call));
+        report.broken([first, now.event], expected, "it is on another one");
+    }
+    if call.callback.is_data() {
+        let beside = data_beside(now.history, call).count();
+        if beside >= limit {
+            let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
+            let expected = format!("at most {limit} data calls of a connection in progress");
+            report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
         }
     }
 }
@@ -118,7 +110,7 @@ impl ControlExclusive {
 
 impl Check for ControlExclusive {
     fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected)
+        enters_where(Callback::is_connected)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::{Scope, anything_beside, is_request, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Checker, Now, Report, Rule, at, by, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ L0.pread"#,
         bad: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ enter L0.pread c2: L0.pread"#,
         fix: "hold one lock for the whole server around each of them",
-        check: Checker::Trace(|| Box::new(OneOfAll)),
+        check: by!(at(enters_where(is_request).exits_where(is_request), one_of_all)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -40,7 +40,7 @@ pub const RULES: &[Rule] = &[
         bad: "L0 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
         also: &["tm.parallel.limit"],
         fix: "carry out the requests of one connection one after another",
-        check: Checker::Trace(|| Box::new(OnePerHandle)),
+        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), one_per_handle)),
         ..Rule::REQUIRED
     },
 ];
@@ -60,48 +60,32 @@ pub(super) fn beside_on_connection<'a>(
     scope.beside(history, call).find(|other| other.connection == Some(own))
 }
 
-struct OneOfAll;
-
-impl Check for OneOfAll {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(is_request).exits_where(is_request)
+fn one_of_all(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.thread_model() != Some(ThreadModel::SerializeAllRequests) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.thread_model() != Some(ThreadModel::SerializeAllRequests) {
-            return;
+    let Some(call) = Scope::Stack.of(now) else { return };
+    if now.is_exit() {
+        if anything_beside(now.history, call) > 1 {
+            report.exercised();
         }
-        let Some(call) = Scope::Stack.of(now) else { return };
-        if now.is_exit() {
-            if anything_beside(now.history, call) > 1 {
-                report.exercised();
-            }
-        } else if let Some(other) = beside(now.history, call, Scope::Stack) {
-            let expected = format!("{} once {} has returned", shown(call), shown(other));
-            report.broken([&other.enter, now.event], expected, "it begins earlier");
-        }
+    } else if let Some(other) = beside(now.history, call, Scope::Stack) {
+        let expected = format!("{} once {} has returned", shown(call), shown(other));
+        report.broken([&other.enter, now.event], expected, "it begins earlier");
     }
 }
 
-struct OnePerHandle;
-
-impl Check for OnePerHandle {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits_where(Callback::is_data)
+fn one_per_handle(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.history.thread_model() != Some(ThreadModel::SerializeRequests) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.thread_model() != Some(ThreadModel::SerializeRequests) {
-            return;
+    let Some(call) = Scope::Stack.of(now) else { return };
+    if now.is_exit() {
+        if requests_on(now.history, call.connection, call) > 1 {
+            report.exercised();
         }
-        let Some(call) = Scope::Stack.of(now) else { return };
-        if now.is_exit() {
-            if requests_on(now.history, call.connection, call) > 1 {
-                report.exercised();
-            }
-        } else if let Some(other) = beside_on_connection(now.history, call, Scope::Stack) {
-            let expected = format!("{} once {} has returned", shown(call), shown(other));
-            report.broken([&other.enter, now.event], expected, "it begins earlier");
-        }
+    } else if let Some(other) = beside_on_connection(now.history, call, Scope::Stack) {
+        let expected = format!("{} once {} has returned", shown(call), shown(other));
+        report.broken([&other.enter, now.event], expected, "it begins earlier");
     }
 }

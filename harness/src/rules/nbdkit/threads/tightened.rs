@@ -6,7 +6,7 @@ use super::connections::{keeps_waiting, other_connection, other_thread, pipeline
 use super::requests::{beside, beside_on_connection};
 use super::{Scope, anything_beside, is_request, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -20,11 +20,9 @@ pub const RULES: &[Rule] = &[Rule {
     bad: "L1 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L1.pread enter L0.pread t7: L1.pread { L0.pread }",
     also: &["tm.parallel.limit", "tm.req.per-handle"],
     fix: "apply the most serial model of all layers to every call of every layer",
-    check: Checker::Trace(|| Box::new(Tightened)),
+    check: by!(at(enters_where(Callback::is_connected).exits_where(is_request), judge_tightened)),
     ..Rule::REQUIRED
 }];
-
-struct Tightened;
 
 /// The model in force, where the plugin has not asked for it.
 fn tightened(history: &History) -> Option<ThreadModel> {
@@ -59,21 +57,15 @@ fn is_put_to_the_test(history: &History, call: &Call, model: ThreadModel) -> boo
     }
 }
 
-impl Check for Tightened {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters_where(Callback::is_connected).exits_where(is_request)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(model) = tightened(now.history) else { return };
-        let Some(call) = Scope::Plugin.of(now) else { return };
-        if now.is_exit() {
-            if is_put_to_the_test(now.history, call, model) {
-                report.exercised();
-            }
-        } else if let Some(other) = conflict(now.history, call, model) {
-            let expected = format!("{} under the model that a filter asks for", shown(call));
-            report.broken([other, now.event], expected, "the plugin is called as if only its own counted");
+fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(model) = tightened(now.history) else { return };
+    let Some(call) = Scope::Plugin.of(now) else { return };
+    if now.is_exit() {
+        if is_put_to_the_test(now.history, call, model) {
+            report.exercised();
         }
+    } else if let Some(other) = conflict(now.history, call, model) {
+        let expected = format!("{} under the model that a filter asks for", shown(call));
+        report.broken([other, now.event], expected, "the plugin is called as if only its own counted");
     }
 }

@@ -1,12 +1,12 @@
 //! Answers that do not come.
 
-use layers_trace::{Event, Kind as EventKind, Operation};
+use layers_trace::{Event, Kind, Operation};
 
 use super::super::connection::survival::is_lost;
 use super::blamed::Blamed;
 use super::is_option;
 use crate::history::{Client, End, History, Request};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
 use crate::run::Start;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ",
     bad: r#"NBD_CMD_READ { L0.pread wait "5" } = ETIMEDOUT speaker=none"#,
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
-    check: Checker::Trace(|| Box::new(Answered::default())),
+    check: by!(Answered::default()),
     ..Rule::REQUIRED
 }];
 
@@ -86,13 +86,13 @@ impl Answered {
 
 impl Check for Answered {
     fn watches(&self) -> Watch {
-        Blamed::watches().notes(EventKind::Reply).notes(EventKind::Signal)
+        Blamed::watches().notes(Kind::Reply).notes(Kind::Signal)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
-            EventKind::Reply => {}
-            EventKind::Signal => return self.outlived.append(&mut self.lost),
+            Kind::Reply => {}
+            Kind::Signal => return self.outlived.append(&mut self.lost),
             _ => return self.blamed.see(now),
         }
         let request =

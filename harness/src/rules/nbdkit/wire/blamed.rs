@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers_trace::{Breach, Callback, Event, Kind as EventKind, Operation, Probe};
+use layers_trace::{Breach, Callback, Event, Kind, Operation, Probe};
 
 use super::super::connection::default_export::is_name;
 use super::super::negotiation::info::are_valid;
 use crate::history::{ConnectionId, History, Request};
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Now, Watch};
+use crate::rules::check::{Now, Watch, exits_where};
 
 /// Causes that lie with a layer or with a client, as far as a trace has come.
 #[derive(Default)]
@@ -46,31 +46,31 @@ fn fails(exit: &Event) -> bool {
 impl Blamed {
     /// What it needs to see.
     pub(super) fn watches() -> Watch {
-        let calls = Watch::NONE.exits_where(|callback| Callback::NBDKIT.contains(&callback));
-        calls.notes(EventKind::Request).notes(EventKind::Probe).notes(EventKind::Breach)
+        let calls = exits_where(|callback| Callback::NBDKIT.contains(&callback));
+        calls.notes(Kind::Request).notes(Kind::Probe).notes(Kind::Breach)
     }
 
     /// Notes what this event is the cause of.
     pub(super) fn see(&mut self, now: &Now<'_>) {
         let event = now.event;
         match event.kind {
-            EventKind::Exit if fails(event) => {
+            Kind::Exit if fails(event) => {
                 let finalizes = event.callback() == Some(Callback::Finalize);
                 let at = if finalizes { u32::MAX } else { event.position };
                 let last = self.layers.entry(now.call.and_then(|call| call.connection)).or_default();
                 *last = at.max(*last);
             }
-            EventKind::Probe => {
+            Kind::Probe => {
                 self.ends |= matches!(event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
             }
-            EventKind::Request if event.operation() == Some(Operation::Connect) => {
+            Kind::Request if event.operation() == Some(Operation::Connect) => {
                 self.clients.remove(&event.handle);
             }
-            EventKind::Request if breaks(event) => {
+            Kind::Request if breaks(event) => {
                 self.clients.insert(event.handle);
             }
             // That the server grants too much is no reason to leave.
-            EventKind::Breach if event.breach() != Some(Breach::Granted) => {
+            Kind::Breach if event.breach() != Some(Breach::Granted) => {
                 self.clients.insert(event.handle);
             }
             _ => {}

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use layers_trace::{Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Event, Field, Kind, Operation};
 
 use super::blamed::Blamed;
 use super::is_silent;
 use crate::history::{Client, History};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_GO "a""#,
     bad: r#"NBD_OPT_GO "a" { open prepare queries } = EINVAL"#,
     fix: "refuse an option only for a reason, and name that in the type of the reply",
-    check: Checker::Trace(|| Box::<Granted>::default()),
+    check: by!(Granted::default()),
     ..Rule::REQUIRED
 }];
 
@@ -82,11 +82,11 @@ impl Granted {
 
 impl Check for Granted {
     fn watches(&self) -> Watch {
-        Blamed::watches().notes(EventKind::Reply)
+        Blamed::watches().notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind != EventKind::Reply {
+        if now.event.kind != Kind::Reply {
             return self.blamed.see(now);
         }
         match now.event.operation() {

@@ -7,9 +7,9 @@ mod granted;
 mod refusal;
 mod reply;
 
-use layers_trace::{Breach, Event, Kind as EventKind, Operation, Speaker};
+use layers_trace::{Breach, Event, Kind, Operation, Speaker};
 
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes};
 use crate::version::Version;
 use reply::{is_option, is_silent};
 
@@ -25,12 +25,10 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Message "0x67446699" }"#,
         fix: "write magic and length as the protocol has them",
-        check: Checker::Trace(|| {
-            Box::new(Complaints {
-                of: &[Breach::Message],
-                expected: "a message of the protocol",
-                is_case: |reply, _| reply.result() == 0,
-            })
+        check: by!(Complaints {
+            of: &[Breach::Message],
+            expected: "a message of the protocol",
+            is_case: |reply, _| reply.result() == 0,
         }),
         ..Rule::REQUIRED
     },
@@ -43,12 +41,10 @@ const COMPLAINTS: &[Rule] = &[
         good: r#"NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { complaint.Option "NBD_REP_ACK for NBD_OPT_LIST" }"#,
         fix: "copy the number of the option into the reply",
-        check: Checker::Trace(|| {
-            Box::new(Complaints {
-                of: &[Breach::Option],
-                expected: "a reply to the option that the client waits for, of a type that the option has",
-                is_case: |reply, operation| is_option(operation) && !is_silent(reply),
-            })
+        check: by!(Complaints {
+            of: &[Breach::Option],
+            expected: "a reply to the option that the client waits for, of a type that the option has",
+            is_case: |reply, operation| is_option(operation) && !is_silent(reply),
         }),
         ..Rule::REQUIRED
     },
@@ -60,12 +56,10 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_WRITE",
         bad: r#"NBD_CMD_WRITE { complaint.Cookie "the same reply once more" }"#,
         fix: "send one reply, with the cookie of the request that it is for",
-        check: Checker::Trace(|| {
-            Box::new(Complaints {
-                of: &[Breach::Cookie, Breach::Unasked],
-                expected: "one reply for each request, and nothing else",
-                is_case: |reply, _| reply.speaker().is_some(),
-            })
+        check: by!(Complaints {
+            of: &[Breach::Cookie, Breach::Unasked],
+            expected: "one reply for each request, and nothing else",
+            is_case: |reply, _| reply.speaker().is_some(),
         }),
         ..Rule::REQUIRED
     },
@@ -78,14 +72,12 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Shape "a simple reply" }"#,
         fix: "choose the kind of reply by what has been negotiated on this connection",
-        check: Checker::Trace(|| {
-            Box::new(Complaints {
-                of: &[Breach::Shape],
-                expected: "a structured reply where it has been negotiated, and only there",
-                is_case: |reply, operation| {
-                    reply.speaker().is_some() && matches!(operation, Operation::Read | Operation::BlockStatus)
-                },
-            })
+        check: by!(Complaints {
+            of: &[Breach::Shape],
+            expected: "a structured reply where it has been negotiated, and only there",
+            is_case: |reply, operation| {
+                reply.speaker().is_some() && matches!(operation, Operation::Read | Operation::BlockStatus)
+            },
         }),
         ..Rule::REQUIRED
     },
@@ -98,15 +90,13 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Chunk "512 bytes from 512" }"#,
         fix: "send the range that was asked for, or an error chunk with an error number other than 0",
-        check: Checker::Trace(|| {
-            Box::new(Complaints {
-                of: &[Breach::Chunk],
-                expected: "chunks that fit the request",
-                is_case: |reply, operation| {
-                    let may_be = matches!(reply.speaker(), Some(Speaker::Structured | Speaker::Repeated));
-                    may_be && matches!(operation, Operation::Read | Operation::BlockStatus)
-                },
-            })
+        check: by!(Complaints {
+            of: &[Breach::Chunk],
+            expected: "chunks that fit the request",
+            is_case: |reply, operation| {
+                let may_be = matches!(reply.speaker(), Some(Speaker::Structured | Speaker::Repeated));
+                may_be && matches!(operation, Operation::Read | Operation::BlockStatus)
+            },
         }),
         ..Rule::REQUIRED
     },
@@ -118,7 +108,7 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite = EIO } = EIO",
         bad: r#"NBD_CMD_WRITE { L0.pwrite = EIO complaint.Granted "success" }"#,
         fix: "refuse it",
-        check: Checker::Trace(|| Box::<refusal::Refusal>::default()),
+        check: by!(refusal::Refusal::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -133,7 +123,7 @@ struct Complaints {
 
 impl Check for Complaints {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Breach)
+        notes(Kind::Reply).notes(Kind::Breach)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

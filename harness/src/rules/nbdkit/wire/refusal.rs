@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers_trace::{Breach, Callback, Field, Kind as EventKind};
+use layers_trace::{Breach, Callback, Field, Kind};
 
 use super::super::errno::refused::is_wrong_success;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Check, Now, Report, Watch, notes};
 
 /// A client is not granted what it must be refused.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(super) struct Refusal {
 
 impl Check for Refusal {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply).notes(EventKind::Breach).exits_where(Callback::is_data)
+        notes(Kind::Reply).notes(Kind::Breach).exits_where(Callback::is_data)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -28,7 +28,7 @@ impl Check for Refusal {
             let connection = now.call.filter(|_| event.result() < 0).and_then(|call| call.connection);
             return self.failed.extend(connection);
         }
-        if event.kind == EventKind::Reply {
+        if event.kind == Kind::Reply {
             let connection = now.history.client(event.handle).and_then(|client| client.connection);
             let failed = connection.is_some_and(|connection| self.failed.remove(&connection));
             self.explained.insert(event.handle, event.result() == 0 && (failed || is_wrong_success(now)));

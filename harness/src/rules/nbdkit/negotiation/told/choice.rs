@@ -1,9 +1,9 @@
 //! The export that a client chooses, and what the outermost layer answers for it.
 
-use layers_trace::{Callback, Event, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Kind, Operation};
 
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Now, Watch};
+use crate::rules::check::{Now, Watch, enters};
 
 /// Bits of the NBD_INFO types, in what a client asks for and in what it is told.
 pub(in crate::rules::nbdkit::negotiation) const INFO_EXPORT: u64 = 1 << 0;
@@ -120,12 +120,12 @@ pub(in crate::rules::nbdkit::negotiation) fn chooses(event: &Event, oldstyle: bo
 impl Choices {
     /// What it needs to see.
     pub(in crate::rules::nbdkit::negotiation) const WATCH: Watch =
-        Watch::NONE.enters(&[Callback::Finalize, Callback::Close]).notes(EventKind::Reply);
+        enters(&[Callback::Finalize, Callback::Close]).notes(Kind::Reply);
 
     /// What the client is told, where the event is a reply that tells of an export. (Traces of old have no more than the
     /// flags: there [`Told::has`] says no to everything.)
     pub(in crate::rules::nbdkit::negotiation) fn see<'a>(&mut self, now: &Now<'a>) -> Option<Told<'a>> {
-        if now.event.kind != EventKind::Reply {
+        if now.event.kind != Kind::Reply {
             self.ends(now);
             return None;
         }

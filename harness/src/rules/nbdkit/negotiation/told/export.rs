@@ -7,7 +7,7 @@ use super::options::Options;
 use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told};
 use crate::history::ThreadModel;
 use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -20,7 +20,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 get_size=1024; NBD_OPT_GO "a""#,
         bad: r#"L0 get_size=1024; NBD_OPT_GO "a" = 0 size=512"#,
         fix: "send the answer of the outermost layer, for each option anew, and change nothing in it",
-        check: Checker::Trace(|| Box::new(Size::default())),
+        check: by!(Size::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 can_flush=0; NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { L0.open queries } = 0 flags=HAS_FLAGS"#,
         fix: "make each flag of the outermost layer's answer for this handle, and leave reserved ones clear",
-        check: Checker::Trace(|| Box::new(Flags::default())),
+        check: by!(Flags::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -44,7 +44,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=1,4096,65536"#,
         fix: "send the three numbers as the outermost layer gave them for this handle",
-        check: Checker::Trace(|| Box::new(BlockSize::default())),
+        check: by!(BlockSize::default()),
         ..Rule::REQUIRED
     },
 ];

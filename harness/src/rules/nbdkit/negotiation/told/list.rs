@@ -1,11 +1,11 @@
 //! The list of exports.
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::quoted;
 use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, exits};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "a""#,
     bad: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "b""#,
     fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
-    check: Checker::Trace(|| Box::new(List::default())),
+    check: by!(List::default()),
     ..Rule::REQUIRED
 }];
 
@@ -49,12 +49,12 @@ struct List {
 
 impl Check for List {
     fn watches(&self) -> Watch {
-        Watch::NONE.exits(&[Callback::ListExports]).notes(EventKind::Reply)
+        exits(&[Callback::ListExports]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let (history, event) = (now.history, now.event);
-        if event.kind != EventKind::Reply {
+        if event.kind != Kind::Reply {
             let outermost = history.outermost(Callback::ListExports) == Some(event.layer);
             let call = now.call.filter(|call| outermost && history.is_for_client(call));
             if let Some(id) = call.and_then(|call| call.connection) {

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Field};
 
 use super::{Choices, INFO_DESCRIPTION, INFO_NAME, quoted};
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -17,7 +17,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "b" { L0.open "b" }"#,
         bad: r#"NBD_OPT_GO "b" { L0.open "a" }"#,
         fix: "pass the name of this option, not of an earlier one",
-        check: Checker::Trace(|| Box::new(Opened)),
+        check: by!(at(enters(&[Callback::Open]), opened)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "b""#,
         bad: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "a""#,
         fix: "send the name of the export that this option is about",
-        check: Checker::Trace(|| Box::new(Name::default())),
+        check: by!(Name::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,36 +41,28 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
         bad: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="e""#,
         fix: "send the outermost layer's answer for this handle, and nothing where it is NULL",
-        check: Checker::Trace(|| Box::new(Description::default())),
+        check: by!(Description::default()),
         ..Rule::REQUIRED
     },
 ];
 
 /// Open gets the client's name.
-struct Opened;
-
-impl Check for Opened {
-    fn watches(&self) -> Watch {
-        Watch::NONE.enters(&[Callback::Open])
+fn opened(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+    if !now.history.is_complete() || !now.history.is_for_client(call) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-        if !now.history.is_complete() || !now.history.is_for_client(call) {
-            return;
-        }
-        let client = call.connection.and_then(|id| now.history.client_of(id));
-        let Some(request) = client.and_then(|client| client.selects()) else { return };
-        let (Some(asked), Some(given)) = (name(&request.event), now.event.text(Field::Export)) else {
-            return;
-        };
-        // The empty name has a default, which is another rule.
-        if asked.is_empty() {
-            return;
-        }
-        let expected = format!("L{}.open gets {}", now.event.layer, quoted(asked));
-        report.expect(given.bytes == asked, [&request.event, now.event], expected, quoted(&given.bytes));
+    let client = call.connection.and_then(|id| now.history.client_of(id));
+    let Some(request) = client.and_then(|client| client.selects()) else { return };
+    let (Some(asked), Some(given)) = (name(&request.event), now.event.text(Field::Export)) else {
+        return;
+    };
+    // The empty name has a default, which is another rule.
+    if asked.is_empty() {
+        return;
     }
+    let expected = format!("L{}.open gets {}", now.event.layer, quoted(asked));
+    report.expect(given.bytes == asked, [&request.event, now.event], expected, quoted(&given.bytes));
 }
 
 /// The export of this request.

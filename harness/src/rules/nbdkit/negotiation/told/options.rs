@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use layers_trace::{Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Event, Field, Kind, Operation};
 
 use super::names::texts;
 use super::quoted;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
 use crate::version::Version;
 
 /// The only metadata context that the server has.
@@ -25,7 +25,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation""#,
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" = 0 name="base:allocation""#,
         fix: "answer with base:allocation when it is among the names, and with nothing else",
-        check: Checker::Trace(|| Box::new(ContextsTold)),
+        check: by!(at(notes(Kind::Reply), contexts_told)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -37,7 +37,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "a" NBD_CMD_BLOCK_STATUS"#,
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "b" = 0 name="" NBD_CMD_BLOCK_STATUS"#,
         fix: "forget the contexts when they are set anew, also in vain, and when another export is chosen",
-        check: Checker::Trace(|| Box::new(ContextHolds::default())),
+        check: by!(ContextHolds::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -67,12 +67,12 @@ pub(super) struct Options {
 
 impl Options {
     /// What it needs to see.
-    pub(super) const WATCH: Watch = Watch::NONE.notes(EventKind::Reply);
+    pub(super) const WATCH: Watch = notes(Kind::Reply);
 
     /// Notes what has been negotiated.
     pub(super) fn see(&mut self, now: &Now<'_>) {
         let (reply, client) = (now.event, now.event.handle);
-        if reply.kind != EventKind::Reply {
+        if reply.kind != Kind::Reply {
             return;
         }
         let ok = reply.result() == 0;
@@ -136,35 +136,27 @@ impl Options {
 }
 
 /// What is told is what was asked for.
-struct ContextsTold;
-
-impl Check for ContextsTold {
-    fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) {
+    let reply = now.event;
+    let lists = reply.operation() == Some(Operation::ListMetaContext);
+    if !lists && reply.operation() != Some(Operation::SetMetaContext) || reply.result() != 0 {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let reply = now.event;
-        let lists = reply.operation() == Some(Operation::ListMetaContext);
-        if !lists && reply.operation() != Some(Operation::SetMetaContext) || reply.result() != 0 {
-            return;
-        }
-        let client = now.history.client(reply.handle);
-        let Some(request) = client.and_then(|client| client.waits_for(reply.call)) else { return };
-        let asked = texts(&request.event, Field::Name);
-        // In a question the namespace stands for all that is in it, and no name for all that there is.
-        let has = |name: &&&[u8]| **name == ALLOCATION || lists && **name == NAMESPACE;
-        let expected = match asked.as_slice() {
-            [] if lists => vec![ALLOCATION],
-            names => names.iter().filter(has).map(|_| ALLOCATION).collect(),
-        };
-        let actual = texts(reply, Field::Name);
-        let said = |names: &[&[u8]]| match names {
-            [] => "no context".to_owned(),
-            names => names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
-        };
-        report.expect(expected == actual, [&request.event, reply], said(&expected), said(&actual));
-    }
+    let client = now.history.client(reply.handle);
+    let Some(request) = client.and_then(|client| client.waits_for(reply.call)) else { return };
+    let asked = texts(&request.event, Field::Name);
+    // In a question the namespace stands for all that is in it, and no name for all that there is.
+    let has = |name: &&&[u8]| **name == ALLOCATION || lists && **name == NAMESPACE;
+    let expected = match asked.as_slice() {
+        [] if lists => vec![ALLOCATION],
+        names => names.iter().filter(has).map(|_| ALLOCATION).collect(),
+    };
+    let actual = texts(reply, Field::Name);
+    let said = |names: &[&[u8]]| match names {
+        [] => "no context".to_owned(),
+        names => names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
+    };
+    report.expect(expected == actual, [&request.event, reply], said(&expected), said(&actual));
 }
 
 /// Block status needs a context.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use layers_trace::{Callback, Event, Field, Kind as EventKind, Operation};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::options::Options;
 use super::{Choices, INFO_EXPORT};
 use crate::history::ConnectionId;
 use crate::protocol::transmission::SEND_DF;
-use crate::rules::check::{Check, Checker, Now, Report, Rule, Watch};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -24,7 +24,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run tls=require; NBD_OPT_LIST {} = 0 "main""#,
         also: &["conn.list.only-on-request"],
         fix: "refuse options before looking at them, until TLS is up",
-        check: Checker::Trace(|| Box::new(Required::default())),
+        check: by!(Required::default()),
         ..Rule::REQUIRED
     },
     Rule {
@@ -36,7 +36,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries }"#,
         bad: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries } = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_DF|MULTI_CONN|SEND_CACHE|SEND_FAST_ZERO"#,
         fix: "reset the state of the connection when TLS is up",
-        check: Checker::Trace(|| Box::new(Forgets::default())),
+        check: by!(Forgets::default()),
         ..Rule::REQUIRED
     },
 ];
@@ -53,7 +53,7 @@ struct Required {
 
 impl Check for Required {
     fn watches(&self) -> Watch {
-        Watch::NONE.notes(EventKind::Reply)
+        notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
