@@ -1,6 +1,7 @@
 //! What ends a run before everything is played: its time, or a signal.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -18,6 +19,8 @@ pub enum Halt {
     Signal(i32),
     /// The system refused what a server needs to be started, with this error.
     Refused(i32),
+    /// Something was found, and the run was to end at the first finding.
+    Found,
 }
 
 impl Halt {
@@ -27,6 +30,7 @@ impl Halt {
             Halt::Time(limit) => format!("--time {} was over", limit.as_secs()),
             Halt::Signal(libc::SIGINT) => "the run was interrupted".to_owned(),
             Halt::Signal(_) => "the run was told to stop".to_owned(),
+            Halt::Found => "--fail-fast ended the run at its first finding".to_owned(),
             Halt::Refused(number) => {
                 let error = io::Error::from_raw_os_error(number);
                 format!("the system did not let a server be started: {}", Explained(&error))
@@ -53,18 +57,33 @@ impl Halt {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limit {
     until: Option<(Duration, Deadline)>,
+    /// Set by the first finding, where that ends the run. It stays for as long as the process: a run knows of no other end.
+    found: Option<&'static AtomicBool>,
 }
 
 impl Limit {
     /// So much time from now on.
     pub fn new(time: Option<Duration>) -> Limit {
-        Limit { until: time.map(|time| (time, Deadline::after(time))) }
+        Limit { until: time.map(|time| (time, Deadline::after(time))), found: None }
+    }
+
+    /// The same, and where it `fails_fast`, the first finding.
+    pub fn failing_fast(self, fails_fast: bool) -> Limit {
+        Limit { found: fails_fast.then(|| &*Box::leak(Box::default())), ..self }
+    }
+
+    /// Something was found that fails the run.
+    pub fn found(&self) {
+        if let Some(found) = self.found {
+            found.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Nothing more is to be played, for this reason.
     pub fn reached(&self) -> Option<Halt> {
         let time = self.until.filter(|(_, deadline)| deadline.passed());
-        told_to_stop().map(Halt::Signal).or(time.map(|(time, _)| Halt::Time(time)))
+        let found = self.found.is_some_and(|found| found.load(Ordering::Relaxed)).then_some(Halt::Found);
+        told_to_stop().map(Halt::Signal).or(found).or(time.map(|(time, _)| Halt::Time(time)))
     }
 
     /// What one run may take that may take `timeout`.
@@ -76,6 +95,15 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_finding_ends_only_a_run_that_is_to_fail_fast() {
+        let (patient, hasty) = (Limit::new(None), Limit::new(None).failing_fast(true));
+        assert_eq!(hasty.reached(), None);
+        patient.found();
+        hasty.found();
+        assert_eq!((patient.reached(), hasty.reached()), (None, Some(Halt::Found)));
+    }
 
     #[test]
     fn what_the_system_refuses_ends_no_run_that_has_begun() {

@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long, requires = "baseline")]
     update_baseline: bool,
+    /// End the run at the first finding that counts
+    #[arg(long, conflicts_with = "update_baseline")]
+    fail_fast: bool,
     /// Show everything at length: every rule, every scenario of a finding, and what is known
     #[arg(long)]
     all: bool,
@@ -114,6 +117,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         jobs: jobs(settings.jobs),
         timeout: settings.timeout.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.get())),
         time: settings.time.map(|seconds| Duration::from_secs(seconds.get())),
+        fail_fast: arguments.fail_fast,
         room: bounds::records(settings.trace_room)?,
         baseline: &baseline,
         source: match &arguments.baseline {

@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// Store what is new or differs, and drop what is stale
     #[arg(long)]
     update: bool,
+    /// Compare no more than up to the first difference
+    #[arg(long, conflicts_with = "update")]
+    fail_fast: bool,
     #[command(flatten)]
     settings: SnapshotSettings,
     #[command(flatten)]
@@ -94,7 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         store: &store,
         timeout: Duration::from_secs(settings.timeout.map_or(TIMEOUT, NonZeroU64::get)),
         jobs: settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN),
-        limit: Limit::new(Some(bounds::time(settings.time))),
+        limit: Limit::new(Some(bounds::time(settings.time))).failing_fast(arguments.fail_fast),
         room: bounds::records(settings.trace_room)?,
         update: arguments.update,
     };

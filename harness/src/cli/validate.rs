@@ -15,7 +15,7 @@ use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
 use super::words::Words;
 use super::{bounds, config};
-use crate::campaign::halt::Limit;
+use crate::campaign::halt::{Halt, Limit};
 use crate::report::ndjson::validate::failed;
 use crate::report::{Format, ValidationReporter};
 use crate::run::stack::Stack;
@@ -67,6 +67,9 @@ pub(super) struct Arguments {
     /// Write the baseline anew, without what is stale and with what is new, for you to say why
     #[arg(long)]
     update_baseline: bool,
+    /// End the run at the first finding that counts
+    #[arg(long, conflicts_with = "update_baseline")]
+    fail_fast: bool,
     /// Only the set of parameters of this name in layers.toml; may be repeated
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
@@ -140,7 +143,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)),
         course.spoken(),
     );
-    let limit = Limit::new(Some(bounds::time(settings.time)));
+    let limit = Limit::new(Some(bounds::time(settings.time))).failing_fast(arguments.fail_fast);
     let (mut judged, mut failed, mut broken_off) = (Vec::new(), None, None);
     let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
     for index in 0..count {
@@ -167,7 +170,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
             failed = failed.or(written.err());
         }
         judged.push((validation, files));
-        if interrupt::told_to_stop().is_some() {
+        if interrupt::told_to_stop().is_some() || limit.reached() == Some(Halt::Found) {
             break;
         }
     }

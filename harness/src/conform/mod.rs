@@ -49,6 +49,8 @@ pub struct Plan<'a> {
     pub timeout: Duration,
     /// For the whole run, where that is bounded.
     pub time: Option<Duration>,
+    /// The first finding that counts ends the run.
+    pub fail_fast: bool,
     /// Records for which the trace of one run has room, where they are not as many as usual.
     pub room: Option<u64>,
     /// What is known of this server.
@@ -90,7 +92,7 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
     let judged = |rule: &&&'static Rule| plan.level.judges(rule);
     let rules: Vec<_> = plan.selection.rules.iter().filter(judged).copied().collect();
     let keep_events = plan.keep_events > 0;
-    let (patience, limit) = (Patience::default(), Limit::new(plan.time));
+    let (patience, limit) = (Patience::default(), Limit::new(plan.time).failing_fast(plan.fail_fast));
     let record = |scenario: &Scenario| {
         let (rules, timeout, patience) = (rules.clone(), limit.of(plan.timeout), Some(&patience));
         let room = plan.room;
@@ -135,6 +137,9 @@ pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conforman
         if let Some(scenario) = scenarios.get(index) {
             let (verdict, faults) = summary.add(scenario, &tries, limit.reached());
             faults.iter().for_each(|fault| listener.found(fault));
+            if faults.iter().any(|fault| fault.standing == Standing::New) {
+                limit.found();
+            }
             listener.played(&verdict);
         }
     })?;

@@ -139,6 +139,9 @@ pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Compa
     let mut compared = Vec::new();
     let mut take = |scenario: &str, outcome| {
         let one = Compared { scenario: scenario.to_owned(), outcome };
+        if one.outcome.exit(plan.update) == Some(Exit::Violation) {
+            plan.limit.found();
+        }
         tell(&one);
         compared.push(one);
     };

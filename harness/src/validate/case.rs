@@ -137,6 +137,8 @@ impl Bench<'_> {
         let halt = self.limit.reached().filter(|halt| match halt {
             Halt::Signal(_) | Halt::Refused(_) => true,
             Halt::Time(_) => matches!(trouble, Some(Trouble::Hang(_))),
+            // It came to its own end.
+            Halt::Found => false,
         });
         let (stderr, complaint) = (stable(&server.process.stderr()), stable(&server.complaint()));
         let modules = self.nbdkit.modules(stack);

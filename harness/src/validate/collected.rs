@@ -13,11 +13,14 @@ use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::twist::{innermost, twisted};
 use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
 use super::verdicts::{broken, worse};
+use super::known::Known;
 use super::{hints, is_module, processes, quoted, words};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::Halt;
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::run::stack::Stack;
+use crate::campaign::level::Level;
+use crate::campaign::select::matches;
 use crate::verdict::{Exit, Verdict};
 
 /// What shows the place of a crash, and is not in the recording.
@@ -361,6 +364,18 @@ impl Collected {
                 also: Vec::new(),
             });
         }
+    }
+
+    /// Something was found already that will fail the run: not what is known, but warnings that are denied.
+    pub(super) fn fails(&self, known: &Known, deny: &[String]) -> bool {
+        let new = |findings: &[Finding]| findings.iter().any(|finding| !known.has(finding));
+        let counts = |id: &str, violates: bool| violates || deny.iter().any(|pattern| matches(pattern, id));
+        let mut checks = self.checks.iter().chain(&self.always);
+        checks.any(|said| {
+            new(&said.findings) && counts(said.check.id, said.verdict.exit() == Exit::Violation)
+        }) || self.rules.iter().any(|said| {
+            new(&said.findings) && counts(said.rule.id, RuleVerdict::level(said.rule) == Level::Must)
+        })
     }
 
     /// Says of every check of which nothing was said that the run was ended before.

@@ -23,6 +23,7 @@ use super::played::{Terms, Trouble};
 use super::selection::Selection;
 use super::stop::Wrong;
 use super::task::{Outcome, Task, tasks};
+use super::known::Known;
 use super::validation::{Subject, Validation};
 use super::verdicts::Finding;
 use super::{documented, profile, subject};
@@ -71,8 +72,19 @@ pub(super) fn run(
         rules: selection.rules.len(),
     });
     let collected = Collected::new(selection, bench.terms, EventBudget::new(validate.keep_events));
-    let expected = &validate.expected;
-    let mut runner = Runner { bench, jobs, stack, filters_spared, selection, listener, collected, expected };
+    let Validate { expected, known, deny, .. } = validate;
+    let mut runner = Runner {
+        bench,
+        jobs,
+        stack,
+        filters_spared,
+        selection,
+        listener,
+        collected,
+        expected,
+        known,
+        deny,
+    };
     let reached = runner.run();
     let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
     runner.collected.halt = told.or(runner.collected.halt);
@@ -141,6 +153,10 @@ struct Runner<'a> {
     collected: Collected,
     /// What its author says that clients see.
     expected: &'a [Fact],
+    /// What does not count.
+    known: &'a Known,
+    /// The ids whose warnings count.
+    deny: &'a [String],
 }
 
 impl Runner<'_> {
@@ -320,7 +336,13 @@ impl Runner<'_> {
     fn play(&mut self, given: &Ground) -> Result<(), ServerError> {
         let filters = self.filters()?;
         let tasks = tasks(self.selection, given, &filters);
-        let Runner { bench, listener, collected, .. } = self;
+        let Runner { bench, listener, collected, known, deny, .. } = self;
+        let fail_fast = |collected: &Collected| {
+            if collected.fails(known, deny) {
+                bench.limit.found();
+            }
+        };
+        fail_fast(collected);
         // Two cases that hang are enough: the others need not begin.
         let hung = AtomicBool::new(collected.hangs());
         let work = |index: usize| match tasks.get(index) {
@@ -343,6 +365,7 @@ impl Runner<'_> {
             if let Some(task) = tasks.get(index) {
                 collected.hear(task, &outcome);
                 hung.store(collected.hangs(), Ordering::Relaxed);
+                fail_fast(collected);
             }
             tell(*listener, index + 1);
         })

@@ -21,6 +21,8 @@ pub const FILTER: &CStr = c"layers-filter.so";
 pub const APPLET: &CStr = c"layers-applet.so";
 /// In that directory: where the traces are.
 pub const TRACES: &str = "traces";
+/// In that directory, where traces are read while they are written: how many records each has places for, in decimal digits.
+pub const PLACES: &str = "places";
 /// In that directory: the library itself.
 pub const LIBRARY: &str = "layers-watch.so";
 

@@ -13,11 +13,17 @@
 //! | 48 | u64 | CLOCK_MONOTONIC at the same instant, nanoseconds |
 //! | 56 | u64 | time stamp counter at the same instant |
 //! | 64 | u64 | nanoseconds a tick of that counter, times 2^32; 0: writers ask the clock itself |
+//! | 72 | u32 | 1: the records wrap, and the trace is read while it is written |
 //! | 128 | u64 | cursor: records claimed so far, beyond the capacity when some were lost |
 //! | 192 | u32 | handle ids minted |
 //! | 196 | u32 | calls of `filter_init` |
 //! | 256 | u64 | key of the process image that mapped the trace first |
 //! | 264 | u64 | address of that mapping |
+//! | 272 | u32 | number of the key under which the threads of that image have the calls that they are in, and 1; 0: none |
+//! | 320 | u64 | of a trace that wraps: how far it was read |
+//! | 384 | u64 | calls that were left out, because what reads was left behind |
+//! | 392 | u64 | the position from which on that may be, and 1; 0: none |
+//! | 400 | u64 | the position from which on nothing is recorded any more, and 1; 0: none |
 //!
 //! All numbers are little-endian; the rest of the page is zero.
 
@@ -57,7 +63,9 @@ pub struct Header {
     pub ticks: AtomicU64,
     /// Nanoseconds a tick, times 2^32; 0 where the counter cannot be trusted.
     pub rate: AtomicU64,
-    _pad1: [u8; 56],
+    /// 1 where the records wrap.
+    pub wraps: AtomicU32,
+    _pad1: [u8; 52],
     /// Records claimed so far.
     pub cursor: AtomicU64,
     _pad2: [u8; 56],
@@ -70,7 +78,19 @@ pub struct Header {
     pub image_key: AtomicU64,
     /// Address of the mapping that the first instrument of that image made.
     pub image_base: AtomicU64,
-    _pad4: [u8; HEADER_SIZE - 272],
+    /// Number of that image's key for the calls that a thread is in, and 1.
+    pub thread_key: AtomicU32,
+    _pad4: [u8; 44],
+    /// How far a trace that wraps was read.
+    pub read: AtomicU64,
+    _pad5: [u8; 56],
+    /// Calls that were left out.
+    pub left_out: AtomicU64,
+    /// From this position on, and 1.
+    pub left_out_from: AtomicU64,
+    /// From this position on, and 1, nothing is recorded.
+    pub stopped: AtomicU64,
+    _pad6: [u8; HEADER_SIZE - 408],
 }
 
 const _: () = {
@@ -79,8 +99,11 @@ const _: () = {
     assert!(std::mem::offset_of!(Header, extras) == 36);
     assert!(std::mem::offset_of!(Header, realtime) == 40);
     assert!(std::mem::offset_of!(Header, rate) == 64);
+    assert!(std::mem::offset_of!(Header, wraps) == 72);
     assert!(std::mem::offset_of!(Header, cursor) == 128);
     assert!(std::mem::offset_of!(Header, handles) == 192);
     assert!(std::mem::offset_of!(Header, image_key) == 256);
+    assert!(std::mem::offset_of!(Header, read) == 320);
+    assert!(std::mem::offset_of!(Header, stopped) == 400);
     assert!(cfg!(target_endian = "little"), "the trace format is little-endian");
 };

@@ -21,6 +21,8 @@
 //!   whole, and all later ones are too. What was claimed and not published, because its writer died or is not done,
 //!   is counted in [`reader::Events::unpublished`] (with the positions that an event which did not fit left at the
 //!   end).
+//!   In a trace that wraps, whole calls may be left out, which are counted in [`Reader::left_out`], and it may end before its
+//!   server does: [`Reader::stopped`].
 //! - **Calls.** An exit names the position of its enter, which is smaller than its own; nothing says that the enter
 //!   was published. Enters and exits of one thread nest as the calls did.
 //! - **Who.** Thread and process are the kernel's, also in a child that was forked with fork(3).
@@ -38,6 +40,7 @@ pub mod lent;
 mod pool;
 pub mod reader;
 pub mod record;
+mod ring;
 mod thread;
 pub mod watched;
 pub mod writer;

@@ -28,6 +28,9 @@ pub enum ReadError {
         /// Which field.
         what: &'static str,
     },
+    /// It is read while it is written, and then never again.
+    #[error("its records wrap: `layers watch` judges it while its server runs, and nothing can judge it again")]
+    Wraps,
     /// The file ends before the last record that was claimed.
     #[error("it was cut off: {have} bytes are there, and its header tells of {need}")]
     Truncated {
@@ -86,6 +89,9 @@ impl<'a> Reader<'a> {
         if capacity > MOST_RECORDS {
             return Err(ReadError::Header { what: "capacity" });
         }
+        if u32_at(header, 72) != 0 {
+            return Err(ReadError::Wraps);
+        }
         let cursor = u64_at(header, 128);
         let need = HEADER_SIZE as u64 + cursor.min(capacity) * RECORD_SIZE as u64;
         if have < need {
@@ -123,14 +129,36 @@ impl<'a> Reader<'a> {
         self.changed.map(|what| ReadError::Header { what })
     }
 
-    /// Records that were claimed and fitted.
+    /// Records that were claimed and fitted. Where they wrap: those that count, in all rounds.
     pub fn records(&self) -> u64 {
-        self.cursor.min(self.capacity)
+        match self.ring() {
+            None => self.cursor.min(self.capacity),
+            Some(_) => self.cursor.min(self.stopped().unwrap_or(u64::MAX)).min(MOST_RECORDS),
+        }
     }
 
     /// Records that did not fit: a trace with any is never judged a pass.
     pub fn lost(&self) -> u64 {
-        self.cursor.saturating_sub(self.capacity)
+        self.ring().map_or(self.cursor.saturating_sub(self.capacity), |_| 0)
+    }
+
+    fn ring(&self) -> Option<&'a Writer> {
+        match self.source {
+            Source::Shared(writer) if writer.wraps() => Some(writer),
+            _ => None,
+        }
+    }
+
+    /// Of a trace that wraps: how many calls were left out because the reader was left behind, and the position from which on.
+    pub fn left_out(&self) -> Option<(u64, u64)> {
+        let header = self.ring()?.header();
+        let calls = header.left_out.load(Relaxed);
+        (calls > 0).then(|| (calls, header.left_out_from.load(Relaxed).saturating_sub(1)))
+    }
+
+    /// Of a trace that wraps: the position from which on nothing was recorded any more, because the reader was left behind.
+    pub fn stopped(&self) -> Option<u64> {
+        self.ring()?.header().stopped.load(Relaxed).checked_sub(1)
     }
 
     /// Tells one run from another.
@@ -150,7 +178,9 @@ impl<'a> Reader<'a> {
 
     /// The events from this position on.
     pub fn events_from(&self, position: u64) -> Events<'a> {
-        Events { reader: *self, next: position, unpublished: 0 }
+        // Of a trace that wraps there is no more than this, whatever its header says.
+        let most = self.ring().map_or(u64::MAX, |_| position.saturating_add(self.capacity));
+        Events { reader: *self, next: position, end: self.records().min(most), waits: false, unpublished: 0 }
     }
 
     fn published(&self, position: u64) -> Option<Record> {
@@ -233,10 +263,22 @@ impl<'a> Reader<'a> {
 pub struct Events<'a> {
     reader: Reader<'a>,
     next: u64,
+    end: u64,
+    waits: bool,
     unpublished: u64,
 }
 
 impl Events<'_> {
+    /// Ends before the first record that is not published yet, as long as somebody may be writing it.
+    pub fn waiting(self) -> Self {
+        Events { waits: true, ..self }
+    }
+
+    /// The position after the last event.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
     /// Records met so far that were claimed and never published: what was being written when the server died.
     pub fn unpublished(&self) -> u64 {
         self.unpublished
@@ -247,13 +289,17 @@ impl Iterator for Events<'_> {
     type Item = Result<Event, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next < self.reader.records() {
+        while self.next < self.end {
             let position = self.next;
-            self.next += 1;
             let Some(record) = self.reader.published(position) else {
+                if self.waits {
+                    return None;
+                }
+                self.next += 1;
                 self.unpublished += 1;
                 continue;
             };
+            self.next += 1;
             let event = match Kind::from_number(record.kind) {
                 // Its owner was never published.
                 Some(Kind::Text) => continue,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::handover::{DIRECTORY_VARIABLE, TRACES};
+use crate::handover::{DIRECTORY_VARIABLE, PLACES, TRACES};
 use crate::record::Record;
 use crate::writer::record;
 use crate::{Field, Kind, Probe, Writer};
@@ -26,10 +26,13 @@ const PART_OF_DISK: u64 = 4;
 /// The descriptor that holds the lock gets a number that no server uses for anything.
 const FIRST_KEPT: c_int = 200;
 
+fn directory() -> PathBuf {
+    std::env::var_os(DIRECTORY_VARIABLE.to_str().unwrap_or_default()).unwrap_or_default().into()
+}
+
 /// Where the traces of this run are.
 pub fn traces() -> PathBuf {
-    let directory = std::env::var_os(DIRECTORY_VARIABLE.to_str().unwrap_or_default());
-    Path::new(&directory.unwrap_or_default()).join(TRACES)
+    directory().join(TRACES)
 }
 
 /// Notes why this server is not watched, or not in all.
@@ -92,7 +95,11 @@ fn describe(file: &File, kept: c_int, run_id: u64, found: &[u8]) -> io::Result<(
     if unsafe { libc::flock(kept, libc::LOCK_SH) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let writer = Writer::create(file, capacity(file)?, run_id)?;
+    let places = std::fs::read_to_string(directory().join(PLACES)).ok();
+    let writer = match places.and_then(|places| places.trim().parse().ok()) {
+        Some(places) => Writer::create_ring(file, capacity(file, places)?, run_id)?,
+        None => Writer::create(file, capacity(file, CAPACITY)?, run_id)?,
+    };
     let mut words = Vec::new();
     for word in std::env::args_os() {
         words.extend(word.into_vec());
@@ -102,8 +109,8 @@ fn describe(file: &File, kept: c_int, run_id: u64, found: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// Records for which the file system has room.
-fn capacity(file: &File) -> io::Result<u64> {
+/// So many records, or as many as the file system has room for.
+fn capacity(file: &File, wanted: u64) -> io::Result<u64> {
     let mut system = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: fstatvfs writes the structure; zeroes are one.
     let system = unsafe {
@@ -113,7 +120,7 @@ fn capacity(file: &File) -> io::Result<u64> {
         system.assume_init()
     };
     let free = system.f_bavail.saturating_mul(system.f_frsize) / PART_OF_DISK;
-    Ok(CAPACITY.min(free / crate::record::RECORD_SIZE as u64))
+    Ok(wanted.min(free / crate::record::RECORD_SIZE as u64))
 }
 
 /// For handlers, which run when nothing is certain any more: the trace of this process.

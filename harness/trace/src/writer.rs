@@ -19,6 +19,7 @@ use crate::clock::{Anchor, realtime};
 use crate::event::{Field, Kind, Room, pack_text};
 use crate::header::{DIGESTS, HEADER_SIZE, Header, MAGIC, VERSION};
 use crate::record::{RECORD_SIZE, Record, WORDS};
+use crate::ring::Ring;
 use crate::thread;
 
 pub use crate::clock::monotonic;
@@ -46,6 +47,8 @@ pub struct Writer {
     capacity: u64,
     epoch: AtomicU32,
     run_id: AtomicU64,
+    /// The records wrap.
+    ring: Option<Ring>,
     /// Unmaps on drop; `None` where the mapping is to outlive this image.
     _mapping: Option<MmapRaw>,
 }
@@ -60,6 +63,16 @@ impl Writer {
     ///
     /// `capacity` is in records, at most [`MOST_RECORDS`]. The file is extended to its full size, sparsely.
     pub fn create(file: &File, capacity: u64, run_id: u64) -> io::Result<Writer> {
+        Writer::lay_out_in(file, capacity, run_id, false)
+    }
+
+    /// The same, of a trace that wraps: somebody reads it meanwhile. The capacity is the next smaller power of two.
+    pub fn create_ring(file: &File, capacity: u64, run_id: u64) -> io::Result<Writer> {
+        let capacity = 1 << capacity.clamp(1, 1 << 31).ilog2();
+        Writer::lay_out_in(file, capacity, run_id, true)
+    }
+
+    fn lay_out_in(file: &File, capacity: u64, run_id: u64, wraps: bool) -> io::Result<Writer> {
         let capacity = capacity.min(MOST_RECORDS);
         file.set_len(0)?;
         file.set_len(size_of_trace(capacity))?;
@@ -71,6 +84,7 @@ impl Writer {
             capacity,
             epoch: AtomicU32::new(0),
             run_id: AtomicU64::new(run_id),
+            ring: wraps.then(|| Ring::of(capacity, None)),
             _mapping: Some(mapping),
         };
         writer.reset(run_id);
@@ -88,11 +102,13 @@ impl Writer {
         let header = unsafe { own.cast::<Header>().as_ref() };
         let capacity = header.capacity;
         let epoch = AtomicU32::new(header.epoch.load(Ordering::Relaxed));
-        let key = image_key();
+        let (key, wraps) = (image_key(), header.wraps.load(Ordering::Relaxed) != 0);
         let base = if header.image_key.load(Ordering::Acquire) == key {
             non_null(header.image_base.load(Ordering::Relaxed) as usize as *mut u8)?
         } else {
             header.image_base.store(own.as_ptr().addr() as u64, Ordering::Relaxed);
+            let thread_key = wraps.then(Ring::new_key).flatten().map_or(0, |key| key + 1);
+            header.thread_key.store(thread_key, Ordering::Relaxed);
             header.image_key.store(key, Ordering::Release);
             populate(own, capacity);
             // Another image of this process may come to use it after this one is unloaded.
@@ -100,7 +116,9 @@ impl Writer {
             own
         };
         let run_id = AtomicU64::new(header.run_id.load(Ordering::Relaxed));
-        Ok(Writer { base, capacity, epoch, run_id, _mapping: None })
+        let thread_key = header.thread_key.load(Ordering::Relaxed).checked_sub(1);
+        let ring = wraps.then(|| Ring::of(capacity, thread_key));
+        Ok(Writer { base, capacity, epoch, run_id, ring, _mapping: None })
     }
 
     /// Maps a trace that others have written, to add to it when they are gone.
@@ -115,6 +133,7 @@ impl Writer {
             capacity: header.capacity,
             epoch: AtomicU32::new(epoch.load(Ordering::Relaxed)),
             run_id: AtomicU64::new(run_id.load(Ordering::Relaxed)),
+            ring: (header.wraps.load(Ordering::Relaxed) != 0).then(|| Ring::of(header.capacity, None)),
             _mapping: Some(mapping),
         })
     }
@@ -131,10 +150,12 @@ impl Writer {
         self.lay_out();
         let header = self.header();
         header.epoch.store(epoch, Ordering::Relaxed);
-        for count in [&header.handles, &header.filters, &header.extras] {
+        for count in [&header.handles, &header.filters, &header.extras, &header.thread_key] {
             count.store(0, Ordering::Relaxed);
         }
-        for word in [&header.cursor, &header.image_key, &header.image_base] {
+        header.wraps.store(self.ring.is_some().into(), Ordering::Relaxed);
+        let of_ring = [&header.read, &header.left_out, &header.left_out_from, &header.stopped];
+        for word in [&header.cursor, &header.image_key, &header.image_base].into_iter().chain(of_ring) {
             word.store(0, Ordering::Relaxed);
         }
         let anchor = Anchor::now();
@@ -183,6 +204,7 @@ impl Writer {
             ("record size", record_size as usize == RECORD_SIZE),
             ("capacity", capacity == self.capacity),
             ("run id", header.run_id.load(Ordering::Relaxed) == self.run_id.load(Ordering::Relaxed)),
+            ("shape", (header.wraps.load(Ordering::Relaxed) != 0) == self.ring.is_some()),
             ("epoch", header.epoch.load(Ordering::Relaxed) == self.epoch.load(Ordering::Relaxed)),
         ];
         same.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
@@ -190,7 +212,14 @@ impl Writer {
 
     /// Returns true when every record is claimed: whatever else happens is not recorded any more.
     pub fn is_full(&self) -> bool {
-        self.cursor() >= self.capacity
+        match self.ring {
+            None => self.cursor() >= self.capacity,
+            Some(_) => self.header().stopped.load(Ordering::Relaxed) != 0,
+        }
+    }
+
+    pub(crate) fn ring(&self) -> Option<Ring> {
+        self.ring
     }
 
     /// Says whether instruments and clients are to record digests of buffers and lists of extents in this run. Before the
@@ -234,31 +263,37 @@ impl Writer {
     /// Records that a call starts; `record.kind` is [`Kind::Enter`] or [`Kind::Request`].
     #[inline]
     pub fn enter(&self, record: Record, texts: &[(Field, &[u8])]) -> CallId {
-        self.append(record, texts, true)
+        match self.ring {
+            None => self.append(record, texts, true),
+            Some(ring) => self.enter_in(ring, record, texts),
+        }
     }
 
     /// Records that the call has returned.
     #[inline]
     pub fn exit(&self, call: CallId, record: Record, texts: &[(Field, &[u8])]) {
-        self.append(Record { call: call.0, ..record }, texts, false);
+        match self.ring {
+            None => _ = self.append(Record { call: call.0, ..record }, texts, false),
+            Some(ring) => self.exit_in(ring, call, record, texts),
+        }
     }
 
     /// Records something that is no call.
     #[inline]
     pub fn note(&self, record: Record, texts: &[(Field, &[u8])]) {
-        self.append(record, texts, false);
+        match self.ring {
+            None => _ = self.append(record, texts, false),
+            Some(ring) => self.note_in(ring, record, texts),
+        }
     }
 
     #[inline]
-    fn append(&self, record: Record, texts: &[(Field, &[u8])], own_call: bool) -> CallId {
+    pub(crate) fn append(&self, record: Record, texts: &[(Field, &[u8])], own_call: bool) -> CallId {
         // First, so that it runs while the stores of the event before drain, for which the claim waits.
         let time = self.clock().time();
         let thread::Ids { tid, pid } = thread::ids();
         let following = if texts.is_empty() { 0 } else { records_of(texts) };
-        let first = self.header().cursor.fetch_add(1 + u64::from(following), Ordering::Relaxed);
-        if first.saturating_add(u64::from(following)) >= self.capacity {
-            return CallId::LOST;
-        }
+        let Some(first) = self.claim(1 + u64::from(following)) else { return CallId::LOST };
         if following > 0 {
             // Before the record that owns them: a reader never sees it without.
             self.publish_texts(first + 1, texts);
@@ -267,6 +302,16 @@ impl Writer {
         let owner = if own_call { call.0 } else { record.call };
         self.publish(first, Record { call: owner, texts: following, tid, pid, time, ..record });
         call
+    }
+
+    /// The position of the first of so many records that have places of their own now.
+    #[inline]
+    fn claim(&self, records: u64) -> Option<u64> {
+        if self.ring.is_some() {
+            return self.claim_in_ring(records);
+        }
+        let first = self.header().cursor.fetch_add(records, Ordering::Relaxed);
+        (first.saturating_add(records) <= self.capacity).then_some(first)
     }
 
     #[cold]
@@ -293,7 +338,7 @@ impl Writer {
     /// Only for a position that `append` has claimed: each record has one writer.
     #[inline]
     fn publish(&self, position: u64, record: Record) {
-        let epoch = self.epoch.load(Ordering::Relaxed);
+        let epoch = self.epoch_at(position);
         let [value, values @ ..] = Record { epoch, ..record }.to_words();
         let Some([head, words @ ..]) = self.slot(position) else { return };
         for (word, value) in words.iter().zip(values) {
@@ -309,11 +354,23 @@ impl Writer {
         let [thread, call, time, context, a, b, tail] =
             words.each_ref().map(|word| word.load(Ordering::Relaxed));
         let record = Record::from_words([head, thread, call, time, context, a, b, tail]);
-        (record.epoch == self.epoch.load(Ordering::Relaxed)).then_some(record)
+        (record.epoch == self.epoch_at(position)).then_some(record)
+    }
+
+    /// Of the run, and where the records wrap, of the round in which this position lies.
+    #[inline]
+    fn epoch_at(&self, position: u64) -> u32 {
+        let round = self.ring.map_or(0, |ring| position >> ring.shift) as u32;
+        self.epoch.load(Ordering::Relaxed).wrapping_add(round)
     }
 
     #[inline]
     fn slot(&self, position: u64) -> Option<&[AtomicU64; WORDS]> {
+        let position = match self.ring {
+            // Its capacity is a power of two.
+            Some(_) => position & self.capacity.saturating_sub(1),
+            None => position,
+        };
         if position >= self.capacity {
             return None;
         }
@@ -350,6 +407,9 @@ fn map(file: &File) -> io::Result<MmapRaw> {
     let header = unsafe { non_null(mapping.as_mut_ptr())?.cast::<Header>().as_ref() };
     if header.magic != MAGIC || header.version != VERSION || header.record_size as usize != RECORD_SIZE {
         return Err(io::Error::other("not a trace of this version"));
+    }
+    if header.wraps.load(Ordering::Relaxed) != 0 && !header.capacity.is_power_of_two() {
+        return Err(io::Error::other("the trace wraps, and its capacity is no power of two"));
     }
     if header.capacity > MOST_RECORDS || (mapping.len() as u64) < size_of_trace(header.capacity) {
         return Err(io::Error::other("the trace is shorter than its capacity says"));
