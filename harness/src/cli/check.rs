@@ -1,61 +1,110 @@
 //! `layers check TRACE…`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use layers_trace::{ReadError, Reader};
 
 use super::failure::Failure;
-use super::reports::{self, Report, Streams};
-use crate::campaign::event_budget::Events;
-use crate::conform::{exit_of, verdict_of_troubles};
+use super::reports::{self, Course, Report};
+use crate::baseline::What;
 use crate::foreign::bounded;
-use crate::foreign::visible::visible_line;
+use crate::conform::{Fault, exit_of, verdict_of_troubles};
 use crate::history::Call;
-use crate::report::finding;
-use crate::report::html::{self, Traced};
-use crate::rules::{self, CallRef, Judgement, Kind};
+use crate::campaign::event_budget::Events;
+use crate::campaign::level::Level;
+use crate::report::account::{self, Account, Subject};
+use crate::report::html::Traced;
+use crate::report::ndjson::traces::failed;
+use crate::report::watched::of_servers;
+use crate::report::{Format, finding};
+use crate::rules::{self, CallRef, Judgement, Kind, Rule};
+use crate::run::Run;
 use crate::verdict::{Exit, Verdict};
-use crate::watch::traces_in;
+use crate::foreign::visible::visible_line;
+use crate::watch::{Ended, traces_in};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Files that `layers trace --save` wrote, or directories of `layers watch --dir`
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
-    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, html]
+    /// How to report, and to which file if not to standard output; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
-    report: Vec<Report<Format>>,
-}
-
-/// How it is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Text for people
-    Human,
-    /// One page with a picture of the calls
-    Html,
+    report: Vec<Report>,
+    /// Judge no more than up to the first trace in which a promise is broken
+    #[arg(long)]
+    fail_fast: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let mut course = Course::new(&arguments.report);
+    checked(arguments, &mut course).inspect_err(|failure| course.failed(failure, failed))
+}
+
+fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     say_when_cut_short();
-    let mut reports = reports::open(&arguments.report)?;
-    let draws = reports.iter().any(|(format, ..)| *format == Format::Html);
+    let traces = named(&arguments.traces)?;
+    let mut reports = course.open(&arguments.report)?;
+    let draws = reports::room_for_events(&arguments.report) > 0;
     let mut checked = Vec::new();
-    for path in &named(&arguments.traces)? {
+    for path in &traces {
         let one = check(path, draws)?;
         for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
+            course.spoken().set(true);
             print(to, &one)?;
         }
+        let is_broken = exit_of(&one.judgement) == Exit::Violation;
         checked.push(one);
+        if is_broken && arguments.fail_fast {
+            break;
+        }
     }
-    let traced: Vec<Traced<'_>> = checked.iter().map(Checked::traced).collect();
-    for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Html) {
-        html::write(to, &traced, Some(Exit::of(checked.iter().map(|one| exit_of(&one.judgement)))))?;
+    let exit = Exit::of(checked.iter().map(|one| exit_of(&one.judgement)));
+    let faults: Vec<Fault> = checked.iter().flat_map(Checked::faults).collect();
+    let exercised = exercised(&checked);
+    let account = account(&checked, &faults, &exercised, exit);
+    for (format, to, _) in &mut reports {
+        account::write(to, *format, &account)?;
     }
+    course.has_ended();
     reports::finish(reports.into_iter().map(|(_, _, place)| place))?;
-    Ok(Exit::of(checked.iter().map(|one| exit_of(&one.judgement))))
+    Ok(exit)
+}
+
+fn account<'a>(
+    checked: &'a [Checked],
+    faults: &'a [Fault],
+    exercised: &'a BTreeMap<&'static str, u64>,
+    exit: Exit,
+) -> Account<'a> {
+    let rules: Vec<&'static Rule> = rules::all().collect();
+    let kinds: Vec<&str> = checked.iter().filter_map(Checked::run).map(|run| run.server.as_str()).collect();
+    Account {
+        title: format!("{} recorded traces", checked.len()),
+        command: None,
+        level: Level::default().word(),
+        rules: of_servers(kinds.into_iter(), &rules),
+        servers: checked.iter().map(Checked::subject).collect(),
+        faults,
+        exercised,
+        unseen: &[],
+        stale: &[],
+        exit,
+        meaning: exit.meaning().to_owned(),
+        code: exit.code(),
+    }
+}
+
+fn exercised(checked: &[Checked]) -> BTreeMap<&'static str, u64> {
+    let mut exercised = BTreeMap::new();
+    let results = checked.iter().flat_map(|one| &one.judgement.results);
+    for result in results.filter(|result| result.exercised > 0) {
+        *exercised.entry(result.rule.id).or_default() += result.exercised;
+    }
+    exercised
 }
 
 /// The traces that these paths name: a directory stands for those that `layers watch` has kept in it.
@@ -76,12 +125,6 @@ fn named(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
         traces.extend(within);
     }
     Ok(traces)
-}
-
-impl Streams for Format {
-    fn streams(&self) -> bool {
-        *self == Format::Human
-    }
 }
 
 /// A file that somebody cuts short while it is read is one that was cut off, and no reason to die of a signal.
@@ -108,9 +151,33 @@ struct Checked {
 }
 
 impl Checked {
-    fn traced(&self) -> Traced<'_> {
+    fn run(&self) -> Option<&Run> {
+        self.judgement.history.run()
+    }
+
+    fn subject(&self) -> Subject<'_> {
         let Checked { name, judgement, events, verdict } = self;
-        Traced { name, judgement, events, verdict }
+        let unclear = judgement.troubles.iter().find(|trouble| trouble.is_cut());
+        Subject {
+            name: name.clone(),
+            server: self.run().map_or(String::new(), |run| run.server.clone()),
+            version: self.run().map_or(String::new(), |run| run.version.to_string()),
+            process: None,
+            directory: None,
+            ended: judgement.history.end().map_or(Ended::Unseen, Ended::of),
+            events: judgement.events,
+            unclear: unclear.map(ToString::to_string),
+            traced: Traced { name, judgement, events, verdict },
+        }
+    }
+
+    /// What is broken in it, and a crash.
+    fn faults(&self) -> Vec<Fault> {
+        let broken = self.judgement.results.iter().filter(|result| result.broken > 0);
+        let broken = broken.map(|result| Fault::in_trace(&self.name, result));
+        let crash = Some(&self.verdict).filter(|verdict| matches!(verdict, Verdict::Crash(_)));
+        let crash = crash.map(|verdict| Fault::new(What::Verdict(verdict.clone()), &self.name));
+        broken.chain(crash).collect()
     }
 }
 

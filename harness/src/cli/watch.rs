@@ -1,35 +1,70 @@
 //! `layers watch -- COMMAND`.
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::failure::Failure;
-use super::reports::{self, Report, Streams};
+use super::reports::{self, Course, Report};
 use super::settings::Asked;
 use crate::campaign::level::Level;
 use crate::campaign::select;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
-use crate::report::html::{self, Traced};
-use crate::report::watched::{self, Outcome};
+use crate::report::Format;
+use crate::report::account::{self, Account, Subject};
+use crate::report::html::Traced;
+use crate::report::ndjson::traces::failed;
+use crate::report::watched::{self, Outcome, of_servers};
 use crate::rules::Rule;
 use crate::server::interrupt;
-use crate::server::watched::{Place, PlaceError, status_code};
+use crate::server::watched::{Notices, Place, PlaceError, Running, Woken, status_code};
+use crate::validate::Known;
 use crate::verdict::{Exit, Verdict};
-use crate::watch::{Seen, Summary, Watch, faults};
+use crate::watch::summary::CRASH;
+use crate::watch::{How, Knowledge, News, Summary, Watch, faults};
+use crate::campaign::trace_room as room;
 
 /// What servers get that are about to end when the command has.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
+/// How often it is looked whether this process was told to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// MiB for a server.
+const MEMORY: u64 = 64;
+/// This part of them is for its trace; the rest is for what judges it.
+const OF_TRACE: u64 = 2;
+
+const ABOUT: &str = "\
+Judge every nbdkit and HAProxy that a command starts, whatever starts it: a test suite, a script, a service.
+
+The command runs as it would, with the same output, streams, terminal and signals. What was found is told after it, on standard
+error. Without --dir a server is judged while it runs, within a bound of memory, however long that is; with it the traces
+are kept, each with room for 4 million records, and `layers check` judges them again.
+
+What is known of a version of a server (see docs/findings.md) is told as known, and does not count.";
+
+const EXAMPLES: &str = "\
+Examples:
+  layers watch -- make check
+  layers watch --fail-fast --report junit=watch.xml -- ./test.sh
+  layers watch --live -- nbdkit -f -U /run/disk.sock file /var/lib/disk.img";
 
 #[derive(Debug, Args)]
-#[command(override_usage = "layers watch [OPTIONS] -- COMMAND [ARGUMENT]...")]
+#[command(
+    long_about = ABOUT,
+    after_help = EXAMPLES,
+    override_usage = "layers watch [OPTIONS] -- COMMAND [ARGUMENT]..."
+)]
 pub(super) struct Arguments {
     /// Keep the traces in this directory, for `layers check`; it must have none yet
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// MiB of memory for each server that runs: half for its trace, half for what judges it [default: 64]
+    #[arg(long, value_name = "MIB", conflicts_with = "dir")]
+    memory: Option<NonZeroU64>,
     /// Judge only the rules that match (`*` stands for any text); may be repeated
     #[arg(long, value_name = "PATTERN")]
     only: Vec<String>,
@@ -39,144 +74,234 @@ pub(super) struct Arguments {
     /// How much is asked of servers, plugins and filters [default: should]
     #[arg(long, value_enum)]
     level: Option<Asked>,
-    /// Nothing is known of the servers: every finding counts
+    /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write the baseline anew, without what is stale and with what is new, for you to say why
+    #[arg(long, requires = "baseline")]
+    update_baseline: bool,
+    /// Nothing is known of the servers but what --baseline lists: every other finding counts
     #[arg(long)]
     no_baseline: bool,
-    /// How to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, html]
+    /// How to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
-    report: Vec<Report<Format>>,
+    report: Vec<Report>,
     /// End with the command's own status, whatever was found
     #[arg(long)]
     exit_with_command: bool,
     /// Wait for servers that outlive the command, and judge them to their ends
     #[arg(long)]
     wait: bool,
-    /// Tell of each finding as soon as its server has ended
+    /// Tell of each finding as soon as it is made
     #[arg(long)]
     live: bool,
-    /// Tell the command to end (SIGTERM) as soon as a server has ended in which a promise was broken
-    #[arg(long)]
+    /// Tell the command to end (SIGTERM) at the first finding that counts
+    #[arg(long, conflicts_with = "update_baseline")]
     fail_fast: bool,
     /// The command, and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
-/// How it is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Text for people
-    Human,
-    /// One page with a picture of the calls
-    Html,
-}
-
-impl Streams for Format {
-    fn streams(&self) -> bool {
-        *self == Format::Human
-    }
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<u8, Failure> {
+    let mut course = Course::new(&reports::or_to_stderr(&arguments.report));
+    watched(arguments, &mut course).inspect_err(|failure| course.failed(failure, failed))
+}
+
+fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     let level = arguments.level.map_or_else(Level::default, Level::from);
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
     let rules = select::rules(&arguments.only, &arguments.skip).map_err(|error| usage(&error))?;
     let rules: Vec<&'static Rule> = rules.into_iter().filter(|rule| level.judges(rule)).collect();
+    let knowledge = Knowledge { of_servers: !arguments.no_baseline, own: known(arguments)? };
     // The command's own output is the command's.
     let wanted = reports::or_to_stderr(&arguments.report);
-    let reporters = reports::open(&wanted)?;
-    let draws = wanted.iter().any(|report| report.format == Format::Html);
+    let reporters = course.open(&wanted)?;
+    let draws = reports::room_for_events(&wanted) > 0;
     let place = match &arguments.dir {
         Some(path) => Place::named(path),
-        None => Place::private(),
+        None => Place::private(places(arguments.memory)?),
     };
     let place = place.map_err(|error| match &error {
         PlaceError::Unwritable { .. } if arguments.dir.is_none() => Failure::new(Exit::Harness, error),
         _ => usage(&error),
     })?;
     let (program, rest) = arguments.command.split_first().ok_or_else(|| usage(&"name a command"))?;
-    let mut running = place
+    let (running, notices) = place
         .start(program, rest)
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run `{}`: {error}", program.display())))?;
-    let mut watch = Watch::new(place.path(), &rules, draws);
-    if arguments.live || arguments.fail_fast {
-        while running.wait_for_a_server()? {
-            let counts = tell(watch.look(false)?, level, arguments)?;
-            if counts && arguments.fail_fast {
-                running.terminate();
-                break;
-            }
-        }
-    }
+    let keeps = !place.is_private();
+    let eager = arguments.live || arguments.fail_fast;
+    let mut watch = Watch::new(How { directory: place.path(), rules: &rules, draws, keeps, eager });
+    let mut tell = |news: &[News]| tell(news, level, arguments, &knowledge);
+    while_it_runs(&mut watch, &running, &notices, &mut tell)?;
     let status = running.wait()?;
     interrupt::report_on_signals();
     // A server that has just been told to end gets a moment for it.
-    crate::watch::wait_for(place.path(), (!arguments.wait).then(|| Deadline::after(LAST_MOMENT)))?;
-    watch.look(true)?;
-    let (seen, unseen) = watch.finish()?;
-    let summary = Summary::of(seen, unseen, level, arguments.no_baseline);
+    let deadline = (!arguments.wait).then(|| Deadline::after(LAST_MOMENT));
+    afterwards(&mut watch, &notices, deadline, &mut tell)?;
+    let summary = Summary::of(watch.finish()?, level, &knowledge);
     let summary = summary.map_err(|error| Failure::new(Exit::Harness, error))?;
+    if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
+        let written = std::fs::write(path, summary.baseline(&knowledge.own));
+        written.map_err(|error| usage(&format!("cannot write the baseline `{}`: {error}", path.display())))?;
+    }
     let (code, why) = exit(arguments, &summary, status_code(status));
-    let outcome = Outcome { code, why: &why, kept: (!place.is_private()).then(|| place.path()) };
+    let outcome = Outcome { code, why: &why, kept: keeps.then(|| place.path()) };
+    let verdicts: Vec<Verdict> = summary.seen.iter().map(|one| verdict(&one.judgement)).collect();
+    let account = account(arguments, &summary, &verdicts, &rules, code);
     let mut places = Vec::new();
     for (format, mut to, at) in reporters {
         match format {
             Format::Human => watched::write(&mut to, &summary, &rules, outcome)?,
-            Format::Html => html(&mut to, &summary)?,
+            other => account::write(&mut to, other, &account)?,
         }
         places.push(at);
     }
+    course.has_ended();
     reports::finish(places)?;
     Ok(code)
 }
 
-/// Tells of what these servers have broken, in a line for each, where that is wanted; true when it counts.
-fn tell(seen: &[Seen], level: Level, arguments: &Arguments) -> Result<bool, Failure> {
-    let failed = |error| Failure::new(Exit::Harness, error);
-    let faults = faults(seen, level, arguments.no_baseline).map_err(failed)?;
-    if arguments.live {
-        let mut to = anstream::stderr();
-        faults.iter().try_for_each(|fault| watched::write_live(&mut to, fault))?;
+/// Records for which there is room in the trace of one server.
+fn places(memory: Option<NonZeroU64>) -> Result<u64, Failure> {
+    let mib = memory.map_or(MEMORY, NonZeroU64::get);
+    if mib > room::MOST_MIB {
+        let what = format!("no server can have {mib} MiB, and {} at most (--memory)", room::MOST_MIB);
+        return Err(Failure::new(Exit::Usage, what));
     }
-    Ok(faults.iter().any(|fault| fault.standing == Standing::New))
+    Ok(room::records(mib) / OF_TRACE)
+}
+
+fn known(arguments: &Arguments) -> Result<Known, Failure> {
+    match &arguments.baseline {
+        None => Ok(Known::default()),
+        // A file that is to be written need not be there.
+        Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
+        Some(path) => {
+            Known::load_of_servers(path, CRASH).map_err(|error| Failure::new(Exit::Usage, error))
+        }
+    }
+}
+
+/// Judges servers until the command has ended, and tells it to end where a finding is to do that.
+fn while_it_runs(
+    watch: &mut Watch<'_>,
+    running: &Running,
+    notices: &Notices,
+    tell: &mut impl FnMut(&[News]) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let mut told_to_end = false;
+    loop {
+        let woken = hear(watch, notices, Some(running), watch.pause())?;
+        if tell(&watch.look()?)? && !std::mem::replace(&mut told_to_end, true) {
+            running.terminate();
+        }
+        if woken == Woken::Command {
+            return Ok(());
+        }
+    }
+}
+
+/// Judges servers that are left until they have ended, until the deadline, or until this process is told to stop.
+fn afterwards(
+    watch: &mut Watch<'_>,
+    notices: &Notices,
+    deadline: Option<Deadline>,
+    tell: &mut impl FnMut(&[News]) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    hear(watch, notices, None, Some(Duration::ZERO))?;
+    tell(&watch.look()?)?;
+    while watch.is_waiting() && interrupt::told_to_stop().is_none() {
+        let left = deadline.map_or(LOOK, |deadline| deadline.left().min(LOOK));
+        if left.is_zero() {
+            break;
+        }
+        hear(watch, notices, None, Some(watch.pause().map_or(left, |pause| pause.min(left))))?;
+        tell(&watch.look()?)?;
+    }
+    Ok(())
+}
+
+/// Waits for something to look at.
+fn hear(
+    watch: &mut Watch<'_>,
+    notices: &Notices,
+    running: Option<&Running>,
+    pause: Option<Duration>,
+) -> Result<Woken, Failure> {
+    let mut missed = false;
+    let woken = notices.wait(running, pause, |name| match name {
+        Some(name) => watch.begins(name),
+        None => missed = true,
+    })?;
+    if missed {
+        watch.look_around()?;
+    }
+    Ok(woken)
+}
+
+/// Tells of what these servers have broken, in a line for each, where that is wanted; true when it counts.
+fn tell(news: &[News], level: Level, arguments: &Arguments, knowledge: &Knowledge) -> Result<bool, Failure> {
+    let mut counts = false;
+    for one in news {
+        let faults = faults(one, level, knowledge).map_err(|error| Failure::new(Exit::Harness, error))?;
+        if arguments.live {
+            let mut to = anstream::stderr();
+            faults.iter().try_for_each(|fault| watched::write_live(&mut to, fault))?;
+        }
+        counts |= faults.iter().any(|fault| fault.standing == Standing::New);
+    }
+    Ok(counts && arguments.fail_fast)
 }
 
 /// The exit code, and why it is that.
 fn exit(arguments: &Arguments, summary: &Summary, command: u8) -> (u8, String) {
-    let own = || format!("the command's own status; {}", found(summary));
+    let own = || format!("the command's own status; {}", summary.meaning());
     match summary.exit() {
         _ if arguments.exit_with_command => (command, own()),
         Exit::Conformant => (command, own()),
-        exit => (exit.code(), exit.meaning().to_owned()),
+        exit => (exit.code(), summary.meaning()),
     }
 }
 
-fn found(summary: &Summary) -> &'static str {
-    match summary.exit() {
-        Exit::Conformant => "everything that was judged holds (warnings allowed)",
-        other => other.meaning(),
-    }
+fn verdict(judgement: &crate::rules::Judgement) -> Verdict {
+    verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass)
 }
 
-fn html(to: &mut impl std::io::Write, summary: &Summary) -> std::io::Result<()> {
-    let named: Vec<(String, Verdict)> = summary
-        .seen
-        .iter()
-        .map(|one| {
-            let verdict = verdict_of_troubles(&one.judgement.troubles).unwrap_or(Verdict::Pass);
-            (one.server.command_line(), verdict)
-        })
-        .collect();
-    let traced: Vec<Traced<'_>> = summary
-        .seen
-        .iter()
-        .zip(&named)
-        .map(|(one, (name, verdict))| Traced {
-            name,
-            judgement: &one.judgement,
-            events: &one.events,
-            verdict,
-        })
-        .collect();
-    html::write(to, &traced, Some(summary.exit()))
+fn account<'a>(
+    arguments: &Arguments,
+    summary: &'a Summary,
+    verdicts: &'a [Verdict],
+    rules: &[&'static Rule],
+    code: u8,
+) -> Account<'a> {
+    let command: Vec<String> =
+        arguments.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let seen = summary.seen.iter().enumerate().zip(verdicts);
+    let servers = seen.map(|((number, one), verdict)| Subject {
+        name: one.name(number),
+        server: one.server.found.found.clone(),
+        version: one.server.found.version.clone(),
+        process: Some(one.server.found.pid),
+        directory: Some(one.server.found.directory.clone()),
+        ended: one.ended,
+        events: one.judgement.events,
+        unclear: one.unclear(),
+        traced: Traced { name: &one.line, judgement: &one.judgement, events: &one.events, verdict },
+    });
+    Account {
+        title: "servers that a command has started".to_owned(),
+        command: Some(command),
+        level: arguments.level.map_or_else(Level::default, Level::from).word(),
+        rules: of_servers(summary.versions().keys().map(|(name, _)| *name), rules),
+        servers: servers.collect(),
+        faults: &summary.faults,
+        exercised: &summary.exercised,
+        unseen: &summary.unseen,
+        stale: &summary.stale,
+        exit: summary.exit(),
+        meaning: summary.meaning(),
+        code,
+    }
 }

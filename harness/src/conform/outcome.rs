@@ -6,7 +6,7 @@ use crate::baseline::{Entry, What};
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::Halt;
 use crate::history::Wrapped;
-use crate::rules::{Finding, Rule};
+use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::Unplayable;
 use crate::verdict::{Exit, Verdict};
 
@@ -85,6 +85,33 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// This, seen once in this scenario, with nothing else known of it.
+    pub(crate) fn new(what: What, scenario: &str) -> Fault {
+        Fault {
+            what,
+            scenario: scenario.to_owned(),
+            times: 1,
+            tries: 1,
+            first: None,
+            at: u32::MAX,
+            run: None,
+            wrote: None,
+            standing: Standing::New,
+        }
+    }
+
+    /// A rule that is broken in a trace by itself: no baseline, and the layers are somebody's own.
+    pub(crate) fn in_trace(scenario: &str, result: &RuleResult) -> Fault {
+        let first = result.findings.first();
+        let standing = if result.rule.kind == Kind::Observed { Standing::Habit } else { Standing::New };
+        Fault {
+            first: first.cloned(),
+            at: first.and_then(|finding| finding.calls.last()).map_or(0, |call| call.position),
+            standing,
+            ..Fault::new(What::Rule(result.rule), scenario)
+        }
+    }
+
     /// Returns what was seen the first time: what came in place of what was expected, or how the server crashed or hung.
     pub fn seen(&self) -> &str {
         match (&self.what, &self.first) {

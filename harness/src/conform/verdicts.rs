@@ -48,6 +48,8 @@ pub(crate) fn is_ground(troubles: &[Trouble]) -> bool {
         // The harness has ended it, after it had waited in vain; nothing is owed at such an end.
         Trouble::NoEnd => true,
         Trouble::Faulty { flaw, .. } => *flaw == Flaw::Unfinished,
+        // What is there is whole, and nothing was asked for that came later.
+        Trouble::LeftOut { .. } | Trouble::Stopped(_) => true,
         Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,
     })
 }

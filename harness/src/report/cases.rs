@@ -65,7 +65,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn new(word: &'static str, message: impl Into<String>) -> Trouble {
+    pub(super) fn new(word: &'static str, message: impl Into<String>) -> Trouble {
         Trouble { word, message: message.into(), text: String::new() }
     }
 }
@@ -158,7 +158,7 @@ impl Run {
     }
 
     /// Whoever reads only the cases must not take for good what the exit code says is not.
-    fn new(name: String, mut cases: Vec<Case>, exit: Exit, meaning: String) -> Run {
+    pub(super) fn new(name: String, mut cases: Vec<Case>, exit: Exit, meaning: String) -> Run {
         let bad = |case: &Case| matches!(case.outcome, Outcome::Failed(_) | Outcome::Undecided(_));
         if exit != Exit::Conformant && !cases.iter().any(bad) {
             let outcome = Outcome::Undecided(Trouble::new("inconclusive", meaning.clone()));

@@ -1,5 +1,6 @@
 //! What people and programs read: a file a format.
 
+pub mod account;
 pub mod at_end;
 pub mod cases;
 pub mod catalogue;

@@ -36,7 +36,7 @@ pub struct Outcome<'a> {
 pub fn write(
     to: &mut dyn Write,
     summary: &Summary,
-    judged: &[&Rule],
+    judged: &[&'static Rule],
     outcome: Outcome<'_>,
 ) -> io::Result<()> {
     let is_new = |fault: &&Fault| !matches!(fault.standing, Standing::Known { .. });
@@ -54,7 +54,11 @@ pub fn write(
     if let Some(kept) = outcome.kept {
         writeln!(to, "layers: the traces are in `{}`: `layers check` judges them again", kept.display())?;
     }
-    let style = if groups.is_empty() { GOOD } else { BAD };
+    for entry in &summary.stale {
+        let line = format!("layers: {ODD}stale{ODD:#}: {} did not happen, and is listed: {}", entry.id, entry.why);
+        writeln!(to, "{}", wrapped(&line, 0))?;
+    }
+    let style = if groups.is_empty() && summary.stale.is_empty() { GOOD } else { BAD };
     writeln!(to, "layers: {style}exit {}{style:#}: {}", outcome.code, outcome.why)
 }
 
@@ -138,8 +142,12 @@ fn known(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         rules.dedup();
         let mut servers: Vec<&str> = faults.iter().map(|fault| fault.scenario.as_str()).collect();
         servers.dedup();
-        let servers = many(servers.len(), "server");
-        writeln!(to, "{}", wrapped(&format!("{why}: {} in {servers}", rules.join(", ")), 2))?;
+        let of = many(servers.len(), "server");
+        writeln!(to, "{}", wrapped(&format!("{why}: {} in {of}", rules.join(", ")), 2))?;
+        if let Some(first) = faults.first() {
+            let shown = format!("first in: {}: {}", first.scenario, first.seen());
+            writeln!(to, "        {}", one_line(&shown))?;
+        }
     }
     Ok(())
 }
@@ -175,6 +183,7 @@ fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         Ended::Exited(status) => format!("{servers} exited with {status}"),
         Ended::Crashed(signal) => format!("{servers} crashed with signal {signal}"),
         Ended::Unseen => format!("{servers} ended without exit(3), as by SIGKILL"),
+        Ended::Unrecorded => format!("{servers} ended, and nobody has recorded how"),
         Ended::Running => format!(
             "{servers} still ran, and {} judged up to then",
             if servers == 1 { "was" } else { "were" }
@@ -191,15 +200,20 @@ fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
 }
 
+/// Those of these rules that are about servers with these names.
+pub fn of_servers<'a>(names: impl Iterator<Item = &'a str>, judged: &[&'static Rule]) -> Vec<&'static Rule> {
+    let kinds: Vec<Which> = names.filter_map(Which::named).collect();
+    let is_of_servers =
+        |rule: &&&Rule| kinds.iter().any(|kind| rules::of(*kind).any(|one| one.id == rule.id));
+    judged.iter().filter(is_of_servers).copied().collect()
+}
+
 /// How many rules were put to the test, and why the others were not.
-fn rules_judged(to: &mut dyn Write, summary: &Summary, judged: &[&Rule]) -> io::Result<()> {
+fn rules_judged(to: &mut dyn Write, summary: &Summary, judged: &[&'static Rule]) -> io::Result<()> {
     if summary.seen.is_empty() {
         return Ok(());
     }
-    let kinds: Vec<Which> = summary.versions().keys().filter_map(|(name, _)| Which::named(name)).collect();
-    let is_of_servers =
-        |rule: &&&Rule| kinds.iter().any(|kind| rules::of(*kind).any(|one| one.id == rule.id));
-    let judged: Vec<&Rule> = judged.iter().filter(is_of_servers).copied().collect();
+    let judged = of_servers(summary.versions().keys().map(|(name, _)| *name), judged);
     let of_clients = judged.iter().filter(|rule| is_of_clients(rule)).count();
     let silent = judged.len().saturating_sub(summary.exercised.len());
     let line = format!(

@@ -1,8 +1,8 @@
-//! Judges a whole trace.
+//! Judges a whole trace, or one that still grows.
 
 use std::collections::HashSet;
 
-use layers_trace::Reader;
+use layers_trace::{Event, Kind, ReadError, Reader};
 
 use super::check::{Judge, Judgement, Rule, Trouble};
 use super::of;
@@ -10,17 +10,48 @@ use crate::history::End;
 use crate::run::Run;
 use crate::version::{Version, Which};
 
+/// Returns a judge of the trace that begins with this event, by those of `rules` that are about its server and that its version
+/// promises; without a description of the run, by all.
+pub fn judge_of(first: Option<&Event>, rules: impl IntoIterator<Item = &'static Rule>) -> Judge {
+    let run = first.filter(|first| first.kind == Kind::Run).and_then(Run::of);
+    let version = run.as_ref().map_or(Version(u16::MAX, 0, 0), |run| run.version);
+    let of_server = run.as_ref().and_then(|run| Which::named(&run.server));
+    let ids: Option<HashSet<&str>> = of_server.map(|server| of(server).map(|rule| rule.id).collect());
+    let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
+    Judge::new(rules, version)
+}
+
+/// Returns what was judged when there are no more events, with what is to be said against the trace that they were read from: so
+/// many of its records were never published, and it could not be read any further.
+pub fn judgement_of(
+    judge: Judge,
+    reader: &Reader<'_>,
+    unpublished: u64,
+    damaged: Option<ReadError>,
+) -> Judgement {
+    let stopped = reader.stopped();
+    let mut judgement = judge.finish_at(stopped.is_none());
+    if let Some(error) = damaged {
+        judgement.troubles.insert(0, Trouble::Damaged(error));
+    }
+    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
+    if unpublished > 0 && !killed {
+        judgement.troubles.push(Trouble::Unpublished(unpublished));
+    }
+    let left_out = reader.left_out().map(|(calls, from)| Trouble::LeftOut { calls, from });
+    let lost = (reader.lost() > 0).then(|| Trouble::Lost(reader.lost()));
+    for trouble in left_out.into_iter().chain(stopped.map(Trouble::Stopped)).chain(lost) {
+        judgement.troubles.insert(0, trouble);
+    }
+    judgement
+}
+
 /// Judges a whole trace.
 ///
 /// The version that gates the rules is that of the run's description; without one every rule applies.
 pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>) -> Judgement {
     let first = reader.events().next().and_then(Result::ok);
-    let run = first.as_ref().and_then(Run::of);
-    let version = run.as_ref().map_or(Version(u16::MAX, 0, 0), |run| run.version);
-    let of_server = run.as_ref().and_then(|run| Which::named(&run.server));
-    let ids: Option<HashSet<&str>> = of_server.map(|server| of(server).map(|rule| rule.id).collect());
-    let rules = rules.into_iter().filter(|rule| ids.as_ref().is_none_or(|ids| ids.contains(rule.id)));
-    let mut judge = Judge::new(rules, version);
+    let mut judge = judge_of(first.as_ref(), rules);
     let mut events = reader.events();
     let mut damaged = reader.header_damage();
     for event in &mut events {
@@ -29,16 +60,5 @@ pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>
             Err(error) => damaged = damaged.or(Some(error)),
         }
     }
-    let mut judgement = judge.finish();
-    if let Some(error) = damaged {
-        judgement.troubles.insert(0, Trouble::Damaged(error));
-    }
-    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
-    if events.unpublished() > 0 && !killed {
-        judgement.troubles.push(Trouble::Unpublished(events.unpublished()));
-    }
-    if reader.lost() > 0 {
-        judgement.troubles.insert(0, Trouble::Lost(reader.lost()));
-    }
-    judgement
+    judgement_of(judge, reader, events.unpublished(), damaged)
 }

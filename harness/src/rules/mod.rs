@@ -40,7 +40,7 @@ pub use check::{
     CallRef, Check, Checker, Finding, Judge, Judgement, Kind, Now, Party, Report, Rule, RuleResult, Trouble,
     Watch,
 };
-pub use judging::judge;
+pub use judging::{judge, judge_of, judgement_of};
 
 use crate::version::Which;
 

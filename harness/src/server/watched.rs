@@ -7,15 +7,18 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
-use layers_trace::handover::{DIRECTORY_VARIABLE, LIBRARY, TRACES};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use layers_trace::handover::{DIRECTORY_VARIABLE, LIBRARY, PLACES, TRACES};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
@@ -60,8 +63,9 @@ impl Place {
         Ok(Place { path, private: None })
     }
 
-    /// A directory among the temporary files, which goes with this value.
-    pub(crate) fn private() -> Result<Place, PlaceError> {
+    /// A directory among the temporary files, which goes with this value. The trace of a server has so many places, and is read
+    /// while it is written.
+    pub(crate) fn private(places: u64) -> Result<Place, PlaceError> {
         let run_id = descent::new_run_id();
         let unwritable = |source| PlaceError::Unwritable { path: std::env::temp_dir(), source };
         let directory = interrupt::directory(run_id, Names::Text).map_err(unwritable)?;
@@ -69,7 +73,9 @@ impl Place {
         let place = Place { path, private: Some((run_id, directory)) };
         // Programs of other users load what is in it, but nobody else sees what that is.
         let opened = std::fs::set_permissions(place.path(), Permissions::from_mode(0o711));
-        opened.and_then(|()| fill(place.path())).map_err(unwritable)?;
+        let filled = opened.and_then(|()| fill(place.path()));
+        let told = filled.and_then(|()| std::fs::write(place.path().join(PLACES), places.to_string()));
+        told.map_err(unwritable)?;
         Ok(place)
     }
 
@@ -83,19 +89,69 @@ impl Place {
     }
 
     /// Starts the command. It hears of the signals that this process gets.
-    pub(crate) fn start(&self, program: &OsStr, arguments: &[OsString]) -> io::Result<Running> {
+    pub(crate) fn start(&self, program: &OsStr, arguments: &[OsString]) -> io::Result<(Running, Notices)> {
         let mut command = Command::new(program);
         command.args(arguments);
         command.env(DIRECTORY_VARIABLE.to_string_lossy().as_ref(), &self.path);
         command.env("LD_PRELOAD", preloaded(&self.path, std::env::var_os("LD_PRELOAD")));
         process::with_our_signals(&mut command);
-        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&notices, self.path.join(TRACES), WatchFlags::CLOSE_WRITE)?;
+        let notices = Notices::of(&self.path.join(TRACES))?;
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         interrupt::hand_on(Some(pid));
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Running { child, pid, pidfd, notices })
+        Ok((Running { child, pid, pidfd }, notices))
+    }
+}
+
+/// Hears of traces that begin, and that somebody writes no longer.
+#[derive(Debug)]
+pub(crate) struct Notices(OwnedFd);
+
+/// What a wait has ended by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The command has ended.
+    Command,
+    /// Something else, or nothing.
+    Looked,
+}
+
+impl Notices {
+    fn of(traces: &Path) -> io::Result<Notices> {
+        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&notices, traces, WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE)?;
+        Ok(Notices(notices))
+    }
+
+    /// Waits until something is heard, the command has ended (where it still runs), or so much time has passed. Tells the name of
+    /// each file, and `None` where there may be files of which nothing was heard.
+    pub(crate) fn wait(
+        &self,
+        command: Option<&Running>,
+        pause: Option<Duration>,
+        mut tell: impl FnMut(Option<OsString>),
+    ) -> io::Result<Woken> {
+        let own = PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN);
+        let command =
+            command.map(|running| PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN));
+        let mut watched: Vec<PollFd<'_>> = [Some(own), command].into_iter().flatten().collect();
+        let pause = pause.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+        match poll(&mut watched, pause.as_ref()) {
+            Err(Errno::INTR) => return Ok(Woken::Looked),
+            other => drop(other?),
+        }
+        let has_ended = watched.get(1).is_some_and(|one| one.revents().contains(PollFlags::IN));
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut heard = inotify::Reader::new(&self.0, &mut buffer);
+        while let Ok(event) = heard.next() {
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                tell(None);
+            } else if let Some(name) = event.file_name() {
+                tell(Some(OsStr::from_bytes(name.to_bytes()).to_owned()));
+            }
+        }
+        Ok(if has_ended { Woken::Command } else { Woken::Looked })
     }
 }
 
@@ -105,33 +161,9 @@ pub(crate) struct Running {
     child: Child,
     pid: Pid,
     pidfd: OwnedFd,
-    notices: OwnedFd,
 }
 
 impl Running {
-    /// Waits until a server may have ended, or the command has; false for the latter.
-    pub(crate) fn wait_for_a_server(&mut self) -> io::Result<bool> {
-        loop {
-            let mut watched = [
-                PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(self.notices.as_fd(), PollFlags::IN),
-            ];
-            match poll(&mut watched, None) {
-                Err(Errno::INTR) => continue,
-                other => drop(other?),
-            }
-            let [command, notices] = watched.map(|one| one.revents().contains(PollFlags::IN));
-            if command {
-                return Ok(false);
-            }
-            if notices {
-                let mut buffer = [0_u8; 4096];
-                while rustix::io::read(&self.notices, &mut buffer).is_ok_and(|bytes| bytes > 0) {}
-                return Ok(true);
-            }
-        }
-    }
-
     /// Tells the command to end.
     pub(crate) fn terminate(&self) {
         let _ = rustix::process::kill_process(self.pid, Signal::TERM);
@@ -186,14 +218,6 @@ pub(crate) fn status_code(status: ExitStatus) -> u8 {
 /// No process of the server is left that writes to this trace.
 pub(crate) fn is_over(trace: &File) -> bool {
     rustix::fs::flock(trace, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
-}
-
-/// Waits until that is so.
-pub(crate) fn wait_until_over(trace: &File) {
-    use rustix::fs::{FlockOperation, flock};
-    while let Err(rustix::io::Errno::INTR) = flock(trace, FlockOperation::LockExclusive) {}
-    // It may be looked at again.
-    let _ = flock(trace, FlockOperation::Unlock);
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::modules::module_rules;
 use super::verdicts::Finding;
 use crate::baseline::BaselineError;
 use crate::foreign::bounded;
+use crate::rules;
 
 /// The findings that a file lists, each with the reason why it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +31,15 @@ pub struct KnownFinding {
 
 impl KnownFinding {
     pub(super) fn is_of(&self, finding: &Finding) -> bool {
-        self.id == finding.id && self.actual.as_ref().is_none_or(|actual| *actual == finding.actual)
+        self.lists(finding.id, &finding.actual)
     }
 
-    pub(super) fn text(&self) -> String {
+    /// It lists what shows itself by this id and like this.
+    pub(crate) fn lists(&self, id: &str, seen: &str) -> bool {
+        self.id == id && self.actual.as_ref().is_none_or(|actual| actual == seen)
+    }
+
+    fn text(&self) -> String {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let actual =
             self.actual.as_deref().map_or(String::new(), |text| format!("actual = {}\n", quoted(text)));
@@ -57,24 +63,45 @@ struct Entry {
 }
 
 impl Known {
-    /// Reads a file.
+    /// Reads a file about a subject: checks and rules of plugins and filters.
     pub fn load(path: &Path) -> Result<Known, BaselineError> {
+        let is_id =
+            |id: &str| checks::all().any(|one| one.id == id) || module_rules().any(|one| one.id == id);
+        Known::load_of(path, is_id, "there is no check and no rule", "layers validate --list")
+    }
+
+    /// Reads a file about servers that were watched: rules, and what stands for a crash.
+    pub(crate) fn load_of_servers(path: &Path, crash: &str) -> Result<Known, BaselineError> {
+        let is_id = |id: &str| id == crash || rules::find(id).is_some();
+        Known::load_of(path, is_id, "there is no rule", "layers rules")
+    }
+
+    fn load_of(
+        path: &Path,
+        is_id: impl Fn(&str) -> bool,
+        unknown: &str,
+        lister: &str,
+    ) -> Result<Known, BaselineError> {
         let file = path.display().to_string();
         let text =
             bounded::text(path).map_err(|source| BaselineError::Unreadable { file: file.clone(), source })?;
-        Known::parse(&text, &file)
+        Known::parse(&text, &file, is_id, |id| format!("{unknown} `{id}`: `{lister}` lists them all"))
     }
 
-    fn parse(text: &str, name: &str) -> Result<Known, BaselineError> {
+    fn parse(
+        text: &str,
+        name: &str,
+        is_id: impl Fn(&str) -> bool,
+        unknown: impl Fn(&str) -> String,
+    ) -> Result<Known, BaselineError> {
         let wrong = |start: usize, what: String| BaselineError::at(name, text, start, what);
         let file: File = toml::from_str(text)
             .map_err(|error| wrong(error.span().unwrap_or_default().start, error.message().to_owned()))?;
         let mut entries: Vec<KnownFinding> = Vec::new();
         for Entry { id, actual, why } in file.known {
             let (place, id) = (id.span().start, id.into_inner());
-            if !checks::all().any(|check| check.id == id) && !module_rules().any(|rule| rule.id == id) {
-                let lists = "`layers validate --list` lists them all";
-                return Err(wrong(place, format!("there is no check and no rule `{id}`: {lists}")));
+            if !is_id(&id) {
+                return Err(wrong(place, unknown(&id)));
             }
             if entries.iter().any(|one| one.id == id && one.actual == actual) {
                 return Err(wrong(place, format!("`{id}` stands here twice")));
@@ -93,6 +120,28 @@ impl Known {
         &self.entries
     }
 
+    /// The entry that lists what shows itself by this id and like this.
+    pub(crate) fn entry(&self, id: &str, seen: &str) -> Option<&KnownFinding> {
+        self.entries.iter().find(|entry| entry.lists(id, seen))
+    }
+
+    /// The text of the file without these entries, and with these: ids, and what exactly is seen, where that matters.
+    pub(crate) fn changed<'n>(
+        &self,
+        stale: &[KnownFinding],
+        new: impl IntoIterator<Item = (&'n str, Option<&'n str>)>,
+    ) -> String {
+        let kept = self.entries.iter().filter(|entry| !stale.contains(entry));
+        let mut entries: Vec<KnownFinding> = kept.cloned().collect();
+        for (id, actual) in new {
+            let (id, actual) = (id.to_owned(), actual.map(str::to_owned));
+            if !entries.iter().any(|one| one.id == id && one.actual == actual) {
+                entries.push(KnownFinding { id, actual, why: String::new() });
+            }
+        }
+        entries.iter().map(KnownFinding::text).collect::<Vec<_>>().join("\n")
+    }
+
     /// It lists this finding.
     pub fn has(&self, finding: &Finding) -> bool {
         self.entries.iter().any(|entry| entry.is_of(finding))
@@ -106,7 +155,11 @@ mod tests {
     const GOOD: &str = "[[known]]\nid = \"write.odd\"\nwhy = \"sectors\"\n";
 
     fn read(text: &str) -> Result<Known, String> {
-        Known::parse(text, "k.toml").map_err(|error| error.to_string())
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("k.toml");
+        std::fs::write(&path, text).unwrap();
+        let shown = format!("{}/", directory.path().display());
+        Known::load(&path).map_err(|error| error.to_string().replace(&shown, ""))
     }
 
     #[test]

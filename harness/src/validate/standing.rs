@@ -52,18 +52,11 @@ impl Known {
     ///
     /// A crash and a hang are listed with how they came about: another one is another finding.
     pub fn updated(&self, validation: &Validation) -> String {
-        let stale = self.stale(validation);
-        let mut entries: Vec<KnownFinding> =
-            self.entries().iter().filter(|entry| !stale.contains(entry)).cloned().collect();
-        for (id, verdict) in validation.failures() {
+        let new = validation.failures().flat_map(|(id, verdict)| {
             let exact = matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
-            for finding in validation.findings().filter(|finding| finding.id == id) {
-                if !entries.iter().any(|entry| entry.is_of(finding)) {
-                    let actual = exact.then(|| finding.actual.clone());
-                    entries.push(KnownFinding { id: id.to_owned(), actual, why: String::new() });
-                }
-            }
-        }
-        entries.iter().map(KnownFinding::text).collect::<Vec<_>>().join("\n")
+            let own = validation.findings().filter(move |finding| finding.id == id && !self.has(finding));
+            own.map(move |finding| (id, exact.then_some(finding.actual.as_str())))
+        });
+        self.changed(&self.stale(validation), new)
     }
 }

@@ -1,16 +1,9 @@
 //! How a server has ended that is nobody's child here: what its own process has noted of that.
 
-use std::fs::File;
-use std::io;
-
-use layers_trace::header::HEADER_SIZE;
-use layers_trace::record::{RECORD_SIZE, Record};
-use layers_trace::writer::record;
-use layers_trace::{Event, Kind, Probe, Reader, Writer};
+use layers_trace::{Event, Kind, Probe};
 
 use crate::history::End;
 use crate::run::Run;
-use crate::server::watched::is_over;
 
 /// What has become of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,65 +16,70 @@ pub enum Ended {
     Unseen,
     /// It still runs.
     Running,
+    /// It has ended, and nothing was recorded any more by then.
+    Unrecorded,
 }
 
-/// Finds out what has become of the server that writes to this trace. Where it has ended, the trace says so afterwards, and
-/// its file is as long as it is full.
-pub(super) fn settle(file: &File) -> io::Result<Ended> {
-    if !is_over(file) {
-        return Ok(Ended::Running);
-    }
-    let writer = Writer::resume(file)?;
-    let reader = Reader::of(&writer);
-    let events = || reader.events().flatten();
-    if let Some(end) = events().find(|event| event.kind == Kind::End) {
-        return Ok(of(End::of(&end)));
-    }
-    let end = noted(events());
-    if let Some(end) = end {
-        writer.note(Record { a: end.status(), ..record(Kind::End, 0, 0) }, &[]);
-    }
-    let records = writer.cursor().min(writer.capacity());
-    drop(writer);
-    file.set_len(HEADER_SIZE as u64 + records * RECORD_SIZE as u64)?;
-    Ok(end.map_or(Ended::Unseen, of))
-}
-
-fn of(end: End) -> Ended {
-    match end {
-        End::Exited(status) => Ended::Exited(status),
-        End::Killed(signal) => Ended::Crashed(signal),
+impl Ended {
+    /// As the trace has it, or as it comes to be known.
+    pub fn of(end: End) -> Ended {
+        match end {
+            End::Exited(status) => Ended::Exited(status),
+            End::Killed(signal) => Ended::Crashed(signal),
+        }
     }
 }
 
-/// What the process that served has noted of its own end. Each process of the server notes its own: that which has forked
-/// the one that serves, and that which runs the command of `--run`, end by themselves.
-fn noted(events: impl Iterator<Item = Event>) -> Option<End> {
-    let (mut first, mut last, mut forks) = (None, None, false);
-    let mut ends: Vec<(u32, End)> = Vec::new();
-    for event in events {
+/// What the processes of a server note of their ends, and which of them serves. Each notes its own: that which has forked the one
+/// that serves, and that which runs the command of `--run`, end by themselves.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    first: Option<u32>,
+    last: Option<u32>,
+    forks: bool,
+    /// The last end of each process.
+    ends: Vec<(u32, End)>,
+}
+
+/// Processes of one server of which the ends are remembered: it forks twice, and its plugin may fork as it likes.
+const MOST_PROCESSES: usize = 64;
+
+impl Ending {
+    pub(super) fn see(&mut self, event: &Event) {
         match event.kind {
             Kind::Run => {
-                first = Some(event.pid);
-                forks = Run::of(&event).is_some_and(|run| run.start.forks());
+                self.first = Some(event.pid);
+                self.forks = Run::of(event).is_some_and(|run| run.start.forks());
             }
-            Kind::Enter | Kind::Exit => last = Some(event.pid),
+            Kind::Enter | Kind::Exit => self.last = Some(event.pid),
             Kind::Probe if event.number == Probe::Ended as u8 => {
                 let number = i32::try_from(event.b).unwrap_or(i32::MAX);
                 let end = if event.a == 1 { End::Exited(number) } else { End::Killed(number) };
-                ends.push((event.pid, end));
+                let is_kept = |pid| Some(pid) == self.first || Some(pid) == self.last;
+                self.ends.retain(|(pid, _)| *pid != event.pid);
+                if self.ends.len() >= MOST_PROCESSES
+                    && let Some(oldest) = self.ends.iter().position(|(pid, _)| !is_kept(*pid))
+                {
+                    self.ends.remove(oldest);
+                }
+                self.ends.push((event.pid, end));
             }
             _ => {}
         }
     }
-    let of = |pid| ends.iter().rev().find(|(of, _)| Some(*of) == pid).map(|(_, end)| *end);
-    let served = last.filter(|pid| Some(*pid) != first);
-    if served.is_some() || !forks {
-        return of(served.or(first));
+
+    /// The end of the process that serves, where it was noted.
+    pub(super) fn noted(&self) -> Option<End> {
+        let Ending { first, last, forks, ends } = self;
+        let of = |pid: Option<u32>| ends.iter().rev().find(|(of, _)| Some(*of) == pid).map(|(_, end)| *end);
+        let served = last.filter(|pid| Some(*pid) != *first);
+        if served.is_some() || !forks {
+            return of(served.or(*first));
+        }
+        // Nothing was called in the process that serves, if there ever was one.
+        let other = ends.iter().rev().find(|(pid, _)| Some(*pid) != *first).map(|(_, end)| *end);
+        other.or_else(|| of(*first).filter(|end| *end != End::Exited(0)))
     }
-    // Nothing was called in the process that serves, if there ever was one.
-    let other = ends.iter().rev().find(|(pid, _)| Some(*pid) != first).map(|(_, end)| *end);
-    other.or_else(|| of(first).filter(|end| *end != End::Exited(0)))
 }
 
 #[cfg(test)]
@@ -125,7 +123,9 @@ mod tests {
         let end = |start: &str, events: &[Event]| {
             let mut all = run(start);
             all.extend(events.iter().cloned());
-            noted(all.into_iter())
+            let mut ending = Ending::default();
+            all.iter().for_each(|event| ending.see(event));
+            ending.noted()
         };
         let (before, serves) = (event(Kind::Enter, 1), event(Kind::Enter, 2));
         assert_eq!(end("-f", &[before.clone(), exits(1, 0)]), Some(End::Exited(0)));

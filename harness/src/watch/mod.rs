@@ -3,13 +3,15 @@
 //! | module | answers |
 //! |---|---|
 //! | [`end`] | how a server has ended of which this process is not the parent |
-//! | [`server`] | what the trace of one server says |
+//! | `follow` | what a trace says that is read while its server writes it |
+//! | [`server`] | which servers there are, and what the trace of each says |
 //! | [`summary`] | what all of them say together |
 
 pub mod end;
+mod follow;
 pub mod server;
 pub mod summary;
 
 pub use end::Ended;
-pub use server::{Seen, Unseen, Watch, traces_in, wait_for};
-pub use summary::{Summary, faults};
+pub use server::{How, News, Seen, Unseen, Watch, Watched, traces_in};
+pub use summary::{Circumstances, Knowledge, Summary, faults};

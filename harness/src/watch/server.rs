@@ -1,24 +1,21 @@
-//! What the trace of one server says.
+//! The servers of a run, and what the trace of each says.
 
-use std::fs::File;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use layers_trace::handover::TRACES;
-use layers_trace::{Kind, Reader};
 
-use super::end::{Ended, settle};
+use super::end::Ended;
+use super::follow::Follower;
+use super::summary::Circumstances;
+use crate::conform::is_ground;
+use crate::history::History;
 use crate::campaign::event_budget::Events;
-use crate::deadline::Deadline;
-use crate::rules::{self, Judgement, Rule};
+use crate::rules::{Judgement, Rule, RuleResult};
 use crate::run::Server;
-use crate::server::interrupt;
-use crate::server::watched::wait_until_over;
-
-/// How often it is looked whether this process was told to stop.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A server that has made a trace.
 #[derive(Debug)]
@@ -27,12 +24,42 @@ pub struct Seen {
     pub path: PathBuf,
     /// What it is.
     pub server: Server,
+    /// Its command line, in one line.
+    pub line: String,
     /// What has become of it.
     pub ended: Ended,
     /// What the rules say of it.
     pub judgement: Judgement,
+    /// In what circumstances.
+    pub circumstances: Circumstances,
     /// Its events, where they are to be drawn.
     pub events: Events,
+}
+
+impl Seen {
+    /// What is found in it now that it has ended, but for these rules.
+    fn news(&self, told: &[&str]) -> News {
+        let broken = self.judgement.results.iter();
+        let broken = broken.filter(|result| result.broken > 0 && !told.contains(&result.rule.id));
+        News {
+            server: self.server.clone(),
+            ended: self.ended,
+            broken: if is_ground(&self.judgement.troubles) { broken.cloned().collect() } else { Vec::new() },
+            circumstances: self.circumstances,
+        }
+    }
+
+    /// Keeps what tells of it, and adds up how often each rule was put to the test.
+    fn lighten(&mut self, exercised: &mut BTreeMap<&'static str, u64>, draws: bool) {
+        for result in self.judgement.results.iter().filter(|result| result.exercised > 0) {
+            *exercised.entry(result.rule.id).or_default() += result.exercised;
+        }
+        if !draws {
+            self.judgement.results.retain(|result| result.broken > 0);
+            self.judgement.results.shrink_to_fit();
+            self.judgement.history = History::new();
+        }
+    }
 }
 
 /// A server that could not be watched.
@@ -44,6 +71,19 @@ pub struct Unseen {
     pub why: String,
 }
 
+/// What has just been found in a server.
+#[derive(Debug)]
+pub struct News {
+    /// The server.
+    pub server: Server,
+    /// How it has ended, if it has.
+    pub ended: Ended,
+    /// The rules that it has broken, and that were not told of yet.
+    pub broken: Vec<RuleResult>,
+    /// In what circumstances.
+    pub circumstances: Circumstances,
+}
+
 /// The traces in this directory, the oldest server's first.
 pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let within = directory.join(TRACES);
@@ -51,75 +91,167 @@ pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut traces: Vec<PathBuf> = std::fs::read_dir(within)?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
         .collect();
     traces.sort_by_key(|path| path.file_stem().map(|name| name.to_owned()));
     Ok(traces)
 }
 
-/// Waits until every server has ended that writes to a trace in this directory, until the deadline, or until this process is
-/// told to stop.
-pub fn wait_for(directory: &Path, deadline: Option<Deadline>) -> io::Result<()> {
-    let files: io::Result<Vec<File>> = traces_in(directory)?.iter().map(File::open).collect();
-    let (over, ended) = mpsc::channel();
-    let files = files?;
-    std::thread::spawn(move || {
-        files.iter().for_each(wait_until_over);
-        // Nobody waits for it any more where the deadline has passed.
-        let _ = over.send(());
-    });
-    loop {
-        let left = deadline.map_or(LOOK, |deadline| deadline.left().min(LOOK));
-        let is_late = || deadline.is_some_and(|deadline| deadline.left().is_zero());
-        match ended.recv_timeout(left) {
-            Err(mpsc::RecvTimeoutError::Timeout) if !is_late() && interrupt::told_to_stop().is_none() => {}
-            _ => return Ok(()),
-        }
-    }
+/// What the name of a trace ends with.
+const EXTENSION: &str = "trace";
+
+/// How servers are watched.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// They leave something in this directory.
+    pub directory: &'a Path,
+    /// They are judged by these.
+    pub rules: &'a [&'static Rule],
+    /// Their events are to be drawn.
+    pub draws: bool,
+    /// The traces stay.
+    pub keeps: bool,
+    /// What is found is to be told as soon as it can be.
+    pub eager: bool,
 }
 
-/// Judges servers by these rules, each once.
-#[derive(Debug)]
+/// Watches servers, and judges each once, while it runs or when it has ended.
 pub struct Watch<'a> {
-    directory: &'a Path,
-    rules: &'a [&'static Rule],
-    draws: bool,
+    how: How<'a>,
+    known: HashSet<OsString>,
+    following: Vec<Follower<'a>>,
     seen: Vec<Seen>,
     unreadable: Vec<(PathBuf, String)>,
+    exercised: BTreeMap<&'static str, u64>,
+    pause: Duration,
 }
 
+/// How often it is looked how much there is to read: where nothing has happened for a while, and where something has.
+const LONGEST: Duration = Duration::from_millis(160);
+/// As above.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// Events that a server records in a second, at most, as far as anybody has seen.
+const EVENTS_A_SECOND: u32 = 4_000_000;
+/// This part of the places of a trace is looked for in time.
+const PART: u64 = 2;
+
 impl<'a> Watch<'a> {
-    /// Of those that leave something in this directory; keeps their events where they are to be drawn.
-    pub fn new(directory: &'a Path, rules: &'a [&'static Rule], draws: bool) -> Watch<'a> {
-        Watch { directory, rules, draws, seen: Vec::new(), unreadable: Vec::new() }
+    /// Of those that begin from now on.
+    pub fn new(how: How<'a>) -> Watch<'a> {
+        Watch {
+            how,
+            known: HashSet::new(),
+            following: Vec::new(),
+            seen: Vec::new(),
+            unreadable: Vec::new(),
+            exercised: BTreeMap::new(),
+            pause: SHORTEST,
+        }
     }
 
-    /// Judges those that have ended since it was asked last, and gives them; the others, too, where `all`.
-    pub fn look(&mut self, all: bool) -> io::Result<&[Seen]> {
-        let before = self.seen.len();
-        for path in traces_in(self.directory)? {
-            let known = self.seen.iter().any(|one| one.path == path);
-            if known || self.unreadable.iter().any(|(one, _)| *one == path) {
-                continue;
+    /// There is a file of this name among the traces.
+    pub fn begins(&mut self, name: OsString) {
+        let path = self.how.directory.join(TRACES).join(&name);
+        let is_trace = path.extension().is_some_and(|extension| extension == EXTENSION);
+        if !is_trace || !self.known.insert(name) {
+            return;
+        }
+        match Follower::open(&path, self.how.rules, self.how.draws) {
+            Ok(follower) => self.following.push(follower),
+            Err(error) => self.unreadable.push((path, error.to_string())),
+        }
+    }
+
+    /// Looks for servers of which it was not told.
+    pub fn look_around(&mut self) -> io::Result<()> {
+        for path in traces_in(self.how.directory)? {
+            self.begins(path.file_name().unwrap_or_default().to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads what servers have recorded where it is time for that, and judges those to their ends that have ended. Gives
+    /// what has been found, where that is to be told at once.
+    pub fn look(&mut self) -> io::Result<Vec<News>> {
+        let (mut news, mut moved) = (Vec::new(), false);
+        for mut follower in std::mem::take(&mut self.following) {
+            moved |= follower.has_moved();
+            let is_over = follower.is_over();
+            if is_over || self.how.eager || follower.is_urgent() {
+                follower.read(is_over);
             }
-            match judge(&path, self.rules, self.draws, all) {
-                Ok(Some(one)) => self.seen.push(one),
-                Ok(None) => {}
-                Err(error) => self.unreadable.push((path, error.to_string())),
+            if !is_over {
+                if self.how.eager {
+                    news.extend(follower.news());
+                }
+                self.following.push(follower);
+            } else {
+                let told = follower.told().to_vec();
+                news.extend(self.end(follower, true).map(|one| one.news(&told)));
             }
         }
-        Ok(self.seen.get(before..).unwrap_or_default())
+        self.pause = if moved { Duration::ZERO } else { (self.pause * 2).min(LONGEST) }.max(SHORTEST);
+        Ok(news)
     }
 
-    /// All that have been judged, in the order in which they began, and those that could not be.
-    pub fn finish(self) -> io::Result<(Vec<Seen>, Vec<Unseen>)> {
+    /// How long nothing need be looked at, unless a server begins or ends; `None` for as long as that.
+    pub fn pause(&self) -> Option<Duration> {
+        let places = self.following.iter().filter_map(Follower::places).min();
+        let quickest = places.map(|places| Duration::from_secs(places / PART) / EVENTS_A_SECOND);
+        let pause = quickest.map(|quickest| self.pause.min(quickest));
+        let eager = (self.how.eager && self.is_waiting()).then_some(self.pause);
+        pause.into_iter().chain(eager).min().map(|pause| pause.max(Duration::from_millis(1)))
+    }
+
+    /// Some server still runs.
+    pub fn is_waiting(&self) -> bool {
+        !self.following.is_empty()
+    }
+
+    fn end(&mut self, follower: Follower<'a>, is_over: bool) -> Option<&Seen> {
+        let path = follower.path.clone();
+        match follower.finish(is_over) {
+            Ok(mut one) => {
+                one.lighten(&mut self.exercised, self.how.draws);
+                self.seen.push(one);
+            }
+            Err(error) => {
+                self.unreadable.push((path, error.to_string()));
+                return None;
+            }
+        }
+        if is_over && !self.how.keeps {
+            // Its directory goes in the end.
+            let _ = std::fs::remove_file(path);
+        }
+        self.seen.last()
+    }
+
+    /// All servers, those that still run judged up to now.
+    pub fn finish(mut self) -> io::Result<Watched> {
+        for mut follower in std::mem::take(&mut self.following) {
+            let is_over = follower.is_over();
+            follower.read(is_over);
+            self.end(follower, is_over);
+        }
         let mut seen = self.seen;
         seen.sort_by_cached_key(|one| one.path.file_stem().map(|name| name.to_owned()));
-        let mut unseen = notes_in(&self.directory.join(TRACES))?;
+        let mut unseen = notes_in(&self.how.directory.join(TRACES))?;
         let why = |(path, error): (PathBuf, String)| format!("`{}`: {error}", path.display());
         unseen.extend(self.unreadable.into_iter().map(|one| Unseen { pid: None, why: why(one) }));
-        Ok((seen, unseen))
+        Ok(Watched { seen, unseen, exercised: self.exercised })
     }
+}
+
+/// What was watched.
+#[derive(Debug, Default)]
+pub struct Watched {
+    /// All that have been judged, in the order in which they began.
+    pub seen: Vec<Seen>,
+    /// Those that could not be.
+    pub unseen: Vec<Unseen>,
+    /// How often each rule was put to the test, in all of them.
+    pub exercised: BTreeMap<&'static str, u64>,
 }
 
 /// What servers have noted that could not be watched.
@@ -134,23 +266,4 @@ fn notes_in(traces: &Path) -> io::Result<Vec<Unseen>> {
     }
     notes.sort_by_key(|note| note.pid);
     Ok(notes)
-}
-
-/// `None` for one that has not ended, unless `all`.
-fn judge(path: &Path, rules: &[&'static Rule], draws: bool, all: bool) -> io::Result<Option<Seen>> {
-    let file = File::options().read(true).write(true).open(path)?;
-    let ended = settle(&file)?;
-    if ended == Ended::Running && !all {
-        return Ok(None);
-    }
-    // SAFETY: the mapping is private and read-only. What a server adds meanwhile the reader is made for, and only this
-    // process cuts the file, when no server is left that writes to it.
-    let bytes = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }?;
-    let reader = Reader::new(&bytes).map_err(io::Error::other)?;
-    let first = reader.events().flatten().next().filter(|event| event.kind == Kind::Run);
-    let server = first.as_ref().and_then(Server::of);
-    let server = server.ok_or_else(|| io::Error::other("it is not the trace of a watched server"))?;
-    let judgement = rules::judge(&reader, rules.iter().copied());
-    let events = if draws { reader.events().flatten().collect() } else { Events::default() };
-    Ok(Some(Seen { path: path.to_owned(), server, ended, judgement, events }))
 }

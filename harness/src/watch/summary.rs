@@ -3,12 +3,58 @@
 use std::collections::BTreeMap;
 
 use super::end::Ended;
-use super::server::{Seen, Unseen};
-use crate::baseline::{Baseline, BaselineError, What};
-use crate::campaign::level::Level;
+use super::server::{News, Seen, Unseen, Watched};
+use crate::baseline::{Baseline, BaselineError, Entry, What};
 use crate::conform::{Fault, Standing, is_ground};
-use crate::rules::{Kind, RuleResult};
+use crate::history::History;
+use crate::campaign::level::Level;
+use crate::rules::{RuleResult, Trouble};
+use crate::run::{Server, Start};
+use crate::validate::{Known, KnownFinding};
 use crate::verdict::{Exit, Verdict};
+
+/// As a baseline names a crash.
+pub(crate) const CRASH: &str = "crash";
+
+/// What is known, and so does not count.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    /// Of each version of a server, as it comes with `layers`.
+    pub of_servers: bool,
+    /// What the user has listed.
+    pub own: Known,
+}
+
+/// In what circumstances something was found, as far as what is known of a server depends on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The server was told to stop, or has begun to for another reason than that its only client has gone.
+    stopping: bool,
+    /// It had several requests of one client at a time.
+    parallel: bool,
+}
+
+/// Scenarios in which a server is told to stop.
+const STOPPING: &[&str] = &["end/", "quit/", "captive/", "single/", "race/signal-", "race/connect-at-signal"];
+/// Scenarios in which it has several requests at a time.
+const PARALLEL: &[&str] = &["race/asked-late"];
+
+impl Circumstances {
+    /// Of a server with this history.
+    pub(super) fn of(history: &History) -> Circumstances {
+        let single = history.run().is_some_and(|run| run.start == Start::Single);
+        Circumstances {
+            stopping: !history.signals().is_empty() || !single && history.cleaning().is_some(),
+            parallel: history.most_data_at_once() > 1,
+        }
+    }
+
+    /// It could be what this entry tells of.
+    fn fit(self, entry: &Entry) -> bool {
+        let is_in = |families: &[&str]| families.iter().any(|family| entry.scenario.starts_with(family));
+        (self.stopping || !is_in(STOPPING)) && (self.parallel || !is_in(PARALLEL))
+    }
+}
 
 /// What was found.
 #[derive(Debug)]
@@ -21,31 +67,42 @@ pub struct Summary {
     pub faults: Vec<Fault>,
     /// How often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
+    /// What the user has listed, and what did not happen although it was looked for.
+    pub stale: Vec<KnownFinding>,
 }
 
 impl Summary {
-    /// Adds up what they say. What is known of a server's version does not count, unless `nothing_known`.
-    pub fn of(
-        seen: Vec<Seen>,
-        unseen: Vec<Unseen>,
-        level: Level,
-        nothing_known: bool,
-    ) -> Result<Summary, BaselineError> {
-        let faults = faults(&seen, level, nothing_known)?;
-        let mut exercised: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for result in seen.iter().flat_map(|one| &one.judgement.results) {
-            if result.exercised > 0 && level.judges(result.rule) {
-                *exercised.entry(result.rule.id).or_default() += result.exercised;
-            }
+    /// Adds up what they say.
+    pub fn of(watched: Watched, level: Level, knowledge: &Knowledge) -> Result<Summary, BaselineError> {
+        let Watched { seen, unseen, exercised } = watched;
+        let mut faults = Vec::new();
+        for (number, one) in seen.iter().enumerate().filter(|(_, one)| is_ground(&one.judgement.troubles)) {
+            let name = one.name(number);
+            let judging = Judging { level, knowledge, server: &one.server, circumstances: one.circumstances };
+            faults.extend(judging.faults(&one.judgement.results, one.ended, &name)?);
         }
-        Ok(Summary { seen, unseen, faults, exercised })
+        let stale = stale(&knowledge.own, &seen, &faults, &exercised);
+        Ok(Summary { seen, unseen, faults, exercised, stale })
     }
 
     /// The exit code of what was found, where anything was; the command's own counts else.
     pub fn exit(&self) -> Exit {
         let faults = self.faults.iter().map(|fault| fault.standing.exit());
         let floor = if self.seen.is_empty() { Exit::NothingJudged } else { Exit::Conformant };
-        Exit::of(faults.chain([floor]))
+        let cut = self.seen.iter().any(Seen::is_cut).then_some(Exit::Inconclusive);
+        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
+        Exit::of(faults.chain([floor]).chain(cut).chain(stale))
+    }
+
+    /// What that means.
+    pub fn meaning(&self) -> String {
+        let cut = self.seen.iter().filter(|one| one.is_cut()).count();
+        match self.exit() {
+            Exit::Conformant => "everything that was judged holds (warnings allowed)".to_owned(),
+            Exit::Inconclusive if cut == 1 => "inconclusive: 1 server is not judged to its end".to_owned(),
+            Exit::Inconclusive => format!("inconclusive: {cut} servers are not judged to their ends"),
+            other => other.meaning().to_owned(),
+        }
     }
 
     /// Servers of each version (empty where it is not known), by the program's name.
@@ -70,79 +127,118 @@ impl Summary {
 
     /// The server of this fault.
     pub fn server_of(&self, fault: &Fault) -> Option<&Seen> {
-        self.seen
-            .iter()
-            .enumerate()
-            .find(|(number, one)| name(*number, one) == fault.scenario)
-            .map(|(_, one)| one)
+        let number = fault.scenario.strip_prefix(SERVER)?.split_once(':')?.0;
+        self.seen.get(number.parse::<usize>().ok()?.checked_sub(1)?)
     }
 
     /// What a reader of the traces has to say against single ones: they were full, or cannot be read to their ends.
     pub fn unclear(&self) -> impl Iterator<Item = (&Seen, String)> {
-        self.seen.iter().filter_map(|one| {
-            let told = |trouble: &&crate::rules::Trouble| {
-                use crate::rules::Trouble::{Killed, NoEnd};
-                !matches!(trouble, NoEnd | Killed(_))
-            };
-            let trouble = one.judgement.troubles.iter().find(told).map(ToString::to_string);
-            let unknown = one.server.unknown().map(str::to_owned);
-            let trouble = unknown.or(trouble);
-            Some((one, trouble?))
-        })
+        self.seen.iter().filter_map(|one| Some((one, one.unclear()?)))
+    }
+
+    /// The text of the user's baseline after this run: without what is stale and with what is new.
+    pub fn baseline(&self, own: &Known) -> String {
+        let new = self.faults.iter().filter(|fault| fault.standing == Standing::New).map(|fault| {
+            let (id, seen) = listed(fault);
+            // Another crash is another finding.
+            (id, matches!(fault.what, What::Verdict(_)).then_some(seen))
+        });
+        own.changed(&self.stale, new)
     }
 }
 
-/// What was found in these servers.
-pub fn faults(seen: &[Seen], level: Level, nothing_known: bool) -> Result<Vec<Fault>, BaselineError> {
-    let mut faults = Vec::new();
-    for (number, one) in seen.iter().enumerate() {
-        let name = name(number, one);
-        let version = one.server.version().filter(|_| !nothing_known);
-        let embedded = version.map(|version| Baseline::embedded(&one.server.found.found, version));
+/// What the names of servers begin with.
+const SERVER: &str = "server ";
+
+impl Seen {
+    /// What it is called among the others of its run.
+    pub fn name(&self, number: usize) -> String {
+        format!("{SERVER}{}: {}", number + 1, self.line)
+    }
+
+    /// Why less is told of it than of others.
+    pub fn unclear(&self) -> Option<String> {
+        let trouble = self.judgement.troubles.iter().find(|trouble| trouble.is_cut()).map(ToString::to_string);
+        self.server.unknown().map(str::to_owned).or(trouble)
+    }
+
+    /// Its trace does not tell the whole story.
+    pub fn is_cut(&self) -> bool {
+        self.judgement.troubles.iter().any(Trouble::is_cut)
+    }
+}
+
+/// What has just been found in this server.
+pub fn faults(news: &News, level: Level, knowledge: &Knowledge) -> Result<Vec<Fault>, BaselineError> {
+    let judging = Judging { level, knowledge, server: &news.server, circumstances: news.circumstances };
+    judging.faults(&news.broken, news.ended, &news.server.command_line())
+}
+
+/// What is to be said of one server.
+struct Judging<'a> {
+    level: Level,
+    knowledge: &'a Knowledge,
+    server: &'a Server,
+    circumstances: Circumstances,
+}
+
+impl Judging<'_> {
+    fn faults(&self, results: &[RuleResult], ended: Ended, name: &str) -> Result<Vec<Fault>, BaselineError> {
+        let version = self.server.version().filter(|_| self.knowledge.of_servers);
+        let embedded = version.map(|version| Baseline::embedded(&self.server.found.found, version));
         let baseline = embedded.transpose()?.flatten().unwrap_or_default();
-        for result in one.judgement.results.iter().filter(|result| level.judges(result.rule)) {
-            if result.broken > 0 && is_ground(&one.judgement.troubles) {
-                faults.push(of_rule(result, &name, &baseline));
+        let broken = results.iter().filter(|result| result.broken > 0 && self.level.judges(result.rule));
+        let mut faults: Vec<Fault> = broken.map(|result| self.of_rule(result, name, &baseline)).collect();
+        if let Ended::Crashed(signal) = ended {
+            let what = What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
+            faults.push(Fault::new(what, name));
+        }
+        for fault in faults.iter_mut().filter(|fault| fault.standing == Standing::New) {
+            let (id, seen) = listed(fault);
+            if let Some(entry) = self.knowledge.own.entry(id, seen) {
+                fault.standing = Standing::Known { why: entry.why.clone(), race: false };
             }
         }
-        if let Ended::Crashed(signal) = one.ended {
-            let what = What::Verdict(Verdict::Crash(format!("the server was killed by signal {signal}")));
-            faults.push(fault(what, &name));
+        Ok(faults)
+    }
+
+    fn of_rule(&self, result: &RuleResult, name: &str, baseline: &Baseline) -> Fault {
+        let fault = Fault::in_trace(name, result);
+        // What is known is known of the server. That a module does the same is not.
+        let of_server = result.findings.iter().all(|finding| finding.party.comes_with_server());
+        let is_this = |entry: &&Entry| entry.what == fault.what && self.circumstances.fit(entry);
+        match baseline.entries.iter().find(is_this).filter(|_| of_server && fault.standing == Standing::New) {
+            Some(entry) => {
+                let standing = Standing::Known { why: entry.why.clone(), race: false };
+                Fault { standing, ..fault }
+            }
+            None => fault,
         }
     }
-    Ok(faults)
 }
 
-/// What a server is called among the others of its run.
-fn name(number: usize, one: &Seen) -> String {
-    format!("server {}: {}", number + 1, one.server.command_line())
-}
-
-fn of_rule(result: &RuleResult, name: &str, baseline: &Baseline) -> Fault {
-    let first = result.findings.first();
-    let at = first.and_then(|finding| finding.calls.last()).map_or(0, |call| call.position);
-    // What is known is known of the server. That a module does the same is not.
-    let of_server = result.findings.iter().all(|finding| finding.party.comes_with_server());
-    let what = What::Rule(result.rule);
-    let known = baseline.entries.iter().find(|entry| entry.what == what).filter(|_| of_server);
-    let standing = match known {
-        _ if result.rule.kind == Kind::Observed => Standing::Habit,
-        Some(entry) => Standing::Known { why: entry.why.clone(), race: false },
-        None => Standing::New,
+/// As a baseline lists it: the id, and what was seen.
+pub(crate) fn listed(fault: &Fault) -> (&str, &str) {
+    let id = match &fault.what {
+        What::Rule(rule) => rule.id,
+        What::Verdict(_) => CRASH,
     };
-    Fault { first: first.cloned(), at, standing, ..fault(what, name) }
+    (id, fault.seen())
 }
 
-fn fault(what: What, name: &str) -> Fault {
-    Fault {
-        what,
-        scenario: name.to_owned(),
-        times: 1,
-        tries: 1,
-        first: None,
-        at: u32::MAX,
-        run: None,
-        wrote: None,
-        standing: Standing::New,
-    }
+/// What is listed and was looked for, and did not happen.
+fn stale(
+    own: &Known,
+    seen: &[Seen],
+    faults: &[Fault],
+    exercised: &BTreeMap<&'static str, u64>,
+) -> Vec<KnownFinding> {
+    let is_stale = |entry: &&KnownFinding| {
+        let looked_for = match entry.id.as_str() {
+            CRASH => !seen.is_empty(),
+            rule => exercised.contains_key(rule),
+        };
+        looked_for && !faults.iter().map(listed).any(|(id, seen)| entry.lists(id, seen))
+    };
+    own.entries().iter().filter(is_stale).cloned().collect()
 }

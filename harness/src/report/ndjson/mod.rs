@@ -5,6 +5,7 @@
 pub mod conform;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod traces;
 pub mod validate;
 
 use std::io::{self, Write};

@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Word, conform, validate};
+use super::{Word, conform, traces, validate};
 use crate::verdict::Verdict;
 
 /// Each schema with the name of its file in `schemas/`.
-pub fn all() -> [(&'static str, Schema); 2] {
+pub fn all() -> [(&'static str, Schema); 3] {
     [
         ("conform.ndjson.schema.json", of::<conform::Line<'_>>(conform::VERSION)),
+        ("traces.ndjson.schema.json", of::<traces::Line<'_>>(traces::VERSION)),
         ("validate.ndjson.schema.json", of::<validate::Line<'_>>(validate::VERSION)),
     ]
 }

@@ -50,12 +50,28 @@ pub enum Trouble {
         /// How many there are.
         count: u64,
     },
+    /// What reads the trace while it is written was left behind, and so whole calls of data were not recorded.
+    #[error("{calls} calls of data were not recorded from event {from} on: what reads the trace was left behind")]
+    LeftOut {
+        /// How many.
+        calls: u64,
+        /// The position from which on that may be.
+        from: u64,
+    },
+    /// It was left so far behind that nothing was recorded any more.
+    #[error("nothing was recorded from event {0} on: what reads the trace was left behind")]
+    Stopped(u64),
     /// The server was killed by a signal that the harness did not send.
     #[error("the server was killed by signal {0}")]
     Killed(i32),
 }
 
 impl Trouble {
+    /// Returns true when the trace does not tell of the whole run, apart from its end.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self, Trouble::NoEnd | Trouble::Killed(_))
+    }
+
     /// Returns true when the recording itself is at fault, and not the server: nothing is proved by what it lacks.
     pub fn is_of_recording(&self) -> bool {
         !matches!(self, Trouble::Killed(_))
@@ -164,6 +180,16 @@ impl Judge {
         }
     }
 
+    /// What is open now.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What has been said so far of the rules that are broken.
+    pub fn broken(&self) -> impl Iterator<Item = RuleResult> {
+        self.running.iter().filter(|one| one.tally.broken > 0).map(Running::result)
+    }
+
     /// What has been said up to now, for tests.
     #[cfg(test)]
     pub(in crate::rules) fn results(&self) -> Vec<RuleResult> {
@@ -171,9 +197,16 @@ impl Judge {
     }
 
     /// No more events.
-    pub fn finish(mut self) -> Judgement {
+    pub fn finish(self) -> Judgement {
+        self.finish_at(true)
+    }
+
+    /// No more events; unless it is the end of the run, nothing is asked for that may still have come.
+    pub(in crate::rules) fn finish_at(mut self, is_end: bool) -> Judgement {
         for one in &mut self.running {
-            one.check.end(&self.history, &mut Report { tally: &mut one.tally });
+            if is_end {
+                one.check.end(&self.history, &mut Report { tally: &mut one.tally });
+            }
             // Some checks count only what comes to its end; a broken rule has had something to say all the same.
             one.tally.exercised = one.tally.exercised.max(u64::from(one.tally.broken > 0));
         }
