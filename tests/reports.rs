@@ -237,7 +237,7 @@ fn are_as_they_should(lines: &[Value], schema: &Value) {
         let is_optional = |key: &str| {
             NOT_ALWAYS.contains(&key)
                 && matches!(kind, "finding" | "baseline")
-                && line.get("scenario").is_some()
+                && (line.get("scenario").is_some() || line.get("server").is_some())
         };
         for key in line.as_object().unwrap().keys().filter(|key| !is_optional(key)) {
             let mut wrong = line.clone();
@@ -293,6 +293,30 @@ fn the_lines_of_validate_are_as_their_schema_says() {
     let of_sets = ["validate", "--config", sets.to_str().unwrap(), "--only", "read.odd", "memory"];
     all.extend(lines(&of_sets, 0));
     are_as_they_should(&all, &schema("validate.ndjson.schema.json"));
+}
+
+#[test]
+fn the_lines_of_watch_and_check_are_as_their_schema_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let baseline = folder.path().join("known.toml");
+    fs::write(&baseline, "[[known]]\nid = \"lifecycle.unload.once\"\nwhy = \"-\"\n").unwrap();
+    let (baseline, traces) = (baseline.to_str().unwrap(), folder.path().join("traces"));
+    let report = folder.path().join("lines");
+    let run = |arguments: &[&str], script: &str| {
+        let mut command = cargo_bin_cmd!("layers");
+        command.arg("watch").args(arguments).arg(format!("--report=ndjson={}", report.display()));
+        command.args(["--", "sh", "-c", script]).current_dir(&folder).assert();
+        let text = fs::read_to_string(&report).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let crashes = "nbdkit -U - null --run 'kill -SEGV $(pgrep -n nbdkit -P $PPID || echo $PPID)'; \
+        echo no >\"$LAYERS_WATCH/traces/unwatched-1\"";
+    let own = ["--baseline", baseline, "--dir", traces.to_str().unwrap()];
+    let mut all = run(&own, &format!("{crashes}; nbdkit --dump-plugin memory >/dev/null; nbdkit -U - null size=-5 2>/dev/null"));
+    // The first finding is a rule, the other a crash; each has fields that the other has not.
+    all.sort_by_key(|line| line.get("rule").is_some());
+    all.extend(lines(&["check", traces.to_str().unwrap()], 1));
+    are_as_they_should(&all, &schema("traces.ndjson.schema.json"));
 }
 
 /// `UPDATE_DOCUMENTS=1 cargo test -p layers --test reports` writes them anew.

@@ -262,6 +262,108 @@ fn a_finding_is_told_at_once_and_can_end_the_command() {
     assert_eq!(ended.says("FAIL   nego.size.range in 1 server").status, Some(1));
 }
 
+/// While the server still runs, which nobody ends before.
+#[test]
+fn a_finding_is_told_while_its_server_runs() {
+    let modules = tempfile::tempdir().unwrap();
+    let module = faulty("plugins/size-is-negative.c", modules.path());
+    let serve = format!(
+        "nbdkit -U s -P pid {}; nbdinfo 'nbd+unix:///?socket=s' 2>/dev/null; mkfifo hold; \
+         trap 'kill $(cat pid); echo stopped >&2; exit 0' TERM; exec 3<>hold; while :; do read forever <&3; done",
+        module.display()
+    );
+    let watched = watch(&["--live", "--fail-fast", "--wait"], &serve);
+    let at = |what: &str| watched.stderr.find(what).unwrap_or(usize::MAX);
+    assert!(at("layers: FAIL nego.size.range: ") < at("stopped"), "{}", watched.stderr);
+    assert_eq!(watched.says("FAIL   nego.size.range in 1 server").status, Some(1));
+    assert_eq!(watched.stderr.matches("layers: FAIL nego.size.range").count(), 1, "{}", watched.stderr);
+}
+
+/// Many times as many events as the trace has places for.
+#[test]
+fn a_server_is_watched_for_longer_than_its_trace_has_room() {
+    let bench = "nbdkit -U - --filter=nofilter null 1M --run 'qemu-img bench -f raw -c 40000 -d 8 -s 512 $uri' >/dev/null";
+    let watched = watch(&["--memory", "8"], bench);
+    watched.finds_nothing().says("1 server (1 of nbdkit ").says("1 exited with 0");
+    let tested = watched.stderr.split(" put to the test ").nth(1).and_then(|rest| rest.split(' ').next());
+    // Where this machine is so busy that some are left out, that is told.
+    let left_out = watched.stderr.contains("left behind");
+    assert!(left_out || tested.unwrap().parse::<u64>().unwrap() > 100_000, "{}", watched.stderr);
+    assert_eq!(watched.status, Some(if left_out { 7 } else { 0 }), "{}", watched.stderr);
+}
+
+/// The process that judges is stopped while the server goes on.
+#[test]
+fn a_judge_that_is_left_behind_says_from_where_on_and_blames_nobody() {
+    let bench = "kill -STOP $PPID; \
+        nbdkit -U - --filter=nofilter null 1M --run 'qemu-img bench -f raw -c 20000 -d 8 -s 512 $uri' >/dev/null; \
+        kill -CONT $PPID";
+    let watched = watch(&["--memory", "1"], bench);
+    assert_eq!(watched.finds_nothing().says("1 exited with 0").status, Some(7));
+    watched.says("calls of data were not recorded from event ").says("was left behind");
+    watched.says("exit 7: inconclusive: 1 server is not judged to its end");
+    let whole = watch(&["--memory", "1", "--exit-with-command"], bench);
+    assert_eq!(whole.status, Some(0));
+}
+
+#[test]
+fn every_format_tells_of_the_servers() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = faulty("plugins/size-is-negative.c", directory.path());
+    let script = format!("nbdkit -U - {} --run 'nbdinfo $uri' 2>/dev/null; nbdkit -U - null --run true", module.display());
+    let formats = ["ndjson", "junit", "tap", "github", "markdown", "html"];
+    let reports: Vec<String> = formats.iter().map(|format| format!("--report={format}={format}")).collect();
+    let options: Vec<&str> = reports.iter().map(String::as_str).collect();
+    assert_eq!(told(&command(&directory, &options, &script).output().unwrap()).status, Some(1));
+    let text = |format: &str| std::fs::read_to_string(directory.path().join(format)).unwrap();
+    for format in formats {
+        assert!(text(format).contains("nego.size.range"), "{format}: {}", text(format));
+    }
+    let lines = text("ndjson");
+    let line = |kind: &str| lines.lines().filter(|line| line.starts_with(&format!("{{\"type\":\"{kind}\""))).count();
+    assert_eq!([line("begin"), line("server"), line("end")], [1, 2, 1], "{lines}");
+    assert!(text("tap").contains("\nnot ok ") && text("junit").contains("<failure "));
+    // A run that fails before it begins ends its report, too.
+    let failed = told(&command(&directory, &["--report", "ndjson=none", "--only", "x.y"], "true").output().unwrap());
+    assert_eq!(failed.status, Some(2));
+    assert!(text("none").starts_with("{\"type\":\"end\",\"exit\":2,"), "{}", text("none"));
+}
+
+#[test]
+fn what_the_user_lists_is_told_as_known_and_what_is_gone_is_stale() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = faulty("plugins/size-is-negative.c", directory.path());
+    let script = format!("nbdkit -U - {} --run 'nbdinfo $uri' 2>/dev/null; exit 0", module.display());
+    let run = |options: &[&str], script: &str| told(&command(&directory, options, script).output().unwrap());
+    let own = ["--baseline", "known.toml"];
+    let file = directory.path().join("known.toml");
+    assert_eq!(run(&["--baseline", "known.toml", "--update-baseline"], &script).status, Some(1));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("id = \"nego.size.range\""), "{text}");
+    assert_eq!(run(&own, &script).says("`why` is empty").status, Some(2));
+    std::fs::write(&file, text.replace("why = \"\"", "why = \"a test\"")).unwrap();
+    let known = run(&own, &script);
+    known.finds_nothing().says("a test: ").says("nego.size.range in 1 server").says("first in: server 1: nbdkit");
+    assert_eq!(known.status, Some(0));
+    let good = "nbdkit -U - memory 1M --run 'nbdinfo $uri' >/dev/null";
+    assert_eq!(run(&own, good).says("stale: nego.size.range did not happen").status, Some(4));
+}
+
+/// What is known of servers that are told to stop is no excuse for one that was not: its only client has gone, and it ends.
+#[test]
+fn what_is_known_of_a_server_is_known_in_its_circumstances() {
+    // It is connected when the server is told to stop.
+    let client = "import os,socket,struct\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(20)\ns.connect(\"s\")\n\
+        s.recv(18)\ns.sendall(struct.pack(\">I\",1)+b\"IHAVEOPT\"+struct.pack(\">II\",1,0))\ns.recv(10)\n\
+        os.kill(int(open(\"pid\").read()),15)\n";
+    let stopped = &format!("nbdkit -U s -P pid memory 1M; printf '%s' '{client}' | timeout 20 python3");
+    let watched = watch(&["--wait"], stopped);
+    watched.finds_nothing().says("layers: known of this version of the server").says("first in: server 1: ");
+    assert_eq!(watched.status, Some(0));
+    let counted = watch(&["--wait", "--no-baseline"], stopped);
+    assert_eq!(counted.says("FAIL   ").status, Some(1));
+}
+
 #[test]
 fn haproxy_is_watched_by_the_same_way() {
     let directory = tempfile::tempdir().unwrap();

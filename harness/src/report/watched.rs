@@ -154,7 +154,7 @@ fn known(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 
 /// Servers of which less is told than of others.
 fn unclear(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    let of_traces = summary.unclear().map(|(one, why)| format!("{}: {why}", one.server.command_line()));
+    let of_traces = summary.unclear().map(|(one, why)| format!("{why}: {}", one.line));
     let unseen = summary.unseen.iter().map(|one| match one.pid {
         Some(pid) => format!("process {pid}: {}", one.why),
         None => one.why.clone(),
