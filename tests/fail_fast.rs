@@ -52,7 +52,8 @@ fn conform_ends_at_the_first_scenario_that_shows_something() {
 #[test]
 fn snapshot_and_check_end_at_the_first_difference() {
     let directory = tempfile::tempdir().unwrap();
-    let options = ["snapshot", "--jobs", "1", "--only", "classical", "--only", "end/sigterm/idle", "--fail-fast"];
+    let options =
+        ["snapshot", "--jobs", "1", "--only", "classical", "--only", "end/sigterm/idle", "--fail-fast"];
     let stack = ["memory", "1M"];
     layers(directory.path(), &[&options[..], &stack].concat()).code(1).stdout(contains(SAID));
 

@@ -305,14 +305,17 @@ fn the_lines_of_watch_and_check_are_as_their_schema_says() {
     let run = |arguments: &[&str], script: &str| {
         let mut command = cargo_bin_cmd!("layers");
         command.arg("watch").args(arguments).arg(format!("--report=ndjson={}", report.display()));
-        command.args(["--", "sh", "-c", script]).current_dir(&folder).assert();
+        let _ended = command.args(["--", "sh", "-c", script]).current_dir(&folder).assert();
         let text = fs::read_to_string(&report).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
     };
     let crashes = "nbdkit -U - null --run 'kill -SEGV $(pgrep -n nbdkit -P $PPID || echo $PPID)'; \
         echo no >\"$LAYERS_WATCH/traces/unwatched-1\"";
     let own = ["--baseline", baseline, "--dir", traces.to_str().unwrap()];
-    let mut all = run(&own, &format!("{crashes}; nbdkit --dump-plugin memory >/dev/null; nbdkit -U - null size=-5 2>/dev/null"));
+    let mut all = run(
+        &own,
+        &format!("{crashes}; nbdkit --dump-plugin memory >/dev/null; nbdkit -U - null size=-5 2>/dev/null"),
+    );
     // The first finding is a rule, the other a crash; each has fields that the other has not.
     all.sort_by_key(|line| line.get("rule").is_some());
     all.extend(lines(&["check", traces.to_str().unwrap()], 1));

@@ -310,7 +310,10 @@ fn a_judge_that_is_left_behind_says_from_where_on_and_blames_nobody() {
 fn every_format_tells_of_the_servers() {
     let directory = tempfile::tempdir().unwrap();
     let module = faulty("plugins/size-is-negative.c", directory.path());
-    let script = format!("nbdkit -U - {} --run 'nbdinfo $uri' 2>/dev/null; nbdkit -U - null --run true", module.display());
+    let script = format!(
+        "nbdkit -U - {} --run 'nbdinfo $uri' 2>/dev/null; nbdkit -U - null --run true",
+        module.display()
+    );
     let formats = ["ndjson", "junit", "tap", "github", "markdown", "html"];
     let reports: Vec<String> = formats.iter().map(|format| format!("--report={format}={format}")).collect();
     let options: Vec<&str> = reports.iter().map(String::as_str).collect();
@@ -320,11 +323,13 @@ fn every_format_tells_of_the_servers() {
         assert!(text(format).contains("nego.size.range"), "{format}: {}", text(format));
     }
     let lines = text("ndjson");
-    let line = |kind: &str| lines.lines().filter(|line| line.starts_with(&format!("{{\"type\":\"{kind}\""))).count();
+    let line =
+        |kind: &str| lines.lines().filter(|line| line.starts_with(&format!("{{\"type\":\"{kind}\""))).count();
     assert_eq!([line("begin"), line("server"), line("end")], [1, 2, 1], "{lines}");
     assert!(text("tap").contains("\nnot ok ") && text("junit").contains("<failure "));
     // A run that fails before it begins ends its report, too.
-    let failed = told(&command(&directory, &["--report", "ndjson=none", "--only", "x.y"], "true").output().unwrap());
+    let failed =
+        told(&command(&directory, &["--report", "ndjson=none", "--only", "x.y"], "true").output().unwrap());
     assert_eq!(failed.status, Some(2));
     assert!(text("none").starts_with("{\"type\":\"end\",\"exit\":2,"), "{}", text("none"));
 }
@@ -343,7 +348,11 @@ fn what_the_user_lists_is_told_as_known_and_what_is_gone_is_stale() {
     assert_eq!(run(&own, &script).says("`why` is empty").status, Some(2));
     std::fs::write(&file, text.replace("why = \"\"", "why = \"a test\"")).unwrap();
     let known = run(&own, &script);
-    known.finds_nothing().says("a test: ").says("nego.size.range in 1 server").says("first in: server 1: nbdkit");
+    known
+        .finds_nothing()
+        .says("a test: ")
+        .says("nego.size.range in 1 server")
+        .says("first in: server 1: nbdkit");
     assert_eq!(known.status, Some(0));
     let good = "nbdkit -U - memory 1M --run 'nbdinfo $uri' >/dev/null";
     assert_eq!(run(&own, good).says("stale: nego.size.range did not happen").status, Some(4));

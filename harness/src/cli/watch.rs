@@ -144,7 +144,8 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     let summary = summary.map_err(|error| Failure::new(Exit::Harness, error))?;
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
         let written = std::fs::write(path, summary.baseline(&knowledge.own));
-        written.map_err(|error| usage(&format!("cannot write the baseline `{}`: {error}", path.display())))?;
+        written
+            .map_err(|error| usage(&format!("cannot write the baseline `{}`: {error}", path.display())))?;
     }
     let (code, why) = exit(arguments, &summary, status_code(status));
     let outcome = Outcome { code, why: &why, kept: keeps.then(|| place.path()) };
@@ -178,9 +179,7 @@ fn known(arguments: &Arguments) -> Result<Known, Failure> {
         None => Ok(Known::default()),
         // A file that is to be written need not be there.
         Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
-        Some(path) => {
-            Known::load_of_servers(path, CRASH).map_err(|error| Failure::new(Exit::Usage, error))
-        }
+        Some(path) => Known::load_of_servers(path, CRASH).map_err(|error| Failure::new(Exit::Usage, error)),
     }
 }
 

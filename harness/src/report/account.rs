@@ -131,14 +131,17 @@ fn of_rule(account: &Account<'_>, causes: &[Group<'_>], rule: &Rule) -> Case {
 }
 
 fn of_server(account: &Account<'_>, one: &Subject<'_>) -> Case {
-    let crash = account.faults.iter().find(|fault| {
-        fault.scenario == one.name && matches!(fault.what, What::Verdict(_))
-    });
+    let crash = account
+        .faults
+        .iter()
+        .find(|fault| fault.scenario == one.name && matches!(fault.what, What::Verdict(_)));
     let outcome = match (crash, &one.unclear) {
         (Some(fault), _) => {
             let trouble = Trouble::new("crash", fault.seen());
             match &fault.standing {
-                Standing::Known { why, .. } => Outcome::Known(Trouble { text: format!("known: {why}\n"), ..trouble }),
+                Standing::Known { why, .. } => {
+                    Outcome::Known(Trouble { text: format!("known: {why}\n"), ..trouble })
+                }
                 _ => Outcome::Failed(trouble),
             }
         }

@@ -55,7 +55,8 @@ pub fn write(
         writeln!(to, "layers: the traces are in `{}`: `layers check` judges them again", kept.display())?;
     }
     for entry in &summary.stale {
-        let line = format!("layers: {ODD}stale{ODD:#}: {} did not happen, and is listed: {}", entry.id, entry.why);
+        let line =
+            format!("layers: {ODD}stale{ODD:#}: {} did not happen, and is listed: {}", entry.id, entry.why);
         writeln!(to, "{}", wrapped(&line, 0))?;
     }
     let style = if groups.is_empty() && summary.stale.is_empty() { GOOD } else { BAD };

@@ -133,8 +133,7 @@ impl Notices {
         mut tell: impl FnMut(Option<OsString>),
     ) -> io::Result<Woken> {
         let own = PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN);
-        let command =
-            command.map(|running| PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN));
+        let command = command.map(|running| PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN));
         let mut watched: Vec<PollFd<'_>> = [Some(own), command].into_iter().flatten().collect();
         let pause = pause.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         match poll(&mut watched, pause.as_ref()) {

@@ -371,11 +371,11 @@ impl Collected {
         let new = |findings: &[Finding]| findings.iter().any(|finding| !known.has(finding));
         let counts = |id: &str, violates: bool| violates || deny.iter().any(|pattern| matches(pattern, id));
         let mut checks = self.checks.iter().chain(&self.always);
-        checks.any(|said| {
-            new(&said.findings) && counts(said.check.id, said.verdict.exit() == Exit::Violation)
-        }) || self.rules.iter().any(|said| {
-            new(&said.findings) && counts(said.rule.id, RuleVerdict::level(said.rule) == Level::Must)
-        })
+        checks
+            .any(|said| new(&said.findings) && counts(said.check.id, said.verdict.exit() == Exit::Violation))
+            || self.rules.iter().any(|said| {
+                new(&said.findings) && counts(said.rule.id, RuleVerdict::level(said.rule) == Level::Must)
+            })
     }
 
     /// Says of every check of which nothing was said that the run was ended before.

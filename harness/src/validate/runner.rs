@@ -73,18 +73,8 @@ pub(super) fn run(
     });
     let collected = Collected::new(selection, bench.terms, EventBudget::new(validate.keep_events));
     let Validate { expected, known, deny, .. } = validate;
-    let mut runner = Runner {
-        bench,
-        jobs,
-        stack,
-        filters_spared,
-        selection,
-        listener,
-        collected,
-        expected,
-        known,
-        deny,
-    };
+    let mut runner =
+        Runner { bench, jobs, stack, filters_spared, selection, listener, collected, expected, known, deny };
     let reached = runner.run();
     let told = limit.reached().filter(|halt| matches!(halt, Halt::Signal(_)));
     runner.collected.halt = told.or(runner.collected.halt);

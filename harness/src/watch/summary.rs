@@ -158,7 +158,8 @@ impl Seen {
 
     /// Why less is told of it than of others.
     pub fn unclear(&self) -> Option<String> {
-        let trouble = self.judgement.troubles.iter().find(|trouble| trouble.is_cut()).map(ToString::to_string);
+        let trouble =
+            self.judgement.troubles.iter().find(|trouble| trouble.is_cut()).map(ToString::to_string);
         self.server.unknown().map(str::to_owned).or(trouble)
     }
 

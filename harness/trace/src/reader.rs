@@ -29,7 +29,9 @@ pub enum ReadError {
         what: &'static str,
     },
     /// It is read while it is written, and then never again.
-    #[error("its records wrap: `layers watch` judges it while its server runs, and nothing can judge it again")]
+    #[error(
+        "its records wrap: `layers watch` judges it while its server runs, and nothing can judge it again"
+    )]
     Wraps,
     /// The file ends before the last record that was claimed.
     #[error("it was cut off: {have} bytes are there, and its header tells of {need}")]

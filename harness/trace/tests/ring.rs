@@ -45,7 +45,10 @@ fn a_reader_that_keeps_up_sees_every_round() {
     let mut next = 0;
     for number in 0..1000_u64 {
         let name = [(Field::Export, &b"x"[..])];
-        writes.note(Record { a: number, ..record(Kind::Signal, 0, 0) }, if number % 3 == 0 { &name } else { &[] });
+        writes.note(
+            Record { a: number, ..record(Kind::Signal, 0, 0) },
+            if number % 3 == 0 { &name } else { &[] },
+        );
         let events = read(&reads, &mut next);
         assert_eq!(events.iter().map(|event| event.a).collect::<Vec<_>>(), [number]);
     }

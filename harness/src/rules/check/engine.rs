@@ -51,7 +51,9 @@ pub enum Trouble {
         count: u64,
     },
     /// What reads the trace while it is written was left behind, and so whole calls of data were not recorded.
-    #[error("{calls} calls of data were not recorded from event {from} on: what reads the trace was left behind")]
+    #[error(
+        "{calls} calls of data were not recorded from event {from} on: what reads the trace was left behind"
+    )]
     LeftOut {
         /// How many.
         calls: u64,
