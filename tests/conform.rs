@@ -37,6 +37,7 @@ fn run(which: Which) -> Conformance {
         baseline: &baseline,
         room: None,
         time: None,
+        fail_fast: false,
         source: Source::Embedded,
         all: false,
         keep_events: 0,

@@ -104,7 +104,8 @@ impl<'a> Follower<'a> {
                 Ok(event) => {
                     self.next = events.position();
                     let judge = self.judge.get_or_insert_with(|| {
-                        self.server = Some(&event).filter(|event| event.kind == Kind::Run).and_then(Server::of);
+                        self.server =
+                            Some(&event).filter(|event| event.kind == Kind::Run).and_then(Server::of);
                         judge_of(Some(&event), self.rules.iter().copied())
                     });
                     judge.feed(&event);
@@ -167,7 +168,9 @@ impl<'a> Follower<'a> {
     /// What it says. Where its server has ended, the trace says so afterwards, and its file is as long as it is full.
     pub(super) fn finish(mut self, is_over: bool) -> io::Result<Seen> {
         let Some(server) = self.server.take() else {
-            let what = self.damaged.map_or("it is not the trace of a watched server".to_owned(), |why| why.to_string());
+            let what = self
+                .damaged
+                .map_or("it is not the trace of a watched server".to_owned(), |why| why.to_string());
             return Err(io::Error::other(what));
         };
         let mut judge = self.judge.take().unwrap_or_else(|| judge_of(None, self.rules.iter().copied()));
