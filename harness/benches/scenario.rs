@@ -94,6 +94,7 @@ fn second_job(server: &Nbdkit) {
             baseline: &Baseline::default(),
             room: None,
             time: None,
+            fail_fast: false,
             source: Source::Embedded,
             all: false,
             keep_events: 0,

@@ -15,11 +15,11 @@ use crate::conform::{Fault, exit_of, verdict_of_troubles};
 use crate::history::Call;
 use crate::campaign::event_budget::Events;
 use crate::campaign::level::Level;
-use crate::report::account::{self, Account, Subject};
+use crate::report::account::{Account, Subject};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
 use crate::report::watched::of_servers;
-use crate::report::{Format, finding};
+use crate::report::{Format, finding, traces};
 use crate::rules::{self, CallRef, Judgement, Kind, Rule};
 use crate::run::Run;
 use crate::verdict::{Exit, Verdict};
@@ -67,7 +67,7 @@ fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> 
     let exercised = exercised(&checked);
     let account = account(&checked, &faults, &exercised, exit);
     for (format, to, _) in &mut reports {
-        account::write(to, *format, &account)?;
+        traces::write(to, *format, &account)?;
     }
     course.has_ended();
     reports::finish(reports.into_iter().map(|(_, _, place)| place))?;

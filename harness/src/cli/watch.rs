@@ -14,11 +14,11 @@ use crate::campaign::level::Level;
 use crate::campaign::select;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
-use crate::report::Format;
-use crate::report::account::{self, Account, Subject};
+use crate::report::account::{Account, Subject};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
 use crate::report::watched::{self, Outcome, of_servers};
+use crate::report::{Format, traces};
 use crate::rules::Rule;
 use crate::server::interrupt;
 use crate::server::watched::{Notices, Place, PlaceError, Running, Woken, status_code};
@@ -155,7 +155,7 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     for (format, mut to, at) in reporters {
         match format {
             Format::Human => watched::write(&mut to, &summary, &rules, outcome)?,
-            other => account::write(&mut to, other, &account)?,
+            other => traces::write(&mut to, other, &account)?,
         }
         places.push(at);
     }

@@ -1,16 +1,10 @@
-//! What the traces of servers say that the harness has not started, or not in this run: `watch` and `check`, for every format but
-//! that for people.
+//! What there is to tell of the traces of servers that the harness has not started, or not in this run: `watch` and `check`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
-use super::cases::{Case, Outcome, Run, Trouble};
-use super::html::{self, Traced};
-use super::ndjson::{Ndjson, traces};
-use super::{Format, github, junit, tap};
-use crate::baseline::What;
-use crate::conform::{Fault, Group, Standing, groups};
-use crate::rules::Rule;
+use super::html::Traced;
+use crate::conform::Fault;
+use crate::rules::{Rule, Trouble};
 use crate::validate::KnownFinding;
 use crate::verdict::Exit;
 use crate::watch::{Ended, Unseen};
@@ -67,120 +61,9 @@ pub struct Subject<'a> {
     pub traced: Traced<'a>,
 }
 
-/// Writes it in this format, all in one piece.
-pub fn write(to: &mut dyn Write, format: Format, account: &Account<'_>) -> io::Result<()> {
-    let of_cases = |to: &mut dyn Write, write: super::at_end::Writer| write(to, &cases(account));
-    match format {
-        // For people each verb has a report of its own.
-        Format::Human => Ok(()),
-        Format::Ndjson => traces::write(&mut Ndjson::new(to), account),
-        Format::Junit => of_cases(to, junit::write),
-        Format::Tap => of_cases(to, tap::write),
-        Format::Github => of_cases(to, github::annotations),
-        Format::Markdown => of_cases(to, github::summary),
-        Format::Html => {
-            let traced: Vec<Traced<'_>> = account.servers.iter().map(|one| one.traced).collect();
-            html::write(&mut &mut *to, &traced, Some(account.exit))
-        }
-    }
-}
-
-fn cases(account: &Account<'_>) -> Run {
-    let causes = groups(account.faults);
-    let rules = account.rules.iter().map(|rule| of_rule(account, &causes, rule));
-    let servers = account.servers.iter().map(|one| of_server(account, one));
-    let unseen = account.unseen.iter().map(|one| Case {
-        group: "servers",
-        name: one.pid.map_or("a process".to_owned(), |pid| format!("process {pid}")),
-        outcome: Outcome::Skipped(format!("not judged: {}", one.why)),
-    });
-    let stale = account.stale.iter().map(|entry| {
-        let message = format!("the baseline lists it, and it did not happen: {}", entry.why);
-        let outcome = Outcome::Failed(Trouble::new("stale", message));
-        Case { group: "baseline", name: entry.id.clone(), outcome }
-    });
-    let cases = rules.chain(servers).chain(unseen).chain(stale).collect();
-    Run::new(account.title.clone(), cases, account.exit, account.meaning.clone())
-}
-
-fn of_rule(account: &Account<'_>, causes: &[Group<'_>], rule: &Rule) -> Case {
-    let of_it = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.id);
-    let told = |is: fn(&Standing) -> bool, word| {
-        let own: Vec<&Group<'_>> = causes
-            .iter()
-            .flat_map(|cause| [cause].into_iter().chain(&cause.with))
-            .filter(|cause| cause.example().is_some_and(|first| of_it(first) && is(&first.standing)))
-            .collect();
-        let places: Vec<String> = own.iter().filter_map(|cause| place(cause)).collect();
-        let texts: Vec<String> = own.iter().filter_map(|cause| text(cause)).collect();
-        (!own.is_empty()).then(|| Trouble {
-            word,
-            message: format!("broken in {}", places.join("; ")),
-            text: texts.join("\n"),
-        })
-    };
-    let failed = told(|standing| *standing == Standing::New, "fail").map(Outcome::Failed);
-    let known = || told(|standing| matches!(standing, Standing::Known { .. }), "known").map(Outcome::Known);
-    let warned = || told(|standing| *standing == Standing::Habit, "warn").map(Outcome::Warned);
-    let exercised = account.exercised.contains_key(rule.id);
-    let outcome = failed.or_else(known).or_else(warned).unwrap_or_else(|| match exercised {
-        true => Outcome::Passed,
-        false => Outcome::Skipped(format!("never exercised: needs {}", rule.antecedent)),
-    });
-    Case { group: "rules", name: rule.id.to_owned(), outcome }
-}
-
-fn of_server(account: &Account<'_>, one: &Subject<'_>) -> Case {
-    let crash = account
-        .faults
-        .iter()
-        .find(|fault| fault.scenario == one.name && matches!(fault.what, What::Verdict(_)));
-    let outcome = match (crash, &one.unclear) {
-        (Some(fault), _) => {
-            let trouble = Trouble::new("crash", fault.seen());
-            match &fault.standing {
-                Standing::Known { why, .. } => {
-                    Outcome::Known(Trouble { text: format!("known: {why}\n"), ..trouble })
-                }
-                _ => Outcome::Failed(trouble),
-            }
-        }
-        (None, Some(why)) if one.is_cut() => Outcome::Undecided(Trouble::new("inconclusive", why.clone())),
-        (None, Some(why)) => Outcome::Skipped(format!("not judged: {why}")),
-        (None, None) => Outcome::Passed,
-    };
-    Case { group: "servers", name: one.name.clone(), outcome }
-}
-
 impl Subject<'_> {
     /// Its trace does not tell the whole story.
-    fn is_cut(&self) -> bool {
-        self.traced.judgement.troubles.iter().any(crate::rules::Trouble::is_cut)
+    pub(super) fn is_cut(&self) -> bool {
+        self.traced.judgement.troubles.iter().any(Trouble::is_cut)
     }
-}
-
-/// In which servers it shows itself.
-fn place(cause: &Group<'_>) -> Option<String> {
-    let first = &cause.example()?.scenario;
-    Some(match cause.faults.len() {
-        1 => first.clone(),
-        many => format!("{many} servers, first {first}"),
-    })
-}
-
-/// Its first fault at length.
-fn text(cause: &Group<'_>) -> Option<String> {
-    let fault = cause.example()?;
-    let mut text = format!("{} in {}\n", fault.what, fault.scenario);
-    if let What::Rule(rule) = &fault.what {
-        text += &format!("{}\n({})\nat fault: {}\n", rule.statement, rule.clause, rule.party);
-    }
-    if let Some(first) = &fault.first {
-        text += &format!("expected: {}\nactual:   {}\n", first.expected, first.actual);
-        text.extend(first.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)));
-    }
-    if let Standing::Known { why, .. } = &fault.standing {
-        text += &format!("known: {why}\n");
-    }
-    Some(text)
 }

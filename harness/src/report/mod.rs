@@ -16,6 +16,7 @@ mod reporter;
 mod reproduce;
 pub mod snapshot;
 pub mod tap;
+pub mod traces;
 pub mod validation;
 pub mod watched;
 mod wrapped;

@@ -9,9 +9,9 @@ use layers_trace::record::{RECORD_SIZE, Record};
 use layers_trace::writer::record;
 use layers_trace::{Event, Kind, ReadError, Reader, Writer};
 
+use super::circumstances::Circumstances;
 use super::end::{Ended, Ending};
-use super::server::{News, Seen};
-use super::summary::Circumstances;
+use super::seen::{News, Seen};
 use crate::campaign::event_budget::ROOM;
 use crate::rules::{Judge, Rule, RuleResult, judge_of, judgement_of};
 use crate::run::Server;

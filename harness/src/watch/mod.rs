@@ -2,16 +2,22 @@
 //!
 //! | module | answers |
 //! |---|---|
+//! | `circumstances` | in what circumstances something was found |
 //! | [`end`] | how a server has ended of which this process is not the parent |
 //! | `follow` | what a trace says that is read while its server writes it |
-//! | [`server`] | which servers there are, and what the trace of each says |
+//! | [`seen`] | what is told of one server |
+//! | [`server`] | which servers there are, and when each is read and judged |
 //! | [`summary`] | what all of them say together |
 
+mod circumstances;
 pub mod end;
 mod follow;
+pub mod seen;
 pub mod server;
 pub mod summary;
 
+pub use circumstances::Circumstances;
 pub use end::Ended;
-pub use server::{How, News, Seen, Unseen, Watch, Watched, traces_in};
-pub use summary::{Circumstances, Knowledge, Summary, faults};
+pub use seen::{News, Seen, Unseen};
+pub use server::{How, Watch, Watched, traces_in};
+pub use summary::{Knowledge, Summary, faults};

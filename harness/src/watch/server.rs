@@ -1,4 +1,4 @@
-//! The servers of a run, and what the trace of each says.
+//! The servers of a run: which there are, and when each is read and judged.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -8,81 +8,9 @@ use std::time::Duration;
 
 use layers_trace::handover::TRACES;
 
-use super::end::Ended;
 use super::follow::Follower;
-use super::summary::Circumstances;
-use crate::conform::is_ground;
-use crate::history::History;
-use crate::campaign::event_budget::Events;
-use crate::rules::{Judgement, Rule, RuleResult};
-use crate::run::Server;
-
-/// A server that has made a trace.
-#[derive(Debug)]
-pub struct Seen {
-    /// The trace.
-    pub path: PathBuf,
-    /// What it is.
-    pub server: Server,
-    /// Its command line, in one line.
-    pub line: String,
-    /// What has become of it.
-    pub ended: Ended,
-    /// What the rules say of it.
-    pub judgement: Judgement,
-    /// In what circumstances.
-    pub circumstances: Circumstances,
-    /// Its events, where they are to be drawn.
-    pub events: Events,
-}
-
-impl Seen {
-    /// What is found in it now that it has ended, but for these rules.
-    fn news(&self, told: &[&str]) -> News {
-        let broken = self.judgement.results.iter();
-        let broken = broken.filter(|result| result.broken > 0 && !told.contains(&result.rule.id));
-        News {
-            server: self.server.clone(),
-            ended: self.ended,
-            broken: if is_ground(&self.judgement.troubles) { broken.cloned().collect() } else { Vec::new() },
-            circumstances: self.circumstances,
-        }
-    }
-
-    /// Keeps what tells of it, and adds up how often each rule was put to the test.
-    fn lighten(&mut self, exercised: &mut BTreeMap<&'static str, u64>, draws: bool) {
-        for result in self.judgement.results.iter().filter(|result| result.exercised > 0) {
-            *exercised.entry(result.rule.id).or_default() += result.exercised;
-        }
-        if !draws {
-            self.judgement.results.retain(|result| result.broken > 0);
-            self.judgement.results.shrink_to_fit();
-            self.judgement.history = History::new();
-        }
-    }
-}
-
-/// A server that could not be watched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unseen {
-    /// Its process, where that is known.
-    pub pid: Option<u32>,
-    /// Why.
-    pub why: String,
-}
-
-/// What has just been found in a server.
-#[derive(Debug)]
-pub struct News {
-    /// The server.
-    pub server: Server,
-    /// How it has ended, if it has.
-    pub ended: Ended,
-    /// The rules that it has broken, and that were not told of yet.
-    pub broken: Vec<RuleResult>,
-    /// In what circumstances.
-    pub circumstances: Circumstances,
-}
+use super::seen::{News, Seen, Unseen};
+use crate::rules::Rule;
 
 /// The traces in this directory, the oldest server's first.
 pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {

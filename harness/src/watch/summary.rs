@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::circumstances::Circumstances;
 use super::end::Ended;
-use super::server::{News, Seen, Unseen, Watched};
+use super::seen::{News, Seen, Unseen};
+use super::server::Watched;
 use crate::baseline::{Baseline, BaselineError, Entry, What};
 use crate::conform::{Fault, Standing, is_ground};
-use crate::history::History;
 use crate::campaign::level::Level;
 use crate::rules::{RuleResult, Trouble};
-use crate::run::{Server, Start};
+use crate::run::Server;
 use crate::validate::{Known, KnownFinding};
 use crate::verdict::{Exit, Verdict};
 
@@ -23,37 +24,6 @@ pub struct Knowledge {
     pub of_servers: bool,
     /// What the user has listed.
     pub own: Known,
-}
-
-/// In what circumstances something was found, as far as what is known of a server depends on them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
-    /// The server was told to stop, or has begun to for another reason than that its only client has gone.
-    stopping: bool,
-    /// It had several requests of one client at a time.
-    parallel: bool,
-}
-
-/// Scenarios in which a server is told to stop.
-const STOPPING: &[&str] = &["end/", "quit/", "captive/", "single/", "race/signal-", "race/connect-at-signal"];
-/// Scenarios in which it has several requests at a time.
-const PARALLEL: &[&str] = &["race/asked-late"];
-
-impl Circumstances {
-    /// Of a server with this history.
-    pub(super) fn of(history: &History) -> Circumstances {
-        let single = history.run().is_some_and(|run| run.start == Start::Single);
-        Circumstances {
-            stopping: !history.signals().is_empty() || !single && history.cleaning().is_some(),
-            parallel: history.most_data_at_once() > 1,
-        }
-    }
-
-    /// It could be what this entry tells of.
-    fn fit(self, entry: &Entry) -> bool {
-        let is_in = |families: &[&str]| families.iter().any(|family| entry.scenario.starts_with(family));
-        (self.stopping || !is_in(STOPPING)) && (self.parallel || !is_in(PARALLEL))
-    }
 }
 
 /// What was found.

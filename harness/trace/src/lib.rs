@@ -43,6 +43,7 @@ pub mod record;
 mod ring;
 mod thread;
 pub mod watched;
+mod wrapping;
 pub mod writer;
 
 pub use callback::Callback;

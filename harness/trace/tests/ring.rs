@@ -1,5 +1,7 @@
 //! A trace that wraps: whatever its reader does, what is recorded is whole, and what is missing is counted.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::fs::File;
