@@ -10,11 +10,12 @@ use layers_trace::{ReadError, Reader};
 use super::failure::Failure;
 use super::reports::{self, Course, Report};
 use crate::baseline::What;
-use crate::foreign::bounded;
-use crate::conform::{Fault, exit_of, verdict_of_troubles};
-use crate::history::Call;
 use crate::campaign::event_budget::Events;
 use crate::campaign::level::Level;
+use crate::conform::{Fault, exit_of, verdict_of_troubles};
+use crate::foreign::bounded;
+use crate::foreign::visible::visible_line;
+use crate::history::Call;
 use crate::report::account::{Account, Subject};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
@@ -23,7 +24,6 @@ use crate::report::{Format, finding, traces};
 use crate::rules::{self, CallRef, Judgement, Kind, Rule};
 use crate::run::Run;
 use crate::verdict::{Exit, Verdict};
-use crate::foreign::visible::visible_line;
 use crate::watch::{Ended, traces_in};
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use super::reports::{self, Course, Report};
 use super::settings::Asked;
 use crate::campaign::level::Level;
 use crate::campaign::select;
+use crate::campaign::trace_room as room;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
 use crate::report::account::{Account, Subject};
@@ -26,7 +27,6 @@ use crate::validate::Known;
 use crate::verdict::{Exit, Verdict};
 use crate::watch::summary::CRASH;
 use crate::watch::{How, Knowledge, News, Summary, Watch, faults};
-use crate::campaign::trace_room as room;
 
 /// What servers get that are about to end when the command has.
 const LAST_MOMENT: Duration = Duration::from_millis(500);

@@ -17,10 +17,10 @@ use super::verdicts::{broken, worse};
 use super::{hints, is_module, processes, quoted, words};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::Halt;
-use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
-use crate::run::stack::Stack;
 use crate::campaign::level::Level;
 use crate::campaign::select::matches;
+use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
+use crate::run::stack::Stack;
 use crate::verdict::{Exit, Verdict};
 
 /// What shows the place of a crash, and is not in the recording.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::circumstances::Circumstances;
 use super::end::Ended;
+use crate::campaign::event_budget::Events;
 use crate::conform::is_ground;
 use crate::history::History;
-use crate::campaign::event_budget::Events;
 use crate::rules::{Judgement, RuleResult};
 use crate::run::Server;
 
