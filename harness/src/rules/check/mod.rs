@@ -11,7 +11,7 @@ mod report;
 mod rule;
 mod watch;
 
-pub(super) use at::{at, at_end};
+pub(super) use at::{at, at_end, remembering};
 pub use engine::{Judge, Judgement, RuleResult, Trouble};
 pub use finding::{CallRef, Finding};
 pub use now::Now;

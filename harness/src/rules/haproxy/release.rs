@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind};
 
 use super::{ALL, APPCTX, Seen};
 use crate::history::{Appctx, End, History};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits, notes};
+use crate::rules::check::{Now, Report, Rule, at, by, enters, exits, notes};
 
 /// Where the source itself says it: there is no document of these.
 const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
@@ -55,7 +55,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler hangup release { io_release }",
         bad: "parse io_handler hangup release",
         fix: "call io_release from the applet's release",
-        check: by!(OnDisconnect),
+        check: by!(at(enters(&[Callback::IoRelease]).exits(&[Callback::Release]), OnDisconnect::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -67,7 +67,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release hangup SIGTERM ends",
         bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
-        check: by!(Eventually),
+        check: by!(at(notes(Kind::Signal), Eventually::see).and_end(Eventually::end)),
         ..Rule::REQUIRED
     },
 ];
@@ -133,14 +133,8 @@ impl OnDisconnect {
             command.is_live() && command.released.is_empty() && has_release
         })
     }
-}
 
-impl Check for OnDisconnect {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::IoRelease]).exits(&[Callback::Release])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         let Some(seen) = Seen::of(now) else { return };
         let Some(appctx) = seen.appctx else { return };
         if now.is_exit() {
@@ -189,20 +183,14 @@ impl Eventually {
             }
         }
     }
-}
 
-impl Check for Eventually {
-    fn watches(&self) -> Watch {
-        notes(Kind::Signal)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         if now.history.signals().is_empty() && hears_of_clients(now.history) {
             Eventually::look(now.history, Some(now.event), report);
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    fn end(history: &History, report: &mut Report<'_>) {
         let unasked = history.signals().is_empty() && hears_of_clients(history);
         if unasked && matches!(history.end(), Some(End::Exited(0))) {
             Eventually::look(history, history.end_event(), report);

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::{APPCTX, SVCCTX, Seen};
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at_end, by, calls, notes};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at_end, by, calls, notes, remembering};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -57,7 +57,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release",
         bad: "parse io_handler = 1 enter io_release killed = 11",
         fix: "look whether svcctx is NULL in io_release",
-        check: by!(ToleratesNull { inside: None }),
+        check: by!(remembering(calls(&[Callback::IoRelease]), tolerates_null).and_end(tolerates_null_at_end)),
         ..Rule::REQUIRED
     },
 ];
@@ -90,31 +90,20 @@ fn too_much(history: &History, report: &mut Report<'_>) {
     report.expect(died, events, "the server stops at once", "it goes on");
 }
 
-struct ToleratesNull {
-    inside: Option<Event>,
+fn tolerates_null(inside: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
+    if now.is_enter() && context.place == Place::Null {
+        *inside = Some(now.event.clone());
+    } else if let (true, Some(_)) = (now.is_exit(), inside.take_if(|enter| enter.position == now.event.call))
+    {
+        report.exercised();
+    }
 }
 
-impl Check for ToleratesNull {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::IoRelease])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
-        if now.is_enter() && context.place == Place::Null {
-            self.inside = Some(now.event.clone());
-        } else if let (true, Some(_)) =
-            (now.is_exit(), self.inside.take_if(|enter| enter.position == now.event.call))
-        {
-            report.exercised();
-        }
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let killed = matches!(history.end(), Some(End::Killed(_)) | Some(End::Exited(128..)));
-        if let Some(enter) = self.inside.as_ref().filter(|_| killed) {
-            let events = [enter].into_iter().chain(history.end_event());
-            report.expect(false, events, "io_release returns", "the server died in it");
-        }
+fn tolerates_null_at_end(inside: &mut Option<Event>, history: &History, report: &mut Report<'_>) {
+    let killed = matches!(history.end(), Some(End::Killed(_)) | Some(End::Exited(128..)));
+    if let Some(enter) = inside.as_ref().filter(|_| killed) {
+        let events = [enter].into_iter().chain(history.end_event());
+        report.expect(false, events, "io_release returns", "the server died in it");
     }
 }

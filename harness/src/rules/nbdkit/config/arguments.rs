@@ -3,12 +3,12 @@
 use layers_trace::{Callback, Event, Field, Text};
 
 use crate::history::History;
-use crate::rules::check::{Check, Now, Report, Watch, enters};
+use crate::rules::check::{Now, Report};
 use crate::run::{Parameter, Start};
 use crate::version::Version;
 
 /// Whatever comes after the parameters, at any layer.
-const AFTER_CONFIG: &[Callback] = &[
+pub(super) const AFTER_CONFIG: &[Callback] = &[
     Callback::ConfigComplete,
     Callback::ThreadModel,
     Callback::DumpPlugin,
@@ -93,12 +93,8 @@ pub(super) struct OncePerArgument {
     over: bool,
 }
 
-impl Check for OncePerArgument {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Config]).enters(AFTER_CONFIG)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl OncePerArgument {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if self.over {
             return;
         }
@@ -169,14 +165,8 @@ impl BareArguments {
             key => Ok(key),
         })
     }
-}
 
-impl Check for BareArguments {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Config])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let Some(parameters) = parameters(now.history).filter(|_| is_outermost(now)) else { return };
         let index = self.given;
         self.given += 1;

@@ -4,39 +4,30 @@ use layers_trace::{Callback, Event};
 
 use super::arguments::has_parameters;
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 use crate::run::Start;
 
 /// A stack without config does not start with parameters.
-#[derive(Default)]
-pub(super) struct NobodyTakesIt {
-    started: Option<Event>,
+pub(super) fn nobody_takes_it(started: &mut Option<Event>, now: &Now<'_>, _report: &mut Report<'_>) {
+    started.get_or_insert_with(|| now.event.clone());
 }
 
-impl Check for NobodyTakesIt {
-    fn watches(&self) -> Watch {
-        enters_where(|callback| {
-            !matches!(callback, Callback::Load | Callback::Config | Callback::Unload) && !callback.is_data()
-        })
+pub(super) fn nobody_takes_it_at_end(
+    started: &mut Option<Event>,
+    history: &History,
+    report: &mut Report<'_>,
+) {
+    let nobody = !history.layers().is_empty() && history.outermost(Callback::Config).is_none();
+    if !nobody || !has_parameters(history) || !history.is_complete() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
-        self.started.get_or_insert_with(|| now.event.clone());
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        let nobody = !history.layers().is_empty() && history.outermost(Callback::Config).is_none();
-        if !nobody || !has_parameters(history) || !history.is_complete() {
-            return;
+    let succeeded = history.end() == Some(End::Exited(0));
+    match &*started {
+        Some(started) => report.expect(false, [started], "the server exits", "it goes on with the start"),
+        None if history.end().is_some() => {
+            report.expect(!succeeded, history.end_event(), "an exit status other than 0", "success");
         }
-        let succeeded = history.end() == Some(End::Exited(0));
-        match &self.started {
-            Some(started) => report.expect(false, [started], "the server exits", "it goes on with the start"),
-            None if history.end().is_some() => {
-                report.expect(!succeeded, history.end_event(), "an exit status other than 0", "success");
-            }
-            None => {}
-        }
+        None => {}
     }
 }
 

@@ -10,7 +10,7 @@ use layers_trace::{Callback, Probe};
 use super::pass_through::PassThrough;
 use super::probe_result::Probed;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Party, Rule, at, by, enters, enters_where};
+use crate::rules::check::{Party, Rule, at, by, enters, enters_where, remembering};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -39,7 +39,10 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1" parameter="b=2"; load L0.config "a" "1" L0.config "b" "2""#,
         bad: r#"run parameter="a=1" parameter="b=2"; load L0.config "b" "2""#,
         fix: "walk through the arguments once, from the first to the last, before config_complete",
-        check: by!(arguments::OncePerArgument::default()),
+        check: by!(remembering(
+            enters(&[Callback::Config]).enters(arguments::AFTER_CONFIG),
+            arguments::OncePerArgument::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -50,7 +53,10 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; config config_complete"#,
         bad: r#"config_complete L0.config "a" "1""#,
         fix: "finish the parameters before calling config_complete",
-        check: by!(order::ConfigPhase::default()),
+        check: by!(remembering(
+            enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete]),
+            order::ConfigPhase::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -74,7 +80,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 magic="file"; run parameter="disk"; L0.config "file" "disk""#,
         bad: r#"L0 magic="file"; run parameter="disk"; L0.config "script" "disk""#,
         fix: "deliver bare arguments under the plugin's magic_config_key, and refuse what has no key",
-        check: by!(arguments::BareArguments::default()),
+        check: by!(remembering(enters(&[Callback::Config]), arguments::BareArguments::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -85,7 +91,14 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=config; run parameter="a=1"; load unload ends = 1"#,
         bad: r#"L0 without=config; run parameter="a=1"; load config_complete"#,
         fix: "refuse parameters that nobody takes",
-        check: by!(failure::NobodyTakesIt::default()),
+        check: by!(remembering(
+            enters_where(|callback| {
+                !matches!(callback, Callback::Load | Callback::Config | Callback::Unload)
+                    && !callback.is_data()
+            }),
+            failure::nobody_takes_it
+        )
+        .and_end(failure::nobody_takes_it_at_end)),
         ..Rule::REQUIRED
     },
     Rule {

@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event};
 
-use crate::rules::check::{Check, Now, Report, Watch, enters};
+use crate::rules::check::{Now, Report};
 
 /// Config of an inner layer runs inside that of the next outer one.
 pub(super) fn config_nests(now: &Now<'_>, report: &mut Report<'_>) {
@@ -24,12 +24,8 @@ pub(super) struct ConfigPhase {
     complete: Option<Event>,
 }
 
-impl Check for ConfigPhase {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl ConfigPhase {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.callback() {
             Some(Callback::Load) => {
                 if let Some(config) = &self.config {

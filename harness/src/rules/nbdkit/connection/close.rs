@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use super::by_server;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, enters_where};
+use crate::rules::check::{Now, Report, Rule, at, by, enters, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -64,7 +64,7 @@ pub const RULES: &[Rule] = &[
         bad: "L0 without=unload,cleanup; hangup {} ends",
         also: &["close.exactly-once"],
         fix: "end every connection in the same way: finalize, then close",
-        check: by!(AnyDisconnect),
+        check: by!(at(enters(&[Callback::Close]), AnyDisconnect::see).and_end(AnyDisconnect::end)),
         ..Rule::REQUIRED
     },
 ];
@@ -185,14 +185,8 @@ impl AnyDisconnect {
     fn leaving<'a>(history: &'a History, handle: &Handle) -> Option<&'a Event> {
         history.client_of(handle.connection?)?.leaving.as_ref()
     }
-}
 
-impl Check for AnyDisconnect {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Close])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         let Some(handle) = by_server(now) else { return };
         // An attempt that has failed ends without the client, which may leave at the same time or not.
         let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
@@ -205,7 +199,7 @@ impl Check for AnyDisconnect {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    fn end(history: &History, report: &mut Report<'_>) {
         let mut chains = Vec::new();
         for handle in left_behind(history) {
             if chains.contains(&handle.chain) {

@@ -7,7 +7,7 @@ use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
 use crate::protocol::LONGEST_STRING;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, calls, enters, exits};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, calls, enters, exits, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -48,7 +48,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { open prepare queries }"#,
         bad: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { L0.default_export }"#,
         fix: "none needed; a module should answer the same each time",
-        check: by!(Cached::default()),
+        check: by!(remembering(calls(&[Callback::DefaultExport]).notes(Kind::Request), cached)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -60,7 +60,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "" { L0.default_export = NULL } = EINVAL"#,
         bad: r#"NBD_OPT_GO "" { L0.default_export = NULL L0.open "" }"#,
         fix: "refuse the option with an error, and wait for another one",
-        check: by!(NullRefuses::default()),
+        check: by!(remembering(
+            exits(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(Kind::Reply),
+            null_refuses
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -196,56 +199,43 @@ impl Check for BeforeOpen {
 }
 
 /// What has been answered is not asked again.
-#[derive(Default)]
-struct Cached {
-    /// Exits with a name, by connection and layer.
-    answers: Vec<(ConnectionId, Event)>,
-}
-
-impl Check for Cached {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::DefaultExport]).notes(Kind::Request)
+fn cached(answers: &mut Vec<(ConnectionId, Event)>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.operation().is_some_and(Operation::is_data) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.operation().is_some_and(Operation::is_data) {
-            return;
-        }
-        if now.event.kind == Kind::Request {
-            let client = now.history.client(now.event.handle);
-            let Some(connection) = client.and_then(|client| client.connection) else { return };
-            let needs = match now.event.operation() {
-                Some(Operation::StartTls) => {
-                    self.answers.retain(|(id, _)| *id != connection);
-                    false
-                }
-                Some(Operation::Info | Operation::Go | Operation::ExportName) => {
-                    now.event.text(Field::Export).is_none_or(|name| name.bytes.is_empty())
-                }
-                _ => false,
-            };
-            if needs && self.answers.iter().any(|(id, _)| *id == connection) {
-                report.exercised();
+    if now.event.kind == Kind::Request {
+        let client = now.history.client(now.event.handle);
+        let Some(connection) = client.and_then(|client| client.connection) else { return };
+        let needs = match now.event.operation() {
+            Some(Operation::StartTls) => {
+                answers.retain(|(id, _)| *id != connection);
+                false
             }
-            return;
-        }
-        let Some(connection) = now.call.and_then(|call| call.connection) else { return };
-        if now.is_exit() {
-            if name(now.event).is_some() {
-                self.answers.retain(|(id, _)| now.history.connection(*id).is_some());
-                self.answers.push((connection, now.event.clone()));
+            Some(Operation::Info | Operation::Go | Operation::ExportName) => {
+                now.event.text(Field::Export).is_none_or(|name| name.bytes.is_empty())
             }
-            return;
+            _ => false,
+        };
+        if needs && answers.iter().any(|(id, _)| *id == connection) {
+            report.exercised();
         }
-        let earlier = self
-            .answers
-            .iter()
-            .find(|(id, answer)| *id == connection && answer.layer == now.event.layer)
-            .map(|(_, answer)| answer);
-        if let Some(earlier) = earlier {
-            let expected = format!("L{} is asked once on this connection", now.event.layer);
-            report.expect(false, [earlier, now.event], expected, "it is asked again");
+        return;
+    }
+    let Some(connection) = now.call.and_then(|call| call.connection) else { return };
+    if now.is_exit() {
+        if name(now.event).is_some() {
+            answers.retain(|(id, _)| now.history.connection(*id).is_some());
+            answers.push((connection, now.event.clone()));
         }
+        return;
+    }
+    let earlier = answers
+        .iter()
+        .find(|(id, answer)| *id == connection && answer.layer == now.event.layer)
+        .map(|(_, answer)| answer);
+    if let Some(earlier) = earlier {
+        let expected = format!("L{} is asked once on this connection", now.event.layer);
+        report.expect(false, [earlier, now.event], expected, "it is asked again");
     }
 }
 
@@ -257,45 +247,33 @@ struct Refusal {
 }
 
 /// No name, no export.
-#[derive(Default)]
-struct NullRefuses {
-    refusals: Vec<Refusal>,
-}
-
-impl Check for NullRefuses {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::DefaultExport]).enters(&[Callback::Open]).notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        match now.event.kind {
-            Kind::Exit => {
-                let Some(client) = client(now).filter(|_| is_servers(now) && name(now.event).is_none())
-                else {
-                    return;
-                };
-                let request = client.selects().filter(|request| is_empty(request));
-                if let (Some(request), Some(connection)) = (request, client.connection) {
-                    report.exercised();
-                    self.refusals.retain(|refusal| refusal.connection != connection);
-                    let (exit, request) = (now.event.clone(), request.event.clone());
-                    self.refusals.push(Refusal { connection, exit, request });
-                }
+fn null_refuses(refusals: &mut Vec<Refusal>, now: &Now<'_>, report: &mut Report<'_>) {
+    match now.event.kind {
+        Kind::Exit => {
+            let Some(client) = client(now).filter(|_| is_servers(now) && name(now.event).is_none()) else {
+                return;
+            };
+            let request = client.selects().filter(|request| is_empty(request));
+            if let (Some(request), Some(connection)) = (request, client.connection) {
+                report.exercised();
+                refusals.retain(|refusal| refusal.connection != connection);
+                let (exit, request) = (now.event.clone(), request.event.clone());
+                refusals.push(Refusal { connection, exit, request });
             }
-            Kind::Enter => {
-                let connection = now.call.and_then(|call| call.connection).filter(|_| is_servers(now));
-                let refusal = self.refusals.iter().find(|refusal| Some(refusal.connection) == connection);
-                if let Some(refusal) = refusal {
-                    report.broken([&refusal.exit, now.event], "nothing is opened", "open is called");
-                }
+        }
+        Kind::Enter => {
+            let connection = now.call.and_then(|call| call.connection).filter(|_| is_servers(now));
+            let refusal = refusals.iter().find(|refusal| Some(refusal.connection) == connection);
+            if let Some(refusal) = refusal {
+                report.broken([&refusal.exit, now.event], "nothing is opened", "open is called");
             }
-            _ => {
-                let answers = |refusal: &Refusal| refusal.request.position == now.event.call;
-                let Some(index) = self.refusals.iter().position(answers) else { return };
-                let refusal = self.refusals.swap_remove(index);
-                if now.event.result() == 0 && !is_lost(now.event) {
-                    report.broken([&refusal.exit, now.event], "an error for the client", "a success");
-                }
+        }
+        _ => {
+            let answers = |refusal: &Refusal| refusal.request.position == now.event.call;
+            let Some(index) = refusals.iter().position(answers) else { return };
+            let refusal = refusals.swap_remove(index);
+            if now.event.result() == 0 && !is_lost(now.event) {
+                report.broken([&refusal.exit, now.event], "an error for the client", "a success");
             }
         }
     }

@@ -6,7 +6,7 @@ use super::by_server;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, History, Request};
 use crate::protocol::MOST_PORTABLE;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, notes};
+use crate::rules::check::{Now, Report, Rule, at, by, enters, notes, remembering};
 use crate::run::Start;
 
 /// The rules of this topic.
@@ -19,7 +19,12 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.pwrite reply NBD_CMD_WRITE L0.close",
         bad: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.close",
         fix: "finish what has been received before ending the connection",
-        check: by!(CarriedOut::default()),
+        check: by!(remembering(
+            enters(&[Callback::Pread, Callback::Pwrite, Callback::Close])
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            CarriedOut::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -41,7 +46,10 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE held=256 hangup",
         bad: "send NBD_CMD_WRITE held=256 L0.pwrite",
         fix: "call pwrite only when all the data is there",
-        check: by!(PartialPayload::default()),
+        check: by!(remembering(
+            enters(&[Callback::Pwrite, Callback::Close]).notes(Kind::Request),
+            PartialPayload::see
+        )),
         ..Rule::FORBIDDEN
     },
 ];
@@ -120,12 +128,6 @@ impl CarriedOut {
                 report.broken([&request, now.event], expected, "it is not");
             }
         }
-    }
-}
-
-impl Check for CarriedOut {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Pread, Callback::Pwrite, Callback::Close]).notes(Kind::Request).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -233,12 +235,6 @@ impl PartialPayload {
         for _ in self.cut.extract_if(.., |(connection, _)| Some(*connection) == handle.connection) {
             report.exercised();
         }
-    }
-}
-
-impl Check for PartialPayload {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Pwrite, Callback::Close]).notes(Kind::Request)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

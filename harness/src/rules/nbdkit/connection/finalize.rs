@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::by_server;
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, calls, enters, enters_where};
+use crate::rules::check::{Now, Report, Rule, at, by, calls, enters, enters_where, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -42,7 +42,13 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L1.finalize L1.close }",
         bad: "NBD_CMD_DISC { L1.close }",
         fix: "finalize on every path that closes a prepared handle",
-        check: by!(Paired::default()),
+        check: by!(remembering(
+            enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
+                .enters(&[Callback::Preconnect])
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            Paired::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -54,7 +60,15 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L2.finalize = -1 close }",
         bad: "NBD_CMD_DISC { L2.finalize = -1 L1.finalize }",
         fix: "stop finalizing, close every layer and end the connection",
-        check: by!(FailureStops::default()),
+        check: by!(remembering(
+            calls(&[Callback::Finalize]).enters(&[
+                Callback::Open,
+                Callback::ListExports,
+                Callback::DefaultExport
+            ]),
+            FailureStops::see
+        )
+        .and_end(FailureStops::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -194,15 +208,6 @@ impl Paired {
             unpaired.report(report);
         }
     }
-}
-
-impl Check for Paired {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
-            .enters(&[Callback::Preconnect])
-            .notes(Kind::Request)
-            .notes(Kind::Reply)
-    }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.callback() {
@@ -258,12 +263,6 @@ impl FailureStops {
             report.broken([&failure.exit, now.event], "the connection ends", "its client is served further");
         }
         self.failed.retain(|failure| now.history.connection(failure.connection).is_some());
-    }
-}
-
-impl Check for FailureStops {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::Finalize]).enters(&[Callback::Open, Callback::ListExports, Callback::DefaultExport])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -7,7 +7,7 @@ use super::nesting;
 use super::survival::{Failure, Survives};
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -80,7 +80,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 "main""#,
         bad: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 """#,
         fix: "make the list of the default export's name alone",
-        check: by!(FallsBack::default()),
+        check: by!(remembering(exits(&[Callback::DefaultExport]).notes(Kind::Reply), FallsBack::see)),
         ..Rule::REQUIRED
     },
 ];
@@ -206,12 +206,6 @@ impl FallsBack {
                 format!("the client is shown {} exports, or another one", shown.len()),
             );
         }
-    }
-}
-
-impl Check for FallsBack {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::DefaultExport]).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Field, Kind, Operation};
 use super::super::pass_through::PassThrough;
 use crate::history::{Call, Client, ConnectionId, Handle, History};
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at, by, calls, enters, exits};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, calls, enters, exits, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -59,7 +59,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a" {}"#,
         fix: "close what NBD_OPT_INFO opened as soon as it is answered, and open anew for the next option",
-        check: by!(CyclePerOption::default()),
+        check: by!(remembering(calls(&[Callback::Open]).notes(Kind::Reply), CyclePerOption::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -71,7 +71,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { open = NULL open } = EIO NBD_OPT_GO "b" { open }"#,
         fix: "close the handles of an attempt before the next one",
-        check: by!(OneLive::default()),
+        check: by!(remembering(exits(&[Callback::Open]), one_live)),
         ..Rule::REQUIRED
     },
 ];
@@ -237,12 +237,6 @@ impl CyclePerOption {
             cycle.informed |= is_info;
         }
     }
-}
-
-impl Check for CyclePerOption {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::Open]).notes(Kind::Reply)
-    }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.call.filter(|call| is_servers(now.history, call)) {
@@ -256,44 +250,32 @@ impl Check for CyclePerOption {
 }
 
 /// A layer has one handle at a time for a connection.
-#[derive(Default)]
-struct OneLive {
-    /// Connections on which the server has opened something.
-    opened: Vec<ConnectionId>,
-}
-
-impl Check for OneLive {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::Open])
+fn one_live(opened: &mut Vec<ConnectionId>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|_| now.event.result() != 0) else { return };
+    let Some(connection) = call.connection else { return };
+    let root = now.history.root(call);
+    if !is_servers(now.history, root)
+        || now
+            .history
+            .layers()
+            .iter()
+            .any(|l| l.number > call.layer() && now.history.opens_contexts(l.number))
+    {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|_| now.event.result() != 0) else { return };
-        let Some(connection) = call.connection else { return };
-        let root = now.history.root(call);
-        if !is_servers(now.history, root)
-            || now
-                .history
-                .layers()
-                .iter()
-                .any(|l| l.number > call.layer() && now.history.opens_contexts(l.number))
-        {
-            return;
+    if opened.contains(&connection) {
+        report.exercised();
+        let mut others = server_handles(now.history, Some(connection));
+        if let Some(other) = others.find(|handle| handle.layer == call.layer()) {
+            report.broken(
+                [&other.open, now.event],
+                format!("L{} has one handle on this connection", call.layer()),
+                format!("handle {} is still open", other.id),
+            );
         }
-        if self.opened.contains(&connection) {
-            report.exercised();
-            let mut others = server_handles(now.history, Some(connection));
-            if let Some(other) = others.find(|handle| handle.layer == call.layer()) {
-                report.broken(
-                    [&other.open, now.event],
-                    format!("L{} has one handle on this connection", call.layer()),
-                    format!("handle {} is still open", other.id),
-                );
-            }
-        }
-        if root.id() == call.id() && !self.opened.contains(&connection) {
-            self.opened.retain(|id| now.history.connection(*id).is_some());
-            self.opened.push(connection);
-        }
+    }
+    if root.id() == call.id() && !opened.contains(&connection) {
+        opened.retain(|id| now.history.connection(*id).is_some());
+        opened.push(connection);
     }
 }

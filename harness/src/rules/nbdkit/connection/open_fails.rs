@@ -4,7 +4,7 @@ use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::survival::{Failure, Survives, is_lost};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters_where, exits};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters_where, exits, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,13 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { L1.open = NULL L1.close }"#,
         also: &["ptr.handle.identity"],
         fix: "leave out the layers that have no handle when an attempt is undone",
-        check: by!(FailedIsForgotten::default()),
+        check: by!(remembering(
+            {
+                const UNDOING: &[Callback] = &[Callback::Prepare, Callback::Finalize, Callback::Close];
+                exits(&[Callback::Open]).enters(UNDOING)
+            },
+            failed_is_forgotten
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,7 +37,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L2.open { L1.open { L0.open } = NULL L0.close } = NULL } = EIO"#,
         bad: r#"send NBD_OPT_GO "a" enter L2.open enter L1.open L0.open exit L1.open = NULL exit L2.open = NULL"#,
         fix: "close what lies below before the failure is handed to the layer above",
-        check: by!(InnerIsClosed::default()),
+        check: by!(remembering(
+            enters_where(Callback::is_connected).exits(&[Callback::Open]),
+            InnerIsClosed::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -49,42 +58,29 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A failed open leaves nothing to be undone.
-#[derive(Default)]
-struct FailedIsForgotten {
-    /// The last open that failed, of each thread and layer that is not past it.
-    failed: Vec<Event>,
-}
-
-impl Check for FailedIsForgotten {
-    fn watches(&self) -> Watch {
-        const UNDOING: &[Callback] = &[Callback::Prepare, Callback::Finalize, Callback::Close];
-        exits(&[Callback::Open]).enters(UNDOING)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let same = |failed: &Event| failed.tid == now.event.tid && failed.layer == now.event.layer;
-        if now.is_exit() {
-            self.failed.retain(|failed| !same(failed));
-            if now.event.result() == 0 {
-                report.exercised();
-                // Threads come and go; what is worth remembering is recent.
-                if self.failed.len() >= MOST_FAILED {
-                    self.failed.remove(0);
-                }
-                self.failed.push(now.event.clone());
+fn failed_is_forgotten(failed: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    let same = |failed: &Event| failed.tid == now.event.tid && failed.layer == now.event.layer;
+    if now.is_exit() {
+        failed.retain(|failed| !same(failed));
+        if now.event.result() == 0 {
+            report.exercised();
+            // Threads come and go; what is worth remembering is recent.
+            if failed.len() >= MOST_FAILED {
+                failed.remove(0);
             }
-            return;
+            failed.push(now.event.clone());
         }
-        if !matches!(now.event.handle, HANDLE_NULL | HANDLE_FOREIGN) {
-            return;
-        }
-        if let (Some(failed), Some(call)) = (self.failed.iter().find(|failed| same(failed)), now.call) {
-            report.broken(
-                [failed, now.event],
-                format!("no {} of L{}, whose open has failed", call.callback, call.layer()),
-                "it is called",
-            );
-        }
+        return;
+    }
+    if !matches!(now.event.handle, HANDLE_NULL | HANDLE_FOREIGN) {
+        return;
+    }
+    if let (Some(failed), Some(call)) = (failed.iter().find(|failed| same(failed)), now.call) {
+        report.broken(
+            [failed, now.event],
+            format!("no {} of L{}, whose open has failed", call.callback, call.layer()),
+            "it is called",
+        );
     }
 }
 
@@ -126,12 +122,6 @@ impl InnerIsClosed {
             let (failure, connection_tid) = (now.event.clone(), now.event.tid);
             self.undoing.push(Undoing { failure, connection_tid, left });
         }
-    }
-}
-
-impl Check for InnerIsClosed {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::is_connected).exits(&[Callback::Open])
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -6,7 +6,7 @@ use super::super::pass_through::PassThrough;
 use super::nesting;
 use crate::history::ConnectionId;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, exits, remembering};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -55,7 +55,10 @@ pub const RULES: &[Rule] = &[
         good: "connect { L0.preconnect = -1 } = ENOTCONN",
         bad: "connect { L0.preconnect = -1 } = 0",
         fix: "close the socket as soon as preconnect fails",
-        check: by!(DeniedIsDropped::default()),
+        check: by!(remembering(
+            exits(&[Callback::Preconnect]).enters_where(Callback::is_connected).notes(Kind::Reply),
+            DeniedIsDropped::see
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -163,12 +166,6 @@ impl DeniedIsDropped {
     fn denial(&self, connection: Option<ConnectionId>) -> Option<&Event> {
         let connection = connection?;
         self.denied.iter().find(|(denied, _)| *denied == connection).map(|(_, event)| event)
-    }
-}
-
-impl Check for DeniedIsDropped {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::Preconnect]).enters_where(Callback::is_connected).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

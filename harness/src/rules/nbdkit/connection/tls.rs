@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::negotiates;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters_where};
+use crate::rules::check::{Now, Report, Rule, by, enters_where, remembering};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=1 }",
     bad: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=0 }",
     fix: "take is_tls from the state of the connection when the callback is made",
-    check: by!(TlsFlag::default()),
+    check: by!(remembering(enters_where(negotiates).notes(Kind::Reply), TlsFlag::see)),
     ..Rule::REQUIRED
 }];
 
@@ -46,12 +46,6 @@ impl TlsFlag {
                 Some((secure.is_some(), secure.map(|(_, reply)| reply)))
             }
         }
-    }
-}
-
-impl Check for TlsFlag {
-    fn watches(&self) -> Watch {
-        enters_where(negotiates).notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -6,7 +6,7 @@ use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
 
 use super::{by_owner, top_of_manual};
 use crate::history::{Call, ChainId, Handle, History};
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 
 /// Prepared, used, finalized, closed.
 #[derive(Default)]
@@ -83,17 +83,8 @@ impl Life {
             _ => {}
         }
     }
-}
 
-impl Check for Life {
-    fn watches(&self) -> Watch {
-        enters_where(|callback| callback.is_query() || callback.is_data())
-            .enters(&[Callback::Close])
-            .exits(&[Callback::Open])
-            .notes(Kind::Answer)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.callback()) {
             (Kind::Answer, _) => self.answered(now),
             (Kind::Exit, _) => {
@@ -116,7 +107,7 @@ impl Check for Life {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         if !history.ended_cleanly() {
             return;
         }

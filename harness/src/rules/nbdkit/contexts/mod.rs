@@ -9,7 +9,7 @@ mod reopen;
 
 use layers_trace::{Callback, Kind};
 
-use crate::rules::check::{Party, Rule, at, by, notes};
+use crate::rules::check::{Party, Rule, Watch, at, by, enters, enters_where, notes, remembering};
 use crate::version::Version;
 use owner::{by_owner, opens_manual, top_of_manual};
 
@@ -27,7 +27,14 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.get_size of=2 L0.pread of=2 L0.close of=2 } }",
         bad: "NBD_CMD_READ { L2.pread { L2.context_open { L1.open { L0.open } } = 77 L1.get_size of=2 } }",
         fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
-        check: by!(life::Life::default()),
+        check: by!(remembering(
+            enters_where(|callback| callback.is_query() || callback.is_data())
+                .enters(&[Callback::Close])
+                .exits(&[Callback::Open])
+                .notes(Kind::Answer),
+            life::Life::see
+        )
+        .and_end(life::Life::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -40,7 +47,10 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.close of=2 } }",
         bad: "L0 without=get_ready; L1.get_ready { L0.open }",
         fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
-        check: by!(place::Place::default()),
+        check: by!(remembering(
+            enters_where(Callback::has_handle).calls(&[Callback::Open]),
+            place::Place::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -53,7 +63,10 @@ const MANUAL: &[Rule] = &[
         bad: "L1.after_fork { L0.open }",
         also: &["after_fork.inner-to-outer"],
         fix: "run after_fork from the plugin outwards",
-        check: by!(place::InAfterFork::default()),
+        check: by!(remembering(
+            enters(&[Callback::Open]).exits(&[Callback::AfterFork]),
+            place::in_after_fork
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -66,7 +79,10 @@ const MANUAL: &[Rule] = &[
         bad: "L0.after_fork L1.after_fork { L0.open } SIGTERM enter L0.cleanup t7: L1.cleanup { L0.close }",
         also: &["lifecycle.cleanup.outer-to-inner", "lifecycle.main-thread"],
         fix: "run cleanup from the outermost layer inwards",
-        check: by!(place::InCleanup::default()),
+        check: by!(remembering(
+            enters(&[Callback::Cleanup, Callback::Finalize, Callback::Close]),
+            place::in_cleanup
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -90,7 +106,7 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L0.close L0.open = NULL } = EIO } = EIO",
         bad: "NBD_CMD_READ { L2.pread { L1.pread { L0.close L2.block_size } } }",
         fix: "keep a filter's handle whatever becomes of the contexts below it",
-        check: by!(reopen::Reopen::default()),
+        check: by!(remembering(Watch::CALLS, reopen::Reopen::see).and_end(reopen::Reopen::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -102,7 +118,10 @@ const MANUAL: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = 0xc000 } }",
         bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
         fix: "exchange the pointer in the context and nothing else",
-        check: by!(ownership::Ownership::default()),
+        check: by!(remembering(
+            enters_where(Callback::has_handle).notes(Kind::Answer),
+            ownership::Ownership::see
+        )),
         ..Rule::REQUIRED
     },
 ];

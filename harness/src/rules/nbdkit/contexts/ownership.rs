@@ -1,9 +1,9 @@
 //! nbdkit_context_set_next.
 
 use layers_trace::event::{Below, ContextFunction};
-use layers_trace::{Callback, Event, Kind};
+use layers_trace::{Callback, Event};
 
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 
 /// A filter's own context, as far as it writes down what it associates with it.
 struct Association {
@@ -114,14 +114,8 @@ impl Ownership {
             );
         }
     }
-}
 
-impl Check for Ownership {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::has_handle).notes(Kind::Answer)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.callback() {
             None => self.answered(now, report),
             Some(callback) => {

@@ -5,7 +5,7 @@ use layers_trace::{Callback, Event, Kind};
 use super::{by_owner, opens_manual, top_of_manual};
 use crate::history::ConnectionId;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, enters, enters_where};
+use crate::rules::check::{Now, Report};
 
 /// Opened where it may be, and used by whom it is for.
 #[derive(Default)]
@@ -70,14 +70,8 @@ impl Place {
             );
         }
     }
-}
 
-impl Check for Place {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::has_handle).calls(&[Callback::Open])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.callback()) {
             (Kind::Enter, Some(Callback::Open)) => Place::opened(now, report),
             (Kind::Exit, Some(Callback::Open)) => self.bound(now),
@@ -100,53 +94,31 @@ fn within<'a>(now: &Now<'a>, callback: Callback) -> Option<&'a Event> {
 }
 
 /// What is opened in after_fork is ready for it.
-#[derive(Default)]
-pub(super) struct InAfterFork {
-    ready: PerLayer<()>,
-}
-
-impl Check for InAfterFork {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Open]).exits(&[Callback::AfterFork])
+pub(super) fn in_after_fork(ready: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) {
+    let layer = now.event.layer;
+    if now.is_exit() {
+        if now.event.result() == 0 {
+            ready.keep_first(layer, || ());
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        if now.is_exit() {
-            if now.event.result() == 0 {
-                self.ready.keep_first(layer, || ());
-            }
-            return;
-        }
-        let Some(outer) = within(now, Callback::AfterFork) else { return };
-        if now.history.records(layer, Callback::AfterFork) {
-            let expected = format!("after_fork of L{layer} has returned before it is opened");
-            report.expect(self.ready.has(layer), [outer, now.event], expected, "it has not");
-        }
+    let Some(outer) = within(now, Callback::AfterFork) else { return };
+    if now.history.records(layer, Callback::AfterFork) {
+        let expected = format!("after_fork of L{layer} has returned before it is opened");
+        report.expect(ready.has(layer), [outer, now.event], expected, "it has not");
     }
 }
 
 /// What is closed in cleanup has not been cleaned up.
-#[derive(Default)]
-pub(super) struct InCleanup {
-    begun: PerLayer<Event>,
-}
-
-impl Check for InCleanup {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Cleanup, Callback::Finalize, Callback::Close])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        if now.event.callback() == Some(Callback::Cleanup) {
-            self.begun.keep_first(layer, || now.event.clone());
-        } else if within(now, Callback::Cleanup).is_some() && now.history.records(layer, Callback::Cleanup) {
-            report.exercised();
-            if let Some(cleanup) = self.begun.get(layer) {
-                let expected = format!("cleanup of L{layer} comes after its last close");
-                report.broken([cleanup, now.event], expected, "it has begun before");
-            }
+pub(super) fn in_cleanup(begun: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    let layer = now.event.layer;
+    if now.event.callback() == Some(Callback::Cleanup) {
+        begun.keep_first(layer, || now.event.clone());
+    } else if within(now, Callback::Cleanup).is_some() && now.history.records(layer, Callback::Cleanup) {
+        report.exercised();
+        if let Some(cleanup) = begun.get(layer) {
+            let expected = format!("cleanup of L{layer} comes after its last close");
+            report.broken([cleanup, now.event], expected, "it has begun before");
         }
     }
 }

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Kind};
 
 use super::opens_manual;
 use crate::history::{Call, History};
-use crate::rules::check::{Check, Now, Report, Watch};
+use crate::rules::check::{Now, Report};
 
 /// A request in which a filter has closed what was below it.
 struct Below {
@@ -88,14 +88,8 @@ impl Reopen {
             self.survivors.push((one.handle, one.close));
         }
     }
-}
 
-impl Check for Reopen {
-    fn watches(&self) -> Watch {
-        Watch::CALLS
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.callback()) {
             (Kind::Enter, Some(callback)) => {
                 if !self.running.is_empty() {
@@ -113,7 +107,7 @@ impl Check for Reopen {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         // A server that is told to stop while clients are connected has a rule of its own.
         let last = history.signals().first().map_or(u32::MAX, |signal| signal.position);
         if !history.ended_cleanly() {

@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "NBD_CMD_WRITE { L0.pwrite L0.pwrite }",
         fix: "check a request, then make one call for it",
-        check: by!(OnePerRequest),
+        check: by!(at(enters_where(Callback::is_data).notes(Kind::Reply), OnePerRequest::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -152,14 +152,8 @@ impl OnePerRequest {
             format!("{count} of them"),
         );
     }
-}
 
-impl Check for OnePerRequest {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::is_data).notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         if now.is_enter() { OnePerRequest::entered(now, report) } else { OnePerRequest::replied(now, report) }
     }
 }

@@ -6,7 +6,7 @@ use layers_trace::Callback;
 
 use crate::history::FAST_ZERO;
 use crate::protocol::is_told;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, at, by, exits, exits_where};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, exits, exits_where, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -47,38 +47,25 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L1.pread = EBADF } = EIO",
         fix: "set *err to EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, ENOTSUP or ESHUTDOWN",
-        check: by!(IsOnTheWire::default()),
+        check: by!(remembering(exits_where(Callback::is_data), is_on_the_wire)),
         ..Rule::OBSERVED
     },
 ];
 
 /// A client learns what a filter says.
-#[derive(Default)]
-struct IsOnTheWire {
-    /// The last request that has failed on each thread: where it began.
-    failed: HashMap<u32, u32>,
-}
-
-impl Check for IsOnTheWire {
-    fn watches(&self) -> Watch {
-        exits_where(Callback::is_data)
+fn is_on_the_wire(failed: &mut HashMap<u32, u32>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call.filter(|_| now.event.result() == -1) else { return };
+    let before = failed.insert(now.event.tid, call.id());
+    let Some(err) = now.event.err().map(u32::cast_signed).filter(|err| *err > 0 && call.layer() > 0) else {
+        return;
+    };
+    // What a filter only passes on is not its own.
+    if before.is_some_and(|inner| inner > call.id()) {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|_| now.event.result() == -1) else { return };
-        let before = self.failed.insert(now.event.tid, call.id());
-        let Some(err) = now.event.err().map(u32::cast_signed).filter(|err| *err > 0 && call.layer() > 0)
-        else {
-            return;
-        };
-        // What a filter only passes on is not its own.
-        if before.is_some_and(|inner| inner > call.id()) {
-            return;
-        }
-        let calls = [&call.enter, now.event];
-        let actual = format!("{}", std::io::Error::from_raw_os_error(err));
-        report.expect(is_told(err), calls, "an error that the protocol has", actual);
-    }
+    let calls = [&call.enter, now.event];
+    let actual = format!("{}", std::io::Error::from_raw_os_error(err));
+    report.expect(is_told(err), calls, "an error that the protocol has", actual);
 }
 
 /// There is a reason for every failure.

@@ -8,7 +8,7 @@ use layers_trace::{Callback, Event, Field, Kind, Operation, Probe};
 use super::super::emulation::task::{Task, watches};
 use super::asked::answered;
 use crate::history::{REQ_ONE, Request, Way};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
+use crate::rules::check::{Now, Report, Rule, at, by, notes, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=8192:3",
         fix: "send the list as it is, and merge extents only where their types are the same",
-        check: by!(ToldAsAdded),
+        check: by!(at(notes(Kind::Reply), ToldAsAdded::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -46,7 +46,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=8192:3 }",
         fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
-        check: by!(ListAsAdded::default()),
+        check: by!(remembering(notes(Kind::Probe).exits(&[Callback::Extents]), list_as_added)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -150,14 +150,8 @@ impl ToldAsAdded {
         let expected = listed.map_or("nothing".to_owned(), |kind| named(kind).to_owned());
         Some((format!("{expected} from {at} on, as the list has it"), named(told).to_owned()))
     }
-}
 
-impl Check for ToldAsAdded {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.operation() != Some(Operation::BlockStatus) || now.event.result() != 0 {
             return;
         }
@@ -199,44 +193,31 @@ fn only_one(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// The list is what was added.
-#[derive(Default)]
-struct ListAsAdded {
-    /// By the call in which it was.
-    added: BTreeMap<u32, Event>,
-}
-
-impl Check for ListAsAdded {
-    fn watches(&self) -> Watch {
-        notes(Kind::Probe).exits(&[Callback::Extents])
+fn list_as_added(added: &mut BTreeMap<u32, Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.probe() == Some(Probe::Added) {
+        let call = now.history.thread(now.event.tid).and_then(|thread| thread.current());
+        if let Some(call) = call.filter(|call| call.callback == Callback::Extents) {
+            added.insert(call.id(), now.event.clone());
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.probe() == Some(Probe::Added) {
-            let call = now.history.thread(now.event.tid).and_then(|thread| thread.current());
-            if let Some(call) = call.filter(|call| call.callback == Callback::Extents) {
-                self.added.insert(call.id(), now.event.clone());
-            }
-            return;
-        }
-        let Some(call) =
-            now.call.filter(|_| now.is_exit() && now.event.callback() == Some(Callback::Extents))
-        else {
-            return;
-        };
-        let Some(probe) = self.added.remove(&call.id()) else { return };
-        let lists = list_of(&probe).zip(list_of(now.event)).filter(|_| now.event.result() == 0);
-        let Some((added, list)) = lists else { return };
-        report.exercised();
-        let whole = added.len() < MOST_EXTENTS;
-        if let Some((at, listed, added)) = difference(&list, &added, whole) {
-            let at = call.enter.offset().saturating_add(at);
-            let expected = added.map_or("nothing", named);
-            report.broken(
-                [&call.enter, &probe, now.event],
-                format!("{expected} from {at} on, as it was added"),
-                named(listed),
-            );
-        }
+    let Some(call) = now.call.filter(|_| now.is_exit() && now.event.callback() == Some(Callback::Extents))
+    else {
+        return;
+    };
+    let Some(probe) = added.remove(&call.id()) else { return };
+    let lists = list_of(&probe).zip(list_of(now.event)).filter(|_| now.event.result() == 0);
+    let Some((added, list)) = lists else { return };
+    report.exercised();
+    let whole = added.len() < MOST_EXTENTS;
+    if let Some((at, listed, added)) = difference(&list, &added, whole) {
+        let at = call.enter.offset().saturating_add(at);
+        let expected = added.map_or("nothing", named);
+        report.broken(
+            [&call.enter, &probe, now.event],
+            format!("{expected} from {at} on, as it was added"),
+            named(listed),
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use layers_trace::{Callback, Event, Kind, Probe};
 
 use crate::history::{Call, present};
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, notes};
+use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, notes, remembering};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -20,7 +20,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
-        check: by!(Fills::default()),
+        check: by!(remembering(notes(Kind::Probe), fills)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -64,13 +64,6 @@ fn is_read(call: &Call) -> bool {
     present(call.callback) == Callback::Pread
 }
 
-/// A stretch that was kept is found at once; of single bytes at either end it takes many, since one of 256 is there by
-/// chance.
-#[derive(Default)]
-struct Fills {
-    ends: PerLayer<Ends>,
-}
-
 /// How far it has become likely, in bits, that bytes at the ends are left as they were.
 #[derive(Clone, Copy, Default)]
 struct Ends {
@@ -95,46 +88,42 @@ impl Ends {
     }
 }
 
-impl Check for Fills {
-    fn watches(&self) -> Watch {
-        notes(Kind::Probe)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((call, seen)) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event)) else {
-            return;
+/// A stretch that was kept is found at once; of single bytes at either end it takes many, since one of 256 is there by
+/// chance.
+fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((call, seen)) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event)) else {
+        return;
+    };
+    report.exercised();
+    let expected = "all bytes of the buffer come from the layer";
+    if seen.length as usize >= LEAST_KEPT {
+        let count = call.enter.count();
+        let actual = match (seen.start, seen.length) {
+            (0, length) if length == count => "the buffer is as it was before the call".to_owned(),
+            (start, length) => format!(
+                "bytes {start} to {} of the {count} are as they were before the call",
+                start + length - 1
+            ),
         };
-        report.exercised();
-        let expected = "all bytes of the buffer come from the layer";
-        if seen.length as usize >= LEAST_KEPT {
-            let count = call.enter.count();
-            let actual = match (seen.start, seen.length) {
-                (0, length) if length == count => "the buffer is as it was before the call".to_owned(),
-                (start, length) => format!(
-                    "bytes {start} to {} of the {count} are as they were before the call",
-                    start + length - 1
-                ),
-            };
-            report.broken([&call.enter], expected, actual);
-            return;
-        }
-        let before = self.ends.get(call.layer()).copied().unwrap_or_default();
-        let after = Ends {
-            head: Ends::add(before.head, seen.head),
-            tail: Ends::add(before.tail, seen.tail),
-            told: before.told,
-        };
-        let certain = after.head >= CERTAIN || after.tail >= CERTAIN;
-        if certain && !before.told {
-            let (end, kept) = if after.head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
-            let actual = format!(
-                "the {end} {} as before the call, in this read and in others before it",
-                if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") }
-            );
-            report.broken([&call.enter], expected, actual);
-        }
-        self.ends.set(call.layer(), Ends { told: before.told || certain, ..after });
+        report.broken([&call.enter], expected, actual);
+        return;
     }
+    let before = ends.get(call.layer()).copied().unwrap_or_default();
+    let after = Ends {
+        head: Ends::add(before.head, seen.head),
+        tail: Ends::add(before.tail, seen.tail),
+        told: before.told,
+    };
+    let certain = after.head >= CERTAIN || after.tail >= CERTAIN;
+    if certain && !before.told {
+        let (end, kept) = if after.head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
+        let actual = format!(
+            "the {end} {} as before the call, in this read and in others before it",
+            if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") }
+        );
+        report.broken([&call.enter], expected, actual);
+    }
+    ends.set(call.layer(), Ends { told: before.told || certain, ..after });
 }
 
 /// What one of the other rules is about.

@@ -7,7 +7,7 @@ use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
 use crate::protocol::MOST_SERVED;
 use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
+use crate::rules::check::{Now, Report, Rule, at, by, notes, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -33,7 +33,10 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = EIO",
         fix: "answer ESHUTDOWN",
-        check: by!(Shutdown::default()),
+        check: by!(remembering(
+            notes(Kind::Reply).notes(Kind::Probe).exits_where(Callback::is_data),
+            shutdown
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -145,45 +148,31 @@ fn refused(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// After the end of a connection has been asked for.
-#[derive(Default)]
-struct Shutdown {
-    /// Connections, the call that has asked for the end, and its exit.
-    ended: Vec<(ConnectionId, u32, Option<Event>)>,
-}
-
-impl Check for Shutdown {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply).notes(Kind::Probe).exits_where(Callback::is_data)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let event = now.event;
-        match event.kind {
-            Kind::Probe => {
-                let soft = event.probe() == Some(Probe::Disconnect) && event.a == 1 && event.b == 0;
-                let thread = now.history.thread(event.tid).filter(|_| soft);
-                let by = thread.and_then(|thread| thread.stack().first());
-                self.ended.extend(by.and_then(|by| Some((by.connection?, by.id(), None))));
+fn shutdown(ended: &mut Vec<(ConnectionId, u32, Option<Event>)>, now: &Now<'_>, report: &mut Report<'_>) {
+    let event = now.event;
+    match event.kind {
+        Kind::Probe => {
+            let soft = event.probe() == Some(Probe::Disconnect) && event.a == 1 && event.b == 0;
+            let thread = now.history.thread(event.tid).filter(|_| soft);
+            let by = thread.and_then(|thread| thread.stack().first());
+            ended.extend(by.and_then(|by| Some((by.connection?, by.id(), None))));
+        }
+        Kind::Exit => {
+            for (_, _, exit) in ended.iter_mut().filter(|(_, by, _)| *by == event.call) {
+                *exit = Some(event.clone());
             }
-            Kind::Exit => {
-                for (_, _, exit) in self.ended.iter_mut().filter(|(_, by, _)| *by == event.call) {
-                    *exit = Some(event.clone());
-                }
+        }
+        _ => {
+            let Some(answered) = Answered::by(now) else { return };
+            let connection = answered.client.connection;
+            let ended = ended.iter().find(|(id, ..)| Some(*id) == connection);
+            let Some(exit) = ended.and_then(|(_, _, exit)| exit.as_ref()) else { return };
+            if answered.request.event.position < exit.position || !answered.request.made.calls().is_empty() {
+                return;
             }
-            _ => {
-                let Some(answered) = Answered::by(now) else { return };
-                let connection = answered.client.connection;
-                let ended = self.ended.iter().find(|(id, ..)| Some(*id) == connection);
-                let Some(exit) = ended.and_then(|(_, _, exit)| exit.as_ref()) else { return };
-                if answered.request.event.position < exit.position
-                    || !answered.request.made.calls().is_empty()
-                {
-                    return;
-                }
-                let holds = answered.error() == Some(libc::ESHUTDOWN);
-                let events = [exit, &answered.request.event, event];
-                report.expect(holds, events, "ESHUTDOWN", told(answered.error()));
-            }
+            let holds = answered.error() == Some(libc::ESHUTDOWN);
+            let events = [exit, &answered.request.event, event];
+            report.expect(holds, events, "ESHUTDOWN", told(answered.error()));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Answered, ORDINARY, name, names, refused, told};
 use crate::history::{History, Made, Way, callback_of};
 use crate::protocol::ERRORS;
 use crate::protocol::flag::{DF, FAST_ZERO};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
+use crate::rules::check::{Now, Report, Rule, at, by, notes, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -57,7 +57,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L0.pread } = EIO",
         fix: "answer with the result of the outermost layer",
-        check: by!(Cause::default()),
+        check: by!(remembering(notes(Kind::Reply).notes(Kind::Probe), Cause::see)),
         ..Rule::REQUIRED
     },
 ];
@@ -145,11 +145,7 @@ struct Cause {
     disconnects: bool,
 }
 
-impl Check for Cause {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply).notes(Kind::Probe)
-    }
-
+impl Cause {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.kind == Kind::Probe {
             self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));

@@ -4,63 +4,41 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, calls, enters, exits};
+use crate::rules::check::{Now, Report};
 
 /// Cleanup visits the outermost layer first, and each returns before the next.
-#[derive(Default)]
-pub(super) struct CleanupOuterToInner {
-    left: Option<Event>,
-}
-
-impl Check for CleanupOuterToInner {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::Cleanup])
+pub(super) fn cleanup_outer_to_inner(left: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.is_exit() {
+        *left = Some(now.event.clone());
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.is_exit() {
-            self.left = Some(now.event.clone());
-            return;
-        }
-        let Some(outer) = now.history.outer(now.event.layer, Callback::Cleanup) else { return };
-        let in_order = self.left.as_ref().is_some_and(|left| left.layer == outer);
-        report.expect(
-            in_order,
-            self.left.iter().chain([now.event]),
-            format!("cleanup of L{outer} has returned before L{} is cleaned up", now.event.layer),
-            "cleanup starts out of order",
-        );
-    }
+    let Some(outer) = now.history.outer(now.event.layer, Callback::Cleanup) else { return };
+    let in_order = left.as_ref().is_some_and(|left| left.layer == outer);
+    report.expect(
+        in_order,
+        left.iter().chain([now.event]),
+        format!("cleanup of L{outer} has returned before L{} is cleaned up", now.event.layer),
+        "cleanup starts out of order",
+    );
 }
 
 /// All cleanups are over when the first unload begins.
-#[derive(Default)]
-pub(super) struct CleanupBeforeUnload {
-    unload: Option<Event>,
-}
-
-impl Check for CleanupBeforeUnload {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Cleanup, Callback::Unload])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        const EXPECTED: &str = "every cleanup is over before the first unload";
-        match (&self.unload, now.event.callback()) {
-            (Some(unload), Some(Callback::Cleanup)) => {
-                report.expect(false, [unload, now.event], EXPECTED, "a cleanup starts after it");
-            }
-            (None, Some(Callback::Unload)) => {
-                if now.history.cleaning().is_some() {
-                    report.exercised();
-                    if let Some(cleanup) = now.history.in_flight().find(|c| c.callback == Callback::Cleanup) {
-                        report.broken([&cleanup.enter, now.event], EXPECTED, "a cleanup is in progress");
-                    }
-                }
-                self.unload = Some(now.event.clone());
-            }
-            _ => {}
+pub(super) fn cleanup_before_unload(unload: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    const EXPECTED: &str = "every cleanup is over before the first unload";
+    match (&*unload, now.event.callback()) {
+        (Some(unload), Some(Callback::Cleanup)) => {
+            report.expect(false, [unload, now.event], EXPECTED, "a cleanup starts after it");
         }
+        (None, Some(Callback::Unload)) => {
+            if now.history.cleaning().is_some() {
+                report.exercised();
+                if let Some(cleanup) = now.history.in_flight().find(|c| c.callback == Callback::Cleanup) {
+                    report.broken([&cleanup.enter, now.event], EXPECTED, "a cleanup is in progress");
+                }
+            }
+            *unload = Some(now.event.clone());
+        }
+        _ => {}
     }
 }
 
@@ -71,12 +49,8 @@ pub(super) struct CleanupIffAfterFork {
     cleaned: bool,
 }
 
-impl Check for CleanupIffAfterFork {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl CleanupIffAfterFork {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.is_exit() {
             if now.event.result() == 0 {
                 self.forked.set(now.event.layer, now.event.clone());
@@ -102,7 +76,7 @@ impl Check for CleanupIffAfterFork {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         let never_forked = history.failed_start().is_some() || !history.serves();
         let has_cleanup = history.outermost(Callback::Cleanup).is_some();
         if never_forked && has_cleanup && !self.cleaned && history.end().is_some() {

@@ -6,10 +6,10 @@ mod shutdown;
 mod threads;
 mod unload;
 
-use layers_trace::Callback;
+use layers_trace::{Callback, Kind};
 
 use crate::history::History;
-use crate::rules::check::{Checker, Rule, at, by, enters};
+use crate::rules::check::{Checker, Rule, at, by, calls, enters, enters_where, exits, notes, remembering};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -22,7 +22,12 @@ pub const RULES: &[Rule] = &[
         good: "L0.load L1.load config",
         bad: "L0.load L0.load",
         fix: "call load as soon as the module has registered itself, before any other callback of it, and never again",
-        check: by!(load::LoadIsFirst::default()),
+        check: by!(remembering(
+            // A data call has a handle, so an `open` comes before it, which would already be too early.
+            enters_where(|callback| !callback.is_data()),
+            load::load_is_first
+        )
+        .and_end(load::load_is_first_at_end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -76,7 +81,7 @@ pub const RULES: &[Rule] = &[
         bad: "cleanup L0.unload L0.cleanup",
         also: &["lifecycle.cleanup.before-unload", "lifecycle.cleanup.once"],
         fix: "end every thread that may still call the module before unloading it",
-        check: by!(unload::UnloadIsLast::default()),
+        check: by!(remembering(enters_where(|_| true), unload::unload_is_last)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -88,7 +93,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "run start=help; load enter L0.unload L1.unload",
         fix: "wait for all callbacks to return before the first unload",
-        check: by!(unload::UnloadRunsAlone::default()),
+        check: by!(remembering(enters_where(|_| true).exits(&[Callback::Unload]), unload::unload_runs_alone)),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -100,7 +105,7 @@ pub const RULES: &[Rule] = &[
         good: "L1.cleanup L0.cleanup",
         bad: "enter L1.cleanup L0.cleanup",
         fix: "call cleanup from the outermost layer inwards, each after the previous one has returned",
-        check: by!(cleanup::CleanupOuterToInner::default()),
+        check: by!(remembering(calls(&[Callback::Cleanup]), cleanup::cleanup_outer_to_inner)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -113,7 +118,10 @@ pub const RULES: &[Rule] = &[
         bad: "SIGTERM L1.cleanup L0.unload L0.cleanup",
         also: &["lifecycle.unload.last"],
         fix: "call every cleanup before the first module is removed from memory",
-        check: by!(cleanup::CleanupBeforeUnload::default()),
+        check: by!(remembering(
+            enters(&[Callback::Cleanup, Callback::Unload]),
+            cleanup::cleanup_before_unload
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -125,7 +133,11 @@ pub const RULES: &[Rule] = &[
         good: "start stop",
         bad: "load config config_complete thread_model get_ready L0.cleanup",
         fix: "skip cleanup when after_fork has not been called",
-        check: by!(cleanup::CleanupIffAfterFork::default()),
+        check: by!(remembering(
+            exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup]),
+            cleanup::CleanupIffAfterFork::see
+        )
+        .and_end(cleanup::CleanupIffAfterFork::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -165,7 +177,10 @@ pub const RULES: &[Rule] = &[
         bad: "start connect cleanup L0.list_exports",
         also: &["conn.list.only-on-request"],
         fix: "accept no client, and wait for the threads of all connections, before the first cleanup",
-        check: by!(shutdown::Quiescent::default()),
+        check: by!(remembering(
+            enters_where(|callback| callback == Callback::Cleanup || callback.is_connected()),
+            shutdown::quiescent
+        )),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -177,7 +192,14 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC SIGTERM cleanup unload ends",
         bad: "NBD_CMD_DISC SIGTERM L0.unload",
         fix: "call close for each connection that the shutdown ends, then cleanup, then unload",
-        check: by!(shutdown::ShutdownSequence::default()),
+        check: by!(remembering(
+            {
+                let ends = [Callback::Cleanup, Callback::Unload];
+                notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
+            },
+            shutdown::ShutdownSequence::see
+        )
+        .and_end(shutdown::ShutdownSequence::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -189,7 +211,7 @@ pub const RULES: &[Rule] = &[
         bad: "t7: L0.load L0.config_complete",
         also: &["lifecycle.main-thread"],
         fix: "none needed; a module should not count on it",
-        check: by!(threads::OneThreadStarts::default()),
+        check: by!(remembering(enters(threads::START), threads::one_thread_starts)),
         ..Rule::OBSERVED
     },
     Rule {

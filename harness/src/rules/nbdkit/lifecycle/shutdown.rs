@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use crate::history::{Call, End, Handle, History};
-use crate::rules::check::{Check, Now, Report, Watch, enters_where, notes};
+use crate::rules::check::{Now, Report};
 use crate::run::Start;
 
 /// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
@@ -43,35 +43,24 @@ pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// Nothing is called for a client once the first cleanup has begun.
-#[derive(Default)]
-pub(super) struct Quiescent {
-    cleanup: Option<Event>,
-}
-
-impl Check for Quiescent {
-    fn watches(&self) -> Watch {
-        enters_where(|callback| callback == Callback::Cleanup || callback.is_connected())
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(cleanup) = &self.cleanup else {
-            if now.event.callback() == Some(Callback::Cleanup) {
-                self.cleanup = Some(now.event.clone());
-                if now.history.connections().next().is_some() {
-                    report.exercised();
-                }
+pub(super) fn quiescent(cleanup: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(cleanup) = &*cleanup else {
+        if now.event.callback() == Some(Callback::Cleanup) {
+            *cleanup = Some(now.event.clone());
+            if now.history.connections().next().is_some() {
+                report.exercised();
             }
-            return;
-        };
-        let Some(call) = now.call.filter(|call| call.callback.is_connected()) else { return };
-        let within_cleanup = now.history.root(call).callback == Callback::Cleanup;
-        if !within_cleanup && now.history.is_for_client(call) {
-            report.broken(
-                [cleanup, now.event],
-                "no call for a client after the first cleanup has begun",
-                format!("{} of L{} starts", call.callback, call.layer()),
-            );
         }
+        return;
+    };
+    let Some(call) = now.call.filter(|call| call.callback.is_connected()) else { return };
+    let within_cleanup = now.history.root(call).callback == Callback::Cleanup;
+    if !within_cleanup && now.history.is_for_client(call) {
+        report.broken(
+            [cleanup, now.event],
+            "no call for a client after the first cleanup has begun",
+            format!("{} of L{} starts", call.callback, call.layer()),
+        );
     }
 }
 
@@ -86,13 +75,8 @@ pub(super) struct ShutdownSequence {
     unloaded: usize,
 }
 
-impl Check for ShutdownSequence {
-    fn watches(&self) -> Watch {
-        let ends = [Callback::Cleanup, Callback::Unload];
-        notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl ShutdownSequence {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.kind == Kind::Signal {
             if SHUTDOWN_SIGNALS.contains(&now.event.a) && self.signal.is_none() {
                 self.signal = Some(now.event.clone());
@@ -125,7 +109,7 @@ impl Check for ShutdownSequence {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         let Some(signal) = &self.signal else { return };
         let events = [signal].into_iter().chain(history.end_event());
         let unloads = history.layers().iter().filter(|layer| layer.records(Callback::Unload)).count();

@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event};
 
-use crate::rules::check::{Check, Now, Report, Watch, enters};
+use crate::rules::check::{Now, Report};
 
 /// The callbacks of start-up.
 pub(super) const START: &[Callback] = &[
@@ -16,26 +16,15 @@ pub(super) const START: &[Callback] = &[
 ];
 
 /// One thread of a process makes all start-up calls.
-#[derive(Default)]
-pub(super) struct OneThreadStarts {
-    first: Option<Event>,
-}
-
-impl Check for OneThreadStarts {
-    fn watches(&self) -> Watch {
-        enters(START)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        match &self.first {
-            Some(first) if first.pid == now.event.pid => report.expect(
-                first.tid == now.event.tid,
-                [first, now.event],
-                "one thread starts all layers",
-                "another thread does",
-            ),
-            _ => self.first = Some(now.event.clone()),
-        }
+pub(super) fn one_thread_starts(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    match &*first {
+        Some(first) if first.pid == now.event.pid => report.expect(
+            first.tid == now.event.tid,
+            [first, now.event],
+            "one thread starts all layers",
+            "another thread does",
+        ),
+        _ => *first = Some(now.event.clone()),
     }
 }
 

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, enters, enters_where};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// This callback is called at most once in each layer, and exactly once where the run owes it.
 pub(super) struct AtTheEnd {
@@ -69,52 +69,30 @@ pub(super) fn nothing_after_failure_at_end(history: &History, report: &mut Repor
 }
 
 /// A layer is not called once its unload was entered.
-#[derive(Default)]
-pub(super) struct UnloadIsLast {
-    unloaded: PerLayer<Event>,
-}
-
-impl Check for UnloadIsLast {
-    fn watches(&self) -> Watch {
-        enters_where(|_| true)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.callback() == Some(Callback::Unload) {
-            report.exercised();
-            self.unloaded.keep_first(now.event.layer, || now.event.clone());
-        } else if let Some(unload) = self.unloaded.get(now.event.layer) {
-            let expected = format!("nothing of L{} after its unload", now.event.layer);
-            report.broken([unload, now.event], expected, "it is called");
-        }
+pub(super) fn unload_is_last(unloaded: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.callback() == Some(Callback::Unload) {
+        report.exercised();
+        unloaded.keep_first(now.event.layer, || now.event.clone());
+    } else if let Some(unload) = unloaded.get(now.event.layer) {
+        let expected = format!("nothing of L{} after its unload", now.event.layer);
+        report.broken([unload, now.event], expected, "it is called");
     }
 }
 
 /// An unload runs alone.
-#[derive(Default)]
-pub(super) struct UnloadRunsAlone {
-    running: Option<Event>,
-}
-
-impl Check for UnloadRunsAlone {
-    fn watches(&self) -> Watch {
-        enters_where(|_| true).exits(&[Callback::Unload])
+pub(super) fn unload_runs_alone(running: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    let is_unload = now.event.callback() == Some(Callback::Unload);
+    if now.is_exit() {
+        *running = None;
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let is_unload = now.event.callback() == Some(Callback::Unload);
-        if now.is_exit() {
-            self.running = None;
-            return;
-        }
-        if let Some(unload) = &self.running {
-            report.broken([unload, now.event], "nothing starts while an unload runs", "a call starts");
-        } else if is_unload && let Some(call) = now.history.in_flight().next() {
-            report.broken([&call.enter, now.event], "every call has returned", "one is still in progress");
-        }
-        if is_unload {
-            report.exercised();
-            self.running = Some(now.event.clone());
-        }
+    if let Some(unload) = &*running {
+        report.broken([unload, now.event], "nothing starts while an unload runs", "a call starts");
+    } else if is_unload && let Some(call) = now.history.in_flight().next() {
+        report.broken([&call.enter, now.event], "every call has returned", "one is still in progress");
+    }
+    if is_unload {
+        report.exercised();
+        *running = Some(now.event.clone());
     }
 }

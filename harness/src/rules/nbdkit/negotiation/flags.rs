@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::told::Choices;
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
+use crate::rules::check::{Now, Report, Rule, by, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L1 thread_model=0; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_CACHE|SEND_FAST_ZERO"#,
         bad: r#"L1 thread_model=0; NBD_OPT_GO "a""#,
         fix: "none needed; such a client would wait for itself",
-        check: by!(MultiConnGated::default()),
+        check: by!(remembering(Choices::WATCH.enters(&[Callback::GetReady]), MultiConnGated::see)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=can_flush; NBD_OPT_GO "a""#,
         bad: r#"L0 without=can_cache; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|MULTI_CONN|SEND_FAST_ZERO"#,
         fix: "answer for the plugin as its manual says",
-        check: by!(Defaults::default()),
+        check: by!(remembering(Choices::WATCH, defaults)),
         ..Rule::REQUIRED
     },
 ];
@@ -43,11 +43,7 @@ struct MultiConnGated {
     model: Option<u64>,
 }
 
-impl Check for MultiConnGated {
-    fn watches(&self) -> Watch {
-        Choices::WATCH.enters(&[Callback::GetReady])
-    }
-
+impl MultiConnGated {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.event.callback() == Some(Callback::GetReady) {
             if now.event.layer > 0 {
@@ -137,12 +133,6 @@ const DEFAULTS: &[Default] = &[
     },
 ];
 
-/// The flags follow from which data callbacks there are.
-#[derive(Default)]
-struct Defaults {
-    choices: Choices,
-}
-
 /// Nobody answers this.
 fn nobody_has(history: &History, query: Callback) -> bool {
     history.outermost(query).is_none()
@@ -164,37 +154,32 @@ fn is_first_version(plugin: &Layer) -> bool {
         .any(|callback| plugin.records(*callback))
 }
 
-impl Check for Defaults {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let told = self.choices.see(now).filter(|told| told.reply.b & HAS_FLAGS != 0);
-        let Some(choice) = told.map(|told| told.choice) else { return };
-        let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
-        let Some(plugin) = plugin else { return };
-        let told = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
-        let mut readonly = now.event.b & READ_ONLY != 0;
-        if nobody_has(now.history, Callback::CanWrite) {
-            let expected = !plugin.records(Callback::Pwrite) || choice.readonly;
-            report.exercised();
-            if expected != readonly {
-                const FLAG: &str = "NBD_FLAG_READ_ONLY";
-                report.broken([now.event], told(expected, FLAG), told(readonly, FLAG));
-                readonly = expected;
-            }
+/// The flags follow from which data callbacks there are.
+fn defaults(choices: &mut Choices, now: &Now<'_>, report: &mut Report<'_>) {
+    let told = choices.see(now).filter(|told| told.reply.b & HAS_FLAGS != 0);
+    let Some(choice) = told.map(|told| told.choice) else { return };
+    let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
+    let Some(plugin) = plugin else { return };
+    let told = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
+    let mut readonly = now.event.b & READ_ONLY != 0;
+    if nobody_has(now.history, Callback::CanWrite) {
+        let expected = !plugin.records(Callback::Pwrite) || choice.readonly;
+        report.exercised();
+        if expected != readonly {
+            const FLAG: &str = "NBD_FLAG_READ_ONLY";
+            report.broken([now.event], told(expected, FLAG), told(readonly, FLAG));
+            readonly = expected;
         }
-        for default in DEFAULTS {
-            if default.absent.iter().any(|query| !nobody_has(now.history, *query)) {
-                continue;
-            }
-            report.exercised();
-            let expected = (default.expected)(plugin) && !(readonly && default.writes);
-            let actual = now.event.b & 1 << default.bit != 0;
-            if expected != actual {
-                report.broken([now.event], told(expected, default.flag), told(actual, default.flag));
-            }
+    }
+    for default in DEFAULTS {
+        if default.absent.iter().any(|query| !nobody_has(now.history, *query)) {
+            continue;
+        }
+        report.exercised();
+        let expected = (default.expected)(plugin) && !(readonly && default.writes);
+        let actual = now.event.b & 1 << default.bit != 0;
+        if expected != actual {
+            report.broken([now.event], told(expected, default.flag), told(actual, default.flag));
         }
     }
 }

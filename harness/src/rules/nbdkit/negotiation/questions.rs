@@ -6,7 +6,7 @@ use super::super::pass_through::PassThrough;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters_where};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -78,7 +78,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" NBD_CMD_READ"#,
         bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_zero L0.can_write }"#,
         fix: "none needed; a layer should not count on being asked",
-        check: by!(AskedEverything),
+        check: by!(at(
+            enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data()),
+            AskedEverything::see
+        )),
         ..Rule::OBSERVED
     },
 ];
@@ -246,14 +249,8 @@ impl AskedEverything {
             }
         }
     }
-}
 
-impl Check for AskedEverything {
-    fn watches(&self) -> Watch {
-        enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data())
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         debug_assert_eq!(now.event.kind, Kind::Enter);
         match now.event.callback() {
             Some(data) if data.is_data() => AskedEverything::complete(now, report),

@@ -7,7 +7,7 @@ mod next;
 use layers_trace::{Callback, Kind, Probe};
 
 use super::probe_result::Probed;
-use crate::rules::check::{Checker, Party, Rule, at, by, enters, enters_where};
+use crate::rules::check::{Checker, Party, Rule, at, by, enters, enters_where, remembering};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -21,7 +21,20 @@ pub const RULES: &[Rule] = &[
         good: "start connect { L1.preconnect { L0.preconnect } }",
         bad: "start connect { L1.preconnect backend=7 }",
         fix: "give a filter the same nbdkit_backend pointer in all its callbacks",
-        check: by!(backend::BackendIsStable::default()),
+        check: by!(remembering(
+            {
+                const GIVEN: &[Callback] = &[
+                    Callback::AfterFork,
+                    Callback::Preconnect,
+                    Callback::ListExports,
+                    Callback::DefaultExport,
+                    Callback::Open,
+                    Callback::Cleanup,
+                ];
+                enters(GIVEN).notes(Kind::Probe)
+            },
+            backend::backend_is_stable
+        )),
         ..Rule::REQUIRED
     },
     Rule {

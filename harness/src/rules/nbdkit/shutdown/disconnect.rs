@@ -1,14 +1,14 @@
 //! nbdkit_disconnect: the end of one connection.
 
-use layers_trace::{Callback, Event, Kind, Probe};
+use layers_trace::{Event, Kind, Probe};
 
 use super::super::connection::survival::is_lost;
 use super::{callback_of, request_of};
 use crate::history::{ConnectionId, End, History};
-use crate::rules::check::{Check, Now, Report, Watch, notes};
+use crate::rules::check::{Now, Report, Watch, notes};
 
 /// A connection that a layer has ended.
-struct Ended {
+pub(super) struct Ended {
     connection: ConnectionId,
     probe: Event,
     /// The call that did it, and whether that has returned: from then on the server knows.
@@ -37,7 +37,7 @@ impl Ended {
     }
 }
 
-const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
+pub(super) const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
 
 /// What is running is finished and answered; no more is begun.
 #[derive(Default)]
@@ -77,14 +77,8 @@ impl Soft {
             );
         }
     }
-}
 
-impl Check for Soft {
-    fn watches(&self) -> Watch {
-        WATCHED.enters_where(Callback::is_data).exits_where(|_| true)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
             Kind::Probe => self.ended.extend(Ended::of(now, false)),
             Kind::Reply => self.answered(now, report),
@@ -108,54 +102,43 @@ impl Check for Soft {
 }
 
 /// Nothing is answered any more; what is running returns.
-#[derive(Default)]
-pub(super) struct Hard {
-    ended: Vec<Ended>,
-}
-
-impl Check for Hard {
-    fn watches(&self) -> Watch {
-        WATCHED
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        match now.event.kind {
-            Kind::Probe => self.ended.extend(Ended::of(now, true)),
-            Kind::Reply => {
-                for ended in &mut self.ended {
-                    let place = ended.running.iter().position(|(request, _)| *request == now.event.call);
-                    let Some(index) = place else { continue };
-                    let (_, call) = ended.running.swap_remove(index);
-                    report.exercised();
-                    // A client that has given up tells nothing.
-                    let late = now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
-                    let lost = is_lost(now.event) || now.event.result() < 0 && late;
-                    if !lost {
-                        report.broken(
-                            [&call, &ended.probe, now.event],
-                            "a request that is running at nbdkit_disconnect(1) gets no answer",
-                            "it is answered",
-                        );
-                    }
+pub(super) fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
+    match now.event.kind {
+        Kind::Probe => ended.extend(Ended::of(now, true)),
+        Kind::Reply => {
+            for ended in ended {
+                let place = ended.running.iter().position(|(request, _)| *request == now.event.call);
+                let Some(index) = place else { continue };
+                let (_, call) = ended.running.swap_remove(index);
+                report.exercised();
+                // A client that has given up tells nothing.
+                let late = now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
+                let lost = is_lost(now.event) || now.event.result() < 0 && late;
+                if !lost {
+                    report.broken(
+                        [&call, &ended.probe, now.event],
+                        "a request that is running at nbdkit_disconnect(1) gets no answer",
+                        "it is answered",
+                    );
                 }
             }
-            _ => {}
         }
+        _ => {}
     }
+}
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !matches!(history.end(), Some(End::Exited(_))) {
-            return;
-        }
-        for call in history.in_flight().filter(|call| call.callback.is_data() && call.parent.is_none()) {
-            let ended = self.ended.iter().find(|ended| Some(ended.connection) == call.connection);
-            if let Some(ended) = ended {
-                report.broken(
-                    [&call.enter, &ended.probe].into_iter().chain(history.end_event()),
-                    "a callback that is running at nbdkit_disconnect(1) returns",
-                    "it never does",
-                );
-            }
+pub(super) fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) {
+    if !matches!(history.end(), Some(End::Exited(_))) {
+        return;
+    }
+    for call in history.in_flight().filter(|call| call.callback.is_data() && call.parent.is_none()) {
+        let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection);
+        if let Some(ended) = ended {
+            report.broken(
+                [&call.enter, &ended.probe].into_iter().chain(history.end_event()),
+                "a callback that is running at nbdkit_disconnect(1) returns",
+                "it never does",
+            );
         }
     }
 }

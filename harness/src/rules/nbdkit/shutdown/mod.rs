@@ -7,7 +7,9 @@ mod single;
 mod sleep;
 mod stopping;
 
-use crate::rules::check::{Checker, Rule, by};
+use layers_trace::{Callback, Kind};
+
+use crate::rules::check::{Checker, Rule, by, enters, enters_where, exits_where, remembering};
 use crate::version::Version;
 use stopping::{callback_of, request_of, tells_to_stop};
 
@@ -23,7 +25,15 @@ const QUIT: &[Rule] = &[
         good: "send NBD_CMD_READ enter L0.pread SIGTERM exit L0.pread reply NBD_CMD_READ L0.close cleanup unload ends",
         bad: "L0 without=close,cleanup,unload; send NBD_CMD_READ enter L0.pread SIGTERM ends",
         fix: "wait for all requests before ending",
-        check: by!(running::FinishRunning::default()),
+        check: by!(remembering(
+            exits_where(layers_trace::Callback::is_data)
+                .notes(Kind::Signal)
+                .notes(Kind::Probe)
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            running::FinishRunning::see
+        )
+        .and_end(running::FinishRunning::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -35,7 +45,14 @@ const QUIT: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: NBD_CMD_READ {} = ESHUTDOWN"#,
         bad: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: send NBD_CMD_READ c2: L0.pread"#,
         fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
-        check: by!(quit::NoNewData::default()),
+        check: by!(remembering(
+            enters_where(Callback::is_data)
+                .exits_where(|_| true)
+                .notes(Kind::Probe)
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            quit::NoNewData::see
+        )),
         ..Rule::OBSERVED
     },
     Rule {
@@ -81,7 +98,10 @@ const DISCONNECT: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } send NBD_CMD_READ L0.pread",
         fix: "refuse further requests of that connection with ESHUTDOWN",
-        check: by!(disconnect::Soft::default()),
+        check: by!(remembering(
+            disconnect::WATCHED.enters_where(Callback::is_data).exits_where(|_| true),
+            disconnect::Soft::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -93,7 +113,7 @@ const DISCONNECT: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = ENOTCONN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = 0",
         fix: "close the socket at once, and the handles when their calls have returned",
-        check: by!(disconnect::Hard::default()),
+        check: by!(remembering(disconnect::WATCHED, disconnect::hard).and_end(disconnect::hard_at_end)),
         ..Rule::REQUIRED
     },
 ];
@@ -107,7 +127,8 @@ const END: &[Rule] = &[
         good: "run start=single; connect NBD_OPT_GO NBD_CMD_DISC cleanup unload ends",
         bad: "run start=single; connect c2: send connect c2: L0.preconnect",
         fix: "serve standard input and output, and end when that connection has ended",
-        check: by!(single::OneConnection::default()),
+        check: by!(remembering(enters(&[Callback::Preconnect]), single::one_connection)
+            .and_end(single::one_connection_at_end)),
         ..Rule::REQUIRED
     },
     Rule {

@@ -1,9 +1,9 @@
 //! Requests that come when the server is stopping.
 
-use layers_trace::{Callback, Event, Kind, Probe};
+use layers_trace::{Event, Kind, Probe};
 
 use super::{callback_of, request_of};
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 
 /// They are refused.
 #[derive(Default)]
@@ -19,16 +19,8 @@ fn refuses(reply: &Event) -> bool {
     reply.result() < 0 && reply.errno() == libc::ESHUTDOWN.cast_unsigned()
 }
 
-impl Check for NoNewData {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::is_data)
-            .exits_where(|_| true)
-            .notes(Kind::Probe)
-            .notes(Kind::Request)
-            .notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl NoNewData {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
             Kind::Probe if now.event.probe() == Some(Probe::Shutdown) && self.asked.is_none() => {
                 let thread = now.history.thread(now.event.tid);

@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind};
 use super::super::connection::survival::is_lost;
 use super::{request_of, tells_to_stop};
 use crate::history::{End, History};
-use crate::rules::check::{Check, Now, Report, Watch, exits_where};
+use crate::rules::check::{Now, Report};
 
 /// A client that waits for a request which is running.
 struct Owed {
@@ -53,18 +53,8 @@ impl FinishRunning {
             );
         }
     }
-}
 
-impl Check for FinishRunning {
-    fn watches(&self) -> Watch {
-        exits_where(layers_trace::Callback::is_data)
-            .notes(Kind::Signal)
-            .notes(Kind::Probe)
-            .notes(Kind::Request)
-            .notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
             Kind::Signal | Kind::Probe if tells_to_stop(now.event) => self.stops(now),
             Kind::Reply => self.answered(now, report),
@@ -90,7 +80,7 @@ impl Check for FinishRunning {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         if !matches!(history.end(), Some(End::Exited(_))) {
             return;
         }

@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event, Field};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -27,12 +27,8 @@ fn phase(callback: Option<Callback>) -> Option<u8> {
     })
 }
 
-impl Check for DumpSequence {
-    fn watches(&self) -> Watch {
-        enters_where(|_| true)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl DumpSequence {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if !now.history.is_dump() {
             return;
         }
@@ -68,7 +64,7 @@ impl Check for DumpSequence {
         self.dumped.set(layer, now.event.clone());
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         if !history.is_dump() || !history.ended_cleanly() || history.layers().is_empty() {
             return;
         }

@@ -1,9 +1,9 @@
 //! nbdkit-probing(1), "Query information about a particular plugin": what `--dump-plugin` prints.
 
-use layers_trace::{Callback, Event, Field, Kind};
+use layers_trace::{Event, Field, Kind};
 
 use crate::history::{History, Layer, Structure, ThreadModel};
-use crate::rules::check::{Check, Now, Report, Watch, exits, notes};
+use crate::rules::check::{Now, Report};
 use crate::run::Start;
 
 /// What the server has printed, by lines.
@@ -95,14 +95,8 @@ impl Fields {
             report.expect(present == printed, [output.event], said(present), said(printed));
         }
     }
-}
 
-impl Check for Fields {
-    fn watches(&self) -> Watch {
-        notes(Kind::End)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(now: &Now<'_>, report: &mut Report<'_>) {
         let Some(output) = Output::of(now) else { return };
         let Some(plugin) = now.history.layer(0) else { return };
         if let Some(structure) = &plugin.structure {
@@ -122,41 +116,28 @@ pub(super) fn models(now: &Now<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// What the plugin prints itself comes out, too.
-#[derive(Default)]
-pub(super) struct Own {
-    called: Option<Event>,
-}
-
 /// What the reference plugin's dump_plugin prints.
 const OWN: (&str, &str) = ("layers_reference", "1");
 
-impl Check for Own {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::DumpPlugin]).notes(Kind::End)
+/// What the plugin prints itself comes out, too.
+pub(super) fn own(called: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.kind == Kind::Exit {
+        if now.event.layer == 0 {
+            *called = Some(now.event.clone());
+        }
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.kind == Kind::Exit {
-            if now.event.layer == 0 {
-                self.called = Some(now.event.clone());
-            }
-            return;
+    let Some(output) = Output::of(now) else { return };
+    if !is_reference(now.history) {
+        return;
+    }
+    let printed = output.fields.iter().filter(|field| **field == OWN).count();
+    match &*called {
+        Some(call) => {
+            let expected = format!("one line {}={}", OWN.0, OWN.1);
+            report.expect(printed == 1, [call, output.event], expected, format!("{printed} of them"));
         }
-        let Some(output) = Output::of(now) else { return };
-        if !is_reference(now.history) {
-            return;
-        }
-        let printed = output.fields.iter().filter(|field| **field == OWN).count();
-        match &self.called {
-            Some(call) => {
-                let expected = format!("one line {}={}", OWN.0, OWN.1);
-                report.expect(printed == 1, [call, output.event], expected, format!("{printed} of them"));
-            }
-            None => {
-                report.expect(printed == 0, [output.event], "no field of the plugin's own", "there is one")
-            }
-        }
+        None => report.expect(printed == 0, [output.event], "no field of the plugin's own", "there is one"),
     }
 }
 

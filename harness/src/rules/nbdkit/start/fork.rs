@@ -4,32 +4,16 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, enters, exits};
+use crate::rules::check::{Now, Report};
 use crate::run::Start;
 
 /// get_ready and load share a process.
-#[derive(Default)]
-pub(super) struct ReadyBeforeFork {
-    loaded: PerLayer<Event>,
-}
-
-impl Check for ReadyBeforeFork {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::Load, Callback::GetReady])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.callback() == Some(Callback::Load) {
-            self.loaded.keep_first(now.event.layer, || now.event.clone());
-        } else if let Some(load) = self.loaded.get(now.event.layer) {
-            let same = load.pid == now.event.pid;
-            report.expect(
-                same,
-                [load, now.event],
-                "get_ready runs in the process of load",
-                "in another process",
-            );
-        }
+pub(super) fn ready_before_fork(loaded: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.callback() == Some(Callback::Load) {
+        loaded.keep_first(now.event.layer, || now.event.clone());
+    } else if let Some(load) = loaded.get(now.event.layer) {
+        let same = load.pid == now.event.pid;
+        report.expect(same, [load, now.event], "get_ready runs in the process of load", "in another process");
     }
 }
 
@@ -40,12 +24,8 @@ pub(super) struct AlwaysAfterFork {
     client: Option<Event>,
 }
 
-impl Check for AlwaysAfterFork {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::AfterFork, Callback::Preconnect, Callback::Open])
-    }
-
-    fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
+impl AlwaysAfterFork {
+    pub(super) fn see(&mut self, now: &Now<'_>, _report: &mut Report<'_>) {
         if now.event.callback() == Some(Callback::AfterFork) {
             self.called.set(now.event.layer, ());
         } else if self.client.is_none() && now.call.is_some_and(|call| now.history.is_for_client(call)) {
@@ -53,7 +33,7 @@ impl Check for AlwaysAfterFork {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
         let serves = history.run().is_some_and(|run| run.start.serves());
         if !serves || !(self.client.is_some() || history.ended_cleanly()) {
             return;
@@ -70,76 +50,47 @@ impl Check for AlwaysAfterFork {
 }
 
 /// A daemon changes its process before after_fork; in the foreground it stays.
-#[derive(Default)]
-pub(super) struct ForksAsAsked {
-    before: Option<Event>,
-}
-
-impl Check for ForksAsAsked {
-    fn watches(&self) -> Watch {
-        const BEFORE: &[Callback] = &[
-            Callback::Load,
-            Callback::Config,
-            Callback::ConfigComplete,
-            Callback::ThreadModel,
-            Callback::GetReady,
-        ];
-        enters(BEFORE).enters(&[Callback::AfterFork])
+pub(super) fn forks_as_asked(before: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.callback() != Some(Callback::AfterFork) {
+        *before = Some(now.event.clone());
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.callback() != Some(Callback::AfterFork) {
-            self.before = Some(now.event.clone());
-            return;
+    let (Some(before), Some(run)) = (&*before, now.history.run()) else { return };
+    let same = before.pid == now.event.pid;
+    match run.start {
+        Start::Daemon => {
+            report.expect(!same, [before, now.event], "a daemon has forked", "it is the same process");
         }
-        let (Some(before), Some(run)) = (&self.before, now.history.run()) else { return };
-        let same = before.pid == now.event.pid;
-        match run.start {
-            Start::Daemon => {
-                report.expect(!same, [before, now.event], "a daemon has forked", "it is the same process");
-            }
-            Start::Foreground | Start::Single | Start::ExitWithParent => {
-                report.expect(same, [before, now.event], "there is no fork", "it is another process");
-            }
-            _ => {}
+        Start::Foreground | Start::Single | Start::ExitWithParent => {
+            report.expect(same, [before, now.event], "there is no fork", "it is another process");
         }
+        _ => {}
     }
 }
 
 /// A client is served only when every after_fork has returned.
-#[derive(Default)]
-pub(super) struct ForkedBeforeClients {
-    returned: PerLayer<()>,
-}
-
-impl Check for ForkedBeforeClients {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::AfterFork]).enters(&[Callback::Preconnect, Callback::Open])
+pub(super) fn forked_before_clients(returned: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.is_exit() {
+        returned.set(now.event.layer, ());
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.is_exit() {
-            self.returned.set(now.event.layer, ());
-            return;
-        }
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-        if !now.history.is_for_client(call) || now.history.outermost(Callback::AfterFork).is_none() {
-            return;
-        }
-        report.exercised();
-        let missing = now
-            .history
-            .layers()
-            .iter()
-            .find(|layer| layer.records(Callback::AfterFork) && !self.returned.has(layer.number));
-        if let Some(layer) = missing {
-            let running = now.history.in_flight().find(|other| other.callback == Callback::AfterFork);
-            report.broken(
-                running.map(|other| &other.enter).into_iter().chain([now.event]),
-                format!("after_fork of L{} has returned before the first client", layer.number),
-                "it has not",
-            );
-        }
+    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+    if !now.history.is_for_client(call) || now.history.outermost(Callback::AfterFork).is_none() {
+        return;
+    }
+    report.exercised();
+    let missing = now
+        .history
+        .layers()
+        .iter()
+        .find(|layer| layer.records(Callback::AfterFork) && !returned.has(layer.number));
+    if let Some(layer) = missing {
+        let running = now.history.in_flight().find(|other| other.callback == Callback::AfterFork);
+        report.broken(
+            running.map(|other| &other.enter).into_iter().chain([now.event]),
+            format!("after_fork of L{} has returned before the first client", layer.number),
+            "it has not",
+        );
     }
 }
 
@@ -151,12 +102,8 @@ pub(super) struct ParentSilent {
     left: Vec<u32>,
 }
 
-impl Check for ParentSilent {
-    fn watches(&self) -> Watch {
-        Watch::CALLS
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl ParentSilent {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match &self.current {
             Some(current) if current.pid == now.event.pid => {}
             Some(current) if self.left.contains(&now.event.pid) => {

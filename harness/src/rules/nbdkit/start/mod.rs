@@ -9,7 +9,9 @@ mod thread_model;
 
 use layers_trace::{Callback, Kind};
 
-use crate::rules::check::{Checker, Party, Rule, at, at_end, by, enters_where, notes};
+use crate::rules::check::{
+    Checker, Party, Rule, Watch, at, at_end, by, calls, enters, enters_where, exits, notes, remembering,
+};
 use crate::version::Version;
 
 /// The rules of this family.
@@ -23,7 +25,10 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model L1.thread_model",
         bad: "L1.thread_model",
         fix: "ask every layer once when the configuration is complete, the plugin first",
-        check: by!(thread_model::AskedOnce::default()),
+        check: by!(remembering(
+            calls(&[Callback::ThreadModel]).enters(&[Callback::ConfigComplete, Callback::GetReady]),
+            thread_model::AskedOnce::see
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -36,7 +41,11 @@ pub const RULES: &[Rule] = &[
         bad: r#"run start=dump-plugin parameter="a=1"; load L0.thread_model L0.config "a" "1""#,
         also: &["dump.sequence", "config.once-per-arg"],
         fix: "ask for thread models when all parameters have been handed out",
-        check: by!(thread_model::AskedInDump::default()),
+        check: by!(remembering(
+            enters(&[Callback::ThreadModel, Callback::Config]),
+            thread_model::asked_in_dump
+        )
+        .and_end(thread_model::asked_in_dump_at_end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -48,7 +57,10 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=1",
         bad: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=3",
         fix: "take the minimum over the plugin's macro and all answers, and pass it to get_ready",
-        check: by!(thread_model::MostSerialWins::default()),
+        check: by!(remembering(
+            exits(&[Callback::ThreadModel]).enters(&[Callback::GetReady]),
+            thread_model::most_serial_wins
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -60,7 +72,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.thread_model = 1 L1.thread_model model=1",
         bad: "L0.thread_model = 1 L1.thread_model model=3",
         fix: "pass the minimum over the layers below",
-        check: by!(thread_model::ToldModelBelow::default()),
+        check: by!(remembering(calls(&[Callback::ThreadModel]), thread_model::ToldModelBelow::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -71,7 +83,9 @@ pub const RULES: &[Rule] = &[
         good: "run start=dump-plugin; load config thread_model dump_plugin unload ends",
         bad: "run start=dump-plugin; load config thread_model L0.get_ready",
         fix: "stop short of get_ready when only information is wanted",
-        check: by!(dump::DumpSequence::default()),
+        check: by!(
+            remembering(enters_where(|_| true), dump::DumpSequence::see).and_end(dump::DumpSequence::end)
+        ),
         ..Rule::REQUIRED
     },
     Rule {
@@ -94,7 +108,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=p\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         bad: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=q\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         fix: "print path, name, version, api_version, struct_size, errno_is_preserved and magic_config_key of the plugin",
-        check: by!(dump_fields::Fields),
+        check: by!(at(notes(Kind::End), dump_fields::Fields::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -117,7 +131,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nlayers_reference=1\nhas_dump_plugin=1""#,
         bad: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_dump_plugin=1""#,
         fix: "call dump_plugin with standard output as it is, when the server's own fields are printed",
-        check: by!(dump_fields::Own::default()),
+        check: by!(remembering(exits(&[Callback::DumpPlugin]).notes(Kind::End), dump_fields::own)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -159,7 +173,7 @@ pub const RULES: &[Rule] = &[
         good: "thread_model L0.get_ready",
         bad: "thread_model fork L0.get_ready",
         fix: "fork after the last get_ready",
-        check: by!(fork::ReadyBeforeFork::default()),
+        check: by!(remembering(enters(&[Callback::Load, Callback::GetReady]), fork::ready_before_fork)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -186,7 +200,11 @@ pub const RULES: &[Rule] = &[
         good: "start stop",
         bad: "L0 without=cleanup; load config_complete thread_model get_ready SIGTERM L0.unload ends",
         fix: "call after_fork on every way to serving: -f, -s, --run, socket activation",
-        check: by!(fork::AlwaysAfterFork::default()),
+        check: by!(remembering(
+            enters(&[Callback::AfterFork, Callback::Preconnect, Callback::Open]),
+            fork::AlwaysAfterFork::see
+        )
+        .and_end(fork::AlwaysAfterFork::end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -198,7 +216,19 @@ pub const RULES: &[Rule] = &[
         good: "run start=daemon; get_ready fork L0.after_fork",
         bad: "run start=daemon; get_ready L0.after_fork",
         fix: "call after_fork in the process that will serve",
-        check: by!(fork::ForksAsAsked::default()),
+        check: by!(remembering(
+            {
+                const BEFORE: &[Callback] = &[
+                    Callback::Load,
+                    Callback::Config,
+                    Callback::ConfigComplete,
+                    Callback::ThreadModel,
+                    Callback::GetReady,
+                ];
+                enters(BEFORE).enters(&[Callback::AfterFork])
+            },
+            fork::forks_as_asked
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -210,7 +240,10 @@ pub const RULES: &[Rule] = &[
         good: "start connect",
         bad: "get_ready L0.after_fork connect { L1.preconnect }",
         fix: "accept connections when all layers are through after_fork",
-        check: by!(fork::ForkedBeforeClients::default()),
+        check: by!(remembering(
+            exits(&[Callback::AfterFork]).enters(&[Callback::Preconnect, Callback::Open]),
+            fork::forked_before_clients
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -221,7 +254,7 @@ pub const RULES: &[Rule] = &[
         good: "run start=daemon; start",
         bad: "run start=daemon; thread_model get_ready fork after_fork p1: L0.unload",
         fix: "none needed; unload in the parent would surprise modules, though",
-        check: by!(fork::ParentSilent::default()),
+        check: by!(remembering(Watch::CALLS, fork::ParentSilent::see)),
         ..Rule::OBSERVED
     },
     Rule {

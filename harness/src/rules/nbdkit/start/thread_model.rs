@@ -4,7 +4,7 @@ use layers_trace::{Callback, Event};
 
 use crate::history::History;
 use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, calls, enters, exits};
+use crate::rules::check::{Now, Report};
 use crate::version::Version;
 
 /// Version from which a filter is told the model below it, so that the layer below must have been asked.
@@ -49,14 +49,8 @@ impl AskedOnce {
             }
         }
     }
-}
 
-impl Check for AskedOnce {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::ThreadModel]).enters(&[Callback::ConfigComplete, Callback::GetReady])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         if now.history.is_dump() {
             return;
         }
@@ -75,45 +69,34 @@ impl Check for AskedOnce {
 }
 
 /// `--dump-plugin` asks too, after the parameters.
-#[derive(Default)]
-pub(super) struct AskedInDump {
-    asked: PerLayer<Event>,
+pub(super) fn asked_in_dump(asked: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if !now.history.is_dump() {
+        return;
+    }
+    if now.event.callback() == Some(Callback::ThreadModel) {
+        report.exercised();
+        asked.keep_first(now.event.layer, || now.event.clone());
+    } else if let Some(asked) = asked.values().next() {
+        let expected = "every parameter comes before thread_model";
+        report.broken([asked, now.event], expected, "one comes later");
+    }
 }
 
-impl Check for AskedInDump {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::ThreadModel, Callback::Config])
+pub(super) fn asked_in_dump_at_end(asked: &mut PerLayer<Event>, history: &History, report: &mut Report<'_>) {
+    if !history.is_dump() || !history.ended_cleanly() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if !now.history.is_dump() {
-            return;
-        }
-        if now.event.callback() == Some(Callback::ThreadModel) {
-            report.exercised();
-            self.asked.keep_first(now.event.layer, || now.event.clone());
-        } else if let Some(asked) = self.asked.values().next() {
-            let expected = "every parameter comes before thread_model";
-            report.broken([asked, now.event], expected, "one comes later");
-        }
-    }
-
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !history.is_dump() || !history.ended_cleanly() {
-            return;
-        }
-        for layer in history.layers() {
-            if layer.records(Callback::ThreadModel) && !self.asked.has(layer.number) {
-                let expected = format!("thread_model of L{}", layer.number);
-                report.expect(false, history.end_event(), expected, "it was never called");
-            }
+    for layer in history.layers() {
+        if layer.records(Callback::ThreadModel) && !asked.has(layer.number) {
+            let expected = format!("thread_model of L{}", layer.number);
+            report.expect(false, history.end_event(), expected, "it was never called");
         }
     }
 }
 
 /// The smallest answer so far, and the plugin's macro.
 #[derive(Default)]
-struct Answers(Option<i64>);
+pub(super) struct Answers(Option<i64>);
 
 impl Answers {
     fn add(&mut self, exit: &Event) {
@@ -131,26 +114,15 @@ impl Answers {
 }
 
 /// get_ready of a filter is told the most serial of all models.
-#[derive(Default)]
-pub(super) struct MostSerialWins {
-    answers: Answers,
-}
-
-impl Check for MostSerialWins {
-    fn watches(&self) -> Watch {
-        exits(&[Callback::ThreadModel]).enters(&[Callback::GetReady])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.is_exit() {
-            self.answers.add(now.event);
-        } else if now.event.layer > 0
-            && let Some(least) = self.answers.least(now.history)
-        {
-            let told = now.event.a.cast_signed();
-            let expected = format!("L{}.get_ready is told thread model {least}", now.event.layer);
-            report.expect(told == least, [now.event], expected, format!("{told}"));
-        }
+pub(super) fn most_serial_wins(answers: &mut Answers, now: &Now<'_>, report: &mut Report<'_>) {
+    if now.is_exit() {
+        answers.add(now.event);
+    } else if now.event.layer > 0
+        && let Some(least) = answers.least(now.history)
+    {
+        let told = now.event.a.cast_signed();
+        let expected = format!("L{}.get_ready is told thread model {least}", now.event.layer);
+        report.expect(told == least, [now.event], expected, format!("{told}"));
     }
 }
 
@@ -161,12 +133,8 @@ pub(super) struct ToldModelBelow {
     answered: PerLayer<()>,
 }
 
-impl Check for ToldModelBelow {
-    fn watches(&self) -> Watch {
-        calls(&[Callback::ThreadModel])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl ToldModelBelow {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let layer = now.event.layer;
         if now.is_exit() {
             self.answered.set(layer, ());

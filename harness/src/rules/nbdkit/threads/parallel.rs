@@ -5,7 +5,7 @@ use layers_trace::Callback;
 use super::connections::other_thread;
 use super::{Scope, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters_where};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["close.after-inflight"],
         fix: "none needed; a layer that counts on it should take a lock",
-        check: by!(ControlExclusive),
+        check: by!(at(enters_where(Callback::is_connected), ControlExclusive::see)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -106,14 +106,8 @@ impl ControlExclusive {
             report.broken([&control.enter, now.event], expected, "it begins earlier");
         }
     }
-}
 
-impl Check for ControlExclusive {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::is_connected)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(now: &Now<'_>, report: &mut Report<'_>) {
         if now.history.thread_model() != Some(ThreadModel::Parallel) {
             return;
         }

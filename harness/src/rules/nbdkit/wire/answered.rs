@@ -6,7 +6,7 @@ use super::super::connection::survival::is_lost;
 use super::blamed::Blamed;
 use super::is_option;
 use crate::history::{Client, End, History, Request};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
+use crate::rules::check::{Now, Report, Rule, by, remembering};
 use crate::run::Start;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
@@ -22,7 +22,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ",
     bad: r#"NBD_CMD_READ { L0.pread wait "5" } = ETIMEDOUT speaker=none"#,
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
-    check: by!(Answered::default()),
+    check: by!(remembering(Blamed::watches().notes(Kind::Reply).notes(Kind::Signal), Answered::see)
+        .and_end(Answered::end)),
     ..Rule::REQUIRED
 }];
 
@@ -46,47 +47,6 @@ impl Answered {
         let last = made.map_or(request.event.time, |exit| exit.time.max(request.event.time));
         let idle = history.in_flight().next().is_none() && now.event.time.saturating_sub(last) >= IDLE;
         stays && idle && !self.blamed.stops(history)
-    }
-}
-
-/// The client has said goodbye while a layer was working on this request, and waits for what is outstanding with its socket
-/// open.
-fn is_outstanding(client: &Client, request: &Request, leaving: &Event) -> bool {
-    let waits = client.awaits(Operation::Disconnect).is_some();
-    let closes =
-        [Operation::Hangup, Operation::HalfClose].into_iter().any(|one| client.awaits(one).is_some());
-    let made = request.made.calls();
-    let works = made.iter().any(|made| made.enter.position < leaving.position);
-    leaving.operation() == Some(Operation::Disconnect)
-        && waits
-        && !closes
-        && works
-        && !client.is_ambiguous(request)
-}
-
-impl Answered {
-    /// The end of the connection is no answer to this request.
-    fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
-        let (history, number) = (now.history, now.event.handle);
-        let client = history.client(number);
-        let stays = client.is_some_and(|client| {
-            let leaves =
-                client.leaving.as_ref().is_some_and(|leaving| !is_outstanding(client, request, leaving));
-            !leaves && !client.lost
-        });
-        // What cannot be refused ends the connection.
-        let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
-        let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);
-        let explained = self.blamed.stops(history)
-            || self.blamed.client(number)
-            || self.blamed.layer(history, number, request);
-        stays && refusable && !exits && !explained
-    }
-}
-
-impl Check for Answered {
-    fn watches(&self) -> Watch {
-        Blamed::watches().notes(Kind::Reply).notes(Kind::Signal)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
@@ -130,5 +90,40 @@ impl Check for Answered {
         for [request, reply] in &self.outlived {
             report.broken([request, reply], "a whole reply", "none: the server has ended the connection");
         }
+    }
+}
+
+/// The client has said goodbye while a layer was working on this request, and waits for what is outstanding with its socket
+/// open.
+fn is_outstanding(client: &Client, request: &Request, leaving: &Event) -> bool {
+    let waits = client.awaits(Operation::Disconnect).is_some();
+    let closes =
+        [Operation::Hangup, Operation::HalfClose].into_iter().any(|one| client.awaits(one).is_some());
+    let made = request.made.calls();
+    let works = made.iter().any(|made| made.enter.position < leaving.position);
+    leaving.operation() == Some(Operation::Disconnect)
+        && waits
+        && !closes
+        && works
+        && !client.is_ambiguous(request)
+}
+
+impl Answered {
+    /// The end of the connection is no answer to this request.
+    fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
+        let (history, number) = (now.history, now.event.handle);
+        let client = history.client(number);
+        let stays = client.is_some_and(|client| {
+            let leaves =
+                client.leaving.as_ref().is_some_and(|leaving| !is_outstanding(client, request, leaving));
+            !leaves && !client.lost
+        });
+        // What cannot be refused ends the connection.
+        let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
+        let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);
+        let explained = self.blamed.stops(history)
+            || self.blamed.client(number)
+            || self.blamed.layer(history, number, request);
+        stays && refusable && !exits && !explained
     }
 }

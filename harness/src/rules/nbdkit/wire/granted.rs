@@ -8,7 +8,7 @@ use super::blamed::Blamed;
 use super::is_silent;
 use crate::history::{Client, History};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
+use crate::rules::check::{Now, Report, Rule, by, remembering};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_GO "a""#,
     bad: r#"NBD_OPT_GO "a" { open prepare queries } = EINVAL"#,
     fix: "refuse an option only for a reason, and name that in the type of the reply",
-    check: by!(Granted::default()),
+    check: by!(remembering(Blamed::watches().notes(Kind::Reply), Granted::see)),
     ..Rule::REQUIRED
 }];
 
@@ -77,12 +77,6 @@ impl Granted {
         // The server may be short of memory.
         let refused = reply.result() < 0 && reply.errno() != libc::ENOMEM.cast_unsigned();
         report.expect(!refused, [&request.event, reply], "it is granted", "it is refused");
-    }
-}
-
-impl Check for Granted {
-    fn watches(&self) -> Watch {
-        Blamed::watches().notes(Kind::Reply)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {

@@ -7,9 +7,9 @@ mod granted;
 mod refusal;
 mod reply;
 
-use layers_trace::{Breach, Event, Kind, Operation, Speaker};
+use layers_trace::{Breach, Callback, Event, Kind, Operation, Speaker};
 
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes, remembering};
 use crate::version::Version;
 use reply::{is_option, is_silent};
 
@@ -108,7 +108,10 @@ const COMPLAINTS: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite = EIO } = EIO",
         bad: r#"NBD_CMD_WRITE { L0.pwrite = EIO complaint.Granted "success" }"#,
         fix: "refuse it",
-        check: by!(refusal::Refusal::default()),
+        check: by!(remembering(
+            notes(Kind::Reply).notes(Kind::Breach).exits_where(Callback::is_data),
+            refusal::Refusal::see
+        )),
         ..Rule::REQUIRED
     },
 ];

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers_trace::{Breach, Callback, Field, Kind};
+use layers_trace::{Breach, Field, Kind};
 
 use super::super::errno::refused::is_wrong_success;
 use crate::history::ConnectionId;
-use crate::rules::check::{Check, Now, Report, Watch, notes};
+use crate::rules::check::{Now, Report};
 
 /// A client is not granted what it must be refused.
 #[derive(Default)]
@@ -17,12 +17,8 @@ pub(super) struct Refusal {
     failed: BTreeSet<ConnectionId>,
 }
 
-impl Check for Refusal {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply).notes(Kind::Breach).exits_where(Callback::is_data)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+impl Refusal {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let event = now.event;
         if now.is_exit() {
             let connection = now.call.filter(|_| event.result() < 0).and_then(|call| call.connection);

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told};
 use crate::history::ThreadModel;
 use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, by, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 can_flush=0; NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { L0.open queries } = 0 flags=HAS_FLAGS"#,
         fix: "make each flag of the outermost layer's answer for this handle, and leave reserved ones clear",
-        check: by!(Flags::default()),
+        check: by!(remembering(Choices::WATCH.and(Options::WATCH), Flags::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -110,11 +110,7 @@ struct Flags {
     options: Options,
 }
 
-impl Check for Flags {
-    fn watches(&self) -> Watch {
-        Choices::WATCH.and(Options::WATCH)
-    }
-
+impl Flags {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         self.options.see(now);
         let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT));

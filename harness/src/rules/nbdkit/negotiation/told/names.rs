@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Field};
 
 use super::{Choices, INFO_DESCRIPTION, INFO_NAME, quoted};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters};
+use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, remembering};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -29,7 +29,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "b""#,
         bad: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "a""#,
         fix: "send the name of the export that this option is about",
-        check: by!(Name::default()),
+        check: by!(remembering(Choices::WATCH, Name::see)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -89,11 +89,7 @@ struct Name {
     choices: Choices,
 }
 
-impl Check for Name {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
-    }
-
+impl Name {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_NAME)) else { return };
         let Some(asked) = told.request.and_then(name) else { return };

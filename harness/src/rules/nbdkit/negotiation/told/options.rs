@@ -6,7 +6,7 @@ use layers_trace::{Event, Field, Kind, Operation};
 
 use super::names::texts;
 use super::quoted;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, notes};
+use crate::rules::check::{Now, Report, Rule, Watch, at, by, notes, remembering};
 use crate::version::Version;
 
 /// The only metadata context that the server has.
@@ -37,7 +37,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "a" NBD_CMD_BLOCK_STATUS"#,
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "b" = 0 name="" NBD_CMD_BLOCK_STATUS"#,
         fix: "forget the contexts when they are set anew, also in vain, and when another export is chosen",
-        check: by!(ContextHolds::default()),
+        check: by!(remembering(Options::WATCH, context_holds)),
         ..Rule::REQUIRED
     },
 ];
@@ -160,32 +160,21 @@ fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// Block status needs a context.
-#[derive(Default)]
-struct ContextHolds {
-    options: Options,
-}
-
-impl Check for ContextHolds {
-    fn watches(&self) -> Watch {
-        Options::WATCH
+fn context_holds(options: &mut Options, now: &Now<'_>, report: &mut Report<'_>) {
+    let reply = now.event;
+    if reply.operation() != Some(Operation::BlockStatus) {
+        options.see(now);
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let reply = now.event;
-        if reply.operation() != Some(Operation::BlockStatus) {
-            self.options.see(now);
-            return;
-        }
-        // What STARTTLS is to end is another rule.
-        let known = self.options.clients.get(&reply.handle);
-        let Some(negotiated) = known.filter(|known| known.unset.is_none() || known.holds) else { return };
-        report.exercised();
-        if reply.result() == 0 && !negotiated.holds {
-            report.broken(
-                negotiated.last.iter().chain([reply]),
-                "block status is refused: no metadata context holds for this export",
-                "it is served",
-            );
-        }
+    // What STARTTLS is to end is another rule.
+    let known = options.clients.get(&reply.handle);
+    let Some(negotiated) = known.filter(|known| known.unset.is_none() || known.holds) else { return };
+    report.exercised();
+    if reply.result() == 0 && !negotiated.holds {
+        report.broken(
+            negotiated.last.iter().chain([reply]),
+            "block status is refused: no metadata context holds for this export",
+            "it is served",
+        );
     }
 }

@@ -8,7 +8,7 @@ use super::options::Options;
 use super::{Choices, INFO_EXPORT};
 use crate::history::ConnectionId;
 use crate::protocol::transmission::SEND_DF;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes};
+use crate::rules::check::{Now, Report, Rule, by, notes, remembering};
 use crate::run::Tls;
 use crate::version::Version;
 
@@ -24,7 +24,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run tls=require; NBD_OPT_LIST {} = 0 "main""#,
         also: &["conn.list.only-on-request"],
         fix: "refuse options before looking at them, until TLS is up",
-        check: by!(Required::default()),
+        check: by!(remembering(notes(Kind::Reply), required)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -36,7 +36,13 @@ pub const RULES: &[Rule] = &[
         good: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries }"#,
         bad: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries } = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_DF|MULTI_CONN|SEND_CACHE|SEND_FAST_ZERO"#,
         fix: "reset the state of the connection when TLS is up",
-        check: by!(Forgets::default()),
+        check: by!(remembering(
+            {
+                let calls = [Callback::DefaultExport, Callback::Open];
+                Choices::WATCH.and(Options::WATCH).enters(&calls)
+            },
+            Forgets::see
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -45,58 +51,45 @@ pub const RULES: &[Rule] = &[
 const TLS_REQUIRED: u64 = 1 << 31 | 5;
 
 /// Nothing is told.
-#[derive(Default)]
-struct Required {
-    /// Clients that have completed STARTTLS.
-    secure: BTreeSet<u32>,
-}
-
-impl Check for Required {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        use Operation::{
-            Connect, ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply,
-            UnknownOption,
-        };
-        let reply = now.event;
-        let requires = now.history.run().is_some_and(|run| run.tls == Tls::Require);
-        let Some(operation) = reply.operation().filter(|_| requires) else { return };
-        match operation {
-            Connect => {
-                self.secure.remove(&reply.handle);
-            }
-            StartTls if reply.result() == 0 => {
-                self.secure.insert(reply.handle);
-            }
-            List | Info | Go | ExportName | StructuredReply | ListMetaContext | SetMetaContext
-            | UnknownOption
-                if !self.secure.contains(&reply.handle) =>
-            {
-                let texts = reply.texts.iter().any(|text| text.field != Field::Message);
-                let expected = match operation {
-                    ExportName => "the connection is closed: NBD_OPT_EXPORT_NAME cannot be refused",
-                    _ => "NBD_REP_ERR_TLS_REQD and nothing else",
-                };
-                let actual = if reply.result() == 0 {
-                    "a success".to_owned()
-                } else if texts || reply.d != 0 {
-                    "the client is told something of the exports".to_owned()
-                } else if reply.context != 0 && reply.context != TLS_REQUIRED {
-                    format!("the option is refused with {:#x}", reply.context)
-                } else {
-                    report.exercised();
-                    return;
-                };
-                let request =
-                    now.history.client(reply.handle).and_then(|client| client.waits_for(reply.call));
-                let events = request.map(|request| &request.event).into_iter().chain([reply]);
-                report.expect(false, events, expected, actual);
-            }
-            _ => {}
+fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) {
+    use Operation::{
+        Connect, ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply,
+        UnknownOption,
+    };
+    let reply = now.event;
+    let requires = now.history.run().is_some_and(|run| run.tls == Tls::Require);
+    let Some(operation) = reply.operation().filter(|_| requires) else { return };
+    match operation {
+        Connect => {
+            secure.remove(&reply.handle);
         }
+        StartTls if reply.result() == 0 => {
+            secure.insert(reply.handle);
+        }
+        List | Info | Go | ExportName | StructuredReply | ListMetaContext | SetMetaContext
+        | UnknownOption
+            if !secure.contains(&reply.handle) =>
+        {
+            let texts = reply.texts.iter().any(|text| text.field != Field::Message);
+            let expected = match operation {
+                ExportName => "the connection is closed: NBD_OPT_EXPORT_NAME cannot be refused",
+                _ => "NBD_REP_ERR_TLS_REQD and nothing else",
+            };
+            let actual = if reply.result() == 0 {
+                "a success".to_owned()
+            } else if texts || reply.d != 0 {
+                "the client is told something of the exports".to_owned()
+            } else if reply.context != 0 && reply.context != TLS_REQUIRED {
+                format!("the option is refused with {:#x}", reply.context)
+            } else {
+                report.exercised();
+                return;
+            };
+            let request = now.history.client(reply.handle).and_then(|client| client.waits_for(reply.call));
+            let events = request.map(|request| &request.event).into_iter().chain([reply]);
+            report.expect(false, events, expected, actual);
+        }
+        _ => {}
     }
 }
 
@@ -151,13 +144,6 @@ impl Forgets {
             let expected = "the default export is asked for anew";
             report.expect(false, [&upgrade, now.event], expected, "open comes without that");
         }
-    }
-}
-
-impl Check for Forgets {
-    fn watches(&self) -> Watch {
-        let calls = [Callback::DefaultExport, Callback::Open];
-        Choices::WATCH.and(Options::WATCH).enters(&calls)
     }
 
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
