@@ -31,6 +31,24 @@ pub(crate) fn visible_line(text: &str) -> String {
     visible(text).replace('\n', "\\n").replace('\t', " ")
 }
 
+/// Returns a JSON text that stays the same to whoever parses it, with each character that is no plain text escaped: in JSON such
+/// characters stand in strings only.
+pub(crate) fn visible_json(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        match is_hidden(char) {
+            true => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }),
+            false => shown.push(char),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Unicode, 23.2 and 23.7, and the marks of UAX #9.
 fn is_hidden(char: char) -> bool {
     match char {
@@ -51,6 +69,15 @@ mod tests {
         let text = "cannot open `/tmp/ä`: 512 B, 名前\n\tat line 3";
         assert!(matches!(visible(text), Cow::Borrowed(shown) if shown == text));
         assert_eq!(visible_line(text), "cannot open `/tmp/ä`: 512 B, 名前\\n at line 3");
+    }
+
+    #[test]
+    fn json_says_the_same_in_plain_text() {
+        let text = "a\u{9b}b\u{fffe}\u{1ffff}\u{202e}ä\n\u{1b}";
+        let json = serde_json::to_string(text).unwrap();
+        let shown = visible_json(&json);
+        assert_eq!(shown, r#""a\u009bb\ufffe\ud83f\udfff\u202eä\n\u001b""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::stock::{self, Meaning};
 use super::subject::{self, parameter_text};
+use crate::foreign::visible::visible_line;
 use crate::run::Parameter;
 pub use crate::run::parameter::{HIDDEN, is_secret};
 use crate::run::stack::{Layers, Stack};
@@ -58,15 +59,15 @@ impl Consent {
                 Use::Copy => {
                     consent.copied.insert(parameter.value.clone());
                 }
-                Use::Overwritten => consent.overwritten.push(parameter_text(parameter)),
+                Use::Overwritten => consent.overwritten.push(visible_line(&parameter_text(parameter))),
                 Use::Storage(why) => {
-                    consent.spared.push(format!("`{}` {why}", subject::shown(parameter)));
+                    consent.spared.push(visible_line(&format!("`{}` {why}", subject::shown(parameter))));
                     consent.filters_spared |= may_be_of_a_filter(filters, plugin, parameter);
                 }
             }
         }
         if stock::is_remote(plugin) && consent.spared.is_empty() {
-            consent.spared.push(format!("`{plugin}` serves storage of another server"));
+            consent.spared.push(visible_line(&format!("`{plugin}` serves storage of another server")));
         }
         consent
     }

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::foreign::visible::visible_json;
 use crate::rules::CallRef;
 use crate::verdict::Verdict;
 
@@ -31,14 +32,14 @@ impl<W: Write> Ndjson<W> {
 
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_string(line).map_err(io::Error::other)?;
-        writeln!(self.to, "{text}")?;
+        writeln!(self.to, "{}", visible_json(&text))?;
         self.to.flush()
     }
 }
 
 /// A line by itself.
 fn line(line: &impl Serialize) -> String {
-    serde_json::to_string(line).unwrap_or_default()
+    serde_json::to_string(line).map(|text| visible_json(&text).into_owned()).unwrap_or_default()
 }
 
 /// A word of [`Verdict::word`].
