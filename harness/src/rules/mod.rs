@@ -1,10 +1,11 @@
 //! The catalogue: every documented promise as a value, and the engine that holds a trace against it.
 //!
 //! `nbdkit/` and `haproxy/` hold the rules of each server: a folder a family, named after the section of the manual that it
-//! comes from, and a file a topic. Each rule is one row of its file's `RULES` table and one small type with [`Check`]
-//! (`check/` holds the trait, and the engine that feeds each check the events it watches). A check sees each event *before* it takes effect on the
-//! [`History`](crate::history::History), so that "was it still open?" can be asked at a close; the call that the event enters or exits is
-//! already resolved, with its connection and its chain of handles, and is not among those in flight.
+//! comes from, and a file a topic. Each rule is one row of its file's `RULES` table and one check, mostly a function
+//! (`check/` holds the trait, and the engine that feeds each check the events it watches). A check sees each event *before* it
+//! takes effect on the [`History`](crate::history::History), so that "was it still open?" can be asked at a close; the call that
+//! the event enters or exits is already resolved, with its connection and its chain of handles, and is not among those in
+//! flight.
 //!
 //! A trace in a file, judged by all of them:
 //!
