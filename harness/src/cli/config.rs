@@ -64,6 +64,21 @@ impl Arguments {
         };
         found.map_or_else(|| Ok(Config::default()), |path| Config::read(&path, bounded::text(&path)))
     }
+
+    /// Makes sure that only this user or root can have written a file that settings name which nobody has named.
+    pub(super) fn trust(&self, named: &Path) -> Result<(), Failure> {
+        if self.config.is_some() || !named.exists() {
+            return Ok(());
+        }
+        let shown = named.display();
+        let doubt =
+            trust::doubt(named).map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
+        let Some(why) = doubt else { return Ok(()) };
+        let what = format!(
+            "`{shown}`, which {NAME} names, is not read, because {why}: name it on the command line, or {NAME} with --config"
+        );
+        Err(Failure::new(Exit::Usage, what))
+    }
 }
 
 impl Config {

@@ -260,6 +260,9 @@ fn list() -> Result<Exit, Failure> {
 }
 
 fn known(arguments: &Arguments, settings: &ValidateSettings) -> Result<Known, Failure> {
+    if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.settings.baseline.is_none()) {
+        arguments.config.trust(path)?;
+    }
     match &settings.baseline {
         // A file that is to be written need not be there.
         Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),

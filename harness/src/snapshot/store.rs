@@ -1,6 +1,8 @@
 //! Where the trees of one stack are stored: files of a directory that begin with its name, as insta names them.
 
-use std::io;
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::stored::{FormatError, Stored};
@@ -103,9 +105,15 @@ impl Store {
         remove(path)
     }
 
+    /// Puts a file in the place of what is there: it is whole or not at all, and a link is not followed.
     fn write(&self, path: &Path, tree: &Stored) -> Result<(), StoreError> {
         std::fs::create_dir_all(&self.directory).map_err(|error| system("make", &self.directory, error))?;
-        std::fs::write(path, tree.text()).map_err(|error| system("write", path, error))
+        let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
+            file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+            file.write_all(tree.text().as_bytes())?;
+            Ok(file.persist(path)?)
+        });
+        written.map(drop).map_err(|error| system("write", path, error))
     }
 
     /// All stored files of this stack, by name.

@@ -138,7 +138,7 @@ fn programs(repro: &Repro) -> Vec<String> {
     for (index, parameter) in stack.parameters.iter().enumerate() {
         if stock::is_code(&plugin, index, parameter) {
             all.push(format!("`{}` is a script", visible_line(&shown(parameter))));
-        } else if stock::may_run(parameter) {
+        } else if stock::may_run(&plugin, parameter) {
             all.push(format!("`{}` may run a program", visible_line(&shown(parameter))));
         }
     }
@@ -204,6 +204,11 @@ mod tests {
             ("data", "data=<(id)"),
             ("curl", "cookie-script=id"),
             ("nbd", "command=id"),
+            ("iso", "params=; id"),
+            ("linuxdisk", "type=ext4; id"),
+            ("ssh", "config=/tmp/config"),
+            ("tmpdisk", "PATH=/tmp"),
+            ("libvirt", "connect=qemu+ext:///session?command=id"),
         ] {
             let case = case(plugin, &[word], &[], &[]);
             let error = intent(&case, none).unwrap_err();

@@ -1,6 +1,9 @@
 //! What is known of nbdkit's own modules: which of their parameters are code, which name nothing, and which name a file
 //! that they make.
 
+use std::borrow::Cow;
+use std::path::Path;
+
 use crate::run::Parameter;
 
 /// Plugins whose first parameter is the code of a plugin and not its data.
@@ -126,19 +129,35 @@ const PLUGINS: &[(&str, &[(&str, Meaning)])] = &[
     ("tmpdisk", &[("command", Nothing), ("type", Nothing), ("label", Nothing), ("size", Nothing)]),
 ];
 
+/// Returns the name of one of nbdkit's own modules, also where a path or a link leads to its file (nbdkit(1), "Plugin and filter
+/// names"); a path that leads to another file stays as it is.
+fn name(module: &str) -> Cow<'_, str> {
+    if !module.contains(['/', '.']) {
+        return Cow::Borrowed(module);
+    }
+    let file = std::fs::canonicalize(module).ok();
+    let file = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let name = file
+        .and_then(|name| name.strip_prefix("nbdkit-"))
+        .and_then(|name| name.strip_suffix("-plugin.so").or_else(|| name.strip_suffix("-filter.so")));
+    name.map_or(Cow::Borrowed(module), |name| Cow::Owned(name.to_owned()))
+}
+
 /// It runs somebody's code.
 pub(super) fn runs_code(plugin: &str) -> bool {
+    let plugin = &*name(plugin);
     SCRIPTED.contains(&plugin) || ALL_CODE.contains(&plugin)
 }
 
 /// Its storage is another server's.
 pub(super) fn is_remote(plugin: &str) -> bool {
-    REMOTE.contains(&plugin)
+    REMOTE.contains(&&*name(plugin))
 }
 
 /// This parameter of a plugin, the one with this index, is the code of what is judged: without it there is nothing to
 /// judge.
 pub(super) fn is_code(plugin: &str, index: usize, parameter: &Parameter) -> bool {
+    let plugin = &*name(plugin);
     let names = match &parameter.key {
         Some(key) => key == "script",
         None => index == 0,
@@ -146,20 +165,64 @@ pub(super) fn is_code(plugin: &str, index: usize, parameter: &Parameter) -> bool
     ALL_CODE.contains(&plugin) || (SCRIPTED.contains(&plugin) && names)
 }
 
-/// Keys of parameters that name a program or hold one, of whichever module.
-const PROGRAMS: &[&str] =
-    &["*script*", "*command*", "*prog", "*program", "cmd", "exec", "cc", "tar", "shell"];
+/// Keys of parameters that name a program or a library, or hold one, or say where one is found, of whichever module.
+const PROGRAMS: &[&str] = &[
+    "*script*",
+    "*command*",
+    "*prog",
+    "*program",
+    "cmd",
+    "exec",
+    "cc",
+    "*cflags",
+    "tar",
+    "shell",
+    "path",
+    "ld_*",
+    "bash_env",
+    "env",
+    "libdir",
+];
 
-/// This parameter may have a module start a program: by its key, or as the data plugin takes the output of a command.
-pub(super) fn may_run(parameter: &Parameter) -> bool {
-    let names = |key: &str| {
-        PROGRAMS.iter().any(|pattern| crate::campaign::select::matches(pattern, &key.to_ascii_lowercase()))
+/// Keys of parameters that name a program by what they lead to: files of settings that may name commands, addresses whose
+/// transport is a program.
+const LEADS_TO_PROGRAMS: &[(&str, &[&str])] = &[
+    ("guestfs", &["*"]),
+    ("iso", &["params"]),
+    ("libvirt", &["connect"]),
+    ("nbd", &["uri"]),
+    ("rbd", &["config"]),
+    ("ssh", &["config"]),
+    ("vddk", &["config"]),
+];
+
+/// Plugins whose parameters become part of a shell script, or variables of its environment.
+const OF_A_SHELL: &[&str] = &["linuxdisk", "ondemand", "tmpdisk"];
+/// Keys of theirs that the plugin itself takes, and no shell sees.
+const NOT_OF_THE_SHELL: &[&str] = &["dir", "size"];
+
+/// This parameter may have a module of this stack start a program: by its key, as the data plugin takes the output of a command, or
+/// because the plugin hands it to a shell or a library that starts one.
+pub(super) fn may_run(plugin: &str, parameter: &Parameter) -> bool {
+    let plugin = &*name(plugin);
+    let matches = |patterns: &[&str], key: &str| {
+        patterns.iter().any(|pattern| crate::campaign::select::matches(pattern, &key.to_ascii_lowercase()))
     };
-    parameter.key.as_deref().is_some_and(names) || parameter.value.contains("<(")
+    let leads = LEADS_TO_PROGRAMS.iter().find(|(name, _)| *name == plugin).map_or(&[][..], |(_, keys)| keys);
+    let is_word =
+        |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter));
+    let of_shell = |key: &str| {
+        let is_safe =
+            NOT_OF_THE_SHELL.contains(&key) || (matches!(key, "type" | "label") && is_word(&parameter.value));
+        OF_A_SHELL.contains(&plugin) && !is_safe
+    };
+    let by_key = |key: &str| matches(PROGRAMS, key) || matches(leads, key) || of_shell(key);
+    parameter.key.as_deref().is_some_and(by_key) || parameter.value.contains("<(")
 }
 
 /// What this parameter means to this module, where that is known.
 pub(super) fn meaning(module: &str, filter: bool, parameter: &Parameter) -> Option<Meaning> {
+    let module = &*name(module);
     let of_data = match parameter.key.as_deref() {
         None => true,
         Some("file") => false,
@@ -178,6 +241,7 @@ pub(super) fn meaning(module: &str, filter: bool, parameter: &Parameter) -> Opti
 
 /// It is among these modules.
 pub(super) fn is_known(module: &str) -> bool {
+    let module = &*name(module);
     FILTERS.iter().chain(PLUGINS).any(|(name, _)| *name == module) || ALL_DATA.contains(&module)
 }
 
