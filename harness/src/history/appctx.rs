@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use layers_trace::appctx::{FIRST_APPLET, State};
+use layers_trace::appctx::{FIRST_APPLET, Slots, State};
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use crate::foreign::visible::visible_line;
@@ -174,10 +174,15 @@ impl Appctxs {
         if enters {
             self.meet(event);
         }
+        // Where nobody knows what stands in the slots, they hold what the keyword was registered with: what else they hold
+        // is not recorded.
+        let keyword = self.registered.get(&state.number);
+        let has = |callback| keyword.is_none_or(|keyword| keyword.has(callback));
+        let usual = Slots { io_handler: has(Callback::IoHandler), io_release: has(Callback::IoRelease) };
         let Some(appctx) = self.by_id.get_mut(&event.handle) else { return };
         match (callback.is_keyword(), enters) {
             (true, true) => appctx.command_entered(callback, state.number, event),
-            (true, false) => appctx.command_exited(callback, state, event),
+            (true, false) => appctx.command_exited(callback, state, state.slots.unwrap_or(usual), event),
             (false, true) => {
                 appctx.applet = appctx.applet.or(Some(state.number));
                 if callback == Callback::Release {
@@ -245,20 +250,18 @@ impl Appctx {
         }
     }
 
-    fn command_exited(&mut self, callback: Callback, state: State, event: &Event) {
+    fn command_exited(&mut self, callback: Callback, state: State, slots: Slots, event: &Event) {
         let Some(command) = self.command.as_mut().filter(|command| command.number == state.number) else {
             return;
         };
-        let has_release = state.slots.is_none_or(|slots| slots.io_release);
         match callback {
             Callback::Parse => {
-                let has_handler = state.slots.is_none_or(|slots| slots.io_handler);
-                command.over |= event.result() != 0 || !has_handler;
+                command.over |= event.result() != 0 || !slots.io_handler;
                 command.parsed = Some(event.clone());
             }
             Callback::IoHandler if event.result() != 0 => {
                 command.done = true;
-                command.over |= !has_release;
+                command.over |= !slots.io_release;
             }
             Callback::IoRelease => command.over = true,
             _ => {}

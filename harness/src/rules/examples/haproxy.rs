@@ -99,6 +99,7 @@ fn change(state: &mut State, arguments: &[Argument]) {
                 context.storage_is_zero = number(value) == 0;
             }
             "linked" => context.linked = value == "1",
+            "slots" => state.slots = None,
             "st0" => state.st0 = number(value) as u32,
             "st2" => state.st2_is_zero = Some(number(value) == 0),
             other => panic!("an appctx has no `{other}`"),

@@ -75,7 +75,7 @@ pub(super) const RULES: &[Rule] = &[
 const COMMAND_LINES: &[&str] = &["<CLI>", "<MCLI>"];
 /// Applets whose creator sets svcctx.
 const PREPARED: &[&str] =
-    &["<STATS>", "<HTTPCLIENT>", "<PEER>", "<STRMDNS>", "<SINKFWD>", "<SINKFWDOC>", "<SPOE>"];
+    &["<STATS>", "<HTTPCLIENT>", "<PEER>", "<STRMDNS>", "<SINKFWD>", "<SINKFWDOC>", "<SPOE>", "<LUA_TCP>"];
 
 const CALLS: &[Callback] = &[
     Callback::Parse,
