@@ -133,6 +133,54 @@ fn every_way_of_starting_is_seen() {
     }
 }
 
+/// Ways that need the rights of root; without them there is nothing to see.
+#[test]
+fn a_server_of_another_user_or_with_a_tmp_of_its_own_is_seen() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: it needs root");
+        return;
+    }
+    let uri = "nbd+unix:///?socket=s";
+    let user = "chmod 777 .; nbdkit -u nobody -g nogroup -U s -P pid memory 1M";
+    let script = format!("{user}; nbdinfo '{uri}' >/dev/null; kill $(cat pid)");
+    watch(&["--wait"], &script).finds_nothing().says("1 exited with 0");
+    let away = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
+    let own_tmp = "unshare -m sh -c \"mount -t tmpfs none /tmp && nbdkit -U - null --run true\"";
+    let watched = told(&command(&away, &[], own_tmp).output().unwrap());
+    if !watched.stderr.contains("unshare: ") && !watched.stderr.contains("mount: ") {
+        watched.finds_nothing().says("1 exited with 0");
+    }
+}
+
+#[test]
+fn a_server_below_valgrind_is_seen() {
+    let script = "valgrind -q --trace-children=yes --trace-children-skip='*/sh,*/true' nbdkit -U - memory 1M --run true";
+    watch(&["--wait"], script).finds_nothing().says("1 exited with 0");
+}
+
+#[test]
+fn a_server_that_begins_after_the_command_is_waited_for() {
+    let script = "p=$$; { while kill -0 $p 2>/dev/null; do :; done; nbdkit -U - null --run true; } & exit 0";
+    watch(&["--wait"], script).finds_nothing().says("1 server (1 of nbdkit ").says("1 exited with 0");
+}
+
+/// Nothing is loaded into it.
+#[test]
+fn a_server_that_is_linked_statically_is_told_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("nbdkit.c");
+    std::fs::write(&source, "#include <unistd.h>\nint main(void) { char c; return read(0, &c, 1) < 0; }\n")
+        .unwrap();
+    let program = directory.path().join("nbdkit-static");
+    let built = Command::new("cc").args(["-static", "-o"]).arg(&program).arg(&source).status().unwrap();
+    assert!(built.success());
+    // It waits for what nobody writes, until it is told of; nobody tells this shell, which gives it three seconds.
+    let script = "mkfifo hold; exec 3<>hold; timeout 3 ./nbdkit-static <&3; nbdkit -U - null --run true";
+    let watched = told(&command(&directory, &[], script).output().unwrap());
+    watched.says("nbdkit-static` is statically linked, or setuid").says("1 server (1 of nbdkit ");
+    assert_eq!(watched.status, Some(0));
+}
+
 #[test]
 fn a_server_that_is_killed_is_judged_up_to_its_end() {
     let script = "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'; kill -KILL $(cat pid)";

@@ -19,56 +19,45 @@ static SIGACTION: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 #[allow(non_upper_case_globals, reason = "the name under which the instruments look for it")]
 pub static layers_watch_handover: Handover = Handover::new();
 
-/// dlsym(3).
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-pub extern "C" fn dlsym(_handle: *mut c_void, _name: *const c_char) -> *mut c_void {
-    naked_asm!(
-        "mov rax, qword ptr [rip + {known}]",
-        "test rax, rax",
-        "jz 2f",
-        "jmp rax",
-        "2:",
-        "push rdi",
-        "push rsi",
-        "mov rdx, qword ptr [rsp + 16]",
-        "sub rsp, 8",
-        "call {route}",
-        "add rsp, 8",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        known = sym DLSYM,
-        route = sym route_dlsym,
-    )
+/// A function of the C library in front of which this library stands. It jumps to what is known; where nothing is, it asks
+/// `route` where to, with its first two arguments and the address that it returns to. All that it was called with stays in its place.
+macro_rules! stub {
+    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $result:ty, $known:ident, $route:ident) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name($($argument: $type),*) -> $result {
+            naked_asm!(
+                "mov rax, qword ptr [rip + {known}]",
+                "test rax, rax",
+                "jz 2f",
+                "jmp rax",
+                "2:",
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "mov rdx, qword ptr [rsp + 24]",
+                "call {route}",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                "jmp rax",
+                known = sym $known,
+                route = sym $route,
+            )
+        }
+    };
 }
 
-/// sigaction(2).
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-pub extern "C" fn sigaction(
-    _signal: c_int,
-    _action: *const libc::sigaction,
-    _old: *mut libc::sigaction,
-) -> c_int {
-    naked_asm!(
-        "mov rax, qword ptr [rip + {known}]",
-        "test rax, rax",
-        "jz 2f",
-        "jmp rax",
-        "2:",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "mov rdi, qword ptr [rsp + 24]",
-        "call {route}",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        known = sym SIGACTION,
-        route = sym route_sigaction,
-    )
+stub! {
+    /// dlsym(3).
+    dlsym(_handle: *mut c_void, _name: *const c_char) -> *mut c_void, DLSYM, route_dlsym
+}
+
+stub! {
+    /// sigaction(2).
+    sigaction(_signal: c_int, _action: *const libc::sigaction, _old: *mut libc::sigaction) -> c_int,
+    SIGACTION, route_sigaction
 }
 
 type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
@@ -170,7 +159,11 @@ extern "C" fn loaded() {
 static LOADED: extern "C" fn() = loaded;
 
 /// Says where this call goes.
-extern "C" fn route_sigaction(caller: *const c_void) -> *mut c_void {
+extern "C" fn route_sigaction(
+    _signal: c_int,
+    _action: *const libc::sigaction,
+    caller: *const c_void,
+) -> *mut c_void {
     let next = next_sigaction();
     let Some(image) = watched() else {
         SIGACTION.store(next, Ordering::Relaxed);

@@ -22,7 +22,9 @@ use crate::report::watched::{self, Outcome, of_servers};
 use crate::report::{Format, traces};
 use crate::rules::Rule;
 use crate::server::interrupt;
-use crate::server::watched::{Notices, Place, PlaceError, Running, Woken, status_code};
+use crate::server::watched::{
+    Notices, Place, PlaceError, Running, Woken, is_anybody_left, status_code, unloaded,
+};
 use crate::validate::Known;
 use crate::verdict::{Exit, Verdict};
 use crate::watch::summary::CRASH;
@@ -89,7 +91,7 @@ pub(super) struct Arguments {
     /// End with the command's own status, whatever was found
     #[arg(long)]
     exit_with_command: bool,
-    /// Wait for servers that outlive the command, and judge them to their ends
+    /// Wait for servers that outlive the command or that begin after it, as long as anything runs that it has started
     #[arg(long)]
     wait: bool,
     /// Tell of each finding as soon as it is made
@@ -191,8 +193,11 @@ fn while_it_runs(
     tell: &mut impl FnMut(&[News]) -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
     let mut told_to_end = false;
+    let mut outsiders = Outsiders::default();
     loop {
-        let woken = hear(watch, notices, Some(running), watch.pause())?;
+        let pause = watch.pause().unwrap_or(Outsiders::PAUSE);
+        let woken = hear(watch, notices, Some(running), Some(pause))?;
+        outsiders.look(watch);
         if tell(&watch.look()?)? && !std::mem::replace(&mut told_to_end, true) {
             running.terminate();
         }
@@ -211,7 +216,10 @@ fn afterwards(
 ) -> Result<(), Failure> {
     hear(watch, notices, None, Some(Duration::ZERO))?;
     tell(&watch.look()?)?;
-    while watch.is_waiting() && interrupt::told_to_stop().is_none() {
+    // Whoever is left may start another server.
+    let waits =
+        |watch: &Watch<'_>| watch.is_waiting() || deadline.is_none() && is_anybody_left(watch.directory());
+    while waits(watch) && interrupt::told_to_stop().is_none() {
         let left = deadline.map_or(LOOK, |deadline| deadline.left().min(LOOK));
         if left.is_zero() {
             break;
@@ -220,6 +228,38 @@ fn afterwards(
         tell(&watch.look()?)?;
     }
     Ok(())
+}
+
+/// Servers that cannot be watched, because nothing is loaded into them: statically linked, or setuid.
+#[derive(Debug, Default)]
+struct Outsiders {
+    /// Those that were there when it was looked last.
+    seen: Vec<(u32, PathBuf)>,
+    last: Option<Deadline>,
+}
+
+impl Outsiders {
+    /// How often they are looked for.
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    /// Tells of those that were there the last time, too: a program that has just begun has loaded nothing yet.
+    fn look(&mut self, watch: &mut Watch<'_>) {
+        if self.last.as_ref().is_some_and(|last| !last.passed()) {
+            return;
+        }
+        self.last = Some(Deadline::after(Outsiders::PAUSE));
+        let now = unloaded(watch.directory());
+        for (pid, program) in now.iter().filter(|one| self.seen.contains(one)) {
+            watch.cannot(
+                *pid,
+                format!(
+                    "`{}` is statically linked, or setuid: nothing can be loaded into it",
+                    program.display()
+                ),
+            );
+        }
+        self.seen = now;
+    }
 }
 
 /// Waits for something to look at.

@@ -24,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::directory::{Names, RunDirectory};
 use super::{descent, instruments, interrupt, process};
+use crate::version::Which;
 
 /// Where the traces of one run are, and what is loaded into its servers.
 #[derive(Debug)]
@@ -193,6 +194,38 @@ fn fill(path: &Path) -> io::Result<()> {
     let traces = path.join(TRACES);
     std::fs::DirBuilder::new().mode(0o700).create(&traces)?;
     std::fs::set_permissions(traces, Permissions::from_mode(0o1733))
+}
+
+/// Processes that the command has started, as far as their environment says so and this process may read it.
+fn processes(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let mut ours = DIRECTORY_VARIABLE.to_bytes().to_vec();
+    ours.push(b'=');
+    ours.extend(directory.as_os_str().as_bytes());
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    all.filter(move |process| {
+        let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == ours)
+    })
+}
+
+/// Some process is left that may start servers.
+pub(crate) fn is_anybody_left(directory: &Path) -> bool {
+    processes(directory).next().is_some()
+}
+
+/// Programs with the name of a server into which the dynamic linker has not loaded anything of ours, by their process.
+pub(crate) fn unloaded(directory: &Path) -> Vec<(u32, PathBuf)> {
+    let is_server = |program: &Path| {
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        [Which::Nbdkit, Which::Haproxy].iter().any(|which| name.starts_with(which.name()))
+    };
+    let unloaded = processes(directory).filter_map(|process| {
+        let program = std::fs::read_link(process.join("exe")).ok().filter(|program| is_server(program))?;
+        let maps = std::fs::read_to_string(process.join("maps")).ok()?;
+        let pid = process.file_name()?.to_str()?.parse().ok()?;
+        (!maps.contains(LIBRARY)).then_some((pid, program))
+    });
+    unloaded.collect()
 }
 
 /// What was preloaded before comes before: some libraries insist on being the first.

@@ -49,6 +49,7 @@ pub struct Watch<'a> {
     known: HashSet<OsString>,
     following: Vec<Follower<'a>>,
     seen: Vec<Seen>,
+    unseen: Vec<Unseen>,
     unreadable: Vec<(PathBuf, String)>,
     exercised: BTreeMap<&'static str, u64>,
     pause: Duration,
@@ -71,6 +72,7 @@ impl<'a> Watch<'a> {
             known: HashSet::new(),
             following: Vec::new(),
             seen: Vec::new(),
+            unseen: Vec::new(),
             unreadable: Vec::new(),
             exercised: BTreeMap::new(),
             pause: SHORTEST,
@@ -87,6 +89,18 @@ impl<'a> Watch<'a> {
         match Follower::open(&path, self.how.rules, self.how.draws) {
             Ok(follower) => self.following.push(follower),
             Err(error) => self.unreadable.push((path, error.to_string())),
+        }
+    }
+
+    /// Where they leave something.
+    pub fn directory(&self) -> &'a Path {
+        self.how.directory
+    }
+
+    /// This process cannot be watched, for this reason.
+    pub fn cannot(&mut self, pid: u32, why: String) {
+        if !self.unseen.iter().any(|one| one.pid == Some(pid)) {
+            self.unseen.push(Unseen { pid: Some(pid), why });
         }
     }
 
@@ -165,6 +179,7 @@ impl<'a> Watch<'a> {
         let mut seen = self.seen;
         seen.sort_by_cached_key(|one| one.path.file_stem().map(|name| name.to_owned()));
         let mut unseen = notes_in(&self.how.directory.join(TRACES))?;
+        unseen.extend(self.unseen);
         let why = |(path, error): (PathBuf, String)| format!("`{}`: {error}", path.display());
         unseen.extend(self.unreadable.into_iter().map(|one| Unseen { pid: None, why: why(one) }));
         Ok(Watched { seen, unseen, exercised: self.exercised })
