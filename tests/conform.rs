@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use layers::baseline::{Baseline, Entry};
-use layers::conform::{Conformance, Listener, Plan, ScenarioVerdict, Source, Standing, conform};
+use layers::conform::{
+    ConformListener, ConformPlan, Conformance, ScenarioVerdict, Source, Standing, conform,
+};
 use layers::level::Level;
 use layers::rules::Checker;
 use layers::select::Selection;
@@ -19,7 +21,7 @@ use layers::version::Version;
 
 struct Nobody;
 
-impl Listener for Nobody {
+impl ConformListener for Nobody {
     fn played(&mut self, _verdict: &ScenarioVerdict) {}
 }
 
@@ -28,7 +30,7 @@ fn run(which: Which) -> Conformance {
     let server = Installed::find(which, None).unwrap();
     let selection = Selection::new(which, &[], &[]).unwrap();
     let baseline = Baseline::embedded(which.name(), server.version()).unwrap().unwrap_or_default();
-    let plan = Plan {
+    let plan = ConformPlan {
         server: &server,
         selection: &selection,
         level: Level::Should,

@@ -76,7 +76,9 @@ fn a_subject_that_nothing_can_be_read_from_is_never_conformant() {
     let directory = temporary();
     let refuses = ["eval", "get_size=echo EIO no disk >&2; exit 1", "pread=exit 1"];
     validate(directory.path(), &refuses).code(7).stdout(
-        contains("undecided open.succeeds").and(contains("no disk")).and(contains("exit L0.get_size = -1")),
+        contains("inconclusive open.succeeds")
+            .and(contains("no disk"))
+            .and(contains("exit L0.get_size = -1")),
     );
     let only = ["--only", "write.*", "--only", "process.*"];
     validate(directory.path(), &[&only[..], &refuses].concat()).code(7);

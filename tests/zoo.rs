@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use layers::server::nbdkit::Nbdkit;
 use layers::server::process::become_subreaper;
 use layers::validate::{
-    Budget, Finding, Level, Replayed, Validate, Validation, checks, module_rules, replay,
+    Budget, Level, ModuleFinding, Replayed, Validate, Validation, checks, module_rules, replay,
 };
 use serde::Deserialize;
 use side_by_side::each;
@@ -202,7 +202,7 @@ fn validate(animal: &Animal) -> Validation {
 
 /// The ids of this animal that none of their cases show any more.
 fn no_longer(animal: &Animal, validation: &Validation, nbdkit: &Nbdkit) -> Vec<String> {
-    let shows = |finding: &Finding| {
+    let shows = |finding: &ModuleFinding| {
         let replayed =
             replay(&finding.repro, nbdkit, &Budget { timeout: animal.timeout(), ..Budget::default() })
                 .unwrap();

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use layers::baseline::Baseline;
-use layers::conform::{Listener, Plan, ScenarioVerdict, Source, conform};
+use layers::conform::{ConformListener, ConformPlan, ScenarioVerdict, Source, conform};
 use layers::level::Level;
 use layers::scenario::{Player, named};
 use layers::select::Selection;
@@ -72,7 +72,7 @@ fn bare(server: &Nbdkit) {
 
 struct AllPass;
 
-impl Listener for AllPass {
+impl ConformListener for AllPass {
     fn played(&mut self, one: &ScenarioVerdict) {
         assert_eq!(one.verdict, Verdict::Pass, "{}", one.name);
     }
@@ -85,7 +85,7 @@ fn second_job(server: &Nbdkit) {
     let selection = Selection { rules: layers::rules::all().collect(), scenarios };
     let installed = Installed::Nbdkit(server.clone());
     let ours = |jobs: usize| {
-        let plan = Plan {
+        let plan = ConformPlan {
             server: &installed,
             selection: &selection,
             level: Level::Should,

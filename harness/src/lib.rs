@@ -44,6 +44,7 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod history;
+pub mod outcome;
 pub mod protocol;
 mod random;
 pub mod report;
@@ -54,7 +55,6 @@ pub mod server;
 pub mod snapshot;
 pub mod tree;
 pub mod validate;
-pub mod verdict;
 pub mod version;
 pub mod watch;
 
@@ -64,6 +64,7 @@ pub use embed::libtest;
 pub use embed::strategies;
 pub use layers_behaviour as behaviour;
 pub use layers_trace as trace;
+pub use outcome as verdict;
 pub use run::{credentials, stack};
 
 /// The example of the README compiles.

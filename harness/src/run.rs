@@ -6,7 +6,7 @@ pub(crate) mod options;
 pub mod parameter;
 pub mod stack;
 
-pub use found::Server;
+pub use found::FoundServer;
 pub use parameter::Parameter;
 
 use serde::{Deserialize, Serialize};

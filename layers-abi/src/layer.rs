@@ -8,11 +8,11 @@ use layers_behaviour::{BEHAVIOUR_VARIABLE, Behaviour, Behaviours, Failing, TARGE
 use layers_trace::writer::record;
 use layers_trace::{Field, Kind, TRACE_VARIABLE, Writer};
 
-use crate::boxes::Boxes;
 use crate::conditions;
+use crate::handle_table::Boxes;
 use crate::init::InitError;
-use crate::kept::Kept;
 use crate::lent::Lends;
+use crate::lent_string::LentString;
 use crate::pauses::Pauses;
 use crate::server::Lists;
 use crate::watched::Module;
@@ -65,9 +65,9 @@ pub struct Layer {
     /// Its `errno_is_preserved`, of a plugin all of whose calls of nbdkit_set_error are recorded.
     pub errno_is_preserved: Option<bool>,
     /// Keys and values that `config` got.
-    pub(crate) parameters: Mutex<Vec<Kept>>,
+    pub(crate) parameters: Mutex<Vec<LentString>>,
     /// A string that the reference plugin interned in `load`.
-    pub interned: OnceLock<Kept>,
+    pub interned: OnceLock<LentString>,
 }
 
 impl Layer {
@@ -120,7 +120,7 @@ impl Layer {
     /// `pointer` is NULL or a C string.
     pub unsafe fn keep_parameter(&self, pointer: *const c_char) {
         // SAFETY: as the caller promises.
-        if let Some(kept) = unsafe { Kept::new(pointer) } {
+        if let Some(kept) = unsafe { LentString::new(pointer) } {
             self.parameters.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         }
     }

@@ -234,7 +234,7 @@ const LARGE: usize = 8 << 20;
 struct Area {
     base: NonNull<u8>,
     length: usize,
-    /// Kept, at this place.
+    /// LentString, at this place.
     place: Option<usize>,
 }
 

@@ -44,7 +44,7 @@ impl Pauses {
     /// What the environment asks for.
     pub fn asked_for(layer: u8) -> Option<&'static Pauses> {
         let seed: u64 = std::env::var(PAUSES_VARIABLE).ok()?.parse().ok()?;
-        // Kept for ever: a thread that is left in a call may come back at any time.
+        // LentString for ever: a thread that is left in a call may come back at any time.
         Some(Box::leak(Box::new(Pauses::new(seed ^ u64::from(layer) << 56))))
     }
 

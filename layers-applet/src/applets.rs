@@ -13,8 +13,8 @@ use crate::call::Call;
 use crate::instrument::{Instrument, complain, instrument};
 use crate::memory::{self, word};
 use crate::own;
-use crate::rows::{ROW, nth, table};
 use crate::server::{Appctx, function};
+use crate::trampoline_table::{ROW, nth, table};
 
 pub(crate) type Init = unsafe extern "C" fn(Appctx, *mut c_void, *mut c_void) -> c_int;
 pub(crate) type Act = unsafe extern "C" fn(Appctx);

@@ -11,9 +11,9 @@ use crate::call::Call;
 use crate::instrument::{Instrument, complain, instrument};
 use crate::memory::{self, word};
 use crate::own;
-use crate::rows::{ROW, nth, table};
 use crate::server::{Appctx, function};
 use crate::slots::{HEAD, IoHandler, IoRelease, PARSE, Parse, WORDS};
+use crate::trampoline_table::{ROW, nth, table};
 
 const IO_HANDLER: usize = 56;
 const IO_RELEASE: usize = 64;

@@ -13,10 +13,10 @@ mod keywords;
 mod layout;
 mod memory;
 mod own;
-mod rows;
 mod server;
 mod slots;
 mod symbols;
+mod trampoline_table;
 
 use std::ffi::{c_int, c_void};
 use std::path::PathBuf;

@@ -8,9 +8,9 @@ use layers_abi::arguments::{
     NextConfigComplete, NextDefaultExport, NextListExports, NextOpen, NextPreconnect, Offset, Outcome,
     Preferred, ReadOnly, ThreadModel, Value,
 };
-use layers_abi::boxes::Notes;
 use layers_abi::call::Call;
 use layers_abi::filter::FilterTable;
+use layers_abi::handle_table::Notes;
 use layers_abi::server::nbdkit_context_get_backend;
 use layers_abi::{filter_callbacks, record_call};
 use layers_trace::{Callback, Probe};

@@ -16,10 +16,10 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use layers_abi::arguments::text;
-use layers_abi::deeds::{note, probe};
 use layers_abi::layer::{self, Image, Layer, Registration};
 use layers_abi::plugin::{Plugin, PluginCopy};
 use layers_abi::server::Lists;
+use layers_abi::side_effects::{note, probe};
 use layers_abi::watched::Module;
 use layers_abi::{InitError, target};
 use layers_trace::record::Record;

@@ -9,14 +9,14 @@ use layers_abi::arguments::{
     Minimum, Offset, Outcome, Preferred, ReadOnly, Value,
 };
 use layers_abi::constants::{NATIVE, PARALLEL};
-use layers_abi::kept::Kept;
+use layers_abi::lent_string::LentString;
 use layers_abi::plugin::Plugin;
+use layers_abi::prepared::{Fate, Shape};
 use layers_abi::server::{
     Services, nbdkit_add_export, nbdkit_add_extent, nbdkit_error, nbdkit_export_name, nbdkit_is_tls,
     nbdkit_parse_size, nbdkit_set_error, nbdkit_strdup_intern,
 };
-use layers_abi::shape::{Fate, Shape};
-use layers_abi::{deeds, errno};
+use layers_abi::{errno, side_effects};
 use layers_behaviour::{Behaviour, Deed, Extents as Wrong, Telling};
 use layers_trace::digest::{EXTENT_SIZE, Extent, MOST_EXTENTS};
 use layers_trace::record::Record;
@@ -157,12 +157,12 @@ fn perform(deed: Deed) -> bool {
     let Some(wrapped) = wrapped() else { return true };
     let layer = &wrapped.layer;
     if deed != Deed::Identify {
-        return deeds::perform(deed, layer, Services::of_server()).unwrap_or(true);
+        return side_effects::perform(deed, layer, Services::of_server()).unwrap_or(true);
     }
     // SAFETY: both may be called in connected callbacks; outside a connection they fail.
     let (name, is_tls) = unsafe { (nbdkit_export_name(), nbdkit_is_tls()) };
     let (a, b) = (u64::from(!name.is_null()), u64::from(is_tls.cast_unsigned()));
-    deeds::note(layer, Record { a, b, ..deeds::probe(layer, Probe::Identity) });
+    side_effects::note(layer, Record { a, b, ..side_effects::probe(layer, Probe::Identity) });
     true
 }
 
@@ -255,7 +255,7 @@ questions! {
 unsafe extern "C" fn load() {
     shaped(Callback::Load, |_| {
         // SAFETY: a C string; outside a connection it is kept until the plugin has been unloaded.
-        let kept = unsafe { Kept::new(nbdkit_strdup_intern(c"interned in load".as_ptr())) };
+        let kept = unsafe { LentString::new(nbdkit_strdup_intern(c"interned in load".as_ptr())) };
         if let (Some(wrapped), Some(kept)) = (wrapped(), kept) {
             let _ = wrapped.layer.interned.set(kept);
         }
@@ -489,7 +489,9 @@ impl Added {
         let Some(layer) = wrapped().map(|wrapped| &wrapped.layer).filter(|layer| layer.digests) else {
             return;
         };
-        layer.writer.note(deeds::probe(layer, Probe::Added), &[(Field::Extents, self.list.as_slice())]);
+        layer
+            .writer
+            .note(side_effects::probe(layer, Probe::Added), &[(Field::Extents, self.list.as_slice())]);
     }
 }
 

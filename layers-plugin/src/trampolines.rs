@@ -7,9 +7,9 @@ use layers_abi::arguments::{
     Argument as _, Buffer, Count, DescriptionResult, ExportNameResult, Exports, Extents, Flags, Handle,
     IsTls, Key, Maximum, MayTrim, Minimum, Offset, Outcome, Preferred, ReadOnly, Value, text,
 };
-use layers_abi::boxes::Notes;
 use layers_abi::call::Call;
-use layers_abi::kept::Kept;
+use layers_abi::handle_table::Notes;
+use layers_abi::lent_string::LentString;
 use layers_abi::plugin::Plugin;
 use layers_abi::server::{nbdkit_export_name, nbdkit_is_tls, nbdkit_strdup_intern};
 use layers_abi::{plugin_callbacks, record_call};
@@ -68,10 +68,10 @@ unsafe extern "C" fn open(readonly: ReadOnly) -> Handle {
             // SAFETY: NULL or C strings; a string may be interned at any time.
             let notes = unsafe {
                 Notes {
-                    export_name: Kept::new(export_name),
+                    export_name: LentString::new(export_name),
                     interned: wrapped
                         .is_reference
-                        .then(|| Kept::new(nbdkit_strdup_intern(c"interned in a connection".as_ptr())))
+                        .then(|| LentString::new(nbdkit_strdup_intern(c"interned in a connection".as_ptr())))
                         .flatten(),
                     backend: None,
                 }

@@ -1,7 +1,7 @@
 //! The instrument as a Lua module does what it does with LD_PRELOAD.
 
 use layers::scenario::{SessionPlayer, named};
-use layers::server::haproxy::{Haproxy, Load};
+use layers::server::haproxy::{Haproxy, Loading};
 use layers::tree::tree;
 
 use super::play;
@@ -12,7 +12,7 @@ fn a_lua_module_records_what_a_preloaded_one_records() {
     for name in ["load/lua", "load/lua-per-thread"] {
         let of_module = play(name);
         let mut scenario = named::find(name).unwrap();
-        scenario.session.as_mut().unwrap().load = Load::Preload;
+        scenario.session.as_mut().unwrap().load = Loading::Preload;
         let player = SessionPlayer { keep_events: true, ..SessionPlayer::new(&server) };
         let preloaded = player.play(&scenario).unwrap();
         assert_eq!(tree(&of_module.events), tree(&preloaded.events), "{name}");

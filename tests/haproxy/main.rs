@@ -14,7 +14,7 @@ use std::time::Duration;
 use layers::deadline::Deadline;
 use layers::run::Start;
 use layers::scenario::{Recording, SessionPlayer, named};
-use layers::server::haproxy::{Haproxy, Load, Serve};
+use layers::server::haproxy::{Haproxy, Loading, ServeHaproxy};
 use layers::server::process::Woken;
 use layers::version::Version;
 use layers_trace::appctx::{State, is_registration};
@@ -27,12 +27,12 @@ pub(crate) const PLAIN: &str = include_str!("../../fixtures/haproxy/plain.cfg");
 pub(crate) fn asked(command: &str) -> (Vec<Event>, String) {
     let deadline = Deadline::after(Duration::from_secs(10));
     let server = Haproxy::find(None).unwrap();
-    let serve = Serve {
+    let serve = ServeHaproxy {
         scenario: "test",
         configuration: PLAIN,
         arguments: &[],
         start: Start::Foreground,
-        load: Load::Preload,
+        load: Loading::Preload,
         capacity: 1 << 16,
         keep: None,
     };

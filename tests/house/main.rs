@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -163,4 +163,43 @@ fn nothing_right_of_the_trace_imports_the_server() {
             assert!(!named.0.contains("server"), "{} imports `server`", file.display());
         }
     }
+}
+
+/// Collects the names of the types that a file makes public.
+struct Types(BTreeSet<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let (visibility, name, attributes) = match item {
+            syn::Item::Struct(item) => (&item.vis, &item.ident, &item.attrs),
+            syn::Item::Enum(item) => (&item.vis, &item.ident, &item.attrs),
+            syn::Item::Trait(item) => (&item.vis, &item.ident, &item.attrs),
+            syn::Item::Type(item) => (&item.vis, &item.ident, &item.attrs),
+            _ => return visit::visit_item(self, item),
+        };
+        if matches!(visibility, syn::Visibility::Public(_)) && !is_test(attributes) {
+            self.0.insert(name.to_string());
+        }
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+}
+
+#[test]
+fn a_public_type_name_stands_once_in_the_library() {
+    let source = root().join("harness/src");
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in sources(&source).into_iter().filter(|file| !is_of_tests(file)) {
+        let mut types = Types(BTreeSet::new());
+        types.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
+        let shown = file.strip_prefix(&source).unwrap().display().to_string();
+        types.0.into_iter().for_each(|name| defined.entry(name).or_default().push(shown.clone()));
+    }
+    let twice = defined.into_iter().filter(|(_, files)| files.len() > 1);
+    let twice: Vec<_> = twice.map(|(name, files)| format!("{name}: {}", files.join(", "))).collect();
+    assert!(twice.is_empty(), "types of one name:\n{}", twice.join("\n"));
 }

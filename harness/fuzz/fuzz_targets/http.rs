@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use layers::client::haproxy_cli::Client;
+use layers::client::haproxy_cli::CliClient;
 use layers::client::http::Http;
 use layers::deadline::Deadline;
 use layers::trace::Writer;
@@ -19,13 +19,13 @@ use rustix::fs::{MemfdFlags, memfd_create};
 /// What a server may send at once before anybody reads.
 const MOST: usize = 1 << 16;
 
-fn client(bytes: &[u8]) -> Client {
+fn client(bytes: &[u8]) -> CliClient {
     let memory = File::from(memfd_create("trace", MemfdFlags::CLOEXEC).unwrap());
     let trace = Arc::new(Writer::create(&memory, 1 << 8, 1).unwrap());
     let (ours, mut server) = UnixStream::pair().unwrap();
     server.write_all(&bytes[..bytes.len().min(MOST)]).unwrap();
     server.shutdown(Shutdown::Write).unwrap();
-    Client::connected(1, ours, trace, Deadline::after(Duration::from_secs(2)))
+    CliClient::connected(1, ours, trace, Deadline::after(Duration::from_secs(2)))
 }
 
 fuzz_target!(|bytes: &[u8]| {

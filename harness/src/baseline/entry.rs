@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::outcome::Verdict;
 use crate::rules::Rule;
-use crate::verdict::Verdict;
 
 /// What can go wrong in a scenario.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Baseline, Entry, How, What};
+use crate::outcome::Verdict;
 use crate::rules::{self, Kind};
 use crate::scenario::named;
-use crate::verdict::Verdict;
 use crate::version::Version;
 
 /// Why a baseline cannot be used.

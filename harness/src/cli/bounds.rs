@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::Failure;
 use crate::campaign::halt::Limit;
 use crate::campaign::trace_room::{self, MOST_MIB};
-use crate::verdict::Exit;
+use crate::outcome::Exit;
 
 /// Seconds for a whole run, where it is bounded and nobody has said otherwise.
 const TIME: u64 = 600;

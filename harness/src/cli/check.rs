@@ -16,14 +16,14 @@ use crate::conform::{Fault, exit_of, verdict_of_troubles};
 use crate::foreign::bounded;
 use crate::foreign::visible::visible_line;
 use crate::history::Call;
-use crate::report::account::{Account, Subject};
+use crate::outcome::{Exit, Verdict};
+use crate::report::account::{Account, JudgedServer};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
 use crate::report::watched::of_servers;
 use crate::report::{Format, finding, traces};
 use crate::rules::{self, CallRef, Judgement, Kind, Rule};
 use crate::run::Run;
-use crate::verdict::{Exit, Verdict};
 use crate::watch::{Ended, traces_in};
 
 #[derive(Debug, Args)]
@@ -155,10 +155,10 @@ impl Checked {
         self.judgement.history.run()
     }
 
-    fn subject(&self) -> Subject<'_> {
+    fn subject(&self) -> JudgedServer<'_> {
         let Checked { name, judgement, events, verdict } = self;
         let unclear = judgement.troubles.iter().find(|trouble| trouble.is_cut());
-        Subject {
+        JudgedServer {
             name: name.clone(),
             server: self.run().map_or(String::new(), |run| run.server.clone()),
             version: self.run().map_or(String::new(), |run| run.version.to_string()),

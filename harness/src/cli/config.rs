@@ -13,8 +13,8 @@ use super::settings::{ConformSettings, SnapshotSettings, ValidateSettings};
 use crate::foreign::bounded;
 use crate::foreign::trust;
 use crate::foreign::visible::visible_line;
+use crate::outcome::Exit;
 use crate::report::Format;
-use crate::verdict::Exit;
 
 /// Its name.
 const NAME: &str = "layers.toml";

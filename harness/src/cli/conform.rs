@@ -16,13 +16,13 @@ use crate::baseline::Baseline;
 use crate::campaign::level::Level;
 use crate::campaign::select::Selection;
 use crate::conform::{
-    Conformance, Fault, Listener, Plan, ScenarioVerdict, Source, TIMEOUT, conform, updated,
+    ConformListener, ConformPlan, Conformance, Fault, ScenarioVerdict, Source, TIMEOUT, conform, updated,
 };
+use crate::outcome::Exit;
 use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};
 use crate::server::process::become_subreaper;
 use crate::server::{Installed, Which, interrupt};
-use crate::verdict::Exit;
 use crate::version::Version;
 
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ struct Telling {
     all: usize,
 }
 
-impl Listener for Telling {
+impl ConformListener for Telling {
     fn found(&mut self, fault: &Fault) {
         self.relay.each(|reporter| reporter.found(fault));
     }
@@ -110,7 +110,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     interrupt::report_on_signals();
     let server = Installed::find(which, arguments.server.as_deref())?;
     let baseline = baseline(arguments, which, server.version())?;
-    let plan = Plan {
+    let plan = ConformPlan {
         server: &server,
         selection: &selection,
         level: settings.level.map_or_else(Level::default, Level::from),

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use crate::outcome::Exit;
 use crate::server::haproxy::HaproxyError;
 use crate::server::nbdkit::ServerError;
-use crate::verdict::Exit;
 
 /// One line on standard error, and the exit code that goes with it.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use clap_mangen::Man as Page;
 
 use super::failure::Failure;
 use super::output::output;
-use crate::verdict::Exit;
+use crate::outcome::Exit;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Each parses, calls the library, prints; nothing is decided here.
 
 mod bounds;
+mod case_dir;
 mod check;
 mod config;
 mod conform;
@@ -13,26 +14,25 @@ mod relay;
 mod reports;
 mod repro;
 mod rules;
-mod scratch;
 mod sets;
 mod settings;
 mod snapshot;
+mod stack_args;
 mod trace;
 mod validate;
 mod watch;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::outcome::Exit;
 use crate::server::descent;
 use crate::server::descent::kill_what_is_left;
 use crate::server::guard::Guard;
 use crate::server::interrupt;
 use crate::server::process::hear_of_children;
-use crate::verdict::Exit;
 use failure::Failure;
 use output::{complain, of_output};
 

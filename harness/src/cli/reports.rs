@@ -14,8 +14,8 @@ use super::output::complain;
 use super::place::{Place, Unwritten};
 use crate::campaign::event_budget::ROOM;
 use crate::foreign::visible::visible;
+use crate::outcome::Exit;
 use crate::report::Format;
-use crate::verdict::Exit;
 
 /// A format, and where it goes.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,13 +10,13 @@ use super::bounds;
 use super::failure::Failure;
 use super::output::output;
 use crate::foreign::visible::visible_line;
+use crate::outcome::Exit;
 use crate::server::interrupt::leave_interrupts_to_others;
 use crate::server::nbdkit::{Conditions, Debugger, Nbdkit, ServerError, Under, UnderError};
 use crate::server::process::become_subreaper;
 use crate::validate::consent::HIDDEN;
 use crate::validate::intent::{Intent, Leave};
 use crate::validate::{Budget, Replayed, Repro, Wrong, replay, subject};
-use crate::verdict::Exit;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -7,10 +7,10 @@ use clap::Args;
 use super::failure::Failure;
 use super::output::output;
 use crate::campaign::select::{nearest, or_rather};
+use crate::outcome::Exit;
 use crate::report::catalogue::catalogue;
 use crate::rules::{self, Checker, Rule};
-use crate::validate::{Check, checks};
-use crate::verdict::Exit;
+use crate::validate::{ModuleCheck, checks};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -55,14 +55,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 
 enum Explained {
     Rule(&'static Rule),
-    Check(&'static Check),
+    Check(&'static ModuleCheck),
 }
 
 fn find(id: &str) -> Option<Explained> {
     rules::find(id).map(Explained::Rule).or_else(|| checks::find(id).map(Explained::Check))
 }
 
-fn explain_check(out: &mut impl Write, check: &Check) -> std::io::Result<()> {
+fn explain_check(out: &mut impl Write, check: &ModuleCheck) -> std::io::Result<()> {
     writeln!(out, "{}\n  {}\n", check.id, check.statement)?;
     let mut row = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<13} {value}");
     row("level", &check.level.word())?;

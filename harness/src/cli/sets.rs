@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use crate::outcome::Exit;
 use crate::run::stack::{Layers, Stack};
 use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
-use crate::verdict::Exit;
 
 /// One of them, as a layers.toml has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

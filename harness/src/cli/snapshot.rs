@@ -10,17 +10,17 @@ use super::failure::Failure;
 use super::output::output;
 use super::progress::Progress;
 use super::settings::{SnapshotSettings, jobs};
-use super::words::Words;
+use super::stack_args::StackArgs;
 use super::{bounds, config};
 use crate::campaign::halt::Limit;
 use crate::foreign::visible::visible_line;
+use crate::outcome::Exit;
 use crate::report::snapshot as report;
 use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
-use crate::snapshot::{CompareError, Plan, Selection, Store, StoreError, compare};
+use crate::snapshot::{CompareError, ScenarioSelection, SnapshotPlan, Store, StoreError, compare};
 use crate::validate::{ValidateError, consent, subject};
-use crate::verdict::Exit;
 
 /// Where insta keeps the snapshots of tests in `tests/`.
 const DIRECTORY: &str = "tests/snapshots";
@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     allow_writes: bool,
     #[command(flatten)]
-    words: Words,
+    words: StackArgs,
 }
 
 impl SnapshotSettings {
@@ -85,12 +85,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     stack.readonly |= spared.is_some();
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
     let store = settings.store(&stack)?;
-    let selection =
-        Selection::new(&stack, &store, &settings.only, &settings.skip).map_err(|error| usage(&error))?;
+    let selection = ScenarioSelection::new(&stack, &store, &settings.only, &settings.skip)
+        .map_err(|error| usage(&error))?;
     become_subreaper()?;
     let server = Nbdkit::find(settings.server.as_deref())?;
     let several = subject::keeps_to_itself(&stack).then(|| jobs(None));
-    let plan = Plan {
+    let plan = SnapshotPlan {
         server: &server,
         stack: &stack,
         selection: &selection,

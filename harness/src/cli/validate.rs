@@ -13,18 +13,18 @@ use super::relay::Relay;
 use super::reports::{self, Course};
 use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
-use super::words::Words;
+use super::stack_args::StackArgs;
 use super::{bounds, config};
 use crate::campaign::halt::{Halt, Limit};
+use crate::outcome::Exit;
 use crate::report::ndjson::validate::failed;
 use crate::report::{Format, ValidationReporter};
 use crate::run::stack::Stack;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
 use crate::validate::{
-    Check, Known, Listener, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
+    Known, Listener, ModuleCheck, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
 };
-use crate::verdict::Exit;
 
 const ABOUT: &str = "\
 Judge somebody's plugin and filters.
@@ -74,7 +74,7 @@ pub(super) struct Arguments {
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
     #[command(flatten)]
-    words: Words,
+    words: StackArgs,
 }
 
 impl ValidateSettings {
@@ -241,7 +241,7 @@ impl Listener for Relay<dyn ValidationReporter> {
         self.each(|reporter| reporter.begin(subject));
     }
 
-    fn playing(&mut self, done: usize, all: usize, check: &'static Check) {
+    fn playing(&mut self, done: usize, all: usize, check: &'static ModuleCheck) {
         self.each(|reporter| reporter.playing(done, all, check));
         self.progress(done, all, check.id);
     }
@@ -282,7 +282,7 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
     let of_set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}."));
     let directory = match directory {
         Some(directory) => directory.to_owned(),
-        None => super::scratch::directory(&format!("{of_set}{}", validation.subject))?,
+        None => super::case_dir::directory(&format!("{of_set}{}", validation.subject))?,
     };
     let cannot = |error: std::io::Error| {
         let shown = directory.display();

@@ -15,7 +15,8 @@ use crate::campaign::select;
 use crate::campaign::trace_room as room;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
-use crate::report::account::{Account, Subject};
+use crate::outcome::{Exit, Verdict};
+use crate::report::account::{Account, JudgedServer};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
 use crate::report::watched::{self, Outcome, of_servers};
@@ -26,13 +27,12 @@ use crate::server::watched::{
     Notices, Place, PlaceError, Running, Woken, is_anybody_left, status_code, unloaded,
 };
 use crate::validate::Known;
-use crate::verdict::{Exit, Verdict};
 use crate::watch::summary::CRASH;
-use crate::watch::{How, Knowledge, News, Summary, Watch, faults};
+use crate::watch::{Knowledge, News, Summary, WatchOptions, Watcher, faults};
 
 /// What servers get that are about to end when the command has.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// How often it is looked whether this process was told to stop.
+/// WatchOptions often it is looked whether this process was told to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// MiB for a server.
 const MEMORY: u64 = 64;
@@ -73,7 +73,7 @@ pub(super) struct Arguments {
     /// Leave out the rules that match; may be repeated
     #[arg(long, value_name = "PATTERN")]
     skip: Vec<String>,
-    /// How much is asked of servers, plugins and filters [default: should]
+    /// WatchOptions much is asked of servers, plugins and filters [default: should]
     #[arg(long, value_enum)]
     level: Option<Asked>,
     /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
@@ -85,7 +85,7 @@ pub(super) struct Arguments {
     /// Nothing is known of the servers but what --baseline lists: every other finding counts
     #[arg(long)]
     no_baseline: bool,
-    /// How to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
+    /// WatchOptions to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     report: Vec<Report>,
     /// End with the command's own status, whatever was found
@@ -134,7 +134,8 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, format!("cannot run `{}`: {error}", program.display())))?;
     let keeps = !place.is_private();
     let eager = arguments.live || arguments.fail_fast;
-    let mut watch = Watch::new(How { directory: place.path(), rules: &rules, draws, keeps, eager });
+    let mut watch =
+        Watcher::new(WatchOptions { directory: place.path(), rules: &rules, draws, keeps, eager });
     let mut tell = |news: &[News]| tell(news, level, arguments, &knowledge);
     while_it_runs(&mut watch, &running, &notices, &mut tell)?;
     let status = running.wait()?;
@@ -187,7 +188,7 @@ fn known(arguments: &Arguments) -> Result<Known, Failure> {
 
 /// Judges servers until the command has ended, and tells it to end where a finding is to do that.
 fn while_it_runs(
-    watch: &mut Watch<'_>,
+    watch: &mut Watcher<'_>,
     running: &Running,
     notices: &Notices,
     tell: &mut impl FnMut(&[News]) -> Result<bool, Failure>,
@@ -209,7 +210,7 @@ fn while_it_runs(
 
 /// Judges servers that are left until they have ended, until the deadline, or until this process is told to stop.
 fn afterwards(
-    watch: &mut Watch<'_>,
+    watch: &mut Watcher<'_>,
     notices: &Notices,
     deadline: Option<Deadline>,
     tell: &mut impl FnMut(&[News]) -> Result<bool, Failure>,
@@ -218,7 +219,7 @@ fn afterwards(
     tell(&watch.look()?)?;
     // Whoever is left may start another server.
     let waits =
-        |watch: &Watch<'_>| watch.is_waiting() || deadline.is_none() && is_anybody_left(watch.directory());
+        |watch: &Watcher<'_>| watch.is_waiting() || deadline.is_none() && is_anybody_left(watch.directory());
     while waits(watch) && interrupt::told_to_stop().is_none() {
         let left = deadline.map_or(LOOK, |deadline| deadline.left().min(LOOK));
         if left.is_zero() {
@@ -243,7 +244,7 @@ impl Outsiders {
     const PAUSE: Duration = Duration::from_millis(500);
 
     /// Tells of those that were there the last time, too: a program that has just begun has loaded nothing yet.
-    fn look(&mut self, watch: &mut Watch<'_>) {
+    fn look(&mut self, watch: &mut Watcher<'_>) {
         if self.last.as_ref().is_some_and(|last| !last.passed()) {
             return;
         }
@@ -264,7 +265,7 @@ impl Outsiders {
 
 /// Waits for something to look at.
 fn hear(
-    watch: &mut Watch<'_>,
+    watch: &mut Watcher<'_>,
     notices: &Notices,
     running: Option<&Running>,
     pause: Option<Duration>,
@@ -318,7 +319,7 @@ fn account<'a>(
     let command: Vec<String> =
         arguments.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let seen = summary.seen.iter().enumerate().zip(verdicts);
-    let servers = seen.map(|((number, one), verdict)| Subject {
+    let servers = seen.map(|((number, one), verdict)| JudgedServer {
         name: one.name(number),
         server: one.server.found.found.clone(),
         version: one.server.found.version.clone(),

@@ -68,21 +68,21 @@ impl Got {
 
 /// One connection.
 #[derive(Debug)]
-pub struct Client {
+pub struct CliClient {
     number: u32,
     stream: UnixStream,
     trace: Arc<Writer>,
     deadline: Deadline,
 }
 
-impl Client {
+impl CliClient {
     /// Connects.
     pub fn connect(
         number: u32,
         socket: &Path,
         trace: Arc<Writer>,
         deadline: Deadline,
-    ) -> Result<Client, CliError> {
+    ) -> Result<CliClient, CliError> {
         let call = begin(&trace, number, Operation::Connect, &[]);
         let stream = UnixStream::connect(socket);
         end(&trace, number, Operation::Connect, call, if stream.is_ok() { 0 } else { -1 }, &[]);
@@ -91,12 +91,12 @@ impl Client {
             let call = begin(&trace, number, Operation::Hangup, &[]);
             end(&trace, number, Operation::Hangup, call, 0, &[]);
         }
-        Ok(Client { number, stream: stream?, trace, deadline })
+        Ok(CliClient { number, stream: stream?, trace, deadline })
     }
 
     /// A client of a connection that is there already.
-    pub fn connected(number: u32, stream: UnixStream, trace: Arc<Writer>, deadline: Deadline) -> Client {
-        Client { number, stream, trace, deadline }
+    pub fn connected(number: u32, stream: UnixStream, trace: Arc<Writer>, deadline: Deadline) -> CliClient {
+        CliClient { number, stream, trace, deadline }
     }
 
     /// From now on this is its deadline.
@@ -166,7 +166,7 @@ impl Client {
 
     /// Closes the socket without a word.
     pub fn hang_up(self) {
-        let Client { number, stream, trace, .. } = self;
+        let CliClient { number, stream, trace, .. } = self;
         let call = begin(&trace, number, Operation::Hangup, &[]);
         drop(stream);
         end(&trace, number, Operation::Hangup, call, 0, &[]);
@@ -180,7 +180,7 @@ impl Client {
         &mut self,
         operation: Operation,
         sent: &[u8],
-        act: impl FnOnce(&mut Client) -> Result<(i64, Vec<u8>), CliError>,
+        act: impl FnOnce(&mut CliClient) -> Result<(i64, Vec<u8>), CliError>,
     ) -> Result<Vec<u8>, CliError> {
         let trace = Arc::clone(&self.trace);
         let call = begin(&trace, self.number, operation, sent);
@@ -218,12 +218,12 @@ mod tests {
     use super::*;
 
     /// A client, to which this is said so often before its peer hangs up.
-    fn told(what: &'static [u8], times: usize) -> Client {
+    fn told(what: &'static [u8], times: usize) -> CliClient {
         let (stream, mut server) = UnixStream::pair().unwrap();
         std::thread::spawn(move || (0..times).try_for_each(|_| server.write_all(what)));
         let memory = std::fs::File::from(memfd_create("trace", MemfdFlags::CLOEXEC).unwrap());
         let trace = Arc::new(Writer::create(&memory, 1 << 10, 1).unwrap());
-        Client::connected(1, stream, trace, Deadline::after(Duration::from_secs(60)))
+        CliClient::connected(1, stream, trace, Deadline::after(Duration::from_secs(60)))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! HTTP/1.1, as far as a client needs it to ask for a page and to know where an answer ends.
 
-use super::haproxy_cli::{CliError, Client};
+use super::haproxy_cli::{CliClient, CliError};
 
 /// Longest head of an answer: more is no answer of a server that we have started.
 const LONGEST_HEAD: usize = 1 << 16;
@@ -30,7 +30,7 @@ pub struct Http {
 
 impl Http {
     /// Reads the next answer to its end.
-    pub fn response(&mut self, client: &mut Client) -> Result<Response, CliError> {
+    pub fn response(&mut self, client: &mut CliClient) -> Result<Response, CliError> {
         let mut closed = false;
         loop {
             match parse(&self.unread, closed) {

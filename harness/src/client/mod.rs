@@ -1,18 +1,18 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
+mod any_client;
 pub(crate) mod breach;
 pub mod haproxy_cli;
 pub mod http;
 pub mod nbd;
 pub(crate) mod pages;
 mod patience;
-mod peer;
 pub mod raw;
 mod told;
 
 use layers_trace::{Breach, Operation};
 
-pub use peer::Peer;
+pub use any_client::Peer;
 
 /// What went wrong at the client's end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

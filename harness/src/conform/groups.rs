@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Fault, Standing};
 use crate::baseline::What;
+use crate::outcome::Verdict;
 use crate::rules::Finding;
-use crate::verdict::Verdict;
 use layers_trace::Callback;
 
 /// What tells one cause from another: the rule and what was expected, or the verdict and its reason, without the numbers and

@@ -1,9 +1,9 @@
 //! `layers conform`: every selected scenario on one server, judged by every selected rule.
 
+mod attempts;
 mod groups;
 mod outcome;
 mod summary;
-mod tries;
 mod unclear;
 mod update;
 mod verdicts;
@@ -22,13 +22,13 @@ use crate::rules::Rule;
 use crate::scenario::{Patience, Player, Scenario, SessionPlayer};
 use crate::server::Installed;
 use crate::server::nbdkit::ServerError;
-use tries::Conduct;
+use attempts::Conduct;
 
 pub use crate::campaign::halt::Halt;
+pub use attempts::{Astray, Control, RuleTries, Tries};
 pub(crate) use groups::shape;
 pub use groups::{Cause, Group, groups};
 pub use outcome::{Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
-pub use tries::{Astray, Control, RuleTries, Tries};
 pub use unclear::Unclear;
 pub use update::updated;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};
@@ -36,7 +36,7 @@ pub(crate) use verdicts::{is_cut, is_ground};
 
 /// What is to be played, on what, and how.
 #[derive(Clone, Debug)]
-pub struct Plan<'a> {
+pub struct ConformPlan<'a> {
     /// The server.
     pub server: &'a Installed,
     /// Rules and scenarios.
@@ -79,7 +79,7 @@ pub enum Source<'a> {
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hears of each scenario, in the order in which they are played, as soon as it and all before it are over.
-pub trait Listener {
+pub trait ConformListener {
     /// This has been found, in the scenario of which it will hear next.
     fn found(&mut self, _fault: &Fault) {}
 
@@ -88,7 +88,10 @@ pub trait Listener {
 }
 
 /// Plays everything.
-pub fn conform(plan: &Plan<'_>, listener: &mut dyn Listener) -> Result<Conformance, ServerError> {
+pub fn conform(
+    plan: &ConformPlan<'_>,
+    listener: &mut dyn ConformListener,
+) -> Result<Conformance, ServerError> {
     let judged = |rule: &&&'static Rule| plan.level.judges(rule);
     let rules: Vec<_> = plan.selection.rules.iter().filter(judged).copied().collect();
     let keep_events = plan.keep_events > 0;

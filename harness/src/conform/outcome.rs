@@ -1,14 +1,14 @@
 //! What a run of `conform` comes to: a verdict for each rule and scenario, and the faults.
 
-use super::tries::Control;
+use super::attempts::Control;
 use super::unclear::Unclear;
 use crate::baseline::{Entry, What};
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::Halt;
 use crate::history::Wrapped;
+use crate::outcome::{Exit, Verdict};
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::Unplayable;
-use crate::verdict::{Exit, Verdict};
 
 /// What the whole run says of one rule.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use super::{
 use crate::baseline::{Baseline, How, What};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::level::Level;
+use crate::outcome::Verdict;
 use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
-use crate::verdict::Verdict;
 use crate::version::Version;
 
 /// A run in progress.
@@ -258,9 +258,9 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
 mod tests {
     use super::*;
     use crate::baseline::Entry;
+    use crate::outcome::Exit;
     use crate::rules;
     use crate::run::stack::Stack;
-    use crate::verdict::Exit;
 
     const OF_SERVER: &str = "close.exactly-once";
     const OF_FILTER: &str = "config.outer-to-inner";

@@ -131,8 +131,8 @@ mod tests {
     use super::*;
     use crate::baseline::parse;
     use crate::conform::ScenarioVerdict;
+    use crate::outcome::Verdict;
     use crate::rules;
-    use crate::verdict::Verdict;
 
     const VERSION: Version = Version(1, 32, 5);
 

@@ -1,9 +1,9 @@
 //! What is said of one run apart from the rules.
 
-use crate::history::{End, Flaw};
+use crate::history::{End, RecordingFault};
+use crate::outcome::{Exit, Verdict};
 use crate::rules::{self, Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
-use crate::verdict::{Exit, Verdict};
 
 /// The rule that says with which exit status a server ends that was told to.
 const SHUTDOWN: &str = "lifecycle.shutdown.sequence";
@@ -47,7 +47,7 @@ pub(crate) fn is_ground(troubles: &[Trouble]) -> bool {
         Trouble::Killed(signal) => *signal != libc::SIGKILL,
         // The harness has ended it, after it had waited in vain; nothing is owed at such an end.
         Trouble::NoEnd => true,
-        Trouble::Faulty { flaw, .. } => *flaw == Flaw::Unfinished,
+        Trouble::Faulty { flaw, .. } => *flaw == RecordingFault::Unfinished,
         // What is there is whole, and nothing was asked for that came later.
         Trouble::LeftOut { .. } | Trouble::Stopped(_) => true,
         Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,

@@ -17,11 +17,11 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::report::cases::{Case, Outcome, Run, Trouble};
+use crate::outcome::Exit;
+use crate::report::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use crate::run::stack::Layers;
 use crate::server::process::become_subreaper;
 use crate::validate::{Validate, checks, module_rules};
-use crate::verdict::Exit;
 
 /// The test that says whether anything could be judged at all.
 const CONCLUSIVE: &str = "conclusive";
@@ -91,16 +91,16 @@ fn wanted(arguments: &Arguments) -> Vec<String> {
 /// One validation for all tests.
 struct Shared {
     validate: Validate,
-    run: OnceLock<Result<Run, String>>,
+    run: OnceLock<Result<CaseRun, String>>,
 }
 
 impl Shared {
-    fn run(&self) -> Result<&Run, Failed> {
+    fn run(&self) -> Result<&CaseRun, Failed> {
         let run = self.run.get_or_init(|| {
             self.missing().map_or(Ok(()), Err)?;
             become_subreaper().map_err(|error| error.to_string())?;
             let validation = self.validate.run().map_err(|error| error.to_string())?;
-            Ok(Run::of_validation(&validation, &[]))
+            Ok(CaseRun::of_validation(&validation, &[]))
         });
         run.as_ref().map_err(Failed::from)
     }
@@ -140,17 +140,18 @@ impl Shared {
 }
 
 fn is_bad(case: &Case) -> bool {
-    matches!(case.outcome, Outcome::Failed(_) | Outcome::Undecided(_))
+    matches!(case.outcome, CaseOutcome::Failed(_) | CaseOutcome::Inconclusive(_))
 }
 
 fn told(case: &Case) -> Result<Completion, Failed> {
-    let failed =
-        |trouble: &Trouble| Failed::from(format!("{}: {}\n{}", trouble.word, trouble.message, trouble.text));
+    let failed = |trouble: &CaseTrouble| {
+        Failed::from(format!("{}: {}\n{}", trouble.word, trouble.message, trouble.text))
+    };
     match &case.outcome {
-        Outcome::Passed | Outcome::Warned(_) => Ok(Completion::Completed),
-        Outcome::Skipped(why) => Ok(Completion::ignored_with(why.clone())),
-        Outcome::Known(trouble) => Ok(Completion::ignored_with(format!("known: {}", trouble.message))),
-        Outcome::Follows(trouble) => Ok(Completion::ignored_with(trouble.message.clone())),
-        Outcome::Failed(trouble) | Outcome::Undecided(trouble) => Err(failed(trouble)),
+        CaseOutcome::Passed | CaseOutcome::Warned(_) => Ok(Completion::Completed),
+        CaseOutcome::Skipped(why) => Ok(Completion::ignored_with(why.clone())),
+        CaseOutcome::Known(trouble) => Ok(Completion::ignored_with(format!("known: {}", trouble.message))),
+        CaseOutcome::Follows(trouble) => Ok(Completion::ignored_with(trouble.message.clone())),
+        CaseOutcome::Failed(trouble) | CaseOutcome::Inconclusive(trouble) => Err(failed(trouble)),
     }
 }

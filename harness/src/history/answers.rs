@@ -4,8 +4,8 @@
 use layers_trace::Callback;
 
 use super::connection::ConnectionId;
+use super::derived_calls::present;
 use super::handle::Handle;
-use super::made::present;
 use super::state::History;
 
 /// Values of can_zero, as filters see them: NBDKIT_ZERO_*.

@@ -38,7 +38,7 @@ pub struct Wrapped {
 
 /// A command of a command line: from its first call until the server has nothing more to do for it.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct CliCommand {
     /// Its keyword.
     pub number: u16,
     /// Exit of its `parse`.
@@ -57,9 +57,9 @@ pub struct Command {
     pub unrecorded: bool,
 }
 
-impl Command {
-    fn new(number: u16) -> Command {
-        Command {
+impl CliCommand {
+    fn new(number: u16) -> CliCommand {
+        CliCommand {
             number,
             parsed: None,
             calls: 0,
@@ -96,7 +96,7 @@ pub struct Appctx {
     /// How the last call of its applet left it.
     pub left: Option<(State, Event)>,
     /// The last command.
-    pub command: Option<Command>,
+    pub command: Option<CliCommand>,
     /// Enter of its applet's `release`.
     pub released: Option<Event>,
     address: (u32, u64),
@@ -240,7 +240,7 @@ impl Appctx {
 
     fn command_entered(&mut self, callback: Callback, number: u16, event: &Event) {
         if self.begins(callback, number) {
-            self.command = Some(Command::new(number));
+            self.command = Some(CliCommand::new(number));
         }
         let Some(command) = &mut self.command else { return };
         match callback {

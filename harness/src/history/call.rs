@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use layers_trace::{Below, Callback, ContextFunction, Event};
 
 use super::connection::ConnectionId;
-use super::made::MadeList;
+use super::derived_calls::MadeList;
 
 /// Threads that are remembered at the same time, as long as some of them are idle.
 const MOST_THREADS: usize = 512;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use layers_trace::{Event, Field, Kind, Operation};
 
 use super::connection::ConnectionId;
-use super::made::MadeList;
+use super::derived_calls::MadeList;
 use crate::protocol::is_gone;
 
 /// The metadata context that nbdkit has (NBD protocol, "Metadata querying").

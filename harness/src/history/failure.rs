@@ -2,8 +2,8 @@
 
 use layers_trace::{Callback, Event};
 
+use super::derived_calls::present;
 use super::layers::Layers;
-use super::made::present;
 
 impl Layers {
     /// The error number with which this exit of a data callback has failed. A filter leaves it in `*err`

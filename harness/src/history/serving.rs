@@ -8,7 +8,7 @@ use layers_trace::{Callback, Event, Operation};
 
 use super::call::{Call, Threads};
 use super::client::{Client, Clients, Request};
-use super::made::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE, callback_of, present};
+use super::derived_calls::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE, callback_of, present};
 use crate::protocol::flag;
 
 impl Request {

@@ -3,16 +3,16 @@
 use layers_trace::{Callback, Event};
 
 use super::appctx::{Appctx, Appctxs, Registered, Wrapped};
-use super::at_once::AtOnce;
 use super::call::{Call, ChainId, Thread, Threads};
 use super::client::{Client, Clients};
+use super::concurrency::Concurrency;
 use super::connection::{Connection, ConnectionId, Connections};
 use super::end::End;
-use super::flaw::{Flaws, Numbers};
 use super::handle::{Handle, Handles};
 use super::layer_set::LayerSet;
 use super::layers::{Layer, Layers};
 use super::model::{Models, ThreadModel};
+use super::recording_fault::{Flaws, Numbers};
 use crate::run::{Run, Start};
 
 /// Everything that is open at one point of the trace.
@@ -27,7 +27,7 @@ pub struct History {
     /// Of HAProxy.
     pub(super) sessions: Appctxs,
     pub(super) models: Models,
-    pub(super) at_once: AtOnce,
+    pub(super) at_once: Concurrency,
     /// Layers that have opened contexts of their own.
     pub(super) openers: LayerSet,
     /// Filters that write down what they ask for.

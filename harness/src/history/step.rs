@@ -6,9 +6,9 @@ use layers_trace::{Below, Callback, ContextFunction, Event, Kind};
 use super::call::{Call, ChainId, Handed, Thread};
 use super::client::Client;
 use super::connection::ConnectionId;
+use super::derived_calls::MadeList;
 use super::end::End;
-use super::flaw::Flaw;
-use super::made::MadeList;
+use super::recording_fault::RecordingFault;
 use super::serving;
 use super::state::History;
 use crate::run::{Run, Start};
@@ -16,13 +16,13 @@ use crate::run::{Run, Start};
 /// An event that has come, and changes nothing yet: the history is as it was just before. The event takes effect when the
 /// step is dropped.
 #[derive(Debug)]
-pub struct Step<'h, 'e> {
+pub struct EventStep<'h, 'e> {
     history: &'h mut History,
     event: &'e Event,
     call: Option<Call>,
 }
 
-impl Step<'_, '_> {
+impl EventStep<'_, '_> {
     /// Returns the history as it was just before the event.
     pub fn history(&self) -> &History {
         self.history
@@ -34,7 +34,7 @@ impl Step<'_, '_> {
     }
 }
 
-impl Drop for Step<'_, '_> {
+impl Drop for EventStep<'_, '_> {
     fn drop(&mut self) {
         self.history.apply(self.event, self.call.take());
     }
@@ -42,14 +42,14 @@ impl Drop for Step<'_, '_> {
 
 impl History {
     /// Takes the next event.
-    pub fn step<'h, 'e>(&'h mut self, event: &'e Event) -> Step<'h, 'e> {
+    pub fn step<'h, 'e>(&'h mut self, event: &'e Event) -> EventStep<'h, 'e> {
         let call = match event.kind {
             Kind::Enter => Some(self.start_call(event)),
             Kind::Exit => self.take_call(event),
             _ => None,
         };
         self.inspect(event, call.as_ref());
-        Step { history: self, event, call }
+        EventStep { history: self, event, call }
     }
 
     fn apply(&mut self, event: &Event, call: Option<Call>) {
@@ -208,7 +208,7 @@ impl History {
         let crossed = index + 1 < thread.stack.len();
         let call = thread.stack.drain(index..).next();
         if crossed {
-            self.flaws.add(Flaw::Crossed, event);
+            self.flaws.add(RecordingFault::Crossed, event);
         }
         call
     }

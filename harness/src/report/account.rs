@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::html::Traced;
 use crate::conform::Fault;
+use crate::outcome::Exit;
 use crate::rules::{Rule, Trouble};
 use crate::validate::KnownFinding;
-use crate::verdict::Exit;
 use crate::watch::{Ended, Unseen};
 
 /// All that is told of such a run.
@@ -21,7 +21,7 @@ pub struct Account<'a> {
     /// The rules by which servers of these kinds are judged.
     pub rules: Vec<&'static Rule>,
     /// The servers.
-    pub servers: Vec<Subject<'a>>,
+    pub servers: Vec<JudgedServer<'a>>,
     /// What was found in them.
     pub faults: &'a [Fault],
     /// How often each rule was put to the test.
@@ -40,7 +40,7 @@ pub struct Account<'a> {
 
 /// A server, and its trace.
 #[derive(Debug)]
-pub struct Subject<'a> {
+pub struct JudgedServer<'a> {
     /// What it is called in this run; faults name it so.
     pub name: String,
     /// `nbdkit` or `haproxy`; empty where that is not known.
@@ -61,7 +61,7 @@ pub struct Subject<'a> {
     pub traced: Traced<'a>,
 }
 
-impl Subject<'_> {
+impl JudgedServer<'_> {
     /// Its trace does not tell the whole story.
     pub(super) fn is_cut(&self) -> bool {
         self.traced.judgement.troubles.iter().any(Trouble::is_cut)

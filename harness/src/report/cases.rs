@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use crate::baseline::What;
-use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, groups};
+use crate::conform::{
+    ConformPlan, Conformance, Fault, Group, RuleVerdict, ScenarioVerdict, Standing, groups,
+};
+use crate::outcome::{Exit, Verdict};
 use crate::validate::{self, Validation};
-use crate::verdict::{Exit, Verdict};
 
 use super::marks;
 use super::reproduce::{quoted, reproduce};
 
 /// A whole run.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct CaseRun {
     /// What was judged, and on which server.
     pub name: String,
     /// In the order of the report.
@@ -31,31 +33,31 @@ pub struct Case {
     /// Its id.
     pub name: String,
     /// What is said of it.
-    pub outcome: Outcome,
+    pub outcome: CaseOutcome,
 }
 
 /// What is said of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CaseOutcome {
     /// It holds.
     Passed,
     /// It holds, and there is something to say.
-    Warned(Trouble),
+    Warned(CaseTrouble),
     /// Nothing was judged, for this reason.
     Skipped(String),
     /// It is broken, and the baseline says so.
-    Known(Trouble),
+    Known(CaseTrouble),
     /// It is broken.
-    Failed(Trouble),
+    Failed(CaseTrouble),
     /// It is broken too, for a cause of which another case that failed tells.
-    Follows(Trouble),
+    Follows(CaseTrouble),
     /// It could not be told.
-    Undecided(Trouble),
+    Inconclusive(CaseTrouble),
 }
 
 /// What went wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
+pub struct CaseTrouble {
     /// The word of the verdict.
     pub word: &'static str,
     /// In one line.
@@ -64,29 +66,29 @@ pub struct Trouble {
     pub text: String,
 }
 
-impl Trouble {
-    pub(super) fn new(word: &'static str, message: impl Into<String>) -> Trouble {
-        Trouble { word, message: message.into(), text: String::new() }
+impl CaseTrouble {
+    pub(super) fn new(word: &'static str, message: impl Into<String>) -> CaseTrouble {
+        CaseTrouble { word, message: message.into(), text: String::new() }
     }
 }
 
-impl Outcome {
+impl CaseOutcome {
     /// Of a verdict that has no finding of its own.
-    fn of(verdict: &Verdict) -> Outcome {
-        let trouble = || Trouble::new(verdict.word(), verdict.reason().unwrap_or_default());
+    fn of(verdict: &Verdict) -> CaseOutcome {
+        let trouble = || CaseTrouble::new(verdict.word(), verdict.reason().unwrap_or_default());
         match verdict {
-            Verdict::Pass => Outcome::Passed,
-            Verdict::Warn => Outcome::Warned(trouble()),
-            Verdict::NotApplicable(why) | Verdict::Skipped(why) => Outcome::Skipped(why.clone()),
-            Verdict::Fail | Verdict::Crash(_) | Verdict::Hang(_) => Outcome::Failed(trouble()),
-            Verdict::Inconclusive(_) | Verdict::HarnessError(_) => Outcome::Undecided(trouble()),
+            Verdict::Pass => CaseOutcome::Passed,
+            Verdict::Warn => CaseOutcome::Warned(trouble()),
+            Verdict::NotApplicable(why) | Verdict::Skipped(why) => CaseOutcome::Skipped(why.clone()),
+            Verdict::Fail | Verdict::Crash(_) | Verdict::Hang(_) => CaseOutcome::Failed(trouble()),
+            Verdict::Inconclusive(_) | Verdict::HarnessError(_) => CaseOutcome::Inconclusive(trouble()),
         }
     }
 }
 
-impl Run {
+impl CaseRun {
     /// Of a run of `conform`.
-    pub fn of_conformance(plan: &Plan<'_>, conformance: &Conformance) -> Run {
+    pub fn of_conformance(plan: &ConformPlan<'_>, conformance: &Conformance) -> CaseRun {
         let causes = groups(&conformance.faults);
         let rules = conformance.rules.iter().map(|rule| rule_case(plan, &causes, rule));
         let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, &causes, one));
@@ -97,16 +99,16 @@ impl Run {
         let not_played = conformance.not_played.iter().map(|one| Case {
             group: "scenarios",
             name: one.scenario.clone(),
-            outcome: Outcome::Skipped(one.why.to_string()),
+            outcome: CaseOutcome::Skipped(one.why.to_string()),
         });
         let cases = rules.chain(scenarios).chain(not_played).chain(stale).collect();
-        Run::new(name, cases, conformance.exit(), conformance.meaning())
+        CaseRun::new(name, cases, conformance.exit(), conformance.meaning())
     }
 
     /// Of a run of `validate`; the files are those of the findings, in their order.
-    pub fn of_validation(validation: &Validation, files: &[PathBuf]) -> Run {
+    pub fn of_validation(validation: &Validation, files: &[PathBuf]) -> CaseRun {
         let mut files = files.iter();
-        let mut case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::Finding]| {
+        let mut case = |group, id: &'static str, verdict: &Verdict, findings: &[validate::ModuleFinding]| {
             let texts: Vec<String> = findings.iter().map(|one| finding_text(one, files.next())).collect();
             let outcome = judged(validation, id, verdict, findings, &texts.join("\n"));
             Case { group, name: id.to_owned(), outcome }
@@ -121,29 +123,29 @@ impl Run {
         let unloadable = validation.unloadable.iter().map(|why| Case {
             group: "run",
             name: "loads".to_owned(),
-            outcome: Outcome::Failed(Trouble::new("fail", format!("it cannot be loaded: {why}"))),
+            outcome: CaseOutcome::Failed(CaseTrouble::new("fail", format!("it cannot be loaded: {why}"))),
         });
         let cut_short = validation.cut_short.iter().map(|why| Case {
             group: "run",
             name: "complete".to_owned(),
-            outcome: Outcome::Undecided(Trouble::new("inconclusive", format!("cut short: {why}"))),
+            outcome: CaseOutcome::Inconclusive(CaseTrouble::new("inconclusive", format!("cut short: {why}"))),
         });
         let set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}: "));
         let name = format!("nbdkit {}: {}", validation.server, validation.subject);
         let cases = unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short);
         let cases = cases.map(|case| Case { name: format!("{set}{}", case.name), ..case }).collect();
-        Run::new(name, cases, validation.exit(), validation.meaning())
+        CaseRun::new(name, cases, validation.exit(), validation.meaning())
     }
 
     /// One run of those of all sets of parameters, which end with this code together; `None` of none.
-    pub fn of_sets(runs: Vec<Run>, exit: Exit) -> Option<Run> {
+    pub fn of_sets(runs: Vec<CaseRun>, exit: Exit) -> Option<CaseRun> {
         let several = runs.len() > 1;
         let joined = runs.into_iter().reduce(|before, next| {
             let cases = before.cases.into_iter().chain(next.cases).collect();
-            Run { name: format!("{}; {}", before.name, next.name), cases, ..before }
+            CaseRun { name: format!("{}; {}", before.name, next.name), cases, ..before }
         })?;
         let meaning = if several { exit.meaning().to_owned() } else { joined.meaning };
-        Some(Run { exit, meaning, ..joined })
+        Some(CaseRun { exit, meaning, ..joined })
     }
 
     /// The groups that have a case, in the order in which they first come.
@@ -158,47 +160,47 @@ impl Run {
     }
 
     /// Whoever reads only the cases must not take for good what the exit code says is not.
-    pub(super) fn new(name: String, mut cases: Vec<Case>, exit: Exit, meaning: String) -> Run {
-        let bad = |case: &Case| matches!(case.outcome, Outcome::Failed(_) | Outcome::Undecided(_));
+    pub(super) fn new(name: String, mut cases: Vec<Case>, exit: Exit, meaning: String) -> CaseRun {
+        let bad = |case: &Case| matches!(case.outcome, CaseOutcome::Failed(_) | CaseOutcome::Inconclusive(_));
         if exit != Exit::Conformant && !cases.iter().any(bad) {
-            let outcome = Outcome::Undecided(Trouble::new("inconclusive", meaning.clone()));
+            let outcome = CaseOutcome::Inconclusive(CaseTrouble::new("inconclusive", meaning.clone()));
             cases.push(Case { group: "run", name: "conclusive".to_owned(), outcome });
         }
-        Run { name, cases, exit, meaning }
+        CaseRun { name, cases, exit, meaning }
     }
 }
 
 /// An entry of the baseline that did not happen.
 fn stale_case(name: String, why: &str) -> Case {
     let message = format!("the baseline lists it, and it did not happen: {why}");
-    Case { group: "baseline", name, outcome: Outcome::Failed(Trouble::new("stale", message)) }
+    Case { group: "baseline", name, outcome: CaseOutcome::Failed(CaseTrouble::new("stale", message)) }
 }
 
 fn judged(
     validation: &Validation,
     id: &'static str,
     verdict: &Verdict,
-    findings: &[validate::Finding],
+    findings: &[validate::ModuleFinding],
     text: &str,
-) -> Outcome {
-    let Some(first) = findings.first() else { return Outcome::of(verdict) };
-    let trouble = Trouble {
+) -> CaseOutcome {
+    let Some(first) = findings.first() else { return CaseOutcome::of(verdict) };
+    let trouble = CaseTrouble {
         word: verdict.word(),
         message: format!("expected {}; {}", first.expected, first.actual),
         text: text.to_owned(),
     };
     match (validation.standing(id), verdict) {
-        (validate::Standing::Known, _) => Outcome::Known(trouble),
-        (validate::Standing::Denied, _) => Outcome::Failed(trouble),
-        (_, Verdict::Warn) => Outcome::Warned(trouble),
-        (_, Verdict::Inconclusive(_) | Verdict::HarnessError(_)) => Outcome::Undecided(trouble),
-        _ => Outcome::Failed(trouble),
+        (validate::CheckStanding::Known, _) => CaseOutcome::Known(trouble),
+        (validate::CheckStanding::Denied, _) => CaseOutcome::Failed(trouble),
+        (_, Verdict::Warn) => CaseOutcome::Warned(trouble),
+        (_, Verdict::Inconclusive(_) | Verdict::HarnessError(_)) => CaseOutcome::Inconclusive(trouble),
+        _ => CaseOutcome::Failed(trouble),
     }
 }
 
 /// All that the report for people has of it, in its order.
-fn finding_text(finding: &validate::Finding, file: Option<&PathBuf>) -> String {
-    let validate::Finding { statement, clause, expected, actual, blame, fix, .. } = finding;
+fn finding_text(finding: &validate::ModuleFinding, file: Option<&PathBuf>) -> String {
+    let validate::ModuleFinding { statement, clause, expected, actual, blame, fix, .. } = finding;
     let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
     let hint = finding.hint.as_ref().map_or(String::new(), |hint| format!("hint:     {hint}\n"));
     let calls = marks::lines(finding);
@@ -215,13 +217,13 @@ fn finding_text(finding: &validate::Finding, file: Option<&PathBuf>) -> String {
     )
 }
 
-fn rule_case(plan: &Plan<'_>, causes: &[Group<'_>], rule: &RuleVerdict) -> Case {
+fn rule_case(plan: &ConformPlan<'_>, causes: &[Group<'_>], rule: &RuleVerdict) -> Case {
     let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
     let group = "rules";
     Case { group, name: rule.rule.id.to_owned(), outcome: outcome(plan, causes, of_rule, &rule.verdict) }
 }
 
-fn scenario_case(plan: &Plan<'_>, causes: &[Group<'_>], scenario: &ScenarioVerdict) -> Case {
+fn scenario_case(plan: &ConformPlan<'_>, causes: &[Group<'_>], scenario: &ScenarioVerdict) -> Case {
     let of_scenario =
         |fault: &Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
     let outcome = outcome(plan, causes, of_scenario, &scenario.verdict);
@@ -231,11 +233,11 @@ fn scenario_case(plan: &Plan<'_>, causes: &[Group<'_>], scenario: &ScenarioVerdi
 /// What counts most: what is new, what is our own fault, what is known, a habit; then the verdict itself. One cause is told
 /// at length in one case, that of the first fault of it.
 fn outcome(
-    plan: &Plan<'_>,
+    plan: &ConformPlan<'_>,
     causes: &[Group<'_>],
     mine: impl Fn(&Fault) -> bool,
     verdict: &Verdict,
-) -> Outcome {
+) -> CaseOutcome {
     type Is = fn(&Standing) -> bool;
     const NEW: Is = |standing| *standing == Standing::New;
     const OURS: Is = |standing| *standing == Standing::Ours;
@@ -248,7 +250,7 @@ fn outcome(
         let told: Vec<&Group<'_>> = causes.iter().filter(begins).collect();
         let text: Vec<String> = told.iter().filter_map(|cause| cause_text(plan, cause)).collect();
         let places: Vec<String> = told.iter().filter_map(|cause| cause.place()).collect();
-        (!told.is_empty()).then(|| Trouble {
+        (!told.is_empty()).then(|| CaseTrouble {
             word,
             message: format!("broken in {}", places.join("; ")),
             text: text.join("\n"),
@@ -265,23 +267,23 @@ fn outcome(
             What::Rule(rule) => format!("{} in {}", rule.id, first.scenario),
             What::Verdict(verdict) => format!("the {} in {}", verdict.word(), first.scenario),
         };
-        Some(Trouble::new(word, format!("{how} {name}")))
+        Some(CaseTrouble::new(word, format!("{how} {name}")))
     };
-    let failed = || own(NEW, "fail").map(Outcome::Failed);
-    let ours = || own(OURS, "harness-error").map(Outcome::Undecided);
-    let follows = || others(NEW, "fail").map(Outcome::Follows);
-    let known = || own(KNOWN, "known").or_else(|| others(KNOWN, "known")).map(Outcome::Known);
-    let habit = || own(HABIT, "warn").or_else(|| others(HABIT, "warn")).map(Outcome::Warned);
+    let failed = || own(NEW, "fail").map(CaseOutcome::Failed);
+    let ours = || own(OURS, "harness-error").map(CaseOutcome::Inconclusive);
+    let follows = || others(NEW, "fail").map(CaseOutcome::Follows);
+    let known = || own(KNOWN, "known").or_else(|| others(KNOWN, "known")).map(CaseOutcome::Known);
+    let habit = || own(HABIT, "warn").or_else(|| others(HABIT, "warn")).map(CaseOutcome::Warned);
     failed()
         .or_else(ours)
         .or_else(follows)
         .or_else(known)
         .or_else(habit)
-        .unwrap_or_else(|| Outcome::of(verdict))
+        .unwrap_or_else(|| CaseOutcome::of(verdict))
 }
 
 /// A cause: its first fault at length, then where else it shows itself and what comes with it.
-fn cause_text(plan: &Plan<'_>, cause: &Group<'_>) -> Option<String> {
+fn cause_text(plan: &ConformPlan<'_>, cause: &Group<'_>) -> Option<String> {
     let mut text = fault_text(plan, cause.example()?);
     let scenarios = cause.scenarios();
     if scenarios.len() > 1 {
@@ -294,7 +296,7 @@ fn cause_text(plan: &Plan<'_>, cause: &Group<'_>) -> Option<String> {
     Some(text)
 }
 
-fn fault_text(plan: &Plan<'_>, fault: &Fault) -> String {
+fn fault_text(plan: &ConformPlan<'_>, fault: &Fault) -> String {
     let mut text =
         format!("{} in {}, in {} of {} tries\n", fault.what, fault.scenario, fault.times, fault.tries);
     match &fault.what {

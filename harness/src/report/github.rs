@@ -2,19 +2,19 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Case, Outcome, Run, Trouble};
-use crate::verdict::Exit;
+use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
+use crate::outcome::Exit;
 
 /// An annotation for each cause for which a case is broken, could not be told, or warns.
-pub fn annotations(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+pub fn annotations(to: &mut dyn Write, run: &CaseRun) -> io::Result<()> {
     for case in &run.cases {
         let (command, trouble) = match &case.outcome {
-            Outcome::Failed(trouble) | Outcome::Undecided(trouble) => ("error", trouble),
-            Outcome::Warned(trouble) => ("warning", trouble),
+            CaseOutcome::Failed(trouble) | CaseOutcome::Inconclusive(trouble) => ("error", trouble),
+            CaseOutcome::Warned(trouble) => ("warning", trouble),
             // That another case tells of is told once.
-            Outcome::Known(trouble) if trouble.text.is_empty() => continue,
-            Outcome::Known(trouble) => ("notice", trouble),
-            Outcome::Passed | Outcome::Skipped(_) | Outcome::Follows(_) => continue,
+            CaseOutcome::Known(trouble) if trouble.text.is_empty() => continue,
+            CaseOutcome::Known(trouble) => ("notice", trouble),
+            CaseOutcome::Passed | CaseOutcome::Skipped(_) | CaseOutcome::Follows(_) => continue,
         };
         let title = property(&format!("{}: {}", run.name, case.name));
         let text = format!("{}\n{}", trouble.message, trouble.text);
@@ -26,37 +26,37 @@ pub fn annotations(to: &mut dyn Write, run: &Run) -> io::Result<()> {
 }
 
 /// A table of the groups, and what is broken at length.
-pub fn summary(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+pub fn summary(to: &mut dyn Write, run: &CaseRun) -> io::Result<()> {
     let sign = if run.exit == Exit::Conformant { "✅" } else { "❌" };
     writeln!(to, "## {sign} layers: {}\n", escaped(&run.name))?;
     writeln!(to, "exit {}: {}\n", run.exit.code(), escaped(&run.meaning))?;
-    writeln!(to, "| | passed | warned | known | failed | follow | undecided | skipped |")?;
+    writeln!(to, "| | passed | warned | known | failed | follow | inconclusive | skipped |")?;
     writeln!(to, "|---|--:|--:|--:|--:|--:|--:|--:|")?;
     for group in run.groups() {
-        let count = |wanted: fn(&Outcome) -> bool| {
+        let count = |wanted: fn(&CaseOutcome) -> bool| {
             run.cases.iter().filter(|case| case.group == group && wanted(&case.outcome)).count()
         };
-        let passed = count(|outcome| *outcome == Outcome::Passed);
-        let warned = count(|outcome| matches!(outcome, Outcome::Warned(_)));
-        let known = count(|outcome| matches!(outcome, Outcome::Known(_)));
-        let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
-        let follow = count(|outcome| matches!(outcome, Outcome::Follows(_)));
-        let undecided = count(|outcome| matches!(outcome, Outcome::Undecided(_)));
-        let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+        let passed = count(|outcome| *outcome == CaseOutcome::Passed);
+        let warned = count(|outcome| matches!(outcome, CaseOutcome::Warned(_)));
+        let known = count(|outcome| matches!(outcome, CaseOutcome::Known(_)));
+        let failed = count(|outcome| matches!(outcome, CaseOutcome::Failed(_)));
+        let follow = count(|outcome| matches!(outcome, CaseOutcome::Follows(_)));
+        let inconclusive = count(|outcome| matches!(outcome, CaseOutcome::Inconclusive(_)));
+        let skipped = count(|outcome| matches!(outcome, CaseOutcome::Skipped(_)));
         writeln!(
             to,
-            "| {group} | {passed} | {warned} | {known} | {failed} | {follow} | {undecided} | {skipped} |"
+            "| {group} | {passed} | {warned} | {known} | {failed} | {follow} | {inconclusive} | {skipped} |"
         )?;
     }
     for case in &run.cases {
-        if let Outcome::Failed(trouble) | Outcome::Undecided(trouble) = &case.outcome {
+        if let CaseOutcome::Failed(trouble) | CaseOutcome::Inconclusive(trouble) = &case.outcome {
             at_length(to, case, trouble)?;
         }
     }
     Ok(())
 }
 
-fn at_length(to: &mut dyn Write, case: &Case, trouble: &Trouble) -> io::Result<()> {
+fn at_length(to: &mut dyn Write, case: &Case, trouble: &CaseTrouble) -> io::Result<()> {
     writeln!(to, "\n### {} `{}`\n\n{}", trouble.word, case.name, escaped(&trouble.message))?;
     if trouble.text.is_empty() {
         return Ok(());

@@ -9,12 +9,12 @@ use super::wrapped::{many, names, one_line, wrapped};
 use super::{Reporter, finding, reproduce};
 use crate::baseline::{Entry, How, What};
 use crate::conform::{
-    Cause, Conformance, Fault, Group, NotPlayed, Plan, RuleVerdict, ScenarioVerdict, Standing, Unclear,
-    groups, shape,
+    Cause, ConformPlan, Conformance, Fault, Group, NotPlayed, RuleVerdict, ScenarioVerdict, Standing,
+    Unclear, groups, shape,
 };
 use crate::history::Wrapped;
+use crate::outcome::Verdict;
 use crate::rules::Checker;
-use crate::verdict::Verdict;
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -47,7 +47,7 @@ impl<W: Write> Human<W> {
     }
 
     /// How often each rule was put to the test; at length or in as few lines as hold it.
-    fn judged(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn judged(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         writeln!(self.to, "\njudged (how often each rule was put to the test):")?;
         let word = |verdict: &RuleVerdict| match verdict.verdict {
             Verdict::Pass => (GOOD, "pass"),
@@ -88,7 +88,7 @@ impl<W: Write> Human<W> {
     }
 
     /// Everything that is not in the baseline, by its causes, with the calls and the command.
-    fn findings(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn findings(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let is_new = |fault: &&Fault| !matches!(fault.standing, Standing::Known { .. });
         let groups = groups(conformance.faults.iter().filter(is_new));
         if !groups.is_empty() {
@@ -104,7 +104,7 @@ impl<W: Write> Human<W> {
         Ok(())
     }
 
-    fn finding(&mut self, plan: &Plan<'_>, group: &Group<'_>) -> io::Result<()> {
+    fn finding(&mut self, plan: &ConformPlan<'_>, group: &Group<'_>) -> io::Result<()> {
         let Some(fault) = group.example() else { return Ok(()) };
         let (style, word) = word_of(fault);
         let Fault { what, scenario, times, tries, .. } = fault;
@@ -167,7 +167,7 @@ impl<W: Write> Human<W> {
     }
 
     /// What cannot be told, by what is in the way.
-    fn unclear(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn unclear(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let mut causes: Vec<(Unclear, String, Vec<&ScenarioVerdict>)> = Vec::new();
         for scenario in &conformance.scenarios {
             let Some(cause) = scenario.unclear else { continue };
@@ -195,7 +195,7 @@ impl<W: Write> Human<W> {
     }
 
     /// What the baseline has been right about: each explanation once, unless everything is wanted.
-    fn known(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn known(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         if conformance.known.is_empty() {
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl<W: Write> Human<W> {
     }
 
     /// Races in which nothing was found, and tries of races that cannot be judged.
-    fn races(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn races(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let lost = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
         let played = || conformance.scenarios.iter().filter(|scenario| scenario.race && scenario.tries > 0);
         let found = |name: &str| conformance.faults.iter().any(|fault| fault.scenario == name);
@@ -298,7 +298,7 @@ impl<W: Write> Human<W> {
         if more > 0 { writeln!(self.to, "  and {more} more (--all)") } else { Ok(()) }
     }
 
-    fn not_judged(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn not_judged(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let (unspecified, rest): (Vec<&RuleVerdict>, Vec<&RuleVerdict>) = conformance
             .rules
             .iter()
@@ -386,7 +386,7 @@ impl<W: Write> Human<W> {
 }
 
 impl<W: Write> Reporter for Human<W> {
-    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
+    fn begin(&mut self, plan: &ConformPlan<'_>) -> io::Result<()> {
         writeln!(
             self.to,
             "{} {} ({}): {}, {}, level {}",
@@ -412,7 +412,7 @@ impl<W: Write> Reporter for Human<W> {
         self.to.flush()
     }
 
-    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         self.findings(plan, conformance)?;
         self.unclear(plan, conformance)?;
         self.judged(plan, conformance)?;

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::cases::{Case, Outcome, Run, Trouble};
+use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 
 /// Writes it.
-pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+pub fn write(to: &mut dyn Write, run: &CaseRun) -> io::Result<()> {
     let mut report = Report::new(format!("layers: {}", run.name));
     for group in run.groups() {
         let mut suite = TestSuite::new(group);
@@ -18,7 +18,7 @@ pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
 }
 
 fn test_case(case: &Case) -> TestCase {
-    let failed = |kind, trouble: &Trouble| {
+    let failed = |kind, trouble: &CaseTrouble| {
         let mut status = TestCaseStatus::non_success(kind);
         status.set_type(trouble.word).set_message(trouble.message.as_str()).set_description(&*trouble.text);
         status
@@ -29,17 +29,17 @@ fn test_case(case: &Case) -> TestCase {
         status
     };
     let status = match &case.outcome {
-        Outcome::Passed | Outcome::Warned(_) => TestCaseStatus::success(),
-        Outcome::Skipped(why) => skipped(why.clone()),
-        Outcome::Known(trouble) => skipped(format!("known: {}", trouble.message)),
+        CaseOutcome::Passed | CaseOutcome::Warned(_) => TestCaseStatus::success(),
+        CaseOutcome::Skipped(why) => skipped(why.clone()),
+        CaseOutcome::Known(trouble) => skipped(format!("known: {}", trouble.message)),
         // One cause is one failure, and the test that has it says of which others it is the cause.
-        Outcome::Follows(trouble) => skipped(trouble.message.clone()),
-        Outcome::Failed(trouble) => failed(NonSuccessKind::Failure, trouble),
-        Outcome::Undecided(trouble) => failed(NonSuccessKind::Error, trouble),
+        CaseOutcome::Follows(trouble) => skipped(trouble.message.clone()),
+        CaseOutcome::Failed(trouble) => failed(NonSuccessKind::Failure, trouble),
+        CaseOutcome::Inconclusive(trouble) => failed(NonSuccessKind::Error, trouble),
     };
     let mut test = TestCase::new(case.name.as_str(), status);
     test.set_classname(format!("layers.{}", case.group));
-    if let Outcome::Known(trouble) | Outcome::Warned(trouble) = &case.outcome {
+    if let CaseOutcome::Known(trouble) | CaseOutcome::Warned(trouble) = &case.outcome {
         test.set_system_out(format!("{}\n{}", trouble.message, trouble.text));
     }
     test

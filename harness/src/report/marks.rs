@@ -4,15 +4,15 @@ use layers_trace::{Callback, Kind};
 
 use crate::history::present;
 use crate::rules::CallRef;
-use crate::validate::Finding;
+use crate::validate::ModuleFinding;
 
 /// The call that a finding is about: the guilty one, or the last.
-pub(super) fn main(finding: &Finding) -> Option<u32> {
+pub(super) fn main(finding: &ModuleFinding) -> Option<u32> {
     finding.guilty.or_else(|| finding.calls.last().map(|call| call.position))
 }
 
 /// What is to be said of each of its calls, in their order.
-pub(super) fn marks(finding: &Finding) -> impl Iterator<Item = (&CallRef, Option<String>)> {
+pub(super) fn marks(finding: &ModuleFinding) -> impl Iterator<Item = (&CallRef, Option<String>)> {
     let main = main(finding);
     finding.calls.iter().map(move |call| {
         let guilty = finding.guilty == Some(call.position);
@@ -27,7 +27,7 @@ pub(super) fn marks(finding: &Finding) -> impl Iterator<Item = (&CallRef, Option
 }
 
 /// The calls as lines of text.
-pub(super) fn lines(finding: &Finding) -> String {
+pub(super) fn lines(finding: &ModuleFinding) -> String {
     let line = |(call, mark): (&CallRef, Option<String>)| {
         let mark = mark.map_or(String::new(), |mark| format!("   <- {mark}"));
         format!("{:>6} | {call}{mark}\n", call.position)

@@ -1,7 +1,7 @@
 //! What people and programs read: a file a format.
 
 pub mod account;
-pub mod at_end;
+pub mod buffered;
 pub mod cases;
 pub mod catalogue;
 pub mod finding;
@@ -23,7 +23,7 @@ mod wrapped;
 
 use std::io::Write;
 
-use at_end::AtEnd;
+use buffered::Buffered;
 
 pub use reporter::{Reporter, ValidationReporter};
 pub use reproduce::reproduce;
@@ -53,10 +53,10 @@ impl Format {
         match self {
             Format::Human => Box::new(human::Human::new(to)),
             Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
-            Format::Junit => Box::new(AtEnd::new(to, junit::write)),
-            Format::Tap => Box::new(AtEnd::new(to, tap::write)),
-            Format::Github => Box::new(AtEnd::new(to, github::annotations)),
-            Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
+            Format::Junit => Box::new(Buffered::new(to, junit::write)),
+            Format::Tap => Box::new(Buffered::new(to, tap::write)),
+            Format::Github => Box::new(Buffered::new(to, github::annotations)),
+            Format::Markdown => Box::new(Buffered::new(to, github::summary)),
             Format::Html => Box::new(html::Html::new(to)),
         }
     }
@@ -64,12 +64,12 @@ impl Format {
     /// The same for `validate`.
     pub fn of_validation<'a>(self, to: impl Write + 'a) -> Box<dyn ValidationReporter + 'a> {
         match self {
-            Format::Human => Box::new(validation::Human::new(to)),
+            Format::Human => Box::new(validation::HumanValidation::new(to)),
             Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
-            Format::Junit => Box::new(AtEnd::new(to, junit::write)),
-            Format::Tap => Box::new(AtEnd::new(to, tap::write)),
-            Format::Github => Box::new(AtEnd::new(to, github::annotations)),
-            Format::Markdown => Box::new(AtEnd::new(to, github::summary)),
+            Format::Junit => Box::new(Buffered::new(to, junit::write)),
+            Format::Tap => Box::new(Buffered::new(to, tap::write)),
+            Format::Github => Box::new(Buffered::new(to, github::annotations)),
+            Format::Markdown => Box::new(Buffered::new(to, github::summary)),
             Format::Html => Box::new(html::Html::new(to)),
         }
     }

@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::conform::{Conformance, Fault, Plan, ScenarioVerdict};
-use crate::validate::{Check, Subject, Validation};
-use crate::verdict::Exit;
+use crate::conform::{ConformPlan, Conformance, Fault, ScenarioVerdict};
+use crate::outcome::Exit;
+use crate::validate::{ModuleCheck, Subject, Validation};
 
 /// A format of the report of `conform`, told of things as they happen.
 pub trait Reporter {
     /// A run begins.
-    fn begin(&mut self, _plan: &Plan<'_>) -> io::Result<()> {
+    fn begin(&mut self, _plan: &ConformPlan<'_>) -> io::Result<()> {
         Ok(())
     }
     /// This has been found, in the scenario of which is told next.
@@ -22,7 +22,7 @@ pub trait Reporter {
         Ok(())
     }
     /// The run is over.
-    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()>;
+    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()>;
 }
 
 /// A format of the report of `validate`, told of things as they happen.
@@ -32,7 +32,7 @@ pub trait ValidationReporter {
         Ok(())
     }
     /// `done` checks of `all` are judged, and this one is the next.
-    fn playing(&mut self, _done: usize, _all: usize, _check: &Check) -> io::Result<()> {
+    fn playing(&mut self, _done: usize, _all: usize, _check: &ModuleCheck) -> io::Result<()> {
         Ok(())
     }
     /// The run is over; `files` hold the cases of the findings, in their order, where they were written.

@@ -4,12 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::campaign::level::Level;
-use crate::conform::{Fault, Plan, Source, Standing, TIMEOUT};
+use crate::conform::{ConformPlan, Fault, Source, Standing, TIMEOUT};
 use crate::foreign::visible::visible_line;
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 
 /// The command that shows this again.
-pub fn reproduce(plan: &Plan<'_>, fault: &Fault) -> String {
+pub fn reproduce(plan: &ConformPlan<'_>, fault: &Fault) -> String {
     let (name, path) = (plan.server.which().name(), plan.server.path());
     let mut words = vec!["layers".to_owned(), "conform".to_owned(), name.to_owned()];
     if path.as_os_str() != "nbdkit" && path != DEBIANS_HAPROXY {

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use similar::{ChangeTag, DiffOp, TextDiff};
 
-use crate::snapshot::{Compared, Comparison, Made, Outcome, Plan, words};
-use crate::verdict::Exit;
+use crate::outcome::Exit;
+use crate::snapshot::{Compared, Comparison, MadeFrom, SnapshotPlan, TreeOutcome, words};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -19,7 +19,7 @@ const DIM: Style = Style::new().dimmed();
 const CONTEXT: usize = 3;
 
 /// What comes before all others; `spared` is why nothing is written to.
-pub fn begin(to: &mut impl Write, plan: &Plan<'_>, spared: Option<&str>) -> io::Result<()> {
+pub fn begin(to: &mut impl Write, plan: &SnapshotPlan<'_>, spared: Option<&str>) -> io::Result<()> {
     let (version, path) = (plan.server.version, plan.server.path.display());
     let (stack, scenarios) = (words(plan.stack), plan.selection.scenarios.len());
     let plural = if scenarios == 1 { "" } else { "s" };
@@ -31,18 +31,18 @@ pub fn begin(to: &mut impl Write, plan: &Plan<'_>, spared: Option<&str>) -> io::
 }
 
 /// One scenario.
-pub fn scenario(to: &mut impl Write, plan: &Plan<'_>, one: &Compared) -> io::Result<()> {
+pub fn scenario(to: &mut impl Write, plan: &SnapshotPlan<'_>, one: &Compared) -> io::Result<()> {
     let name = &one.scenario;
     let mut row =
         |style: Style, word: &str, rest: &str| writeln!(to, "  {style}{word:<7}{style:#} {name}{rest}");
     match &one.outcome {
-        Outcome::Same => row(GOOD, "same", ""),
-        Outcome::New(_) if plan.update => row(ODD, "stored", ", for the first time"),
-        Outcome::New(_) => {
+        TreeOutcome::Same => row(GOOD, "same", ""),
+        TreeOutcome::New(_) if plan.update => row(ODD, "stored", ", for the first time"),
+        TreeOutcome::New(_) => {
             let pending = plan.store.pending(name);
             row(BAD, "NEW", &format!(": nothing is stored; this run is in {}", pending.display()))
         }
-        Outcome::Changed { stored, now } => {
+        TreeOutcome::Changed { stored, now } => {
             let (style, word) = if plan.update { (ODD, "stored") } else { (BAD, "DIFFERS") };
             row(style, word, &changed(&stored.made, &now.made))?;
             let file = plan.store.file(name).display().to_string();
@@ -50,7 +50,7 @@ pub fn scenario(to: &mut impl Write, plan: &Plan<'_>, one: &Compared) -> io::Res
             let new = format!("this run ({})", shown(&now.made.server));
             diff(to, (&old, &stored.tree), (&new, &now.tree))
         }
-        Outcome::Varies(one, other) => {
+        TreeOutcome::Varies(one, other) => {
             row(
                 ODD,
                 "varies",
@@ -58,20 +58,20 @@ pub fn scenario(to: &mut impl Write, plan: &Plan<'_>, one: &Compared) -> io::Res
             )?;
             diff(to, ("one run", one), ("another run", other))
         }
-        Outcome::NotStarted(complaint) => {
+        TreeOutcome::NotStarted(complaint) => {
             row(BAD, "ERROR", &format!(": the server did not start: {complaint}"))
         }
-        Outcome::Astray(verdict) => {
+        TreeOutcome::Astray(verdict) => {
             let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
             row(BAD, &verdict.word().to_uppercase(), &reason)
         }
-        Outcome::NotPlayed(halt) => row(ODD, "left", &format!(": not compared: {}", halt.reason())),
-        Outcome::Unfit(why) => row(DIM, "skipped", &format!(": {why}")),
+        TreeOutcome::NotPlayed(halt) => row(ODD, "left", &format!(": not compared: {}", halt.reason())),
+        TreeOutcome::Unfit(why) => row(DIM, "skipped", &format!(": {why}")),
     }
 }
 
 /// What else is not as it was when the tree was stored.
-fn changed(stored: &Made, now: &Made) -> String {
+fn changed(stored: &MadeFrom, now: &MadeFrom) -> String {
     let mut text = String::new();
     if stored.server != now.server {
         text.push_str(&format!(": stored with {}, played with {}", shown(&stored.server), now.server));
@@ -117,10 +117,10 @@ pub fn end(to: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
     for file in &comparison.stale {
         writeln!(to, "  {ODD}{word:<7}{ODD:#} {}: no scenario makes this file", file.display())?;
     }
-    let is_new = |outcome: &Outcome| matches!(outcome, Outcome::New(_));
-    let is_changed = |outcome: &Outcome| matches!(outcome, Outcome::Changed { .. });
+    let is_new = |outcome: &TreeOutcome| matches!(outcome, TreeOutcome::New(_));
+    let is_changed = |outcome: &TreeOutcome| matches!(outcome, TreeOutcome::Changed { .. });
     let (new, changed) = (comparison.count(is_new), comparison.count(is_changed));
-    let same = comparison.count(|outcome| *outcome == Outcome::Same);
+    let same = comparison.count(|outcome| *outcome == TreeOutcome::Same);
     let others = comparison.compared.len() - same - new - changed;
     writeln!(to, "\n{same} the same, {changed} different, {new} new, {others} not compared")?;
     if new + changed > 0 && !comparison.updated {
@@ -138,8 +138,8 @@ pub fn end(to: &mut impl Write, comparison: &Comparison) -> io::Result<()> {
 /// The exit code in words of this command.
 fn meaning(comparison: &Comparison, exit: Exit) -> &'static str {
     let lost =
-        comparison.count(|outcome| matches!(outcome, Outcome::Astray(verdict) if verdict.exit() == exit));
-    let left = comparison.count(|outcome| matches!(outcome, Outcome::NotPlayed(_)));
+        comparison.count(|outcome| matches!(outcome, TreeOutcome::Astray(verdict) if verdict.exit() == exit));
+    let left = comparison.count(|outcome| matches!(outcome, TreeOutcome::NotPlayed(_)));
     match exit {
         Exit::Inconclusive if left > 0 => "the run was ended before everything was compared",
         Exit::Conformant if comparison.updated => "what differed or was new is stored",

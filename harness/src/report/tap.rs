@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Case, Outcome, Run, Trouble};
+use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 
 /// Writes it.
-pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
+pub fn write(to: &mut dyn Write, run: &CaseRun) -> io::Result<()> {
     writeln!(to, "TAP version 13\n# {}\n1..{}", one_line(&run.name), run.cases.len())?;
     for (number, case) in (1..).zip(&run.cases) {
         point(to, number, case)?;
@@ -16,20 +16,20 @@ pub fn write(to: &mut dyn Write, run: &Run) -> io::Result<()> {
 fn point(to: &mut dyn Write, number: usize, case: &Case) -> io::Result<()> {
     let name = format!("{number} - {}/{}", case.group, described(&case.name));
     match &case.outcome {
-        Outcome::Passed => writeln!(to, "ok {name}"),
-        Outcome::Skipped(why) => writeln!(to, "ok {name} # SKIP {}", one_line(why)),
-        Outcome::Warned(trouble) => {
+        CaseOutcome::Passed => writeln!(to, "ok {name}"),
+        CaseOutcome::Skipped(why) => writeln!(to, "ok {name} # SKIP {}", one_line(why)),
+        CaseOutcome::Warned(trouble) => {
             writeln!(to, "ok {name}")?;
             details(to, trouble)
         }
-        Outcome::Known(trouble) => {
+        CaseOutcome::Known(trouble) => {
             writeln!(to, "not ok {name} # TODO known: {}", one_line(&trouble.message))?;
             details(to, trouble)
         }
-        Outcome::Follows(trouble) => {
+        CaseOutcome::Follows(trouble) => {
             writeln!(to, "not ok {name} # TODO {}", one_line(&trouble.message))
         }
-        Outcome::Failed(trouble) | Outcome::Undecided(trouble) => {
+        CaseOutcome::Failed(trouble) | CaseOutcome::Inconclusive(trouble) => {
             writeln!(to, "not ok {name}")?;
             details(to, trouble)
         }
@@ -37,7 +37,7 @@ fn point(to: &mut dyn Write, number: usize, case: &Case) -> io::Result<()> {
 }
 
 /// JSON strings are YAML.
-fn details(to: &mut dyn Write, trouble: &Trouble) -> io::Result<()> {
+fn details(to: &mut dyn Write, trouble: &CaseTrouble) -> io::Result<()> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     writeln!(to, "  ---\n  severity: {}\n  message: {}", trouble.word, quoted(&trouble.message))?;
     if !trouble.text.is_empty() {

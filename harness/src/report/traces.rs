@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::account::{Account, Subject};
-use super::cases::{Case, Outcome, Run, Trouble};
+use super::account::{Account, JudgedServer};
+use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use super::html::{self, Traced};
 use super::ndjson::{Ndjson, traces};
 use super::{Format, github, junit, tap};
@@ -13,7 +13,7 @@ use crate::rules::Rule;
 
 /// Writes it in this format, all in one piece.
 pub fn write(to: &mut dyn Write, format: Format, account: &Account<'_>) -> io::Result<()> {
-    let of_cases = |to: &mut dyn Write, write: super::at_end::Writer| write(to, &cases(account));
+    let of_cases = |to: &mut dyn Write, write: super::buffered::Writer| write(to, &cases(account));
     match format {
         // For people each verb has a report of its own.
         Format::Human => Ok(()),
@@ -29,22 +29,22 @@ pub fn write(to: &mut dyn Write, format: Format, account: &Account<'_>) -> io::R
     }
 }
 
-fn cases(account: &Account<'_>) -> Run {
+fn cases(account: &Account<'_>) -> CaseRun {
     let causes = groups(account.faults);
     let rules = account.rules.iter().map(|rule| of_rule(account, &causes, rule));
     let servers = account.servers.iter().map(|one| of_server(account, one));
     let unseen = account.unseen.iter().map(|one| Case {
         group: "servers",
         name: one.pid.map_or("a process".to_owned(), |pid| format!("process {pid}")),
-        outcome: Outcome::Skipped(format!("not judged: {}", one.why)),
+        outcome: CaseOutcome::Skipped(format!("not judged: {}", one.why)),
     });
     let stale = account.stale.iter().map(|entry| {
         let message = format!("the baseline lists it, and it did not happen: {}", entry.why);
-        let outcome = Outcome::Failed(Trouble::new("stale", message));
+        let outcome = CaseOutcome::Failed(CaseTrouble::new("stale", message));
         Case { group: "baseline", name: entry.id.clone(), outcome }
     });
     let cases = rules.chain(servers).chain(unseen).chain(stale).collect();
-    Run::new(account.title.clone(), cases, account.exit, account.meaning.clone())
+    CaseRun::new(account.title.clone(), cases, account.exit, account.meaning.clone())
 }
 
 fn of_rule(account: &Account<'_>, causes: &[Group<'_>], rule: &Rule) -> Case {
@@ -57,41 +57,44 @@ fn of_rule(account: &Account<'_>, causes: &[Group<'_>], rule: &Rule) -> Case {
             .collect();
         let places: Vec<String> = own.iter().filter_map(|cause| place(cause)).collect();
         let texts: Vec<String> = own.iter().filter_map(|cause| text(cause)).collect();
-        (!own.is_empty()).then(|| Trouble {
+        (!own.is_empty()).then(|| CaseTrouble {
             word,
             message: format!("broken in {}", places.join("; ")),
             text: texts.join("\n"),
         })
     };
-    let failed = told(|standing| *standing == Standing::New, "fail").map(Outcome::Failed);
-    let known = || told(|standing| matches!(standing, Standing::Known { .. }), "known").map(Outcome::Known);
-    let warned = || told(|standing| *standing == Standing::Habit, "warn").map(Outcome::Warned);
+    let failed = told(|standing| *standing == Standing::New, "fail").map(CaseOutcome::Failed);
+    let known =
+        || told(|standing| matches!(standing, Standing::Known { .. }), "known").map(CaseOutcome::Known);
+    let warned = || told(|standing| *standing == Standing::Habit, "warn").map(CaseOutcome::Warned);
     let exercised = account.exercised.contains_key(rule.id);
     let outcome = failed.or_else(known).or_else(warned).unwrap_or_else(|| match exercised {
-        true => Outcome::Passed,
-        false => Outcome::Skipped(format!("never exercised: needs {}", rule.antecedent)),
+        true => CaseOutcome::Passed,
+        false => CaseOutcome::Skipped(format!("never exercised: needs {}", rule.antecedent)),
     });
     Case { group: "rules", name: rule.id.to_owned(), outcome }
 }
 
-fn of_server(account: &Account<'_>, one: &Subject<'_>) -> Case {
+fn of_server(account: &Account<'_>, one: &JudgedServer<'_>) -> Case {
     let crash = account
         .faults
         .iter()
         .find(|fault| fault.scenario == one.name && matches!(fault.what, What::Verdict(_)));
     let outcome = match (crash, &one.unclear) {
         (Some(fault), _) => {
-            let trouble = Trouble::new("crash", fault.seen());
+            let trouble = CaseTrouble::new("crash", fault.seen());
             match &fault.standing {
                 Standing::Known { why, .. } => {
-                    Outcome::Known(Trouble { text: format!("known: {why}\n"), ..trouble })
+                    CaseOutcome::Known(CaseTrouble { text: format!("known: {why}\n"), ..trouble })
                 }
-                _ => Outcome::Failed(trouble),
+                _ => CaseOutcome::Failed(trouble),
             }
         }
-        (None, Some(why)) if one.is_cut() => Outcome::Undecided(Trouble::new("inconclusive", why.clone())),
-        (None, Some(why)) => Outcome::Skipped(format!("not judged: {why}")),
-        (None, None) => Outcome::Passed,
+        (None, Some(why)) if one.is_cut() => {
+            CaseOutcome::Inconclusive(CaseTrouble::new("inconclusive", why.clone()))
+        }
+        (None, Some(why)) => CaseOutcome::Skipped(format!("not judged: {why}")),
+        (None, None) => CaseOutcome::Passed,
     };
     Case { group: "servers", name: one.name.clone(), outcome }
 }

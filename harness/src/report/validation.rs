@@ -7,11 +7,12 @@ use anstyle::{AnsiColor, Style};
 
 use super::reproduce::quoted;
 use super::{ValidationReporter, marks};
+use crate::outcome::{Exit, Verdict};
 use crate::validate::intent::leave_for;
 use crate::validate::{
-    Check, Finding, KnownFinding, Profile, ProfileResult, ProfileVerdict, Standing, Subject, Validation,
+    CheckStanding, KnownFinding, ModuleCheck, ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject,
+    Validation,
 };
-use crate::verdict::{Exit, Verdict};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -20,20 +21,20 @@ const DIM: Style = Style::new().dimmed();
 
 /// Writes to `W`, which drops the colours where they do not belong.
 #[derive(Debug)]
-pub struct Human<W> {
+pub struct HumanValidation<W> {
     to: W,
     /// The sets of parameters that are judged, where there are several.
     sets: Vec<(String, Exit)>,
 }
 
-impl<W: Write> Human<W> {
+impl<W: Write> HumanValidation<W> {
     /// Writes to `to`.
-    pub fn new(to: W) -> Human<W> {
-        Human { to, sets: Vec::new() }
+    pub fn new(to: W) -> HumanValidation<W> {
+        HumanValidation { to, sets: Vec::new() }
     }
 }
 
-impl<W: Write> ValidationReporter for Human<W> {
+impl<W: Write> ValidationReporter for HumanValidation<W> {
     fn begin(&mut self, subject: &Subject) -> io::Result<()> {
         if let Some(set) = &subject.set {
             writeln!(self.to, "set `{set}`:")?;
@@ -56,7 +57,7 @@ impl<W: Write> ValidationReporter for Human<W> {
         self.to.flush()
     }
 
-    fn playing(&mut self, _: usize, _: usize, _: &Check) -> io::Result<()> {
+    fn playing(&mut self, _: usize, _: usize, _: &ModuleCheck) -> io::Result<()> {
         Ok(())
     }
 
@@ -99,7 +100,7 @@ fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io:
             writeln!(to, "      {DIM}to fix it:{DIM:#} {}\n", one.fix)?;
         }
     }
-    undecided(to, validation)?;
+    inconclusive(to, validation)?;
     stale(to, validation)?;
     if let Some(reason) = &validation.cut_short {
         writeln!(to, "{BAD}cut short{BAD:#}: {reason}\n")?;
@@ -110,26 +111,26 @@ fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io:
     last_line(to, validation)
 }
 
-fn everything(validation: &Validation) -> impl Iterator<Item = (&'static str, &Verdict, &[Finding])> {
+fn everything(validation: &Validation) -> impl Iterator<Item = (&'static str, &Verdict, &[ModuleFinding])> {
     let checks = validation.checks.iter().map(|one| (one.check.id, &one.verdict, &*one.findings));
     checks.chain(validation.rules.iter().map(|one| (one.rule.id, &one.verdict, &*one.findings)))
 }
 
-fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: Standing) -> io::Result<()> {
+fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: CheckStanding) -> io::Result<()> {
     let (style, word) = match verdict {
-        _ if standing == Standing::Known => (ODD, "known"),
-        _ if standing == Standing::Denied => (BAD, "FAIL"),
+        _ if standing == CheckStanding::Known => (ODD, "known"),
+        _ if standing == CheckStanding::Denied => (BAD, "FAIL"),
         Verdict::Fail => (BAD, "FAIL"),
         Verdict::Crash(_) => (BAD, "CRASH"),
         Verdict::Hang(_) => (BAD, "HANG"),
-        Verdict::Inconclusive(_) => (ODD, "undecided"),
+        Verdict::Inconclusive(_) => (ODD, "inconclusive"),
         _ => (ODD, "warn"),
     };
     writeln!(to, "{style}{word:<5}{style:#} {id}")
 }
 
-fn finding(to: &mut impl Write, finding: &Finding, file: Option<&Path>) -> io::Result<()> {
-    let Finding { statement, clause, expected, actual, hint, blame, .. } = finding;
+fn finding(to: &mut impl Write, finding: &ModuleFinding, file: Option<&Path>) -> io::Result<()> {
+    let ModuleFinding { statement, clause, expected, actual, hint, blame, .. } = finding;
     writeln!(to, "      {statement}")?;
     writeln!(to, "      {DIM}{clause}{DIM:#}")?;
     let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
@@ -166,7 +167,7 @@ fn stale(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
     Ok(())
 }
 
-fn undecided(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
+fn inconclusive(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
     for (id, verdict, _) in everything(validation).filter(|(_, _, findings)| findings.is_empty()) {
         if let Verdict::Inconclusive(reason) | Verdict::HarnessError(reason) = verdict {
             writeln!(to, "{ODD}{}{ODD:#} {id}: {reason}", verdict.word())?;

@@ -22,13 +22,13 @@ impl Run {
     pub(crate) fn of(event: &Event) -> Option<Run> {
         let text = event.text(Field::Json)?;
         let described = serde_json::from_slice(&text.bytes).ok();
-        described.or_else(|| Some(Server::of(event)?.run()))
+        described.or_else(|| Some(FoundServer::of(event)?.run()))
     }
 }
 
 /// A server that somebody else has started.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct FoundServer {
     /// What the instrument says of it.
     pub found: Found,
     /// Its command line.
@@ -37,14 +37,14 @@ pub struct Server {
     cut: bool,
 }
 
-impl Server {
+impl FoundServer {
     /// What the first event of a trace says of a server that the harness has not started.
-    pub fn of(event: &Event) -> Option<Server> {
+    pub fn of(event: &Event) -> Option<FoundServer> {
         let found: Found = serde_json::from_slice(&event.text(Field::Json)?.bytes).ok()?;
         let text = event.text(Field::Bytes)?;
         let bytes = text.bytes.strip_suffix(&[0]).unwrap_or(&text.bytes);
         let words = bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
-        Some(Server { found, words: words.collect(), cut: text.cut })
+        Some(FoundServer { found, words: words.collect(), cut: text.cut })
     }
 
     /// The command line in one line, without what must not be told.

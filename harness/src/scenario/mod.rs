@@ -53,7 +53,7 @@ pub use mishap::Mishap;
 pub use patience::Patience;
 pub use player::{Player, Recording, SessionPlayer};
 pub use session::Session;
-pub use subject::Unfit;
+pub use subject::UnfitSubject;
 pub use unplayable::Unplayable;
 
 use crate::version::Which;

@@ -16,7 +16,7 @@ use super::patience::DEPARTURE;
 use super::player::{GRACE, Player, Recording, Running};
 use super::{Ending, Scenario, Step};
 use crate::client::breach;
-use crate::client::nbd::{Client, Wishes};
+use crate::client::nbd::{NbdClient, Wishes};
 use crate::client::raw::Raw;
 use crate::client::{ClientError, Peer};
 use crate::deadline::Deadline;
@@ -252,7 +252,7 @@ impl Clients<'_> {
         match step {
             Step::Connect(number, wishes) => {
                 let trace = server.trace().ok_or(ClientError::Gone)?;
-                let mut client = Client::new(*number, *wishes, trace, self.deadline)?;
+                let mut client = NbdClient::new(*number, *wishes, trace, self.deadline)?;
                 match server.take_client_end() {
                     Some(end) => client.connect_socket(end)?,
                     None => client.connect(server.socket().ok_or(ClientError::Gone)?)?,
@@ -262,7 +262,7 @@ impl Clients<'_> {
             }
             Step::ConnectTls(number) => {
                 let trace = server.trace().ok_or(ClientError::Gone)?;
-                let mut client = Client::new(*number, Wishes::default(), trace, self.deadline)?;
+                let mut client = NbdClient::new(*number, Wishes::default(), trace, self.deadline)?;
                 client.secure(server.credentials().ok_or(ClientError::Gone)?)?;
                 client.connect(server.socket().ok_or(ClientError::Gone)?)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
@@ -272,7 +272,8 @@ impl Clients<'_> {
                 let socket = self.taken(*number)?.into_raw()?.into_fresh()?;
                 let trace = server.trace().ok_or(ClientError::Gone)?;
                 let credentials = server.credentials().ok_or(ClientError::Gone)?;
-                let client = Client::take_over(*number, socket, credentials, *wishes, trace, self.deadline)?;
+                let client =
+                    NbdClient::take_over(*number, socket, credentials, *wishes, trace, self.deadline)?;
                 self.clients.insert(*number, Peer::Nbd(Box::new(client)));
                 Ok(())
             }

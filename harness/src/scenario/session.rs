@@ -1,6 +1,6 @@
 //! What clients of HAProxy do: the script of a session, in place of a script of NBD clients.
 
-use crate::server::haproxy::Load;
+use crate::server::haproxy::Loading;
 use crate::version::Version;
 
 /// A run of HAProxy: its configuration, and what its clients do.
@@ -11,7 +11,7 @@ pub struct Session {
     /// Options of the server, beyond its configuration.
     pub arguments: &'static [&'static str],
     /// How the instrument gets into the server.
-    pub load: Load,
+    pub load: Loading,
     /// The first version that it makes sense for.
     pub since: Version,
     /// What the clients do, one step after another.

@@ -13,7 +13,7 @@ use crate::version::Which;
 
 /// Why a scenario cannot be played with layers that are not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum UnfitSubject {
     /// It is one of HAProxy's.
     #[error("it is a scenario of HAProxy")]
     Haproxy,
@@ -41,7 +41,7 @@ impl Scenario {
     /// # Errors
     ///
     /// The scenario would lose what it is about, or would not make the same calls each time.
-    pub fn with_layers(&self, subject: &Stack) -> Result<Scenario, Unfit> {
+    pub fn with_layers(&self, subject: &Stack) -> Result<Scenario, UnfitSubject> {
         self.fits_others()?;
         let own = &self.stack;
         let stack = Stack {
@@ -74,22 +74,22 @@ impl Scenario {
         })
     }
 
-    fn fits_others(&self) -> Result<(), Unfit> {
+    fn fits_others(&self) -> Result<(), UnfitSubject> {
         if self.server() != Which::Nbdkit {
-            return Err(Unfit::Haproxy);
+            return Err(UnfitSubject::Haproxy);
         }
         if self.is_about_its_layers() {
-            return Err(Unfit::OurLayers);
+            return Err(UnfitSubject::OurLayers);
         }
         if !self.repeatable || self.needs_quiet() {
-            return Err(Unfit::Unordered);
+            return Err(UnfitSubject::Unordered);
         }
         if self.script.iter().any(Step::leaves_in_flight) {
-            return Err(Unfit::InFlight);
+            return Err(UnfitSubject::InFlight);
         }
         match self.ending {
             Ending::Stop(_) | Ending::ByItself => Ok(()),
-            Ending::Interrupt(_) | Ending::Cut(_) | Ending::CommandEnds => Err(Unfit::EndsEarly),
+            Ending::Interrupt(_) | Ending::Cut(_) | Ending::CommandEnds => Err(UnfitSubject::EndsEarly),
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::scenario::named;
 
-    fn with(name: &str) -> Result<Scenario, Unfit> {
+    fn with(name: &str) -> Result<Scenario, UnfitSubject> {
         let layers = Layers::Wrapped { filters: vec!["cow".to_owned()], plugin: "memory".to_owned() };
         let subject = Stack { layers, arguments: vec!["-v".to_owned()], ..Stack::default() };
         named::find(name).unwrap().with_layers(&subject)
@@ -169,11 +169,11 @@ mod tests {
     #[test]
     fn what_would_lose_its_meaning_is_refused_with_the_reason() {
         let refused = |name| with(name).err();
-        assert_eq!(refused("absent/filter"), Some(Unfit::OurLayers));
-        assert_eq!(refused("start-fails/captive"), Some(Unfit::OurLayers));
-        assert_eq!(refused("connections/pipelined"), Some(Unfit::InFlight));
-        assert_eq!(refused("leave/hang-up-unread"), Some(Unfit::Unordered));
-        assert_eq!(refused("end/sigkill-idle"), Some(Unfit::EndsEarly));
-        assert_eq!(refused("leave-cli/table"), Some(Unfit::Haproxy));
+        assert_eq!(refused("absent/filter"), Some(UnfitSubject::OurLayers));
+        assert_eq!(refused("start-fails/captive"), Some(UnfitSubject::OurLayers));
+        assert_eq!(refused("connections/pipelined"), Some(UnfitSubject::InFlight));
+        assert_eq!(refused("leave/hang-up-unread"), Some(UnfitSubject::Unordered));
+        assert_eq!(refused("end/sigkill-idle"), Some(UnfitSubject::EndsEarly));
+        assert_eq!(refused("leave-cli/table"), Some(UnfitSubject::Haproxy));
     }
 }

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::played::{Played, not_started, play, without_directory};
-use super::selection::Selection;
+use super::selection::ScenarioSelection;
 use super::store::{Store, StoreError};
-use super::stored::{Made, Stored};
+use super::stored::{MadeFrom, Stored};
 use crate::campaign::halt::{Halt, Limit};
 use crate::campaign::schedule::{Items, in_order};
 use crate::conform::verdict_of;
 use crate::history::ThreadModel;
+use crate::outcome::{Exit, Verdict};
 use crate::run::stack::Stack;
-use crate::scenario::{Player, Scenario, Unfit, named};
+use crate::scenario::{Player, Scenario, UnfitSubject, named};
 use crate::server::Which;
 use crate::server::nbdkit::{Nbdkit, ServerError};
 use crate::validate::subject;
-use crate::verdict::{Exit, Verdict};
 
 /// Runs that must agree before a tree is said to be new, or another one.
 const AGREE: usize = 5;
@@ -26,13 +26,13 @@ const PROBE: &str = "end/sigterm/idle";
 
 /// What to compare, and how.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct SnapshotPlan<'a> {
     /// The server.
     pub server: &'a Nbdkit,
     /// The stack.
     pub stack: &'a Stack,
     /// What to play with it.
-    pub selection: &'a Selection,
+    pub selection: &'a ScenarioSelection,
     /// Where its trees are.
     pub store: &'a Store,
     /// For one run.
@@ -49,7 +49,7 @@ pub struct Plan<'a> {
 
 /// What came of one scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TreeOutcome {
     /// The tree that is stored.
     Same,
     /// None is stored.
@@ -70,7 +70,7 @@ pub enum Outcome {
     /// The run was ended before it was over.
     NotPlayed(Halt),
     /// It was asked for, and cannot be played with this stack.
-    Unfit(Unfit),
+    Unfit(UnfitSubject),
 }
 
 /// A scenario, and what came of it.
@@ -79,7 +79,7 @@ pub struct Compared {
     /// Its name.
     pub scenario: String,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: TreeOutcome,
 }
 
 /// What came of all of them.
@@ -119,20 +119,22 @@ pub enum CompareError {
 /// # Errors
 ///
 /// The server cannot be run, or a file is no snapshot or cannot be read or written.
-pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Comparison, CompareError> {
+pub fn compare(plan: &SnapshotPlan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Comparison, CompareError> {
     let player = player(plan);
     let scenarios = &plan.selection.scenarios;
     let together = serves_together(plan, &player)?;
     let work_on = |scenario: &Scenario| match plan.limit.reached() {
-        Some(halt) => Ok(Outcome::NotPlayed(halt)),
+        Some(halt) => Ok(TreeOutcome::NotPlayed(halt)),
         None => outcome(plan, scenario).or_else(|error| match &error {
-            CompareError::Server(refused) => Halt::of(refused).map(Outcome::NotPlayed).ok_or(error),
+            CompareError::Server(refused) => Halt::of(refused).map(TreeOutcome::NotPlayed).ok_or(error),
             _ => Err(error),
         }),
     };
     let items = Items { alone: vec![false; scenarios.len()], jobs: plan.jobs };
     let work = |item: usize| match scenarios.get(item) {
-        Some(scenario) if scenario.clients_meet() && !together => Ok(Outcome::Unfit(Unfit::Together)),
+        Some(scenario) if scenario.clients_meet() && !together => {
+            Ok(TreeOutcome::Unfit(UnfitSubject::Together))
+        }
         Some(scenario) => work_on(scenario),
         None => Err(ServerError::from(std::io::Error::other("there is no such scenario")).into()),
     };
@@ -149,7 +151,7 @@ pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Compa
         take(scenarios.get(item).map_or("", |scenario| &scenario.name), outcome);
     })?;
     for (scenario, unfit) in &plan.selection.unfit {
-        take(scenario, Outcome::Unfit(*unfit));
+        take(scenario, TreeOutcome::Unfit(*unfit));
     }
     let comparison = Comparison { compared, stale: stale(plan)?, updated: plan.update };
     write(plan, &comparison)?;
@@ -157,13 +159,13 @@ pub fn compare(plan: &Plan<'_>, tell: &mut dyn FnMut(&Compared)) -> Result<Compa
 }
 
 /// Plays one run, which may take as long as is left of the whole.
-fn player<'a>(plan: &Plan<'a>) -> Player<'a> {
+fn player<'a>(plan: &SnapshotPlan<'a>) -> Player<'a> {
     let (timeout, room) = (plan.limit.of(plan.timeout), plan.room);
     Player { keep_events: true, rules: Vec::new(), timeout, room, ..Player::new(plan.server) }
 }
 
 /// Several clients at a time, as far as is known.
-fn serves_together(plan: &Plan<'_>, player: &Player<'_>) -> Result<bool, CompareError> {
+fn serves_together(plan: &SnapshotPlan<'_>, player: &Player<'_>) -> Result<bool, CompareError> {
     let probe = named::find(PROBE).and_then(|scenario| scenario.with_layers(plan.stack).ok());
     let Some(probe) = probe else { return Ok(true) };
     let recording = player.play(&probe)?;
@@ -188,35 +190,35 @@ pub fn words(stack: &Stack) -> String {
     without_directory(&words.join(" "))
 }
 
-fn outcome(plan: &Plan<'_>, scenario: &Scenario) -> Result<Outcome, CompareError> {
+fn outcome(plan: &SnapshotPlan<'_>, scenario: &Scenario) -> Result<TreeOutcome, CompareError> {
     let stored = plan.store.read(&scenario.name)?;
     let mut first: Option<String> = None;
     for _ in 0..AGREE {
         let played = play(&player(plan), scenario)?;
         let tree = match (played, plan.limit.reached()) {
-            (Played::Astray(Verdict::Crash(how)), _) => return Ok(Outcome::Astray(Verdict::Crash(how))),
-            (_, Some(halt)) => return Ok(Outcome::NotPlayed(halt)),
+            (Played::Astray(Verdict::Crash(how)), _) => return Ok(TreeOutcome::Astray(Verdict::Crash(how))),
+            (_, Some(halt)) => return Ok(TreeOutcome::NotPlayed(halt)),
             (Played::Tree(tree), None) => tree,
-            (Played::NotStarted(complaint), None) => return Ok(Outcome::NotStarted(complaint)),
-            (Played::Astray(verdict), None) => return Ok(Outcome::Astray(verdict)),
+            (Played::NotStarted(complaint), None) => return Ok(TreeOutcome::NotStarted(complaint)),
+            (Played::Astray(verdict), None) => return Ok(TreeOutcome::Astray(verdict)),
         };
         let is_stored = stored.as_ref().is_some_and(|stored| stored.tree == tree);
         match first {
-            None if is_stored => return Ok(Outcome::Same),
+            None if is_stored => return Ok(TreeOutcome::Same),
             None => first = Some(tree),
-            Some(first) if first != tree => return Ok(Outcome::Varies(first, tree)),
+            Some(first) if first != tree => return Ok(TreeOutcome::Varies(first, tree)),
             Some(_) => {}
         }
     }
     let now = Stored { made: made(plan, scenario), tree: first.unwrap_or_default() };
     Ok(match stored {
-        Some(stored) => Outcome::Changed { stored, now },
-        None => Outcome::New(now),
+        Some(stored) => TreeOutcome::Changed { stored, now },
+        None => TreeOutcome::New(now),
     })
 }
 
-fn made(plan: &Plan<'_>, scenario: &Scenario) -> Made {
-    Made {
+fn made(plan: &SnapshotPlan<'_>, scenario: &Scenario) -> MadeFrom {
+    MadeFrom {
         server: format!("nbdkit {}", plan.server.version),
         scenario: scenario.name.clone(),
         stack: words(plan.stack),
@@ -224,7 +226,7 @@ fn made(plan: &Plan<'_>, scenario: &Scenario) -> Made {
 }
 
 /// Stored files of scenarios that do not exist or cannot be played with such layers.
-fn stale(plan: &Plan<'_>) -> Result<Vec<PathBuf>, StoreError> {
+fn stale(plan: &SnapshotPlan<'_>) -> Result<Vec<PathBuf>, StoreError> {
     let all = named::of(Which::Nbdkit);
     let fit = all.iter().filter(|scenario| scenario.with_layers(plan.stack).is_ok());
     let made: Vec<PathBuf> = fit.map(|scenario| plan.store.file(&scenario.name)).collect();
@@ -233,14 +235,16 @@ fn stale(plan: &Plan<'_>) -> Result<Vec<PathBuf>, StoreError> {
     Ok(files)
 }
 
-fn write(plan: &Plan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
+fn write(plan: &SnapshotPlan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
     for Compared { scenario, outcome } in &comparison.compared {
         match outcome {
-            Outcome::New(tree) | Outcome::Changed { now: tree, .. } if plan.update => {
+            TreeOutcome::New(tree) | TreeOutcome::Changed { now: tree, .. } if plan.update => {
                 plan.store.accept(scenario, tree)?;
             }
-            Outcome::New(tree) | Outcome::Changed { now: tree, .. } => plan.store.propose(scenario, tree)?,
-            Outcome::NotPlayed(_) => {}
+            TreeOutcome::New(tree) | TreeOutcome::Changed { now: tree, .. } => {
+                plan.store.propose(scenario, tree)?
+            }
+            TreeOutcome::NotPlayed(_) => {}
             // What was pending before is not what it is now.
             _ => plan.store.settle(scenario)?,
         }
@@ -249,24 +253,24 @@ fn write(plan: &Plan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
     dropped.into_iter().try_for_each(|file| plan.store.drop_file(file))
 }
 
-impl Outcome {
+impl TreeOutcome {
     /// The exit code that this alone asks for; none of what could not be played.
     fn exit(&self, updated: bool) -> Option<Exit> {
         match self {
-            Outcome::Same => Some(Exit::Conformant),
-            Outcome::New(_) | Outcome::Changed { .. } if updated => Some(Exit::Conformant),
-            Outcome::New(_) | Outcome::Changed { .. } => Some(Exit::Violation),
-            Outcome::Varies(..) | Outcome::NotPlayed(_) => Some(Exit::Inconclusive),
-            Outcome::NotStarted(_) => Some(Exit::Unloadable),
-            Outcome::Astray(verdict) => Some(verdict.exit()),
-            Outcome::Unfit(_) => None,
+            TreeOutcome::Same => Some(Exit::Conformant),
+            TreeOutcome::New(_) | TreeOutcome::Changed { .. } if updated => Some(Exit::Conformant),
+            TreeOutcome::New(_) | TreeOutcome::Changed { .. } => Some(Exit::Violation),
+            TreeOutcome::Varies(..) | TreeOutcome::NotPlayed(_) => Some(Exit::Inconclusive),
+            TreeOutcome::NotStarted(_) => Some(Exit::Unloadable),
+            TreeOutcome::Astray(verdict) => Some(verdict.exit()),
+            TreeOutcome::Unfit(_) => None,
         }
     }
 }
 
 impl Comparison {
     /// So many scenarios came out like this.
-    pub fn count(&self, wanted: impl Fn(&Outcome) -> bool) -> usize {
+    pub fn count(&self, wanted: impl Fn(&TreeOutcome) -> bool) -> usize {
         self.compared.iter().filter(|one| wanted(&one.outcome)).count()
     }
 
@@ -281,7 +285,7 @@ impl Comparison {
 mod tests {
     use super::*;
 
-    fn exit(outcomes: &[Outcome], stale: bool, updated: bool) -> Exit {
+    fn exit(outcomes: &[TreeOutcome], stale: bool, updated: bool) -> Exit {
         let compared = outcomes
             .iter()
             .map(|outcome| Compared { scenario: String::new(), outcome: outcome.clone() })
@@ -292,14 +296,17 @@ mod tests {
 
     #[test]
     fn what_was_not_compared_is_no_pass() {
-        let new = Outcome::New(Stored { made: Made::default(), tree: String::new() });
-        let varies = Outcome::Varies(String::new(), "x".to_owned());
+        let new = TreeOutcome::New(Stored { made: MadeFrom::default(), tree: String::new() });
+        let varies = TreeOutcome::Varies(String::new(), "x".to_owned());
         assert_eq!(exit(&[], false, false), Exit::NothingJudged);
-        assert_eq!(exit(&[Outcome::Unfit(Unfit::InFlight)], false, true), Exit::NothingJudged);
-        assert_eq!(exit(&[Outcome::Same, Outcome::Unfit(Unfit::InFlight)], false, false), Exit::Conformant);
-        assert_eq!(exit(&[Outcome::Same, new.clone()], true, false), Exit::Violation);
-        assert_eq!(exit(&[Outcome::Same, new], true, true), Exit::Conformant, "it was accepted");
-        assert_eq!(exit(&[Outcome::Same, varies], true, true), Exit::Inconclusive);
-        assert_eq!(exit(&[Outcome::Same], true, false), Exit::Stale);
+        assert_eq!(exit(&[TreeOutcome::Unfit(UnfitSubject::InFlight)], false, true), Exit::NothingJudged);
+        assert_eq!(
+            exit(&[TreeOutcome::Same, TreeOutcome::Unfit(UnfitSubject::InFlight)], false, false),
+            Exit::Conformant
+        );
+        assert_eq!(exit(&[TreeOutcome::Same, new.clone()], true, false), Exit::Violation);
+        assert_eq!(exit(&[TreeOutcome::Same, new], true, true), Exit::Conformant, "it was accepted");
+        assert_eq!(exit(&[TreeOutcome::Same, varies], true, true), Exit::Inconclusive);
+        assert_eq!(exit(&[TreeOutcome::Same], true, false), Exit::Stale);
     }
 }

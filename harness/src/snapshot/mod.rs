@@ -9,7 +9,7 @@ mod selection;
 mod store;
 mod stored;
 
-pub use compare::{CompareError, Compared, Comparison, Outcome, Plan, compare, words};
-pub use selection::{NoScenario, Selection, USUAL};
+pub use compare::{CompareError, Compared, Comparison, SnapshotPlan, TreeOutcome, compare, words};
+pub use selection::{NoScenario, ScenarioSelection, USUAL};
 pub use store::{Store, StoreError};
-pub use stored::{FormatError, Made, Stored};
+pub use stored::{FormatError, MadeFrom, Stored};

@@ -6,10 +6,10 @@ use layers_trace::{Callback, Event, Kind};
 
 use crate::conform::verdict_of;
 use crate::history::End;
+use crate::outcome::Verdict;
 use crate::scenario::{Mishap, Player, Recording, Scenario, Step};
 use crate::server::nbdkit::ServerError;
 use crate::tree::tree;
-use crate::verdict::Verdict;
 
 /// What came of a run.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::store::Store;
 use crate::campaign::select::matches;
 use crate::run::stack::Stack;
-use crate::scenario::{Scenario, Unfit, named};
+use crate::scenario::{Scenario, UnfitSubject, named};
 use crate::server::Which;
 
 /// The scenarios for a stack that nothing was chosen for: each way to be started, asked, left and stopped once.
@@ -31,14 +31,14 @@ pub struct NoScenario(pub String);
 
 /// What to play with a stack.
 #[derive(Clone, Debug)]
-pub struct Selection {
+pub struct ScenarioSelection {
     /// With the stack's layers, in the order of the catalogue.
     pub scenarios: Vec<Scenario>,
     /// Those that were asked for by name and cannot be played.
-    pub unfit: Vec<(String, Unfit)>,
+    pub unfit: Vec<(String, UnfitSubject)>,
 }
 
-impl Selection {
+impl ScenarioSelection {
     /// The scenarios that a pattern of `only` names, and none of `skip` does; without `only` the [`USUAL`] ones and those that
     /// have been stored.
     ///
@@ -50,7 +50,7 @@ impl Selection {
         store: &Store,
         only: &[String],
         skip: &[String],
-    ) -> Result<Selection, NoScenario> {
+    ) -> Result<ScenarioSelection, NoScenario> {
         let all = named::of(Which::Nbdkit);
         for pattern in only.iter().chain(skip) {
             if !all.iter().any(|scenario| matches(pattern, &scenario.name)) {
@@ -58,7 +58,7 @@ impl Selection {
             }
         }
         let named = |patterns: &[String], name: &str| patterns.iter().any(|pattern| matches(pattern, name));
-        let mut selection = Selection { scenarios: Vec::new(), unfit: Vec::new() };
+        let mut selection = ScenarioSelection { scenarios: Vec::new(), unfit: Vec::new() };
         for scenario in all.iter().filter(|scenario| !named(skip, &scenario.name)) {
             let name = scenario.name.as_str();
             let chosen = match only {
@@ -93,7 +93,7 @@ mod tests {
         let store = Store::new("nowhere", "memory").unwrap();
         let select = |only: &[&str]| {
             let only: Vec<String> = only.iter().map(|pattern| (*pattern).to_owned()).collect();
-            Selection::new(&Stack::default(), &store, &only, &[])
+            ScenarioSelection::new(&Stack::default(), &store, &only, &[])
         };
         let usual = select(&[]).unwrap();
         assert_eq!((usual.scenarios.len(), usual.unfit), (USUAL.len(), Vec::new()));
@@ -102,7 +102,7 @@ mod tests {
             asked.scenarios.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
             ["connections/several"]
         );
-        assert_eq!(asked.unfit, [("connections/pipelined".to_owned(), Unfit::InFlight)]);
+        assert_eq!(asked.unfit, [("connections/pipelined".to_owned(), UnfitSubject::InFlight)]);
         assert_eq!(select(&["clasical"]).unwrap_err(), NoScenario("clasical".to_owned()));
     }
 }

@@ -9,14 +9,14 @@ use std::fmt::Write;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// What the header says of it.
-    pub made: Made,
+    pub made: MadeFrom,
     /// The tree.
     pub tree: String,
 }
 
 /// What a tree was made from: in the header, for people and for the headings of differences. It is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Made {
+pub struct MadeFrom {
     /// The server and its version, as in `nbdkit 1.32.5`; empty where the header does not say.
     pub server: String,
     /// The name of the scenario.
@@ -47,7 +47,7 @@ const INFO: &str = "info";
 impl Stored {
     /// The text of the file.
     pub fn text(&self) -> String {
-        let Made { server, scenario, stack } = &self.made;
+        let MadeFrom { server, scenario, stack } = &self.made;
         let mut text = format!("---\n{INFO}:\n");
         for (key, value) in [("server", server), ("scenario", scenario), ("stack", stack)] {
             // A string of JSON is one of YAML.
@@ -73,8 +73,8 @@ impl Stored {
     }
 }
 
-fn made(header: &str) -> Result<Made, FormatError> {
-    let mut made = Made::default();
+fn made(header: &str) -> Result<MadeFrom, FormatError> {
+    let mut made = MadeFrom::default();
     let mut table = "";
     for (number, line) in header.lines().enumerate() {
         let Some((key, value)) = line.split_once(':') else { continue };
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn stored() -> Stored {
-        let made = Made {
+        let made = MadeFrom {
             server: "nbdkit 1.32.5".to_owned(),
             scenario: "options/info".to_owned(),
             stack: "--filter=cow sh ./a\"b.sh key=# 'ä'\t".to_owned(),
@@ -142,7 +142,10 @@ mod tests {
     #[test]
     fn a_header_of_insta_alone_is_read() {
         let text = "---\nsource: tests/a.rs\nexpression: tree\n---\nstart\n";
-        assert_eq!(Stored::read(text).unwrap(), Stored { made: Made::default(), tree: "start".to_owned() });
+        assert_eq!(
+            Stored::read(text).unwrap(),
+            Stored { made: MadeFrom::default(), tree: "start".to_owned() }
+        );
     }
 
     #[test]

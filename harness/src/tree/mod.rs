@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use layers_trace::{Callback, Event, Field, Kind};
 
-use crate::history::{ConnectionId, End, History, Step};
+use crate::history::{ConnectionId, End, EventStep, History};
 use session::{is_session, session_tree};
 
 /// A call with what happened inside it.
@@ -54,7 +54,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: &Event, step: &Step<'_, '_>) {
+    fn take(&mut self, event: &Event, step: &EventStep<'_, '_>) {
         match (event.kind, step.call()) {
             (Kind::Enter, Some(call)) => {
                 let waiting =

@@ -2,15 +2,15 @@
 
 use layers_trace::{Event, Kind};
 
-use super::check::{Check, Plan};
+use super::check::{CasePlan, ModuleCheck};
 use super::consent::without_secrets;
-use super::culprit::Suspects;
 use super::op::Op;
 use super::played::Terms;
 use super::repro::{FORMAT, Repro};
 use super::stop::Wrong;
 use super::subject;
-use super::verdicts::{Blame, Finding};
+use super::suspects::Suspects;
+use super::verdicts::{Blame, ModuleFinding};
 use crate::foreign::visible::visible_line;
 use crate::history::calls;
 use crate::rules::{self, CallRef, Party};
@@ -20,7 +20,7 @@ use crate::run::stack::{Layers, Stack};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scene<'a> {
     pub(super) stack: &'a Stack,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a CasePlan,
     /// The step at which it is over.
     pub(super) index: usize,
     pub(super) terms: Terms,
@@ -28,9 +28,14 @@ pub(super) struct Scene<'a> {
 
 impl Scene<'_> {
     /// What breaks this check here.
-    pub(super) fn finding(&self, check: &'static Check, wrong: &Wrong, calls: Vec<CallRef>) -> Finding {
+    pub(super) fn finding(
+        &self,
+        check: &'static ModuleCheck,
+        wrong: &Wrong,
+        calls: Vec<CallRef>,
+    ) -> ModuleFinding {
         let blame = blame(self.stack, calls.last().map(|call| call.layer), check.party);
-        Finding {
+        ModuleFinding {
             id: check.id,
             level: check.level,
             statement: check.statement,

@@ -4,11 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::accepted::Known;
 use super::case::CAPACITY;
-use super::check::{Check, Level, Profile};
+use super::check::{Level, ModuleCheck, Profile};
 use super::consent;
 use super::fact::Fact;
-use super::known::Known;
 use crate::campaign::halt::Limit;
 use crate::campaign::select::or_rather;
 use crate::campaign::trace_room;
@@ -283,7 +283,7 @@ impl Validate {
 
     /// Returns whether it is of the level that is asked for, and can be judged at all: of what `--under` reports nothing is
     /// said where nobody looks.
-    pub(crate) fn asks(&self, check: &Check) -> bool {
+    pub(crate) fn asks(&self, check: &ModuleCheck) -> bool {
         check.level <= self.level && (self.under.is_some() || check.id != "memory.reported")
     }
 }

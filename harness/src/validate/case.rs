@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use layers_trace::{Event, Probe, Reader};
 use rustix::process::Signal;
 
-use super::check::Plan;
+use super::check::CasePlan;
 use super::clients::Clients;
 use super::evidence::Evidence;
 use super::image;
@@ -61,7 +61,7 @@ pub(super) struct Bench<'a> {
 
 impl Bench<'_> {
     /// Plays one case.
-    pub(super) fn play(&self, name: &str, stack: &Stack, plan: &Plan) -> Result<Played, ServerError> {
+    pub(super) fn play(&self, name: &str, stack: &Stack, plan: &CasePlan) -> Result<Played, ServerError> {
         let copies = Copies::of(stack, plan.start == Start::Daemon)?;
         let stack = copies.as_ref().map_or(stack, |(copied, _)| copied);
         let deadline = Deadline::after(self.limit.of(self.timeout));
@@ -212,7 +212,7 @@ fn unloaded(events: &[Event]) -> bool {
 
 /// A case in progress.
 struct Run<'a> {
-    plan: &'a Plan,
+    plan: &'a CasePlan,
     /// For each step, and for the end.
     timeout: Duration,
     limit: Limit,

@@ -5,8 +5,8 @@
 
 use layers_trace::{Callback, Event, Kind, Operation};
 
-use super::check::{Check, Plan, Profile};
-use super::op::{Op, Request};
+use super::check::{CasePlan, ModuleCheck, Profile};
+use super::op::{DiskRequest, Op};
 use super::played::Played;
 use super::stop::{Asked, Stop, Symptom, Wrong};
 use super::words;
@@ -47,7 +47,7 @@ pub(super) struct Shape {
 
 impl Cause {
     /// Of what is wrong with this step of a case, whose subject has the layers from this number on.
-    pub(super) fn of(plan: &Plan, played: &Played, index: usize, wrong: &Wrong, from: u8) -> Cause {
+    pub(super) fn of(plan: &CasePlan, played: &Played, index: usize, wrong: &Wrong, from: u8) -> Cause {
         let shape = || {
             let byte = wrong.range.map_or(0, |(offset, _)| offset);
             let shape = shape(plan.script.get(..=index).unwrap_or(&plan.script), byte);
@@ -76,7 +76,7 @@ impl Cause {
     }
 
     /// A finding of `later` with this cause has come about through what `first` has found already.
-    pub(super) fn follows(&self, later: &Check, first: &Check, cause: &Cause) -> bool {
+    pub(super) fn follows(&self, later: &ModuleCheck, first: &ModuleCheck, cause: &Cause) -> bool {
         if *self == Cause::Alone {
             return matches!(cause, Cause::Data(_) | Cause::Alone);
         }
@@ -133,9 +133,9 @@ fn shape(steps: &[Op], byte: u64) -> Shape {
         }
         _ => None,
     };
-    let covers = |one: &Request| one.offset <= byte && byte < one.offset + u64::from(one.count);
+    let covers = |one: &DiskRequest| one.offset <= byte && byte < one.offset + u64::from(one.count);
     let changes =
-        |one: &Request| matches!(one.operation, Operation::Write | Operation::Zero | Operation::Trim);
+        |one: &DiskRequest| matches!(one.operation, Operation::Write | Operation::Zero | Operation::Trim);
     let read_odd = steps.last().and_then(Op::read).is_some_and(|read| is_odd(&read));
     let last = steps.iter().rev().filter_map(requests).find(|one| changes(one) && covers(one));
     match (last, steps.last()) {
@@ -148,7 +148,7 @@ fn shape(steps: &[Op], byte: u64) -> Shape {
     }
 }
 
-fn is_odd(request: &Request) -> bool {
+fn is_odd(request: &DiskRequest) -> bool {
     !request.offset.is_multiple_of(SECTOR) || !u64::from(request.count).is_multiple_of(SECTOR)
 }
 
@@ -161,7 +161,7 @@ mod tests {
         Cause::Data(shape(steps, byte))
     }
 
-    fn check(id: &str) -> &'static Check {
+    fn check(id: &str) -> &'static ModuleCheck {
         super::super::checks::find(id).unwrap()
     }
 

@@ -114,7 +114,7 @@ impl fmt::Display for Profile {
 
 /// One check. The list, the explanation, the documents and the tests all read this value.
 #[derive(Clone, Copy, Debug)]
-pub struct Check {
+pub struct ModuleCheck {
     /// Stable name: subject, then what holds.
     pub id: &'static str,
     /// From which level on it is judged. Broken, it fails at [`Level::Must`] and warns at the others.
@@ -156,11 +156,11 @@ pub enum Play {
 }
 
 /// Cases, or why there are none.
-pub type Planned = Result<Vec<Plan>, Unfit>;
+pub type Planned = Result<Vec<CasePlan>, Unfit>;
 
 /// One case: a server of its own, a script, and what is expected of both.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct CasePlan {
     /// The stack, as it differs from the given one.
     pub twist: Twist,
     /// How the server is made to serve.
@@ -170,7 +170,7 @@ pub struct Plan {
     /// What the clients do.
     pub script: Vec<Op>,
     /// How it ends.
-    pub outcome: Outcome,
+    pub outcome: ServerOutcome,
     /// It tells something only where the bytes that are read differ from one another.
     pub compares: bool,
 }
@@ -202,7 +202,7 @@ pub enum Twist {
 /// What must become of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum ServerOutcome {
     /// It serves, and ends well when it is told to.
     Serves,
     /// It does what it was started for, and ends with status 0.
@@ -231,71 +231,71 @@ impl Play {
     }
 }
 
-impl Plan {
+impl CasePlan {
     /// A script on the stack as it was given.
-    pub fn new(script: Vec<Op>) -> Plan {
-        Plan {
+    pub fn new(script: Vec<Op>) -> CasePlan {
+        CasePlan {
             twist: Twist::None,
             start: Start::Foreground,
             conditions: Conditions { buffers: Buffers::Lent, watches: true, ..Conditions::default() },
             script,
-            outcome: Outcome::Serves,
+            outcome: ServerOutcome::Serves,
             compares: false,
         }
     }
 
     /// Bytes that are all alike tell nothing.
     #[must_use]
-    pub fn compares(mut self) -> Plan {
+    pub fn compares(mut self) -> CasePlan {
         self.compares = true;
         self
     }
 
     /// Another stack.
     #[must_use]
-    pub fn twist(mut self, twist: Twist) -> Plan {
+    pub fn twist(mut self, twist: Twist) -> CasePlan {
         self.twist = twist;
         self
     }
 
     /// A start that serves nobody.
     #[must_use]
-    pub fn start(mut self, start: Start, outcome: Outcome) -> Plan {
+    pub fn start(mut self, start: Start, outcome: ServerOutcome) -> CasePlan {
         (self.start, self.outcome) = (start, outcome);
         self
     }
 
     /// Layers get buffers that end at pages which cannot be touched.
     #[must_use]
-    pub fn fenced(mut self) -> Plan {
+    pub fn fenced(mut self) -> CasePlan {
         self.conditions.buffers = Buffers::Fenced;
         self
     }
 
     /// The C library checks the memory that is allocated.
     #[must_use]
-    pub fn with_malloc_checked(mut self) -> Plan {
+    pub fn with_malloc_checked(mut self) -> CasePlan {
         self.conditions = Conditions { malloc: Malloc::Checked, ..Conditions::default() };
         self
     }
 
     /// Calls pause, and wait for one another, where that follows from this number.
     #[must_use]
-    pub fn pausing(mut self, seed: u64) -> Plan {
+    pub fn pausing(mut self, seed: u64) -> CasePlan {
         self.conditions.pauses = Some(seed);
         self
     }
 
     /// This fails in every other call of a callback.
     #[must_use]
-    pub fn failing(mut self, failing: Failing) -> Plan {
+    pub fn failing(mut self, failing: Failing) -> CasePlan {
         self.conditions.fails = Some(failing);
         self
     }
 
     /// What is allocated is counted.
     #[must_use]
-    pub fn with_malloc_counted(mut self) -> Plan {
+    pub fn with_malloc_counted(mut self) -> CasePlan {
         self.conditions.malloc = Malloc::Counted;
         self
     }

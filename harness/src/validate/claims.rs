@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::fact::Fact;
-use super::op::{Op, Request};
+use super::op::{DiskRequest, Op};
 use super::unfit::Unfit;
 use crate::protocol::{MOST_PORTABLE, transmission};
 use crate::scenario::flag;
@@ -281,13 +281,13 @@ fn claimed(holds: bool, otherwise: &'static str) -> Result<(), Unfit> {
 }
 
 /// A request of client 1.
-pub fn request(operation: Operation, (offset, count): (u64, u32)) -> Request {
-    Request { client: 1, operation, offset, count, flags: 0, data: 0 }
+pub fn request(operation: Operation, (offset, count): (u64, u32)) -> DiskRequest {
+    DiskRequest { client: 1, operation, offset, count, flags: 0, data: 0 }
 }
 
 /// Client 1 writes this pattern.
 pub fn write(range: (u64, u32), data: u64) -> Op {
-    Op::Request(Request { data, ..request(Operation::Write, range) })
+    Op::Request(DiskRequest { data, ..request(Operation::Write, range) })
 }
 
 /// Client 1 reads.
@@ -303,7 +303,7 @@ pub fn flush() -> Op {
 /// The same request with these flags as well.
 pub fn flagged(op: Op, flags: u32) -> Op {
     match op {
-        Op::Request(request) => Op::Request(Request { flags: request.flags | flags, ..request }),
+        Op::Request(request) => Op::Request(DiskRequest { flags: request.flags | flags, ..request }),
         other => other,
     }
 }

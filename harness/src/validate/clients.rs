@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use layers_trace::{Operation, Reader};
 
-use super::disk::{Difference, Disk, pattern};
+use super::disk_model::{Difference, Disk, pattern};
 use super::durable::left_volatile;
 use super::evidence::Evidence;
-use super::op::{Op, Request, Resource};
+use super::op::{DiskRequest, Op, Resource};
 use super::origin::{Change, Origin};
 use super::played::Answers;
 use super::stop::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::usage;
 use crate::campaign::halt::Limit;
-use crate::client::nbd::{Client, ClientError, Command, Wishes};
+use crate::client::nbd::{ClientError, Command, NbdClient, Wishes};
 use crate::deadline::Deadline;
 use crate::protocol::is_gone;
 use crate::protocol::transmission::{READ_ONLY, SEND_CACHE, SEND_FLUSH, SEND_TRIM, SEND_ZERO};
@@ -43,7 +43,7 @@ const STEADY: u32 = 4;
 const MOST_OPENED: usize = 32;
 
 struct Connected {
-    client: Client,
+    client: NbdClient,
     disk: Disk,
     /// Reads that were learnt, by offset and count.
     learnt: BTreeMap<(u64, u32), Vec<u8>>,
@@ -98,7 +98,7 @@ fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
 
 /// Says goodbye, and waits until the server has closed the connection, or has at least closed a handle for it: a child that
 /// holds the socket keeps it open.
-fn part(server: &mut Server, client: &mut Client) -> Result<(), ClientError> {
+fn part(server: &mut Server, client: &mut NbdClient) -> Result<(), ClientError> {
     let Some(trace) = server.trace() else { return Err(ClientError::Gone) };
     let observer = &mut server.observer;
     observer.look(&trace);
@@ -254,11 +254,11 @@ impl Clients {
         self.clients.get_mut(&number).ok_or_else(|| Stop::Gone(format!("client {number}")))
     }
 
-    fn greeted(&self, server: &Server, number: u32) -> Result<Client, Stop> {
+    fn greeted(&self, server: &Server, number: u32) -> Result<NbdClient, Stop> {
         let gone = || Stop::Gone("connect".to_owned());
         let trace = server.trace().ok_or_else(gone)?;
         let socket = server.socket().ok_or_else(gone)?;
-        let mut client = Client::new(number, Wishes::default(), trace, self.deadline)
+        let mut client = NbdClient::new(number, Wishes::default(), trace, self.deadline)
             .map_err(|error| stop(Asked::Open, "connect", error))?;
         client.connect(socket).map_err(|error| stop(Asked::Open, "connect", error))?;
         Ok(client)
@@ -327,9 +327,9 @@ impl Clients {
         Ok(())
     }
 
-    fn request(&mut self, request: &Request) -> Result<(), Stop> {
+    fn request(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let seed = self.seed << 32;
-        let Request { operation, offset, count, flags, data, .. } = *request;
+        let DiskRequest { operation, offset, count, flags, data, .. } = *request;
         self.is_offered(request)?;
         let Clients { clients, evidence, changes, .. } = self;
         let Some(Connected { client, disk, .. }) = clients.get_mut(&request.client) else {
@@ -393,7 +393,7 @@ impl Clients {
 
     /// This connection was told that it may ask for that. Another one was; but answers may differ from one open to the
     /// next.
-    fn is_offered(&mut self, request: &Request) -> Result<(), Stop> {
+    fn is_offered(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let Some(first) = self.first.clone() else { return Ok(()) };
         let client = &self.client(request.client)?.client;
         let (size, end) = (client.size().unwrap_or(0), request.offset + u64::from(request.count));
@@ -418,8 +418,8 @@ impl Clients {
         Ok(())
     }
 
-    fn learn(&mut self, request: &Request) -> Result<(), Stop> {
-        let Request { operation, offset, count, flags, .. } = *request;
+    fn learn(&mut self, request: &DiskRequest) -> Result<(), Stop> {
+        let DiskRequest { operation, offset, count, flags, .. } = *request;
         self.is_offered(request)?;
         let connected = self.client(request.client)?;
         let read = connected.client.command(Command { operation, offset, count, flags });
@@ -430,8 +430,8 @@ impl Clients {
         Ok(())
     }
 
-    fn again(&mut self, request: &Request) -> Result<(), Stop> {
-        let Request { client, offset, count, .. } = *request;
+    fn again(&mut self, request: &DiskRequest) -> Result<(), Stop> {
+        let DiskRequest { client, offset, count, .. } = *request;
         let before = self.client(client)?.learnt.get(&(offset, count)).cloned();
         self.learn(request)?;
         let now = self.client(client)?.learnt.get(&(offset, count)).cloned().unwrap_or_default();
@@ -443,13 +443,13 @@ impl Clients {
         Err(differs(Difference { offset: offset + at as u64, expected, actual, learnt: true }))
     }
 
-    fn vary(&mut self, request: &Request) -> Result<(), Stop> {
+    fn vary(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let varied = perhaps(self.request(request));
         self.client(request.client)?.disk.forget(request.offset, request.count.into());
         varied
     }
 
-    fn refused(&mut self, request: &Request) -> Result<(), Stop> {
+    fn refused(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let Connected { client, disk, .. } = self.client(request.client)?;
         if client.flags() & READ_ONLY == 0 {
             let (expected, actual) = ("the export is read-only", "it can be written to");
@@ -467,7 +467,7 @@ impl Clients {
         }
     }
 
-    fn durable(&mut self, server: &Server, request: &Request) -> Result<(), Stop> {
+    fn durable(&mut self, server: &Server, request: &DiskRequest) -> Result<(), Stop> {
         // Where what is below fails, it may be tried again for as long as anybody likes.
         match self.patiently(request) {
             Err(Stop::Refused(_)) => return Ok(()),
@@ -550,7 +550,7 @@ impl Clients {
     }
 }
 
-fn answers(client: &Client) -> Answers {
+fn answers(client: &NbdClient) -> Answers {
     Answers {
         size: client.size().unwrap_or(0),
         flags: client.flags(),
@@ -566,7 +566,7 @@ fn told(answers: &Answers) -> String {
     format!("size {size}, flags {flags:#x}, block sizes {block}, {extents}block status")
 }
 
-fn judge_extents(request: &Request, extents: &[(u32, u32)], disk: &Disk) -> Result<(), Stop> {
+fn judge_extents(request: &DiskRequest, extents: &[(u32, u32)], disk: &Disk) -> Result<(), Stop> {
     let range = (request.offset, u64::from(request.count));
     if extents.is_empty() || extents.iter().any(|(length, _)| *length == 0) {
         let actual = format!("`{request}` gives {extents:?}");

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use super::case::Bench;
-use super::check::Plan;
+use super::check::CasePlan;
 use super::claims::{Claims, registered};
 use super::in_flight::whereabouts;
 use super::judging::with_words;
@@ -33,7 +33,7 @@ pub(super) enum Found {
 
 /// A case that discovery has played.
 pub(super) struct Explored {
-    pub(super) plan: Plan,
+    pub(super) plan: CasePlan,
     pub(super) played: Played,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn discover(
 ) -> Result<(Found, Vec<Explored>), ServerError> {
     let mut explored = Vec::new();
     let mut attempt = |script: Vec<Op>| -> Result<Found, ServerError> {
-        let plan = Plan::new(script);
+        let plan = CasePlan::new(script);
         let played = bench.play("discovery", stack, &plan)?;
         let found = found(&played, stack, from);
         if played.halt.is_none() {
@@ -62,7 +62,7 @@ pub(super) fn discover(
     let (Found::NoExport(_), Some(name)) = (listing, listed) else {
         return Ok((Found::NoExport(reason), explored));
     };
-    let plan = Plan::new(vec![Op::Judge, Op::Connect(1, name.clone())]);
+    let plan = CasePlan::new(vec![Op::Judge, Op::Connect(1, name.clone())]);
     let played = bench.play("discovery", stack, &plan)?;
     let found = match found(&played, stack, from) {
         Found::Claims(claims) => Found::Claims(Claims { export: name, ..claims }),

@@ -157,7 +157,7 @@ mod tests {
     use crate::run::Start;
     use crate::run::stack::{Layers, Stack};
     use crate::server::nbdkit::Conditions;
-    use crate::validate::check::Outcome;
+    use crate::validate::check::ServerOutcome;
     use crate::validate::op::Op;
     use crate::validate::repro::FORMAT;
     use crate::validate::subject;
@@ -175,7 +175,7 @@ mod tests {
             memory: 64,
             start: Start::Foreground,
             conditions: Conditions::default(),
-            outcome: Outcome::Serves,
+            outcome: ServerOutcome::Serves,
             script: script.iter().map(|line| line.parse::<Op>().unwrap()).collect(),
             directory: None,
             stack: Stack { layers, parameters, arguments, ..Stack::default() },

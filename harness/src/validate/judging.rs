@@ -1,6 +1,6 @@
 //! What one case says of the check that it was played for.
 
-use super::check::{Check, Outcome, Plan, Play};
+use super::check::{CasePlan, ModuleCheck, Play, ServerOutcome};
 use super::played::{Played, Trouble, outlived, signal_name, status};
 use super::stop::{Asked, Stop, Symptom, Wrong};
 use super::verdicts::broken;
@@ -8,8 +8,8 @@ use layers_behaviour::Refused;
 use layers_trace::Probe;
 
 use crate::history::End;
+use crate::outcome::Verdict;
 use crate::run::Start;
-use crate::verdict::Verdict;
 
 /// What was refused, and the last error that was printed.
 pub(super) fn with_words(how: &str, stderr: &str) -> String {
@@ -21,7 +21,7 @@ pub(super) fn with_words(how: &str, stderr: &str) -> String {
 
 /// What went wrong with a server where that is for whoever has the case played, and not for the checks of the process: it has
 /// gone into the background, or something was refused to it.
-pub(super) fn own_trouble(plan: &Plan, played: &Played) -> Option<Wrong> {
+pub(super) fn own_trouble(plan: &CasePlan, played: &Played) -> Option<Wrong> {
     let background = || {
         let how = background_trouble(plan, played)?;
         Some(Wrong::new("in the background it serves as it does in the foreground", how))
@@ -30,7 +30,7 @@ pub(super) fn own_trouble(plan: &Plan, played: &Played) -> Option<Wrong> {
 }
 
 /// What went wrong where something was refused to a module.
-fn refused_trouble(plan: &Plan, played: &Played) -> Option<Wrong> {
+fn refused_trouble(plan: &CasePlan, played: &Played) -> Option<Wrong> {
     plan.conditions.fails?;
     let refused = refused(played)?;
     let how = match played.trouble.as_ref()? {
@@ -63,7 +63,7 @@ fn words(refused: Refused) -> &'static str {
 
 /// What went wrong in a server that has gone into the background. In the foreground that is told by the checks of the
 /// process; what happens only here is for whoever looks at the background.
-fn background_trouble(plan: &Plan, played: &Played) -> Option<String> {
+fn background_trouble(plan: &CasePlan, played: &Played) -> Option<String> {
     let trouble = played.trouble.as_ref().filter(|_| plan.start == Start::Daemon)?;
     match trouble {
         // A thread whose code has gone runs into the hole wherever the server runs.
@@ -81,7 +81,11 @@ pub(super) fn no_more(line: &str) -> String {
 }
 
 /// What a case says; what is wrong comes with the index of the step.
-pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdict, Option<(usize, Wrong)>) {
+pub(super) fn verdict_of(
+    check: &ModuleCheck,
+    plan: &CasePlan,
+    played: &Played,
+) -> (Verdict, Option<(usize, Wrong)>) {
     let inconclusive = |why: &str| (Verdict::Inconclusive(why.to_owned()), None);
     if let Some(wrong) = own_trouble(plan, played) {
         let at = played.stop.as_ref().map_or(plan.script.len(), |(index, _)| *index);
@@ -158,20 +162,20 @@ pub(super) fn verdict_of(check: &Check, plan: &Plan, played: &Played) -> (Verdic
 }
 
 /// What the plan's outcome says about how the server started and ended; only for cases without trouble.
-pub(super) fn judge_outcome(plan: &Plan, played: &Played) -> Result<(), Wrong> {
+pub(super) fn judge_outcome(plan: &CasePlan, played: &Played) -> Result<(), Wrong> {
     let said = || match played.stderr.lines().last() {
         Some(line) => format!(": {line}"),
         None => ", without a word".to_owned(),
     };
     let status = status(played.end);
     match plan.outcome {
-        Outcome::Succeeds if played.end != Some(End::Exited(0)) => {
+        ServerOutcome::Succeeds if played.end != Some(End::Exited(0)) => {
             Err(Wrong::new("it ends with status 0", status + &said()))
         }
-        Outcome::Refuses if played.served => {
+        ServerOutcome::Refuses if played.served => {
             Err(Wrong::new("the server refuses to start", "it starts, and serves"))
         }
-        Outcome::Serves if !played.served => Err(Wrong::new("the server starts", status + &said())),
+        ServerOutcome::Serves if !played.served => Err(Wrong::new("the server starts", status + &said())),
         _ => Ok(()),
     }
 }

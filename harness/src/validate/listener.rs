@@ -1,6 +1,6 @@
 //! Who is told of a validation while it runs.
 
-use super::check::Check;
+use super::check::ModuleCheck;
 use super::validation::Subject;
 
 /// Told of checks as they are judged.
@@ -8,11 +8,11 @@ pub trait Listener {
     /// A run begins.
     fn begins(&mut self, subject: &Subject);
     /// `done` checks of `all` are judged, and this one is the next.
-    fn playing(&mut self, done: usize, all: usize, check: &'static Check);
+    fn playing(&mut self, done: usize, all: usize, check: &'static ModuleCheck);
 }
 
 /// Nobody listens.
 impl Listener for () {
     fn begins(&mut self, _: &Subject) {}
-    fn playing(&mut self, _: usize, _: usize, _: &'static Check) {}
+    fn playing(&mut self, _: usize, _: usize, _: &'static ModuleCheck) {}
 }

@@ -14,7 +14,7 @@ use crate::scenario::flag;
 
 /// A request of the transmission phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct DiskRequest {
     /// The client that sends it.
     pub client: u32,
     /// Which one: read, write, zero, trim, flush, cache or block status.
@@ -76,7 +76,7 @@ pub struct Load {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repeated {
     /// This request, all on one connection.
-    Request(Request),
+    Request(DiskRequest),
     /// Clients that open the export and leave.
     Connections,
     /// Clients that ask for an export that is not listed.
@@ -136,19 +136,19 @@ pub enum Op {
     /// Each export of that list opens.
     OpenListed,
     /// A request.
-    Request(Request),
+    Request(DiskRequest),
     /// A request that the server must refuse.
-    Refused(Request),
+    Refused(DiskRequest),
     /// A request that may succeed or be refused.
-    Perhaps(Request),
+    Perhaps(DiskRequest),
     /// The same; where it succeeds, the plugin below has made all durable that it was given to write.
-    Durable(Request),
+    Durable(DiskRequest),
     /// A request, whatever comes of it: the server has to live, and no more is asked.
-    Try(Request),
+    Try(DiskRequest),
     /// The same, with byte counts that grow up to this one as long as answers come quickly.
-    Grow(Request),
+    Grow(DiskRequest),
     /// A request that may be refused. Where no answer comes soon the case is over, and the server ends when it is told to.
-    Patient(Request),
+    Patient(DiskRequest),
     /// Requests of this block size, as this client was told it, are served at multiples of the smallest.
     Sized(u32, BlockSize),
     /// What follows is left out where the case has been slow so far.
@@ -161,11 +161,11 @@ pub enum Op {
     /// This client opens this export and leaves again, or is refused.
     Visit(u32, String),
     /// A read; what comes is from now on what is there.
-    Learn(Request),
+    Learn(DiskRequest),
     /// The same read as one that was learnt gives the same bytes.
-    Again(Request),
+    Again(DiskRequest),
     /// A write that makes bytes differ from one another, where they can be written; what is there then a read says.
-    Vary(Request),
+    Vary(DiskRequest),
     /// This client, the second one, sees what the first one has flushed.
     Share(u32, u32),
     /// So many clients open this export and leave again, one after another.
@@ -201,7 +201,7 @@ const REQUESTS: &[(&str, Operation)] = &[
 const FLAGS: &[(&str, u32)] =
     &[("fua", flag::FUA), ("no-hole", flag::NO_HOLE), ("one", flag::REQ_ONE), ("fast", flag::FAST_ZERO)];
 
-impl fmt::Display for Request {
+impl fmt::Display for DiskRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = REQUESTS.iter().find(|(_, one)| *one == self.operation).map_or("?", |(word, _)| word);
         write!(f, "{word} {}", self.client)?;
@@ -271,7 +271,7 @@ impl Op {
     /// Returns true for a step that may change what is on the disk.
     pub(super) fn writes(&self) -> bool {
         use Op::{Again, Durable, Learn, Perhaps, Refused, Request, Rounds, Try, Vary};
-        let changes = |request: &self::Request| {
+        let changes = |request: &DiskRequest| {
             matches!(request.operation, Operation::Write | Operation::Zero | Operation::Trim)
         };
         match self {
@@ -283,7 +283,7 @@ impl Op {
     }
 
     /// The request that it is, if it is one.
-    pub(super) fn one(&self) -> Option<Request> {
+    pub(super) fn one(&self) -> Option<DiskRequest> {
         match self {
             Op::Request(one) | Op::Perhaps(one) | Op::Durable(one) | Op::Vary(one) => Some(*one),
             _ => None,
@@ -291,7 +291,7 @@ impl Op {
     }
 
     /// The read that it asks for, if it asks for one.
-    pub(super) fn read(&self) -> Option<Request> {
+    pub(super) fn read(&self) -> Option<DiskRequest> {
         match self {
             Op::Request(request) | Op::Perhaps(request) | Op::Learn(request) | Op::Again(request) => {
                 Some(*request).filter(|request| request.operation == Operation::Read)
@@ -419,7 +419,7 @@ fn field<T: FromStr>(word: &str, name: &str) -> Option<T> {
     word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()
 }
 
-fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<Request> {
+fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<DiskRequest> {
     let (_, operation) = *REQUESTS.iter().find(|(one, _)| *one == word)?;
     let client = words.next()?.parse().ok()?;
     let (mut offset, mut count, mut data) = (0, 0, 0);
@@ -435,7 +435,7 @@ fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<
     for word in words {
         flags |= FLAGS.iter().find(|(one, _)| *one == word)?.1;
     }
-    Some(Request { client, operation, offset, count, flags, data })
+    Some(DiskRequest { client, operation, offset, count, flags, data })
 }
 
 #[cfg(test)]
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn every_step_reads_back_as_written() {
-        let request = Request {
+        let request = DiskRequest {
             client: 1,
             operation: Operation::Zero,
             offset: 4096,
@@ -461,15 +461,21 @@ mod tests {
             Op::List,
             Op::OpenListed,
             Op::Request(request),
-            Op::Refused(Request { operation: Operation::Write, data: 7, flags: 0, ..request }),
-            Op::Request(Request { operation: Operation::Flush, offset: 0, count: 0, flags: 0, ..request }),
+            Op::Refused(DiskRequest { operation: Operation::Write, data: 7, flags: 0, ..request }),
+            Op::Request(DiskRequest {
+                operation: Operation::Flush,
+                offset: 0,
+                count: 0,
+                flags: 0,
+                ..request
+            }),
             Op::Perhaps(request),
             Op::Durable(request),
             Op::Try(request),
             Op::Visit(3, "x".to_owned()),
-            Op::Learn(Request { operation: Operation::Read, flags: 0, ..request }),
-            Op::Again(Request { operation: Operation::Read, flags: 0, ..request }),
-            Op::Vary(Request { operation: Operation::Write, data: 9, flags: 0, ..request }),
+            Op::Learn(DiskRequest { operation: Operation::Read, flags: 0, ..request }),
+            Op::Again(DiskRequest { operation: Operation::Read, flags: 0, ..request }),
+            Op::Vary(DiskRequest { operation: Operation::Write, data: 9, flags: 0, ..request }),
             Op::Share(1, 2),
             Op::Cycles(64, "x".to_owned()),
             Op::Refusals(20),

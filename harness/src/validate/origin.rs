@@ -2,7 +2,7 @@
 
 use layers_trace::Operation;
 
-use super::disk::pattern;
+use super::disk_model::pattern;
 
 /// A request that has changed the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

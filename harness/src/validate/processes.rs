@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
-use super::check::Plan;
+use super::check::CasePlan;
 use super::in_flight::in_flight;
 use super::judging::own_trouble;
 use super::op::Op;
 use super::played::{Played, Trouble, outlived, signal_name, threads_left};
 use super::stop::{Stop, Wrong};
 use super::{quoted, stock};
+use crate::outcome::Verdict;
 use crate::protocol::is_told;
 use crate::rules::CallRef;
 use crate::run::Start;
-use crate::verdict::Verdict;
 
 /// The number of a plugin.
 const PLUGIN: u8 = 0;
@@ -44,7 +44,7 @@ impl Seen {
 }
 
 /// Everything that is wrong with the process; the subject's innermost layer is `from`.
-pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
+pub(super) fn look(plan: &CasePlan, played: &Played, from: u8) -> Vec<Seen> {
     let mut all: Vec<Seen> = reported(played);
     // The run-time of a sanitizer ends the process once it has told of an error.
     let ended_by_report = !all.is_empty() && played.stderr.contains("Sanitizer: ");
@@ -127,12 +127,12 @@ pub(super) fn look(plan: &Plan, played: &Played, from: u8) -> Vec<Seen> {
 }
 
 /// What the server prints can be read: in the background it tells syslog(3).
-fn is_heard(plan: &Plan) -> bool {
+fn is_heard(plan: &CasePlan) -> bool {
     plan.start != Start::Daemon
 }
 
 /// This case says something about this check.
-pub(super) fn is_judged(id: &str, plan: &Plan, played: &Played) -> bool {
+pub(super) fn is_judged(id: &str, plan: &CasePlan, played: &Played) -> bool {
     match id {
         "memory.reported" => played.reported.is_some(),
         "resources.after-unload" => threads_left(played).is_some(),

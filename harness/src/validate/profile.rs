@@ -3,7 +3,7 @@
 use super::check::{Play, Profile};
 use super::evidence::Evidence;
 use super::verdicts::CheckVerdict;
-use crate::verdict::{Exit, Verdict};
+use crate::outcome::{Exit, Verdict};
 
 /// What is said of a profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

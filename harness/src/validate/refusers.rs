@@ -3,7 +3,7 @@
 
 use layers_trace::Operation::{self, Read, Trim, Write, Zero};
 
-use super::check::Plan;
+use super::check::CasePlan;
 use super::op::Op;
 use super::played::Played;
 use super::stop::{Asked, Stop};
@@ -170,7 +170,7 @@ pub(super) fn is_refused(played: &Played) -> bool {
 }
 
 /// What is refused lies behind the end of the smaller disk of the control run, which has nothing to say of it.
-pub(super) fn lies_behind(plan: &Plan, played: &Played, control: &Played) -> bool {
+pub(super) fn lies_behind(plan: &CasePlan, played: &Played, control: &Played) -> bool {
     let step = played.stop.as_ref().and_then(|(index, _)| plan.script.get(*index));
     let size_in = |case: &Played| case.answers.as_ref().map(|answers| answers.size);
     let size = size_in(control);

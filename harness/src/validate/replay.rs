@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use super::case::{Bench, CAPACITY};
-use super::check::{Check, Level, Plan, Play};
+use super::check::{CasePlan, Level, ModuleCheck, Play};
 use super::checks;
-use super::collected::is_of_subject;
 use super::discovery::refusal;
 use super::judging::verdict_of;
 use super::played::{Played, Terms};
 use super::processes::{self, Seen};
 use super::repro::Repro;
 use super::stop::Wrong;
+use super::tally::is_of_subject;
 use super::twist::innermost;
 use crate::campaign::halt::Limit;
 use crate::campaign::trace_room;
+use crate::outcome::Verdict;
 use crate::rules::Trouble;
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
-use crate::verdict::Verdict;
 
 /// What a replay may take.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ fn in_the_way(seen: Vec<Seen>) -> Option<Seen> {
     seen.into_iter().find(is_must)
 }
 
-fn of_check(check: &Check, repro: &Repro, plan: &Plan, played: &Played) -> Replayed {
+fn of_check(check: &ModuleCheck, repro: &Repro, plan: &CasePlan, played: &Played) -> Replayed {
     let why = || refusal(played).unwrap_or_else(|| played.complaint.clone());
     match check.play {
         Play::Opens | Play::Always if plan.start.serves() && !played.served => {

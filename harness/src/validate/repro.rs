@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Outcome, Plan, Twist};
+use super::check::{CasePlan, ServerOutcome, Twist};
 use super::checks;
 use super::op::Op;
 use crate::foreign::bounded;
@@ -38,7 +38,7 @@ pub struct Repro {
     #[serde(default)]
     pub conditions: Conditions,
     /// What must become of it.
-    pub outcome: Outcome,
+    pub outcome: ServerOutcome,
     /// What the clients do.
     pub script: Vec<Op>,
     /// Where it was played: what relative paths are relative to, as long as it is there.
@@ -93,8 +93,8 @@ impl Repro {
     }
 
     /// The plan of this case: its stack is complete already.
-    pub fn plan(&self) -> Plan {
-        Plan {
+    pub fn plan(&self) -> CasePlan {
+        CasePlan {
             twist: Twist::None,
             start: self.start,
             conditions: self.conditions,
@@ -147,7 +147,7 @@ mod tests {
             memory: 64,
             start: Start::Foreground,
             conditions: Conditions::default(),
-            outcome: Outcome::Serves,
+            outcome: ServerOutcome::Serves,
             script: vec![Op::Connect(1, String::new()), Op::Judge],
             directory: Some(PathBuf::from("/here")),
             stack: Stack::reference(1),

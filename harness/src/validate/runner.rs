@@ -4,36 +4,36 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::accepted::Known;
 use super::blame::Scene;
 use super::builder::Validate;
 use super::case::Bench;
-use super::check::{Check, Plan, Play, Profile};
+use super::check::{CasePlan, ModuleCheck, Play, Profile};
 use super::claimed::{self, Said};
 use super::claims::Claims;
-use super::collected::Collected;
 use super::consent::{Consent, Secrets};
 use super::discovery::{Explored, Found, discover};
 use super::fact::{EXPECTED, Fact};
-use super::ground::Ground;
 use super::image::{self, ImageError, Role};
 use super::in_flight::failed;
 use super::judging::no_more;
-use super::known::Known;
 use super::listener::Listener;
 use super::played::{Terms, Trouble};
 use super::selection::Selection;
 use super::stop::Wrong;
+use super::tally::Tally;
 use super::task::{Outcome, Task, tasks};
 use super::validation::{Subject, Validation};
-use super::verdicts::Finding;
+use super::variants::ProbedStack;
+use super::verdicts::ModuleFinding;
 use super::{documented, profile, subject};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::{Halt, Limit};
 use crate::campaign::schedule::{Items, in_order};
 use crate::foreign::visible::visible_line;
+use crate::outcome::Verdict;
 use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
-use crate::verdict::Verdict;
 
 /// Runs all of it.
 pub(super) fn run(
@@ -71,7 +71,7 @@ pub(super) fn run(
         checks: selection.checks.len(),
         rules: selection.rules.len(),
     });
-    let collected = Collected::new(selection, bench.terms, EventBudget::new(validate.keep_events));
+    let collected = Tally::new(selection, bench.terms, EventBudget::new(validate.keep_events));
     let Validate { expected, known, deny, .. } = validate;
     let mut runner =
         Runner { bench, jobs, stack, filters_spared, selection, listener, collected, expected, known, deny };
@@ -140,7 +140,7 @@ struct Runner<'a> {
     filters_spared: bool,
     selection: &'a Selection,
     listener: &'a mut dyn Listener,
-    collected: Collected,
+    collected: Tally,
     /// What its author says that clients see.
     expected: &'a [Fact],
     /// What does not count.
@@ -167,7 +167,7 @@ impl Runner<'_> {
                 let claims = Claims { expected: self.expected.to_vec(), ..claims };
                 self.say_of_file(None);
                 self.collected.say(self.selection, opens, &Verdict::Pass);
-                let ground = Ground { stack, claims: Ok(claims.clone()) };
+                let ground = ProbedStack { stack, claims: Ok(claims.clone()) };
                 self.play(&ground)?;
                 Ok(Reached { claims: Some(claims), explored, ..Reached::default() })
             }
@@ -218,8 +218,8 @@ impl Runner<'_> {
         self.say_of_file(None);
         let expected = self.expected.iter().filter(|fact| fact.is_refusal()).cloned().collect();
         let claims = Ok(Claims { expected, ..Claims::default() });
-        let ground = Ground { stack: self.stack.clone(), claims };
-        let (asked, others): (Vec<&'static Check>, Vec<_>) =
+        let ground = ProbedStack { stack: self.stack.clone(), claims };
+        let (asked, others): (Vec<&'static ModuleCheck>, Vec<_>) =
             self.selection.checks.iter().partition(|check| check.id == EXPECTED);
         let only = |checks| Selection { checks, rules: Vec::new() };
         for task in tasks(&only(asked), &ground, &[]) {
@@ -268,9 +268,9 @@ impl Runner<'_> {
         let of_file = |play: &Play| matches!(play, Play::File);
         let Some(actual) = wrong else { return self.collected.say(self.selection, of_file, &Verdict::Pass) };
         let wrong = Wrong::new("a module that this server can load", actual);
-        let (stack, plan) = (&self.stack, Plan::new(Vec::new()));
+        let (stack, plan) = (&self.stack, CasePlan::new(Vec::new()));
         let scene = Scene { stack, plan: &plan, index: 0, terms: self.bench.terms };
-        let finding = |check: &'static Check| scene.finding(check, &wrong, Vec::new());
+        let finding = |check: &'static ModuleCheck| scene.finding(check, &wrong, Vec::new());
         self.collected.say_wrong(self.selection, of_file, &Verdict::Fail, finding);
     }
 
@@ -279,8 +279,9 @@ impl Runner<'_> {
         let Some(Explored { plan, played }) = explored.first() else { return };
         let scene = Scene { stack: &self.stack, plan, index: plan.script.len(), terms: self.bench.terms };
         let wrong = Wrong::new("an export opens", reason);
-        let finding =
-            |check: &'static Check| -> Finding { scene.finding(check, &wrong, failed(&played.events)) };
+        let finding = |check: &'static ModuleCheck| -> ModuleFinding {
+            scene.finding(check, &wrong, failed(&played.events))
+        };
         let verdict = Verdict::Inconclusive(reason.to_owned());
         self.collected.say_wrong(self.selection, opens, &verdict, finding);
     }
@@ -305,7 +306,7 @@ impl Runner<'_> {
                 let scene =
                     Scene { stack: &self.stack, plan, index: plan.script.len(), terms: self.bench.terms };
                 let wrong = Wrong::new(expected, actual);
-                let finding = |check: &'static Check| scene.finding(check, &wrong, Vec::new());
+                let finding = |check: &'static ModuleCheck| scene.finding(check, &wrong, Vec::new());
                 return self.collected.say_wrong(self.selection, by_claims, &Verdict::Fail, finding);
             }
         };
@@ -323,11 +324,11 @@ impl Runner<'_> {
     }
 
     /// Plays every check that is judged by cases.
-    fn play(&mut self, given: &Ground) -> Result<(), ServerError> {
+    fn play(&mut self, given: &ProbedStack) -> Result<(), ServerError> {
         let filters = self.filters()?;
         let tasks = tasks(self.selection, given, &filters);
         let Runner { bench, listener, collected, known, deny, .. } = self;
-        let fail_fast = |collected: &Collected| {
+        let fail_fast = |collected: &Tally| {
             if collected.fails(known, deny) {
                 bench.limit.found();
             }
@@ -362,7 +363,7 @@ impl Runner<'_> {
     }
 
     /// Each filter alone over our own plugin, where a check asks for that.
-    fn filters(&mut self) -> Result<Vec<Ground>, ServerError> {
+    fn filters(&mut self) -> Result<Vec<ProbedStack>, ServerError> {
         let asked = self.selection.checks.iter().any(|check| check.play.on_filters().is_some());
         let filters = match &self.stack.layers {
             Layers::Wrapped { filters, .. } if asked => filters.clone(),
@@ -373,7 +374,7 @@ impl Runner<'_> {
             if self.bench.limit.reached().is_some() {
                 break;
             }
-            match Ground::of_filter(&self.bench, &self.stack, &filter, self.filters_spared) {
+            match ProbedStack::of_filter(&self.bench, &self.stack, &filter, self.filters_spared) {
                 Ok((ground, explored)) => {
                     self.absorb(&ground.stack, &explored);
                     grounds.push(ground);

@@ -1,7 +1,7 @@
 //! The checks and rules that a validation selects.
 
 use super::builder::{Validate, ValidateError};
-use super::check::Check;
+use super::check::ModuleCheck;
 use super::checks;
 use super::modules::module_rules;
 use crate::campaign::select::{matches, nearest};
@@ -10,7 +10,7 @@ use crate::rules::Rule;
 /// What is to be judged.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    pub(crate) checks: Vec<&'static Check>,
+    pub(crate) checks: Vec<&'static ModuleCheck>,
     pub(crate) rules: Vec<&'static Rule>,
 }
 

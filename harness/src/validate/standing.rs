@@ -1,10 +1,10 @@
 //! Holds a validation against what is known of its subject: which findings count, what is stale, and the file after it.
 
-use super::known::{Known, KnownFinding};
+use super::accepted::{Known, KnownFinding};
 use super::validation::Validation;
 use super::verdicts::broken;
 use crate::campaign::select::matches;
-use crate::verdict::Verdict;
+use crate::outcome::Verdict;
 
 impl Validation {
     /// Tells what counts: not what is known, but warnings that are denied.

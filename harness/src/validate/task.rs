@@ -3,22 +3,22 @@
 use layers_trace::Operation;
 
 use super::case::Bench;
-use super::check::{Check, Plan, Planned, Profile, Twist, Unfit};
+use super::check::{CasePlan, ModuleCheck, Planned, Profile, Twist, Unfit};
 use super::claims::read;
-use super::culprit::{self, Suspects};
-use super::ground::Ground;
 use super::judging::{verdict_of, with_words};
 use super::op::Op;
 use super::played::{Played, Trouble};
 use super::refusers;
 use super::selection::Selection;
 use super::stop::{Asked, Stop};
+use super::suspects::{self, Suspects};
 use super::twist::twisted;
+use super::variants::ProbedStack;
 use crate::campaign::halt::Halt;
+use crate::outcome::Verdict;
 use crate::run::Start;
 use crate::run::stack::Layers;
 use crate::server::nbdkit::ServerError;
-use crate::verdict::Verdict;
 
 /// Cases that may hang before the rest is left out.
 pub(super) const MOST_HANGS: u32 = 2;
@@ -34,11 +34,11 @@ const CONTROLS: u32 = 3;
 /// One check on one ground.
 #[derive(Debug)]
 pub(super) struct Task<'a> {
-    pub(super) check: &'static Check,
+    pub(super) check: &'static ModuleCheck,
     /// Where; nowhere, when it is a check of filters and there is none.
-    pub(super) ground: Option<&'a Ground>,
+    pub(super) ground: Option<&'a ProbedStack>,
     /// What to play, or why nothing is.
-    pub(super) plans: Result<Vec<Plan>, Left>,
+    pub(super) plans: Result<Vec<CasePlan>, Left>,
 }
 
 /// What came of a task.
@@ -59,7 +59,7 @@ pub(super) struct Case {
     /// Why it is nobody's fault that it was refused.
     pub(super) excuse: Option<String>,
     /// What was played, where it is not the case of the check but the same one in the foreground, which goes wrong as well.
-    pub(super) control: Option<Plan>,
+    pub(super) control: Option<CasePlan>,
 }
 
 /// A check that has no cases.
@@ -72,7 +72,11 @@ pub(super) struct Left {
 }
 
 /// Every selected check that is judged by cases, in order.
-pub(super) fn tasks<'a>(selection: &Selection, given: &'a Ground, filters: &'a [Ground]) -> Vec<Task<'a>> {
+pub(super) fn tasks<'a>(
+    selection: &Selection,
+    given: &'a ProbedStack,
+    filters: &'a [ProbedStack],
+) -> Vec<Task<'a>> {
     let mut all = Vec::new();
     for check in selection.checks.iter().copied() {
         all.extend(check.play.on_stack().map(|plans| Task::new(check, given, plans)));
@@ -88,8 +92,8 @@ pub(super) fn tasks<'a>(selection: &Selection, given: &'a Ground, filters: &'a [
 
 impl<'a> Task<'a> {
     fn new(
-        check: &'static Check,
-        ground: &'a Ground,
+        check: &'static ModuleCheck,
+        ground: &'a ProbedStack,
         plans: fn(&super::claims::Claims) -> Planned,
     ) -> Task<'a> {
         let plans = match &ground.claims {
@@ -140,7 +144,7 @@ impl<'a> Task<'a> {
             }
         }
         if broken > 0 && bench.limit.reached().is_none() {
-            outcome.suspects = culprit::suspects(bench, self.check, &ground.stack)
+            outcome.suspects = suspects::suspects(bench, self.check, &ground.stack)
                 .or_else(|error| Halt::of(&error).map(|_| None).ok_or(error))?;
         }
         Ok(outcome)
@@ -148,11 +152,16 @@ impl<'a> Task<'a> {
 
     /// The same case in the foreground, where it has to do with the background and goes wrong in the foreground, too: then
     /// it is a matter of other checks.
-    fn control(&self, bench: &Bench<'_>, ground: &Ground, plan: &Plan) -> Result<Option<Case>, ServerError> {
+    fn control(
+        &self,
+        bench: &Bench<'_>,
+        ground: &ProbedStack,
+        plan: &CasePlan,
+    ) -> Result<Option<Case>, ServerError> {
         if plan.start != Start::Daemon {
             return Ok(None);
         }
-        let control = Plan { start: Start::Foreground, ..plan.clone() };
+        let control = CasePlan { start: Start::Foreground, ..plan.clone() };
         for _ in 0..CONTROLS {
             let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
             if played.trouble.is_some() || verdict_of(self.check, &control, &played).1.is_some() {
@@ -166,8 +175,8 @@ impl<'a> Task<'a> {
     fn keeps_nothing(
         &self,
         bench: &Bench<'_>,
-        ground: &Ground,
-        plan: &Plan,
+        ground: &ProbedStack,
+        plan: &CasePlan,
         played: &Played,
     ) -> Result<Option<String>, ServerError> {
         let killed = plan.script.iter().position(|op| *op == Op::Kill);
@@ -176,7 +185,7 @@ impl<'a> Task<'a> {
             return Ok(None);
         }
         let orderly = |op: &Op| if *op == Op::Kill { Op::Restart } else { op.clone() };
-        let control = Plan { script: plan.script.iter().map(orderly).collect(), ..plan.clone() };
+        let control = CasePlan { script: plan.script.iter().map(orderly).collect(), ..plan.clone() };
         let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
         let is_lost = verdict_of(self.check, &control, &played).1.is_some();
         Ok(is_lost.then(|| "what is written is not there after an orderly end, either".to_owned()))
@@ -187,8 +196,8 @@ impl<'a> Task<'a> {
     fn shows_it_undisturbed(
         &self,
         bench: &Bench<'_>,
-        ground: &Ground,
-        plan: &Plan,
+        ground: &ProbedStack,
+        plan: &CasePlan,
         played: &Played,
     ) -> Result<Option<String>, ServerError> {
         let Twist::Over(behaviour) = &plan.twist else { return Ok(None) };
@@ -208,8 +217,8 @@ impl<'a> Task<'a> {
     fn excuse(
         &self,
         bench: &Bench<'_>,
-        ground: &Ground,
-        plan: &Plan,
+        ground: &ProbedStack,
+        plan: &CasePlan,
         played: &Played,
     ) -> Result<Option<String>, ServerError> {
         let stack = twisted(&ground.stack, &plan.twist);
@@ -243,11 +252,11 @@ impl<'a> Task<'a> {
     }
 
     /// Over the undisturbed reference plugin it serves a read of some usual size.
-    fn serves(&self, bench: &Bench<'_>, ground: &Ground, asked: Asked) -> Result<bool, ServerError> {
+    fn serves(&self, bench: &Bench<'_>, ground: &ProbedStack, asked: Asked) -> Result<bool, ServerError> {
         let Ok(claims) = &ground.claims else { return Ok(true) };
         let sizes = USUAL.iter().filter_map(|size| claims.range(0, *size));
         for place in sizes {
-            let plan = Plan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone()), read(place)]);
+            let plan = CasePlan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone()), read(place)]);
             match bench.play(self.check.id, &ground.stack, &plan)?.stop {
                 Some((_, Stop::Refused(again))) if again.asked == asked => {}
                 _ => return Ok(true),
@@ -263,7 +272,7 @@ impl<'a> Task<'a> {
 }
 
 impl Left {
-    fn of(check: &Check, ground: &Ground, unfit: &Unfit) -> Left {
+    fn of(check: &ModuleCheck, ground: &ProbedStack, unfit: &Unfit) -> Left {
         let not_claimed = matches!(unfit, Unfit::NotClaimed(_));
         if ground.stack.readonly && not_claimed && check.profile.writes() {
             let verdict = Verdict::Skipped("it is not written to: see --allow-writes".to_owned());
@@ -273,7 +282,7 @@ impl Left {
     }
 }
 
-fn relies_on_writes(plan: &Plan) -> bool {
+fn relies_on_writes(plan: &CasePlan) -> bool {
     let is = |op: &Op, operation| matches!(op, Op::Request(request) if request.operation == operation);
     let reads = plan.script.iter().any(|op| is(op, Operation::Read) || is(op, Operation::BlockStatus));
     let writes = plan.script.iter().any(|op| is(op, Operation::Write));

@@ -1,6 +1,6 @@
 //! Why a check says nothing of a subject.
 
-use crate::verdict::Verdict;
+use crate::outcome::Verdict;
 
 /// Why a check says nothing of this subject.
 #[derive(Clone, Debug, PartialEq, Eq)]

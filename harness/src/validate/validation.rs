@@ -1,13 +1,13 @@
 //! What is said of a whole subject.
 
+use super::accepted::KnownFinding;
 use super::check::Level;
 use super::claims::Claims;
 use super::consent::Secrets;
-use super::known::KnownFinding;
 use super::profile::ProfileResult;
-use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
+use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 use crate::campaign::halt::Halt;
-use crate::verdict::{Exit, Verdict};
+use crate::outcome::{Exit, Verdict};
 
 /// What is to be judged.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Subject {
 
 /// What a verdict means for the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum CheckStanding {
     /// What it says.
     Plain,
     /// Nothing: it is in the baseline.
@@ -41,13 +41,13 @@ pub enum Standing {
     Denied,
 }
 
-impl Standing {
+impl CheckStanding {
     /// One lower-case word.
     pub fn word(self) -> &'static str {
         match self {
-            Standing::Plain => "plain",
-            Standing::Known => "known",
-            Standing::Denied => "denied",
+            CheckStanding::Plain => "plain",
+            CheckStanding::Known => "known",
+            CheckStanding::Denied => "denied",
         }
     }
 }
@@ -78,7 +78,7 @@ pub struct Validation {
     /// One for each selected check.
     pub checks: Vec<CheckVerdict>,
     /// One for each selected rule.
-    pub rules: Vec<RuleVerdict>,
+    pub rules: Vec<ModuleRuleVerdict>,
     /// One for each profile with a selected check.
     pub profiles: Vec<ProfileResult>,
     /// Servers that were played.
@@ -99,7 +99,7 @@ impl Validation {
     }
 
     /// All findings, in the order of the checks.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+    pub fn findings(&self) -> impl Iterator<Item = &ModuleFinding> {
         let checks = self.checks.iter().flat_map(|one| &one.findings);
         checks.chain(self.rules.iter().flat_map(|one| &one.findings))
     }
@@ -134,20 +134,20 @@ impl Validation {
     }
 
     /// What the verdict of this id means for the run.
-    pub fn standing(&self, id: &str) -> Standing {
+    pub fn standing(&self, id: &str) -> CheckStanding {
         match (self.known.contains(&id), self.denied.contains(&id)) {
-            (true, _) => Standing::Known,
-            (false, true) => Standing::Denied,
-            (false, false) => Standing::Plain,
+            (true, _) => CheckStanding::Known,
+            (false, true) => CheckStanding::Denied,
+            (false, false) => CheckStanding::Plain,
         }
     }
 
     /// What fails the run, with ids.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
         self.verdicts().filter(|(id, verdict)| match self.standing(id) {
-            Standing::Plain => verdict.exit() == Exit::Violation,
-            Standing::Denied => true,
-            Standing::Known => false,
+            CheckStanding::Plain => verdict.exit() == Exit::Violation,
+            CheckStanding::Denied => true,
+            CheckStanding::Known => false,
         })
     }
 

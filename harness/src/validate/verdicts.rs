@@ -1,12 +1,12 @@
 //! What is said of a subject: a verdict for each check and rule, and the findings behind it.
 
-use super::check::{Check, Level};
+use super::check::{Level, ModuleCheck};
 use super::consent::Secrets;
 use super::evidence::Evidence;
 use super::repro::Repro;
 use crate::campaign::event_budget::Events;
+use crate::outcome::Verdict;
 use crate::rules::{CallRef, Kind, Party, Rule};
-use crate::verdict::Verdict;
 
 /// The layer at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Blame {
 
 /// One broken check or rule.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct ModuleFinding {
     /// Id of the check or rule.
     pub id: &'static str,
     /// How much it asks.
@@ -54,7 +54,7 @@ pub struct Finding {
     pub also: Vec<&'static str>,
 }
 
-impl Finding {
+impl ModuleFinding {
     pub(super) fn hide(&mut self, secrets: &Secrets) {
         let texts = [&mut self.expected, &mut self.actual, &mut self.repro.expected, &mut self.repro.actual];
         texts.into_iter().chain(&mut self.said).for_each(|text| secrets.hide(text));
@@ -68,24 +68,24 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub struct CheckVerdict {
     /// The check.
-    pub check: &'static Check,
+    pub check: &'static ModuleCheck,
     /// What is said.
     pub verdict: Verdict,
     /// Nothing is said because the subject does not offer it.
     pub not_claimed: bool,
     /// What broke it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ModuleFinding>,
     /// How much it was judged by.
     pub evidence: Evidence,
     /// The check whose finding says what it has met, too.
     pub follows: Option<&'static str>,
     /// Findings that stand under that one, and count only where that one does not.
-    pub(super) held: Vec<Finding>,
+    pub(super) held: Vec<ModuleFinding>,
 }
 
 impl CheckVerdict {
     /// Nothing yet.
-    pub(super) fn unsaid(check: &'static Check) -> CheckVerdict {
+    pub(super) fn unsaid(check: &'static ModuleCheck) -> CheckVerdict {
         let verdict = Verdict::NotApplicable("no case was played".to_owned());
         CheckVerdict {
             check,
@@ -111,7 +111,7 @@ impl CheckVerdict {
 
 /// What is said of one rule.
 #[derive(Clone, Debug)]
-pub struct RuleVerdict {
+pub struct ModuleRuleVerdict {
     /// The rule.
     pub rule: &'static Rule,
     /// What is said.
@@ -121,13 +121,13 @@ pub struct RuleVerdict {
     /// How often it was broken.
     pub broken: u64,
     /// The first finding of each case that broke it, the first few.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ModuleFinding>,
 }
 
-impl RuleVerdict {
+impl ModuleRuleVerdict {
     /// Nothing yet.
-    pub(super) fn unsaid(rule: &'static Rule) -> RuleVerdict {
-        RuleVerdict { rule, verdict: Verdict::Pass, exercised: 0, broken: 0, findings: Vec::new() }
+    pub(super) fn unsaid(rule: &'static Rule) -> ModuleRuleVerdict {
+        ModuleRuleVerdict { rule, verdict: Verdict::Pass, exercised: 0, broken: 0, findings: Vec::new() }
     }
 
     /// As a level.

@@ -1,4 +1,4 @@
-//! How a server has ended that is nobody's child here: what its own process has noted of that.
+//! WatchOptions a server has ended that is nobody's child here: what its own process has noted of that.
 
 use layers_trace::{Event, Kind, Probe};
 

@@ -14,7 +14,7 @@ use super::end::{Ended, Ending};
 use super::seen::{News, Seen};
 use crate::campaign::event_budget::ROOM;
 use crate::rules::{Judge, Rule, RuleResult, judge_of, judgement_of};
-use crate::run::Server;
+use crate::run::FoundServer;
 use crate::server::watched::is_over;
 
 /// Records after which those who write are told that there is room again.
@@ -33,7 +33,7 @@ pub(super) struct Follower<'a> {
     cursor: u64,
     unpublished: u64,
     damaged: Option<ReadError>,
-    server: Option<Server>,
+    server: Option<FoundServer>,
     judge: Option<Judge>,
     ending: Ending,
     /// Its events, where they are to be drawn, as far as there is room.
@@ -105,7 +105,7 @@ impl<'a> Follower<'a> {
                     self.next = events.position();
                     let judge = self.judge.get_or_insert_with(|| {
                         self.server =
-                            Some(&event).filter(|event| event.kind == Kind::Run).and_then(Server::of);
+                            Some(&event).filter(|event| event.kind == Kind::Run).and_then(FoundServer::of);
                         judge_of(Some(&event), self.rules.iter().copied())
                     });
                     judge.feed(&event);
@@ -154,7 +154,7 @@ impl<'a> Follower<'a> {
         &self.told
     }
 
-    /// How many places its trace has, where that wraps.
+    /// WatchOptions many places its trace has, where that wraps.
     pub(super) fn places(&self) -> Option<u64> {
         self.writer.wraps().then(|| self.writer.capacity())
     }

@@ -19,5 +19,5 @@ pub mod summary;
 pub use circumstances::Circumstances;
 pub use end::Ended;
 pub use seen::{News, Seen, Unseen};
-pub use server::{How, Watch, Watched, traces_in};
+pub use server::{WatchOptions, Watched, Watcher, traces_in};
 pub use summary::{Knowledge, Summary, faults};

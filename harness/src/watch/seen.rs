@@ -9,7 +9,7 @@ use crate::campaign::event_budget::Events;
 use crate::conform::is_ground;
 use crate::history::History;
 use crate::rules::{Judgement, RuleResult};
-use crate::run::Server;
+use crate::run::FoundServer;
 
 /// A server that has made a trace.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Seen {
     /// The trace.
     pub path: PathBuf,
     /// What it is.
-    pub server: Server,
+    pub server: FoundServer,
     /// Its command line, in one line.
     pub line: String,
     /// What has become of it.
@@ -69,8 +69,8 @@ pub struct Unseen {
 #[derive(Debug)]
 pub struct News {
     /// The server.
-    pub server: Server,
-    /// How it has ended, if it has.
+    pub server: FoundServer,
+    /// WatchOptions it has ended, if it has.
     pub ended: Ended,
     /// The rules that it has broken, and that were not told of yet.
     pub broken: Vec<RuleResult>,

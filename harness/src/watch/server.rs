@@ -28,9 +28,9 @@ pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// What the name of a trace ends with.
 const EXTENSION: &str = "trace";
 
-/// How servers are watched.
+/// WatchOptions servers are watched.
 #[derive(Clone, Copy, Debug)]
-pub struct How<'a> {
+pub struct WatchOptions<'a> {
     /// They leave something in this directory.
     pub directory: &'a Path,
     /// They are judged by these.
@@ -44,8 +44,8 @@ pub struct How<'a> {
 }
 
 /// Watches servers, and judges each once, while it runs or when it has ended.
-pub struct Watch<'a> {
-    how: How<'a>,
+pub struct Watcher<'a> {
+    how: WatchOptions<'a>,
     known: HashSet<OsString>,
     following: Vec<Follower<'a>>,
     seen: Vec<Seen>,
@@ -55,7 +55,7 @@ pub struct Watch<'a> {
     pause: Duration,
 }
 
-/// How often it is looked how much there is to read: where nothing has happened for a while, and where something has.
+/// WatchOptions often it is looked how much there is to read: where nothing has happened for a while, and where something has.
 const LONGEST: Duration = Duration::from_millis(160);
 /// As above.
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -64,10 +64,10 @@ const EVENTS_A_SECOND: u32 = 4_000_000;
 /// This part of the places of a trace is looked for in time.
 const PART: u64 = 2;
 
-impl<'a> Watch<'a> {
+impl<'a> Watcher<'a> {
     /// Of those that begin from now on.
-    pub fn new(how: How<'a>) -> Watch<'a> {
-        Watch {
+    pub fn new(how: WatchOptions<'a>) -> Watcher<'a> {
+        Watcher {
             how,
             known: HashSet::new(),
             following: Vec::new(),
@@ -136,7 +136,7 @@ impl<'a> Watch<'a> {
         Ok(news)
     }
 
-    /// How long nothing need be looked at, unless a server begins or ends; `None` for as long as that.
+    /// WatchOptions long nothing need be looked at, unless a server begins or ends; `None` for as long as that.
     pub fn pause(&self) -> Option<Duration> {
         let places = self.following.iter().filter_map(Follower::places).min();
         let quickest = places.map(|places| Duration::from_secs(places / PART) / EVENTS_A_SECOND);
@@ -193,7 +193,7 @@ pub struct Watched {
     pub seen: Vec<Seen>,
     /// Those that could not be.
     pub unseen: Vec<Unseen>,
-    /// How often each rule was put to the test, in all of them.
+    /// WatchOptions often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
 }
 

@@ -9,10 +9,10 @@ use super::server::Watched;
 use crate::baseline::{Baseline, BaselineError, Entry, What};
 use crate::campaign::level::Level;
 use crate::conform::{Fault, Standing, is_ground};
+use crate::outcome::{Exit, Verdict};
 use crate::rules::{RuleResult, Trouble};
-use crate::run::Server;
+use crate::run::FoundServer;
 use crate::validate::{Known, KnownFinding};
-use crate::verdict::{Exit, Verdict};
 
 /// As a baseline names a crash.
 pub(crate) const CRASH: &str = "crash";
@@ -35,7 +35,7 @@ pub struct Summary {
     pub unseen: Vec<Unseen>,
     /// What was found in each; the scenario of each fault is the server, by its number and its command line.
     pub faults: Vec<Fault>,
-    /// How often each rule was put to the test, in all of them.
+    /// WatchOptions often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
     /// What the user has listed, and what did not happen although it was looked for.
     pub stale: Vec<KnownFinding>,
@@ -86,7 +86,7 @@ impl Summary {
         versions
     }
 
-    /// How many have ended how.
+    /// WatchOptions many have ended how.
     pub fn ends(&self) -> BTreeMap<Ended, usize> {
         let mut ends = BTreeMap::new();
         for one in &self.seen {
@@ -149,7 +149,7 @@ pub fn faults(news: &News, level: Level, knowledge: &Knowledge) -> Result<Vec<Fa
 struct Judging<'a> {
     level: Level,
     knowledge: &'a Knowledge,
-    server: &'a Server,
+    server: &'a FoundServer,
     circumstances: Circumstances,
 }
 

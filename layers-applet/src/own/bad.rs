@@ -7,8 +7,8 @@ use layers_trace::Probe;
 
 use super::context::Work;
 use super::good::{check_own, free_own, nothing, once, parse, reserve, succeed};
+use super::interference::Interference;
 use super::keyword::{Own, parse_of};
-use super::meddling::Meddling;
 use crate::server::{Appctx, function};
 use crate::slots::{IoHandler, IoRelease};
 
@@ -151,7 +151,7 @@ parse! {
 
     reserve_and_meddle(work) {
         work.reserve(16);
-        work.ask_for(Meddling::Svcctx);
+        work.ask_for(Interference::Svcctx);
         0
     }
 
@@ -284,15 +284,15 @@ macro_rules! meddled_with {
 }
 
 meddled_with! {
-    wait_once: Meddling::Svcctx;
-    written_to: Meddling::Storage;
+    wait_once: Interference::Svcctx;
+    written_to: Interference::Storage;
 }
 
 /// Waits, and is never released.
 unsafe extern "C" fn lose_release(appctx: Appctx) -> c_int {
     // SAFETY: what the server has just passed.
     if let Some(work) = unsafe { Work::on(appctx) } {
-        work.ask_for(Meddling::Release);
+        work.ask_for(Interference::Release);
     }
     0
 }
@@ -300,7 +300,7 @@ unsafe extern "C" fn lose_release(appctx: Appctx) -> c_int {
 unsafe extern "C" fn meddle_at_end(appctx: Appctx) -> c_int {
     // SAFETY: what the server has just passed.
     if let Some(work) = unsafe { Work::on(appctx) } {
-        work.ask_for(Meddling::Svcctx);
+        work.ask_for(Interference::Svcctx);
     }
     1
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use layers_trace::Probe;
 
-use super::meddling::Meddling;
+use super::interference::Interference;
 use crate::appctx;
 use crate::appctx::Entry;
 use crate::call::note;
@@ -119,7 +119,7 @@ impl Work {
     }
 
     /// Has this done to the appctx before the command is called next.
-    pub(super) fn ask_for(&self, meddling: Meddling) {
+    pub(super) fn ask_for(&self, meddling: Interference) {
         self.entry.meddle.store(meddling as u32, Ordering::Relaxed);
     }
 

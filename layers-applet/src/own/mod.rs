@@ -3,8 +3,8 @@
 mod bad;
 mod context;
 mod good;
+mod interference;
 mod keyword;
-mod meddling;
 pub(crate) mod service;
 
 use std::ffi::c_void;
@@ -14,8 +14,8 @@ use crate::memory::word;
 use crate::slots::HEAD;
 use keyword::{NODE, NODES, node};
 
+pub(crate) use interference::meddle;
 pub(crate) use keyword::{has_keyword, is_node};
-pub(crate) use meddling::meddle;
 
 /// Adds the keywords to the server's, a list each.
 pub(crate) fn register(instrument: &Instrument) {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::context::Work;
-use super::meddling::Meddling;
+use super::interference::Interference;
 use crate::appctx::Entry;
 use crate::applets;
 use crate::applets::{Act, Init, OWN, number_of_own, trampolines};
@@ -204,7 +204,7 @@ unsafe extern "C" fn go_on_elsewhere(appctx: Appctx) {
     // SAFETY: as above.
     unsafe { of_exporter(1, appctx) };
     work.entry.memory.store(work.svcctx().unwrap_or_default(), Ordering::Relaxed);
-    work.ask_for(Meddling::Svcctx);
+    work.ask_for(Interference::Svcctx);
 }
 
 unsafe extern "C" fn release_elsewhere(appctx: Appctx) {

@@ -14,9 +14,9 @@ use layers_trace::record::Record;
 use layers_trace::writer::record;
 use layers_trace::{ContextFunction, Field, Kind};
 
-use super::state::{Held, Reference};
+use super::state::{HandleState, Reference};
 
-impl Held {
+impl HandleState {
     /// # Safety
     ///
     /// The last three arguments are those of an `open`.
@@ -25,13 +25,13 @@ impl Held {
         context: Context,
         readonly: ReadOnly,
         export_name: ExportName,
-    ) -> Held {
+    ) -> HandleState {
         let name = match export_name.0.is_null() {
             true => CString::default(),
             // SAFETY: as the caller promises.
             false => unsafe { CStr::from_ptr(export_name.0) }.to_owned(),
         };
-        Held { turn, context, readonly, export_name: name, extra: Mutex::default() }
+        HandleState { turn, context, readonly, export_name: name, extra: Mutex::default() }
     }
 
     /// Opens another context of this connection.
@@ -65,7 +65,7 @@ impl Held {
 }
 
 /// Finalizes and closes what the handle keeps.
-pub(super) fn close_extra(reference: &Reference, held: &Held) -> bool {
+pub(super) fn close_extra(reference: &Reference, held: &HandleState) -> bool {
     let mut well = true;
     while let Some(next) = held.take() {
         // SAFETY: opened and prepared by `Held::open_prepared`, and kept by nobody else.
@@ -143,7 +143,7 @@ pub(super) unsafe fn close(reference: &Reference, next: Next, prepared: bool) ->
 /// # Safety
 ///
 /// `next` is NULL or a context that this filter has opened and nobody else manages.
-pub(super) unsafe fn set_next(reference: &Reference, held: &Held, next: *mut c_void) -> Next {
+pub(super) unsafe fn set_next(reference: &Reference, held: &HandleState, next: *mut c_void) -> Next {
     let (context, b) = (held.context.0.addr() as u64, next.addr() as u64);
     logged(reference.log(), ContextFunction::SetNext, Record { context, b, ..Record::default() }, &[], || {
         // SAFETY: the context lives as long as the handle.

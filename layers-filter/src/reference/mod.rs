@@ -2,10 +2,10 @@
 
 mod asking;
 mod contexts;
-mod deeds;
 mod questions;
 mod requests;
 mod shaped;
+mod side_effects;
 mod state;
 
 use std::ffi::{CStr, c_int};
@@ -21,8 +21,8 @@ use layers_abi::constants::PARALLEL;
 use layers_abi::filter::{FilterTable, FilterWords};
 use layers_abi::layout::FilterLayout;
 use layers_abi::next::NextOps;
+use layers_abi::prepared::{Fate, Shape};
 use layers_abi::server::nbdkit_add_export;
-use layers_abi::shape::{Fate, Shape};
 use layers_abi::{InitError, layer};
 use layers_behaviour::Skip;
 use layers_trace::Callback;
@@ -34,7 +34,7 @@ use questions::{
 };
 use requests::{cache, extents, flush, pread, pwrite, trim, zero};
 use shaped::{fail, shaped};
-use state::{Held, Here, REFERENCES, Reference, on, reference};
+use state::{CallContext, HandleState, REFERENCES, Reference, on, reference};
 
 use crate::structure::empty;
 
@@ -86,11 +86,11 @@ macro_rules! go_on {
 }
 
 unsafe extern "C" fn load<const LAYER: usize>() {
-    shaped::<LAYER, _>(Here::in_callback(Callback::Load), |_, _| ());
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::Load), |_, _| ());
 }
 
 unsafe extern "C" fn unload<const LAYER: usize>() {
-    shaped::<LAYER, _>(Here::in_callback(Callback::Unload), |_, _| ());
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::Unload), |_, _| ());
 }
 
 unsafe extern "C" fn config<const LAYER: usize>(
@@ -99,7 +99,7 @@ unsafe extern "C" fn config<const LAYER: usize>(
     key: Key,
     value: Value,
 ) -> c_int {
-    shaped::<LAYER, _>(Here::in_callback(Callback::Config), |reference, _| {
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::Config), |reference, _| {
         // SAFETY: a key of the server is a C string.
         match reference.shape.swallows(unsafe { CStr::from_ptr(key.0) }) {
             true => 0,
@@ -109,7 +109,7 @@ unsafe extern "C" fn config<const LAYER: usize>(
 }
 
 unsafe extern "C" fn config_complete<const LAYER: usize>(next: NextConfigComplete, nxdata: Backend) -> c_int {
-    shaped::<LAYER, _>(Here::in_callback(Callback::ConfigComplete), |reference, _| {
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::ConfigComplete), |reference, _| {
         match reference.shape.skips(Skip::ConfigComplete) {
             true => 0,
             false => go_on!(next(nxdata)),
@@ -118,7 +118,7 @@ unsafe extern "C" fn config_complete<const LAYER: usize>(next: NextConfigComplet
 }
 
 unsafe extern "C" fn thread_model<const LAYER: usize>() -> c_int {
-    shaped::<LAYER, _>(Here::in_callback(Callback::ThreadModel), |reference, _| {
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::ThreadModel), |reference, _| {
         match reference.shape.answer(Callback::ThreadModel) {
             Some(fixed) => c_int::try_from(fixed).unwrap_or(-1),
             None => PARALLEL,
@@ -132,22 +132,22 @@ unsafe extern "C" fn thread_model_over<const LAYER: usize>(_next_model: ThreadMo
 }
 
 unsafe extern "C" fn dump_plugin<const LAYER: usize>() {
-    shaped::<LAYER, _>(Here::in_callback(Callback::DumpPlugin), |_, _| {
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::DumpPlugin), |_, _| {
         // SAFETY: a C string, through the server's own stdout so that it comes in order.
         unsafe { libc::puts(c"layers_reference_filter=1".as_ptr()) };
     });
 }
 
 unsafe extern "C" fn get_ready<const LAYER: usize>(_model: ThreadModel) -> c_int {
-    shaped::<LAYER, _>(Here::in_callback(Callback::GetReady), |_, _| 0)
+    shaped::<LAYER, _>(CallContext::in_callback(Callback::GetReady), |_, _| 0)
 }
 
 unsafe extern "C" fn after_fork<const LAYER: usize>(backend: Backend) -> c_int {
-    shaped::<LAYER, _>(Here::with_backend(Callback::AfterFork, backend), |_, _| 0)
+    shaped::<LAYER, _>(CallContext::with_backend(Callback::AfterFork, backend), |_, _| 0)
 }
 
 unsafe extern "C" fn cleanup<const LAYER: usize>(backend: Backend) {
-    shaped::<LAYER, _>(Here::with_backend(Callback::Cleanup, backend), |_, _| ());
+    shaped::<LAYER, _>(CallContext::with_backend(Callback::Cleanup, backend), |_, _| ());
 }
 
 unsafe extern "C" fn preconnect<const LAYER: usize>(
@@ -155,7 +155,7 @@ unsafe extern "C" fn preconnect<const LAYER: usize>(
     nxdata: Backend,
     readonly: ReadOnly,
 ) -> c_int {
-    shaped::<LAYER, _>(Here::with_backend(Callback::Preconnect, nxdata), |_, _| {
+    shaped::<LAYER, _>(CallContext::with_backend(Callback::Preconnect, nxdata), |_, _| {
         go_on!(next(nxdata, readonly))
     })
 }
@@ -168,7 +168,7 @@ unsafe extern "C" fn list_exports<const LAYER: usize>(
     _is_tls: IsTls,
     exports: Exports,
 ) -> c_int {
-    shaped::<LAYER, _>(Here::with_backend(Callback::ListExports, nxdata), |reference, _| {
+    shaped::<LAYER, _>(CallContext::with_backend(Callback::ListExports, nxdata), |reference, _| {
         let result: c_int = go_on!(next(nxdata, readonly, exports));
         let own = reference.shape.exports.iter().flatten();
         let all = own.into_iter().all(|(name, description)| {
@@ -185,7 +185,7 @@ unsafe extern "C" fn default_export<const LAYER: usize>(
     readonly: ReadOnly,
     _is_tls: IsTls,
 ) -> ExportNameResult {
-    shaped::<LAYER, _>(Here::with_backend(Callback::DefaultExport, nxdata), |reference, _| {
+    shaped::<LAYER, _>(CallContext::with_backend(Callback::DefaultExport, nxdata), |reference, _| {
         match reference.shape.default_export() {
             Some(fixed) => ExportNameResult(fixed),
             None => go_on!(next(nxdata, readonly)),
@@ -214,9 +214,10 @@ unsafe extern "C" fn open<const LAYER: usize>(
         }
     }
     // SAFETY: the server's own arguments.
-    let held = Box::new(unsafe { Held::new(reference.shape.handle(), context, readonly, export_name) });
-    let mut here = Here { held: Some(&held), ..Here::in_callback(Callback::Open) };
-    let done = deeds::all(reference, begun.nth, &mut here);
+    let held =
+        Box::new(unsafe { HandleState::new(reference.shape.handle(), context, readonly, export_name) });
+    let mut here = CallContext { held: Some(&held), ..CallContext::in_callback(Callback::Open) };
+    let done = side_effects::all(reference, begun.nth, &mut here);
     match begun.fate {
         Fate::FailsAfterNext(error) => {
             contexts::close_extra(reference, &held);
@@ -237,7 +238,7 @@ unsafe extern "C" fn close<const LAYER: usize>(handle: Handle) {
         if let Some(held) = here.held {
             contexts::close_extra(reference, held);
             // SAFETY: boxed in `open`, and nobody gets the handle after this.
-            drop(unsafe { Box::from_raw(handle.0.cast::<Held>()) });
+            drop(unsafe { Box::from_raw(handle.0.cast::<HandleState>()) });
         }
     });
 }

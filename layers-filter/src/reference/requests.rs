@@ -9,14 +9,14 @@ use layers_trace::Callback;
 
 use super::asking::{ask_below, is_alone};
 use super::shaped::shaped;
-use super::state::{Here, Reference, on};
+use super::state::{CallContext, Reference, on};
 
 /// NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO
 const HOLE: u32 = 1 << 0 | 1 << 1;
 
 /// A data callback says in `*err` why it failed, unless what has failed is the layer below, which has said so itself.
 fn shaped_data<const LAYER: usize>(
-    here: Here<'_>,
+    here: CallContext<'_>,
     err: ErrorPointer,
     alone: impl FnOnce() -> c_int,
     work: impl FnOnce(&'static Reference, Next) -> c_int,

@@ -4,22 +4,22 @@ use std::ffi::c_int;
 
 use layers_abi::arguments::{Next, Outcome};
 use layers_abi::errno;
+use layers_abi::prepared::Fate;
 use layers_abi::server::nbdkit_error;
-use layers_abi::shape::Fate;
 use layers_trace::Callback;
 
-use super::deeds;
-use super::state::{Here, Reference, reference};
+use super::side_effects;
+use super::state::{CallContext, Reference, reference};
 
 /// One call: counted, slept in, failed if the behaviour says so, else what `work` does; before it come its deeds, after
 /// which `next` may be another one.
 pub(super) fn shaped<const LAYER: usize, R: Outcome>(
-    mut here: Here<'_>,
+    mut here: CallContext<'_>,
     work: impl FnOnce(&'static Reference, Next) -> R,
 ) -> R {
     let Some(reference) = reference(LAYER) else { return R::FAILED };
     let begun = reference.shape.begin(here.callback);
-    if !deeds::all(reference, begun.nth, &mut here) {
+    if !side_effects::all(reference, begun.nth, &mut here) {
         return R::FAILED;
     }
     let result = match begun.fate {

@@ -10,7 +10,7 @@ use layers_abi::arguments::{Backend, Context, Handle, Next, ReadOnly};
 use layers_abi::init::MOST_FILTERS;
 use layers_abi::layer::Layer;
 use layers_abi::next::NextOps;
-use layers_abi::shape::Shape;
+use layers_abi::prepared::Shape;
 use layers_trace::Callback;
 
 use crate::wrapped::wrapped;
@@ -35,23 +35,29 @@ impl Reference {
 
 /// What a call was given, for deeds.
 #[derive(Clone, Copy)]
-pub(super) struct Here<'a> {
+pub(super) struct CallContext<'a> {
     pub(super) callback: Callback,
     /// By which the shape knows the handle.
     pub(super) turn: *mut c_void,
     pub(super) next: Next,
-    pub(super) held: Option<&'a Held>,
+    pub(super) held: Option<&'a HandleState>,
     pub(super) backend: Backend,
 }
 
-impl Here<'_> {
+impl CallContext<'_> {
     /// A call with neither `next` nor handle nor backend.
-    pub(super) const fn in_callback(callback: Callback) -> Here<'static> {
-        Here { callback, turn: null_mut(), next: Next(null_mut()), held: None, backend: Backend(null_mut()) }
+    pub(super) const fn in_callback(callback: Callback) -> CallContext<'static> {
+        CallContext {
+            callback,
+            turn: null_mut(),
+            next: Next(null_mut()),
+            held: None,
+            backend: Backend(null_mut()),
+        }
     }
 
-    pub(super) const fn with_backend(callback: Callback, backend: Backend) -> Here<'static> {
-        Here { backend, ..Here::in_callback(callback) }
+    pub(super) const fn with_backend(callback: Callback, backend: Backend) -> CallContext<'static> {
+        CallContext { backend, ..CallContext::in_callback(callback) }
     }
 }
 
@@ -60,13 +66,17 @@ impl Here<'_> {
 /// # Safety
 ///
 /// `handle` is what `open` of this filter has returned, and is not closed.
-pub(super) unsafe fn on<'a, const LAYER: usize>(callback: Callback, next: Next, handle: Handle) -> Here<'a> {
+pub(super) unsafe fn on<'a, const LAYER: usize>(
+    callback: Callback,
+    next: Next,
+    handle: Handle,
+) -> CallContext<'a> {
     let opens = reference(LAYER).is_some_and(|reference| reference.opens);
-    let pointer = if opens { handle.0.cast::<Held>().cast_const() } else { std::ptr::null() };
+    let pointer = if opens { handle.0.cast::<HandleState>().cast_const() } else { std::ptr::null() };
     // SAFETY: as the caller promises, or NULL.
     let held = unsafe { pointer.as_ref() };
     let turn = held.map_or(handle.0, |held| held.turn);
-    Here { turn, next, held, ..Here::in_callback(callback) }
+    CallContext { turn, next, held, ..CallContext::in_callback(callback) }
 }
 
 /// Layer n is at n - 1.
@@ -78,7 +88,7 @@ pub(super) fn reference(layer: usize) -> Option<&'static Reference> {
 }
 
 /// A handle of the reference filter: what it was opened with, and what it has opened since.
-pub(super) struct Held {
+pub(super) struct HandleState {
     /// By which the shape knows it.
     pub(super) turn: *mut c_void,
     /// The filter's own.

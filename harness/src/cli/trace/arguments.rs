@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::super::bounds;
 use super::super::reports::Report;
-use super::super::words::Words;
+use super::super::stack_args::StackArgs;
 use super::show::Picture;
 
 pub(super) const NO_PLUGIN: &str =
@@ -42,7 +42,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(short = 'f', value_name = "CONFIG")]
     pub(super) configuration: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) words: Words,
+    pub(super) words: StackArgs,
     /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy; what the program prints
     /// passes as it comes, to standard error
     #[arg(last = true, value_name = "CLIENT COMMAND")]

@@ -14,12 +14,12 @@ use crate::client::haproxy_cli::CliError;
 use crate::deadline::Deadline;
 use crate::foreign::bounded;
 use crate::foreign::visible::visible;
+use crate::outcome::{Exit, Verdict};
 use crate::run::Start;
-use crate::server::haproxy::{Haproxy, HaproxyError, Load, Serve};
+use crate::server::haproxy::{Haproxy, HaproxyError, Loading, ServeHaproxy};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
 use crate::server::shortage::Explained;
-use crate::verdict::{Exit, Verdict};
 
 /// Records of a user's own run.
 const CAPACITY: u64 = 1 << 20;
@@ -53,12 +53,12 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let limit = session.bounds.limit();
     let deadline = Deadline::after(limit.of(session.timeout));
     let haproxy = Haproxy::find(session.server).map_err(ServerError::from)?;
-    let serve = Serve {
+    let serve = ServeHaproxy {
         scenario: "trace",
         configuration: &configuration,
         arguments: &[],
         start: Start::Foreground,
-        load: Load::Preload,
+        load: Loading::Preload,
         capacity: session.bounds.records(CAPACITY)?,
         keep: session.save,
     };

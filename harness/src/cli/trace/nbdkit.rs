@@ -12,10 +12,10 @@ use super::arguments::{Arguments, NO_PLUGIN};
 use super::show::{in_time, kept, not_ready, said, show_trace};
 use crate::campaign::halt::Limit;
 use crate::deadline::Deadline;
+use crate::outcome::{Exit, Verdict};
 use crate::run::Start;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server};
 use crate::server::process::Woken;
-use crate::verdict::{Exit, Verdict};
 
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 22;

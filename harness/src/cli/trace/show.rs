@@ -12,12 +12,12 @@ use super::super::output::complain;
 use super::super::reports::{self, Opened, Streams};
 use crate::campaign::halt::Limit;
 use crate::conform::{is_cut, verdict_of_troubles};
+use crate::outcome::{Exit, Verdict};
 use crate::report::html::{self, Traced};
 use crate::report::perfetto;
 use crate::rules;
 use crate::server::interrupt;
 use crate::tree::tree;
-use crate::verdict::{Exit, Verdict};
 
 /// What is shown of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

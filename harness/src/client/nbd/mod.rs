@@ -39,7 +39,7 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// A client.
 #[derive(Debug)]
-pub struct Client {
+pub struct NbdClient {
     handle: NonNull<ffi::Handle>,
     number: u32,
     trace: Arc<Writer>,
@@ -58,28 +58,28 @@ pub struct Client {
 }
 
 // SAFETY: libnbd locks each handle; ours is used through `&mut self` only.
-unsafe impl Send for Client {}
+unsafe impl Send for NbdClient {}
 
-impl Drop for Client {
+impl Drop for NbdClient {
     fn drop(&mut self) {
         // SAFETY: the handle is ours and is not used again; buffers of requests in flight outlive the call.
         unsafe { ffi::nbd_close(self.handle.as_ptr()) };
     }
 }
 
-impl Client {
+impl NbdClient {
     /// Client `number`, not yet connected. Its operations together take no longer than until `deadline`.
     pub fn new(
         number: u32,
         wishes: Wishes,
         trace: Arc<Writer>,
         deadline: Deadline,
-    ) -> Result<Client, ClientError> {
+    ) -> Result<NbdClient, ClientError> {
         // SAFETY: no preconditions.
         let handle = NonNull::new(unsafe { ffi::nbd_create() }).ok_or_else(last_error)?;
         let infos = wishes::infos(wishes);
         let patience = Patience::new(Arc::clone(&trace));
-        let client = Client {
+        let client = NbdClient {
             handle,
             number,
             trace,
@@ -187,7 +187,7 @@ impl Client {
     }
 
     /// The same for an answer: of a server that has nothing to do none is waited for.
-    fn until_answered(&mut self, done: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
+    fn until_answered(&mut self, done: impl Fn(&NbdClient) -> bool) -> Result<(), ClientError> {
         self.patience.begin();
         let given_up = std::cell::Cell::new(false);
         self.until(|client| {
@@ -199,7 +199,7 @@ impl Client {
     }
 
     /// Lets libnbd work until `done` says so, or the connection or the time is gone.
-    fn until(&mut self, done: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
+    fn until(&mut self, done: impl Fn(&NbdClient) -> bool) -> Result<(), ClientError> {
         loop {
             if done(self) {
                 return Ok(());
@@ -318,7 +318,7 @@ impl Client {
         let started = check(unsafe { ffi::nbd_aio_disconnect(self.raw(), 0) });
         let served = RefCell::new(served);
         let last: Cell<Option<Deadline>> = Cell::new(None);
-        let enough = |_: &Client| {
+        let enough = |_: &NbdClient| {
             if last.get().is_none() && (served.borrow_mut())() {
                 last.set(Some(Deadline::after(LINGER)));
             }
@@ -329,7 +329,7 @@ impl Client {
         result
     }
 
-    fn until_closed(&mut self, enough: impl Fn(&Client) -> bool) -> Result<(), ClientError> {
+    fn until_closed(&mut self, enough: impl Fn(&NbdClient) -> bool) -> Result<(), ClientError> {
         match self.until(enough) {
             Err(ClientError::Gone) => Ok(()),
             other => other,

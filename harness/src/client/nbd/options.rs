@@ -11,7 +11,7 @@ use super::error::{check, last_message};
 use super::ffi::{self, Closure};
 use super::pending;
 use super::wishes::{INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_NAME};
-use super::{Client, ClientError, Command};
+use super::{ClientError, Command, NbdClient};
 
 /// Transmission flags of the protocol, rebuilt from what libnbd says of the export.
 const FLAG_BITS: &[(u32, ffi::Question)] = &[
@@ -29,7 +29,7 @@ const FLAG_BITS: &[(u32, ffi::Question)] = &[
 /// The only metadata context that it asks for.
 const ALLOCATION: &CStr = c"base:allocation";
 
-impl Client {
+impl NbdClient {
     fn option_done(&mut self, started: c_int, error: &Cell<c_int>) -> Result<(), ClientError> {
         check(started)?;
         self.until_answered(|client| !client.question(ffi::nbd_aio_is_connecting))?;

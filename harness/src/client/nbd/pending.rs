@@ -173,7 +173,7 @@ pub(super) extern "C" fn collect_export(
     name: *const c_char,
     description: *const c_char,
 ) -> c_int {
-    // SAFETY: `Client::list` passes such a vector and keeps it alive; libnbd passes NUL-terminated strings.
+    // SAFETY: `NbdClient::list` passes such a vector and keeps it alive; libnbd passes NUL-terminated strings.
     unsafe {
         let exports = &mut *user_data.cast::<Vec<(String, String)>>();
         let text = |s: *const c_char| CStr::from_ptr(s).to_string_lossy().into_owned();

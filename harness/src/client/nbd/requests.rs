@@ -4,14 +4,14 @@ use layers_trace::record::Record;
 use layers_trace::{CallId, Operation};
 
 use super::pending::{Answer, Pending};
-use super::{Client, ClientError, Command, ffi, last_error};
+use super::{ClientError, Command, NbdClient, ffi, last_error};
 
 /// A request in flight.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a request that nobody waits for has no reply in the trace"]
 pub struct Ticket(u64);
 
-impl Client {
+impl NbdClient {
     /// Sends a request and waits for its answer. A read gives its bytes.
     pub fn command(&mut self, command: Command) -> Result<Vec<u8>, ClientError> {
         let ticket = self.send(command)?;
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// Nobody waits for this request now; [`Client::answers`] may, later.
+    /// Nobody waits for this request now; [`NbdClient::answers`] may, later.
     pub fn leave_behind(&self, ticket: Ticket) {
         let Ticket(_) = ticket;
     }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use layers_trace::record::Record;
 use layers_trace::{CallId, Operation, Writer};
 
-use super::{Client, ClientError, Wishes, check, ffi};
+use super::{ClientError, NbdClient, Wishes, check, ffi};
 use crate::deadline::Deadline;
 use crate::run::credentials::{Credentials, Proof, USER};
 
-impl Client {
+impl NbdClient {
     /// It is to complete STARTTLS before anything else.
     pub fn secure(&mut self, credentials: &Credentials) -> Result<(), ClientError> {
         let path =
@@ -46,8 +46,8 @@ impl Client {
         wishes: Wishes,
         trace: Arc<Writer>,
         deadline: Deadline,
-    ) -> Result<Client, ClientError> {
-        let mut client = Client::new(number, wishes, trace, deadline)?;
+    ) -> Result<NbdClient, ClientError> {
+        let mut client = NbdClient::new(number, wishes, trace, deadline)?;
         client.secure(credentials)?;
         let upgrade = client.upgrades();
         // SAFETY: a live handle and an open descriptor that is libnbd's from here on.

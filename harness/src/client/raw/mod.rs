@@ -6,8 +6,8 @@
 
 mod answer;
 mod chunk;
+mod fan_out;
 mod message;
-mod relay;
 mod socket;
 #[cfg(test)]
 mod tests;

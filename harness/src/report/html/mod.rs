@@ -21,9 +21,9 @@ use base64::engine::general_purpose::STANDARD;
 use self::page::Page;
 use self::picture::Picture;
 use super::{Reporter, ValidationReporter};
-use crate::conform::{Conformance, Plan};
+use crate::conform::{ConformPlan, Conformance};
+use crate::outcome::Exit;
 use crate::validate::Validation;
-use crate::verdict::Exit;
 
 pub use of_trace::Traced;
 
@@ -67,7 +67,7 @@ impl<W: Write> Html<W> {
 }
 
 impl<W: Write> Reporter for Html<W> {
-    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         render(&mut self.to, of_conform::page(plan, conformance))
     }
 }

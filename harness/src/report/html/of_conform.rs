@@ -2,13 +2,15 @@
 
 use super::page::{Cell, Finding, Page, Section};
 use crate::baseline::What;
-use crate::conform::{Conformance, Fault, Group, Plan, RuleVerdict, ScenarioVerdict, Standing, groups};
+use crate::conform::{
+    ConformPlan, Conformance, Fault, Group, RuleVerdict, ScenarioVerdict, Standing, groups,
+};
 use crate::history::Wrapped;
+use crate::outcome::Verdict;
 use crate::report::reproduce;
 use crate::validate::in_flight;
-use crate::verdict::Verdict;
 
-pub(super) fn page(plan: &Plan<'_>, conformance: &Conformance) -> Page {
+pub(super) fn page(plan: &ConformPlan<'_>, conformance: &Conformance) -> Page {
     let mut page = Page {
         title: format!("{} {}", plan.server.which().name(), plan.server.version()),
         about: format!("layers conform {}", plan.server.which().name()),
@@ -63,7 +65,7 @@ fn word(fault: &Fault) -> &'static str {
     }
 }
 
-fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, String)> {
+fn facts(plan: &ConformPlan<'_>, conformance: &Conformance) -> Vec<(&'static str, String)> {
     let Wrapped { keywords, applets } = conformance.wrapped;
     let mut facts = vec![
         ("Server", plan.server.path().display().to_string()),
@@ -81,7 +83,7 @@ fn facts(plan: &Plan<'_>, conformance: &Conformance) -> Vec<(&'static str, Strin
 }
 
 /// Of a cause, of which this is the first that was found.
-fn finding(plan: &Plan<'_>, cause: &Group<'_>, fault: &Fault) -> Finding {
+fn finding(plan: &ConformPlan<'_>, cause: &Group<'_>, fault: &Fault) -> Finding {
     let Fault { scenario, times, tries, .. } = fault;
     let often = match (times, tries) {
         (1, 1) => String::new(),

@@ -3,8 +3,8 @@
 use super::page::{Cell, Finding, Page, Section};
 use crate::campaign::event_budget::Events;
 use crate::conform::exit_of;
+use crate::outcome::{Exit, Verdict};
 use crate::rules::{Judgement, Kind, RuleResult};
-use crate::verdict::{Exit, Verdict};
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug)]

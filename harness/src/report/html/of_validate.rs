@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::page::{Cell, Finding, Page, Section};
+use crate::outcome::Verdict;
 use crate::report::marks;
 use crate::report::reproduce::quoted;
-use crate::validate::{self, ProfileResult, ProfileVerdict, Standing, Validation};
-use crate::verdict::Verdict;
+use crate::validate::{self, CheckStanding, ProfileResult, ProfileVerdict, Validation};
 
 pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
     let mut page = Page {
@@ -20,8 +20,8 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         runs: Vec::new(),
         sections: Vec::new(),
     };
-    let mut found: Vec<(usize, &validate::Finding)> = validation.findings().enumerate().collect();
-    found.sort_by_key(|(_, finding)| validation.standing(finding.id) == Standing::Known);
+    let mut found: Vec<(usize, &validate::ModuleFinding)> = validation.findings().enumerate().collect();
+    found.sort_by_key(|(_, finding)| validation.standing(finding.id) == CheckStanding::Known);
     for (number, one) in &found {
         let run = page.draw(&one.repro.check, one.run.as_ref());
         let reproduce = files.get(*number).map(|file| format!("layers repro {}", quoted(file)));
@@ -56,9 +56,9 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
 
 fn word(validation: &Validation, id: &str, verdict: &Verdict) -> &'static str {
     match validation.standing(id) {
-        Standing::Known => "known",
-        Standing::Denied => "fail",
-        Standing::Plain => verdict.word(),
+        CheckStanding::Known => "known",
+        CheckStanding::Denied => "fail",
+        CheckStanding::Plain => verdict.word(),
     }
 }
 
@@ -93,10 +93,10 @@ fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn finding(validation: &Validation, found: &validate::Finding) -> Finding {
+fn finding(validation: &Validation, found: &validate::ModuleFinding) -> Finding {
     let verdict = validation.verdicts().find(|(id, _)| *id == found.id).map(|(_, verdict)| verdict);
     let layer = found.blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
-    let known = validation.standing(found.id) == Standing::Known;
+    let known = validation.standing(found.id) == CheckStanding::Known;
     Finding {
         id: found.id.to_owned(),
         word: verdict.map_or("fail", |verdict| word(validation, found.id, verdict)),

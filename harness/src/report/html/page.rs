@@ -1,8 +1,8 @@
 //! What stands on the page, whatever was judged.
 
 use crate::campaign::event_budget::Events;
+use crate::outcome::Exit;
 use crate::rules::CallRef;
-use crate::verdict::Exit;
 
 /// A whole page.
 #[derive(Debug)]

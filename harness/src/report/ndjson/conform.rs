@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Call, Ndjson, Word, calls, line};
+use super::{CallLine, Ndjson, Word, calls, line};
 use crate::baseline::{Entry, How, What};
-use crate::conform::{Conformance, Fault, NotPlayed, Plan, RuleVerdict, ScenarioVerdict, Standing};
+use crate::conform::{ConformPlan, Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
+use crate::outcome::{Exit, Verdict};
 use crate::report::{Reporter, reproduce};
 use crate::rules::Finding;
-use crate::verdict::{Exit, Verdict};
 use crate::version::Version;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
@@ -18,9 +18,9 @@ pub const VERSION: u32 = 2;
 
 /// A line of `layers conform --report ndjson`.
 #[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Line"))]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Line<'a> {
+pub enum ConformLine<'a> {
     /// The first line.
     Begin {
         /// Version of this format.
@@ -58,11 +58,11 @@ pub enum Line<'a> {
         /// How often it was played.
         tries: u32,
         /// What became of tries that did not go as planned.
-        astray: Vec<Astray<'a>>,
+        astray: Vec<AstrayLine<'a>>,
         /// Events recorded in all tries.
         events: u64,
         /// What it must show.
-        controls: Vec<Control<'a>>,
+        controls: Vec<ControlLine<'a>>,
     },
     /// What is said of a rule; after the last scenario.
     Rule {
@@ -135,7 +135,7 @@ pub enum Line<'a> {
         actual: Option<&'a str>,
         /// The calls that show it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        calls: Option<Vec<Call>>,
+        calls: Option<Vec<CallLine>>,
         /// What a program that the scenario runs has written in that try.
         #[serde(skip_serializing_if = "Option::is_none")]
         wrote: Option<&'a str>,
@@ -185,9 +185,9 @@ pub enum Line<'a> {
 
 /// Tries of a scenario that did not go as planned.
 #[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Astray"))]
 #[serde(deny_unknown_fields)]
-pub struct Astray<'a> {
+pub struct AstrayLine<'a> {
     verdict: Word,
     reason: Option<&'a str>,
     /// How many tries.
@@ -196,17 +196,17 @@ pub struct Astray<'a> {
 
 /// Something that a scenario must show.
 #[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Control"))]
 #[serde(deny_unknown_fields)]
-pub struct Control<'a> {
+pub struct ControlLine<'a> {
     /// What.
     expected: String,
     verdict: Word,
     reason: Option<&'a str>,
 }
 
-fn begin<'a>(plan: &'a Plan<'_>) -> Line<'a> {
-    Line::Begin {
+fn begin<'a>(plan: &'a ConformPlan<'_>) -> ConformLine<'a> {
+    ConformLine::Begin {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
         server: plan.server.which().name(),
@@ -219,18 +219,18 @@ fn begin<'a>(plan: &'a Plan<'_>) -> Line<'a> {
     }
 }
 
-fn scenario(said: &ScenarioVerdict) -> Line<'_> {
-    let astray = said.astray.iter().map(|(verdict, times)| Astray {
+fn scenario(said: &ScenarioVerdict) -> ConformLine<'_> {
+    let astray = said.astray.iter().map(|(verdict, times)| AstrayLine {
         verdict: verdict.into(),
         reason: verdict.reason(),
         times: *times,
     });
-    let controls = said.controls.iter().map(|control| Control {
+    let controls = said.controls.iter().map(|control| ControlLine {
         expected: control.expected.to_string(),
         verdict: (&control.verdict).into(),
         reason: control.verdict.reason(),
     });
-    Line::Scenario {
+    ConformLine::Scenario {
         name: &said.name,
         verdict: (&said.verdict).into(),
         reason: said.verdict.reason(),
@@ -242,8 +242,8 @@ fn scenario(said: &ScenarioVerdict) -> Line<'_> {
     }
 }
 
-fn not_played<'a>(one: &'a NotPlayed, why: &'a Verdict) -> Line<'a> {
-    Line::Scenario {
+fn not_played<'a>(one: &'a NotPlayed, why: &'a Verdict) -> ConformLine<'a> {
+    ConformLine::Scenario {
         name: &one.scenario,
         verdict: why.into(),
         reason: why.reason(),
@@ -255,8 +255,8 @@ fn not_played<'a>(one: &'a NotPlayed, why: &'a Verdict) -> Line<'a> {
     }
 }
 
-fn rule(said: &RuleVerdict) -> Line<'_> {
-    Line::Rule {
+fn rule(said: &RuleVerdict) -> ConformLine<'_> {
+    ConformLine::Rule {
         id: said.rule.id,
         kind: said.rule.kind.to_string(),
         party: said.rule.party.to_string(),
@@ -279,7 +279,7 @@ fn wrong(what: &What) -> (Option<&str>, Option<Word>, Option<&str>) {
     }
 }
 
-fn finding<'a>(plan: &Plan<'_>, fault: &'a Fault) -> Line<'a> {
+fn finding<'a>(plan: &ConformPlan<'_>, fault: &'a Fault) -> ConformLine<'a> {
     let why = match &fault.standing {
         Standing::Known { why, .. } => Some(why.as_str()),
         _ => None,
@@ -290,7 +290,7 @@ fn finding<'a>(plan: &Plan<'_>, fault: &'a Fault) -> Line<'a> {
         What::Verdict(_) => None,
     };
     let first = shown.map(|(_, first): (_, &Finding)| first);
-    Line::Finding {
+    ConformLine::Finding {
         scenario: &fault.scenario,
         times: fault.times,
         tries: fault.tries,
@@ -310,18 +310,18 @@ fn finding<'a>(plan: &Plan<'_>, fault: &'a Fault) -> Line<'a> {
     }
 }
 
-fn baseline<'a>(state: &'a str, entry: &'a Entry) -> Line<'a> {
+fn baseline<'a>(state: &'a str, entry: &'a Entry) -> ConformLine<'a> {
     let (rule, verdict, reason) = wrong(&entry.what);
     let (how, seen, tries) = match entry.how {
         How::Deterministic => ("deterministic", None, None),
         How::Race { seen, tries } => ("race", Some(seen), Some(tries)),
     };
     let (scenario, why) = (&entry.scenario, &entry.why);
-    Line::Baseline { state, scenario, why, rule, verdict, reason, how, seen, tries }
+    ConformLine::Baseline { state, scenario, why, rule, verdict, reason, how, seen, tries }
 }
 
-fn end(conformance: &Conformance) -> Line<'_> {
-    Line::End {
+fn end(conformance: &Conformance) -> ConformLine<'_> {
+    ConformLine::End {
         exit: conformance.exit().code(),
         meaning: conformance.meaning(),
         known: conformance.known.len(),
@@ -332,11 +332,11 @@ fn end(conformance: &Conformance) -> Line<'_> {
 /// Returns the last line of a run that has failed in this way.
 pub(crate) fn failed(exit: Exit, why: &str) -> String {
     let meaning = format!("{}: {why}", exit.meaning());
-    line(&Line::End { exit: exit.code(), meaning, known: 0, stale: 0 })
+    line(&ConformLine::End { exit: exit.code(), meaning, known: 0, stale: 0 })
 }
 
 impl<W: Write> Reporter for Ndjson<W> {
-    fn begin(&mut self, plan: &Plan<'_>) -> io::Result<()> {
+    fn begin(&mut self, plan: &ConformPlan<'_>) -> io::Result<()> {
         self.line(&begin(plan))
     }
 
@@ -344,7 +344,7 @@ impl<W: Write> Reporter for Ndjson<W> {
         self.line(&scenario(verdict))
     }
 
-    fn end(&mut self, plan: &Plan<'_>, conformance: &Conformance) -> io::Result<()> {
+    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let unplayed = &conformance.not_played;
         let reasons: Vec<Verdict> =
             unplayed.iter().map(|one| Verdict::Skipped(one.why.to_string())).collect();

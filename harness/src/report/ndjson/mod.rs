@@ -13,8 +13,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::foreign::visible::visible_json;
+use crate::outcome::Verdict;
 use crate::rules::CallRef;
-use crate::verdict::Verdict;
 
 /// Writes to `W`, a line at a time.
 #[derive(Debug)]
@@ -55,9 +55,9 @@ impl From<&Verdict> for Word {
 
 /// A call that shows what is wrong.
 #[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Call"))]
 #[serde(deny_unknown_fields)]
-pub struct Call {
+pub struct CallLine {
     /// Position of its event in the trace.
     position: u32,
     /// Layer; 0 is the plugin.
@@ -68,8 +68,8 @@ pub struct Call {
     call: String,
 }
 
-fn calls(calls: &[CallRef]) -> Vec<Call> {
-    let call = |call: &CallRef| Call {
+fn calls(calls: &[CallRef]) -> Vec<CallLine> {
+    let call = |call: &CallRef| CallLine {
         position: call.position,
         layer: call.layer,
         thread: call.tid,

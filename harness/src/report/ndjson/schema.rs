@@ -6,14 +6,14 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{Word, conform, traces, validate};
-use crate::verdict::Verdict;
+use crate::outcome::Verdict;
 
 /// Each schema with the name of its file in `schemas/`.
 pub fn all() -> [(&'static str, Schema); 3] {
     [
-        ("conform.ndjson.schema.json", of::<conform::Line<'_>>(conform::VERSION)),
+        ("conform.ndjson.schema.json", of::<conform::ConformLine<'_>>(conform::VERSION)),
         ("traces.ndjson.schema.json", of::<traces::Line<'_>>(traces::VERSION)),
-        ("validate.ndjson.schema.json", of::<validate::Line<'_>>(validate::VERSION)),
+        ("validate.ndjson.schema.json", of::<validate::ValidateLine<'_>>(validate::VERSION)),
     ]
 }
 

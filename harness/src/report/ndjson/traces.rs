@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Call, Ndjson, Word, calls, line};
+use super::{CallLine, Ndjson, Word, calls, line};
 use crate::baseline::What;
 use crate::conform::{Fault, Standing};
-use crate::report::account::{Account, Subject};
+use crate::outcome::{Exit, Verdict};
+use crate::report::account::{Account, JudgedServer};
 use crate::rules::Rule;
-use crate::verdict::{Exit, Verdict};
 use crate::watch::Ended;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
@@ -118,7 +118,7 @@ pub enum Line<'a> {
         actual: Option<&'a str>,
         /// The calls that show it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        calls: Option<Vec<Call>>,
+        calls: Option<Vec<CallLine>>,
     },
     /// An entry of the user's baseline of what was looked for, and did not happen.
     Stale {
@@ -164,7 +164,7 @@ pub fn write<W: Write>(to: &mut Ndjson<W>, account: &Account<'_>) -> io::Result<
     to.line(&Line::End { exit: account.code, found, meaning, servers })
 }
 
-fn server<'a>(one: &'a Subject<'_>) -> Line<'a> {
+fn server<'a>(one: &'a JudgedServer<'_>) -> Line<'a> {
     let (ended, status) = match one.ended {
         Ended::Exited(status) => ("exited", Some(status)),
         Ended::Crashed(signal) => ("crashed", Some(signal)),

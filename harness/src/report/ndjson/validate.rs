@@ -5,21 +5,22 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Call, Ndjson, Word, calls, line};
+use super::{CallLine, Ndjson, Word, calls, line};
+use crate::outcome::Exit;
 use crate::report::ValidationReporter;
 use crate::validate::{
-    Check, CheckVerdict, Finding, KnownFinding, ProfileResult, RuleVerdict, Subject, Validation,
+    CheckVerdict, KnownFinding, ModuleCheck, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject,
+    Validation,
 };
-use crate::verdict::Exit;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
 
 /// A line of `layers validate --report ndjson`.
 #[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Line"))]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Line<'a> {
+pub enum ValidateLine<'a> {
     /// The first line.
     Begin {
         /// Version of this format.
@@ -114,7 +115,7 @@ pub enum Line<'a> {
         /// What the evidence tells beyond that.
         hint: Option<&'a str>,
         /// The calls that show it.
-        calls: Vec<Call>,
+        calls: Vec<CallLine>,
         /// Position of the call that has done it, where that can be told.
         guilty: Option<u32>,
         /// What the server and the subject have said, by lines.
@@ -172,8 +173,8 @@ pub enum Line<'a> {
     },
 }
 
-fn begin(subject: &Subject) -> Line<'_> {
-    Line::Begin {
+fn begin(subject: &Subject) -> ValidateLine<'_> {
+    ValidateLine::Begin {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
         subject: &subject.words,
@@ -188,8 +189,8 @@ fn begin(subject: &Subject) -> Line<'_> {
     }
 }
 
-fn check<'a>(validation: &Validation, said: &'a CheckVerdict) -> Line<'a> {
-    Line::Check {
+fn check<'a>(validation: &Validation, said: &'a CheckVerdict) -> ValidateLine<'a> {
+    ValidateLine::Check {
         id: said.check.id,
         level: said.check.level.word(),
         profile: said.check.profile.word(),
@@ -201,8 +202,8 @@ fn check<'a>(validation: &Validation, said: &'a CheckVerdict) -> Line<'a> {
     }
 }
 
-fn rule<'a>(validation: &Validation, said: &'a RuleVerdict) -> Line<'a> {
-    Line::Rule {
+fn rule<'a>(validation: &Validation, said: &'a ModuleRuleVerdict) -> ValidateLine<'a> {
+    ValidateLine::Rule {
         id: said.rule.id,
         kind: said.rule.kind.to_string(),
         party: said.rule.party.to_string(),
@@ -214,8 +215,8 @@ fn rule<'a>(validation: &Validation, said: &'a RuleVerdict) -> Line<'a> {
     }
 }
 
-fn finding<'a>(found: &'a Finding, file: Option<&'a PathBuf>) -> Line<'a> {
-    Line::Finding {
+fn finding<'a>(found: &'a ModuleFinding, file: Option<&'a PathBuf>) -> ValidateLine<'a> {
+    ValidateLine::Finding {
         id: found.id,
         statement: found.statement,
         clause: found.clause,
@@ -234,8 +235,8 @@ fn finding<'a>(found: &'a Finding, file: Option<&'a PathBuf>) -> Line<'a> {
     }
 }
 
-fn profile(result: &ProfileResult) -> Line<'_> {
-    Line::Profile {
+fn profile(result: &ProfileResult) -> ValidateLine<'_> {
+    ValidateLine::Profile {
         profile: result.profile.word(),
         verdict: result.verdict.word(),
         reason: result.reason.as_deref(),
@@ -244,12 +245,12 @@ fn profile(result: &ProfileResult) -> Line<'_> {
     }
 }
 
-fn stale(entry: &KnownFinding) -> Line<'_> {
-    Line::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
+fn stale(entry: &KnownFinding) -> ValidateLine<'_> {
+    ValidateLine::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
 }
 
-fn end(validation: &Validation) -> Line<'_> {
-    Line::End {
+fn end(validation: &Validation) -> ValidateLine<'_> {
+    ValidateLine::End {
         servers: validation.cases,
         unloadable: validation.unloadable.as_deref(),
         cut_short: validation.cut_short.as_deref(),
@@ -262,7 +263,14 @@ fn end(validation: &Validation) -> Line<'_> {
 /// Returns the last line of a run that has failed in this way.
 pub(crate) fn failed(exit: Exit, why: &str) -> String {
     let (code, meaning) = (exit.code(), exit.meaning().to_owned());
-    line(&Line::End { servers: 0, unloadable: None, cut_short: Some(why), untried: &[], exit: code, meaning })
+    line(&ValidateLine::End {
+        servers: 0,
+        unloadable: None,
+        cut_short: Some(why),
+        untried: &[],
+        exit: code,
+        meaning,
+    })
 }
 
 impl<W: Write> ValidationReporter for Ndjson<W> {
@@ -270,8 +278,8 @@ impl<W: Write> ValidationReporter for Ndjson<W> {
         self.line(&begin(subject))
     }
 
-    fn playing(&mut self, done: usize, all: usize, check: &Check) -> io::Result<()> {
-        self.line(&Line::Playing { id: check.id, done, of: all })
+    fn playing(&mut self, done: usize, all: usize, check: &ModuleCheck) -> io::Result<()> {
+        self.line(&ValidateLine::Playing { id: check.id, done, of: all })
     }
 
     fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
@@ -290,6 +298,6 @@ impl<W: Write> ValidationReporter for Ndjson<W> {
         if !self.sets {
             return Ok(());
         }
-        self.line(&Line::Sets { exit: exit.code(), meaning: exit.meaning() })
+        self.line(&ValidateLine::Sets { exit: exit.code(), meaning: exit.meaning() })
     }
 }

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::now::Now;
 use super::report::{Report, Tally};
 use super::rule::{Check, Checker, Rule};
-use crate::history::{End, Flaw, Flaws, History};
+use crate::history::{End, Flaws, History, RecordingFault};
 use crate::version::Version;
 
 /// What one trace says of one rule.
@@ -44,7 +44,7 @@ pub enum Trouble {
     #[error("the recording is faulty: {flaw} (event {position}; {count} in all)")]
     Faulty {
         /// The first thing of that sort.
-        flaw: Flaw,
+        flaw: RecordingFault,
         /// Its event.
         position: u32,
         /// How many there are.

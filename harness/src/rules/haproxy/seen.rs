@@ -3,7 +3,7 @@
 use layers_trace::Callback;
 use layers_trace::appctx::{Context, State};
 
-use crate::history::{Appctx, Command, Registered};
+use crate::history::{Appctx, CliCommand, Registered};
 use crate::rules::check::Now;
 use crate::version::Version;
 
@@ -41,7 +41,7 @@ impl<'a> Seen<'a> {
     }
 
     /// The command that the call belongs to, where it does not begin one.
-    pub(super) fn command(&self) -> Option<&'a Command> {
+    pub(super) fn command(&self) -> Option<&'a CliCommand> {
         let command = self.appctx?.command.as_ref()?;
         (!self.begins() && command.number == self.state.number).then_some(command)
     }

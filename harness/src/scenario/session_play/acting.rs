@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::mishap::Mishap;
 use super::super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
 use super::super::{Ending, Scenario};
-use crate::client::haproxy_cli::{CliError, Client};
+use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::client::http::Http;
 use crate::deadline::Deadline;
-use crate::server::haproxy::{Progress, Server};
+use crate::server::haproxy::{HaproxyServer, Progress};
 use crate::server::process::Woken;
 
 /// How long a command may take to be released once its client has gone: longer than the `stats timeout` of those
@@ -39,7 +39,7 @@ pub(crate) fn reloads(list: &str) -> Option<u32> {
 }
 
 /// Sends these commands, and reads to the end what is answered. `half_close`: nothing more is sent.
-fn answers(mut client: Client, commands: &str, half_close: bool) -> Result<Vec<u8>, CliError> {
+fn answers(mut client: CliClient, commands: &str, half_close: bool) -> Result<Vec<u8>, CliError> {
     let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
         if half_close {
             client.half_close()?;
@@ -52,8 +52,8 @@ fn answers(mut client: Client, commands: &str, half_close: bool) -> Result<Vec<u
 
 /// A session in progress.
 pub(super) struct Acting<'a> {
-    pub(super) server: &'a mut Server,
-    clients: BTreeMap<u32, (Client, Http)>,
+    pub(super) server: &'a mut HaproxyServer,
+    clients: BTreeMap<u32, (CliClient, Http)>,
     own: u32,
     pub(super) deadline: Deadline,
     /// The youngest appctx when a client of the script connected last.
@@ -63,7 +63,7 @@ pub(super) struct Acting<'a> {
 }
 
 impl<'a> Acting<'a> {
-    pub(super) fn new(server: &'a mut Server, deadline: Deadline) -> Acting<'a> {
+    pub(super) fn new(server: &'a mut HaproxyServer, deadline: Deadline) -> Acting<'a> {
         Acting { server, clients: BTreeMap::new(), own: OWN_CLIENTS, deadline, before: 0, forgotten: false }
     }
 
@@ -138,12 +138,12 @@ impl<'a> Acting<'a> {
         self.server.signal(signal).map_err(CliError::Io)
     }
 
-    fn client(&mut self, number: u32) -> Result<&mut Client, CliError> {
+    fn client(&mut self, number: u32) -> Result<&mut CliClient, CliError> {
         self.clients.get_mut(&number).map(|(client, _)| client).ok_or(CliError::Closed)
     }
 
     /// A connection of the harness's own.
-    pub(super) fn connect(&mut self, socket: Socket) -> Result<Client, CliError> {
+    pub(super) fn connect(&mut self, socket: Socket) -> Result<CliClient, CliError> {
         self.own += 1;
         self.server.connect(self.own, socket.file(), self.deadline)
     }
@@ -172,7 +172,7 @@ impl<'a> Acting<'a> {
                 return false;
             }
             *own += 1;
-            let connected = Client::connect(*own, &socket, trace.clone(), deadline);
+            let connected = CliClient::connect(*own, &socket, trace.clone(), deadline);
             match connected.and_then(|client| answers(client, &commands, true)) {
                 Ok(answer) => expected(&String::from_utf8_lossy(&answer)),
                 Err(CliError::Closed | CliError::Io(_)) => false,
@@ -328,7 +328,7 @@ impl<'a> Acting<'a> {
                     let (trace, socket) = (trace.clone(), &socket);
                     let visit = move || {
                         for command in commands {
-                            let mut client = Client::connect(number, socket, trace.clone(), deadline)?;
+                            let mut client = CliClient::connect(number, socket, trace.clone(), deadline)?;
                             client.send(format!("{command}\n").as_bytes())?;
                             client.read_to_end()?;
                             client.hang_up();

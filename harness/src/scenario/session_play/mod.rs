@@ -12,7 +12,7 @@ use super::Scenario;
 use super::player::{Recording, Running, SessionPlayer};
 use crate::deadline::Deadline;
 use crate::history::End;
-use crate::server::haproxy::{HaproxyError, Serve, Server};
+use crate::server::haproxy::{HaproxyError, HaproxyServer, ServeHaproxy};
 use crate::server::process::Process;
 use acting::Acting;
 #[cfg(feature = "fuzzing")]
@@ -21,21 +21,21 @@ pub(crate) use acting::reloads;
 /// Records of a session's trace: 8 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 17;
 
-impl Running for Server {
+impl Running for HaproxyServer {
     fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
     fn trace(&self) -> Option<Arc<Writer>> {
-        Server::trace(self)
+        HaproxyServer::trace(self)
     }
 
     fn signal(&self, signal: Signal) -> std::io::Result<()> {
-        Server::signal(self, signal)
+        HaproxyServer::signal(self, signal)
     }
 
     fn wait_for_end(&mut self, deadline: Deadline) -> Option<End> {
-        Server::wait_for_end(self, deadline)
+        HaproxyServer::wait_for_end(self, deadline)
     }
 }
 
@@ -46,7 +46,7 @@ impl SessionPlayer<'_> {
             return Err(std::io::Error::other(format!("`{}` is a scenario of nbdkit", scenario.name)).into());
         };
         let deadline = Deadline::after(self.timeout);
-        let serve = Serve {
+        let serve = ServeHaproxy {
             scenario: &scenario.name,
             configuration: session.configuration,
             arguments: session.arguments,

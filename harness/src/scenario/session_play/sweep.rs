@@ -5,7 +5,7 @@
 
 use super::super::session::Socket;
 use super::acting::{Acting, IDLE};
-use crate::client::haproxy_cli::{CliError, Client};
+use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::server::haproxy::Progress;
 
@@ -51,7 +51,7 @@ impl Acting<'_> {
     /// Reads on until the server has made so many calls for this client, and waits for it.
     fn read_until_call(
         &mut self,
-        client: &mut Client,
+        client: &mut CliClient,
         goal: u64,
         calls: impl Fn(&Progress) -> u64,
     ) -> Result<Visit, CliError> {

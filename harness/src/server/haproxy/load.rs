@@ -14,7 +14,7 @@ const MODULE: &str = "layers_applet.so";
 
 /// How the instrument is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Load {
+pub enum Loading {
     /// `LD_PRELOAD`: from the first instruction on, and in the master process, too.
     #[default]
     Preload,
@@ -24,19 +24,19 @@ pub enum Load {
     LuaPerThread,
 }
 
-impl Load {
+impl Loading {
     /// The keyword of the configuration.
     fn keyword(self) -> Option<&'static str> {
         match self {
-            Load::Preload => None,
-            Load::Lua => Some("lua-load"),
-            Load::LuaPerThread => Some("lua-load-per-thread"),
+            Loading::Preload => None,
+            Loading::Lua => Some("lua-load"),
+            Loading::LuaPerThread => Some("lua-load-per-thread"),
         }
     }
 }
 
 /// The text of a configuration for a run in this directory. Writes there what it names for the instrument's sake.
-pub(super) fn configuration(text: &str, load: Load, directory: &Path) -> io::Result<String> {
+pub(super) fn configuration(text: &str, load: Loading, directory: &Path) -> io::Result<String> {
     let shown = directory.to_string_lossy();
     let text = text.replace(DIRECTORY_MARK, &shown);
     let Some(keyword) = load.keyword() else { return Ok(text) };
@@ -49,9 +49,11 @@ pub(super) fn configuration(text: &str, load: Load, directory: &Path) -> io::Res
 }
 
 /// What the environment must say for it.
-pub(super) fn environment(load: Load) -> io::Result<Option<(String, OsString)>> {
+pub(super) fn environment(load: Loading) -> io::Result<Option<(String, OsString)>> {
     match load {
-        Load::Preload => Ok(Some(("LD_PRELOAD".into(), instruments::lasting_path(instruments::applet()?)))),
-        Load::Lua | Load::LuaPerThread => Ok(None),
+        Loading::Preload => {
+            Ok(Some(("LD_PRELOAD".into(), instruments::lasting_path(instruments::applet()?))))
+        }
+        Loading::Lua | Loading::LuaPerThread => Ok(None),
     }
 }

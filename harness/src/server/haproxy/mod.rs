@@ -21,13 +21,13 @@ use super::process::{Launch, Process, Woken};
 use super::shortage::Explained;
 use super::tracing::Tracing;
 use super::{instruments, interrupt};
-use crate::client::haproxy_cli::{CliError, Client};
+use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
-pub use load::Load;
+pub use load::Loading;
 pub use progress::Progress;
 
 /// In the directory of a run: the command line of the server, or of its workers; full rights.
@@ -89,7 +89,7 @@ pub enum HaproxyError {
 
 /// What to start.
 #[derive(Clone, Debug)]
-pub struct Serve<'a> {
+pub struct ServeHaproxy<'a> {
     /// Name of the scenario.
     pub scenario: &'a str,
     /// Text of the configuration; `{dir}` in it becomes the directory of the run.
@@ -99,7 +99,7 @@ pub struct Serve<'a> {
     /// How it is started: in the foreground, or as master and workers.
     pub start: Start,
     /// How the instrument gets into it.
-    pub load: Load,
+    pub load: Loading,
     /// Records that the trace can hold.
     pub capacity: u64,
     /// File for the trace; memory without.
@@ -142,7 +142,7 @@ impl Haproxy {
     }
 
     /// What the first event of a trace says.
-    fn describe(&self, serve: &Serve<'_>) -> Run {
+    fn describe(&self, serve: &ServeHaproxy<'_>) -> Run {
         Run {
             server: "haproxy".to_owned(),
             version: self.version,
@@ -162,8 +162,8 @@ impl Haproxy {
         }
     }
 
-    /// Starts a server. It may not be ready yet: see [`Server::wait_ready`].
-    pub fn start(&self, serve: &Serve<'_>) -> Result<Server, HaproxyError> {
+    /// Starts a server. It may not be ready yet: see [`HaproxyServer::wait_ready`].
+    pub fn start(&self, serve: &ServeHaproxy<'_>) -> Result<HaproxyServer, HaproxyError> {
         let run_id = descent::new_run_id();
         let tracing = Tracing::begin(&self.describe(serve), run_id, serve.capacity, serve.keep)?;
         let directory = interrupt::directory(run_id, Names::Words)?;
@@ -201,7 +201,13 @@ impl Haproxy {
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
-        Ok(Server { process, run_id, directory: Some(directory), progress: Progress::default(), tracing })
+        Ok(HaproxyServer {
+            process,
+            run_id,
+            directory: Some(directory),
+            progress: Progress::default(),
+            tracing,
+        })
     }
 }
 
@@ -224,7 +230,7 @@ fn on_path() -> PathBuf {
 
 /// A running HAProxy.
 #[derive(Debug)]
-pub struct Server {
+pub struct HaproxyServer {
     /// The process; with workers, the master.
     pub process: Process,
     run_id: u64,
@@ -234,7 +240,7 @@ pub struct Server {
     tracing: Tracing,
 }
 
-impl Server {
+impl HaproxyServer {
     /// The trace, for clients to write to.
     pub fn trace(&self) -> Option<Arc<Writer>> {
         self.tracing.writer().map(Arc::clone)
@@ -268,9 +274,9 @@ impl Server {
     }
 
     /// Connects to one of its sockets.
-    pub fn connect(&self, number: u32, socket: &str, deadline: Deadline) -> Result<Client, CliError> {
+    pub fn connect(&self, number: u32, socket: &str, deadline: Deadline) -> Result<CliClient, CliError> {
         let trace = self.trace().ok_or(CliError::Closed)?;
-        Client::connect(number, &self.file(socket), trace, deadline)
+        CliClient::connect(number, &self.file(socket), trace, deadline)
     }
 
     /// Waits until it has answered a first command; by it the instrument learns the rest of what it needs to know.
@@ -284,7 +290,7 @@ impl Server {
             });
             let (Some(stream), Some(trace)) = (first, self.trace()) else { return woken };
             let patience = Deadline::after(FIRST_ANSWER.min(deadline.left()));
-            let mut client = Client::connected(FIRST_CLIENT, stream, trace, patience);
+            let mut client = CliClient::connected(FIRST_CLIENT, stream, trace, patience);
             let answered = client.send(b"layers plain\n").and_then(|()| client.read_to_end());
             client.hang_up();
             self.look();
@@ -349,7 +355,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for HaproxyServer {
     fn drop(&mut self) {
         self.process.kill();
         kill_escaped(self.run_id);

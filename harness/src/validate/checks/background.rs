@@ -2,11 +2,11 @@
 
 use crate::rules::Party;
 use crate::run::Start;
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
 use crate::validate::claims::{Claims, flush, read, write};
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[ModuleCheck {
     id: "start.background",
     level: Level::Must,
     profile: Profile::Core,
@@ -29,5 +29,7 @@ fn background(claims: &Claims) -> Planned {
     steps.extend((claims.writes().is_ok() && claims.flushes().is_ok()).then(flush));
     steps.extend([Op::Disconnect(1), Op::Connect(2, claims.export.clone()), Op::Disconnect(2)]);
     let first = [Op::Judge, Op::Connect(1, claims.export.clone())];
-    Ok(vec![Plan::new(first.into_iter().chain(steps).collect()).start(Start::Daemon, Outcome::Serves)])
+    Ok(vec![
+        CasePlan::new(first.into_iter().chain(steps).collect()).start(Start::Daemon, ServerOutcome::Serves),
+    ])
 }

@@ -5,15 +5,15 @@ use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::{Claims, read, request, write};
 use crate::validate::fact::BlockSize;
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "block-size.minimum",
         level: Level::Must,
         profile: Profile::BlockSize,
@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
             |claims| over_sized(claims, BlockSize::Minimum),
         ),
     },
-    Check {
+    ModuleCheck {
         id: "block-size.preferred",
         level: Level::Must,
         profile: Profile::BlockSize,
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
             |claims| over_sized(claims, BlockSize::Preferred),
         ),
     },
-    Check {
+    ModuleCheck {
         id: "block-size.maximum",
         level: Level::Must,
         profile: Profile::BlockSize,
@@ -55,7 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
             |claims| over_sized(claims, BlockSize::Maximum),
         ),
     },
-    Check {
+    ModuleCheck {
         id: "block-size.smaller",
         level: Level::Must,
         profile: Profile::BlockSize,
@@ -80,15 +80,15 @@ fn smaller(claims: &Claims) -> Planned {
     let whole = claims.some(0, 2 * unit)?;
     let parts = [(0, part), (u64::from(part), part), (1, u32::try_from(unit).unwrap_or(u32::MAX))];
     let reads = parts.map(|place| Op::Perhaps(request(Operation::Read, place))).to_vec();
-    let mut plans = vec![Plan::new(script(claims, vec![read(whole)], reads)).compares()];
+    let mut plans = vec![CasePlan::new(script(claims, vec![read(whole)], reads)).compares()];
     if claims.writes().is_ok() {
         let writes = (7..).zip(parts).flat_map(|(data, place)| {
             [
-                Op::Perhaps(Request { data, ..request(Operation::Write, place) }),
+                Op::Perhaps(DiskRequest { data, ..request(Operation::Write, place) }),
                 Op::Request(request(Operation::Read, whole)),
             ]
         });
-        plans.push(Plan::new(script(claims, vec![write(whole, 6)], writes.collect())));
+        plans.push(CasePlan::new(script(claims, vec![write(whole, 6)], writes.collect())));
     }
     Ok(plans)
 }
@@ -101,7 +101,7 @@ fn over_sized(claims: &Claims, size: BlockSize) -> Planned {
     claims.holds(1)?;
     let over = |block_size| {
         let behaviour = Behaviour { block_size: Some(block_size), ..Behaviour::default() };
-        Plan::new(script(claims, Vec::new(), vec![Op::Sized(1, size)]))
+        CasePlan::new(script(claims, Vec::new(), vec![Op::Sized(1, size)]))
             .twist(Twist::Over(Box::new(behaviour)))
     };
     Ok(BELOW.map(over).to_vec())
@@ -118,5 +118,5 @@ fn sized(claims: &Claims, choose: impl Fn([u32; 3]) -> u32) -> Planned {
     places.dedup();
     let places = places.into_iter().map(|at| (at, u32::try_from(size).unwrap_or(u32::MAX)));
     let judged = places.map(read).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }

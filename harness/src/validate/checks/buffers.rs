@@ -5,12 +5,12 @@ use layers_trace::Operation;
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Play, Profile, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Play, Profile, Unfit};
 use crate::validate::claims::{Claims, flagged, flush, request, write};
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "buffers.fenced",
         level: Level::Must,
         profile: Profile::Core,
@@ -19,9 +19,9 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), \".pread\", \".pwrite\": count",
         broken_by: "a .pwrite that reads whole sectors from a buffer that ends before; one byte too many in a .pread",
         fix: "touch no more than count bytes: the crash is in the call that touches more",
-        play: Play::Stack(|claims| Ok(vec![Plan::new(requests(claims)?).fenced()])),
+        play: Play::Stack(|claims| Ok(vec![CasePlan::new(requests(claims)?).fenced()])),
     },
-    Check {
+    ModuleCheck {
         id: "buffers.malloc",
         level: Level::Must,
         profile: Profile::Core,
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "nbdkit-plugin(3), \"Error handling\"",
         broken_by: "a free of what was freed; a byte written behind what malloc gave; a pointer read from memory that was freed",
         fix: "the C library ends the server in the call that finds it: run the case below valgrind for the one that did it",
-        play: Play::Stack(|claims| Ok(vec![Plan::new(requests(claims)?).with_malloc_checked()])),
+        play: Play::Stack(|claims| Ok(vec![CasePlan::new(requests(claims)?).with_malloc_checked()])),
     },
 ];
 

@@ -4,14 +4,14 @@ use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, read, request, write};
 use crate::validate::op::Op;
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".can_cache\", \".cache\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "cache.succeeds",
         level: Level::Must,
         profile: Profile::Cache,
@@ -23,10 +23,10 @@ pub(super) const CHECKS: &[Check] = &[
         play: Play::Stack(|claims| {
             claims.caches()?;
             let judged = claims.places().into_iter().map(cache).collect();
-            Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+            Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
         }),
     },
-    Check {
+    ModuleCheck {
         id: "cache.keeps-data",
         level: Level::Must,
         profile: Profile::Cache,
@@ -52,5 +52,5 @@ fn keeps_data(claims: &Claims) -> Planned {
         .flat_map(|(data, place)| writable.then(|| write(*place, data)).into_iter().chain([read(*place)]))
         .collect();
     let judged = places.iter().flat_map(|place| [cache(*place), read(*place)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

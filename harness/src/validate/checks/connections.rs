@@ -5,14 +5,14 @@ use layers_trace::Operation;
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, request};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".can_multi_conn\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "multi-conn.flush",
         level: Level::Must,
         profile: Profile::MultiConn,
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "share what connections write, or let .can_multi_conn say no",
         play: Play::Stack(|claims| seen(claims, false)),
     },
-    Check {
+    ModuleCheck {
         id: "multi-conn.fua",
         level: Level::Must,
         profile: Profile::MultiConn,
@@ -44,19 +44,19 @@ fn seen(claims: &Claims, fua: bool) -> Planned {
     } else {
         claims.flushes()?;
     }
-    let by = |client, operation, place| Request { client, ..request(operation, place) };
+    let by = |client, operation, place| DiskRequest { client, ..request(operation, place) };
     let setup = vec![Op::Connect(2, claims.export.clone())];
     let mut judged = Vec::new();
     for (data, place) in (1..).zip(claims.places()) {
         let (writer, reader) = if data % 2 == 0 { (1, 2) } else { (2, 1) };
         judged.push(Op::Request(by(reader, Operation::Read, place)));
         let flags = if fua { flag::FUA } else { 0 };
-        judged.push(Op::Request(Request { data, flags, ..by(writer, Operation::Write, place) }));
+        judged.push(Op::Request(DiskRequest { data, flags, ..by(writer, Operation::Write, place) }));
         if !fua {
             judged.push(Op::Request(by(writer, Operation::Flush, (0, 0))));
         }
         judged.push(Op::Share(writer, reader));
         judged.push(Op::Request(by(reader, Operation::Read, place)));
     }
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

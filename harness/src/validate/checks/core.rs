@@ -3,13 +3,15 @@
 use super::script;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist, Unfit};
+use crate::validate::check::{
+    CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist, Unfit,
+};
 use crate::validate::claims::Claims;
 use crate::validate::fact::Fact;
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "inform.dump-plugin",
         level: Level::Must,
         profile: Profile::Core,
@@ -20,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "leave what needs parameters to .config_complete or .get_ready, which --dump-plugin does not call",
         play: Play::Stack(|_| informs(Start::DumpPlugin)),
     },
-    Check {
+    ModuleCheck {
         id: "inform.help",
         level: Level::Must,
         profile: Profile::Core,
@@ -31,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "leave what may fail to .config_complete or .get_ready, which --help does not call",
         play: Play::Stack(|_| informs(Start::Help)),
     },
-    Check {
+    ModuleCheck {
         id: "inform.version",
         level: Level::Must,
         profile: Profile::Core,
@@ -42,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "leave what may fail to .config_complete or .get_ready, which --version does not call",
         play: Play::Stack(|_| informs(Start::Version)),
     },
-    Check {
+    ModuleCheck {
         id: "parameters.unknown",
         level: Level::Should,
         profile: Profile::Core,
@@ -51,9 +53,11 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "nbdkit-plugin(3), \".config\"",
         broken_by: "a .config that returns 0 for every key",
         fix: "compare the key with those that are known; for any other call nbdkit_error and return -1",
-        play: Play::Stack(|_| Ok(vec![with_parameter("layers-no-such-parameter", "1", Outcome::Refuses)])),
+        play: Play::Stack(|_| {
+            Ok(vec![with_parameter("layers-no-such-parameter", "1", ServerOutcome::Refuses)])
+        }),
     },
-    Check {
+    ModuleCheck {
         id: "parameters.empty",
         level: Level::Must,
         profile: Profile::Core,
@@ -63,10 +67,10 @@ pub(super) const CHECKS: &[Check] = &[
         broken_by: "a .config that looks at value[0] or takes strlen(value) - 1",
         fix: "values may be empty: look at their length first",
         play: Play::Stack(|_| {
-            Ok(vec![with_parameter("layers-no-such-parameter", "", Outcome::StartsOrRefuses)])
+            Ok(vec![with_parameter("layers-no-such-parameter", "", ServerOutcome::StartsOrRefuses)])
         }),
     },
-    Check {
+    ModuleCheck {
         id: "parameters.missing",
         level: Level::Must,
         profile: Profile::Core,
@@ -77,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look in .config_complete whether all that is needed was given; call nbdkit_error and return -1 if not",
         play: Play::Stack(missing),
     },
-    Check {
+    ModuleCheck {
         id: "claims.kept",
         level: Level::Must,
         profile: Profile::Core,
@@ -88,7 +92,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "bring the callback back, or say no longer that it is claimed",
         play: Play::Claims,
     },
-    Check {
+    ModuleCheck {
         id: "claims.expected",
         level: Level::Must,
         profile: Profile::Core,
@@ -99,7 +103,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look at what becomes of the parameter, or say what is expected now",
         play: Play::Stack(expected),
     },
-    Check {
+    ModuleCheck {
         id: "parameters.each",
         level: Level::Must,
         profile: Profile::Core,
@@ -110,7 +114,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look in .config_complete whether all that is needed was given, and is something",
         play: Play::Both(each, each),
     },
-    Check {
+    ModuleCheck {
         id: "open.succeeds",
         level: Level::Must,
         profile: Profile::Core,
@@ -121,7 +125,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look at the calls that failed and at their message; give the parameters with which it serves something",
         play: Play::Opens,
     },
-    Check {
+    ModuleCheck {
         id: "open.again",
         level: Level::Must,
         profile: Profile::Core,
@@ -132,7 +136,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look at why .open fails; free in .close what .open has taken; or claim a stricter thread model",
         play: Play::Stack(again),
     },
-    Check {
+    ModuleCheck {
         id: "open.same-answers",
         level: Level::Should,
         profile: Profile::Core,
@@ -147,25 +151,27 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn informs(start: Start) -> Planned {
-    Ok(vec![Plan::new(Vec::new()).twist(Twist::Bare).start(start, Outcome::Succeeds)])
+    Ok(vec![CasePlan::new(Vec::new()).twist(Twist::Bare).start(start, ServerOutcome::Succeeds)])
 }
 
-fn with_parameter(key: &str, value: &str, outcome: Outcome) -> Plan {
+fn with_parameter(key: &str, value: &str, outcome: ServerOutcome) -> CasePlan {
     let parameter = Parameter { key: Some(key.to_owned()), value: value.to_owned() };
-    Plan::new(Vec::new()).twist(Twist::Parameter(parameter)).start(Start::Foreground, outcome)
+    CasePlan::new(Vec::new()).twist(Twist::Parameter(parameter)).start(Start::Foreground, outcome)
 }
 
 fn missing(claims: &Claims) -> Planned {
     let script = vec![Op::Judge, Op::Connect(1, claims.export.clone())];
-    Ok(vec![Plan::new(script).twist(Twist::Bare).start(Start::Foreground, Outcome::StartsOrRefuses)])
+    Ok(vec![
+        CasePlan::new(script).twist(Twist::Bare).start(Start::Foreground, ServerOutcome::StartsOrRefuses),
+    ])
 }
 
 /// Parameters of which each is left out in turn.
 const MOST_PARAMETERS: usize = 8;
 
 fn each(claims: &Claims) -> Planned {
-    let visit = || Plan::new(vec![Op::Judge, Op::Visit(1, claims.export.clone())]);
-    let vary = |twist| visit().twist(twist).start(Start::Foreground, Outcome::StartsOrRefuses);
+    let visit = || CasePlan::new(vec![Op::Judge, Op::Visit(1, claims.export.clone())]);
+    let vary = |twist| visit().twist(twist).start(Start::Foreground, ServerOutcome::StartsOrRefuses);
     let without = |(place, has_key): &(usize, bool)| {
         let emptied = has_key.then(|| vary(Twist::Emptied(*place)));
         [vary(Twist::Without(*place))].into_iter().chain(emptied)
@@ -182,9 +188,9 @@ fn expected(claims: &Claims) -> Planned {
         return Err(Unfit::NotClaimed("nothing is said to be expected (--expect)"));
     }
     let case = |fact: &Fact| match fact {
-        Fact::StartRefused => Plan::new(Vec::new()).start(Start::Foreground, Outcome::Refuses),
-        Fact::Refused(_) => Plan::new(vec![Op::Judge, Op::Expect(1, fact.clone())]),
-        _ => Plan::new(script(claims, Vec::new(), vec![Op::Expect(1, fact.clone())])),
+        Fact::StartRefused => CasePlan::new(Vec::new()).start(Start::Foreground, ServerOutcome::Refuses),
+        Fact::Refused(_) => CasePlan::new(vec![Op::Judge, Op::Expect(1, fact.clone())]),
+        _ => CasePlan::new(script(claims, Vec::new(), vec![Op::Expect(1, fact.clone())])),
     };
     Ok(claims.expected.iter().map(case).collect())
 }
@@ -199,7 +205,7 @@ fn again(claims: &Claims) -> Planned {
     } else {
         (2..10).flat_map(|client| [Op::Disconnect(client - 1), connect(client)]).collect()
     };
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn same_answers(claims: &Claims) -> Planned {
@@ -209,5 +215,5 @@ fn same_answers(claims: &Claims) -> Planned {
         judged.push(Op::Connect(client, claims.export.clone()));
         judged.push(Op::Answers(client));
     }
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }

@@ -1,12 +1,12 @@
 //! Lists of exports.
 
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::Claims;
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "exports.list",
         level: Level::Must,
         profile: Profile::Exports,
@@ -17,7 +17,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "add each export once with nbdkit_add_export, and return 0",
         play: Play::Stack(|claims| listed(claims, vec![Op::Judge, Op::List])),
     },
-    Check {
+    ModuleCheck {
         id: "exports.open",
         level: Level::Must,
         profile: Profile::Exports,
@@ -28,7 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "list what can be opened",
         play: Play::Stack(|claims| listed(claims, vec![Op::List, Op::Judge, Op::OpenListed])),
     },
-    Check {
+    ModuleCheck {
         id: "exports.side-by-side",
         level: Level::Must,
         profile: Profile::Exports,
@@ -46,5 +46,5 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn listed(claims: &Claims, script: Vec<Op>) -> Planned {
     claims.lists_exports()?;
-    Ok(vec![Plan::new(script)])
+    Ok(vec![CasePlan::new(script)])
 }

@@ -5,14 +5,14 @@ use layers_trace::Operation;
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, read, request, write};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".extents\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "extents.succeed",
         level: Level::Must,
         profile: Profile::Extents,
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "the first extent begins at or before offset, and each next one where the one before ends",
         play: Play::Stack(|claims| told(claims, 0)),
     },
-    Check {
+    ModuleCheck {
         id: "extents.one",
         level: Level::Must,
         profile: Profile::Extents,
@@ -34,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "add at least the extent that covers offset",
         play: Play::Stack(|claims| told(claims, flag::REQ_ONE)),
     },
-    Check {
+    ModuleCheck {
         id: "extents.true",
         level: Level::Must,
         profile: Profile::Extents,
@@ -45,7 +45,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "set NBDKIT_EXTENT_ZERO only where every byte is zero; a hole alone need not be zero",
         play: Play::Stack(true_everywhere),
     },
-    Check {
+    ModuleCheck {
         id: "extents.after-write",
         level: Level::Must,
         profile: Profile::Extents,
@@ -59,7 +59,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn extents(place: (u64, u32), flags: u32) -> Op {
-    Op::Request(Request { flags, ..request(Operation::BlockStatus, place) })
+    Op::Request(DiskRequest { flags, ..request(Operation::BlockStatus, place) })
 }
 
 /// The places, the whole of a small disk, both ends of a large one, and what lies across powers of two.
@@ -72,7 +72,7 @@ fn ranges(claims: &Claims) -> Vec<(u64, u32)> {
 fn told(claims: &Claims, flags: u32) -> Planned {
     claims.tells_extents()?;
     let judged = ranges(claims).into_iter().map(|place| extents(place, flags)).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn true_everywhere(claims: &Claims) -> Planned {
@@ -84,7 +84,7 @@ fn true_everywhere(claims: &Claims) -> Planned {
     };
     let judged =
         ranges(claims).into_iter().flat_map(|place| [learn(read(place)), extents(place, 0)]).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn after_write(claims: &Claims) -> Planned {
@@ -99,5 +99,5 @@ fn after_write(claims: &Claims) -> Planned {
         .iter()
         .flat_map(|place| [extents(around(*place), 0), extents(*place, flag::REQ_ONE)])
         .collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

@@ -10,12 +10,12 @@ use super::script;
 use crate::rules::Party;
 use crate::run::Start;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
 use crate::validate::claims::{Claims, flush, read, request, write};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "filter.failing-requests",
         level: Level::Must,
         profile: Profile::Filter,
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "release what was taken, drop what was cached, set *err and return -1",
         play: Play::Filter(failing_requests),
     },
-    Check {
+    ModuleCheck {
         id: "filter.failing-answers",
         level: Level::Must,
         profile: Profile::Filter,
@@ -37,7 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look at what next returns; undo what was done; return NULL or -1",
         play: Play::Filter(failing_answers),
     },
-    Check {
+    ModuleCheck {
         id: "filter.failing-for-good",
         level: Level::Must,
         profile: Profile::Filter,
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "set *err and return -1; let whoever tries again give up after some time, and sleep by nbdkit_nanosleep, which ends with the server",
         play: Play::Filter(for_good),
     },
-    Check {
+    ModuleCheck {
         id: "filter.below-changes",
         level: Level::Must,
         profile: Profile::Filter,
@@ -80,10 +80,10 @@ fn offered(claims: &Claims) -> Vec<(Callback, Operation)> {
 }
 
 /// A request of this kind; zeroes are to be there afterwards.
-fn one(operation: Operation, place: (u64, u32), data: u64) -> Request {
+fn one(operation: Operation, place: (u64, u32), data: u64) -> DiskRequest {
     let place = if operation == Operation::Flush { (0, 0) } else { place };
     let flags = if operation == Operation::Zero { flag::NO_HOLE } else { 0 };
-    Request { flags, data, ..request(operation, place) }
+    DiskRequest { flags, data, ..request(operation, place) }
 }
 
 fn failing(callback: Callback, nth: u32) -> Failure {
@@ -102,7 +102,7 @@ fn failing_requests(claims: &Claims) -> Planned {
         // pattern each time, so that one that was kept shows.
         for data in 1..=4 {
             if writable && operation != Operation::Write {
-                steps.push(Op::Perhaps(Request { data, ..request(Operation::Write, place) }));
+                steps.push(Op::Perhaps(DiskRequest { data, ..request(Operation::Write, place) }));
             }
             steps.push(Op::Perhaps(one(operation, place, 10 + data)));
             steps.push(Op::Perhaps(request(Operation::Read, place)));
@@ -118,7 +118,7 @@ fn failing_requests(claims: &Claims) -> Planned {
             Op::Disconnect(2),
         ]);
         let fail = vec![failing(callback, 2)];
-        over(Plan::new(script(claims, Vec::new(), steps)), Behaviour { fail, ..Behaviour::default() })
+        over(CasePlan::new(script(claims, Vec::new(), steps)), Behaviour { fail, ..Behaviour::default() })
     });
     Ok(plans.collect())
 }
@@ -134,7 +134,7 @@ fn for_good(claims: &Claims) -> Planned {
     let from = |nth: u32| {
         let fails_from = offered.iter().map(|(callback, _)| (*callback, nth)).collect();
         over(
-            Plan::new(script(claims, Vec::new(), steps.clone())),
+            CasePlan::new(script(claims, Vec::new(), steps.clone())),
             Behaviour { fails_from, ..Behaviour::default() },
         )
     };
@@ -146,7 +146,7 @@ fn for_good(claims: &Claims) -> Planned {
         steps.extend(claims.writes().is_ok().then(|| write(far, 7)));
         steps.push(read(far));
     }
-    let of_range = Plan::new(script(claims, Vec::new(), steps));
+    let of_range = CasePlan::new(script(claims, Vec::new(), steps));
     Ok(vec![from(1), from(3), over(of_range, Behaviour { bad: Some(bad), ..Behaviour::default() })])
 }
 
@@ -177,7 +177,7 @@ fn below_changes(claims: &Claims) -> Planned {
         let every_other = changed.into_iter().collect();
         let steps = offered.iter().map(|(_, operation)| Op::Patient(one(*operation, place, 1))).collect();
         let behaviour = Behaviour { fail, every_other, ..Behaviour::default() };
-        over(Plan::new(script(claims, Vec::new(), steps)), behaviour)
+        over(CasePlan::new(script(claims, Vec::new(), steps)), behaviour)
     });
     Ok(plans.collect())
 }
@@ -208,9 +208,10 @@ fn failing_answers(claims: &Claims) -> Planned {
         let fail = vec![failing(callback, 1)];
         let visit = |client| Op::Visit(client, claims.export.clone());
         let mut steps = vec![Op::Judge, visit(1), visit(2), Op::Connect(3, claims.export.clone())];
-        steps
-            .extend(place.map(|place| Op::Request(Request { client: 3, ..request(Operation::Read, place) })));
-        let plan = Plan::new(steps).start(Start::Foreground, Outcome::Serves);
+        steps.extend(
+            place.map(|place| Op::Request(DiskRequest { client: 3, ..request(Operation::Read, place) })),
+        );
+        let plan = CasePlan::new(steps).start(Start::Foreground, ServerOutcome::Serves);
         over(plan, Behaviour { fail, ..Behaviour::default() })
     });
     Ok(plans.collect())

@@ -10,12 +10,12 @@ use layers_trace::{Callback, Operation};
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist};
 use crate::validate::claims::{Claims, flagged, flush, read, request, write};
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "filter.data-full",
         level: Level::Must,
         profile: Profile::Filter,
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "change requests of all kinds alike",
         play: Play::Filter(|claims| Ok(vec![data(claims, claims.flushes().is_ok())?])),
     },
-    Check {
+    ModuleCheck {
         id: "filter.data-bare",
         level: Level::Must,
         profile: Profile::Filter,
@@ -37,7 +37,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "ask next->can_* before calling what may not be there, or answer .can_* like next",
         play: Play::Filter(|claims| Ok(vec![over(data(claims, false)?, bare())])),
     },
-    Check {
+    ModuleCheck {
         id: "filter.over-filter",
         level: Level::Must,
         profile: Profile::Filter,
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "reach the layer below through next alone; prepare and finalize contexts of your own",
         play: Play::Filter(over_filter),
     },
-    Check {
+    ModuleCheck {
         id: "filter.durable",
         level: Level::Must,
         profile: Profile::Filter,
@@ -59,7 +59,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "pass the flush and the flag on, or flush below before answering; return -1 when next fails",
         play: Play::Filter(durable),
     },
-    Check {
+    ModuleCheck {
         id: "filter.readonly",
         level: Level::Must,
         profile: Profile::Filter,
@@ -72,7 +72,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-pub(super) fn over(plan: Plan, behaviour: Behaviour) -> Plan {
+pub(super) fn over(plan: CasePlan, behaviour: Behaviour) -> CasePlan {
     plan.twist(Twist::Over(Box::new(behaviour)))
 }
 
@@ -102,7 +102,7 @@ fn bare() -> Behaviour {
 }
 
 /// Reads, writes and zeroes in turn. Zeroes are asked for by writing them, so that it fits a plugin of any kind.
-fn data(claims: &Claims, flushes: bool) -> Result<Plan, super::super::check::Unfit> {
+fn data(claims: &Claims, flushes: bool) -> Result<CasePlan, super::super::check::Unfit> {
     claims.writes()?;
     let steps = |(data, place): (u64, (u64, u32))| {
         let around = claims.around(place, 5000).unwrap_or(place);
@@ -110,7 +110,7 @@ fn data(claims: &Claims, flushes: bool) -> Result<Plan, super::super::check::Unf
     };
     let steps = (1..).zip(claims.places()).flat_map(steps);
     let judged = steps.chain(flushes.then(flush)).collect();
-    Ok(Plan::new(script(claims, Vec::new(), judged)))
+    Ok(CasePlan::new(script(claims, Vec::new(), judged)))
 }
 
 /// The requests of the other cases, and a second client. What becomes of the filter's own contexts the rules say: a
@@ -124,7 +124,7 @@ fn over_filter(claims: &Claims) -> Planned {
     }
     steps.extend(claims.flushes().is_ok().then(flush));
     steps.extend([Op::Disconnect(1), Op::Connect(2, claims.export.clone()), Op::Disconnect(2)]);
-    Ok(vec![Plan::new(script(claims, Vec::new(), steps)).twist(Twist::OverFilter)])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), steps)).twist(Twist::OverFilter)])
 }
 
 /// Zeroes and trims, with these flags, as far as they are offered.
@@ -166,14 +166,14 @@ fn durable(claims: &Claims) -> Planned {
         told: Telling::Both,
     }];
     let mut plans = vec![
-        Plan::new(script(claims, Vec::new(), flushed)),
+        CasePlan::new(script(claims, Vec::new(), flushed)),
         over(
-            Plan::new(script(claims, Vec::new(), wrote().chain([flushes]).collect())),
+            CasePlan::new(script(claims, Vec::new(), wrote().chain([flushes]).collect())),
             Behaviour { fail, ..Behaviour::default() },
         ),
     ];
     if !flushed_alone.is_empty() {
-        plans.push(Plan::new(script(claims, Vec::new(), flushed_alone)));
+        plans.push(CasePlan::new(script(claims, Vec::new(), flushed_alone)));
     }
     if claims.has_fua().is_ok() {
         let forced = |op| match flagged(op, flag::FUA) {
@@ -182,10 +182,10 @@ fn durable(claims: &Claims) -> Planned {
         };
         let cleared = cleared(claims, flag::FUA).concat();
         let forced: Vec<Op> = wrote().chain(cleared).map(forced).collect();
-        plans.push(Plan::new(script(claims, Vec::new(), forced.clone())));
+        plans.push(CasePlan::new(script(claims, Vec::new(), forced.clone())));
         let absent = BTreeSet::from([Callback::CanFua]);
         plans.push(over(
-            Plan::new(script(claims, Vec::new(), forced)),
+            CasePlan::new(script(claims, Vec::new(), forced)),
             Behaviour { absent, ..Behaviour::default() },
         ));
     }
@@ -196,6 +196,6 @@ fn over_readonly(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let answers = [(Callback::CanWrite, 0)].into();
     let reads = claims.places().into_iter().map(read);
-    let plan = Plan::new(script(claims, Vec::new(), reads.collect()));
+    let plan = CasePlan::new(script(claims, Vec::new(), reads.collect()));
     Ok(vec![over(plan, Behaviour { answers, ..Behaviour::default() })])
 }

@@ -2,13 +2,13 @@
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, flush, read, write};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".flush\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "flush.succeeds",
         level: Level::Must,
         profile: Profile::Flush,
@@ -19,10 +19,10 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "let .can_flush tell the truth",
         play: Play::Stack(|claims| {
             claims.flushes()?;
-            Ok(vec![Plan::new(script(claims, Vec::new(), vec![flush(), flush()]))])
+            Ok(vec![CasePlan::new(script(claims, Vec::new(), vec![flush(), flush()]))])
         }),
     },
-    Check {
+    ModuleCheck {
         id: "flush.keeps-data",
         level: Level::Must,
         profile: Profile::Flush,
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write back first, and forget only what is stored",
         play: Play::Stack(keeps_data),
     },
-    Check {
+    ModuleCheck {
         id: "flush.syncs",
         level: Level::Should,
         profile: Profile::Flush,
@@ -53,5 +53,5 @@ fn keeps_data(claims: &Claims) -> Planned {
     let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let reads = || places.iter().copied().map(read);
     let judged = [flush()].into_iter().chain(reads()).chain([flush()]).chain(reads()).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

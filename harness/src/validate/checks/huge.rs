@@ -5,9 +5,9 @@ use layers_trace::{Callback, Operation};
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::{Claims, request};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 /// A request of no bytes, which the server answers by itself.
 const NONE: u32 = 0;
@@ -16,7 +16,7 @@ const COUNTS: [u32; 3] = [1 << 31, u32::MAX - 511, u32::MAX];
 /// The disk of our own plugin: the largest request fits at an odd offset.
 const LARGE: i64 = 8 << 30;
 
-pub(super) const CHECKS: &[Check] = &[Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[ModuleCheck {
     id: "requests.huge",
     level: Level::Must,
     profile: Profile::Core,
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[Check {
 
 fn on_stack(claims: &Claims) -> Planned {
     claims.holds(1)?;
-    Ok(vec![Plan::new(script(claims, Vec::new(), steps(claims)))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), steps(claims)))])
 }
 
 fn over_large(claims: &Claims) -> Planned {
@@ -38,7 +38,7 @@ fn over_large(claims: &Claims) -> Planned {
     let answers = [(Callback::GetSize, LARGE)].into();
     let behaviour = Behaviour { answers, ..Behaviour::default() };
     let large = Claims { size: LARGE.cast_unsigned(), ..claims.clone() };
-    let plan = Plan::new(script(&large, Vec::new(), steps(&large)));
+    let plan = CasePlan::new(script(&large, Vec::new(), steps(&large)));
     Ok(vec![plan.twist(Twist::Over(Box::new(behaviour)))])
 }
 
@@ -67,7 +67,8 @@ fn steps(claims: &Claims) -> Vec<Op> {
         };
         steps.extend(ranges.into_iter().filter_map(grow));
     }
-    let nothing = |operation, offset| Op::Try(Request { count: NONE, ..request(operation, (offset, NONE)) });
+    let nothing =
+        |operation, offset| Op::Try(DiskRequest { count: NONE, ..request(operation, (offset, NONE)) });
     steps.extend([nothing(Operation::Read, 0), nothing(Operation::Read, end)]);
     let last = claims.range(end.saturating_sub(1), 1);
     steps.extend(last.map(|last| Op::Try(request(Operation::Read, last))));

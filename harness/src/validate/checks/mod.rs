@@ -26,11 +26,11 @@ mod trim;
 mod write;
 mod zero;
 
-use super::check::Check;
+use super::check::ModuleCheck;
 use scripts::script;
 
 /// Every check, in the order in which they are played.
-pub fn all() -> impl Iterator<Item = &'static Check> {
+pub fn all() -> impl Iterator<Item = &'static ModuleCheck> {
     [
         process::CHECKS,
         core::CHECKS,
@@ -59,14 +59,14 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
 }
 
 /// The check with this id.
-pub fn find(id: &str) -> Option<&'static Check> {
+pub fn find(id: &str) -> Option<&'static ModuleCheck> {
     all().find(|check| check.id == id)
 }
 
 /// The list as docs/checks.md has it.
 pub fn markdown() -> String {
-    let row = |check: &Check| {
-        let Check { id, level, profile, statement, clause, broken_by, .. } = check;
+    let row = |check: &ModuleCheck| {
+        let ModuleCheck { id, level, profile, statement, clause, broken_by, .. } = check;
         let level = level.word();
         format!("| `{id}` | {level} | {profile} | {statement} | {broken_by} | {clause} |\n")
     };
@@ -94,7 +94,7 @@ mod tests {
     }
 
     /// All requests of all checks on this disk.
-    fn requests(claims: &Claims) -> Vec<(&'static str, super::super::op::Request)> {
+    fn requests(claims: &Claims) -> Vec<(&'static str, super::super::op::DiskRequest)> {
         let mut all = Vec::new();
         for check in super::all() {
             let both = check.play.on_stack().into_iter().chain(check.play.on_filters());

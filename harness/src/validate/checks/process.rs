@@ -1,10 +1,10 @@
 //! Checks on the server process as a whole: judged in every case, whatever it is played for.
 
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Play, Profile};
+use crate::validate::check::{Level, ModuleCheck, Play, Profile};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "file.loadable",
         level: Level::Must,
         profile: Profile::Core,
@@ -18,7 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
               NBDKIT_REGISTER_FILTER in it; a filter is compiled anew for each version of the server",
         play: Play::File,
     },
-    Check {
+    ModuleCheck {
         id: "process.crash",
         level: Level::Must,
         profile: Profile::Core,
@@ -29,7 +29,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "replay the case with --gdb, or with --under memcheck; report errors with nbdkit_error and -1",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.hang",
         level: Level::Must,
         profile: Profile::Core,
@@ -41,7 +41,7 @@ pub(super) const CHECKS: &[Check] = &[
               failure, which tells of the shutdown",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.exit",
         level: Level::Must,
         profile: Profile::Core,
@@ -52,7 +52,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "return -1 with nbdkit_error, or call nbdkit_shutdown",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.children",
         level: Level::Should,
         profile: Profile::Core,
@@ -63,7 +63,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "stop and reap children in .cleanup or .unload",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.output",
         level: Level::Must,
         profile: Profile::Core,
@@ -74,7 +74,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "print with nbdkit_debug, which is silent unless -v is given",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.memory",
         level: Level::Must,
         profile: Profile::Core,
@@ -85,7 +85,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "free what a call has allocated before it returns; raise --memory if the subject needs that much",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "process.descriptors",
         level: Level::Must,
         profile: Profile::Core,
@@ -96,7 +96,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "close each descriptor once, and set the variable that holds it to -1",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "memory.reported",
         level: Level::Must,
         profile: Profile::Core,
@@ -107,7 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "mend what is reported: the place is the innermost one in the module",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "errors.message",
         level: Level::Should,
         profile: Profile::Core,
@@ -118,7 +118,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "call nbdkit_error before returning -1",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "errors.number",
         level: Level::Should,
         profile: Profile::Core,
@@ -129,7 +129,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "call nbdkit_set_error before returning -1, or set errno and errno_is_preserved",
         play: Play::Always,
     },
-    Check {
+    ModuleCheck {
         id: "errors.protocol",
         level: Level::Should,
         profile: Profile::Core,

@@ -4,14 +4,14 @@ use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Unfit};
 use crate::validate::claims::{Claims, LONG, read, request};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pread\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "read.succeeds",
         level: Level::Must,
         profile: Profile::Read,
@@ -22,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "every byte below .get_size can be read",
         play: Play::Stack(succeeds),
     },
-    Check {
+    ModuleCheck {
         id: "read.repeats",
         level: Level::Must,
         profile: Profile::Read,
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "fill all of the buffer, from the same source each time",
         play: Play::Stack(repeats),
     },
-    Check {
+    ModuleCheck {
         id: "read.odd",
         level: Level::Must,
         profile: Profile::Read,
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "serve exactly count bytes from exactly offset; or tell a minimum with .block_size",
         play: Play::Stack(odd),
     },
-    Check {
+    ModuleCheck {
         id: "read.large",
         level: Level::Must,
         profile: Profile::Read,
@@ -59,15 +59,16 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// On a disk that can be written to, bytes that differ from one place to the next.
 fn vary(claims: &Claims, places: &[(u64, u32)]) -> Vec<Op> {
-    let varied =
-        |(data, place): (u64, &(u64, u32))| Op::Vary(Request { data, ..request(Operation::Write, *place) });
+    let varied = |(data, place): (u64, &(u64, u32))| {
+        Op::Vary(DiskRequest { data, ..request(Operation::Write, *place) })
+    };
     if claims.writes().is_ok() { (1000..).zip(places).map(varied).collect() } else { Vec::new() }
 }
 
 fn succeeds(claims: &Claims) -> Planned {
     claims.holds(1)?;
     let reads = claims.places().into_iter().map(|place| Op::Learn(request(Operation::Read, place))).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), reads))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), reads))])
 }
 
 fn repeats(claims: &Claims) -> Planned {
@@ -75,7 +76,7 @@ fn repeats(claims: &Claims) -> Planned {
     let places = claims.places();
     let reads = || places.iter().map(|place| request(Operation::Read, *place));
     let judged = reads().map(Op::Learn).chain(reads().map(Op::Again)).collect();
-    Ok(vec![Plan::new(script(claims, vary(claims, &places), judged)).compares()])
+    Ok(vec![CasePlan::new(script(claims, vary(claims, &places), judged)).compares()])
 }
 
 fn odd(claims: &Claims) -> Planned {
@@ -94,11 +95,11 @@ fn odd(claims: &Claims) -> Planned {
             .map(read)
     };
     let judged = large.chain(all.iter().copied().flat_map(small)).collect();
-    Ok(vec![Plan::new(script(claims, vary(claims, &all), judged)).compares()])
+    Ok(vec![CasePlan::new(script(claims, vary(claims, &all), judged)).compares()])
 }
 
 /// Bytes are known from reads of whole blocks, and of less than one.
-fn long(claims: &Claims) -> Result<Plan, Unfit> {
+fn long(claims: &Claims) -> Result<CasePlan, Unfit> {
     let long = claims.long();
     let whole = claims.some(0, LONG / (1 << 20) * (1 << 20))?;
     let mut setup = vary(claims, &[whole]);
@@ -107,7 +108,7 @@ fn long(claims: &Claims) -> Result<Plan, Unfit> {
     setup.extend(parts.map(read));
     let mut judged: Vec<Op> = long.into_iter().map(read).collect();
     judged.insert(judged.len().min(9), Op::IfQuick);
-    Ok(Plan::new(script(claims, setup, judged)).compares())
+    Ok(CasePlan::new(script(claims, setup, judged)).compares())
 }
 
 /// A read that is no longer than a block, and in which no block begins but at its start.
@@ -124,5 +125,5 @@ fn large(claims: &Claims) -> Planned {
         .collect();
     let setup = vary(claims, &some).into_iter().chain(some.into_iter().map(read)).collect();
     let judged = vec![read(whole), read(last)];
-    Ok(vec![Plan::new(script(claims, setup, judged)).compares(), long(claims)?])
+    Ok(vec![CasePlan::new(script(claims, setup, judged)).compares(), long(claims)?])
 }

@@ -7,12 +7,12 @@ use layers_behaviour::{Failing, Refused};
 use layers_trace::Operation;
 
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Unfit};
 use crate::validate::claims::{Claims, fua, request};
-use crate::validate::op::{Op, Repeated, Request};
+use crate::validate::op::{DiskRequest, Op, Repeated};
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "refused.memory",
         level: Level::Pedantic,
         profile: Profile::Resources,
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "look at what malloc, calloc, realloc and strdup return; give back what was taken, call nbdkit_error and return -1",
         play: Play::Stack(memory),
     },
-    Check {
+    ModuleCheck {
         id: "refused.system",
         level: Level::Pedantic,
         profile: Profile::Resources,
@@ -52,16 +52,16 @@ fn memory(claims: &Claims) -> Planned {
     let refused = |place| Failing { what: Refused::Memory, place };
     let mut plans = Vec::new();
     for place in 1..=PLACES {
-        plans.push(Plan::new(script(claims)?).failing(refused(place)));
+        plans.push(CasePlan::new(script(claims)?).failing(refused(place)));
     }
     // What was taken in a call before one more piece was refused is given back.
     let rounds = kinds(claims).into_iter().map(|(operation, flags)| {
-        let what = Request { flags, ..request(operation, place(claims, operation)?) };
+        let what = DiskRequest { flags, ..request(operation, place(claims, operation)?) };
         Ok(Op::Rounds(REQUESTS, Repeated::Request(what), claims.export.clone()))
     });
     let rounds: Vec<Op> = rounds.collect::<Result<_, _>>()?;
     let steps: Vec<Op> = std::iter::once(Op::Judge).chain(rounds).collect();
-    plans.push(Plan::new(steps).failing(refused(2)).with_malloc_counted());
+    plans.push(CasePlan::new(steps).failing(refused(2)).with_malloc_counted());
     Ok(plans)
 }
 
@@ -69,7 +69,7 @@ fn system(claims: &Claims) -> Planned {
     asks_by_itself(claims)?;
     let kinds = [Refused::Part, Refused::Interrupted, Refused::Space, Refused::Device];
     let failing = kinds.into_iter().flat_map(|what| (1..=2).map(move |place| Failing { what, place }));
-    failing.map(|failing| Ok(Plan::new(script(claims)?).failing(failing))).collect()
+    failing.map(|failing| Ok(CasePlan::new(script(claims)?).failing(failing))).collect()
 }
 
 /// Requests of one kind in a round.
@@ -109,11 +109,11 @@ fn script(claims: &Claims) -> Result<Vec<Op>, Unfit> {
             if operation == Operation::Flush && claims.writes().is_ok() {
                 // Of two writes one is served, and is there to be flushed.
                 for data in [data + 500, data + 600] {
-                    steps.push(Op::Perhaps(Request { data, ..request(Operation::Write, place) }));
+                    steps.push(Op::Perhaps(DiskRequest { data, ..request(Operation::Write, place) }));
                 }
             }
             let of = if operation == Operation::Flush { (0, 0) } else { place };
-            steps.push(Op::Perhaps(Request { flags, data, ..request(operation, of) }));
+            steps.push(Op::Perhaps(DiskRequest { flags, data, ..request(operation, of) }));
             steps.push(Op::Perhaps(request(Operation::Read, claims.some(base, AROUND)?)));
         }
     }

@@ -3,14 +3,14 @@
 use layers_trace::Operation;
 
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, request};
-use crate::validate::op::{Op, Repeated, Request, Resource};
+use crate::validate::op::{DiskRequest, Op, Repeated, Resource};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".close\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "resources.descriptors",
         level: Level::Must,
         profile: Profile::Resources,
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "close in .close what .open has opened",
         play: Play::Stack(|claims| cycles(claims, Resource::Descriptors)),
     },
-    Check {
+    ModuleCheck {
         id: "resources.threads",
         level: Level::Must,
         profile: Profile::Resources,
@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "end and join in .close what .open has started",
         play: Play::Stack(|claims| cycles(claims, Resource::Threads)),
     },
-    Check {
+    ModuleCheck {
         id: "resources.memory",
         level: Level::Should,
         profile: Profile::Resources,
@@ -43,7 +43,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "free in .close what .open has allocated, and in .open itself before it returns NULL",
         play: Play::Stack(memory),
     },
-    Check {
+    ModuleCheck {
         id: "resources.requests",
         level: Level::Should,
         profile: Profile::Resources,
@@ -54,7 +54,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "free what a request has allocated before its callback returns, where it fails, too",
         play: Play::Stack(requests),
     },
-    Check {
+    ModuleCheck {
         id: "resources.after-unload",
         level: Level::Must,
         profile: Profile::Resources,
@@ -82,11 +82,11 @@ fn requests(claims: &Claims) -> Planned {
     let Some(place) = claims.range(4096, 4096).or_else(|| claims.range(0, 1)) else { return Ok(Vec::new()) };
     let rounds = |(operation, flags): (Operation, u32)| {
         let place = if operation == Operation::Flush { (0, 0) } else { place };
-        let what = Repeated::Request(Request { flags, ..request(operation, place) });
+        let what = Repeated::Request(DiskRequest { flags, ..request(operation, place) });
         Op::Rounds(REQUESTS, what, claims.export.clone())
     };
     let all = claims.kinds().map(rounds);
-    Ok(vec![Plan::new(std::iter::once(Op::Judge).chain(all).collect()).with_malloc_counted()])
+    Ok(vec![CasePlan::new(std::iter::once(Op::Judge).chain(all).collect()).with_malloc_counted()])
 }
 
 /// The server grows for a while until every thread has memory of its own: only what grows in each round is lost.
@@ -96,8 +96,8 @@ fn memory(claims: &Claims) -> Planned {
     let more = [round(), Op::Measure, round(), Op::Measure, round(), Op::Compare(Resource::Memory)];
     let rounds = |what| Op::Rounds(CLIENTS, what, claims.export.clone());
     let counted = [Repeated::Connections, Repeated::Refusals, Repeated::Listings].map(rounds);
-    let counted = Plan::new(std::iter::once(Op::Judge).chain(counted).collect()).with_malloc_counted();
-    let seen = Plan::new(first.into_iter().chain(more).collect());
+    let counted = CasePlan::new(std::iter::once(Op::Judge).chain(counted).collect()).with_malloc_counted();
+    let seen = CasePlan::new(first.into_iter().chain(more).collect());
     let counted = claims.gives_back_at_once().is_ok().then_some(counted);
     Ok(std::iter::once(seen).chain(counted).collect())
 }
@@ -106,5 +106,5 @@ fn cycles(claims: &Claims, resource: Resource) -> Planned {
     let cycles = |times| Op::Cycles(times, claims.export.clone());
     let set_up = [cycles(10), Op::Refusals(4), Op::Measure, Op::Judge];
     let judged = [cycles(CYCLES), Op::Compare(resource), Op::Refusals(REFUSALS), Op::Compare(resource)];
-    Ok(vec![Plan::new(set_up.into_iter().chain(judged).collect())])
+    Ok(vec![CasePlan::new(set_up.into_iter().chain(judged).collect())])
 }

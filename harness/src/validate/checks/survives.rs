@@ -7,12 +7,12 @@ use layers_trace::Operation;
 
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, flagged, flush, read, request, write};
 use crate::validate::op::Op;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "flush.survives",
         level: Level::Must,
         profile: Profile::Flush,
@@ -23,7 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write to the file in .flush all that was kept for later, and then call fdatasync",
         play: Play::Stack(flushed),
     },
-    Check {
+    ModuleCheck {
         id: "fua.survives",
         level: Level::Must,
         profile: Profile::Fua,
@@ -37,10 +37,10 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Client 1 does this, the server is killed, and another client 1 reads these places.
-fn killed(claims: &Claims, done: Vec<Op>, places: &[(u64, u32)]) -> Plan {
+fn killed(claims: &Claims, done: Vec<Op>, places: &[(u64, u32)]) -> CasePlan {
     let again = [Op::Kill, Op::Connect(1, claims.export.clone())];
     let reads = places.iter().copied().map(read);
-    Plan::new(script(claims, Vec::new(), done.into_iter().chain(again).chain(reads).collect()))
+    CasePlan::new(script(claims, Vec::new(), done.into_iter().chain(again).chain(reads).collect()))
 }
 
 /// Writes, as long as they are no longer than this.

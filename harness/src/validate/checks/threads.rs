@@ -2,15 +2,15 @@
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile, Twist, Unfit};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use crate::validate::claims::Claims;
 use crate::validate::op::{Load, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \"Threads\"";
 const FIX: &str = "hold a lock round what requests share, or claim a stricter thread model";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "threads.requests",
         level: Level::Must,
         profile: Profile::Threads,
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: FIX,
         play: Play::Stack(|claims| loaded(claims, 1)),
     },
-    Check {
+    ModuleCheck {
         id: "threads.connections",
         level: Level::Must,
         profile: Profile::Threads,
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
             loaded(claims, 4)
         }),
     },
-    Check {
+    ModuleCheck {
         id: "threads.crowd",
         level: Level::Must,
         profile: Profile::Threads,
@@ -74,12 +74,12 @@ fn loaded(claims: &Claims, clients: u32) -> Planned {
         }
         judged.push(Op::Load(Load { clients, depth: DEPTH, count, data, zeroes, again, export }));
     }
-    Ok(vec![Plan::new(judged).pausing(u64::from(clients))])
+    Ok(vec![CasePlan::new(judged).pausing(u64::from(clients))])
 }
 
 fn crowded(claims: &Claims) -> Planned {
     claims.is_shared()?;
     let (clients, time) = CROWD;
     let crowd = Op::Crowd(clients, time, claims.export.clone());
-    Ok(vec![Plan::new(script(claims, Vec::new(), vec![crowd])).twist(Twist::OneThread).pausing(1)])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), vec![crowd])).twist(Twist::OneThread).pausing(1)])
 }

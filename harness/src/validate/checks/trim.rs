@@ -4,14 +4,14 @@ use layers_trace::Operation;
 
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, fua, read, request, write};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".trim\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "trim.succeeds",
         level: Level::Must,
         profile: Profile::Trim,
@@ -22,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "let .can_trim tell the truth; a trim that can do nothing may return 0",
         play: Play::Stack(succeeds),
     },
-    Check {
+    ModuleCheck {
         id: "trim.neighbours",
         level: Level::Must,
         profile: Profile::Trim,
@@ -33,7 +33,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "round inwards: trim the whole blocks inside the range, or nothing",
         play: Play::Stack(neighbours),
     },
-    Check {
+    ModuleCheck {
         id: "trim.then-write",
         level: Level::Must,
         profile: Profile::Trim,
@@ -47,14 +47,14 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn trim(place: (u64, u32), flags: u32) -> Op {
-    Op::Request(Request { flags, ..request(Operation::Trim, place) })
+    Op::Request(DiskRequest { flags, ..request(Operation::Trim, place) })
 }
 
 fn succeeds(claims: &Claims) -> Planned {
     claims.trims()?;
     let judged =
         claims.places().into_iter().flat_map(|place| [trim(place, 0), trim(place, fua(claims))]).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -63,7 +63,7 @@ fn neighbours(claims: &Claims) -> Planned {
         claims.places().into_iter().filter_map(|p| Some((p, claims.around(p, 5000)?))).collect();
     let setup = (1..).zip(&around).flat_map(|(data, (_, all))| [write(*all, data), read(*all)]).collect();
     let judged = around.iter().flat_map(|(place, all)| [trim(*place, 0), read(*all)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }
 
 fn then_write(claims: &Claims) -> Planned {
@@ -73,5 +73,5 @@ fn then_write(claims: &Claims) -> Planned {
         claims.places().into_iter().filter(|(offset, count)| offset + u64::from(*count) <= 1 << 20).collect();
     let setup = vec![write(all, 1), read(all), trim(all, 0)];
     let judged = (2..).zip(parts).flat_map(|(data, part)| [write(part, data), read(part)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

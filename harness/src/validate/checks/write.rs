@@ -6,14 +6,14 @@ use super::script;
 use crate::rules::Party;
 use crate::run::Start;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Outcome, Plan, Planned, Play, Profile, Twist};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist};
 use crate::validate::claims::{Claims, flagged, fua, read, request, write};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pwrite\"";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "write.succeeds",
         level: Level::Must,
         profile: Profile::Write,
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "let .can_write tell the truth; every byte below .get_size can be written",
         play: Play::Stack(succeeds),
     },
-    Check {
+    ModuleCheck {
         id: "write.read-back",
         level: Level::Must,
         profile: Profile::Write,
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write all of the buffer before returning 0, and fail if that is not possible",
         play: Play::Stack(read_back),
     },
-    Check {
+    ModuleCheck {
         id: "write.odd",
         level: Level::Must,
         profile: Profile::Write,
@@ -46,7 +46,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "read, change and write back the blocks at both ends; or tell a minimum with .block_size",
         play: Play::Stack(odd),
     },
-    Check {
+    ModuleCheck {
         id: "write.neighbours",
         level: Level::Must,
         profile: Profile::Write,
@@ -57,7 +57,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write exactly count bytes at exactly offset",
         play: Play::Stack(neighbours),
     },
-    Check {
+    ModuleCheck {
         id: "write.last-wins",
         level: Level::Must,
         profile: Profile::Write,
@@ -68,7 +68,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "update or drop what is cached whenever something is written",
         play: Play::Stack(last_wins),
     },
-    Check {
+    ModuleCheck {
         id: "write.large",
         level: Level::Must,
         profile: Profile::Write,
@@ -79,7 +79,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write in a loop until all count bytes are written",
         play: Play::Stack(large),
     },
-    Check {
+    ModuleCheck {
         id: "readonly.refuses",
         level: Level::Must,
         profile: Profile::Core,
@@ -90,7 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "pass readonly on to next, and do not answer .can_write with yes when it is set",
         play: Play::Stack(readonly),
     },
-    Check {
+    ModuleCheck {
         id: "fua.write",
         level: Level::Must,
         profile: Profile::Fua,
@@ -101,7 +101,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write, then make it durable; or let .can_fua say NBDKIT_FUA_EMULATE or NONE",
         play: Play::Stack(with_fua),
     },
-    Check {
+    ModuleCheck {
         id: "write.zeroes",
         level: Level::Must,
         profile: Profile::Write,
@@ -117,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
 fn succeeds(claims: &Claims) -> Planned {
     claims.writes()?;
     let writes = (1..).zip(claims.places()).map(|(data, place)| write(place, data)).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), writes))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), writes))])
 }
 
 fn read_back(claims: &Claims) -> Planned {
@@ -128,7 +128,7 @@ fn read_back(claims: &Claims) -> Planned {
         [0, 4096, middle, last].into_iter().filter_map(|at| claims.range(at, 4096)).collect();
     let writes = (1..).zip(&places).map(|(data, place)| write(*place, data));
     let judged = writes.chain(places.iter().copied().map(read)).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 /// The far end comes first: what grows with the disk has never been there.
@@ -136,7 +136,7 @@ fn odd(claims: &Claims) -> Planned {
     claims.writes()?;
     let places = claims.borders().into_iter().chain(claims.places());
     let judged = (1..).zip(places).flat_map(|(data, place)| [write(place, data), read(place)]).collect();
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -148,7 +148,7 @@ fn neighbours(claims: &Claims) -> Planned {
         (1..).zip(&around).flat_map(|(data, (_, all))| [write(*all, data), read(*all)]).collect();
     let judged =
         (100..).zip(&around).flat_map(|(data, (place, all))| [write(*place, data), read(*all)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }
 
 fn last_wins(claims: &Claims) -> Planned {
@@ -160,7 +160,7 @@ fn last_wins(claims: &Claims) -> Planned {
         .filter_map(|(data, (offset, count))| Some((data, claims.range(offset, count)?)))
         .flat_map(|(data, part)| [write(part, data), read(all)])
         .collect();
-    Ok(vec![Plan::new(script(claims, vec![write(all, 1), read(all)], judged))])
+    Ok(vec![CasePlan::new(script(claims, vec![write(all, 1), read(all)], judged))])
 }
 
 fn large(claims: &Claims) -> Planned {
@@ -169,7 +169,10 @@ fn large(claims: &Claims) -> Planned {
     ranges.dedup();
     let judged = (1..).zip(ranges).flat_map(|(data, range)| [write(range, data), read(range)]).collect();
     let long = long(claims, write);
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged)), Plan::new(script(claims, Vec::new(), long))])
+    Ok(vec![
+        CasePlan::new(script(claims, Vec::new(), judged)),
+        CasePlan::new(script(claims, Vec::new(), long)),
+    ])
 }
 
 /// Long ranges that a slow subject is asked for, too.
@@ -201,7 +204,7 @@ fn zeroes(claims: &Claims) -> Planned {
     let places = claims.places().into_iter().chain(claims.range(4096, 300_000));
     let steps = |((data, flags), place): ((u64, u32), (u64, u32))| {
         let around = claims.around(place, 700).unwrap_or(place);
-        let zero = Op::Request(Request { flags, ..request(Operation::Zero, place) });
+        let zero = Op::Request(DiskRequest { flags, ..request(Operation::Zero, place) });
         [write(around, data), zero, read(around)]
     };
     // Twice, and then with the other flags.
@@ -211,16 +214,16 @@ fn zeroes(claims: &Claims) -> Planned {
     let mut judged: Vec<Op> =
         (1..).zip(turns).flat_map(|(data, (flags, place))| steps(((data, flags), place))).collect();
     judged.insert(quick.min(judged.len()), Op::IfQuick);
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged))])
 }
 
 fn readonly(claims: &Claims) -> Planned {
     claims.holds(1)?;
-    let mut plan = Plan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone())])
+    let mut plan = CasePlan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone())])
         .twist(Twist::Readonly)
-        .start(Start::Foreground, Outcome::Serves);
+        .start(Start::Foreground, ServerOutcome::Serves);
     if let Some(range) = claims.range(0, 4096) {
-        let write = Request { data: 1, ..request(Operation::Write, range) };
+        let write = DiskRequest { data: 1, ..request(Operation::Write, range) };
         plan.script.extend([read(range), Op::Refused(write), read(range)]);
     }
     Ok(vec![plan])
@@ -232,5 +235,5 @@ fn with_fua(claims: &Claims) -> Planned {
     let setup = (1..).zip(claims.places()).map(|(data, place)| write(place, data)).collect();
     let steps = |(data, place)| [flagged(write(place, data), flag::FUA), read(place)];
     let judged = (100..).zip(claims.places()).flat_map(steps).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

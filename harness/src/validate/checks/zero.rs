@@ -5,15 +5,15 @@ use layers_trace::Operation;
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{Check, Level, Plan, Planned, Play, Profile};
+use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::validate::claims::{Claims, LONG, fua, read, request, write};
-use crate::validate::op::{Op, Request};
+use crate::validate::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".zero\"";
 const FIX: &str = "write zeroes to exactly the range, or fail with EOPNOTSUPP so that the server writes them";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[ModuleCheck] = &[
+    ModuleCheck {
         id: "zero.succeeds",
         level: Level::Must,
         profile: Profile::Zero,
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "fail with EOPNOTSUPP, and the server writes the zeroes",
         play: Play::Stack(succeeds),
     },
-    Check {
+    ModuleCheck {
         id: "zero.may-trim",
         level: Level::Must,
         profile: Profile::Zero,
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: FIX,
         play: Play::Stack(|claims| zeroed(claims, 0)),
     },
-    Check {
+    ModuleCheck {
         id: "zero.no-hole",
         level: Level::Must,
         profile: Profile::Zero,
@@ -46,7 +46,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: FIX,
         play: Play::Stack(|claims| zeroed(claims, flag::NO_HOLE)),
     },
-    Check {
+    ModuleCheck {
         id: "zero.fua",
         level: Level::Must,
         profile: Profile::Zero,
@@ -60,7 +60,7 @@ pub(super) const CHECKS: &[Check] = &[
             Ok([zeroed(claims, flag::FUA)?, zeroed(claims, flag::FUA | flag::NO_HOLE)?].concat())
         }),
     },
-    Check {
+    ModuleCheck {
         id: "zero.fast",
         level: Level::Must,
         profile: Profile::Zero,
@@ -76,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(plans.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
         }),
     },
-    Check {
+    ModuleCheck {
         id: "zero.neighbours",
         level: Level::Must,
         profile: Profile::Zero,
@@ -87,7 +87,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "zero the whole blocks inside the range, and write zeroes to the parts at its ends",
         play: Play::Stack(neighbours),
     },
-    Check {
+    ModuleCheck {
         id: "zero.then-write",
         level: Level::Must,
         profile: Profile::Zero,
@@ -98,7 +98,7 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "let .pwrite undo what .zero has marked",
         play: Play::Stack(then_write),
     },
-    Check {
+    ModuleCheck {
         id: "zero.large",
         level: Level::Must,
         profile: Profile::Zero,
@@ -112,7 +112,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn zero(place: (u64, u32), flags: u32) -> Op {
-    Op::Request(Request { flags, ..request(Operation::Zero, place) })
+    Op::Request(DiskRequest { flags, ..request(Operation::Zero, place) })
 }
 
 fn zeroed(claims: &Claims, flags: u32) -> Planned {
@@ -123,13 +123,13 @@ fn zeroed(claims: &Claims, flags: u32) -> Planned {
     }
     let setup = (1..).zip(&places).flat_map(|(data, place)| [write(*place, data), read(*place)]).collect();
     let judged = places.iter().flat_map(|place| [zero(*place, flags), read(*place)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }
 
 fn succeeds(claims: &Claims) -> Planned {
     claims.zeroes()?;
     let judged = claims.places().into_iter().flat_map(|place| [zero(place, 0), zero(place, flag::NO_HOLE)]);
-    Ok(vec![Plan::new(script(claims, Vec::new(), judged.collect()))])
+    Ok(vec![CasePlan::new(script(claims, Vec::new(), judged.collect()))])
 }
 
 fn neighbours(claims: &Claims) -> Planned {
@@ -144,7 +144,7 @@ fn neighbours(claims: &Claims) -> Planned {
         .zip(&around)
         .flat_map(|(flags, (place, all))| [zero(*place, flags), read(*all)])
         .collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }
 
 fn large(claims: &Claims) -> Planned {
@@ -154,7 +154,10 @@ fn large(claims: &Claims) -> Planned {
     let long =
         super::write::long(claims, |place, data| zero(place, if data % 2 == 0 { flag::NO_HOLE } else { 0 }));
     let setup = claims.range(0, claims.most().min(LONG)).map(|all| write(all, 2)).into_iter().collect();
-    Ok(vec![Plan::new(script(claims, vec![write(all, 1)], judged)), Plan::new(script(claims, setup, long))])
+    Ok(vec![
+        CasePlan::new(script(claims, vec![write(all, 1)], judged)),
+        CasePlan::new(script(claims, setup, long)),
+    ])
 }
 
 fn then_write(claims: &Claims) -> Planned {
@@ -164,5 +167,5 @@ fn then_write(claims: &Claims) -> Planned {
         claims.places().into_iter().filter(|(offset, count)| offset + u64::from(*count) <= 1 << 20).collect();
     let setup = vec![zero(all, 0), read(all)];
     let judged = (1..).zip(parts).flat_map(|(data, part)| [write(part, data), read(all)]).collect();
-    Ok(vec![Plan::new(script(claims, setup, judged))])
+    Ok(vec![CasePlan::new(script(claims, setup, judged))])
 }

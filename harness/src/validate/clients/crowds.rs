@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use layers_trace::Operation;
 
-use super::super::disk::{Difference, Disk, pattern};
-use super::super::op::{Load, Request};
+use super::super::disk_model::{Difference, Disk, pattern};
+use super::super::op::{DiskRequest, Load};
 use super::super::stop::{Asked, Stop, Symptom, Wrong};
 use super::{Clients, OWN, differs, stop};
-use crate::client::nbd::{Client, ClientError, Command, Ticket, Wishes};
+use crate::client::nbd::{ClientError, Command, NbdClient, Ticket, Wishes};
 use crate::deadline::Deadline;
 use crate::protocol::transmission::{MULTI_CONN, READ_ONLY, SEND_FLUSH};
 use crate::server::nbdkit::Server;
@@ -117,7 +117,7 @@ impl Clients {
     fn together(&mut self, load: &Load, all: &[Sent], known: &mut Disk) -> Result<(), Stop> {
         let failed = |sent: &Sent, error| {
             let Sent { client, operation, offset, count, data } = *sent;
-            let request = Request { client, operation, offset, count, flags: 0, data };
+            let request = DiskRequest { client, operation, offset, count, flags: 0, data };
             stop(Asked::Request(operation), format!("{request}, one of {} at once", all.len()), error)
         };
         let mut tickets = Vec::new();
@@ -162,7 +162,7 @@ impl Clients {
         self.begin_step();
         let connected = &mut self.client(client)?.client;
         let alone = if connected.flags() & READ_ONLY == 0 {
-            let request = |operation, data| Request { client, operation, offset, count, flags: 0, data };
+            let request = |operation, data| DiskRequest { client, operation, offset, count, flags: 0, data };
             let changes = [Operation::Write, Operation::Zero];
             let size = self.first.as_ref().map_or(0, |first| first.size);
             let (own, count) = (u64::from(count), count.min(load.count));
@@ -174,7 +174,7 @@ impl Clients {
                 self.request(&request(Operation::Read, 0))?;
                 self.request(&request(Operation::Write, own << 9))?;
                 sides.iter().try_for_each(|side| {
-                    self.request(&Request { offset: *side, count, ..request(change, own << 10) })
+                    self.request(&DiskRequest { offset: *side, count, ..request(change, own << 10) })
                 })?;
                 self.request(&request(Operation::Read, 0))
             })
@@ -211,7 +211,7 @@ impl Clients {
         let visit = |number: u32| -> Result<Vec<u8>, Stop> {
             let open = |error| stop(Asked::Open, format!("open export {export:?}"), error);
             let deadline = Deadline::after(timeout);
-            let mut client = Client::new(number, NOTHING, trace.clone(), deadline).map_err(open)?;
+            let mut client = NbdClient::new(number, NOTHING, trace.clone(), deadline).map_err(open)?;
             client.connect(socket).map_err(open)?;
             client.go(export).map_err(open)?;
             let command = Command { operation: Operation::Read, offset: 0, count, flags: 0 };
@@ -272,7 +272,7 @@ fn read(part: &Part, length: u64) -> Sent {
 }
 
 impl Sent {
-    fn send(&self, client: &mut Client) -> Result<Ticket, ClientError> {
+    fn send(&self, client: &mut NbdClient) -> Result<Ticket, ClientError> {
         let Sent { operation, offset, count, data, .. } = *self;
         match operation {
             Operation::Write => client.send_data(offset, pattern(data, offset, count as usize), 0),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use layers_trace::Operation;
 
 use super::super::fact::BlockSize;
-use super::super::op::Request;
+use super::super::op::DiskRequest;
 use super::super::stop::Stop;
 use super::{Clients, OWN, perhaps};
 use crate::deadline::Deadline;
@@ -27,14 +27,14 @@ const MOST_OPEN: u32 = 4;
 impl Clients {
     /// The request with byte counts that grow up to its own, as long as that is quick. A large one may be much work: that
     /// of a plugin which writes zeroes is.
-    pub(super) fn grow(&mut self, request: &Request) -> Result<(), Stop> {
+    pub(super) fn grow(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let mut count = FIRST;
         let quick = if request.operation == Operation::Zero { QUICK } else { QUICK_ANSWER };
         loop {
             // What has been slow once is not asked for more, also where it is quick now: it may be cached.
             let most =
                 self.quick.get(&(request.operation as u8)).copied().unwrap_or(u32::MAX).min(request.count);
-            let now = Request { count: count.min(most), ..*request };
+            let now = DiskRequest { count: count.min(most), ..*request };
             self.begin_step();
             let begun = Instant::now();
             perhaps(self.request(&now))?;
@@ -50,7 +50,7 @@ impl Clients {
 
     /// A request that may take for ever, as one that is tried again and again does; but then the server ends all the same
     /// when it is told to, which whoever plays the case looks at.
-    pub(super) fn patiently(&mut self, request: &Request) -> Result<(), Stop> {
+    pub(super) fn patiently(&mut self, request: &DiskRequest) -> Result<(), Stop> {
         let deadline = Deadline::after(self.limit.of(PATIENCE.min(self.timeout)));
         self.client(request.client)?.client.set_deadline(deadline);
         match self.request(request) {
@@ -78,7 +78,7 @@ impl Clients {
         places.dedup();
         places.into_iter().try_for_each(|offset| {
             let operation = Operation::Read;
-            self.request(&Request { client: number, operation, offset, count, flags: 0, data: 0 })
+            self.request(&DiskRequest { client: number, operation, offset, count, flags: 0, data: 0 })
         })
     }
 
@@ -96,7 +96,7 @@ impl Clients {
             let last = (size - u64::from(count)) / unit * unit;
             let read = |offset| {
                 let operation = Operation::Read;
-                Request { client: number, operation, offset, count, flags: 0, data: 0 }
+                DiskRequest { client: number, operation, offset, count, flags: 0, data: 0 }
             };
             reads.extend([read(0), read(last)]);
         }

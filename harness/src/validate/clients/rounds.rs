@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use layers_trace::record::Record;
 use layers_trace::{Callback, Kind, Probe, Writer};
 
-use super::super::op::{Repeated, Request};
+use super::super::op::{DiskRequest, Repeated};
 use super::super::stop::{Stop, Wrong};
 use super::{Clients, OWN, perhaps, whatever};
 use crate::server::Observer;
@@ -111,7 +111,7 @@ impl Clients {
             self.connect(server, OWN, export)?;
             while goes_on(done) {
                 self.begin_step();
-                whatever(self.request(&Request { client: OWN, ..*request }))?;
+                whatever(self.request(&DiskRequest { client: OWN, ..*request }))?;
                 done += 1;
             }
         } else {

@@ -3,7 +3,7 @@
 use super::super::super::Scenario;
 use super::super::super::session::{Session, SessionStep, Socket};
 use crate::run::stack::Stack;
-use crate::server::haproxy::Load;
+use crate::server::haproxy::Loading;
 use crate::version::Version;
 
 /// What most run.
@@ -27,7 +27,7 @@ pub(super) fn session(name: impl Into<String>, about: &'static str, steps: Vec<S
     let session = Session {
         configuration: PLAIN,
         arguments: &[],
-        load: Load::Preload,
+        load: Loading::Preload,
         since: OLDEST,
         steps,
         dies: false,

@@ -2,7 +2,7 @@
 //! more at a time, and the layer with which it first breaks is at fault.
 
 use super::case::Bench;
-use super::check::{Check, Unfit};
+use super::check::{ModuleCheck, Unfit};
 use super::discovery::{Found, discover};
 use super::fact::EXPECTED;
 use super::judging::verdict_of;
@@ -30,7 +30,7 @@ enum Said {
 /// Who is at fault for this check on this stack, where it is broken.
 pub(super) fn suspects(
     bench: &Bench<'_>,
-    check: &Check,
+    check: &ModuleCheck,
     stack: &Stack,
 ) -> Result<Option<Suspects>, ServerError> {
     let (Layers::Wrapped { filters, plugin }, Some(_)) = (&stack.layers, check.play.on_stack()) else {
@@ -58,7 +58,7 @@ pub(super) fn suspects(
 }
 
 /// The smaller stack offers what it offers, and is asked for no more.
-fn again(bench: &Bench<'_>, check: &Check, stack: &Stack) -> Result<Said, ServerError> {
+fn again(bench: &Bench<'_>, check: &ModuleCheck, stack: &Stack) -> Result<Said, ServerError> {
     let Some(plans) = check.play.on_stack() else { return Ok(Said::Nothing) };
     let (Found::Claims(claims), _) = discover(bench, stack, 0)? else { return Ok(Said::Nothing) };
     let plans = match plans(&claims) {
@@ -71,7 +71,7 @@ fn again(bench: &Bench<'_>, check: &Check, stack: &Stack) -> Result<Said, Server
         let played = bench.play(check.id, &twisted(stack, &plan.twist), plan)?;
         match verdict_of(check, plan, &played) {
             (_, Some(_)) => return Ok(Said::Broken),
-            (crate::verdict::Verdict::Pass, None) => {}
+            (crate::outcome::Verdict::Pass, None) => {}
             _ => said = Said::Nothing,
         }
     }

@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::failure::Failure;
+use crate::outcome::Exit;
 use crate::run::options;
 use crate::run::stack::{Layers, Stack};
 use crate::validate::subject;
-use crate::verdict::Exit;
 
 #[derive(Debug, Args)]
 #[group(skip)]
-pub(super) struct Words {
+pub(super) struct StackArgs {
     /// A filter (name or path), outermost first; may be repeated
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<String>,
@@ -31,7 +31,7 @@ pub(super) struct Words {
     pub(super) plugin: Vec<String>,
 }
 
-impl Words {
+impl StackArgs {
     /// The stack. `nbdkit` before the plugin names the server; a plugin of that name is written as a path.
     pub(super) fn stack(&self, without: &str) -> Result<Stack, Failure> {
         let named = self.plugin.first().is_some_and(|word| word == "nbdkit");

@@ -6,11 +6,11 @@ use crate::baseline::{Baseline, What};
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::{Halt, Limit};
 use crate::history::Wrapped;
+use crate::outcome::Verdict;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
 use crate::server::shortage::shortage;
-use crate::verdict::Verdict;
 
 /// What all tries of a scenario say.
 #[derive(Clone, Debug, Default)]
@@ -384,7 +384,7 @@ mod tests {
         assert!(why.contains("at most 1"), "{why}");
         assert_eq!(exercised(&tries, "close.last"), 0, "such a run puts no rule to the test");
         assert!(
-            tries.controls.iter().any(|control| control.verdict.exit() == crate::verdict::Exit::Inconclusive)
+            tries.controls.iter().any(|control| control.verdict.exit() == crate::outcome::Exit::Inconclusive)
         );
     }
 

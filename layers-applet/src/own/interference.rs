@@ -10,7 +10,7 @@ use crate::server::Appctx;
 /// do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Meddling {
+pub(crate) enum Interference {
     /// `svcctx` becomes another pointer.
     Svcctx = 1,
     /// A byte of the storage area becomes another one.
@@ -30,9 +30,9 @@ pub(crate) unsafe fn meddle(instrument: &Instrument, appctx: Appctx, entry: &Ent
     // SAFETY: fields of the appctx, aligned for their types.
     let put = |offset: usize, value: usize| unsafe { appctx.byte_add(offset).cast::<usize>().write(value) };
     match (layout.context, layout.io_handler()) {
-        (Some(context), _) if wanted == Meddling::Svcctx as u32 => put(context.svcctx, appctx.addr()),
-        (Some(context), _) if wanted == Meddling::Storage as u32 => put(context.storage, wanted as usize),
-        (_, Some(io_handler)) if wanted == Meddling::Release as u32 => {
+        (Some(context), _) if wanted == Interference::Svcctx as u32 => put(context.svcctx, appctx.addr()),
+        (Some(context), _) if wanted == Interference::Storage as u32 => put(context.storage, wanted as usize),
+        (_, Some(io_handler)) if wanted == Interference::Release as u32 => {
             put(io_handler + size_of::<usize>(), 0)
         }
         _ => {}

@@ -9,7 +9,7 @@ use super::connection::ConnectionId;
 
 /// Calls that the server makes for clients, the outermost of each thread.
 #[derive(Debug, Default)]
-pub(super) struct AtOnce {
+pub(super) struct Concurrency {
     /// For each callback: in progress now, and the most there have been.
     callbacks: BTreeMap<Callback, (u32, u32)>,
     /// Data calls in progress now, on each connection that has any.
@@ -17,7 +17,7 @@ pub(super) struct AtOnce {
     most_data: u32,
 }
 
-impl AtOnce {
+impl Concurrency {
     pub(super) fn entered(&mut self, call: &Call) {
         let (now, most) = self.callbacks.entry(call.callback).or_default();
         *now += 1;

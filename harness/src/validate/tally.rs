@@ -1,27 +1,27 @@
 //! What has been said so far. Cases are heard one at a time, in the order of the checks, however they were played.
 
+use super::accepted::Known;
 use super::blame::Scene;
 use super::cause::Cause;
-use super::check::{Check, Plan, Play};
+use super::check::{CasePlan, ModuleCheck, Play};
 use super::in_flight::in_flight;
 use super::judging::verdict_of;
-use super::known::Known;
 use super::played::{Played, Terms, Trouble};
 use super::profile::{self, ProfileResult};
 use super::selection::Selection;
 use super::stop::{Symptom, Wrong};
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use super::twist::{innermost, twisted};
-use super::verdicts::{CheckVerdict, Finding, RuleVerdict};
+use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 use super::verdicts::{broken, worse};
 use super::{hints, is_module, processes, quoted, words};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::Halt;
 use crate::campaign::level::Level;
 use crate::campaign::select::matches;
+use crate::outcome::{Exit, Verdict};
 use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
 use crate::run::stack::Stack;
-use crate::verdict::{Exit, Verdict};
 
 /// What shows the place of a crash, and is not in the recording.
 const CRASH: &str = "process.crash";
@@ -46,18 +46,18 @@ pub(super) fn is_of_subject(finding: &BrokenRule, from: u8) -> bool {
 
 /// All that has been said.
 #[derive(Debug)]
-pub(super) struct Collected {
+pub(super) struct Tally {
     terms: Terms,
     keeper: EventBudget,
     checks: Vec<CheckVerdict>,
     /// Those that are judged in every case.
     always: Vec<CheckVerdict>,
-    rules: Vec<RuleVerdict>,
+    rules: Vec<ModuleRuleVerdict>,
     /// Servers that were played.
     pub(super) cases: u32,
     hangs: u32,
     /// What was found, in its order.
-    causes: Vec<(&'static Check, Cause)>,
+    causes: Vec<(&'static ModuleCheck, Cause)>,
     /// Why bytes that nobody has written are not compared any more, if so.
     live: Option<String>,
     /// Cases whose recording is not whole, and why the first of them is not.
@@ -68,16 +68,16 @@ pub(super) struct Collected {
     unplayed: u32,
 }
 
-impl Collected {
+impl Tally {
     /// Nothing yet.
-    pub(super) fn new(selection: &Selection, terms: Terms, keeper: EventBudget) -> Collected {
+    pub(super) fn new(selection: &Selection, terms: Terms, keeper: EventBudget) -> Tally {
         let always = selection.checks.iter().filter(|check| matches!(check.play, Play::Always));
-        Collected {
+        Tally {
             terms,
             keeper,
             checks: Vec::new(),
             always: always.map(|check| CheckVerdict::unsaid(check)).collect(),
-            rules: selection.rules.iter().map(|rule| RuleVerdict::unsaid(rule)).collect(),
+            rules: selection.rules.iter().map(|rule| ModuleRuleVerdict::unsaid(rule)).collect(),
             cases: 0,
             hangs: 0,
             causes: Vec::new(),
@@ -103,7 +103,7 @@ impl Collected {
         selection: &Selection,
         of: impl Fn(&Play) -> bool,
         verdict: &Verdict,
-        finding: impl Fn(&'static Check) -> Finding,
+        finding: impl Fn(&'static ModuleCheck) -> ModuleFinding,
     ) {
         for check in selection.checks.iter().copied().filter(|check| of(&check.play)) {
             let (verdict, findings) = (verdict.clone(), vec![finding(check)]);
@@ -190,7 +190,7 @@ impl Collected {
     fn hear_case(
         &mut self,
         said: &mut CheckVerdict,
-        plan: &Plan,
+        plan: &CasePlan,
         played: &Played,
         stack: &Stack,
         outcome: &Outcome,
@@ -215,10 +215,11 @@ impl Collected {
         let (calls, guilty) =
             if kept { quoted::promise(events, &wrong) } else { quoted::calls(events, &wrong) };
         let hint = wrong.origin.zip(wrong.range).map(|(origin, (at, _))| origin.words(at));
-        let finding = Finding { guilty, hint, ..scene.finding(check, &wrong, calls) };
+        let finding = ModuleFinding { guilty, hint, ..scene.finding(check, &wrong, calls) };
         let blame = outcome.suspects.map(|suspects| scene.suspected(suspects, check.party));
         let (run, said_words) = (self.keeper.keep(Some(events)), words::said(&played.stderr));
-        let finding = Finding { blame: blame.unwrap_or(finding.blame), run, said: said_words, ..finding };
+        let finding =
+            ModuleFinding { blame: blame.unwrap_or(finding.blame), run, said: said_words, ..finding };
         if let Some(first) = self.first_like(check, &cause) {
             said.held.push(finding);
             said.follows = Some(first);
@@ -231,7 +232,7 @@ impl Collected {
     }
 
     /// What a case in the foreground says of a check of the background: it goes wrong as well, as others tell.
-    fn hear_control(&mut self, check: &'static Check, control: &Plan, played: &Played) -> Verdict {
+    fn hear_control(&mut self, check: &'static ModuleCheck, control: &CasePlan, played: &Played) -> Verdict {
         let why = match verdict_of(check, control, played) {
             (_, Some((_, wrong))) => wrong.actual,
             (Verdict::Inconclusive(why), None) => why,
@@ -241,7 +242,7 @@ impl Collected {
     }
 
     /// Why nothing could be told: a cause that was found already is one, and what else is broken may be.
-    fn explained(&mut self, check: &'static Check, why: String, played: &Played) -> Verdict {
+    fn explained(&mut self, check: &'static ModuleCheck, why: String, played: &Played) -> Verdict {
         let cause = Cause::of_set_up(played);
         if let Some(first) = cause.and_then(|cause| self.first_like(check, &cause)) {
             self.also(first, check.id);
@@ -254,8 +255,8 @@ impl Collected {
     }
 
     /// The check that has found this cause before.
-    fn first_like(&self, check: &Check, cause: &Cause) -> Option<&'static str> {
-        let like = |(first, before): &&(&'static Check, Cause)| {
+    fn first_like(&self, check: &ModuleCheck, cause: &Cause) -> Option<&'static str> {
+        let like = |(first, before): &&(&'static ModuleCheck, Cause)| {
             first.id != check.id && cause.follows(check, first, before)
         };
         self.causes.iter().find(like).map(|(first, _)| first.id)
@@ -276,8 +277,8 @@ impl Collected {
     }
 
     /// The rule that has told of a fault already which would end this check in a crash.
-    fn told_without_a_crash(&self, check: &Check) -> Option<&'static str> {
-        let broken = |said: &&RuleVerdict| said.rule.id == BOUNDS && !said.findings.is_empty();
+    fn told_without_a_crash(&self, check: &ModuleCheck) -> Option<&'static str> {
+        let broken = |said: &&ModuleRuleVerdict| said.rule.id == BOUNDS && !said.findings.is_empty();
         let told = self.rules.iter().find(broken).map(|said| said.rule.id);
         told.filter(|_| check.id.starts_with("buffers."))
     }
@@ -289,7 +290,7 @@ impl Collected {
     }
 
     /// What a case says besides what it was played for.
-    pub(super) fn absorb(&mut self, stack: &Stack, plan: &Plan, played: &Played) {
+    pub(super) fn absorb(&mut self, stack: &Stack, plan: &CasePlan, played: &Played) {
         let from = innermost(stack);
         self.cases += 1;
         self.hangs += u32::from(matches!(played.trouble, Some(Trouble::Hang(_))));
@@ -319,8 +320,8 @@ impl Collected {
                 let calls = if seen.calls.is_empty() { in_flight(&played.events) } else { seen.calls };
                 let run = self.keeper.keep(Some(&played.events));
                 let hint = (seen.id == CRASH).then(|| WHERE.to_owned());
-                let finding = Finding { hint, ..scene.finding(said.check, &seen.wrong, calls) };
-                said.findings.push(Finding { run, said: words::said(&played.stderr), ..finding });
+                let finding = ModuleFinding { hint, ..scene.finding(said.check, &seen.wrong, calls) };
+                said.findings.push(ModuleFinding { run, said: words::said(&played.stderr), ..finding });
             }
         }
         for said in &mut self.always {
@@ -346,9 +347,9 @@ impl Collected {
             }
             let rule = result.rule;
             let wrong = Wrong::new(found.expected.clone(), found.actual.clone());
-            said.findings.push(Finding {
+            said.findings.push(ModuleFinding {
                 id: rule.id,
-                level: RuleVerdict::level(rule),
+                level: ModuleRuleVerdict::level(rule),
                 statement: rule.statement,
                 clause: rule.clause,
                 fix: rule.fix,
@@ -368,20 +369,21 @@ impl Collected {
 
     /// Something was found already that will fail the run: not what is known, but warnings that are denied.
     pub(super) fn fails(&self, known: &Known, deny: &[String]) -> bool {
-        let new = |findings: &[Finding]| findings.iter().any(|finding| !known.has(finding));
+        let new = |findings: &[ModuleFinding]| findings.iter().any(|finding| !known.has(finding));
         let counts = |id: &str, violates: bool| violates || deny.iter().any(|pattern| matches(pattern, id));
         let mut checks = self.checks.iter().chain(&self.always);
         checks
             .any(|said| new(&said.findings) && counts(said.check.id, said.verdict.exit() == Exit::Violation))
             || self.rules.iter().any(|said| {
-                new(&said.findings) && counts(said.rule.id, RuleVerdict::level(said.rule) == Level::Must)
+                new(&said.findings)
+                    && counts(said.rule.id, ModuleRuleVerdict::level(said.rule) == Level::Must)
             })
     }
 
     /// Says of every check of which nothing was said that the run was ended before.
     pub(super) fn leave_out_unsaid(&mut self, selection: &Selection) {
         let Some(halt) = self.halt else { return };
-        let is_said = |check: &Check| {
+        let is_said = |check: &ModuleCheck| {
             let mut all = self.checks.iter().chain(&self.always);
             all.any(|said| said.check.id == check.id)
         };
@@ -412,7 +414,7 @@ impl Collected {
     }
 
     /// All verdicts, in the order of the selection.
-    pub(super) fn finish(mut self, selection: &Selection) -> (Vec<CheckVerdict>, Vec<RuleVerdict>) {
+    pub(super) fn finish(mut self, selection: &Selection) -> (Vec<CheckVerdict>, Vec<ModuleRuleVerdict>) {
         self.checks.append(&mut self.always);
         let place = |id: &str| selection.checks.iter().position(|check| check.id == id);
         self.checks.sort_by_key(|said| place(said.check.id));

@@ -5,31 +5,31 @@ use layers_behaviour::Behaviour;
 use super::case::Bench;
 use super::claims::Claims;
 use super::discovery::{Explored, Found, discover};
+use crate::outcome::Verdict;
 use crate::run::Parameter;
 use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::ServerError;
-use crate::verdict::Verdict;
 
 /// Parameter that says how large our own plugin's disk is.
 const OWN_SIZE: &str = "64M";
 
 /// A stack that was looked at.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct ProbedStack {
     /// The stack.
     pub(super) stack: Stack,
     /// What it offers; or what there is to be said of every check on it.
     pub(super) claims: Result<Claims, Verdict>,
 }
 
-impl Ground {
+impl ProbedStack {
     /// This filter of the stack alone, over our own plugin; and the cases that were played to look at it.
     pub(super) fn of_filter(
         bench: &Bench<'_>,
         given: &Stack,
         filter: &str,
         readonly: bool,
-    ) -> Result<(Ground, Vec<Explored>), ServerError> {
+    ) -> Result<(ProbedStack, Vec<Explored>), ServerError> {
         let stack = Stack { readonly, ..over(given, filter, &Behaviour::default()) };
         let (found, explored) = discover(bench, &stack, 1)?;
         let claims = match found {
@@ -42,7 +42,7 @@ impl Ground {
                 "{filter} over the reference plugin did not survive a connection"
             ))),
         };
-        Ok((Ground { stack, claims }, explored))
+        Ok((ProbedStack { stack, claims }, explored))
     }
 }
 

@@ -7,7 +7,7 @@ use layers_trace::Event;
 
 /// One such thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum RecordingFault {
     /// An exit whose call is not in flight on its thread.
     #[error("a thread leaves a call that it is not in")]
     Stray,
@@ -55,7 +55,7 @@ pub struct Flaws {
     /// How many there are.
     pub count: u64,
     /// The first, and the position of its event.
-    pub first: Option<(Flaw, u32)>,
+    pub first: Option<(RecordingFault, u32)>,
 }
 
 /// Numbers that are left free for a moment, by threads that open at the same time.
@@ -88,7 +88,7 @@ impl Numbers {
 }
 
 impl Flaws {
-    pub(super) fn add(&mut self, flaw: Flaw, event: &Event) {
+    pub(super) fn add(&mut self, flaw: RecordingFault, event: &Event) {
         self.count += 1;
         self.first = self.first.or(Some((flaw, event.position)));
     }

@@ -6,28 +6,28 @@ use std::sync::atomic::Ordering;
 
 use layers_abi::arguments::{Buffer, Count, ErrorPointer, Flags, Next, Offset};
 use layers_abi::server::Services;
-use layers_abi::{deeds, errno};
+use layers_abi::{errno, side_effects};
 use layers_behaviour::Deed;
 use layers_trace::Callback;
 
 use super::asking::ask;
 use super::contexts::{self, set_next};
-use super::state::{Held, Here, Reference};
+use super::state::{CallContext, HandleState, Reference};
 use crate::wrapped::wrapped;
 
 /// Bytes of a request that the filter makes on its own account.
 const BLOCK: usize = 512;
 
 /// Does all that is to be done in this call; false as soon as something does not go well.
-pub(super) fn all(reference: &Reference, nth: u32, here: &mut Here<'_>) -> bool {
+pub(super) fn all(reference: &Reference, nth: u32, here: &mut CallContext<'_>) -> bool {
     reference.shape.deeds(here.callback, nth).all(|deed| {
         let Some(wrapped) = wrapped(reference.number) else { return true };
-        let of_any_layer = deeds::perform(deed, &wrapped.layer, Services::of_server());
+        let of_any_layer = side_effects::perform(deed, &wrapped.layer, Services::of_server());
         of_any_layer.unwrap_or_else(|| perform(reference, deed, here))
     })
 }
 
-fn perform(reference: &Reference, deed: Deed, here: &mut Here<'_>) -> bool {
+fn perform(reference: &Reference, deed: Deed, here: &mut CallContext<'_>) -> bool {
     let next = here.next;
     match (deed, here.held) {
         (Deed::AskSize, _) => next.0.is_null() || ask_size(reference, next),
@@ -61,7 +61,7 @@ fn ask_size(reference: &Reference, next: Next) -> bool {
     unsafe { reference.below.get_size(reference.log(), next) >= 0 }
 }
 
-fn open_shared(reference: &Reference, here: &Here<'_>) -> bool {
+fn open_shared(reference: &Reference, here: &CallContext<'_>) -> bool {
     const NAME: &CStr = c"";
     // SAFETY: the filter's own backend.
     let shared = unsafe { contexts::open(reference, here.backend, 0, NAME, true) };
@@ -73,7 +73,7 @@ fn open_shared(reference: &Reference, here: &Here<'_>) -> bool {
     shared.is_some()
 }
 
-fn associate(reference: &Reference, held: &Held, here: &mut Here<'_>, next: Next) -> bool {
+fn associate(reference: &Reference, held: &HandleState, here: &mut CallContext<'_>, next: Next) -> bool {
     // SAFETY: a context of this handle's, which now becomes the server's to manage.
     let old = unsafe { set_next(reference, held, next.0) };
     here.next = next;
@@ -84,7 +84,7 @@ fn associate(reference: &Reference, held: &Held, here: &mut Here<'_>, next: Next
 }
 
 /// As the retry filter does.
-fn reopen(reference: &Reference, held: &Held, here: &mut Here<'_>) -> bool {
+fn reopen(reference: &Reference, held: &HandleState, here: &mut CallContext<'_>) -> bool {
     // SAFETY: NULL is always allowed.
     let old = unsafe { set_next(reference, held, null_mut()) };
     here.next = Next(null_mut());

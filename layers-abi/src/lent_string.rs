@@ -4,29 +4,29 @@ use std::ffi::{CStr, c_char};
 
 /// A pointer and what it read as when it was kept.
 #[derive(Debug)]
-pub struct Kept {
+pub struct LentString {
     pointer: *const c_char,
     copy: Box<[u8]>,
 }
 
 // SAFETY: the string is only read, and the server promises that nobody changes it.
-unsafe impl Send for Kept {}
+unsafe impl Send for LentString {}
 // SAFETY: as above.
-unsafe impl Sync for Kept {}
+unsafe impl Sync for LentString {}
 
-impl Kept {
+impl LentString {
     /// Copies the string; `None` for NULL.
     ///
     /// # Safety
     ///
     /// `pointer` is NULL or a C string.
-    pub unsafe fn new(pointer: *const c_char) -> Option<Kept> {
+    pub unsafe fn new(pointer: *const c_char) -> Option<LentString> {
         if pointer.is_null() {
             return None;
         }
         // SAFETY: not NULL, hence a C string.
         let copy = unsafe { CStr::from_ptr(pointer) }.to_bytes_with_nul().into();
-        Some(Kept { pointer, copy })
+        Some(LentString { pointer, copy })
     }
 
     /// The memory still reads as it did.
@@ -66,14 +66,14 @@ mod tests {
         // SAFETY: `memory` is a C string and outlives every use of the pointer.
         unsafe {
             let pointer = (&raw mut memory).cast::<c_char>();
-            let kept = Kept::new(pointer).unwrap();
+            let kept = LentString::new(pointer).unwrap();
             assert!(kept.is_unchanged());
             assert!(kept.reads_like(c"size".as_ptr()));
             assert!(!kept.reads_like(std::ptr::null()));
             assert_eq!(kept.bytes(), b"size");
             pointer.write(b'S' as c_char);
             assert!(!kept.is_unchanged());
-            assert!(Kept::new(std::ptr::null()).is_none());
+            assert!(LentString::new(std::ptr::null()).is_none());
         }
     }
 }

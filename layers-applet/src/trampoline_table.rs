@@ -11,7 +11,7 @@ macro_rules! table {
         struct $holder<const R: usize>;
 
         impl<const R: usize> $holder<R> {
-            const ROW: [$type; $crate::rows::ROW] = [
+            const ROW: [$type; $crate::trampoline_table::ROW] = [
                 $function::<R, 0>, $function::<R, 1>, $function::<R, 2>, $function::<R, 3>,
                 $function::<R, 4>, $function::<R, 5>, $function::<R, 6>, $function::<R, 7>,
                 $function::<R, 8>, $function::<R, 9>, $function::<R, 10>, $function::<R, 11>,
@@ -20,7 +20,7 @@ macro_rules! table {
         }
 
         $(#[$doc])*
-        static $name: &[[$type; $crate::rows::ROW]] = &[$($holder::<$row>::ROW),*];
+        static $name: &[[$type; $crate::trampoline_table::ROW]] = &[$($holder::<$row>::ROW),*];
     };
 }
 

@@ -1,6 +1,6 @@
 //! One client of a scenario, of either kind: most steps of a script make sense for both.
 
-use super::nbd::Client;
+use super::nbd::NbdClient;
 use super::raw::{Message, Raw, info};
 use super::{ClientError, Command};
 use crate::deadline::Deadline;
@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 #[derive(Debug)]
 pub enum Peer {
     /// Over libnbd.
-    Nbd(Box<Client>),
+    Nbd(Box<NbdClient>),
     /// One that says what it is told to.
     Raw(Box<Raw>),
 }
@@ -27,7 +27,7 @@ impl Peer {
     }
 
     /// The client over libnbd.
-    pub fn nbd(&mut self) -> Result<&mut Client, ClientError> {
+    pub fn nbd(&mut self) -> Result<&mut NbdClient, ClientError> {
         match self {
             Peer::Nbd(client) => Ok(client),
             Peer::Raw(_) => Err(ClientError::cannot("a raw client cannot do that")),

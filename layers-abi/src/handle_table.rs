@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 
-use crate::kept::Kept;
+use crate::lent_string::LentString;
 
 /// Handles open at once in one image; more get through unboxed, recorded as foreign.
 const MOST: usize = 1 << 20;
@@ -41,9 +41,9 @@ const _: () = assert!(size_of::<HandleBox>() == 32);
 #[derive(Debug, Default)]
 pub struct Notes {
     /// Plugin: `nbdkit_export_name`.
-    pub export_name: Option<Kept>,
+    pub export_name: Option<LentString>,
     /// Reference plugin: a string interned in this connection.
-    pub interned: Option<Kept>,
+    pub interned: Option<LentString>,
     /// Filter: its own context and what `nbdkit_context_get_backend` said of it.
     pub backend: Option<(usize, usize)>,
 }

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::checks;
 use super::modules::module_rules;
-use super::verdicts::Finding;
+use super::verdicts::ModuleFinding;
 use crate::baseline::BaselineError;
 use crate::foreign::bounded;
 use crate::rules;
@@ -30,7 +30,7 @@ pub struct KnownFinding {
 }
 
 impl KnownFinding {
-    pub(super) fn is_of(&self, finding: &Finding) -> bool {
+    pub(super) fn is_of(&self, finding: &ModuleFinding) -> bool {
         self.lists(finding.id, &finding.actual)
     }
 
@@ -143,7 +143,7 @@ impl Known {
     }
 
     /// It lists this finding.
-    pub fn has(&self, finding: &Finding) -> bool {
+    pub fn has(&self, finding: &ModuleFinding) -> bool {
         self.entries.iter().any(|entry| entry.is_of(finding))
     }
 }

@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::outcome::Exit;
 use crate::server::removal::remove_all;
-use crate::verdict::Exit;
 
 /// That of this subject, as it is named in the working directory. What was in it goes.
 pub(super) fn directory(subject: &str) -> Result<PathBuf, Failure> {

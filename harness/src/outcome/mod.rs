@@ -1,0 +1,17 @@
+//! What is said of a rule, of a scenario, and of a whole run; and the exit codes that follow.
+//!
+//! ```
+//! use layers::verdict::{Exit, Verdict};
+//!
+//! let verdicts = [Verdict::Pass, Verdict::Crash("killed by signal 11".to_owned())];
+//! let exit = Exit::of(verdicts.iter().map(Verdict::exit));
+//! assert_eq!((exit, exit.code()), (Exit::Violation, 1));
+//! assert_eq!(verdicts[1].reason(), Some("killed by signal 11"));
+//! assert_eq!(Exit::of([]), Exit::NothingJudged, "nothing is never a pass");
+//! ```
+
+mod exit;
+mod verdict;
+
+pub use exit::Exit;
+pub use verdict::Verdict;

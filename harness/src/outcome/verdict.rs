@@ -1,0 +1,81 @@
+//! What is said of a rule, of a check, of a scenario.
+
+use super::exit::Exit;
+
+/// A verdict. They are never merged into one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Exercised, and held every time.
+    Pass,
+    /// A documented promise was broken.
+    Fail,
+    /// An observed habit has changed.
+    Warn,
+    /// It says nothing of this subject, for this reason.
+    NotApplicable(String),
+    /// It was left out: on request, or because something that it needs is missing.
+    Skipped(String),
+    /// The subject crashed.
+    Crash(String),
+    /// The subject did not come to an end.
+    Hang(String),
+    /// It cannot be told, for this reason.
+    Inconclusive(String),
+    /// The harness itself failed.
+    HarnessError(String),
+}
+
+impl Verdict {
+    /// One lower-case word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::Warn => "warn",
+            Verdict::NotApplicable(_) => "not-applicable",
+            Verdict::Skipped(_) => "skipped",
+            Verdict::Crash(_) => "crash",
+            Verdict::Hang(_) => "hang",
+            Verdict::Inconclusive(_) => "inconclusive",
+            Verdict::HarnessError(_) => "harness-error",
+        }
+    }
+
+    /// Why, where that is part of the verdict.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
+            Verdict::NotApplicable(why)
+            | Verdict::Skipped(why)
+            | Verdict::Crash(why)
+            | Verdict::Hang(why)
+            | Verdict::Inconclusive(why)
+            | Verdict::HarnessError(why) => Some(why),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn reason_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
+            Verdict::NotApplicable(why)
+            | Verdict::Skipped(why)
+            | Verdict::Crash(why)
+            | Verdict::Hang(why)
+            | Verdict::Inconclusive(why)
+            | Verdict::HarnessError(why) => Some(why),
+        }
+    }
+
+    /// The exit code that this verdict alone asks for.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Verdict::Pass | Verdict::Warn | Verdict::NotApplicable(_) | Verdict::Skipped(_) => {
+                Exit::Conformant
+            }
+            Verdict::Fail | Verdict::Crash(_) | Verdict::Hang(_) => Exit::Violation,
+            Verdict::Inconclusive(_) => Exit::Inconclusive,
+            Verdict::HarnessError(_) => Exit::Harness,
+        }
+    }
+}
