@@ -3,30 +3,31 @@
 use super::{Check, Now, Report, Watch};
 use crate::history::History;
 
-/// A function that judges each of some events, with what it remembers of earlier ones.
-pub(in crate::rules) struct Remembering<T> {
+/// A function that judges each of some events, with what it remembers of earlier ones. It is a type parameter, so that the
+/// engine calls it directly.
+pub(in crate::rules) struct Remembering<T, S> {
     watch: Watch,
     remembered: T,
-    see: fn(&mut T, &Now<'_>, &mut Report<'_>),
+    see: S,
     end: fn(&mut T, &History, &mut Report<'_>),
 }
 
 /// Judges each of these events; `see` remembers what it needs of them.
-pub(in crate::rules) fn remembering<T: Default>(
-    watch: Watch,
-    see: fn(&mut T, &Now<'_>, &mut Report<'_>),
-) -> Remembering<T> {
+pub(in crate::rules) fn remembering<T: Default, S>(watch: Watch, see: S) -> Remembering<T, S>
+where
+    S: Fn(&mut T, &Now<'_>, &mut Report<'_>),
+{
     Remembering { watch, remembered: T::default(), see, end: |_, _, _| {} }
 }
 
-impl<T> Remembering<T> {
+impl<T, S> Remembering<T, S> {
     /// Judges the end of the trace, too.
-    pub(in crate::rules) fn and_end(self, end: fn(&mut T, &History, &mut Report<'_>)) -> Remembering<T> {
+    pub(in crate::rules) fn and_end(self, end: fn(&mut T, &History, &mut Report<'_>)) -> Remembering<T, S> {
         Remembering { end, ..self }
     }
 }
 
-impl<T> Check for Remembering<T> {
+impl<T, S: Fn(&mut T, &Now<'_>, &mut Report<'_>)> Check for Remembering<T, S> {
     fn watches(&self) -> Watch {
         self.watch
     }
@@ -41,30 +42,30 @@ impl<T> Check for Remembering<T> {
 }
 
 /// A function that remembers nothing: what it needs to know is in the history.
-pub(in crate::rules) struct At {
+pub(in crate::rules) struct At<S> {
     watch: Watch,
-    see: fn(&Now<'_>, &mut Report<'_>),
+    see: S,
     end: fn(&History, &mut Report<'_>),
 }
 
 /// Judges each of these events by itself.
-pub(in crate::rules) fn at(watch: Watch, see: fn(&Now<'_>, &mut Report<'_>)) -> At {
+pub(in crate::rules) fn at<S: Fn(&Now<'_>, &mut Report<'_>)>(watch: Watch, see: S) -> At<S> {
     At { watch, see, end: |_, _| {} }
 }
 
 /// Judges the end of the trace alone.
-pub(in crate::rules) fn at_end(end: fn(&History, &mut Report<'_>)) -> At {
-    at(Watch::NONE, |_, _| {}).and_end(end)
+pub(in crate::rules) fn at_end(end: fn(&History, &mut Report<'_>)) -> impl Check {
+    at(Watch::NONE, |_: &Now<'_>, _: &mut Report<'_>| {}).and_end(end)
 }
 
-impl At {
+impl<S> At<S> {
     /// Judges the end of the trace, too.
-    pub(in crate::rules) fn and_end(self, end: fn(&History, &mut Report<'_>)) -> At {
+    pub(in crate::rules) fn and_end(self, end: fn(&History, &mut Report<'_>)) -> At<S> {
         At { end, ..self }
     }
 }
 
-impl Check for At {
+impl<S: Fn(&Now<'_>, &mut Report<'_>)> Check for At<S> {
     fn watches(&self) -> Watch {
         self.watch
     }
