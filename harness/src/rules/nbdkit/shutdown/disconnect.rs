@@ -127,6 +127,7 @@ pub(super) fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "it is what the check remembers")]
 pub(super) fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) {
     if !matches!(history.end(), Some(End::Exited(_))) {
         return;
