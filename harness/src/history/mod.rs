@@ -57,6 +57,7 @@ mod recording_fault;
 mod serving;
 mod state;
 mod step;
+mod visits;
 
 pub use answers::*;
 pub use appctx::{Appctx, CliCommand, Registered, Wrapped};

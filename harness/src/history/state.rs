@@ -13,6 +13,7 @@ use super::layer_set::LayerSet;
 use super::layers::{Layer, Layers};
 use super::model::{Models, ThreadModel};
 use super::recording_fault::{Flaws, Numbers};
+use super::visits::Visits;
 use crate::run::{Run, Start};
 
 /// Everything that is open at one point of the trace.
@@ -28,6 +29,7 @@ pub struct History {
     pub(super) sessions: Appctxs,
     pub(super) models: Models,
     pub(super) at_once: Concurrency,
+    pub(super) visits: Visits,
     /// Layers that have opened contexts of their own.
     pub(super) openers: LayerSet,
     /// Filters that write down what they ask for.
@@ -84,6 +86,11 @@ impl History {
     /// The innermost layer that records this callback.
     pub fn innermost(&self, callback: Callback) -> Option<u8> {
         self.layers.recording(callback).next()
+    }
+
+    /// The layers that record this callback, the plugin first.
+    pub fn recording(&self, callback: Callback) -> impl DoubleEndedIterator<Item = u8> {
+        self.layers.recording(callback)
     }
 
     /// Calls of this callback of this layer are in the trace.
@@ -291,6 +298,27 @@ impl History {
     /// The exit of `config`, `config_complete`, `thread_model`, `get_ready` or `after_fork` that failed.
     pub fn failed_start(&self) -> Option<&Event> {
         self.failed_start.as_ref()
+    }
+
+    /// The first enter of this callback in this layer. This and the next three answer for callbacks that belong to no
+    /// connection.
+    pub fn entered(&self, layer: u8, callback: Callback) -> Option<&Event> {
+        self.first_enters(callback).find(|enter| enter.layer == layer)
+    }
+
+    /// The first enter of this callback in each layer, the earliest first.
+    pub fn first_enters(&self, callback: Callback) -> impl DoubleEndedIterator<Item = &Event> {
+        self.visits.entered().iter().filter(move |enter| enter.callback() == Some(callback))
+    }
+
+    /// The last exit of this callback in this layer.
+    pub fn returned(&self, layer: u8, callback: Callback) -> Option<&Event> {
+        self.visits.returned(layer, callback)
+    }
+
+    /// The layers that record this callback and have not been called, the plugin first.
+    pub fn left_out(&self, callback: Callback) -> impl Iterator<Item = u8> {
+        self.layers.recording(callback).filter(move |layer| self.entered(*layer, callback).is_none())
     }
 
     /// Position at which the outermost `after_fork` returned 0: from here on clients are served.

@@ -57,7 +57,7 @@ impl History {
             self.sessions.called(event);
         }
         match (event.kind, call) {
-            (Kind::Enter, Some(call)) => self.entered(call),
+            (Kind::Enter, Some(call)) => self.enter(call),
             (Kind::Exit, Some(call)) => self.exited(event, &call),
             (Kind::Layer, _) if is_registration(event) => self.sessions.register(event),
             (Kind::Probe, _) => self.sessions.probed(event),
@@ -173,8 +173,9 @@ impl History {
         }
     }
 
-    fn entered(&mut self, call: Call) {
+    fn enter(&mut self, call: Call) {
         let position = call.enter.position;
+        self.visits.note(&call.enter, call.callback, true);
         if self.is_servers_call(&call) {
             self.at_once.entered(&call);
         }
@@ -215,6 +216,7 @@ impl History {
 
     fn exited(&mut self, event: &Event, call: &Call) {
         debug_assert_eq!(event.kind, Kind::Exit);
+        self.visits.note(event, call.callback, false);
         if self.is_servers_call(call) {
             self.at_once.exited(call);
         }

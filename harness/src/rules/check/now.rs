@@ -2,7 +2,7 @@
 
 use layers_trace::{Event, Kind};
 
-use crate::history::{Call, Handle, History};
+use crate::history::{Call, Client, Handle, History, Request};
 
 /// What a check sees.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,21 @@ impl<'a> Now<'a> {
     /// The call that the event's call is nested in.
     pub fn parent(&self) -> Option<&'a Call> {
         self.history.parent(self.call?)
+    }
+
+    /// The client that has written down this event: a request, a reply or a complaint.
+    pub fn client(&self) -> Option<&'a Client> {
+        self.history.client(self.event.handle)
+    }
+
+    /// The request that this event of its client is about, where the client waits for the reply.
+    pub fn request(&self) -> Option<&'a Request> {
+        self.client()?.waits_for(self.event.call)
+    }
+
+    /// The call during which the event comes: the innermost one on its thread.
+    pub fn during(&self) -> Option<&'a Call> {
+        self.history.thread(self.event.tid)?.current()
     }
 
     /// The event is an enter.

@@ -38,9 +38,4 @@ impl<T> PerLayer<T> {
     pub(in crate::rules) fn forget(&mut self, layer: u8) {
         self.0.retain(|(number, _)| *number != layer);
     }
-
-    /// All values, in the order in which their layers came.
-    pub(in crate::rules) fn values(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|(_, value)| value)
-    }
 }

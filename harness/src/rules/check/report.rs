@@ -42,6 +42,11 @@ impl Report<'_> {
         self.tally.exercised += 1;
     }
 
+    /// The same, if this holds.
+    pub fn exercised_if(&mut self, holds: bool) {
+        self.tally.exercised += u64::from(holds);
+    }
+
     /// The rule is broken by these events (the earliest first).
     pub fn broken<'e>(
         &mut self,

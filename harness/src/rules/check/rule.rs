@@ -86,6 +86,21 @@ impl Rule {
     pub const OBSERVED: Rule = Rule { kind: Kind::Observed, clause: "not in the manual", ..Rule::REQUIRED };
     /// What looks like a rule and is left open.
     pub const UNSPECIFIED: Rule = Rule { kind: Kind::Unspecified, ..Rule::REQUIRED };
+
+    /// Returns the same, promised by this version of the server first.
+    pub(in crate::rules) const fn since(self, major: u16, minor: u16, patch: u16) -> Rule {
+        self.from(Version(major, minor, patch))
+    }
+
+    /// Returns the same, promised by this version of the server first.
+    pub(in crate::rules) const fn from(self, since: Version) -> Rule {
+        Rule { since, ..self }
+    }
+
+    /// Returns the same, as the duty of this party.
+    pub(in crate::rules) const fn of(self, party: Party) -> Rule {
+        Rule { party, ..self }
+    }
 }
 
 /// How a rule is judged.

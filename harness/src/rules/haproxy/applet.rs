@@ -3,71 +3,60 @@
 use layers_trace::appctx::Place;
 use layers_trace::{Callback, Event};
 
-use super::{ALL, APPCTX, SVCCTX, Seen, shown};
+use super::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 use crate::history::History;
 use crate::rules::check::{Now, Report, Rule, at, by, enters, exits};
-use crate::version::Version;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.applet.preserved",
-        since: SVCCTX,
         statement: "svcctx of an applet is the same from its init through every call to its release, but for what the applet itself does.",
-        clause: APPCTX,
         antecedent: "an applet, other than a command line, that is called more than once",
         good: "init = 0 svcctx=storage fct release",
         bad: "init = 0 svcctx=storage fct svcctx=elsewhere",
         fix: "leave svcctx to the applet",
         check: by!(at(enters(&[Callback::Fct, Callback::Release]), preserved)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.applet.null-at-init",
-        since: SVCCTX,
         statement: "svcctx is NULL before the init of an applet, unless whoever created it has set it.",
-        clause: APPCTX,
         antecedent: "an applet with an init that nobody prepares, such as the exporter of metrics",
         good: "init",
         bad: "init svcctx=elsewhere",
         fix: "zero the appctx when it is allocated",
         check: by!(at(enters(&[Callback::Init]), null_at_init)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "applet.no-call-after-release",
-        since: Version(3, 0, 0),
         statement: "After its release nothing of an applet is called. (HAProxy 2.6 does call it, by design.)",
-        clause: APPCTX,
         antecedent: "an applet that is released",
         good: "init fct release",
         bad: "init fct release fct",
         fix: "look whether the applet is shut before it is called",
         check: by!(at(enters(CALLS), no_call_after_release)),
-        ..Rule::FORBIDDEN
+        ..FORBIDDEN.since(3, 0, 0)
     },
     Rule {
         id: "applet.release-not-after-failed-init",
-        since: ALL,
         statement: "An applet whose init has failed is not released.",
-        clause: APPCTX,
         antecedent: "an applet whose init fails (the harness's own service does)",
         good: "init = -1",
         bad: "init = -1 release",
         fix: "free the appctx without calling release",
         check: by!(at(exits(&[Callback::Init]).enters(&[Callback::Release]), not_after_failed_init)),
-        ..Rule::FORBIDDEN
+        ..FORBIDDEN.from(ALL)
     },
     Rule {
         id: "applet.one-thread",
-        since: ALL,
         statement: "All calls for one appctx come from one thread.",
-        clause: APPCTX,
         antecedent: "an appctx that is called more than once",
         good: "parse io_handler = 1",
         bad: "parse t7: io_handler",
         fix: "bind the applet's task to a thread",
         check: by!(at(enters(CALLS), one_thread)),
-        ..Rule::REQUIRED
+        ..REQUIRED.from(ALL)
     },
 ];
 
@@ -114,9 +103,7 @@ fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) {
 
 fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) {
     let Some(seen) = Seen::of(now) else { return };
-    if seen.callback == Callback::Release {
-        report.exercised();
-    }
+    report.exercised_if(seen.callback == Callback::Release);
     if seen.state.released {
         let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
         report.broken(release.into_iter().chain([now.event]), "no call", "a call");
@@ -133,9 +120,7 @@ fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) {
     let Some(seen) = Seen::of(now) else { return };
     let failed = |exit: &Event| init_failed(exit, now.history);
     if now.is_exit() {
-        if failed(now.event) {
-            report.exercised();
-        }
+        report.exercised_if(failed(now.event));
         return;
     }
     let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));

@@ -11,7 +11,7 @@ mod storage;
 mod svcctx;
 
 use crate::rules::check::Rule;
-use seen::{ALL, APPCTX, SVCCTX, Seen, shown};
+use seen::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 
 /// The rules of this family.
 pub(super) const RULES: &[&[Rule]] =

@@ -2,50 +2,42 @@
 
 use layers_trace::{Callback, Probe};
 
-use super::reserve::Probed;
-use super::{APPCTX, SVCCTX, Seen};
-use crate::rules::check::{Now, Party, Report, Rule, at, by, exits};
+use super::{FORBIDDEN, REQUIRED, Seen};
+use crate::rules::check::{Now, Party, Probed, Report, Rule, at, by, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.print.resets-to-print-ctx",
-        since: SVCCTX,
         statement: "cli_msg, cli_err and their like leave svcctx at the print context in the storage area, whatever it was.",
-        clause: APPCTX,
         antecedent: "a keyword that prints an error from parse (the harness's own does)",
         good: "parse io_handler { PrintContext }",
         bad: "parse io_handler { PrintContext = 0 }",
         fix: "reserve the print context in the storage area",
-        check: by!(Probed { probe: Probe::PrintContext, expected: "svcctx at the storage area" }),
-        ..Rule::REQUIRED
+        check: by!(Probed::new(&[Probe::PrintContext], "svcctx points at the storage area")),
+        ..REQUIRED
     },
     Rule {
         id: "appctx.print.terminal",
-        party: Party::Handler,
-        since: SVCCTX,
         statement: "The helpers that print a message are not used in the middle of an io_handler.",
-        clause: APPCTX,
         antecedent: "a call of io_handler that is not the last of its command",
         good: "parse io_handler = 0 io_handler = 1",
         bad: "parse io_handler = 0 st0=5",
         fix: "print through the channel, or end the command in parse",
         check: by!(at(exits(&[Callback::IoHandler]), terminal)),
-        ..Rule::FORBIDDEN
+        ..FORBIDDEN.of(Party::Handler)
     },
     Rule {
         id: "appctx.legacy.ctx-cli-maps",
-        since: SVCCTX,
         statement: "In HAProxy 2.6 the transitional fields ctx.cli lie exactly where the print context does.",
-        clause: APPCTX,
         antecedent: "HAProxy 2.6, which alone has them, and a keyword that prints with them (the harness's own does)",
         good: "parse io_handler { LegacyFields }",
         bad: "parse io_handler { LegacyFields = 0 }",
         fix: "keep the order of the fields",
-        check: by!(Probed {
-            probe: Probe::LegacyFields,
-            expected: "the message in ctx.cli.msg, and no ctx.cli.err",
-        }),
-        ..Rule::REQUIRED
+        check: by!(Probed::new(
+            &[Probe::LegacyFields],
+            "the message is in ctx.cli.msg, and there is no ctx.cli.err"
+        )),
+        ..REQUIRED
     },
 ];
 

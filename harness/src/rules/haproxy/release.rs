@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event, Kind};
 
-use super::{ALL, APPCTX, Seen};
+use super::{ALL, REQUIRED, Seen};
 use crate::history::{Appctx, End, History};
 use crate::rules::check::{Now, Report, Rule, at, by, enters, exits, notes};
 
@@ -12,7 +12,6 @@ const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "release.at-most-once",
-        since: ALL,
         statement: "io_release runs at most once for a command.",
         clause: CLI,
         antecedent: "a command that is released",
@@ -20,11 +19,10 @@ pub(super) const RULES: &[Rule] = &[
         bad: "parse io_handler = 1 io_release io_release",
         fix: "clear the slot before it is called",
         check: by!(at(enters(&[Callback::IoRelease]), at_most_once)),
-        ..Rule::FORBIDDEN
+        ..Rule::FORBIDDEN.from(ALL)
     },
     Rule {
         id: "release.not-after-failed-parse",
-        since: ALL,
         statement: "There is no io_release when parse has returned non-zero, or has left no io_handler.",
         clause: CLI,
         antecedent: "a keyword with io_release whose parse ends the command",
@@ -32,11 +30,10 @@ pub(super) const RULES: &[Rule] = &[
         bad: "parse = 1 io_release",
         fix: "clear both slots when parse ends the command",
         check: by!(at(exits(&[Callback::Parse]).enters(&[Callback::IoRelease]), not_after_failed_parse)),
-        ..Rule::FORBIDDEN
+        ..Rule::FORBIDDEN.from(ALL)
     },
     Rule {
         id: "release.order",
-        since: ALL,
         statement: "A command is parsed, then handled, then released; nothing of it is called after that, and the next one is parsed after it.",
         clause: CLI,
         antecedent: "a command",
@@ -44,31 +41,27 @@ pub(super) const RULES: &[Rule] = &[
         bad: "parse io_handler parse",
         fix: "release a command before the next one is looked for",
         check: by!(at(enters(&[Callback::Parse, Callback::IoHandler, Callback::IoRelease]), order)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.from(ALL)
     },
     Rule {
         id: "release.on-disconnect",
-        since: ALL,
         statement: "When the session goes away in the middle of a command, io_release runs inside the release of the applet.",
-        clause: APPCTX,
         antecedent: "a client that leaves while a command with io_release runs",
         good: "parse io_handler hangup release { io_release }",
         bad: "parse io_handler hangup release",
         fix: "call io_release from the applet's release",
-        check: by!(at(enters(&[Callback::IoRelease]).exits(&[Callback::Release]), OnDisconnect::see)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Callback::IoRelease]).exits(&[Callback::Release]), on_disconnect)),
+        ..REQUIRED.from(ALL)
     },
     Rule {
         id: "release.eventually",
-        since: ALL,
         statement: "Every command that has started is released once its client has gone.",
-        clause: APPCTX,
         antecedent: "a command with io_release whose client has left before the server is told to stop",
         good: "parse io_handler = 1 io_release hangup SIGTERM ends",
         bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
-        check: by!(at(notes(Kind::Signal), Eventually::see).and_end(Eventually::end)),
-        ..Rule::REQUIRED
+        check: by!(at(notes(Kind::Signal), eventually).and_end(eventually_at_end)),
+        ..REQUIRED.from(ALL)
     },
 ];
 
@@ -83,9 +76,7 @@ fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) {
     let Some(seen) = Seen::of(now) else { return };
     if now.is_exit() {
         let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
-        if ends && seen.has(Callback::IoRelease) {
-            report.exercised();
-        }
+        report.exercised_if(ends && seen.has(Callback::IoRelease));
         return;
     }
     let Some(command) = seen.command() else { return };
@@ -119,81 +110,70 @@ fn order(now: &Now<'_>, report: &mut Report<'_>) {
     }
 }
 
-struct OnDisconnect;
-
-impl OnDisconnect {
-    /// What runs and wants to be released.
-    fn running(appctx: &Appctx, history: &History) -> bool {
-        appctx.command.as_ref().is_some_and(|command| {
-            let keyword = history.registered_as(command.number);
-            let has_release = match command.left.as_ref().and_then(|(state, _)| state.slots) {
-                Some(slots) => slots.io_release,
-                None => keyword.is_some_and(|keyword| keyword.has(Callback::IoRelease)),
-            };
-            command.is_live() && command.released.is_empty() && has_release
-        })
-    }
-
-    fn see(now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(seen) = Seen::of(now) else { return };
-        let Some(appctx) = seen.appctx else { return };
-        if now.is_exit() {
-            // The running command was to be released meanwhile.
-            if OnDisconnect::running(appctx, now.history) {
-                report.exercised();
-                report.broken(appctx.released.iter().chain([now.event]), "io_release in between", "none");
-            }
-            return;
-        }
-        let Some(command) = seen.command().filter(|command| !command.done && command.is_live()) else {
-            return;
+/// What runs and wants to be released.
+fn is_running(appctx: &Appctx, history: &History) -> bool {
+    appctx.command.as_ref().is_some_and(|command| {
+        let keyword = history.registered_as(command.number);
+        let has_release = match command.left.as_ref().and_then(|(state, _)| state.slots) {
+            Some(slots) => slots.io_release,
+            None => keyword.is_some_and(|keyword| keyword.has(Callback::IoRelease)),
         };
-        let parent = now.parent().map(|parent| parent.callback);
-        // Called by a handler, it is none of the server's doing.
-        if !command.unrecorded && parent.is_none_or(|parent| !parent.is_keyword()) {
-            report.expect(
-                parent == Some(Callback::Release),
-                [now.event],
-                "io_release inside the release of the applet: the handler was not done",
-                "io_release elsewhere",
-            );
+        command.is_live() && command.released.is_empty() && has_release
+    })
+}
+
+fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(seen) = Seen::of(now) else { return };
+    let Some(appctx) = seen.appctx else { return };
+    if now.is_exit() {
+        // The running command was to be released meanwhile.
+        if is_running(appctx, now.history) {
+            let events = appctx.released.iter().chain([now.event]);
+            report.expect(false, events, "io_release in between", "none");
+        }
+        return;
+    }
+    let live = seen.command().filter(|command| !command.done && command.is_live() && !command.unrecorded);
+    let parent = now.parent().map(|parent| parent.callback);
+    // Called by a handler, it is none of the server's doing.
+    if live.is_some() && parent.is_none_or(|parent| !parent.is_keyword()) {
+        report.expect(
+            parent == Some(Callback::Release),
+            [now.event],
+            "io_release inside the release of the applet: the handler was not done",
+            "io_release elsewhere",
+        );
+    }
+}
+
+/// Clients have written down when they leave, and the server has not been told to stop.
+fn is_to_judge(history: &History) -> bool {
+    history.signals().is_empty() && history.run().is_none_or(|run| run.client_log)
+}
+
+fn look(history: &History, last: Option<&Event>, report: &mut Report<'_>) {
+    if history.clients().any(|client| client.leaving.is_none()) {
+        return;
+    }
+    for appctx in history.appctxs() {
+        let Some(command) = &appctx.command else { continue };
+        if !command.released.is_empty() {
+            report.exercised();
+        } else if is_running(appctx, history) {
+            let begun = command.left.as_ref().map(|(_, exit)| exit);
+            report.broken(begun.into_iter().chain(last), "it has been released", "it has not");
         }
     }
 }
 
-/// Clients have written down when they leave.
-fn hears_of_clients(history: &History) -> bool {
-    history.run().is_none_or(|run| run.client_log)
+fn eventually(now: &Now<'_>, report: &mut Report<'_>) {
+    if is_to_judge(now.history) {
+        look(now.history, Some(now.event), report);
+    }
 }
 
-struct Eventually;
-
-impl Eventually {
-    fn look(history: &History, last: Option<&Event>, report: &mut Report<'_>) {
-        if history.clients().any(|client| client.leaving.is_none()) {
-            return;
-        }
-        for appctx in history.appctxs() {
-            let Some(command) = &appctx.command else { continue };
-            if !command.released.is_empty() {
-                report.exercised();
-            } else if OnDisconnect::running(appctx, history) {
-                let begun = command.left.as_ref().map(|(_, exit)| exit);
-                report.broken(begun.into_iter().chain(last), "it has been released", "it has not");
-            }
-        }
-    }
-
-    fn see(now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.signals().is_empty() && hears_of_clients(now.history) {
-            Eventually::look(now.history, Some(now.event), report);
-        }
-    }
-
-    fn end(history: &History, report: &mut Report<'_>) {
-        let unasked = history.signals().is_empty() && hears_of_clients(history);
-        if unasked && matches!(history.end(), Some(End::Exited(0))) {
-            Eventually::look(history, history.end_event(), report);
-        }
+fn eventually_at_end(history: &History, report: &mut Report<'_>) {
+    if is_to_judge(history) && matches!(history.end(), Some(End::Exited(0))) {
+        look(history, history.end_event(), report);
     }
 }

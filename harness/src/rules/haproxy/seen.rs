@@ -4,7 +4,7 @@ use layers_trace::Callback;
 use layers_trace::appctx::{Context, State};
 
 use crate::history::{Appctx, CliCommand, Registered};
-use crate::rules::check::Now;
+use crate::rules::check::{Now, Rule};
 use crate::version::Version;
 
 /// The document that most of them come from.
@@ -12,6 +12,11 @@ pub(super) const APPCTX: &str = "doc/internals/api/appctx.txt";
 
 /// The first version with `svcctx`.
 pub(super) const SVCCTX: Version = Version(2, 6, 0);
+
+/// A row of this family: most of them come from that document, and hold since then.
+pub(super) const REQUIRED: Rule = Rule { clause: APPCTX, ..Rule::REQUIRED.from(SVCCTX) };
+/// The same, of what must never happen.
+pub(super) const FORBIDDEN: Rule = Rule { clause: APPCTX, ..Rule::FORBIDDEN.from(SVCCTX) };
 
 /// The oldest version that is looked at.
 pub(super) const ALL: Version = Version(2, 2, 0);

@@ -3,37 +3,32 @@
 use layers_trace::Callback;
 use layers_trace::appctx::Place;
 
-use super::{APPCTX, SVCCTX, Seen};
+use super::{FORBIDDEN, REQUIRED, SVCCTX, Seen};
 use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.storage.zero-at-start",
-        since: SVCCTX,
         statement: "The storage area is all zero before the first call of a command.",
-        clause: APPCTX,
         antecedent: "a command",
         good: "parse",
         bad: "parse bytes=7",
         fix: "zero the storage area before each command",
         check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), zero_at_start)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.st2.zero-at-start",
-        since: SVCCTX,
         statement: "st2 is zero before the first call of a command, also when the command before has used it.",
-        clause: APPCTX,
         antecedent: "a command under HAProxy 2.6, which alone has st2 beside svcctx",
         good: "run version=2.6; parse",
         bad: "run version=2.6; parse st2=7",
         fix: "zero st2 before each command",
         check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), st2_at_start)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.storage.bytes",
-        since: SVCCTX,
         statement: "Between two calls of a command nothing writes to its storage area.",
         clause: "observed",
         antecedent: "a command with its context in the storage area that is called more than once",
@@ -41,20 +36,17 @@ pub(super) const RULES: &[Rule] = &[
         bad: "parse = 0 svcctx=storage bytes=7 io_handler bytes=8",
         fix: "find out who writes there; what belongs to others (a response that arrives) may",
         check: by!(at(enters(&[Callback::IoHandler, Callback::IoRelease]), bytes)),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.from(SVCCTX)
     },
     Rule {
         id: "release.no-linked-storage",
-        party: Party::Handler,
-        since: SVCCTX,
         statement: "When a command is over, no list element inside its storage area is linked from outside.",
-        clause: APPCTX,
         antecedent: "a command whose context is in the storage area and that comes to its end",
         good: "parse = 0 svcctx=storage io_handler = 1 io_release",
         bad: "parse = 0 svcctx=storage io_handler = 1 io_release = 0 linked=1",
         fix: "unlink it in io_release",
         check: by!(at(exits(&[Callback::IoHandler, Callback::IoRelease]), unlinked)),
-        ..Rule::FORBIDDEN
+        ..FORBIDDEN.of(Party::Handler)
     },
 ];
 

@@ -3,57 +3,49 @@
 use layers_trace::Callback;
 use layers_trace::appctx::Place;
 
-use super::{APPCTX, SVCCTX, Seen, shown};
+use super::{REQUIRED, Seen, shown};
 use crate::rules::check::{Now, Report, Rule, at, by, enters};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "appctx.svcctx.null-at-parse",
-        since: SVCCTX,
         statement: "svcctx is NULL when the parse function of a command starts, whatever came before it on the connection.",
-        clause: APPCTX,
         antecedent: "a command whose keyword has a parse function",
         good: "parse",
         bad: "parse svcctx=storage",
         fix: "reset svcctx before each command",
         check: by!(at(enters(&[Callback::Parse]), null_at_parse)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.svcctx.null-at-first-io",
-        since: SVCCTX,
         statement: "The first call of io_handler finds svcctx as parse has left it, or NULL where there is no parse.",
-        clause: APPCTX,
         antecedent: "a command that comes to its io_handler",
         good: "parse = 0 svcctx=storage io_handler",
         bad: "parse io_handler svcctx=elsewhere",
         fix: "leave svcctx alone between parse and io_handler",
         check: by!(at(enters(&[Callback::IoHandler]), first_io)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.svcctx.preserved",
-        since: SVCCTX,
         statement: "Each further call of io_handler finds svcctx as the call before has left it.",
-        clause: APPCTX,
         antecedent: "a command whose io_handler is called more than once",
         good: "parse io_handler = 0 svcctx=storage io_handler",
         bad: "parse io_handler = 0 svcctx=storage io_handler svcctx=elsewhere",
         fix: "leave svcctx alone while a command runs",
         check: by!(at(enters(&[Callback::IoHandler]), preserved)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
     Rule {
         id: "appctx.svcctx.preserved-to-release",
-        since: SVCCTX,
         statement: "io_release finds svcctx as the last call of the command has left it.",
-        clause: APPCTX,
         antecedent: "a command that is released",
         good: "parse io_handler = 1 svcctx=storage io_release",
         bad: "parse io_handler = 1 svcctx=storage io_release svcctx=NULL",
         fix: "reset svcctx after io_release, not before",
         check: by!(at(enters(&[Callback::IoRelease]), preserved_to_release)),
-        ..Rule::REQUIRED
+        ..REQUIRED
     },
 ];
 

@@ -3,7 +3,7 @@
 use layers_trace::event::Below;
 use layers_trace::{Callback, Event, Kind};
 
-use crate::rules::check::{Check, Now, Report, Watch, enters_where};
+use crate::rules::check::{Now, Report};
 
 /// A question of a filter's that has failed.
 struct Failed {
@@ -63,14 +63,8 @@ impl AskedAgain {
             self.failed.push(Failed { layer, next, query, answer: now.event.clone() });
         }
     }
-}
 
-impl Check for AskedAgain {
-    fn watches(&self) -> Watch {
-        enters_where(Callback::is_query).enters(&[Callback::Close]).notes(Kind::Ask).notes(Kind::Answer)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match (now.event.kind, now.event.callback()) {
             (Kind::Ask, _) => self.asks(now, report),
             (Kind::Answer, _) => self.answered(now, report),

@@ -8,7 +8,6 @@ use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, exits};
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "nego.size.range",
-    party: Party::Plugin,
     statement: "A size is not negative; -1 reports an error, and then the client is refused.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .get_size",
     antecedent: "a plugin that is asked for its size",
@@ -19,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
         let is_bad = |exit: &Event| exit.result() < -1;
         BadAnswer::new(Callback::GetSize, is_bad, "a size of 0 or more, or -1")
     }),
-    ..Rule::REQUIRED
+    ..Rule::REQUIRED.of(Party::Plugin)
 }];
 
 /// A plugin's answer is within bounds. An answer that is not never ends in an export that the client may use.

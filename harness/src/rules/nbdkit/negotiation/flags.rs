@@ -1,26 +1,27 @@
 //! What the client is told of an export: the transmission flags.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{
+    self, Cache, CanCache, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanZero, Flush,
+    IsRotational, Trim, Zero,
+};
 
-use super::told::Choices;
+use super::told::{Told, at_told};
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Now, Report, Rule, by, remembering};
-use crate::version::Version;
+use crate::rules::check::{Now, Report, Rule, by};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.multi_conn.gated",
-        since: Version(1, 9, 9),
         statement: "Where connections are serialized the client is not told of can_multi_conn, whatever the answer was.",
         clause: "not in the manual",
         antecedent: "thread model 0, an outermost layer that answers 1 to can_multi_conn, and a client",
         good: r#"L1 thread_model=0; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_CACHE|SEND_FAST_ZERO"#,
         bad: r#"L1 thread_model=0; NBD_OPT_GO "a""#,
         fix: "none needed; such a client would wait for itself",
-        check: by!(remembering(Choices::WATCH.enters(&[Callback::GetReady]), MultiConnGated::see)),
-        ..Rule::OBSERVED
+        check: by!(at_told(multi_conn_gated)),
+        ..Rule::OBSERVED.since(1, 9, 9)
     },
     Rule {
         id: "nego.defaults",
@@ -30,35 +31,20 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=can_flush; NBD_OPT_GO "a""#,
         bad: r#"L0 without=can_cache; NBD_OPT_GO "a" = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|MULTI_CONN|SEND_FAST_ZERO"#,
         fix: "answer for the plugin as its manual says",
-        check: by!(remembering(Choices::WATCH, defaults)),
+        check: by!(at_told(defaults)),
         ..Rule::REQUIRED
     },
 ];
 
-/// No multi-conn under NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS.
-#[derive(Default)]
-struct MultiConnGated {
-    choices: Choices,
-    /// The model in force, as filters were told.
-    model: Option<u64>,
-}
-
-impl MultiConnGated {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.callback() == Some(Callback::GetReady) {
-            if now.event.layer > 0 {
-                self.model = Some(now.event.a);
-            }
-            return;
-        }
-        let Some(told) = self.choices.see(now).filter(|_| self.model == Some(0)) else { return };
-        let outermost = told.choice.answer(Callback::CanMultiConn).and_then(|answer| answer.exit.as_ref());
-        if let Some(answer) = outermost.filter(|answer| answer.result() > 0) {
-            report.exercised();
-            if now.event.b & MULTI_CONN != 0 {
-                report.broken([answer, now.event], "no NBD_FLAG_CAN_MULTI_CONN", "the client is told of it");
-            }
-        }
+/// No multi-conn under NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, which filters are told is in force.
+fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
+    let mut filters = now.history.first_enters(Callback::GetReady).filter(|enter| enter.layer > 0);
+    let answer = told.choice.answer(Callback::CanMultiConn).and_then(|answer| answer.exit.as_ref());
+    let Some(answer) = answer.filter(|answer| answer.result() > 0) else { return };
+    if filters.next_back().is_some_and(|enter| enter.a == 0) {
+        let actual = "the client is told of it";
+        let holds = told.reply.b & MULTI_CONN == 0;
+        report.expect(holds, [answer, told.reply], "no NBD_FLAG_CAN_MULTI_CONN", actual);
     }
 }
 
@@ -74,63 +60,25 @@ struct Default {
     expected: fn(&Layer) -> bool,
 }
 
+const fn default(
+    absent: &'static [Callback],
+    bit: u32,
+    flag: &'static str,
+    writes: bool,
+    expected: fn(&Layer) -> bool,
+) -> Default {
+    Default { absent, bit, flag, writes, expected }
+}
+
 const DEFAULTS: &[Default] = &[
-    Default {
-        absent: &[Callback::CanFlush],
-        bit: 2,
-        flag: "NBD_FLAG_SEND_FLUSH",
-        writes: false,
-        expected: |plugin| plugin.records(Callback::Flush),
-    },
-    Default {
-        absent: &[Callback::CanFua, Callback::CanFlush],
-        bit: 3,
-        flag: "NBD_FLAG_SEND_FUA",
-        writes: true,
-        expected: |plugin| plugin.records(Callback::Flush),
-    },
-    Default {
-        absent: &[Callback::IsRotational],
-        bit: 4,
-        flag: "NBD_FLAG_ROTATIONAL",
-        writes: false,
-        expected: |_| false,
-    },
-    Default {
-        absent: &[Callback::CanTrim],
-        bit: 5,
-        flag: "NBD_FLAG_SEND_TRIM",
-        writes: true,
-        expected: |plugin| plugin.records(Callback::Trim),
-    },
-    Default {
-        absent: &[Callback::CanZero],
-        bit: 6,
-        flag: "NBD_FLAG_SEND_WRITE_ZEROES",
-        writes: true,
-        expected: |_| true,
-    },
-    Default {
-        absent: &[Callback::CanMultiConn],
-        bit: 8,
-        flag: "NBD_FLAG_CAN_MULTI_CONN",
-        writes: false,
-        expected: |_| false,
-    },
-    Default {
-        absent: &[Callback::CanCache],
-        bit: 10,
-        flag: "NBD_FLAG_SEND_CACHE",
-        writes: false,
-        expected: |plugin| plugin.records(Callback::Cache),
-    },
-    Default {
-        absent: &[Callback::CanFastZero, Callback::CanZero],
-        bit: 11,
-        flag: "NBD_FLAG_SEND_FAST_ZERO",
-        writes: true,
-        expected: |plugin| !plugin.records(Callback::Zero),
-    },
+    default(&[CanFlush], 2, "NBD_FLAG_SEND_FLUSH", false, |plugin| plugin.records(Flush)),
+    default(&[CanFua, CanFlush], 3, "NBD_FLAG_SEND_FUA", true, |plugin| plugin.records(Flush)),
+    default(&[IsRotational], 4, "NBD_FLAG_ROTATIONAL", false, |_| false),
+    default(&[CanTrim], 5, "NBD_FLAG_SEND_TRIM", true, |plugin| plugin.records(Trim)),
+    default(&[CanZero], 6, "NBD_FLAG_SEND_WRITE_ZEROES", true, |_| true),
+    default(&[CanMultiConn], 8, "NBD_FLAG_CAN_MULTI_CONN", false, |_| false),
+    default(&[CanCache], 10, "NBD_FLAG_SEND_CACHE", false, |plugin| plugin.records(Cache)),
+    default(&[CanFastZero, CanZero], 11, "NBD_FLAG_SEND_FAST_ZERO", true, |plugin| !plugin.records(Zero)),
 ];
 
 /// Nobody answers this.
@@ -155,19 +103,17 @@ fn is_first_version(plugin: &Layer) -> bool {
 }
 
 /// The flags follow from which data callbacks there are.
-fn defaults(choices: &mut Choices, now: &Now<'_>, report: &mut Report<'_>) {
-    let told = choices.see(now).filter(|told| told.reply.b & HAS_FLAGS != 0);
-    let Some(choice) = told.map(|told| told.choice) else { return };
+fn defaults(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
     let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
-    let Some(plugin) = plugin else { return };
-    let told = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
+    let Some(plugin) = plugin.filter(|_| told.reply.b & HAS_FLAGS != 0) else { return };
+    let said = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
     let mut readonly = now.event.b & READ_ONLY != 0;
     if nobody_has(now.history, Callback::CanWrite) {
-        let expected = !plugin.records(Callback::Pwrite) || choice.readonly;
+        let expected = !plugin.records(Callback::Pwrite) || told.choice.readonly;
         report.exercised();
         if expected != readonly {
             const FLAG: &str = "NBD_FLAG_READ_ONLY";
-            report.broken([now.event], told(expected, FLAG), told(readonly, FLAG));
+            report.broken([now.event], said(expected, FLAG), said(readonly, FLAG));
             readonly = expected;
         }
     }
@@ -179,7 +125,7 @@ fn defaults(choices: &mut Choices, now: &Now<'_>, report: &mut Report<'_>) {
         let expected = (default.expected)(plugin) && !(readonly && default.writes);
         let actual = now.event.b & 1 << default.bit != 0;
         if expected != actual {
-            report.broken([now.event], told(expected, default.flag), told(actual, default.flag));
+            report.broken([now.event], said(expected, default.flag), said(actual, default.flag));
         }
     }
 }

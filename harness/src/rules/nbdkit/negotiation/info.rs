@@ -5,7 +5,6 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::asked_by_server;
 use super::bad_answer::BadAnswer;
 use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, enters};
-use crate::version::Version;
 
 /// NBD_INFO types of the protocol.
 const INFO_DESCRIPTION: u64 = 2;
@@ -15,7 +14,6 @@ const INFO_BLOCK_SIZE: u64 = 3;
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.block_size.on-request",
-        since: Version(1, 29, 16),
         statement: "block_size is asked only for a client that requests NBD_INFO_BLOCK_SIZE.",
         clause: "nbdkit-plugin(3), .block_size",
         antecedent: "a client that selects an export, known by its log, and a layer with block_size",
@@ -23,12 +21,10 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { open prepare L0.block_size = 512,4096,65536 }"#,
         fix: "ask for block sizes while answering that request, and not otherwise",
         check: by!(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE }),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 29, 16)
     },
     Rule {
         id: "nego.block_size.validity",
-        party: Party::Plugin,
-        since: Version(1, 29, 16),
         statement: "A plugin's block sizes are all 0, or fit each other and the protocol; others drop the connection.",
         clause: "nbdkit-plugin(3), .block_size",
         antecedent: "a plugin that is asked for its block sizes",
@@ -39,11 +35,10 @@ pub const RULES: &[Rule] = &[
             let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
             BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows")
         }),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 29, 16).of(Party::Plugin)
     },
     Rule {
         id: "nego.description.on-request",
-        since: Version(1, 23, 6),
         statement: "export_description is asked only for a client that requests NBD_INFO_DESCRIPTION.",
         clause: "nbdkit-plugin(3), .export_description",
         antecedent: "a client that selects an export, known by its log, and a layer with export_description",
@@ -51,7 +46,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { open prepare L0.export_description = "d" }"#,
         fix: "ask for a description while answering that request, and not otherwise",
         check: by!(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION }),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
 
@@ -89,7 +84,7 @@ impl Check for OnRequest {
         if now.event.kind == Kind::Reply {
             // The client has its answer, and nobody was asked what it did not want to know.
             let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
-            let client = now.history.client(now.event.handle).filter(|client| client.connection.is_some());
+            let client = now.client().filter(|client| client.connection.is_some());
             let option = client.and_then(|client| client.last_option.as_ref());
             if selects
                 && now.event.result() == 0

@@ -6,14 +6,12 @@ use super::super::pass_through::PassThrough;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
 use crate::rules::check::all_of::Both;
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
-use crate::version::Version;
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where, remembering};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.outer-to-inner",
-        since: Version(1, 1, 27),
         statement: "A query enters at the outermost layer and reaches the layers below only through the filters above.",
         clause: "nbdkit-filter(3), CALLBACKS and nbdkit_next",
         antecedent: "a query of a layer under a filter that has the same query",
@@ -24,38 +22,32 @@ pub const RULES: &[Rule] = &[
             at(enters_where(Callback::is_query), through_filters),
             PassThrough(|callback| callback.is_query())
         )),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "nego.once-per-handle",
-        since: Version(1, 15, 1),
         statement: "get_size, block_size, is_rotational and can_* are asked of a handle once at most, unless they failed.",
         clause: "nbdkit-plugin(3), Callback lifecycle; nbdkit-filter(3), .get_size and .can_write",
         antecedent: "such a query",
         good: r#"NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { open L0.get_size L0.get_size }"#,
         fix: "keep the first answer with the handle and give it to whoever asks later",
-        check: by!(at(
-            {
-                let cached =
-                    |callback: Callback| callback.is_query() && callback != Callback::ExportDescription;
-                enters_where(cached).exits_where(cached)
-            },
-            asked_once
-        )),
-        ..Rule::REQUIRED
+        check: by!(at(enters_where(is_cached).exits_where(is_cached), asked_once)),
+        ..Rule::REQUIRED.since(1, 15, 1)
     },
     Rule {
         id: "nego.error-not-cached",
-        since: Version(1, 15, 1),
         statement: "A query that has failed is asked again when somebody wants to know again.",
         clause: "not in the manual",
         antecedent: "a filter that asks below again after a failure, and writes that down",
         good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size { L0.get_size } = 1048576 } } = EINVAL"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size = -1 } }"#,
         fix: "none needed; a filter that depends on it should remember the failure itself",
-        check: by!(AskedAgain::default()),
-        ..Rule::OBSERVED
+        check: by!(remembering(
+            enters_where(Callback::is_query).enters(&[Callback::Close]).notes(Kind::Ask).notes(Kind::Answer),
+            AskedAgain::see
+        )),
+        ..Rule::OBSERVED.since(1, 15, 1)
     },
     Rule {
         id: "nego.before-data",
@@ -71,7 +63,6 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "nego.complete-set",
-        since: Version(1, 15, 1),
         statement: "Before it serves a writable handle the server asks get_size, is_rotational and all of can_*, in one order.",
         clause: "not in the manual, which leaves open what is asked and in which order",
         antecedent: "the first request of a client with a writable handle",
@@ -80,9 +71,9 @@ pub const RULES: &[Rule] = &[
         fix: "none needed; a layer should not count on being asked",
         check: by!(at(
             enters_where(|callback| EVERYTHING.contains(&callback) || callback.is_data()),
-            AskedEverything::see
+            asked_everything
         )),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.since(1, 15, 1)
     },
 ];
 
@@ -129,6 +120,10 @@ fn asked_first_for(query: Callback) -> &'static [Callback] {
         CanZero => &[CanFastZero],
         _ => &[],
     }
+}
+
+fn is_cached(query: Callback) -> bool {
+    query.is_query() && query != Callback::ExportDescription
 }
 
 /// An answer holds for the life of the handle.
@@ -193,68 +188,63 @@ const EVERYTHING: &[Callback] = &[
 const OF_WRITES: &[Callback] =
     &[Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
 
+/// The outermost layer is where the server's own order shows.
+fn in_order(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+    let top = now.history.layers().last().map(|layer| layer.number);
+    if Some(call.layer()) != top || !asked_by_server(now.history, call) {
+        return;
+    }
+    let later = EVERYTHING.iter().skip_while(|query| **query != call.callback).skip(1);
+    if let Some(early) = later.filter_map(|query| handle.answered(*query)).next() {
+        report.broken(
+            [early, now.event],
+            format!(
+                "{} before {}",
+                call.callback,
+                Callback::from_number(early.number).map_or("", Callback::name)
+            ),
+            "after it",
+        );
+    }
+}
+
+fn complete(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(handle) = now.handle.filter(|handle| handle.first_served.is_none()) else { return };
+    let first = now.call.is_some_and(|call| call.parent.is_none()) && now.history.is_servers(handle);
+    if !first {
+        return;
+    }
+    let chain = now.history.chain(handle.chain);
+    let known = |query, answer| chain.iter().any(|handle| handle.answer(query) == Some(answer));
+    let served = chain.iter().any(|handle| handle.first_served.is_some());
+    let readonly = chain.iter().any(|handle| handle.readonly()) || known(Callback::CanWrite, 0);
+    // Nobody is asked of a plugin that has no way to write.
+    let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
+    let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
+    let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
+    if served || readonly {
+        return;
+    }
+    report.exercised();
+    for query in EVERYTHING {
+        let no_zero = *query == Callback::CanFastZero && known(Callback::CanZero, 0);
+        if no_zero || cannot && OF_WRITES.contains(query) {
+            continue;
+        }
+        let Some(layer) = now.history.outermost(*query) else { continue };
+        let asked = chain.iter().find(|handle| handle.layer == layer);
+        if let Some(silent) = asked.filter(|handle| handle.answered(*query).is_none()) {
+            let expected = format!("{query} of L{layer} is asked before the first request");
+            report.broken([&silent.open, now.event], expected, "it is not");
+        }
+    }
+}
+
 /// Everything is asked, in the order that the servers have.
-struct AskedEverything;
-
-impl AskedEverything {
-    /// The outermost layer is where the server's own order shows.
-    fn in_order(now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        let top = now.history.layers().last().map(|layer| layer.number);
-        if Some(call.layer()) != top || !asked_by_server(now.history, call) {
-            return;
-        }
-        let later = EVERYTHING.iter().skip_while(|query| **query != call.callback).skip(1);
-        if let Some(early) = later.filter_map(|query| handle.answered(*query)).next() {
-            report.broken(
-                [early, now.event],
-                format!(
-                    "{} before {}",
-                    call.callback,
-                    Callback::from_number(early.number).map_or("", Callback::name)
-                ),
-                "after it",
-            );
-        }
-    }
-
-    fn complete(now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle.filter(|handle| handle.first_served.is_none()) else { return };
-        let first = now.call.is_some_and(|call| call.parent.is_none()) && now.history.is_servers(handle);
-        if !first {
-            return;
-        }
-        let chain = now.history.chain(handle.chain);
-        let known = |query, answer| chain.iter().any(|handle| handle.answer(query) == Some(answer));
-        let served = chain.iter().any(|handle| handle.first_served.is_some());
-        let readonly = chain.iter().any(|handle| handle.readonly()) || known(Callback::CanWrite, 0);
-        // Nobody is asked of a plugin that has no way to write.
-        let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
-        let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
-        let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
-        if served || readonly {
-            return;
-        }
-        report.exercised();
-        for query in EVERYTHING {
-            let no_zero = *query == Callback::CanFastZero && known(Callback::CanZero, 0);
-            if no_zero || cannot && OF_WRITES.contains(query) {
-                continue;
-            }
-            let Some(layer) = now.history.outermost(*query) else { continue };
-            let asked = chain.iter().find(|handle| handle.layer == layer);
-            if let Some(silent) = asked.filter(|handle| handle.answered(*query).is_none()) {
-                let expected = format!("{query} of L{layer} is asked before the first request");
-                report.broken([&silent.open, now.event], expected, "it is not");
-            }
-        }
-    }
-
-    fn see(now: &Now<'_>, report: &mut Report<'_>) {
-        debug_assert_eq!(now.event.kind, Kind::Enter);
-        match now.event.callback() {
-            Some(data) if data.is_data() => AskedEverything::complete(now, report),
-            _ => AskedEverything::in_order(now, report),
-        }
+fn asked_everything(now: &Now<'_>, report: &mut Report<'_>) {
+    match now.event.callback() {
+        Some(data) if data.is_data() => complete(now, report),
+        _ => in_order(now, report),
     }
 }

@@ -4,13 +4,11 @@ use layers_trace::Callback;
 
 use crate::history::Handle;
 use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters};
-use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.readonly-shortcut",
-        since: Version(1, 15, 1),
         statement: "A layer whose handle was opened read-only is asked neither can_write nor what needs writing.",
         clause: "not in the manual",
         antecedent: "a handle opened read-only whose layer is asked for its size",
@@ -18,11 +16,10 @@ pub const RULES: &[Rule] = &[
         bad: r#"run readonly=1; NBD_OPT_GO "a" { L0.open L0.can_write }"#,
         fix: "none needed; a layer should answer in any case",
         check: by!(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING }),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.since(1, 15, 1)
     },
     Rule {
         id: "nego.nowrite-shortcut",
-        since: Version(1, 15, 1),
         statement: "A layer that has answered 0 to can_write is asked nothing that needs writing.",
         clause: "not in the manual",
         antecedent: "a layer that answers 0 to can_write",
@@ -34,11 +31,10 @@ pub const RULES: &[Rule] = &[
             applies: |handle| handle.answer(Callback::CanWrite) == Some(0),
             spared: WRITING,
         }),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.since(1, 15, 1)
     },
     Rule {
         id: "nego.nozero-shortcut",
-        since: Version(1, 15, 1),
         statement: "A filter that has answered NBDKIT_ZERO_NONE to can_zero is not asked can_fast_zero.",
         clause: "not in the manual",
         antecedent: "a filter that answers 0 to can_zero",
@@ -50,7 +46,7 @@ pub const RULES: &[Rule] = &[
             applies: |handle| handle.layer > 0 && handle.answer(Callback::CanZero) == Some(0),
             spared: &[Callback::CanFastZero],
         }),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.since(1, 15, 1)
     },
 ];
 
@@ -78,9 +74,7 @@ impl Check for Spared {
         }
         if call.callback == Callback::Close {
             // The handle is counted when it goes, with all that it was asked.
-            if handle.answered(self.asked).is_some() {
-                report.exercised();
-            }
+            report.exercised_if(handle.answered(self.asked).is_some());
             return;
         }
         // A second can_write is another rule's business.

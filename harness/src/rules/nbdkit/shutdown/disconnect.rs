@@ -1,14 +1,40 @@
 //! nbdkit_disconnect: the end of one connection.
 
-use layers_trace::{Event, Kind, Probe};
+use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::super::connection::survival::is_lost;
-use super::{callback_of, request_of};
-use crate::history::{ConnectionId, End, History};
-use crate::rules::check::{Now, Report, Watch, notes};
+use super::request::request_of;
+use crate::history::{ConnectionId, End, History, callback_of};
+use crate::rules::check::{Now, Report, Rule, Watch, by, notes, remembering};
+
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "disconnect.soft",
+        statement: "After nbdkit_disconnect(0) requests that are running are finished and answered, and what the client sends then leads to no callback.",
+        clause: "nbdkit_disconnect(3)",
+        antecedent: "nbdkit_disconnect(0) while requests of that client are running, or a request that comes after it",
+        good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } send NBD_CMD_READ L0.pread",
+        fix: "refuse further requests of that connection with ESHUTDOWN",
+        check: by!(remembering(WATCHED.enters_where(Callback::is_data).exits_where(|_| true), soft)),
+        ..Rule::REQUIRED.since(1, 33, 3)
+    },
+    Rule {
+        id: "disconnect.hard",
+        statement: "After nbdkit_disconnect(1) the client gets no answer to what is in flight; callbacks that are running return all the same.",
+        clause: "nbdkit_disconnect(3)",
+        antecedent: "nbdkit_disconnect(1) while requests of that client are running",
+        good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = ENOTCONN",
+        bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=1 } } = 0",
+        fix: "close the socket at once, and the handles when their calls have returned",
+        check: by!(remembering(WATCHED, hard).and_end(hard_at_end)),
+        ..Rule::REQUIRED.since(1, 33, 3)
+    },
+];
 
 /// A connection that a layer has ended.
-pub(super) struct Ended {
+struct Ended {
     connection: ConnectionId,
     probe: Event,
     /// The call that did it, and whether that has returned: from then on the server knows.
@@ -37,90 +63,76 @@ impl Ended {
     }
 }
 
-pub(super) const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
+const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
 
-/// What is running is finished and answered; no more is begun.
-#[derive(Default)]
-pub(super) struct Soft {
-    ended: Vec<Ended>,
+/// The calls for the request that this reply answers, where they were running when a layer ended the connection: each with
+/// the record of that.
+fn answered(ended: &mut [Ended], reply: &Event) -> Vec<[Event; 2]> {
+    let take = |ended: &mut Ended| {
+        let index = ended.running.iter().position(|(request, _)| *request == reply.call)?;
+        Some([ended.running.swap_remove(index).1, ended.probe.clone()])
+    };
+    ended.iter_mut().filter_map(take).collect()
 }
 
-impl Soft {
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        for ended in &mut self.ended {
-            let Some(index) = ended.running.iter().position(|(request, _)| *request == now.event.call) else {
-                continue;
-            };
-            let (_, call) = ended.running.swap_remove(index);
-            report.exercised();
-            if is_lost(now.event) {
-                report.broken(
-                    [&call, &ended.probe, now.event],
-                    "a request that is running at nbdkit_disconnect(0) is answered",
+/// What is running is finished and answered; no more is begun.
+fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
+    let data = now.event.operation().is_some_and(|operation| callback_of(operation).is_some());
+    match now.event.kind {
+        Kind::Probe => ended.extend(Ended::of(now, false)),
+        Kind::Reply => {
+            for [call, probe] in answered(ended, now.event) {
+                let expected = "a request that is running at nbdkit_disconnect(0) is answered";
+                let lost = is_lost(now.event);
+                report.expect(
+                    !lost,
+                    [&call, &probe, now.event],
+                    expected,
                     "its client has lost the connection",
                 );
             }
         }
-    }
-
-    fn begun(&self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
-        let Some(ended) = self.ended.iter().find(|ended| Some(ended.connection) == call.connection) else {
-            return;
-        };
-        let Some((known, (_, request))) = ended.known.as_ref().zip(request_of(now, call)) else { return };
-        if request.event.position > known.position {
-            report.broken(
-                [&ended.probe, &request.event, now.event],
-                "a request that comes after nbdkit_disconnect(0) leads to no callback",
-                format!("{} of L{} is called", call.callback, call.layer()),
-            );
+        Kind::Enter => begun(ended, now, report),
+        Kind::Request => {
+            let client = now.client().and_then(|client| client.connection);
+            let known = |ended: &Ended| ended.known.is_some() && Some(ended.connection) == client;
+            report.exercised_if(data && ended.iter().any(known));
         }
-    }
-
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        match now.event.kind {
-            Kind::Probe => self.ended.extend(Ended::of(now, false)),
-            Kind::Reply => self.answered(now, report),
-            Kind::Enter => self.begun(now, report),
-            Kind::Request => {
-                let client = now.history.client(now.event.handle).and_then(|client| client.connection);
-                let known = |ended: &&Ended| ended.known.is_some() && Some(ended.connection) == client;
-                let data = now.event.operation().and_then(callback_of).is_some();
-                if data && self.ended.iter().any(|ended| known(&ended)) {
-                    report.exercised();
-                }
+        Kind::Exit => {
+            for ended in ended.iter_mut().filter(|ended| ended.by == now.event.call) {
+                ended.known = Some(now.event.clone());
             }
-            Kind::Exit => {
-                for ended in self.ended.iter_mut().filter(|ended| ended.by == now.event.call) {
-                    ended.known = Some(now.event.clone());
-                }
-            }
-            _ => {}
         }
+        _ => {}
+    }
+}
+
+fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = now.call else { return };
+    let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection);
+    let Some(known) = ended.and_then(|ended| ended.known.as_ref()) else { return };
+    let later = |request: &Event| request.position > known.position;
+    let request = request_of(now, call).map(|(_, request)| &request.event);
+    if let Some((ended, request)) = ended.zip(request.filter(|request| later(request))) {
+        report.broken(
+            [&ended.probe, request, now.event],
+            "a request that comes after nbdkit_disconnect(0) leads to no callback",
+            format!("{} of L{} is called", call.callback, call.layer()),
+        );
     }
 }
 
 /// Nothing is answered any more; what is running returns.
-pub(super) fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
+fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
     match now.event.kind {
         Kind::Probe => ended.extend(Ended::of(now, true)),
         Kind::Reply => {
-            for ended in ended {
-                let place = ended.running.iter().position(|(request, _)| *request == now.event.call);
-                let Some(index) = place else { continue };
-                let (_, call) = ended.running.swap_remove(index);
-                report.exercised();
+            for [call, probe] in answered(ended, now.event) {
                 // A client that has given up tells nothing.
-                let late = now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
-                let lost = is_lost(now.event) || now.event.result() < 0 && late;
-                if !lost {
-                    report.broken(
-                        [&call, &ended.probe, now.event],
-                        "a request that is running at nbdkit_disconnect(1) gets no answer",
-                        "it is answered",
-                    );
-                }
+                let late = now.event.result() < 0 && now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
+                let expected = "a request that is running at nbdkit_disconnect(1) gets no answer";
+                let lost = is_lost(now.event) || late;
+                report.expect(lost, [&call, &probe, now.event], expected, "it is answered");
             }
         }
         _ => {}
@@ -128,7 +140,7 @@ pub(super) fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_
 }
 
 #[expect(clippy::ptr_arg, reason = "it is what the check remembers")]
-pub(super) fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) {
+fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) {
     if !matches!(history.end(), Some(End::Exited(_))) {
         return;
     }

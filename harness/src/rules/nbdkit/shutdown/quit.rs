@@ -1,13 +1,178 @@
-//! Requests that come when the server is stopping.
+//! nbdkit-plugin(3), "SHUTDOWN" and "SLEEPING": what is running when the server is told to stop, and what comes then.
 
-use layers_trace::{Event, Kind, Probe};
+use layers_trace::{Callback, Event, Kind, Operation, Probe};
 
-use super::{callback_of, request_of};
-use crate::rules::check::{Now, Report};
+use super::super::connection::survival::is_lost;
+use super::request::request_of;
+use crate::history::{End, History, callback_of};
+use crate::rules::check::{Now, Report, Rule, by, enters_where, exits_where, notes, remembering};
+
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "quit.finish-running",
+        statement: "A signal or nbdkit_shutdown interrupts no request that a layer works on: the callback returns, and the client is answered.",
+        clause: "nbdkit-plugin(3), SHUTDOWN",
+        antecedent: "a signal or nbdkit_shutdown while a request is running whose client waits for the answer",
+        good: "send NBD_CMD_READ enter L0.pread SIGTERM exit L0.pread reply NBD_CMD_READ L0.close cleanup unload ends",
+        bad: "L0 without=close,cleanup,unload; send NBD_CMD_READ enter L0.pread SIGTERM ends",
+        fix: "wait for all requests before ending",
+        check: by!(remembering(
+            exits_where(Callback::is_data)
+                .notes(Kind::Signal)
+                .notes(Kind::Probe)
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            FinishRunning::see
+        )
+        .and_end(FinishRunning::end)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "quit.no-new-data",
+        statement: "A request that is sent once the server is known to be stopping leads to no callback.",
+        clause: "not in the manual, which says that further callbacks may occur",
+        antecedent: "a request sent after nbdkit_shutdown, or after the server has refused one because it stops",
+        good: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: NBD_CMD_READ {} = ESHUTDOWN"#,
+        bad: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: send NBD_CMD_READ c2: L0.pread"#,
+        fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
+        check: by!(remembering(
+            enters_where(Callback::is_data)
+                .exits_where(|_| true)
+                .notes(Kind::Probe)
+                .notes(Kind::Request)
+                .notes(Kind::Reply),
+            NoNewData::see
+        )),
+        ..Rule::OBSERVED.since(1, 1, 0)
+    },
+    Rule {
+        id: "quit.may-still-negotiate",
+        statement: "A client that negotiates while the server is told to stop may still be served: open, prepare, queries and finalize can follow.",
+        clause: "nbdkit-plugin(3), SHUTDOWN (further callbacks may occur)",
+        antecedent: "a signal during negotiation",
+        fix: "expect callbacks up to cleanup",
+        ..Rule::UNSPECIFIED
+    },
+    Rule {
+        id: "quit.waits-for-idle-client",
+        statement: "Whether a server that is told to stop waits for a client that stays connected and idle is not said.",
+        clause: "nbdkit-plugin(3), SHUTDOWN, which does not say",
+        antecedent: "a signal while a client is connected and idle",
+        fix: "disconnect clients before or after the signal",
+        ..Rule::UNSPECIFIED.since(1, 15, 7)
+    },
+    Rule {
+        id: "quit.nanosleep",
+        statement: "nbdkit_nanosleep sleeps for as long as it was asked to, and ends early, with an error, when the server is told to stop.",
+        clause: "nbdkit-plugin(3), SLEEPING",
+        antecedent: "a reference layer that sleeps with nbdkit_nanosleep",
+        good: "NBD_CMD_READ { L0.pread { Nanosleep = 1 b=1000 context=1000 } }",
+        bad: r#"send NBD_CMD_READ enter L0.pread SIGTERM wait "10" Nanosleep = 1 b=10000000000 context=10000000000"#,
+        fix: "wake sleepers when the server is told to stop",
+        check: by!(remembering(notes(Kind::Probe).notes(Kind::Signal), nanosleep)),
+        ..Rule::REQUIRED.since(1, 13, 9)
+    },
+];
+
+/// SIGHUP, SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
+const STOPPING: &[u64] = &[1, 2, 3, 15];
+
+/// The server is told to stop: by a signal or by a layer.
+fn tells_to_stop(event: &Event) -> bool {
+    match event.kind {
+        Kind::Signal => STOPPING.contains(&event.a),
+        _ => event.probe() == Some(Probe::Shutdown),
+    }
+}
+
+/// A client that waits for a request which is running.
+struct Owed {
+    request: u32,
+    call: Event,
+    stop: Event,
+    returned: bool,
+}
+
+/// It is finished, and answered.
+#[derive(Default)]
+struct FinishRunning {
+    told: bool,
+    owed: Vec<Owed>,
+}
+
+impl FinishRunning {
+    fn stops(&mut self, now: &Now<'_>) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        for call in now.history.in_flight() {
+            if let Some((client, request)) = request_of(now, call)
+                && client.leaving.is_none()
+            {
+                let (request, call, stop) = (request.event.position, call.enter.clone(), now.event.clone());
+                self.owed.push(Owed { request, call, stop, returned: false });
+            }
+        }
+    }
+
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        let Some(index) = self.owed.iter().position(|owed| owed.request == now.event.call) else { return };
+        let owed = self.owed.swap_remove(index);
+        // The client has given up; it may be about to be answered.
+        if now.event.errno() == libc::ETIMEDOUT.cast_unsigned() {
+            return;
+        }
+        report.exercised();
+        if is_lost(now.event) {
+            report.broken(
+                [&owed.call, &owed.stop, now.event],
+                "a request that was running when the server was told to stop is answered",
+                "its client has lost the connection",
+            );
+        }
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        match now.event.kind {
+            Kind::Signal | Kind::Probe if tells_to_stop(now.event) => self.stops(now),
+            Kind::Reply => self.answered(now, report),
+            Kind::Request => {
+                // Who leaves waits for nothing.
+                let leaves = matches!(now.event.operation(), Some(Operation::Hangup | Operation::Disconnect));
+                if leaves && let Some(client) = now.client() {
+                    let waits = |position: u32| {
+                        client.waiting.iter().any(|request| request.event.position == position)
+                    };
+                    self.owed.retain(|owed| owed.returned || !waits(owed.request));
+                }
+            }
+            Kind::Exit => {
+                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.call.position == now.event.call) {
+                    owed.returned = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+        if !matches!(history.end(), Some(End::Exited(_))) {
+            return;
+        }
+        for owed in self.owed.iter().filter(|owed| !owed.returned) {
+            report.broken(
+                [&owed.call, &owed.stop].into_iter().chain(history.end_event()),
+                "a callback that was running when the server was told to stop returns",
+                "it never does",
+            );
+        }
+    }
+}
 
 /// They are refused.
 #[derive(Default)]
-pub(super) struct NoNewData {
+struct NoNewData {
     /// What showed that the server stops: its refusal of a request, or a layer's nbdkit_shutdown.
     known: Option<Event>,
     /// The call in which a layer asks for that.
@@ -20,18 +185,17 @@ fn refuses(reply: &Event) -> bool {
 }
 
 impl NoNewData {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
         match now.event.kind {
             Kind::Probe if now.event.probe() == Some(Probe::Shutdown) && self.asked.is_none() => {
-                let thread = now.history.thread(now.event.tid);
-                self.asked = thread.and_then(|thread| thread.current()).map(|call| call.id());
+                self.asked = now.during().map(|call| call.id());
             }
             Kind::Exit if self.asked == Some(now.event.call) => {
-                self.known = self.known.take().or_else(|| Some(now.event.clone()));
+                self.known.get_or_insert_with(|| now.event.clone());
             }
             // nbdkit_disconnect leads to the same answer, on one connection.
             Kind::Reply if refuses(now.event) && !now.history.signals().is_empty() => {
-                self.known = self.known.take().or_else(|| Some(now.event.clone()));
+                self.known.get_or_insert_with(|| now.event.clone());
             }
             Kind::Request
                 if self.known.is_some() && now.event.operation().and_then(callback_of).is_some() =>
@@ -52,5 +216,36 @@ impl NoNewData {
             }
             _ => {}
         }
+    }
+}
+
+/// A server that was told to stop may take this long to wake a sleeper, nanoseconds: a busy machine is no fault of its.
+const PATIENCE: u64 = 2_000_000_000;
+
+/// nbdkit_nanosleep sleeps as long as it should; `told` is what has told the server to stop.
+fn nanosleep(told: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+    if tells_to_stop(now.event) {
+        told.get_or_insert_with(|| now.event.clone());
+        return;
+    }
+    if now.event.probe() != Some(Probe::Nanosleep) {
+        return;
+    }
+    let (whole, asked, slept) = (now.event.a == 1, now.event.b, now.event.context);
+    let begun = now.event.time.saturating_sub(slept);
+    let call = now.during().map(|call| &call.enter);
+    report.exercised();
+    if whole && slept < asked {
+        let expected = format!("nbdkit_nanosleep sleeps for {asked} ns when it returns 0");
+        report.broken(call.into_iter().chain([now.event]), expected, format!("for {slept} ns"));
+    }
+    let Some(told) = &*told else { return };
+    let due = told.time.max(begun).saturating_add(PATIENCE);
+    if due < begun.saturating_add(asked) && (whole || due < now.event.time) {
+        report.broken(
+            call.into_iter().chain([told, now.event]),
+            "nbdkit_nanosleep ends early, with an error, when the server is told to stop",
+            if whole { "it sleeps to the end" } else { "it goes on sleeping" },
+        );
     }
 }

@@ -1,13 +1,38 @@
-//! nbdkit(1), -s.
+//! nbdkit(1), -s: a server that ends with its connection.
 
 use layers_trace::{Callback, Event};
 
 use crate::history::{End, History};
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Now, Report, Rule, by, enters, remembering};
 use crate::run::Start;
 
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "single.one-connection",
+        statement: "With -s the server serves one connection, and then ends by itself, with cleanup and unload.",
+        clause: "nbdkit(1), -s",
+        antecedent: "a run with -s that no signal ends",
+        good: "run start=single; connect NBD_OPT_GO NBD_CMD_DISC cleanup unload ends",
+        bad: "run start=single; connect c2: send connect c2: L0.preconnect",
+        fix: "serve standard input and output, and end when that connection has ended",
+        check: by!(
+            remembering(enters(&[Callback::Preconnect]), one_connection).and_end(one_connection_at_end)
+        ),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "kill.nothing",
+        statement: "After SIGKILL or a crash nothing can be expected of the server.",
+        clause: "nbdkit-plugin(3), SHUTDOWN (it is not guaranteed that this can always happen)",
+        antecedent: "SIGKILL",
+        fix: "keep nothing in memory only that must survive",
+        ..Rule::UNSPECIFIED
+    },
+];
+
 /// One connection, then the end.
-pub(super) fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
     let single = now.history.run().is_some_and(|run| run.start == Start::Single);
     if !single || now.call.is_none_or(|call| call.parent.is_some()) {
         return;
@@ -19,7 +44,7 @@ pub(super) fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &
     }
 }
 
-pub(super) fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) {
+fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) {
     let single = history.run().is_some_and(|run| run.start == Start::Single);
     let exited = matches!(history.end(), Some(End::Exited(_)));
     if !single || !exited || !history.signals().is_empty() || history.serving().is_none() {

@@ -1,80 +1,130 @@
-//! Runs that only tell something: `--dump-plugin`, `--help`, `--version`.
+//! Runs that only tell something: `--help`, `--version`, and `--dump-plugin`, with what that prints (nbdkit-probing(1), "Query
+//! information about a particular plugin").
 
-use layers_trace::{Callback, Event, Field};
+use layers_trace::Callback::{Load, Unload};
+use layers_trace::{Callback, Event, Field, Kind};
 
-use crate::history::History;
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Now, Report};
+use crate::history::{History, Layer, ThreadModel};
+use crate::rules::check::{Now, Report, Rule, at, by, enters_where, notes};
 use crate::run::Start;
 use crate::version::Version;
 
-/// Only these, in this order.
-#[derive(Default)]
-pub(super) struct DumpSequence {
-    last: Option<Event>,
-    dumped: PerLayer<Event>,
-}
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "dump.sequence",
+        statement: "`--dump-plugin` makes loads, configs, thread_models, dump_plugins and unloads, in this order, and no more.",
+        clause: "nbdkit-plugin(3), Callback lifecycle, Notes, and .dump_plugin; nbdkit-filter(3) of 1.36, .dump_plugin",
+        antecedent: "a run with --dump-plugin that ends well",
+        good: "run start=dump-plugin; load config thread_model dump_plugin unload ends",
+        bad: "run start=dump-plugin; load config thread_model L0.get_ready",
+        fix: "stop short of get_ready when only information is wanted",
+        check: by!(at(enters_where(|_| true), sequence).and_end(sequence_at_end)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "dump.has-fields",
+        statement: "`--dump-plugin` prints has_X=1 for each callback that the plugin has, and for no other.",
+        clause: "nbdkit-probing(1) and nbdkit-plugin(3), .dump_plugin",
+        antecedent: "a run with --dump-plugin whose output is in the trace",
+        good: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
+        bad: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1\nhas_zero=1""#,
+        fix: "print the line for each entry of the plugin's table that is not NULL",
+        check: by!(at(notes(Kind::End), has_fields)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "dump.fields",
+        statement: "`--dump-plugin` prints the plugin's file and the fields of its structure, each once, and none that is NULL.",
+        clause: "nbdkit-probing(1), Query information about a particular plugin; nbdkit-plugin(3), CALLBACKS, on each field",
+        antecedent: "a run with --dump-plugin whose output is in the trace, and a registration with the plugin's structure",
+        good: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=p\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
+        bad: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=q\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
+        fix: "print path, name, version, api_version, struct_size, errno_is_preserved and magic_config_key of the plugin",
+        check: by!(at(notes(Kind::End), fields)),
+        ..Rule::REQUIRED.since(1, 26, 0)
+    },
+    Rule {
+        id: "dump.thread-models",
+        statement: "`--dump-plugin` prints the THREAD_MODEL macro as max_thread_model, and as thread_model what all layers settle on.",
+        clause: "nbdkit-plugin(3), Threads",
+        antecedent: "a run with --dump-plugin whose output is in the trace",
+        good: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=serialize_all_requests\napi_version=2\nhas_thread_model=1""#,
+        bad: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=parallel\napi_version=2\nhas_thread_model=1""#,
+        fix: "print the model of the plugin's structure, and the minimum over all layers",
+        check: by!(at(notes(Kind::End), models)),
+        ..Rule::REQUIRED.since(1, 26, 0)
+    },
+    Rule {
+        id: "dump.own-fields",
+        statement: "What the plugin's dump_plugin prints is part of the output of `--dump-plugin`.",
+        clause: "nbdkit-plugin(3), .dump_plugin",
+        antecedent: "a run with --dump-plugin whose output is in the trace, and the reference plugin",
+        good: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nlayers_reference=1\nhas_dump_plugin=1""#,
+        bad: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_dump_plugin=1""#,
+        fix: "call dump_plugin with standard output as it is, when the server's own fields are printed",
+        check: by!(at(notes(Kind::End), own)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "help-version.sequence",
+        statement: "`--help` and `--version` with a plugin load and unload the layers and call nothing else.",
+        clause: "not in the manual",
+        antecedent: "a run with --help or --version and a plugin",
+        good: "run start=help; load unload ends",
+        bad: "run start=help; load L0.thread_model",
+        fix: "none needed; modules should be ready for unload right after load",
+        check: by!(at(
+            enters_where(|callback| !matches!(callback, Load | Unload) && !callback.is_data()),
+            load_and_unload_only
+        )
+        .and_end(load_and_unload_only_at_end)),
+        ..Rule::OBSERVED
+    },
+];
+
+/// The calls of such a run.
+const SEQUENCE: [Callback; 5] = [Load, Callback::Config, Callback::ThreadModel, Callback::DumpPlugin, Unload];
 
 /// Where a callback stands in such a run.
-fn phase(callback: Option<Callback>) -> Option<u8> {
-    Some(match callback? {
-        Callback::Load => 0,
-        Callback::Config => 1,
-        Callback::ThreadModel => 2,
-        Callback::DumpPlugin => 3,
-        Callback::Unload => 4,
-        _ => return None,
-    })
+fn phase(callback: Option<Callback>) -> Option<usize> {
+    SEQUENCE.iter().position(|other| Some(*other) == callback)
 }
 
-impl DumpSequence {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if !now.history.is_dump() {
-            return;
-        }
-        let layer = now.event.layer;
-        let Some(own) = phase(now.event.callback()) else {
-            report.broken(
-                [now.event],
-                "load, config, thread_model, dump_plugin, unload only",
-                "another call",
-            );
-            return;
-        };
-        if let Some(last) = self.last.as_ref().filter(|last| phase(last.callback()) > Some(own)) {
-            let expected = "load, config, thread_model, dump_plugin, unload in this order";
-            report.broken([last, now.event], expected, "a call comes too late");
-        } else {
-            self.last = Some(now.event.clone());
-        }
-        if now.event.callback() != Some(Callback::DumpPlugin) {
-            return;
-        }
-        if let Some(first) = self.dumped.get(layer) {
-            report.broken([first, now.event], format!("one dump_plugin of L{layer}"), "another one");
-        }
-        let below = now.history.inner(layer, Callback::DumpPlugin);
-        if let Some(below) = below.filter(|below| !self.dumped.has(*below)) {
-            report.broken(
-                [now.event],
-                format!("dump_plugin of L{below} comes first"),
-                "it has not been called",
-            );
-        }
-        self.dumped.set(layer, now.event.clone());
+/// Only these, in this order.
+fn sequence(now: &Now<'_>, report: &mut Report<'_>) {
+    let (history, layer) = (now.history, now.event.layer);
+    if !history.is_dump() {
+        return;
     }
+    let Some(own) = phase(now.event.callback()) else {
+        let expected = "load, config, thread_model, dump_plugin, unload only";
+        return report.broken([now.event], expected, "another call");
+    };
+    let later = SEQUENCE.iter().skip(own + 1);
+    if let Some(last) = later.flat_map(|callback| history.first_enters(*callback)).last() {
+        let expected = "load, config, thread_model, dump_plugin, unload in this order";
+        report.broken([last, now.event], expected, "a call comes too late");
+    }
+    if now.event.callback() != Some(Callback::DumpPlugin) {
+        return;
+    }
+    if let Some(first) = history.entered(layer, Callback::DumpPlugin) {
+        report.broken([first, now.event], format!("one dump_plugin of L{layer}"), "another one");
+    }
+    let below = history.inner(layer, Callback::DumpPlugin);
+    if let Some(below) = below.filter(|below| history.entered(*below, Callback::DumpPlugin).is_none()) {
+        report.broken([now.event], format!("dump_plugin of L{below} comes first"), "it has not been called");
+    }
+}
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !history.is_dump() || !history.ended_cleanly() || history.layers().is_empty() {
-            return;
-        }
-        report.exercised();
-        for layer in history.layers() {
-            if layer.records(Callback::DumpPlugin) && !self.dumped.has(layer.number) {
-                let expected = format!("dump_plugin of L{}", layer.number);
-                report.broken(history.end_event(), expected, "it was never called");
-            }
-        }
+fn sequence_at_end(history: &History, report: &mut Report<'_>) {
+    if !history.is_dump() || !history.ended_cleanly() || history.layers().is_empty() {
+        return;
+    }
+    report.exercised();
+    for layer in history.left_out(Callback::DumpPlugin) {
+        report.broken(history.end_event(), format!("dump_plugin of L{layer}"), "it was never called");
     }
 }
 
@@ -101,7 +151,7 @@ fn is_plugins(callback: Callback) -> bool {
 }
 
 /// The lines `has_X=1` are those of the plugin's table.
-pub(super) fn has_fields(now: &Now<'_>, report: &mut Report<'_>) {
+fn has_fields(now: &Now<'_>, report: &mut Report<'_>) {
     let Some(run) = now.history.run().filter(|run| run.start == Start::DumpPlugin) else { return };
     let (Some(output), Some(plugin)) = (now.event.text(Field::Message), now.history.layer(0)) else {
         return;
@@ -129,14 +179,128 @@ fn only_tells(history: &History) -> bool {
 }
 
 /// `--help` and `--version` call nothing but load and unload.
-pub(super) fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) {
+fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) {
     if only_tells(now.history) {
         report.broken([now.event], "load and unload only", "another call");
     }
 }
 
-pub(super) fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) {
-    if only_tells(history) && !history.layers().is_empty() && history.end().is_some() {
-        report.exercised();
+fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) {
+    report.exercised_if(only_tells(history) && !history.layers().is_empty() && history.end().is_some());
+}
+
+/// What the server has printed, by lines.
+struct Output<'a> {
+    event: &'a Event,
+    /// `key=value`, in order.
+    fields: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Output<'a> {
+    /// Of a run with `--dump-plugin` that has ended well.
+    fn of(now: &Now<'a>) -> Option<Output<'a>> {
+        now.history.run().filter(|run| run.start == Start::DumpPlugin)?;
+        let text = now.event.text(Field::Message).filter(|text| !text.cut)?;
+        let text = std::str::from_utf8(&text.bytes).ok()?;
+        let fields: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        fields.iter().any(|(key, _)| *key == "api_version").then_some(Output { event: now.event, fields })
     }
+
+    /// Values of this field among what the server itself prints before it lists what the plugin has.
+    fn values(&self, key: &str) -> Vec<&'a str> {
+        let own = self.fields.iter().take_while(|(key, _)| !key.starts_with("has_"));
+        own.filter(|(other, _)| *other == key).map(|(_, value)| *value).collect()
+    }
+
+    /// Checks that the field stands there once with this value, or not at all.
+    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) {
+        let actual = self.values(key);
+        // A value of several lines is not printed for programs to read.
+        if value.is_some_and(|value| value.contains('\n')) {
+            return;
+        }
+        let said = |value: &str| format!("{key}={value}");
+        let seen = match actual.as_slice() {
+            [] => format!("no {key}"),
+            values => values.iter().map(|value| said(value)).collect::<Vec<_>>().join(", "),
+        };
+        let holds = actual == value.into_iter().collect::<Vec<_>>();
+        let expected = value.map_or_else(|| format!("no {key}: the plugin has none"), said);
+        report.expect(holds, [self.event], expected, seen);
+    }
+}
+
+/// Name of a thread model in the output (nbdkit-plugin(3), "Threads").
+fn name(model: ThreadModel) -> &'static str {
+    match model {
+        ThreadModel::SerializeConnections => "serialize_connections",
+        ThreadModel::SerializeAllRequests => "serialize_all_requests",
+        ThreadModel::SerializeRequests => "serialize_requests",
+        ThreadModel::Parallel => "parallel",
+    }
+}
+
+fn model(plugin: &Layer) -> Option<ThreadModel> {
+    use ThreadModel::{Parallel, SerializeAllRequests, SerializeConnections, SerializeRequests};
+    let models = [SerializeConnections, SerializeAllRequests, SerializeRequests, Parallel];
+    models.get(usize::try_from(plugin.thread_model).ok()?).copied()
+}
+
+/// The fields are those of the plugin's structure.
+fn fields(now: &Now<'_>, report: &mut Report<'_>) {
+    let (Some(output), Some(plugin)) = (Output::of(now), now.history.layer(0)) else { return };
+    let Some(structure) = &plugin.structure else { return };
+    output.expect("name", Some(&plugin.name), report);
+    output.expect("version", structure.version.as_deref(), report);
+    output.expect("api_version", Some(&structure.api_version.to_string()), report);
+    output.expect("struct_size", Some(&structure.size.to_string()), report);
+    let preserved = if structure.errno_is_preserved { "1" } else { "0" };
+    output.expect("errno_is_preserved", Some(preserved), report);
+    if let Some(key) = plugin.magic_config_key.as_deref() {
+        output.expect("magic_config_key", Some(key).filter(|key| !key.is_empty()), report);
+    }
+    if output.values("path").len() != 1 {
+        let expected = "one line path=, the file of the plugin";
+        report.expect(false, [output.event], expected, "there is not one");
+    }
+    for (field, present) in [
+        ("has_longname", structure.long_name.is_some()),
+        ("has_description", structure.description.is_some()),
+        ("has_config_help", structure.config_help.is_some()),
+    ] {
+        let printed = output.fields.contains(&(field, "1"));
+        let said = |there: bool| if there { format!("{field}=1") } else { format!("no {field}=1") };
+        report.expect(present == printed, [output.event], said(present), said(printed));
+    }
+}
+
+/// The thread models are the macro, and what the layers have settled on.
+fn models(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(output) = Output::of(now) else { return };
+    if let Some(most) = now.history.layer(0).and_then(model) {
+        output.expect("max_thread_model", Some(name(most)), report);
+    }
+    if let Some(settled) = now.history.thread_model() {
+        output.expect("thread_model", Some(name(settled)), report);
+    }
+}
+
+/// What the reference plugin's dump_plugin prints.
+const OWN: (&str, &str) = ("layers_reference", "1");
+
+/// What the plugin prints itself comes out, too.
+fn own(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(output) = Output::of(now).filter(|_| is_reference(now.history)) else { return };
+    let printed = output.fields.iter().filter(|field| **field == OWN).count();
+    if let Some(call) = now.history.returned(0, Callback::DumpPlugin) {
+        let expected = format!("one line {}={}", OWN.0, OWN.1);
+        report.expect(printed == 1, [call, output.event], expected, format!("{printed} of them"));
+    } else {
+        report.expect(printed == 0, [output.event], "no field of the plugin's own", "there is one");
+    }
+}
+
+/// The plugin is the one of this harness.
+fn is_reference(history: &History) -> bool {
+    history.layer(0).is_some_and(|plugin| plugin.target.is_none() && plugin.name == "layers")
 }

@@ -1,156 +1,152 @@
 //! thread_model: who is asked, and what comes of the answers.
 
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::{Config, ConfigComplete, GetReady, ThreadModel};
 
+use super::fork::comes_first;
 use crate::history::History;
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Now, Report, Rule, at, by, enters};
 use crate::version::Version;
+
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "thread_model.inner-to-outer",
+        statement: "Each layer is asked once for its thread model, between config_complete and get_ready; from 1.44 outwards.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .thread_model",
+        antecedent: "a layer with thread_model, in a run that serves",
+        good: "L0.thread_model L1.thread_model",
+        bad: "L1.thread_model",
+        fix: "ask every layer once when the configuration is complete, the plugin first",
+        check: by!(at(enters(&[ConfigComplete, ThreadModel, GetReady]), asked_once)),
+        ..Rule::REQUIRED.since(1, 13, 4)
+    },
+    Rule {
+        id: "thread_model.dump",
+        statement: "With `--dump-plugin` the thread model is asked for too, after the last parameter.",
+        clause: "nbdkit-plugin(3), Callback lifecycle, Notes",
+        antecedent: "a run with --dump-plugin, and a layer with thread_model",
+        good: "run start=dump-plugin; load config thread_model dump_plugin unload ends",
+        bad: r#"run start=dump-plugin parameter="a=1"; load L0.thread_model L0.config "a" "1""#,
+        also: &["dump.sequence", "config.once-per-arg"],
+        fix: "ask for thread models when all parameters have been handed out",
+        check: by!(at(enters(&[ThreadModel, Config]), asked_in_dump).and_end(all_asked_in_dump)),
+        ..Rule::REQUIRED.since(1, 13, 9)
+    },
+    Rule {
+        id: "thread_model.final-is-min",
+        statement: "The most serial answer, the plugin's THREAD_MODEL among them, wins, and get_ready of every filter is told.",
+        clause: "nbdkit-plugin(3), Threads; nbdkit-filter(3), .thread_model and .get_ready",
+        antecedent: "a filter with get_ready, in a stack of which every layer is recorded",
+        good: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=1",
+        bad: "L0.thread_model L1.thread_model = 1 L0.get_ready L1.get_ready model=3",
+        fix: "take the minimum over the plugin's macro and all answers, and pass it to get_ready",
+        check: by!(at(enters(&[GetReady]), most_serial_wins)),
+        ..Rule::REQUIRED.since(1, 21, 24)
+    },
+    Rule {
+        id: "thread_model.next-arg",
+        statement: "A filter that is asked for its thread model is told the one in force below it.",
+        clause: "nbdkit-filter(3) of 1.44, .thread_model",
+        antecedent: "a filter with thread_model, in a stack of which every layer is recorded",
+        good: "L0.thread_model = 1 L1.thread_model model=1",
+        bad: "L0.thread_model = 1 L1.thread_model model=3",
+        fix: "pass the minimum over the layers below",
+        check: by!(at(enters(&[ThreadModel]), told_model_below)),
+        ..Rule::REQUIRED.since(1, 43, 0)
+    },
+];
 
 /// Version from which a filter is told the model below it, so that the layer below must have been asked.
 const TOLD: Version = Version(1, 43, 0);
 
 /// Each layer is asked once, between config_complete and get_ready.
-#[derive(Default)]
-pub(super) struct AskedOnce {
-    asked: PerLayer<Event>,
-    answered: PerLayer<()>,
-    ready: Option<Event>,
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) {
+    let (history, layer) = (now.history, now.event.layer);
+    if history.is_dump() {
+        return;
+    }
+    let ready = history.first_enters(GetReady).next();
+    match now.event.callback() {
+        Some(ThreadModel) => {}
+        Some(GetReady) if ready.is_none() => return none_left_out(now, report),
+        Some(GetReady) => return,
+        _ => return comes_first(now, report, ThreadModel),
+    }
+    report.exercised();
+    if let Some(first) = history.entered(layer, ThreadModel) {
+        report.broken([first, now.event], format!("one thread_model of L{layer}"), "another one");
+    }
+    if let Some(ready) = ready {
+        report.broken([ready, now.event], "every thread_model comes before get_ready", "one comes later");
+    }
+    let told = history.run().is_some_and(|run| run.version >= TOLD);
+    let Some(below) = history.inner(layer, ThreadModel).filter(|_| told) else { return };
+    if history.returned(below, ThreadModel).is_none() {
+        let events = history.entered(below, ThreadModel).into_iter().chain([now.event]);
+        let expected = format!("L{below} has answered before L{layer} is asked");
+        report.broken(events, expected, "it has not");
+    }
 }
 
-impl AskedOnce {
-    fn ask(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        report.exercised();
-        if let Some(first) = self.asked.get(layer) {
-            report.broken([first, now.event], format!("one thread_model of L{layer}"), "another one");
-        }
-        if let Some(ready) = &self.ready {
-            report.broken([ready, now.event], "every thread_model comes before get_ready", "one comes later");
-        }
-        let told = now.history.run().is_some_and(|run| run.version >= TOLD);
-        let below = now.history.inner(layer, Callback::ThreadModel);
-        if let Some(below) = below.filter(|below| told && !self.answered.has(*below)) {
-            let expected = format!("L{below} has answered before L{layer} is asked");
-            report.broken(self.asked.get(below).into_iter().chain([now.event]), expected, "it has not");
-        }
-        self.asked.set(layer, now.event.clone());
-    }
-
-    fn get_ready(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if self.ready.is_some() {
-            return;
-        }
-        self.ready = Some(now.event.clone());
-        for layer in now.history.layers() {
-            if layer.records(Callback::ThreadModel) && !self.asked.has(layer.number) {
-                let expected = format!("thread_model of L{} comes first", layer.number);
-                report.expect(false, [now.event], expected, "it was left out");
-            }
-        }
-    }
-
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.is_dump() {
-            return;
-        }
-        match now.event.callback() {
-            _ if now.is_exit() => self.answered.set(now.event.layer, ()),
-            Some(Callback::ThreadModel) => self.ask(now, report),
-            Some(Callback::GetReady) => self.get_ready(now, report),
-            _ => {
-                if let Some(asked) = self.asked.values().next() {
-                    let expected = "every config_complete comes before any thread_model";
-                    report.broken([asked, now.event], expected, "one comes later");
-                }
-            }
-        }
+/// The first get_ready: every layer has been asked.
+fn none_left_out(now: &Now<'_>, report: &mut Report<'_>) {
+    for layer in now.history.left_out(ThreadModel) {
+        let expected = format!("thread_model of L{layer} comes first");
+        report.expect(false, [now.event], expected, "it was left out");
     }
 }
 
 /// `--dump-plugin` asks too, after the parameters.
-pub(super) fn asked_in_dump(asked: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) {
     if !now.history.is_dump() {
         return;
     }
-    if now.event.callback() == Some(Callback::ThreadModel) {
-        report.exercised();
-        asked.keep_first(now.event.layer, || now.event.clone());
-    } else if let Some(asked) = asked.values().next() {
-        let expected = "every parameter comes before thread_model";
-        report.broken([asked, now.event], expected, "one comes later");
+    if now.event.callback() == Some(ThreadModel) {
+        return report.exercised();
+    }
+    if let Some(asked) = now.history.first_enters(ThreadModel).next() {
+        report.broken([asked, now.event], "every parameter comes before thread_model", "one comes later");
     }
 }
 
-pub(super) fn asked_in_dump_at_end(asked: &mut PerLayer<Event>, history: &History, report: &mut Report<'_>) {
-    if !history.is_dump() || !history.ended_cleanly() {
-        return;
-    }
-    for layer in history.layers() {
-        if layer.records(Callback::ThreadModel) && !asked.has(layer.number) {
-            let expected = format!("thread_model of L{}", layer.number);
+fn all_asked_in_dump(history: &History, report: &mut Report<'_>) {
+    if history.is_dump() && history.ended_cleanly() {
+        for layer in history.left_out(ThreadModel) {
+            let expected = format!("thread_model of L{layer}");
             report.expect(false, history.end_event(), expected, "it was never called");
         }
     }
 }
 
-/// The smallest answer so far, and the plugin's macro.
-#[derive(Default)]
-pub(super) struct Answers(Option<i64>);
+/// The smallest answer so far, and the plugin's macro; `None` where somebody's answer is not in the trace.
+fn least(history: &History) -> Option<i64> {
+    let constant = i64::from(history.layer(0)?.thread_model);
+    let answers = history.recording(ThreadModel).filter_map(|layer| history.returned(layer, ThreadModel));
+    let answers = answers.map(|exit| exit.result()).filter(|answer| *answer >= 0);
+    history.is_complete().then(|| answers.fold(constant, i64::min))
+}
 
-impl Answers {
-    fn add(&mut self, exit: &Event) {
-        let answer = exit.result();
-        if answer >= 0 {
-            self.0 = Some(self.0.map_or(answer, |least| least.min(answer)));
-        }
-    }
-
-    /// `None` where somebody's answer is not in the trace.
-    fn least(&self, history: &History) -> Option<i64> {
-        let constant = i64::from(history.layer(0)?.thread_model);
-        history.is_complete().then(|| self.0.map_or(constant, |least| least.min(constant)))
-    }
+/// A filter's callback is told the most serial model of the layers that have answered.
+fn told_least(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some((least, callback)) = least(now.history).zip(now.event.callback()) else { return };
+    let told = now.event.a.cast_signed();
+    let expected = format!("L{}.{callback} is told thread model {least}", now.event.layer);
+    report.expect(told == least, [now.event], expected, told.to_string());
 }
 
 /// get_ready of a filter is told the most serial of all models.
-pub(super) fn most_serial_wins(answers: &mut Answers, now: &Now<'_>, report: &mut Report<'_>) {
-    if now.is_exit() {
-        answers.add(now.event);
-    } else if now.event.layer > 0
-        && let Some(least) = answers.least(now.history)
-    {
-        let told = now.event.a.cast_signed();
-        let expected = format!("L{}.get_ready is told thread model {least}", now.event.layer);
-        report.expect(told == least, [now.event], expected, format!("{told}"));
+fn most_serial_wins(now: &Now<'_>, report: &mut Report<'_>) {
+    if now.event.layer > 0 {
+        told_least(now, report);
     }
 }
 
 /// thread_model of a filter is told the most serial model below it.
-#[derive(Default)]
-pub(super) struct ToldModelBelow {
-    answers: Answers,
-    answered: PerLayer<()>,
-}
-
-impl ToldModelBelow {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let layer = now.event.layer;
-        if now.is_exit() {
-            self.answered.set(layer, ());
-            self.answers.add(now.event);
-            return;
-        }
-        // Asked in another order, it could not be told; that is another rule.
-        let mut all = now.history.layers().iter().filter(|other| other.records(Callback::ThreadModel));
-        let in_order = all.all(|other| (other.number < layer) == self.answered.has(other.number));
-        if layer == 0 || !in_order {
-            return;
-        }
-        if let Some(least) = self.answers.least(now.history) {
-            let told = now.event.a.cast_signed();
-            let expected = format!("L{layer}.thread_model is told thread model {least}");
-            report.expect(told == least, [now.event], expected, format!("{told}"));
-        }
+fn told_model_below(now: &Now<'_>, report: &mut Report<'_>) {
+    let layer = now.event.layer;
+    // Asked in another order, it could not be told; that is another rule.
+    let answered = |other: u8| now.history.returned(other, ThreadModel).is_some();
+    if layer > 0 && now.history.recording(ThreadModel).all(|other| (other < layer) == answered(other)) {
+        told_least(now, report);
     }
 }

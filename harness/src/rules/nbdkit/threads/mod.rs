@@ -8,18 +8,15 @@
 //! more than the server was allowed to do at once. That server and machine can overlap calls at all is what the
 //! expectations of the scenarios under PARALLEL show.
 
-pub mod connections;
-pub mod parallel;
-pub mod requests;
+mod models;
+mod parallel;
 mod scope;
-pub mod tightened;
 
-use crate::rules::check::{Checker, Rule};
-use scope::{Scope, anything_beside, is_request, requests_beside, requests_on, shown};
+use crate::rules::check::Rule;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] =
-    &[connections::RULES, requests::RULES, parallel::RULES, tightened::RULES, &[DEFAULT_ORDER]];
+    &[models::CONNECTIONS, models::REQUESTS, parallel::RULES, models::TIGHTENED, &[DEFAULT_ORDER]];
 
 const DEFAULT_ORDER: Rule = Rule {
     id: "tm.default-order-free",
@@ -27,6 +24,5 @@ const DEFAULT_ORDER: Rule = Rule {
     clause: "nbdkit-plugin(3), Threads",
     antecedent: "nothing; the order is left open",
     fix: "none needed; a client that depends on the order waits for each answer",
-    check: Checker::Nothing,
     ..Rule::UNSPECIFIED
 };

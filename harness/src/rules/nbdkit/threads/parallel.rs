@@ -2,13 +2,12 @@
 
 use layers_trace::Callback;
 
-use super::connections::other_thread;
-use super::{Scope, requests_on, shown};
+use super::scope::{Clash, Scope, other_thread, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
 use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
 
 /// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "tm.parallel.control-exclusive",
         statement: "Under PARALLEL, too, what is no data call is made on its connection's own thread, and beside no data call of it.",
@@ -18,7 +17,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["close.after-inflight"],
         fix: "none needed; a layer that counts on it should take a lock",
-        check: by!(at(enters_where(Callback::is_connected), ControlExclusive::see)),
+        check: by!(at(enters_where(Callback::is_connected), control_exclusive)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -55,66 +54,45 @@ fn data_beside<'a>(history: &'a History, call: &'a Call) -> impl Iterator<Item =
 }
 
 fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = Scope::Stack.of(now) else { return };
-    let Some(limit) = limit(now.history) else { return };
+    let Some((call, limit)) = Scope::Stack.of(now).zip(limit(now.history)) else { return };
     if now.is_exit() {
-        if requests_on(now.history, call.connection, call) > limit {
-            report.exercised();
-        }
+        report.exercised_if(requests_on(now.history, call.connection, call) > limit);
         return;
     }
-    if limit == 1
-        && let Some(first) = other_thread(now.history, call)
-    {
-        let expected = format!("{} on the thread of its connection", shown(call));
-        report.broken([first, now.event], expected, "it is on another one");
+    if let Some(clash) = other_thread(now.history, call, Scope::Stack).filter(|_| limit == 1) {
+        report.broken([clash.with, now.event], clash.expected, clash.actual);
     }
-    if call.callback.is_data() {
-        let beside = data_beside(now.history, call).count();
-        if beside >= limit {
-            let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
-            let expected = format!("at most {limit} data calls of a connection in progress");
-            report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
-        }
+    let beside = data_beside(now.history, call).count();
+    if call.callback.is_data() && beside >= limit {
+        let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
+        let expected = format!("at most {limit} data calls of a connection in progress");
+        report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
     }
 }
 
-struct ControlExclusive;
-
-impl ControlExclusive {
-    /// A call that is no data call.
-    fn control(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
-        if call.callback.has_handle() && requests_on(now.history, call.connection, call) > 0 {
-            report.exercised();
-        }
-        if let Some(first) = other_thread(now.history, call) {
-            let expected = format!("{} on the thread of its connection", shown(call));
-            report.broken([first, now.event], expected, "it is on another one");
-        }
-        if let Some(data) = data_beside(now.history, call).next() {
-            let expected = format!("{} beside no data call of its connection", shown(call));
-            report.broken([&data.enter, now.event], expected, format!("{} is in progress", shown(data)));
-        }
+fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(call) = Scope::Stack.of(now) else { return };
+    let parallel = now.history.thread_model() == Some(ThreadModel::Parallel);
+    if !parallel || call.connection.is_none() && call.callback.is_data() {
+        return;
     }
-
-    fn data(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
-        let own = call.connection;
-        let mut beside =
-            Scope::Stack.beside(now.history, call).filter(|other| own.is_some() && other.connection == own);
-        if let Some(control) = beside.find(|other| !other.callback.is_data()) {
-            let expected = format!("{} once {} has returned", shown(call), shown(control));
-            report.broken([&control.enter, now.event], expected, "it begins earlier");
+    if call.callback.is_data() {
+        let mut beside = Scope::Stack.beside(now.history, call);
+        let control = |other: &&Call| other.connection == call.connection && !other.callback.is_data();
+        if let Some(control) = beside.find(control) {
+            let clash = Clash::overlap(call, control);
+            report.broken([clash.with, now.event], clash.expected, clash.actual);
         }
+        return;
     }
-
-    fn see(now: &Now<'_>, report: &mut Report<'_>) {
-        if now.history.thread_model() != Some(ThreadModel::Parallel) {
-            return;
-        }
-        let Some(call) = Scope::Stack.of(now) else { return };
-        match call.callback.is_data() {
-            true => ControlExclusive::data(now, call, report),
-            false => ControlExclusive::control(now, call, report),
-        }
+    if call.callback.has_handle() && requests_on(now.history, call.connection, call) > 0 {
+        report.exercised();
+    }
+    if let Some(clash) = other_thread(now.history, call, Scope::Stack) {
+        report.broken([clash.with, now.event], clash.expected, clash.actual);
+    }
+    if let Some(data) = data_beside(now.history, call).next() {
+        let expected = format!("{} beside no data call of its connection", shown(call));
+        report.broken([&data.enter, now.event], expected, format!("{} is in progress", shown(data)));
     }
 }

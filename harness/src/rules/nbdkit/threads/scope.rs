@@ -1,6 +1,6 @@
 //! What may run beside a call, as a thread model has it.
 
-use layers_trace::{Callback, Operation};
+use layers_trace::{Callback, Event, Operation};
 
 use crate::history::{Call, Client, ConnectionId, History};
 use crate::rules::check::Now;
@@ -67,4 +67,36 @@ pub(super) fn is_request(callback: Callback) -> bool {
 /// How a finding names a call.
 pub(super) fn shown(call: &Call) -> String {
     format!("L{}.{}", call.layer(), call.callback)
+}
+
+/// What a call must not meet, and how a finding puts that.
+pub(super) struct Clash<'a> {
+    pub(super) with: &'a Event,
+    pub(super) expected: String,
+    pub(super) actual: &'static str,
+}
+
+impl Clash<'_> {
+    /// Another call is in progress.
+    pub(super) fn overlap<'a>(call: &Call, other: &'a Call) -> Clash<'a> {
+        let expected = format!("{} once {} has returned", shown(call), shown(other));
+        Clash { with: &other.enter, expected, actual: "it begins earlier" }
+    }
+}
+
+/// The first event of the connection of this call, where that is on another thread, to which the server must have brought
+/// it. A filter that is somebody else's may have begun this on a thread of its own: no call of the filter stands above it
+/// there.
+pub(super) fn other_thread<'a>(history: &'a History, call: &'a Call, _: Scope) -> Option<Clash<'a>> {
+    let begun = history.root(call).layer();
+    if history.layers().iter().any(|layer| layer.number > begun && layer.target.is_some()) {
+        return None;
+    }
+    let connection = history.connection(call.connection?)?;
+    let expected = || format!("{} on the thread of its connection", shown(call));
+    (connection.tid != call.enter.tid).then(|| Clash {
+        with: &connection.first,
+        expected: expected(),
+        actual: "it is on another one",
+    })
 }

@@ -4,7 +4,7 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::super::connection::survival::is_lost;
 use super::blamed::Blamed;
-use super::is_option;
+use super::reply::is_option;
 use crate::history::{Client, End, History, Request};
 use crate::rules::check::{Now, Report, Rule, by, remembering};
 use crate::run::Start;
@@ -55,9 +55,7 @@ impl Answered {
             Kind::Signal => return self.outlived.append(&mut self.lost),
             _ => return self.blamed.see(now),
         }
-        let request =
-            now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
-        let Some(request) = request else { return };
+        let Some(request) = now.request() else { return };
         if !request.operation.is_data() && !is_option(request.operation) {
             return;
         }

@@ -5,17 +5,15 @@ use std::collections::BTreeSet;
 use layers_trace::{Event, Field, Kind, Operation};
 
 use super::blamed::Blamed;
-use super::is_silent;
+use super::reply::is_silent;
 use crate::history::{Client, History};
 use crate::protocol::LONGEST_STRING;
 use crate::rules::check::{Now, Report, Rule, by, remembering};
 use crate::run::Tls;
-use crate::version::Version;
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.granted",
-    since: Version(1, 11, 8),
     statement: "An option that the server has is refused only if a layer has failed, TLS is missing, or the option came before its time, is not well-formed or is a second NBD_OPT_LIST.",
     clause: "nbdkit-protocol(1), on each option; NBD protocol, Option types; nbdkit-plugin(3), .list_exports, .open",
     antecedent: "an NBD_OPT_LIST, INFO, GO, STRUCTURED_REPLY, SET_META_CONTEXT or LIST_META_CONTEXT with no reason to refuse it",
@@ -23,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     bad: r#"NBD_OPT_GO "a" { open prepare queries } = EINVAL"#,
     fix: "refuse an option only for a reason, and name that in the type of the reply",
     check: by!(remembering(Blamed::watches().notes(Kind::Reply), Granted::see)),
-    ..Rule::REQUIRED
+    ..Rule::REQUIRED.since(1, 11, 8)
 }];
 
 /// The number of clients' records for a reply that was none of the protocol's.

@@ -3,41 +3,41 @@
 use layers_trace::{Callback, Event, Kind, Operation};
 
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Now, Watch, enters};
+use crate::rules::check::{Check, Now, Report, Watch, enters};
 
 /// Bits of the NBD_INFO types, in what a client asks for and in what it is told.
-pub(in crate::rules::nbdkit::negotiation) const INFO_EXPORT: u64 = 1 << 0;
+pub(in super::super) const INFO_EXPORT: u64 = 1 << 0;
 
-pub(in crate::rules::nbdkit::negotiation) const INFO_NAME: u64 = 1 << 1;
+pub(in super::super) const INFO_NAME: u64 = 1 << 1;
 
-pub(in crate::rules::nbdkit::negotiation) const INFO_DESCRIPTION: u64 = 1 << 2;
+pub(in super::super) const INFO_DESCRIPTION: u64 = 1 << 2;
 
-pub(in crate::rules::nbdkit::negotiation) const INFO_BLOCK_SIZE: u64 = 1 << 3;
+pub(in super::super) const INFO_BLOCK_SIZE: u64 = 1 << 3;
 
 /// An answer of the layers to a query of the server, as it reaches the server.
 #[derive(Clone, Debug)]
-pub(in crate::rules::nbdkit::negotiation) struct Answer {
+pub(in super::super) struct Answer {
     /// The query.
-    pub(in crate::rules::nbdkit::negotiation) query: Callback,
+    pub(in super::super) query: Callback,
     /// What it comes to, with the defaults where a layer has not the callback; `None` where that is no number.
-    pub(in crate::rules::nbdkit::negotiation) value: Option<i64>,
+    pub(in super::super) value: Option<i64>,
     /// The exit that gave it; `None` where it is the server's default.
-    pub(in crate::rules::nbdkit::negotiation) exit: Option<Event>,
+    pub(in super::super) exit: Option<Event>,
 }
 
 /// What the layers have answered of an export that a client has chosen, or asks about.
 #[derive(Clone, Debug)]
-pub(in crate::rules::nbdkit::negotiation) struct Choice {
-    pub(in crate::rules::nbdkit::negotiation) chain: ChainId,
+pub(in super::super) struct Choice {
+    pub(in super::super) chain: ChainId,
     /// Enter of the outermost `open`.
-    pub(in crate::rules::nbdkit::negotiation) open: Event,
+    pub(in super::super) open: Event,
     /// A layer was opened read-only.
-    pub(in crate::rules::nbdkit::negotiation) readonly: bool,
-    pub(in crate::rules::nbdkit::negotiation) answers: Vec<Answer>,
+    pub(in super::super) readonly: bool,
+    pub(in super::super) answers: Vec<Answer>,
 }
 
 impl Choice {
-    pub(in crate::rules::nbdkit::negotiation) fn of(history: &History, top: &Handle) -> Choice {
+    pub(in super::super) fn of(history: &History, top: &Handle) -> Choice {
         let own = history.is_servers(top);
         let queries = Callback::NBDKIT.iter().copied().filter(|callback| callback.is_query());
         let answers = queries.filter_map(|query| {
@@ -60,13 +60,13 @@ impl Choice {
     }
 
     /// What they have answered to this query, or the default; `None` where that is unknown.
-    pub(in crate::rules::nbdkit::negotiation) fn answer(&self, query: Callback) -> Option<&Answer> {
+    pub(in super::super) fn answer(&self, query: Callback) -> Option<&Answer> {
         self.answers.iter().find(|answer| answer.query == query)
     }
 }
 
 /// The handle whose layer answers this query: the nearest inwards from `top` that has the callback.
-pub(in crate::rules::nbdkit::negotiation) fn answering<'h>(
+pub(in super::super) fn answering<'h>(
     history: &'h History,
     top: &'h Handle,
     query: Callback,
@@ -81,35 +81,35 @@ pub(in crate::rules::nbdkit::negotiation) fn answering<'h>(
 /// The choices of all clients. What was answered for NBD_OPT_INFO is kept beyond the end of its handles: the client may
 /// write down what it was told later than that.
 #[derive(Default)]
-pub(in crate::rules::nbdkit::negotiation) struct Choices {
-    pub(in crate::rules::nbdkit::negotiation) kept: Vec<(ConnectionId, Choice)>,
+pub(in super::super) struct Choices {
+    pub(in super::super) kept: Vec<(ConnectionId, Choice)>,
 }
 
 /// A reply by which a client is told of an export, and what the layers have answered about that.
-pub(in crate::rules::nbdkit::negotiation) struct Told<'a> {
+pub(in super::super) struct Told<'a> {
     /// The reply.
-    pub(in crate::rules::nbdkit::negotiation) reply: &'a Event,
+    pub(in super::super) reply: &'a Event,
     /// The request, where it still waits for the answer.
-    pub(in crate::rules::nbdkit::negotiation) request: Option<&'a Event>,
+    pub(in super::super) request: Option<&'a Event>,
     /// The answers.
-    pub(in crate::rules::nbdkit::negotiation) choice: Choice,
+    pub(in super::super) choice: Choice,
 }
 
 impl Told<'_> {
     /// The client has asked for this NBD_INFO type.
-    pub(in crate::rules::nbdkit::negotiation) fn is_asked(&self, info: u64) -> bool {
+    pub(in super::super) fn is_asked(&self, info: u64) -> bool {
         let asks = |request: &&Event| matches!(request.operation(), Some(Operation::Info | Operation::Go));
         self.has(INFO_EXPORT) && self.request.filter(asks).is_some_and(|request| request.b & info != 0)
     }
 
     /// The client was told this NBD_INFO type.
-    pub(in crate::rules::nbdkit::negotiation) fn has(&self, info: u64) -> bool {
+    pub(in super::super) fn has(&self, info: u64) -> bool {
         u64::from(self.reply.d) & info != 0
     }
 }
 
 /// The operation chooses an export, or asks about one.
-pub(in crate::rules::nbdkit::negotiation) fn chooses(event: &Event, oldstyle: bool) -> bool {
+pub(in super::super) fn chooses(event: &Event, oldstyle: bool) -> bool {
     match event.operation() {
         Some(Operation::Info | Operation::Go | Operation::ExportName) => true,
         Some(Operation::Connect) => oldstyle,
@@ -119,12 +119,12 @@ pub(in crate::rules::nbdkit::negotiation) fn chooses(event: &Event, oldstyle: bo
 
 impl Choices {
     /// What it needs to see.
-    pub(in crate::rules::nbdkit::negotiation) const WATCH: Watch =
+    pub(in super::super) const WATCH: Watch =
         enters(&[Callback::Finalize, Callback::Close]).notes(Kind::Reply);
 
     /// What the client is told, where the event is a reply that tells of an export. (Traces of old have no more than the
     /// flags: there [`Told::has`] says no to everything.)
-    pub(in crate::rules::nbdkit::negotiation) fn see<'a>(&mut self, now: &Now<'a>) -> Option<Told<'a>> {
+    pub(in super::super) fn see<'a>(&mut self, now: &Now<'a>) -> Option<Told<'a>> {
         if now.event.kind != Kind::Reply {
             self.ends(now);
             return None;
@@ -134,7 +134,7 @@ impl Choices {
         if !tells || !now.history.is_complete() {
             return None;
         }
-        let client = now.history.client(now.event.handle).filter(|client| !client.pipelines)?;
+        let client = now.client().filter(|client| !client.pipelines)?;
         let connection = client.connection?;
         let request = client.waits_for(now.event.call).map(|request| &request.event);
         let open = now.history.top(connection).map(|top| Choice::of(now.history, top));
@@ -145,7 +145,7 @@ impl Choices {
     }
 
     /// The handles of a choice are about to go.
-    pub(in crate::rules::nbdkit::negotiation) fn ends(&mut self, now: &Now<'_>) {
+    pub(in super::super) fn ends(&mut self, now: &Now<'_>) {
         let Some(connection) = now.call.and_then(|call| call.connection) else { return };
         let chain = now.handle.map(|handle| handle.chain);
         let Some(top) = now.history.top(connection).filter(|top| Some(top.chain) == chain) else { return };
@@ -158,7 +158,30 @@ impl Choices {
     }
 }
 
+/// A function that judges what a client is told of an export.
+pub(in super::super) struct AtTold {
+    choices: Choices,
+    see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>),
+}
+
+/// Judges what each client is told of an export.
+pub(in super::super) fn at_told(see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>)) -> AtTold {
+    AtTold { choices: Choices::default(), see }
+}
+
+impl Check for AtTold {
+    fn watches(&self) -> Watch {
+        Choices::WATCH
+    }
+
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+        if let Some(told) = self.choices.see(now) {
+            (self.see)(&told, now, report);
+        }
+    }
+}
+
 /// Text as findings quote it.
-pub(in crate::rules::nbdkit::negotiation) fn quoted(bytes: &[u8]) -> String {
+pub(in super::super) fn quoted(bytes: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(bytes))
 }

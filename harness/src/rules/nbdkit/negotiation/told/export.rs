@@ -4,11 +4,10 @@ use layers_trace::{Callback, Event};
 
 use super::super::flags::is_default;
 use super::options::Options;
-use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told};
+use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told, at_told};
 use crate::history::ThreadModel;
 use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, remembering};
-use crate::version::Version;
+use crate::rules::check::{Now, Report, Rule, by, remembering};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -20,12 +19,11 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 get_size=1024; NBD_OPT_GO "a""#,
         bad: r#"L0 get_size=1024; NBD_OPT_GO "a" = 0 size=512"#,
         fix: "send the answer of the outermost layer, for each option anew, and change nothing in it",
-        check: by!(Size::default()),
+        check: by!(at_told(size)),
         ..Rule::REQUIRED
     },
     Rule {
         id: "nego.told.flags",
-        since: Version(1, 11, 10),
         statement: "The transmission flags are those that the outermost layer's answers to can_* and is_rotational, and structured replies, come to.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_write … .can_cache; the NBD protocol, Transmission flags",
         antecedent: "a client that is told the flags, and a layer that has answered",
@@ -33,46 +31,29 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { L0.open queries } = 0 flags=HAS_FLAGS"#,
         fix: "make each flag of the outermost layer's answer for this handle, and leave reserved ones clear",
         check: by!(remembering(Choices::WATCH.and(Options::WATCH), Flags::see)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 11, 10)
     },
     Rule {
         id: "nego.told.block_size",
-        since: Version(1, 29, 16),
         statement: "A client that asks for block sizes is told those of the outermost layer, and none where there are no constraints.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .block_size; nbdkit-protocol(1), NBD_INFO_BLOCK_SIZE",
         antecedent: "a client that asks for NBD_INFO_BLOCK_SIZE and is told of an export",
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=1,4096,65536"#,
         fix: "send the three numbers as the outermost layer gave them for this handle",
-        check: by!(BlockSize::default()),
-        ..Rule::REQUIRED
+        check: by!(at_told(block_size)),
+        ..Rule::REQUIRED.since(1, 29, 16)
     },
 ];
 
 /// The size is get_size's.
-#[derive(Default)]
-struct Size {
-    choices: Choices,
-}
-
-impl Check for Size {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT));
-        let Some(Told { reply, choice, .. }) = told else { return };
-        let Some(answer) = choice.answer(Callback::GetSize) else { return };
-        let (Some(value), Some(exit)) = (answer.value, &answer.exit) else { return };
-        let expected = format!("the client is told {value} bytes");
-        report.expect(
-            reply.context == value.cast_unsigned(),
-            [exit, reply],
-            expected,
-            format!("{} bytes", reply.context),
-        );
-    }
+fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
+    let Some(answer) = told.choice.answer(Callback::GetSize).filter(|_| told.has(INFO_EXPORT)) else {
+        return;
+    };
+    let (Some(value), Some(exit)) = (answer.value, &answer.exit) else { return };
+    let (expected, size) = (format!("the client is told {value} bytes"), told.reply.context);
+    report.expect(size == value.cast_unsigned(), [exit, told.reply], expected, format!("{size} bytes"));
 }
 
 /// A transmission flag, and what it follows from.
@@ -147,27 +128,16 @@ impl Flags {
 }
 
 /// The block sizes are block_size's.
-#[derive(Default)]
-struct BlockSize {
-    choices: Choices,
-}
-
-impl Check for BlockSize {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_BLOCK_SIZE)) else { return };
-        let Some(answer) = told.choice.answer(Callback::BlockSize) else { return };
-        let (minimum, preferred, maximum) = answer.exit.as_ref().map_or((0, 0, 0), |exit| exit.block_size());
-        let expected = (minimum != 0).then_some([minimum, preferred, maximum]);
-        let actual = told.reply.told_block_sizes().filter(|_| told.has(INFO_BLOCK_SIZE));
-        let said = |sizes: Option<[u32; 3]>| match sizes {
-            Some([minimum, preferred, maximum]) => format!("block sizes {minimum}, {preferred}, {maximum}"),
-            None => "no block sizes".to_owned(),
-        };
-        let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
-        report.expect(expected == actual, [because, told.reply], said(expected), said(actual));
-    }
+fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
+    let answer = told.choice.answer(Callback::BlockSize).filter(|_| told.is_asked(INFO_BLOCK_SIZE));
+    let Some(answer) = answer else { return };
+    let (minimum, preferred, maximum) = answer.exit.as_ref().map_or((0, 0, 0), |exit| exit.block_size());
+    let expected = (minimum != 0).then_some([minimum, preferred, maximum]);
+    let actual = told.reply.told_block_sizes().filter(|_| told.has(INFO_BLOCK_SIZE));
+    let said = |sizes: Option<[u32; 3]>| match sizes {
+        Some([minimum, preferred, maximum]) => format!("block sizes {minimum}, {preferred}, {maximum}"),
+        None => "no block sizes".to_owned(),
+    };
+    let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
+    report.expect(expected == actual, [because, told.reply], said(expected), said(actual));
 }

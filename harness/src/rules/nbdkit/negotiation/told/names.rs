@@ -2,15 +2,13 @@
 
 use layers_trace::{Callback, Event, Field};
 
-use super::{Choices, INFO_DESCRIPTION, INFO_NAME, quoted};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, at, by, enters, remembering};
-use crate::version::Version;
+use super::{INFO_DESCRIPTION, INFO_NAME, Told, at_told, quoted};
+use crate::rules::check::{Now, Report, Rule, at, by, enters};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.name.opened",
-        since: Version(1, 15, 2),
         statement: "The outermost layer is opened for the export that the client has named.",
         clause: "nbdkit-plugin(3), EXPORT NAME; nbdkit-filter(3), .open",
         antecedent: "an open for a client that has named an export, and an outermost layer that is told the name",
@@ -18,31 +16,29 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "b" { L0.open "a" }"#,
         fix: "pass the name of this option, not of an earlier one",
         check: by!(at(enters(&[Callback::Open]), opened)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 15, 2)
     },
     Rule {
         id: "nego.told.name",
-        since: Version(1, 23, 6),
         statement: "A client that asks for NBD_INFO_NAME is told the name that it has asked for, or the default export's for the empty one.",
         clause: "nbdkit-protocol(1), NBD_INFO_NAME; nbdkit-plugin(3), .default_export",
         antecedent: "a client that asks for NBD_INFO_NAME and is told of an export",
         good: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "b""#,
         bad: r#"NBD_OPT_GO "b" types=NAME = 0 info=EXPORT|NAME "a""#,
         fix: "send the name of the export that this option is about",
-        check: by!(remembering(Choices::WATCH, Name::see)),
-        ..Rule::REQUIRED
+        check: by!(at_told(told_name)),
+        ..Rule::REQUIRED.since(1, 23, 6)
     },
     Rule {
         id: "nego.told.description",
-        since: Version(1, 23, 6),
         statement: "A client that asks for NBD_INFO_DESCRIPTION is told what the outermost layer gives for this export, and nothing for NULL.",
         clause: "nbdkit-protocol(1), NBD_INFO_DESCRIPTION; nbdkit-plugin(3) and nbdkit-filter(3), .export_description",
         antecedent: "a client that asks for NBD_INFO_DESCRIPTION and is told of an export",
         good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
         bad: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="e""#,
         fix: "send the outermost layer's answer for this handle, and nothing where it is NULL",
-        check: by!(Description::default()),
-        ..Rule::REQUIRED
+        check: by!(at_told(told_description)),
+        ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
 
@@ -78,38 +74,25 @@ fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, E
     let Some(outermost) = now.history.outermost(Callback::DefaultExport) else {
         return Some((Vec::new(), request.clone()));
     };
-    let connection = now.history.client(now.event.handle)?.connection?;
+    let connection = now.client()?.connection?;
     let exit = now.history.connection(connection)?.named(outermost)?;
     Some((name(exit)?.to_vec(), exit.clone()))
 }
 
 /// The canonical name.
-#[derive(Default)]
-struct Name {
-    choices: Choices,
-}
-
-impl Name {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_NAME)) else { return };
-        let Some(asked) = told.request.and_then(name) else { return };
-        let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
-        let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-        let request = told.request.unwrap_or(told.reply);
-        if !told.has(INFO_NAME) || actual.is_empty() {
-            report.expect(
-                false,
-                [request, told.reply],
-                "the client is told the name of the export",
-                "it is not",
-            );
-            return;
-        }
-        let Some((right, because)) = canonical(now, asked, request) else { return };
-        let expected = format!("the client is told the name {}", quoted(&right));
-        let holds = actual.iter().all(|name| *name == right);
-        report.expect(holds, [&because, told.reply], expected, said);
+fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
+    let Some(asked) = told.request.and_then(name).filter(|_| told.is_asked(INFO_NAME)) else { return };
+    let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
+    let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+    let request = told.request.unwrap_or(told.reply);
+    if !told.has(INFO_NAME) || actual.is_empty() {
+        let expected = "the client is told the name of the export";
+        return report.expect(false, [request, told.reply], expected, "it is not");
     }
+    let Some((right, because)) = canonical(now, asked, request) else { return };
+    let expected = format!("the client is told the name {}", quoted(&right));
+    let holds = actual.iter().all(|name| *name == right);
+    report.expect(holds, [&because, told.reply], expected, said);
 }
 
 /// All texts of this kind.
@@ -118,34 +101,23 @@ pub(super) fn texts(event: &Event, field: Field) -> Vec<&[u8]> {
 }
 
 /// The description.
-#[derive(Default)]
-struct Description {
-    choices: Choices,
-}
-
-impl Check for Description {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
+fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
+    let answer = told.choice.answer(Callback::ExportDescription).filter(|_| told.is_asked(INFO_DESCRIPTION));
+    let Some(answer) = answer else { return };
+    let given = answer.exit.as_ref().filter(|exit| exit.result() != 0);
+    let expected = given.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
+    if given.is_some() && expected.is_none() {
+        return;
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(told) = self.choices.see(now).filter(|told| told.is_asked(INFO_DESCRIPTION)) else { return };
-        let Some(answer) = told.choice.answer(Callback::ExportDescription) else { return };
-        let given = answer.exit.as_ref().filter(|exit| exit.result() != 0);
-        let expected = given.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
-        if given.is_some() && expected.is_none() {
-            return;
-        }
-        let actual = texts(told.reply, Field::Description);
-        let said = |text: Option<&[u8]>| {
-            text.map_or("no description".to_owned(), |text| format!("description {}", quoted(text)))
-        };
-        let holds = match expected {
-            Some(expected) => !actual.is_empty() && actual.iter().all(|text| *text == expected),
-            None => actual.is_empty(),
-        };
-        let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
-        let wrong = actual.iter().copied().find(|text| Some(*text) != expected);
-        report.expect(holds, [because, told.reply], said(expected), said(wrong));
-    }
+    let actual = texts(told.reply, Field::Description);
+    let said = |text: Option<&[u8]>| {
+        text.map_or("no description".to_owned(), |text| format!("description {}", quoted(text)))
+    };
+    let holds = match expected {
+        Some(expected) => !actual.is_empty() && actual.iter().all(|text| *text == expected),
+        None => actual.is_empty(),
+    };
+    let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
+    let wrong = actual.iter().copied().find(|text| Some(*text) != expected);
+    report.expect(holds, [because, told.reply], said(expected), said(wrong));
 }

@@ -7,7 +7,6 @@ use layers_trace::{Event, Field, Kind, Operation};
 use super::names::texts;
 use super::quoted;
 use crate::rules::check::{Now, Report, Rule, Watch, at, by, notes, remembering};
-use crate::version::Version;
 
 /// The only metadata context that the server has.
 const ALLOCATION: &[u8] = b"base:allocation";
@@ -18,7 +17,6 @@ const NAMESPACE: &[u8] = b"base:";
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.meta_context.told",
-        since: Version(1, 11, 8),
         statement: "A client that sets metadata contexts, or asks which there are, is told base:allocation where it has named that, and no other.",
         clause: "nbdkit-protocol(1), Metadata Querying; the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT",
         antecedent: "an NBD_OPT_SET_META_CONTEXT or NBD_OPT_LIST_META_CONTEXT that is not refused",
@@ -26,11 +24,10 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" = 0 name="base:allocation""#,
         fix: "answer with base:allocation when it is among the names, and with nothing else",
         check: by!(at(notes(Kind::Reply), contexts_told)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 11, 8)
     },
     Rule {
         id: "nego.meta_context.holds",
-        since: Version(1, 11, 8),
         statement: "Block status is served only while a metadata context holds: of this export, and of the last NBD_OPT_SET_META_CONTEXT.",
         clause: "the NBD protocol, NBD_OPT_SET_META_CONTEXT and NBD_CMD_BLOCK_STATUS; nbdkit-protocol(1), Metadata Querying",
         antecedent: "an NBD_CMD_BLOCK_STATUS of a client whose negotiation is known",
@@ -38,7 +35,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation" NBD_OPT_GO "b" = 0 name="" NBD_CMD_BLOCK_STATUS"#,
         fix: "forget the contexts when they are set anew, also in vain, and when another export is chosen",
         check: by!(remembering(Options::WATCH, context_holds)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 11, 8)
     },
 ];
 
@@ -93,8 +90,7 @@ impl Options {
             }
             // Whatever becomes of it, it ends those that were set before.
             Some(Operation::SetMetaContext) => {
-                let known = now.history.client(client).and_then(|client| client.waits_for(reply.call));
-                let export = known.and_then(|request| request.event.text(Field::Export));
+                let export = now.request().and_then(|request| request.event.text(Field::Export));
                 let set = ok && texts(reply, Field::Name).contains(&ALLOCATION);
                 let negotiated = self.of(client);
                 negotiated.context =
@@ -103,8 +99,7 @@ impl Options {
                 negotiated.unset = None;
             }
             Some(Operation::Go | Operation::ExportName) if ok => {
-                let known = now.history.client(client).and_then(|client| client.waits_for(reply.call));
-                let export = known.and_then(|request| request.event.text(Field::Export));
+                let export = now.request().and_then(|request| request.event.text(Field::Export));
                 // libnbd sets contexts itself, and says which ones hold.
                 let of_libnbd = texts(reply, Field::Name).contains(&ALLOCATION);
                 let negotiated = self.of(client);
@@ -142,8 +137,7 @@ fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) {
     if !lists && reply.operation() != Some(Operation::SetMetaContext) || reply.result() != 0 {
         return;
     }
-    let client = now.history.client(reply.handle);
-    let Some(request) = client.and_then(|client| client.waits_for(reply.call)) else { return };
+    let Some(request) = now.request() else { return };
     let asked = texts(&request.event, Field::Name);
     // In a question the namespace stands for all that is in it, and no name for all that there is.
     let has = |name: &&&[u8]| **name == ALLOCATION || lists && **name == NAMESPACE;

@@ -10,13 +10,11 @@ use crate::history::ConnectionId;
 use crate::protocol::transmission::SEND_DF;
 use crate::rules::check::{Now, Report, Rule, by, notes, remembering};
 use crate::run::Tls;
-use crate::version::Version;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "nego.tls.required",
-        since: Version(1, 1, 15),
         statement: "With --tls=require a client without TLS is told nothing: every option but STARTTLS and ABORT is refused with NBD_REP_ERR_TLS_REQD.",
         clause: "nbdkit-tls(1), --tls=require; the NBD protocol, NBD_REP_ERR_TLS_REQD and FORCEDTLS mode",
         antecedent: "--tls=require, and an option of a client that has not completed STARTTLS",
@@ -25,11 +23,10 @@ pub const RULES: &[Rule] = &[
         also: &["conn.list.only-on-request"],
         fix: "refuse options before looking at them, until TLS is up",
         check: by!(remembering(notes(Kind::Reply), required)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 1, 15)
     },
     Rule {
         id: "nego.starttls.forgets",
-        since: Version(1, 28, 0),
         statement: "STARTTLS ends what was negotiated before it: structured replies, metadata contexts and the default export.",
         clause: "nbdkit-security(1), CVE-2021-3716; the NBD protocol, NBD_OPT_STARTTLS; nbdkit-plugin(3), .default_export, is_tls",
         antecedent: "a client that completes STARTTLS after it has negotiated something, and goes on",
@@ -43,7 +40,7 @@ pub const RULES: &[Rule] = &[
             },
             Forgets::see
         )),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 28, 0)
     },
 ];
 
@@ -85,8 +82,7 @@ fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) 
                 report.exercised();
                 return;
             };
-            let request = now.history.client(reply.handle).and_then(|client| client.waits_for(reply.call));
-            let events = request.map(|request| &request.event).into_iter().chain([reply]);
+            let events = now.request().map(|request| &request.event).into_iter().chain([reply]);
             report.expect(false, events, expected, actual);
         }
         _ => {}
@@ -104,7 +100,7 @@ struct Forgets {
 
 impl Forgets {
     fn upgraded(&mut self, now: &Now<'_>) {
-        let connection = now.history.client(now.event.handle).and_then(|client| client.connection);
+        let connection = now.client().and_then(|client| client.connection);
         let outermost = now.history.outermost(Callback::DefaultExport);
         let (Some(id), Some(outermost)) = (connection, outermost) else { return };
         let connection = now.history.connection(id);
@@ -116,7 +112,7 @@ impl Forgets {
 
     /// A client that asks for structured replies once more gets them: the first ones are forgotten.
     fn anew(&self, now: &Now<'_>, report: &mut Report<'_>) {
-        let gone = now.history.client(now.event.handle).is_none_or(|client| client.lost);
+        let gone = now.client().is_none_or(|client| client.lost);
         if now.event.operation() != Some(Operation::StructuredReply) || gone {
             return;
         }

@@ -1,13 +1,48 @@
-//! `nbdkit_context *`, and handles.
+//! Handles, and the `nbdkit_context *` of a filter's.
 
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Below, Callback, ContextFunction, Kind};
 
 use super::super::probe_result::context_still_answers;
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, enters_where};
+
+/// The rules of this topic.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "ptr.context.lifetime",
+        // Whether the context is there is the server's part, to use it in time the filter's.
+        statement: "The context given to open stays this handle's own, and answers for its backend, up to its close; a filter uses it no longer.",
+        clause: "nbdkit-filter(3), nbdkit_context_get_backend and .open",
+        antecedent: "a handle of a filter that is closed, or a second one while it is open",
+        good: r#"NBD_OPT_GO "a" { L1.open { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open }"#,
+        bad: r#"NBD_OPT_GO "a" { L1.open context=7 { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open context=7 }"#,
+        fix: "free a context after the close of its handle has returned",
+        check: by!(at(enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask), context_lives)),
+        ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
+    },
+    Rule {
+        id: "ptr.handle.identity",
+        statement: "A layer gets back the handles that its own open returned: never NULL, never another layer's.",
+        clause: "nbdkit-plugin(3) and nbdkit-filter(3), .open",
+        antecedent: "a call with a handle",
+        good: "NBD_CMD_READ { L0.pread }",
+        bad: "NBD_CMD_READ { L0.pread handle=foreign }",
+        fix: "keep the handle in the layer's own context",
+        check: by!(at(enters_where(Callback::has_handle), handle_is_own)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "ptr.not-unique",
+        statement: "Values of handles, contexts and next may come again, later or in another layer.",
+        clause: "nbdkit-plugin(3), .open (NBDKIT_HANDLE_NOT_NEEDED)",
+        antecedent: "two handles",
+        fix: "tell connections apart by something of your own",
+        ..Rule::UNSPECIFIED
+    },
+];
 
 /// A context belongs to its handle until close.
-pub(super) fn context_lives(now: &Now<'_>, report: &mut Report<'_>) {
+fn context_lives(now: &Now<'_>, report: &mut Report<'_>) {
     let layer = now.event.layer;
     if now.event.kind == Kind::Probe {
         context_still_answers(now, report, "the context answers in close as it did in open");
@@ -49,7 +84,7 @@ fn used(now: &Now<'_>, report: &mut Report<'_>) {
 }
 
 /// A layer gets its own handles.
-pub(super) fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) {
+fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) {
     let layer = now.event.layer;
     if let Some(handle) = now.handle {
         report.exercised();
