@@ -184,6 +184,7 @@ impl FromStr for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::NEWEST_LAYOUT_VARIABLE;
 
     #[test]
     fn versions_outside_the_tables_are_refused() {

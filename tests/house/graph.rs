@@ -220,7 +220,7 @@ impl Graph {
 
     /// Goes down from a module along a path.
     fn walk(&self, module: Module, path: &[String], seen: &mut Seen) -> Option<Module> {
-        let Some((first, rest)) = path.split_first() else { return None };
+        let (first, rest) = path.split_first()?;
         if first == "super" {
             return self.walk(module.split_last()?.1.to_vec(), rest, seen);
         }

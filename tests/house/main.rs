@@ -1,6 +1,6 @@
 //! The order of the rooms: ARCHITECTURE.md states it once, and the `use` lines of the library keep it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -137,7 +137,7 @@ mod tests {
         symlink(&other, top.join("a/link")).unwrap();
         fs::write(top.join("a/b/c/file"), "").unwrap();
         dig(&top, 3_000);
-        fs::set_permissions(top.join("a/b"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(top.join("a/b"), Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(&top, Permissions::from_mode(0o500)).unwrap();
         remove_all(&top).unwrap();
         assert!(!top.exists() && other.join("kept").exists());
