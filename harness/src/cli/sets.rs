@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use crate::foreign::visible::visible_line;
 use crate::outcome::Exit;
 use crate::run::stack::{Layers, Stack};
 use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
@@ -52,6 +53,10 @@ pub(super) fn chosen<'a>(all: &'a [Set], names: &[String]) -> Result<Vec<&'a Set
     for set in all {
         if set.name.is_empty() {
             return wrong("a [[validate.set]] of layers.toml has no name".to_owned());
+        }
+        if visible_line(&set.name) != set.name {
+            let shown = visible_line(&set.name);
+            return wrong(format!("the name of a [[validate.set]] of layers.toml is no plain text: `{shown}`"));
         }
         if !seen.insert(&set.name) {
             return wrong(format!("two sets of layers.toml are called `{}`", set.name));
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(refused(&sets, &["lage"]), "no [[validate.set]] is called `lage`: there is large, small");
         assert_eq!(refused(&[], &["a"]), "no [[validate.set]] is called `a`: layers.toml has none");
         assert_eq!(refused(&[set("a"), set("a")], &[]), "two sets of layers.toml are called `a`");
+        assert!(refused(&[set("a\u{202e}b")], &[]).ends_with("is no plain text: `a\\u{202e}b`"));
         assert_eq!(refused(&[set("")], &[]), "a [[validate.set]] of layers.toml has no name");
     }
 

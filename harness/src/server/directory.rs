@@ -23,6 +23,8 @@ use crate::random::random;
 const PREFIX: &str = "layers-";
 /// In the directory of a run with `--run`: where the server listens, in a directory that it has made by itself.
 pub(super) const CAPTIVE: &str = "captive";
+/// Lies in each directory of a run: no other that is named like one is swept.
+const SIGN: &str = ".layers-run";
 /// Bytes of the path of a base, at most: a socket in the directory of a run has a path of at most 107.
 const LONGEST_BASE: usize = 60;
 
@@ -47,6 +49,8 @@ impl RunDirectory {
             if let Some(lock) = lock(&path)
                 && path.exists()
             {
+                // Where it cannot be made the directory stays if the harness and its guard are killed, and nothing worse.
+                let _ = std::fs::write(path.join(SIGN), "");
                 return Ok(RunDirectory { path, _lock: lock });
             }
         }
@@ -149,11 +153,18 @@ pub(super) fn sweep() {
         let is_own =
             |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
         if is_own(&path)
+            && is_signed(&path)
             && let Some(_lock) = lock(&path)
         {
             remove(&path);
         }
     }
+}
+
+/// A run has made it: its sign is there, or nothing is yet.
+fn is_signed(path: &Path) -> bool {
+    let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    path.join(SIGN).symlink_metadata().is_ok() || is_empty()
 }
 
 /// What is named as directories of runs are: the prefix, eight hexadecimal digits, a hyphen, and more.

@@ -386,7 +386,11 @@ fn parse(line: &str) -> Option<Op> {
             },
             export,
         }),
-        "crowd" => Op::Crowd(words.next()?.parse().ok()?, words.next()?.parse().ok()?, export),
+        "crowd" => Op::Crowd(
+            words.next()?.parse().ok().filter(|clients| *clients <= MOST_CLIENTS)?,
+            words.next()?.parse().ok().filter(|milliseconds| *milliseconds <= MOST_MILLISECONDS)?,
+            export,
+        ),
         "read-listed" => Op::ReadListed,
         "if-quick" => Op::IfQuick,
         "kill" => Op::Kill,
@@ -414,6 +418,8 @@ fn parse(line: &str) -> Option<Op> {
 const MOST_CLIENTS: u32 = 64;
 const MOST_DEPTH: u32 = 256;
 const MOST_BYTES: u32 = 1 << 20;
+/// For how long clients of a crowd come and go, at most.
+const MOST_MILLISECONDS: u32 = 60_000;
 
 fn field<T: FromStr>(word: &str, name: &str) -> Option<T> {
     word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()

@@ -348,7 +348,7 @@ impl Nbdkit {
             address: ends.address,
             hold: ends.hold,
             start: launch.run.start,
-            layers: launch.run.filters + 1,
+            layers: launch.run.filters.saturating_add(1),
             run_id,
             directory: Some(directory),
             attached,
