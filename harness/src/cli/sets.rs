@@ -56,7 +56,9 @@ pub(super) fn chosen<'a>(all: &'a [Set], names: &[String]) -> Result<Vec<&'a Set
         }
         if visible_line(&set.name) != set.name {
             let shown = visible_line(&set.name);
-            return wrong(format!("the name of a [[validate.set]] of layers.toml is no plain text: `{shown}`"));
+            return wrong(format!(
+                "the name of a [[validate.set]] of layers.toml is no plain text: `{shown}`"
+            ));
         }
         if !seen.insert(&set.name) {
             return wrong(format!("two sets of layers.toml are called `{}`", set.name));
