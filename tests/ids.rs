@@ -14,7 +14,8 @@ use layers::{rules, scenario, validate};
 /// Returns all ids of today, each with what it is of.
 fn ids_of_today() -> BTreeSet<String> {
     let rules = rules::all().map(|rule| format!("rule {}", rule.id));
-    let checks = validate::checks::all().map(|check| format!("check {}", check.id));
+    let checks =
+        validate::checks::all().chain(validate::haproxy::checks()).map(|check| format!("check {}", check.id));
     let scenarios = scenario::named::all().into_iter().map(|scenario| format!("scenario {}", scenario.name));
     rules.chain(checks).chain(scenarios).collect()
 }

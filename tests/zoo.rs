@@ -203,9 +203,12 @@ fn validate(animal: &Animal) -> Validation {
 /// The ids of this animal that none of their cases show any more.
 fn no_longer(animal: &Animal, validation: &Validation, nbdkit: &Nbdkit) -> Vec<String> {
     let shows = |finding: &ModuleFinding| {
-        let replayed =
-            replay(&finding.repro, nbdkit, &Budget { timeout: animal.timeout(), ..Budget::default() })
-                .unwrap();
+        let replayed = replay(
+            finding.repro.as_ref().unwrap(),
+            nbdkit,
+            &Budget { timeout: animal.timeout(), ..Budget::default() },
+        )
+        .unwrap();
         matches!(replayed, Replayed::Broken(_))
     };
     let is_shown = |id: &&String| validation.findings().filter(|finding| finding.id == **id).any(shows);

@@ -1,4 +1,4 @@
-//! Applets: finding those of the executable, and recording their calls.
+//! Applets: finding them, wherever they lie, and recording their calls.
 
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -10,8 +10,8 @@ use layers_trace::{Callback, Field, Kind};
 
 use crate::appctx::Entry;
 use crate::call::Call;
-use crate::instrument::{Instrument, complain, instrument};
-use crate::memory::{self, word};
+use crate::instrument::{Instrument, instrument, unwrapped};
+use crate::memory::{self, Code, word};
 use crate::own;
 use crate::server::{Appctx, function};
 use crate::trampoline_table::{ROW, nth, table};
@@ -49,28 +49,90 @@ struct Target {
     release: AtomicUsize,
 }
 
-const ROWS: usize = 3;
+const ROWS: usize = 8;
 const APPLETS: usize = ROWS * ROW;
 
 static TARGETS: [Target; APPLETS] =
     [const { Target { init: AtomicUsize::new(0), fct: AtomicUsize::new(0), release: AtomicUsize::new(0) } };
         APPLETS];
 
-table!(INITS, InitRow, init: Init; 0 1 2);
-table!(FCTS, FctRow, fct: Act; 0 1 2);
-table!(RELEASE_TABLE, ReleaseRow, release: Act; 0 1 2);
+table!(INITS, InitRow, init: Init; 0 1 2 3 4 5 6 7);
+table!(FCTS, FctRow, fct: Act; 0 1 2 3 4 5 6 7);
+table!(RELEASE_TABLE, ReleaseRow, release: Act; 0 1 2 3 4 5 6 7);
 const _: () = assert!(INITS.len() == ROWS && FCTS.len() == ROWS && RELEASE_TABLE.len() == ROWS);
 
-/// Puts trampolines into every applet of the executable.
+/// Where `release` lies in an applet of this server, and what the first word of one looks like.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    kind: usize,
+    release: usize,
+}
+
+static LOOK: OnceLock<Look> = OnceLock::new();
+/// The number of the next applet.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// Puts trampolines into every applet of the executable, before the configuration is read: what it names is copied then.
 pub(crate) fn wrap(instrument: &Instrument) {
-    let applets = find(instrument);
-    let Some(release) = release_offset(instrument, &applets) else {
-        return complain("no applet looks as in any known version: none is recorded");
+    let code = Code::now();
+    let (kind, applets) = find(instrument, &code);
+    let look = kind.zip(release_offset(&code, &applets)).map(|(kind, release)| Look { kind, release });
+    let Some(look) = look else {
+        return unwrapped(instrument, b"no applet looks as in any known version");
     };
-    // The last places are for our own.
-    for (number, applet) in applets.into_iter().take(APPLETS - OWN).enumerate() {
-        wrap_one(instrument, number, applet, release);
+    LOOK.get_or_init(|| look);
+    for applet in applets {
+        add(instrument, applet, look);
     }
+}
+
+/// Puts trampolines into those that the configuration has made: the rules with services in Lua hold one each, and those of
+/// modules lie where the modules do.
+pub(crate) fn wrap_made(instrument: &Instrument) {
+    let Some(look) = LOOK.get() else { return };
+    let code = Code::now();
+    let mut made = Vec::new();
+    for range in memory::writable() {
+        memory::words(&range, |start, words| {
+            let places = words.windows(4).enumerate().filter(|(_, four)| head(four[0]) == Some(look.kind));
+            let made_by =
+                |four: &[usize]| code.has(four[3]) && code.has_or_null(four[2]) && !is_ours(four[3]);
+            made.extend(places.filter(|(_, four)| made_by(four)).map(|(index, _)| start + 8 * index));
+        });
+    }
+    let is_applet = |applet: &usize| {
+        word(applet + look.release).is_some_and(|release| code.has_or_null(release))
+            && !name_of(*applet).is_empty()
+    };
+    for applet in made.into_iter().filter(is_applet) {
+        add(instrument, applet, *look);
+    }
+}
+
+/// One more. The last places are for our own.
+fn add(instrument: &Instrument, applet: usize, look: Look) {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    if number >= APPLETS - OWN {
+        return unwrapped(instrument, b"there are more applets than can be recorded");
+    }
+    wrap_one(instrument, number, applet, look.release);
+}
+
+/// One of our trampolines is here already: it was copied from where it was put.
+fn is_ours(fct: usize) -> bool {
+    FCTS.iter().flatten().any(|ours| *ours as usize == fct)
+}
+
+/// What an applet's first word says it is, if it can be one: the number of the type in the first byte, and flags in the upper
+/// half since HAProxy 3.3.
+fn head(word: usize) -> Option<usize> {
+    const FLAGS: usize = 1 << 16;
+    let (kind, flags) = (word & 0xffff_ffff, word >> 32);
+    ((1..256).contains(&kind) && flags < FLAGS).then_some(kind)
+}
+
+fn name_of(applet: usize) -> Vec<u8> {
+    word(applet + NAME).and_then(|name| memory::text(name, LONGEST_NAME)).unwrap_or_default()
 }
 
 /// Number of the exporter of metrics, which our own services are copies of.
@@ -128,34 +190,34 @@ pub(crate) fn in_place_of(address: usize, number: usize) -> Option<usize> {
         .next()
 }
 
-/// Addresses of what looks like an applet in the writable data.
-fn find(instrument: &Instrument) -> Vec<usize> {
-    // enum obj_type of an applet, then padding: 6 from 2.2 on; what it is shows in the one that is always there.
-    let mut found: Vec<(u64, usize, Vec<u8>)> = Vec::new();
+/// What applets are of, and the addresses of what looks like one in the writable data.
+fn find(instrument: &Instrument, code: &Code) -> (Option<usize>, Vec<usize>) {
+    // What it is shows in the one that is always there.
+    let mut found: Vec<(usize, usize, Vec<u8>)> = Vec::new();
     for range in &instrument.image.data {
         for address in range.clone().step_by(8) {
-            let Some([head, name, init, fct]) = memory::read::<[usize; 4]>(address) else { continue };
-            let functions = instrument.image.is_text(fct) && (init == 0 || instrument.image.is_text(init));
-            if !(1..256).contains(&head) || !functions {
+            let Some([first, _, init, fct]) = memory::read::<[usize; 4]>(address) else { continue };
+            let Some(kind) = head(first).filter(|_| code.has(fct) && code.has_or_null(init)) else {
                 continue;
-            }
-            if let Some(name) = memory::text(name, LONGEST_NAME).filter(|name| !name.is_empty()) {
-                found.push((head as u64, address, name));
+            };
+            let name = name_of(address);
+            if !name.is_empty() {
+                found.push((kind, address, name));
             }
         }
     }
     let kind = found.iter().find(|(_, _, name)| name == b"<CLI>").map(|(kind, ..)| *kind);
-    found.into_iter().filter(|(one, ..)| Some(*one) == kind).map(|(_, address, _)| address).collect()
+    (kind, found.into_iter().filter(|(one, ..)| Some(*one) == kind).map(|(_, address, _)| address).collect())
 }
 
 /// `release` is the last function of the structure: the last place at which every applet has a function or NULL, and
 /// several have a function.
-fn release_offset(instrument: &Instrument, applets: &[usize]) -> Option<usize> {
+fn release_offset(code: &Code, applets: &[usize]) -> Option<usize> {
     const SEVERAL: usize = 3;
     RELEASES.into_iter().find(|offset| {
         let words: Option<Vec<usize>> = applets.iter().map(|applet| word(applet + offset)).collect();
         words.is_some_and(|words| {
-            words.iter().all(|word| *word == 0 || instrument.image.is_text(*word))
+            words.iter().all(|word| code.has_or_null(*word))
                 && words.iter().filter(|word| **word != 0).count() >= SEVERAL
         })
     })
@@ -179,7 +241,7 @@ fn wrap_one(instrument: &Instrument, number: usize, applet: usize, release: usiz
         // SAFETY: a slot of an applet in the server's writable data; no thread runs yet.
         unsafe { ((applet + offset) as *mut usize).write(trampoline) };
     }
-    let name = word(applet + NAME).and_then(|name| memory::text(name, LONGEST_NAME)).unwrap_or_default();
+    let name = name_of(applet);
     if name == b"<PROMEX>" {
         EXPORTER.get_or_init(|| number);
     }

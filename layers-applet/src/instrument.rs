@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use layers_trace::{TRACE_VARIABLE, Writer, watched};
+use layers_trace::{Field, Kind, Probe, TRACE_VARIABLE, Writer, watched};
 
 use crate::layout::Layout;
 use crate::memory;
@@ -13,7 +13,7 @@ pub(crate) struct Instrument {
     pub(crate) writer: Writer,
     pub(crate) server: Server,
     pub(crate) layout: Layout,
-    /// Text and data of the executable.
+    /// Data of the executable.
     pub(crate) image: memory::Image,
 }
 
@@ -31,6 +31,13 @@ pub(crate) fn complain(what: &str) {
     }
     // Nowhere is left to complain when standard error is closed.
     let _ = writeln!(std::io::stderr(), "layers: error: {what}");
+}
+
+/// Says that something is not recorded, and why: of what depends on it nothing can be told.
+pub(crate) fn unwrapped(instrument: &Instrument, what: &[u8]) {
+    complain(&format!("{}: not recorded", String::from_utf8_lossy(what)));
+    let note = layers_trace::writer::record(Kind::Probe, 0, Probe::Unwrapped as u8);
+    instrument.writer.note(note, &[(Field::Message, what)]);
 }
 
 /// Somebody else has started the server, who wants no keywords of ours in it.

@@ -8,8 +8,8 @@ use layers_trace::{Callback, Field, Kind};
 
 use crate::appctx::Entry;
 use crate::call::Call;
-use crate::instrument::{Instrument, complain, instrument};
-use crate::memory::{self, word};
+use crate::instrument::{Instrument, instrument, unwrapped};
+use crate::memory::{self, Code, word};
 use crate::own;
 use crate::server::{Appctx, function};
 use crate::slots::{HEAD, IoHandler, IoRelease, PARSE, Parse, WORDS};
@@ -45,17 +45,34 @@ const _: () = assert!(PARSES.len() == ROWS && IO_HANDLERS.len() == ROWS && IO_RE
 /// Puts trampolines into every keyword that the server has registered.
 pub(crate) fn wrap(instrument: &Instrument) {
     let Some(head) = HEAD.get() else { return };
-    let lists = lists(*head);
-    let walks = |stride: usize| lists.iter().map(|list| keywords_of(instrument, *list, stride)).collect();
-    let Some(all) = STRIDES.into_iter().find_map(walks) else {
-        return complain("the lists of keywords do not look as in any known version: none is recorded");
+    let (code, lists) = (Code::now(), lists(*head));
+    let walked =
+        |stride: usize| lists.iter().filter(|list| keywords_of(&code, **list, stride).is_some()).count();
+    // All lists have keywords of one size, but for those of a module that was built for another version.
+    let stride =
+        STRIDES.into_iter().rev().max_by_key(|stride| walked(*stride)).filter(|one| walked(*one) > 0);
+    let Some(stride) = stride else {
+        return unwrapped(instrument, b"the lists of keywords do not look as in any known version");
     };
-    let all: Vec<Vec<usize>> = all;
-    for (number, keyword) in all.into_iter().flatten().enumerate() {
-        if number >= KEYWORDS {
-            return complain("there are more keywords than can be recorded");
+    let mut number = 0;
+    for list in lists {
+        let Some(keywords) = keywords_of(&code, list, stride) else {
+            let first = words_of(list + 16).join(&b' ');
+            let what = [
+                b"the list of keywords that begins with `",
+                first.as_slice(),
+                b"` does not look as the others do",
+            ];
+            unwrapped(instrument, &what.concat());
+            continue;
+        };
+        for keyword in keywords {
+            if number >= KEYWORDS {
+                return unwrapped(instrument, b"there are more keywords than can be recorded");
+            }
+            wrap_one(instrument, number, keyword);
+            number += 1;
         }
-        wrap_one(instrument, number, keyword);
     }
 }
 
@@ -67,7 +84,7 @@ fn lists(head: usize) -> Vec<usize> {
 }
 
 /// Addresses of the keywords of one list; `None` when they do not look like keywords of this size.
-fn keywords_of(instrument: &Instrument, list: usize, stride: usize) -> Option<Vec<usize>> {
+fn keywords_of(code: &Code, list: usize, stride: usize) -> Option<Vec<usize>> {
     let mut keywords = Vec::new();
     let mut keyword = list + 16;
     while keywords.len() < MOST_IN_LIST {
@@ -76,11 +93,7 @@ fn keywords_of(instrument: &Instrument, list: usize, stride: usize) -> Option<Ve
             first => memory::text(first, LONGEST_WORD).filter(|text| !text.is_empty())?,
         };
         for offset in [PARSE, IO_HANDLER, IO_RELEASE] {
-            let function = word(keyword + offset)?;
-            let ours = own::is_node(list);
-            if function != 0 && !ours && !instrument.image.is_text(function) {
-                return None;
-            }
+            word(keyword + offset).filter(|function| code.has_or_null(*function))?;
         }
         keywords.push(keyword);
         keyword += stride;
@@ -106,13 +119,15 @@ fn wrap_one(instrument: &Instrument, number: usize, keyword: usize) {
         // SAFETY: a slot of a keyword in the server's writable data, or in ours; no thread runs yet.
         unsafe { ((keyword + offset) as *mut usize).write(trampoline) };
     }
-    let words: Vec<Vec<u8>> = (0..WORDS)
-        .map_while(|index| word(keyword + 8 * index).filter(|text| *text != 0))
-        .filter_map(|text| memory::text(text, LONGEST_WORD))
-        .collect();
     let mut note = record(Kind::Layer, 0, 0);
     (note.handle, note.a, note.c) = (number as u32, callbacks, own::has_keyword(keyword).into());
-    instrument.writer.note(note, &[(Field::Keyword, &words.join(&b' '))]);
+    instrument.writer.note(note, &[(Field::Keyword, &words_of(keyword).join(&b' '))]);
+}
+
+/// The words that a keyword is called by.
+fn words_of(keyword: usize) -> Vec<Vec<u8>> {
+    let words = (0..WORDS).map_while(|index| word(keyword + 8 * index).filter(|text| *text != 0));
+    words.filter_map(|text| memory::text(text, LONGEST_WORD)).collect()
 }
 
 /// What follows a call from its trampoline to its target.

@@ -80,6 +80,7 @@ fn watched_trace(server: &Server) -> Option<PathBuf> {
 extern "C" fn checked() -> c_int {
     if let Some(instrument) = instrument() {
         keywords::wrap(instrument);
+        applets::wrap_made(instrument);
     }
     0
 }

@@ -58,7 +58,8 @@ fn unknown<'t>(text: &'t str, all: &[&str], separator: char) -> Vec<&'t str> {
 #[test]
 fn every_rule_that_is_named_exists() {
     let checks = layers::validate::checks::all().map(|check| check.id);
-    let ids: Vec<&str> = rules::all().map(|rule| rule.id).chain(checks).collect();
+    let of_haproxy = layers::validate::haproxy::checks().map(|check| check.id);
+    let ids: Vec<&str> = rules::all().map(|rule| rule.id).chain(checks).chain(of_haproxy).collect();
     for (name, text) in documents() {
         assert_eq!(unknown(&text, &ids, '.'), [""; 0], "{name} names rules that are not in the catalogue");
     }

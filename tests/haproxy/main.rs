@@ -7,6 +7,7 @@ mod loading;
 mod masters;
 mod sessions;
 mod trees;
+mod validate;
 mod zoo;
 
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(crate) fn asked(command: &str) -> (Vec<Event>, String) {
     let serve = ServeHaproxy {
         scenario: "test",
         configuration: PLAIN,
+        users: None,
+        modules: &[],
         arguments: &[],
         start: Start::Foreground,
         load: Loading::Preload,

@@ -20,6 +20,7 @@ mod snapshot;
 mod stack_args;
 mod trace;
 mod validate;
+mod validate_haproxy;
 mod watch;
 
 use std::process::ExitCode;

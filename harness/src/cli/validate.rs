@@ -14,7 +14,7 @@ use super::reports::{self, Course};
 use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
 use super::stack_args::StackArgs;
-use super::{bounds, config};
+use super::{bounds, config, validate_haproxy};
 use crate::campaign::halt::{Halt, Limit};
 use crate::outcome::Exit;
 use crate::report::ndjson::validate::failed;
@@ -51,7 +51,7 @@ names of the options; what the command line says wins.";
 #[derive(Debug, Args)]
 #[command(
     long_about = ABOUT,
-    override_usage = "layers validate [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]...\n       layers validate --list"
+    override_usage = "layers validate [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]...\n       layers validate [OPTIONS] haproxy -f CONFIG [--module FILE]... [--keyword PATTERN]... [--request 'GET [FRONTEND]/PATH']...\n       layers validate --list"
 )]
 pub(super) struct Arguments {
     /// List the checks, and the rules that judge plugins and filters
@@ -73,6 +73,8 @@ pub(super) struct Arguments {
     /// Only the set of parameters of this name in layers.toml; may be repeated
     #[arg(long = "set", value_name = "NAME")]
     sets: Vec<String>,
+    #[command(flatten)]
+    haproxy: validate_haproxy::Arguments,
     #[command(flatten)]
     words: StackArgs,
 }
@@ -127,6 +129,14 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     if arguments.config.show_config {
         write!(output(), "{}", config.show("validate", &settings)?)?;
         return Ok(Exit::Conformant);
+    }
+    if arguments.words.plugin.first().is_some_and(|word| word == "haproxy") {
+        return validate_haproxy::run(&arguments.haproxy, &settings, course);
+    }
+    if arguments.haproxy.is_given() {
+        let what =
+            "-f, --module, --keyword and --request are for HAProxy: `layers validate haproxy -f CONFIG`";
+        return Err(Failure::new(Exit::Usage, what));
     }
     let known = known(arguments, &settings)?;
     let stack = arguments.words.stack("name a plugin: `layers validate --help`")?;
@@ -276,7 +286,7 @@ fn known(arguments: &Arguments, settings: &ValidateSettings) -> Result<Known, Fa
 
 /// A file for each finding, in their order.
 fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
-    if validation.findings().next().is_none() {
+    if validation.findings().all(|one| one.repro.is_none()) {
         return Ok(Vec::new());
     }
     let of_set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}."));
@@ -291,13 +301,11 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
     let here = std::env::current_dir()?;
     let mut names: Vec<&str> = Vec::new();
     let mut files = Vec::new();
-    for finding in validation.findings() {
+    for (finding, repro) in validation.findings().filter_map(|one| Some((one, one.repro.as_ref()?))) {
         names.push(finding.id);
         let number = names.iter().filter(|name| **name == finding.id).count();
         let name = if number == 1 { finding.id.to_owned() } else { format!("{}-{number}", finding.id) };
-        files.push(
-            finding.repro.played_in(&here).write(&directory, &format!("{of_set}{name}")).map_err(cannot)?,
-        );
+        files.push(repro.played_in(&here).write(&directory, &format!("{of_set}{name}")).map_err(cannot)?);
     }
     Ok(files)
 }

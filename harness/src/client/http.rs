@@ -54,6 +54,14 @@ impl Http {
     }
 }
 
+/// The one answer that these bytes are, on a connection that was closed behind them.
+pub fn whole(bytes: &[u8]) -> Option<Response> {
+    match parse(bytes, true) {
+        Parsed::Whole(response, _) => Some(response),
+        Parsed::Unfinished | Parsed::Wrong => None,
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Parsed {
     /// An answer, and its bytes.
@@ -124,7 +132,7 @@ fn chunks(body: &[u8]) -> Option<(Vec<u8>, usize)> {
 mod tests {
     use super::*;
 
-    fn whole(bytes: &[u8], closed: bool) -> (u16, Vec<u8>, usize) {
+    fn told(bytes: &[u8], closed: bool) -> (u16, Vec<u8>, usize) {
         match parse(bytes, closed) {
             Parsed::Whole(response, length) => (response.status, response.body, length),
             other => panic!("{other:?}"),
@@ -134,14 +142,14 @@ mod tests {
     #[test]
     fn an_answer_with_a_length_ends_after_it() {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcHTTP/1.1 ";
-        assert_eq!(whole(bytes, false), (200, b"abc".into(), 41));
+        assert_eq!(told(bytes, false), (200, b"abc".into(), 41));
         assert_eq!(parse(&bytes[..40], false), Parsed::Unfinished);
     }
 
     #[test]
     fn chunks_are_joined() {
         let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n";
-        assert_eq!(whole(bytes, false), (200, b"abc0123456789".into(), bytes.len()));
+        assert_eq!(told(bytes, false), (200, b"abc0123456789".into(), bytes.len()));
         assert_eq!(parse(&bytes[..bytes.len() - 1], false), Parsed::Unfinished);
     }
 
@@ -149,8 +157,8 @@ mod tests {
     fn without_a_length_the_connection_ends_it() {
         let bytes = b"HTTP/1.0 503 No\r\n\r\nabc";
         assert_eq!(parse(bytes, false), Parsed::Unfinished);
-        assert_eq!(whole(bytes, true), (503, b"abc".into(), bytes.len()));
-        assert_eq!(whole(b"HTTP/1.1 304 Not Modified\r\n\r\n", false).0, 304);
+        assert_eq!(told(bytes, true), (503, b"abc".into(), bytes.len()));
+        assert_eq!(told(b"HTTP/1.1 304 Not Modified\r\n\r\n", false).0, 304);
     }
 
     #[test]

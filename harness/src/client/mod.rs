@@ -1,6 +1,7 @@
 //! Clients that drive a server, and write what they ask and are answered into the trace.
 
 mod any_client;
+pub mod asked;
 pub(crate) mod breach;
 pub mod haproxy_cli;
 pub mod http;

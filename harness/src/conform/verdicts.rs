@@ -50,7 +50,11 @@ pub(crate) fn is_ground(troubles: &[Trouble]) -> bool {
         Trouble::Faulty { flaw, .. } => *flaw == RecordingFault::Unfinished,
         // What is there is whole, and nothing was asked for that came later.
         Trouble::LeftOut { .. } | Trouble::Stopped(_) => true,
-        Trouble::Lost(_) | Trouble::Unpublished(_) | Trouble::Damaged(_) | Trouble::NoRun => false,
+        Trouble::Lost(_)
+        | Trouble::Unpublished(_)
+        | Trouble::Damaged(_)
+        | Trouble::Unwrapped(_)
+        | Trouble::NoRun => false,
     })
 }
 

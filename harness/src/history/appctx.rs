@@ -110,6 +110,8 @@ pub(super) struct Appctxs {
     by_address: BTreeMap<(u32, u64), u32>,
     /// The probe that says that the server is about to stop on purpose.
     asked_too_much: Option<Event>,
+    /// What the instrument could not wrap, in its words.
+    unwrapped: Vec<String>,
 }
 
 impl Appctxs {
@@ -129,6 +131,11 @@ impl Appctxs {
         let (applets, keywords): (Vec<_>, Vec<_>) =
             of_server.partition(|(number, _)| **number >= FIRST_APPLET);
         Wrapped { keywords: keywords.len(), applets: applets.len() }
+    }
+
+    /// The first thing that the instrument could not wrap, in its words.
+    pub(super) fn unwrapped(&self) -> Option<&str> {
+        self.unwrapped.first().map(String::as_str)
     }
 
     /// The appctx with this minted id.
@@ -157,6 +164,11 @@ impl Appctxs {
     pub(super) fn probed(&mut self, event: &Event) {
         match event.probe() {
             Some(Probe::ReserveTooMuch) => self.asked_too_much = Some(event.clone()),
+            Some(Probe::Unwrapped) => {
+                let what =
+                    event.text(Field::Message).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+                self.unwrapped.extend(what.map(|what| visible_line(&what)));
+            }
             Some(Probe::Unrecorded) => {
                 let command = self.by_id.get_mut(&event.handle).and_then(|appctx| appctx.command.as_mut());
                 if let Some(command) = command {

@@ -252,6 +252,11 @@ impl History {
         self.sessions.wrapped()
     }
 
+    /// The first thing that the instrument could not wrap, in its words.
+    pub fn unwrapped(&self) -> Option<&str> {
+        self.sessions.unwrapped()
+    }
+
     /// The appctx with this minted id.
     pub fn appctx(&self, id: u32) -> Option<&Appctx> {
         self.sessions.appctx(id)

@@ -131,7 +131,7 @@ impl CaseRun {
             outcome: CaseOutcome::Inconclusive(CaseTrouble::new("inconclusive", format!("cut short: {why}"))),
         });
         let set = validation.set.as_ref().map_or(String::new(), |set| format!("{set}: "));
-        let name = format!("nbdkit {}: {}", validation.server, validation.subject);
+        let name = format!("{} {}: {}", validation.which.name(), validation.server, validation.subject);
         let cases = unloadable.chain(checks).chain(rules).chain(stale).chain(cut_short);
         let cases = cases.map(|case| Case { name: format!("{set}{}", case.name), ..case }).collect();
         CaseRun::new(name, cases, validation.exit(), validation.meaning())
@@ -209,7 +209,8 @@ fn finding_text(finding: &validate::ModuleFinding, file: Option<&PathBuf>) -> St
         [] => String::new(),
         also => format!("also met by {}: one cause, and no finding of its own\n", also.join(", ")),
     };
-    let replay = file.map_or(String::new(), |file| format!("replay:   layers repro {}\n", quoted(file)));
+    let replay = file.map(|file| format!("layers repro {}", quoted(file))).or(finding.replay.clone());
+    let replay = replay.map_or(String::new(), |command| format!("replay:   {command}\n"));
     format!(
         "{statement}\n({clause})\nat fault: {layer}{} ({})\nexpected: {expected}\nactual:   {actual}\n\
         {hint}{calls}{said}{also}{replay}to fix it: {fix}\n",

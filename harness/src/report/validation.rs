@@ -39,7 +39,7 @@ impl<W: Write> ValidationReporter for HumanValidation<W> {
         if let Some(set) = &subject.set {
             writeln!(self.to, "set `{set}`:")?;
         }
-        writeln!(self.to, "nbdkit {}: {}", subject.server, subject.words)?;
+        writeln!(self.to, "{} {}: {}", subject.which.name(), subject.server, subject.words)?;
         if !subject.copied.is_empty() {
             writeln!(self.to, "copied for each case: {}", subject.copied.join(", "))?;
         }
@@ -152,11 +152,12 @@ fn finding(to: &mut impl Write, finding: &ModuleFinding, file: Option<&Path>) ->
     if !finding.also.is_empty() {
         writeln!(to, "      also met by {}: one cause, and no finding of its own", finding.also.join(", "))?;
     }
-    match file {
-        Some(file) => {
-            writeln!(to, "      replay:   layers repro {}{}", leave_for(&finding.repro), quoted(file))
+    match (file, &finding.repro, &finding.replay) {
+        (Some(file), Some(repro), _) => {
+            writeln!(to, "      replay:   layers repro {}{}", leave_for(repro), quoted(file))
         }
-        None => Ok(()),
+        (_, _, Some(command)) => writeln!(to, "      replay:   {command}"),
+        _ => Ok(()),
     }
 }
 
@@ -196,7 +197,7 @@ fn profiles(to: &mut impl Write, profiles: &[ProfileResult]) -> io::Result<()> {
             (hold, broken) => format!("{hold} {plural}, {broken} do not{evidence}"),
         };
         let reason = one.reason.as_deref().unwrap_or(&counted);
-        writeln!(to, "  {:<13} {style}{:<15}{style:#} {reason}", one.profile, one.verdict.word())?;
+        writeln!(to, "  {:<13} {style}{:<15}{style:#} {reason}", one.word(), one.verdict.word())?;
     }
     Ok(())
 }

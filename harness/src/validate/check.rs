@@ -65,6 +65,10 @@ profiles! {
     Resources = "resources",
     /// What only filters do.
     Filter = "filter",
+    /// A keyword of HAProxy's command line.
+    Keyword = "keyword",
+    /// A service of HAProxy.
+    Service = "service",
 }
 
 impl Profile {
@@ -153,6 +157,8 @@ pub enum Play {
     File,
     /// By what the other checks found claimed, and what it was said to claim.
     Claims,
+    /// By what clients of HAProxy do with each keyword and service ([`super::haproxy`]).
+    Session,
 }
 
 /// Cases, or why there are none.

@@ -38,6 +38,8 @@ impl ProfileVerdict {
 pub struct ProfileResult {
     /// Which.
     pub profile: Profile,
+    /// The keyword or service that it is about, of HAProxy.
+    pub name: Option<String>,
     /// What is said.
     pub verdict: ProfileVerdict,
     /// Checks that hold.
@@ -50,6 +52,13 @@ pub struct ProfileResult {
     pub evidence: Evidence,
     /// It is claimed, nothing of it was judged, and that was not to be expected.
     pub missing: bool,
+}
+
+impl ProfileResult {
+    /// As it stands in reports: the keyword or service, or the part of what plugins and filters can do.
+    pub fn word(&self) -> &str {
+        self.name.as_deref().unwrap_or_else(|| self.profile.word())
+    }
 }
 
 /// The verdicts of all profiles that have a check among these.
@@ -101,7 +110,7 @@ fn result(profile: Profile, checks: &[&CheckVerdict]) -> ProfileResult {
             )
     };
     let missing = verdict == ProfileVerdict::NotJudged && hold + warn == 0 && !checks.iter().all(excused);
-    ProfileResult { profile, verdict, hold, broken: broken + warn, reason, evidence, missing }
+    ProfileResult { profile, name: None, verdict, hold, broken: broken + warn, reason, evidence, missing }
 }
 
 fn reason(one: Option<&&CheckVerdict>) -> Option<String> {

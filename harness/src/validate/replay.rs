@@ -98,6 +98,7 @@ fn of_check(check: &ModuleCheck, repro: &Repro, plan: &CasePlan, played: &Played
             Replayed::Broken(Wrong::new(repro.expected.clone(), format!("no export opens: {}", why())))
         }
         // What the process does was looked at already: here it did not do it.
+        Play::Session => Replayed::Unjudged("it is of HAProxy".to_owned()),
         Play::Claims => Replayed::Unjudged(
             "one case does not tell what is claimed: `layers validate --claim` does".to_owned(),
         ),

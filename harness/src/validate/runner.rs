@@ -34,6 +34,7 @@ use crate::foreign::visible::visible_line;
 use crate::outcome::Verdict;
 use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
+use crate::version::Which;
 
 /// Runs all of it.
 pub(super) fn run(
@@ -64,6 +65,7 @@ pub(super) fn run(
     listener.begins(&Subject {
         set: validate.set.clone(),
         words: visible_line(&subject::words(&validate.stack)),
+        which: Which::Nbdkit,
         server: nbdkit.version.to_string(),
         spared: spared.clone(),
         copied: copied.clone(),
@@ -94,6 +96,7 @@ pub(super) fn run(
     let mut validation = Validation {
         set: validate.set.clone(),
         subject: visible_line(&subject::words(&validate.stack)),
+        which: Which::Nbdkit,
         server: nbdkit.version.to_string(),
         spared,
         copied,

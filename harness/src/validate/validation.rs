@@ -8,6 +8,7 @@ use super::profile::ProfileResult;
 use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 use crate::campaign::halt::Halt;
 use crate::outcome::{Exit, Verdict};
+use crate::version::Which;
 
 /// What is to be judged.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Subject {
     pub set: Option<String>,
     /// As on the server's command line.
     pub words: String,
+    /// Which server it is of.
+    pub which: Which,
     /// The server: its version.
     pub server: String,
     /// The storage that is the user's, and so is not written to.
@@ -59,6 +62,8 @@ pub struct Validation {
     pub set: Option<String>,
     /// The subject, as on the server's command line.
     pub subject: String,
+    /// Which server it is of.
+    pub which: Which,
     /// The server: its version.
     pub server: String,
     /// The storage that is the user's, and so was not written to.

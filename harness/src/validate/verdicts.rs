@@ -44,8 +44,10 @@ pub struct ModuleFinding {
     pub hint: Option<String>,
     /// Who is at fault.
     pub blame: Blame,
-    /// The case, to be replayed.
-    pub repro: Box<Repro>,
+    /// The case, to be replayed by `layers repro`; there is none of HAProxy.
+    pub repro: Option<Box<Repro>>,
+    /// Of HAProxy: the command that shows it again.
+    pub replay: Option<String>,
     /// The events of the case, where they were asked for and there was room.
     pub run: Option<Events>,
     /// What the server and the subject have said in it, by lines.
@@ -56,8 +58,12 @@ pub struct ModuleFinding {
 
 impl ModuleFinding {
     pub(super) fn hide(&mut self, secrets: &Secrets) {
-        let texts = [&mut self.expected, &mut self.actual, &mut self.repro.expected, &mut self.repro.actual];
-        texts.into_iter().chain(&mut self.said).for_each(|text| secrets.hide(text));
+        let of_case = self.repro.iter_mut().flat_map(|repro| [&mut repro.expected, &mut repro.actual]);
+        [&mut self.expected, &mut self.actual]
+            .into_iter()
+            .chain(of_case)
+            .chain(&mut self.said)
+            .for_each(|text| secrets.hide(text));
         self.calls.iter_mut().for_each(|call| secrets.hide(&mut call.detail));
         // Whoever draws the run would show what the parameters were.
         self.run = None;

@@ -141,6 +141,9 @@ numbered! {
         LegacyFields = 27,
         /// From here on calls of the command, or of the applet, are not recorded: there were too many. Its last call is.
         Unrecorded = 26,
+        /// Keywords or applets of the server that the instrument could not wrap; [`Field::Message`] says which, and why.
+        /// Nothing was promised of it.
+        Unwrapped = 28,
         /// `nbdkit_nanosleep` has returned: `a` is 1 when it slept to the end, `b` the nanoseconds asked for, `context`
         /// those that passed (nbdkit-plugin(3), "SLEEPING"). Nothing was promised of `a`.
         Nanosleep = 6,

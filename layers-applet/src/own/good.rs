@@ -128,6 +128,13 @@ pub(super) const ALL: &[Own] = &[
         io_release: Some(nothing),
     },
     Own {
+        name: c"memory",
+        usage: c"layers memory                           : records how much of malloc's memory is in use",
+        parse: Some(memory_in_use),
+        io_handler: None,
+        io_release: None,
+    },
+    Own {
         name: c"wait",
         usage: c"layers wait                             : waits for the client to leave, with a reserved context",
         parse: Some(reserve),
@@ -155,6 +162,26 @@ pub(super) unsafe extern "C" fn once(_: Appctx) -> c_int {
 }
 
 pub(super) unsafe extern "C" fn nothing(_: Appctx) {}
+
+unsafe extern "C" fn memory_in_use(
+    _: *mut *mut c_char,
+    _: *mut c_char,
+    appctx: Appctx,
+    _: *mut c_void,
+) -> c_int {
+    type Mallinfo2 = unsafe extern "C" fn() -> libc::mallinfo2;
+    // SAFETY: a C string; where the C library has the function, since glibc 2.33, it has this type.
+    let info = unsafe {
+        let found = libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr());
+        std::mem::transmute::<*mut c_void, Option<Mallinfo2>>(found).map(|tell| tell())
+    };
+    // SAFETY: what the server has just passed.
+    if let Some(work) = unsafe { Work::on(appctx) } {
+        let bytes = info.map(|info| (info.uordblks + info.hblkhd) as u64);
+        work.probe(Probe::Allocated, bytes.is_some(), bytes.unwrap_or(0));
+    }
+    1
+}
 
 /// The client is not told anything: the command ends when it leaves.
 pub(super) unsafe extern "C" fn wait(_: Appctx) -> c_int {

@@ -15,7 +15,7 @@ pub(super) const NO_PLUGIN: &str =
 #[derive(Debug, Args)]
 #[command(
     override_usage = "layers trace [OPTIONS] [nbdkit] [--filter=FILTER]... PLUGIN [KEY=VALUE]... [-- CLIENT COMMAND]\n       \
-    layers trace [OPTIONS] haproxy -f CONFIG [-- COMMAND...]\n       layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
+    layers trace [OPTIONS] haproxy -f CONFIG [-- COMMAND | 'GET [FRONTEND]/PATH'...]\n       layers trace [OPTIONS] --scenario NAME\n       layers trace --list"
 )]
 pub(in crate::cli) struct Arguments {
     /// A named scenario with the reference layers, instead of layers of your own
@@ -38,13 +38,20 @@ pub(in crate::cli) struct Arguments {
     pub(super) timeout: u64,
     #[command(flatten)]
     pub(super) bounds: bounds::Arguments,
-    /// HAProxy's configuration; `{dir}` in it becomes a private directory
+    /// HAProxy's configuration; `{dir}` in it becomes a private directory, and what is bound elsewhere is left out; may be
+    /// repeated
     #[arg(short = 'f', value_name = "CONFIG")]
-    pub(super) configuration: Option<PathBuf>,
+    pub(super) configuration: Vec<PathBuf>,
+    /// A module with keywords or services of yours, which is preloaded into HAProxy; may be repeated
+    #[arg(long = "module", value_name = "FILE")]
+    pub(super) modules: Vec<PathBuf>,
+    /// So many clients at the same time ask HAProxy all of it
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) clients: u32,
     #[command(flatten)]
     pub(super) words: StackArgs,
-    /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands for HAProxy; what the program prints
-    /// passes as it comes, to standard error
+    /// A program that drives nbdkit (`{uri}` in it becomes the address), or commands and requests for HAProxy (`show info`,
+    /// `GET /x`, `GET FRONTEND/x`); what the program prints passes as it comes, to standard error
     #[arg(last = true, value_name = "CLIENT COMMAND")]
     pub(super) client: Vec<String>,
 }

@@ -1,22 +1,30 @@
-//! `layers trace haproxy -f CONFIG -- COMMANDS`.
+//! `layers trace haproxy -f CONFIG -- COMMANDS AND REQUESTS`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use layers_trace::Reader;
 use rustix::process::Signal;
 
 use super::super::bounds;
 use super::super::failure::Failure;
+use super::super::output::complain;
 use super::super::reports::{self, Report};
-use super::show::{Picture, in_time, kept, not_ready, said, show_trace};
+use super::show::{Picture, in_time, kept, not_ready, said, show_judged};
+use crate::client::asked::{Asked, Request};
 use crate::client::haproxy_cli::CliError;
+use crate::conform::{exit_of, is_ground};
 use crate::deadline::Deadline;
 use crate::foreign::bounded;
 use crate::foreign::visible::visible;
 use crate::outcome::{Exit, Verdict};
+use crate::report::finding;
+use crate::rules::{self, Judgement, Kind};
 use crate::run::Start;
-use crate::server::haproxy::{Haproxy, HaproxyError, Loading, ServeHaproxy};
+use crate::server::haproxy::{
+    Configuration, Haproxy, HaproxyError, HaproxyServer, Loading, ServeHaproxy, alert, lua_error,
+};
 use crate::server::nbdkit::ServerError;
 use crate::server::process::Woken;
 use crate::server::shortage::Explained;
@@ -25,37 +33,61 @@ use crate::server::shortage::Explained;
 const CAPACITY: u64 = 1 << 20;
 
 /// What to run.
-pub(super) struct Session<'a> {
+pub(in crate::cli) struct Session<'a> {
     /// The program, if it is not the usual one.
-    pub(super) server: Option<&'a Path>,
-    /// File of the configuration; `{dir}` in it becomes a private directory, with the socket `cli` in it.
-    pub(super) configuration: &'a Path,
-    /// Commands, each on a connection of its own.
-    pub(super) commands: &'a [String],
+    pub(in crate::cli) server: Option<&'a Path>,
+    /// Files of the configuration; `{dir}` in them becomes a private directory, with the socket `cli` in it.
+    pub(in crate::cli) configuration: &'a [PathBuf],
+    /// Modules that are preloaded.
+    pub(in crate::cli) modules: &'a [PathBuf],
+    /// Commands and requests, each on a connection of its own.
+    pub(in crate::cli) asked: &'a [String],
+    /// So many clients at the same time ask all of it.
+    pub(in crate::cli) clients: u32,
     /// For the whole run.
-    pub(super) timeout: Duration,
+    pub(in crate::cli) timeout: Duration,
     /// What all of it may take.
-    pub(super) bounds: &'a bounds::Arguments,
+    pub(in crate::cli) bounds: &'a bounds::Arguments,
     /// Keep the trace in this file.
-    pub(super) save: Option<&'a Path>,
+    pub(in crate::cli) save: Option<&'a Path>,
     /// How to show it.
-    pub(super) pictures: &'a [Report<Picture>],
+    pub(in crate::cli) pictures: &'a [Report<Picture>],
 }
 
-/// Runs it, prints what the server answers on standard error, and shows its calls.
-pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
+/// Reads the files of a user's configuration.
+pub(in crate::cli) fn configuration(files: &[PathBuf]) -> Result<Configuration, Failure> {
+    let read = |path: &PathBuf| {
+        let shown = path.display().to_string();
+        let text = bounded::text(path).map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
+        })?;
+        Ok((shown, text))
+    };
+    let files = files.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Configuration::of_user(&files))
+}
+
+/// Runs it, prints what the server answers on standard error, shows its calls, and says what is broken.
+pub(in crate::cli) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let pictures = reports::open(session.pictures)?;
-    let shown = session.configuration.display();
-    let configuration = bounded::text(session.configuration).map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
-    })?;
-    let configuration = with_command_line(&configuration);
+    let users = configuration(session.configuration)?;
+    let asked: Vec<Asked> = session.asked.iter().map(|text| Asked::from(text.as_str())).collect();
+    let unknown = asked.iter().find_map(|one| match one {
+        Asked::Request(request) if users.frontend(&request.frontend).is_none() => Some(request),
+        _ => None,
+    });
+    if let Some(request) = unknown {
+        let what = format!("`{request}`: the configuration has no frontend of that name with a `bind`");
+        return Err(Failure::new(Exit::Usage, what));
+    }
     let limit = session.bounds.limit();
     let deadline = Deadline::after(limit.of(session.timeout));
     let haproxy = Haproxy::find(session.server).map_err(ServerError::from)?;
     let serve = ServeHaproxy {
         scenario: "trace",
-        configuration: &configuration,
+        configuration: "global\n",
+        users: Some(&users),
+        modules: session.modules,
         arguments: &[],
         start: Start::Foreground,
         load: Loading::Preload,
@@ -71,23 +103,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
         }
         Woken::Late => return not_ready(limit),
     }
-    let mut hung = None;
-    for (number, command) in (1..).zip(session.commands) {
-        match server.ask(number, command, deadline) {
-            Ok(answer) => {
-                let _ = write!(anstream::stderr(), "{}", visible(&answer));
-            }
-            Err(CliError::Io(error)) => {
-                let why = format!("`{command}` could not be asked: {}", Explained(&error));
-                hung = Some(Verdict::Inconclusive(why));
-                break;
-            }
-            Err(error) => {
-                hung = Some(Verdict::Hang(format!("no answer to `{command}`: {error}")));
-                break;
-            }
-        }
-    }
+    let mut hung = ask_all(session, &server, &users, &asked, deadline);
     let _ = server.signal(Signal::TERM);
     if server.wait_for_end(deadline).is_none() {
         hung = hung.or(Some(Verdict::Hang("the server does not end after SIGTERM".to_owned())));
@@ -95,14 +111,95 @@ pub(super) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let Some(trace) = server.trace() else { return Ok(Exit::Harness) };
     let saved = server.save_trace();
     let hung = hung.map(|verdict| in_time(verdict, limit));
-    let exit = said(&show_trace(pictures, &trace, hung)?);
+    let judgement = rules::judge(&Reader::of(&trace), rules::all());
+    let verdict = show_judged(pictures, &trace, &judgement, hung)?;
+    print(&judgement)?;
+    let printed = server.printed();
+    for line in printed.lines().filter_map(alert) {
+        complain(format!("the server is alarmed: {}", visible(line)));
+    }
+    let of_lua = if printed.lines().any(|line| lua_error(line).is_some()) {
+        Exit::Violation
+    } else {
+        Exit::Conformant
+    };
+    let exit = Exit::of([said(&verdict), of_rules(&judgement), of_lua]);
     kept(saved, session.save).map(|()| exit)
 }
 
-/// A configuration need not have the command line that the harness asks.
-fn with_command_line(text: &str) -> String {
-    match text.contains("{dir}/cli") {
-        true => text.to_owned(),
-        false => format!("global\n    stats socket {{dir}}/cli level admin mode 600\n\n{text}"),
+/// What the rules that are broken make of the exit code; nothing is made of rules that had nothing to say.
+fn of_rules(judgement: &Judgement) -> Exit {
+    match exit_of(judgement) {
+        Exit::Violation if is_ground(&judgement.troubles) => Exit::Violation,
+        _ => Exit::Conformant,
     }
+}
+
+/// Says what is broken, as `layers check` does.
+fn print(judgement: &Judgement) -> std::io::Result<()> {
+    let mut out = anstream::stderr();
+    for result in judgement.results.iter().filter(|result| result.broken > 0) {
+        let word = if result.rule.kind == Kind::Observed { "warn" } else { "FAIL" };
+        let (id, broken, exercised) = (result.rule.id, result.broken, result.exercised);
+        writeln!(out, "  {word}  {id} (broken {broken} of {exercised} times)")?;
+        finding::write(&mut out, result.rule, result.findings.first())?;
+    }
+    Ok(())
+}
+
+/// Asks all of it, by all clients. Says what hung, if anything did.
+fn ask_all(
+    session: &Session<'_>,
+    server: &HaproxyServer,
+    users: &Configuration,
+    asked: &[Asked],
+    deadline: Deadline,
+) -> Option<Verdict> {
+    let one = |client: u32| asked.iter().find_map(|what| ask(server, users, client, what, deadline).err());
+    let clients = session.clients.max(1);
+    std::thread::scope(|scope| {
+        let started: Vec<_> = (1..=clients).map(|client| scope.spawn(move || one(client))).collect();
+        let ended: Vec<_> = started.into_iter().map(|thread| thread.join().unwrap_or(None)).collect();
+        ended.into_iter().flatten().next()
+    })
+}
+
+fn ask(
+    server: &HaproxyServer,
+    users: &Configuration,
+    client: u32,
+    asked: &Asked,
+    deadline: Deadline,
+) -> Result<(), Verdict> {
+    let answer = match asked {
+        Asked::Command(command) => server.ask(client, command, deadline),
+        Asked::Request(request) => request_answered(server, users, client, request, deadline),
+    };
+    match answer {
+        Ok(answer) => {
+            let _ = write!(anstream::stderr(), "{}", visible(&answer));
+            Ok(())
+        }
+        Err(CliError::Io(error)) => {
+            let why = format!("`{asked}` could not be asked: {}", Explained(&error));
+            Err(Verdict::Inconclusive(why))
+        }
+        Err(error) => Err(Verdict::Hang(format!("no answer to `{asked}`: {error}"))),
+    }
+}
+
+/// The whole answer, head and body as they come.
+fn request_answered(
+    server: &HaproxyServer,
+    users: &Configuration,
+    client: u32,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<String, CliError> {
+    let frontend = users.frontend(&request.frontend).ok_or(CliError::Closed)?;
+    let mut client = server.connect(client, &frontend.socket, deadline)?;
+    client.send(request.text(true).as_bytes())?;
+    let answer = client.read_to_end()?;
+    client.hang_up();
+    Ok(String::from_utf8_lossy(&answer).into_owned() + "\n")
 }

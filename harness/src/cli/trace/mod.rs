@@ -50,9 +50,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         None if arguments.words.plugin.first().is_some_and(|word| word == "haproxy") => {
             trace_session(arguments)
         }
-        None if arguments.configuration.is_some() => Err(Failure::new(
+        None if !(arguments.configuration.is_empty() && arguments.modules.is_empty()) => Err(Failure::new(
             Exit::Usage,
-            "-f names a configuration of HAProxy: `layers trace haproxy -f CONFIG`",
+            "-f and --module are for HAProxy: `layers trace haproxy -f CONFIG`",
         )),
         None => trace_stack(arguments),
     }
@@ -90,13 +90,16 @@ fn trace_scenario(arguments: &Arguments, name: &str) -> Result<Exit, Failure> {
 }
 
 fn trace_session(arguments: &Arguments) -> Result<Exit, Failure> {
-    let configuration = arguments.configuration.as_deref().ok_or_else(|| {
-        Failure::new(Exit::Usage, "name a configuration: `layers trace haproxy -f CONFIG -- COMMAND...`")
-    })?;
+    if arguments.configuration.is_empty() {
+        let what = "name a configuration: `layers trace haproxy -f CONFIG -- COMMAND...`";
+        return Err(Failure::new(Exit::Usage, what));
+    }
     haproxy::run(&haproxy::Session {
         server: arguments.server.as_deref(),
-        configuration,
-        commands: &arguments.client,
+        configuration: &arguments.configuration,
+        modules: &arguments.modules,
+        asked: &arguments.client,
+        clients: arguments.clients,
         timeout: Duration::from_secs(arguments.timeout),
         bounds: &arguments.bounds,
         save: arguments.save.as_deref(),

@@ -15,7 +15,7 @@ use crate::conform::{is_cut, verdict_of_troubles};
 use crate::outcome::{Exit, Verdict};
 use crate::report::html::{self, Traced};
 use crate::report::perfetto;
-use crate::rules;
+use crate::rules::{self, Judgement};
 use crate::server::interrupt;
 use crate::tree::tree;
 
@@ -85,14 +85,23 @@ pub(super) fn show_trace(
     trace: &Arc<Writer>,
     hung: Option<Verdict>,
 ) -> Result<Verdict, Failure> {
-    let reader = Reader::of(trace);
     // The rules are asked only where what they say is shown.
     let judged = pictures.iter().any(|(picture, ..)| *picture == Picture::Html);
-    let judgement = rules::judge(&reader, rules::all().filter(|_| judged));
-    let events = reader.events().flatten().collect();
+    let judgement = rules::judge(&Reader::of(trace), rules::all().filter(|_| judged));
+    show_judged(pictures, trace, &judgement, hung)
+}
+
+/// The same of a trace that has been judged.
+pub(super) fn show_judged(
+    pictures: Vec<Opened<Picture>>,
+    trace: &Arc<Writer>,
+    judgement: &Judgement,
+    hung: Option<Verdict>,
+) -> Result<Verdict, Failure> {
+    let events = Reader::of(trace).events().flatten().collect();
     // What has not come about behind the last record of a full trace is not known.
     let hung = hung.filter(|hung| !(matches!(hung, Verdict::Hang(_)) && is_cut(&judgement.troubles)));
     let verdict = hung.or_else(|| verdict_of_troubles(&judgement.troubles)).unwrap_or(Verdict::Pass);
-    show(pictures, &Traced { name: "trace", judgement: &judgement, events: &events, verdict: &verdict })?;
+    show(pictures, &Traced { name: "trace", judgement, events: &events, verdict: &verdict })?;
     Ok(verdict)
 }

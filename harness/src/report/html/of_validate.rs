@@ -11,7 +11,7 @@ use crate::validate::{self, CheckStanding, ProfileResult, ProfileVerdict, Valida
 pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
     let mut page = Page {
         title: validation.subject.clone(),
-        about: format!("layers validate, in nbdkit {}", validation.server),
+        about: format!("layers validate, in {} {}", validation.which.name(), validation.server),
         exit: validation.exit(),
         code: Some(validation.exit()),
         meaning: validation.meaning(),
@@ -23,8 +23,9 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
     let mut found: Vec<(usize, &validate::ModuleFinding)> = validation.findings().enumerate().collect();
     found.sort_by_key(|(_, finding)| validation.standing(finding.id) == CheckStanding::Known);
     for (number, one) in &found {
-        let run = page.draw(&one.repro.check, one.run.as_ref());
-        let reproduce = files.get(*number).map(|file| format!("layers repro {}", quoted(file)));
+        let run = page.draw(&one.id, one.run.as_ref());
+        let reproduce =
+            files.get(*number).map(|file| format!("layers repro {}", quoted(file))).or(one.replay.clone());
         page.findings.push(Finding { run, reproduce, ..finding(validation, one) });
     }
     let cell = |id: &str, verdict: &Verdict, statement, lines| Cell {

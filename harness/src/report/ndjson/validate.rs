@@ -32,7 +32,7 @@ pub enum ValidateLine<'a> {
         subject: &'a str,
         /// The name of its set of parameters, where there are several; each has a first and a last line of its own.
         set: Option<&'a str>,
-        /// `nbdkit`.
+        /// `nbdkit` or `haproxy`.
         server: &'a str,
         /// Its version.
         server_version: &'a str,
@@ -179,7 +179,7 @@ fn begin(subject: &Subject) -> ValidateLine<'_> {
         layers: env!("CARGO_PKG_VERSION"),
         subject: &subject.words,
         set: subject.set.as_deref(),
-        server: "nbdkit",
+        server: subject.which.name(),
         server_version: &subject.server,
         level: subject.level.word(),
         checks: subject.checks,
@@ -237,7 +237,7 @@ fn finding<'a>(found: &'a ModuleFinding, file: Option<&'a PathBuf>) -> ValidateL
 
 fn profile(result: &ProfileResult) -> ValidateLine<'_> {
     ValidateLine::Profile {
-        profile: result.profile.word(),
+        profile: result.word(),
         verdict: result.verdict.word(),
         reason: result.reason.as_deref(),
         hold: result.hold,

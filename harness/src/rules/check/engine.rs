@@ -63,6 +63,9 @@ pub enum Trouble {
     /// It was left so far behind that nothing was recorded any more.
     #[error("nothing was recorded from event {0} on: what reads the trace was left behind")]
     Stopped(u64),
+    /// Of HAProxy's keywords, or of its applets, none is recorded.
+    #[error("the instrument does not know this server: {0}")]
+    Unwrapped(String),
     /// The server was killed by a signal that the harness did not send.
     #[error("the server was killed by signal {0}")]
     Killed(i32),
@@ -215,6 +218,16 @@ impl Judge {
         let mut troubles = Vec::new();
         if self.history.run().is_none() {
             troubles.push(Trouble::NoRun);
+        }
+        let wrapped = self.history.wrapped();
+        if let Some(why) = self.history.unwrapped().filter(|_| wrapped.keywords == 0 || wrapped.applets == 0)
+        {
+            troubles.push(Trouble::Unwrapped(why.to_owned()));
+            // What is not seen looks like what did not happen.
+            for tally in self.running.iter_mut().map(|one| &mut one.tally) {
+                (tally.exercised, tally.broken) = (0, 0);
+                tally.findings.clear();
+            }
         }
         let Flaws { count, first } = self.history.flaws();
         troubles.extend(first.map(|(flaw, position)| Trouble::Faulty { flaw, position, count }));

@@ -49,6 +49,8 @@ impl SessionPlayer<'_> {
         let serve = ServeHaproxy {
             scenario: &scenario.name,
             configuration: session.configuration,
+            users: None,
+            modules: &[],
             arguments: session.arguments,
             start: scenario.start,
             load: session.load,

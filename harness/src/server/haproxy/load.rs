@@ -1,13 +1,14 @@
 //! The ways in which the instrument gets into an unmodified HAProxy.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::super::instruments;
+use super::super::instruments::{self, lasting_path};
 
 /// What stands in a configuration for the directory of the run.
-const DIRECTORY_MARK: &str = "{dir}";
+pub(super) const DIRECTORY_MARK: &str = "{dir}";
 /// In the directory of a run: what Lua is told to load, and the module that it finds.
 const SCRIPT: &str = "layers.lua";
 const MODULE: &str = "layers_applet.so";
@@ -48,12 +49,11 @@ pub(super) fn configuration(text: &str, load: Loading, directory: &Path) -> io::
     Ok(format!("global\n    {keyword} {}\n\n{text}", script.display()))
 }
 
-/// What the environment must say for it.
-pub(super) fn environment(load: Loading) -> io::Result<Option<(String, OsString)>> {
-    match load {
-        Loading::Preload => {
-            Ok(Some(("LD_PRELOAD".into(), instruments::lasting_path(instruments::applet()?))))
-        }
-        Loading::Lua | Loading::LuaPerThread => Ok(None),
-    }
+/// What the environment must say for it, and for these modules of the user's: the instrument comes first, then they, then what
+/// is preloaded into everything that the user starts.
+pub(super) fn environment(load: Loading, modules: &[File]) -> io::Result<Option<(String, OsString)>> {
+    let own = (load == Loading::Preload).then(|| instruments::applet().map(lasting_path)).transpose()?;
+    let users = std::env::var_os("LD_PRELOAD").filter(|files| !files.is_empty());
+    let all: Vec<OsString> = own.into_iter().chain(modules.iter().map(lasting_path)).chain(users).collect();
+    Ok((!all.is_empty()).then(|| ("LD_PRELOAD".to_owned(), all.join(OsStr::new(":")))))
 }

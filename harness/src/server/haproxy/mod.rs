@@ -1,9 +1,11 @@
 //! HAProxy: finding it, and running it with the instrument.
 
+mod configuration;
 mod load;
 mod progress;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 
 use std::os::unix::net::UnixStream;
@@ -27,6 +29,7 @@ use crate::history::End;
 use crate::run::{Run, Start, Tls};
 use crate::version::Version;
 
+pub use configuration::{Configuration, Frontend, UsedService};
 pub use load::Loading;
 pub use progress::Progress;
 
@@ -43,6 +46,10 @@ const ENTRIES: usize = 1000;
 /// What a server behind the server answers, in words of 22 bytes.
 const PAGE: &str = "page";
 const PAGE_LINES: usize = 600;
+/// What has Lua give back what it does not need any more.
+const COLLECT: &str = "collect.lua";
+const COLLECTS: &str =
+    "core.register_cli({\"layers\", \"collect\"}, \"\", function() collectgarbage(\"collect\") end)\n";
 /// Where Debian installs it.
 pub const DEBIANS: &str = "/usr/sbin/haproxy";
 /// The first command of each run is a client of this number.
@@ -94,6 +101,10 @@ pub struct ServeHaproxy<'a> {
     pub scenario: &'a str,
     /// Text of the configuration; `{dir}` in it becomes the directory of the run.
     pub configuration: &'a str,
+    /// The configuration of a user, behind that text.
+    pub users: Option<&'a Configuration>,
+    /// Modules of a user that are preloaded.
+    pub modules: &'a [PathBuf],
     /// Options of the server, beyond its configuration.
     pub arguments: &'a [&'a str],
     /// How it is started: in the foreground, or as master and workers.
@@ -174,13 +185,26 @@ impl Haproxy {
             let more: String = (0..ENTRIES).map(|number| format!("key{number} value{number}\n")).collect();
             std::fs::write(folder.join(name), format!("{entry}\n{more}"))?;
         }
+        std::fs::write(folder.join(COLLECT), COLLECTS)?;
         std::fs::write(folder.join(PAGE), "All work and no play. ".repeat(PAGE_LINES))?;
         let mut environment: Vec<(String, OsString)> = vec![
             (TRACE_VARIABLE.into(), instruments::lasting_path(tracing.file()?)),
             (RUN_VARIABLE.into(), format!("{run_id:x}").into()),
         ];
-        environment.extend(load::environment(serve.load)?);
+        if serve.users.is_some() {
+            // What is in use is told of one arena alone.
+            environment.push(("MALLOC_ARENA_MAX".into(), "1".into()));
+        }
+        let modules = serve.modules.iter().map(File::open).collect::<io::Result<Vec<File>>>()?;
+        environment.extend(load::environment(serve.load, &modules)?);
         let mut arguments: Vec<OsString> = vec!["-f".into(), folder.join(CONFIGURATION).into()];
+        let mut names = vec![(folder.join(CONFIGURATION).display().to_string(), CONFIGURATION.to_owned())];
+        for (number, (name, text)) in serve.users.iter().flat_map(|users| &users.files).enumerate() {
+            let file = folder.join(format!("{number}.cfg"));
+            std::fs::write(&file, load::configuration(text, Loading::Preload, folder)?)?;
+            names.push((file.display().to_string(), name.clone()));
+            arguments.extend(["-f".into(), file.into()]);
+        }
         match serve.start {
             Start::MasterWorker => {
                 arguments.extend(["-W".into(), "-S".into(), folder.join(MASTER).into()]);
@@ -201,14 +225,20 @@ impl Haproxy {
         })
         .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
-        Ok(HaproxyServer {
-            process,
-            run_id,
-            directory: Some(directory),
-            progress: Progress::default(),
-            tracing,
-        })
+        let (directory, progress) = (Some(directory), Progress::default());
+        Ok(HaproxyServer { process, run_id, directory, progress, names, _modules: modules, tracing })
     }
+}
+
+/// What a line of level ALERT says, without its time and its process.
+pub fn alert(line: &str) -> Option<&str> {
+    let (_, said) = line.split_once("[ALERT]")?;
+    Some(said.split_once(") : ").map_or(said, |(_, said)| said).trim())
+}
+
+/// What a line says of an error in a function in Lua.
+pub fn lua_error(line: &str) -> Option<&str> {
+    alert(line).filter(|said| said.starts_with("Lua "))
 }
 
 /// Every thread of the process waits for something.
@@ -236,6 +266,10 @@ pub struct HaproxyServer {
     run_id: u64,
     directory: Option<RunDirectory>,
     progress: Progress,
+    /// The files of the configuration, each with the name that it has for its user.
+    names: Vec<(String, String)>,
+    /// Open, for whatever process of the server's loads them.
+    _modules: Vec<File>,
     /// Last, so that everything else is gone when it is given back.
     tracing: Tracing,
 }
@@ -328,12 +362,24 @@ impl HaproxyServer {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// Why it does not start, in its own words: what the instrument said, else the last line that it printed.
+    /// Why it does not start, in its own words: everything that it is alarmed about, else what the instrument said, else the
+    /// last line that it printed.
     pub fn complaint(&self) -> String {
-        let printed = self.process.stderr();
+        let printed = self.printed();
+        let alerts: Vec<&str> = printed.lines().filter_map(alert).collect();
+        if !alerts.is_empty() {
+            return alerts.join("\n    ");
+        }
         let of_instrument =
             printed.lines().find_map(|line| line.split_once("layers: error: ").map(|(_, said)| said));
         of_instrument.or(printed.lines().last()).unwrap_or("it printed nothing").to_owned()
+    }
+
+    /// What it has printed on standard error, with the files of the configuration under the names that they have for their
+    /// user.
+    pub fn printed(&self) -> String {
+        let printed = self.process.stderr();
+        self.names.iter().fold(printed, |text, (file, name)| text.replace(file, name))
     }
 
     /// Sends a signal, and writes so into the trace first.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use layers_trace::appctx::FIRST_APPLET;
 use layers_trace::record::{Record, TEXT_CONTINUES};
-use layers_trace::{Callback, Field, Kind, Writer};
+use layers_trace::{Callback, Field, Kind, Probe, Writer};
 
 /// Follows a trace record by record; each look costs only what is new.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ pub struct Progress {
     live: HashSet<u32>,
     keywords: Vec<String>,
     last_process: Option<u32>,
+    allocated: Option<u64>,
     /// The record before was the registration of a keyword: its words follow.
     naming: bool,
 }
@@ -50,6 +51,9 @@ impl Progress {
                 let bytes = record.to_bytes();
                 let words = bytes.get(8..8 + usize::from(record.texts)).unwrap_or_default();
                 self.keywords.push(String::from_utf8_lossy(words).into_owned());
+            }
+            (Some(Kind::Probe), _) if Probe::from_number(record.callback) == Some(Probe::Allocated) => {
+                self.allocated = (record.a == 1).then_some(record.b);
             }
             (Some(Kind::Enter), Some(Callback::Parse | Callback::IoHandler)) => {
                 self.live.insert(record.handle);
@@ -97,6 +101,11 @@ impl Progress {
     /// The process that ran the last command.
     pub fn last_process(&self) -> Option<u32> {
         self.last_process
+    }
+
+    /// Bytes of memory that were in use when the server was asked last.
+    pub fn allocated(&self) -> Option<u64> {
+        self.allocated
     }
 
     /// Words of all keywords, in the order of their registration.

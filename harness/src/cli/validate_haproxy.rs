@@ -1,0 +1,95 @@
+//! `layers validate haproxy -f CONFIG…`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::bounds;
+use super::failure::Failure;
+use super::relay::Relay;
+use super::reports::{self, Course};
+use super::settings::ValidateSettings;
+use crate::foreign::bounded;
+use crate::outcome::Exit;
+use crate::report::ValidationReporter;
+use crate::server::interrupt;
+use crate::server::process::become_subreaper;
+use crate::validate::Haproxy;
+
+/// What is HAProxy's alone of the options.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Arguments {
+    /// HAProxy: its configuration; `{dir}` in it becomes a private directory, and what is bound elsewhere is left out; may be
+    /// repeated
+    #[arg(short = 'f', value_name = "CONFIG")]
+    pub(super) configuration: Vec<PathBuf>,
+    /// HAProxy: a module with keywords or services, which is preloaded; may be repeated
+    #[arg(long = "module", value_name = "FILE")]
+    modules: Vec<PathBuf>,
+    /// HAProxy: only keywords that match; or the words of one with arguments behind them; may be repeated
+    #[arg(long = "keyword", value_name = "PATTERN")]
+    keywords: Vec<String>,
+    /// HAProxy: a request that a service answers, such as 'GET /x' or 'GET FRONTEND/x'; may be repeated
+    #[arg(long = "request", value_name = "REQUEST")]
+    requests: Vec<String>,
+}
+
+impl Arguments {
+    /// Something of it was given.
+    pub(super) fn is_given(&self) -> bool {
+        !(self.configuration.is_empty()
+            && self.modules.is_empty()
+            && self.keywords.is_empty()
+            && self.requests.is_empty())
+    }
+}
+
+pub(super) fn run(
+    arguments: &Arguments,
+    settings: &ValidateSettings,
+    course: &mut Course,
+) -> Result<Exit, Failure> {
+    if arguments.configuration.is_empty() {
+        return Err(Failure::new(Exit::Usage, "name a configuration: `layers validate haproxy -f CONFIG`"));
+    }
+    if let Some(missing) = arguments.modules.iter().find(|path| !path.is_file()) {
+        let what = format!("there is no module `{}`", missing.display());
+        return Err(Failure::new(Exit::Unloadable, what));
+    }
+    let read = |path: &PathBuf| {
+        let shown = path.display();
+        let text = bounded::text(path).map_err(|error| {
+            Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
+        })?;
+        Ok((path.clone(), text))
+    };
+    let files = arguments.configuration.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    let mut validate = Haproxy::new(files)
+        .server(settings.server.as_deref().map(Path::to_owned))
+        .modules(arguments.modules.iter().cloned())
+        .keywords(arguments.keywords.iter().cloned())
+        .requests(arguments.requests.iter().cloned())
+        .only(settings.only.iter().cloned())
+        .skip(settings.skip.iter().cloned())
+        .time(bounds::time(settings.time));
+    if let Some(level) = settings.level {
+        validate = validate.level(level.into());
+    }
+    if let Some(seconds) = settings.timeout {
+        validate = validate.timeout(Duration::from_secs(seconds.get()));
+    }
+    let reporters = course.open(&settings.report)?;
+    become_subreaper()?;
+    interrupt::report_on_signals();
+    let mut relay: Relay<dyn ValidationReporter> = Relay::new(
+        reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)),
+        course.spoken(),
+    );
+    let validation = validate.run_telling(&mut relay)?;
+    relay.each(|reporter| reporter.end(&validation, &[]));
+    let exit = validation.exit();
+    let unwritten = relay.finish(|reporter| reporter.close(exit));
+    course.has_ended();
+    reports::told(&settings.report, &unwritten)?;
+    Ok(reports::exit(exit, &unwritten))
+}

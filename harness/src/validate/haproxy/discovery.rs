@@ -1,0 +1,176 @@
+//! What a configuration and its modules add to a server: what the server lists with them and does not list without.
+
+use std::collections::BTreeSet;
+
+use layers_trace::appctx::{FIRST_APPLET, is_registration};
+use layers_trace::{Callback, Field, Reader};
+
+use super::Haproxy;
+use super::bench::{Bench, Conditions};
+use crate::campaign::select::matches;
+use crate::client::asked::{Asked, Request};
+use crate::server::haproxy::HaproxyError;
+
+/// A keyword or a service of the subject, or something else of it that is listed and not judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its words, or its name.
+    pub name: String,
+    /// It answers HTTP.
+    pub service: bool,
+    /// It is written in Lua.
+    pub lua: bool,
+    /// How it is asked; nothing where it cannot be.
+    pub asked: Option<Asked>,
+    /// Why it is not judged.
+    pub unjudged: Option<String>,
+    /// It is of a kind that is judged, and nobody has left it out.
+    pub is_asked_for: bool,
+    /// It has an `io_handler`.
+    pub handler: bool,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Discovered {
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A registration, as far as it tells entries apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Registered {
+    words: String,
+    applet: bool,
+    handler: bool,
+    /// It has a parse, a handler and a release, as each command in Lua has.
+    full: bool,
+}
+
+/// Returns what there is, or why the server does not start with it.
+pub(super) fn discover(
+    validate: &Haproxy,
+    bench: &Bench<'_>,
+) -> Result<Result<Discovered, String>, HaproxyError> {
+    let bare = match registered(bench, false)? {
+        Ok((bare, _)) => bare,
+        Err(complaint) => {
+            return Ok(Err(format!("the server does not start without it, either: {complaint}")));
+        }
+    };
+    let (all, unwrapped) = match registered(bench, true)? {
+        Ok(all) => all,
+        Err(complaint) => return Ok(Err(complaint)),
+    };
+    let known: BTreeSet<&str> = bare.iter().map(|one| one.words.as_str()).collect();
+    let is_own = |words: &str| words.starts_with("layers ");
+    let new = || all.iter().filter(|one| !known.contains(one.words.as_str()) && !is_own(&one.words));
+    let mut entries: Vec<Entry> = new().filter(|one| !one.applet).map(|one| keyword(validate, one)).collect();
+    entries.extend(services(validate));
+    entries.extend(unwrapped.into_iter().map(|what| unjudged(what, "the instrument cannot wrap it", true)));
+    let mut seen = BTreeSet::new();
+    entries.retain(|entry| seen.insert((entry.name.clone(), entry.service)));
+    Ok(Ok(Discovered { entries }))
+}
+
+fn registered(
+    bench: &Bench<'_>,
+    with: bool,
+) -> Result<Result<(Vec<Registered>, Vec<String>), String>, HaproxyError> {
+    let conditions =
+        if with { Conditions::default() } else { Conditions { bare: true, ..Conditions::default() } };
+    let server = match bench.start(&conditions)? {
+        Ok(server) => server,
+        Err(complaint) => return Ok(Err(complaint)),
+    };
+    let Some(trace) = server.trace() else { return Ok(Err("there is no trace".to_owned())) };
+    let (mut all, mut unwrapped) = (Vec::new(), Vec::new());
+    for event in Reader::of(&trace).events().flatten() {
+        let text = |field| event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+        if event.probe() == Some(layers_trace::Probe::Unwrapped) {
+            unwrapped.extend(text(Field::Message));
+        }
+        if is_registration(&event) && event.c == 0 {
+            all.push(Registered {
+                words: text(Field::Keyword).unwrap_or_default(),
+                applet: event.handle >= u32::from(FIRST_APPLET),
+                handler: event.a & Callback::IoHandler.bit() != 0,
+                full: [Callback::Parse, Callback::IoHandler, Callback::IoRelease]
+                    .iter()
+                    .all(|callback| event.a & callback.bit() != 0),
+            });
+        }
+    }
+    bench.end(server);
+    bench.take_rounds();
+    Ok(Ok((all, unwrapped)))
+}
+
+fn keyword(validate: &Haproxy, registered: &Registered) -> Entry {
+    let words = &registered.words;
+    let named = validate.keywords.iter().find(|pattern| {
+        matches(pattern, words)
+            || pattern.strip_prefix(words.as_str()).is_some_and(|rest| rest.starts_with(' '))
+    });
+    let left_out = named.is_none() && !(validate.keywords.is_empty() && validate.requests.is_empty());
+    let command = named.filter(|pattern| pattern.starts_with(words.as_str()) && !pattern.contains('*'));
+    Entry {
+        name: words.clone(),
+        service: false,
+        lua: validate.configuration.lua && registered.full,
+        asked: (!left_out).then(|| Asked::Command(command.unwrap_or(words).clone())),
+        unjudged: left_out.then(|| "left out: --keyword and --request do not name it".to_owned()),
+        is_asked_for: !left_out,
+        handler: registered.handler,
+    }
+}
+
+/// The services that rules use, each by the request that is given or that its rule asks for.
+fn services(validate: &Haproxy) -> Vec<Entry> {
+    let configuration = &validate.configuration;
+    let given: Vec<Request> = validate.requests.iter().filter_map(|text| Request::of(text)).collect();
+    let own = configuration.services.iter().filter(|used| used.service != "prometheus-exporter");
+    let entry = |used: &crate::server::haproxy::UsedService| {
+        let lua = used.service.starts_with("lua.");
+        let is_of = |request: &&Request| {
+            used.path.as_deref().is_none_or(|path| request.path.starts_with(path))
+                && (request.frontend.is_empty() || request.frontend == used.section)
+        };
+        let request = given.iter().find(is_of).cloned().or_else(|| {
+            let path = used.path.clone().filter(|_| given.is_empty() && validate.keywords.is_empty())?;
+            let frontend = configuration.frontends.iter().find(|one| one.name == used.section);
+            let frontend = frontend.map_or_else(String::new, |one| one.name.clone());
+            Some(Request { method: "GET".to_owned(), frontend, path, body: String::new() })
+        });
+        let left_out = request.is_none() && !(given.is_empty() && validate.keywords.is_empty());
+        let reachable =
+            request.filter(|request| used.http && configuration.frontend(&request.frontend).is_some());
+        let why = match (&reachable, used.http, left_out) {
+            (Some(_), ..) => None,
+            (None, _, true) => Some("left out: --keyword and --request do not name it"),
+            (None, false, _) => Some("it is no service of HTTP"),
+            (None, true, _) => Some("what its rule asks for is not known: name a request with --request"),
+        };
+        Entry {
+            name: used.service.clone(),
+            service: true,
+            lua,
+            asked: reachable.map(Asked::Request),
+            unjudged: why.map(str::to_owned),
+            is_asked_for: !left_out,
+            handler: true,
+        }
+    };
+    own.map(entry).collect()
+}
+
+fn unjudged(name: String, why: &str, is_asked_for: bool) -> Entry {
+    Entry {
+        name,
+        service: false,
+        lua: false,
+        asked: None,
+        unjudged: Some(why.to_owned()),
+        is_asked_for,
+        handler: false,
+    }
+}
