@@ -216,9 +216,18 @@ impl Run<'_> {
                 }
                 let Some(act) = row.act else { continue };
                 let said = act(self.bench, entry)?;
-                let explained = matches!(said, Said::Broken { .. });
+                let rounds = self.bench.take_rounds();
+                let died = rounds.iter().find_map(|round| round.crash.clone()).filter(|_| entry.lua);
+                let said = match died {
+                    // Code in Lua cannot do that by itself.
+                    Some(how) => {
+                        Said::Undecided(format!("the server is at fault, not what is in Lua: {how}"))
+                    }
+                    None => said,
+                };
+                let explained = entry.lua || matches!(said, Said::Broken { .. });
                 self.said.push((row.check, entry.clone(), said));
-                self.take_rounds(entry, explained);
+                self.take_rounds(entry, rounds, explained);
             }
         }
         listener.playing(count, count, &checks::SURVIVES);
@@ -227,8 +236,8 @@ impl Run<'_> {
 
     /// What the servers of the last act have shown beside what it asked: a crash that it has explained is no finding of its
     /// own.
-    fn take_rounds(&mut self, entry: &Entry, explained: bool) {
-        for round in self.bench.take_rounds() {
+    fn take_rounds(&mut self, entry: &Entry, rounds: Vec<Round>, explained: bool) {
+        for round in rounds {
             let Round { crash, lua, findings } = round;
             let survived = match crash.filter(|_| !explained) {
                 Some(how) => {
