@@ -8,7 +8,7 @@ use std::time::Duration;
 use layers_trace::Reader;
 use rustix::process::Signal;
 
-use super::{Haproxy, of_handlers};
+use super::subject::{Haproxy, canonical, of_handlers};
 use crate::campaign::halt::Limit;
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
@@ -158,7 +158,7 @@ impl<'a> Bench<'a> {
         let modules: Vec<PathBuf> = if conditions.bare {
             Vec::new()
         } else {
-            self.modules().iter().map(|one| super::canonical(one)).collect()
+            self.modules().iter().map(|one| canonical(one)).collect()
         };
         let serve = ServeHaproxy {
             scenario: "validate",

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use layers_trace::appctx::{FIRST_APPLET, is_registration};
 use layers_trace::{Callback, Field, Reader};
 
-use super::Haproxy;
 use super::bench::{Bench, Conditions};
+use super::subject::Haproxy;
 use crate::campaign::select::matches;
 use crate::client::asked::{Asked, Request};
 use crate::server::haproxy::HaproxyError;

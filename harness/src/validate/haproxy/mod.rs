@@ -12,146 +12,33 @@ mod bench;
 mod checks;
 mod discovery;
 mod memory;
+mod subject;
 mod written;
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use checks::all as checks;
 pub use discovery::Entry;
+pub use subject::Haproxy;
 
 use super::check::{ModuleCheck, Profile};
 use super::evidence::Evidence;
-
 use super::listener::Listener;
 use super::profile::{ProfileResult, ProfileVerdict};
 use super::validation::{Subject, Validation};
 use super::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict, broken, worse};
 use crate::campaign::halt::Limit;
-use crate::campaign::level::Level;
-use crate::campaign::select::matches;
 use crate::foreign::visible::visible_line;
 use crate::outcome::Verdict;
 use crate::rules::{self, Party, Rule};
-use crate::server::haproxy::{Configuration, HaproxyError};
+use crate::server::haproxy::HaproxyError;
 use crate::server::nbdkit::ServerError;
 use crate::version::Which;
 use acts::Said;
 use bench::{Bench, Round};
 use checks::Row;
 use discovery::{Discovered, discover};
-
-/// A validation of HAProxy's keywords and services, to be run.
-#[derive(Clone, Debug)]
-pub struct Haproxy {
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) configuration: Configuration,
-    pub(crate) server: Option<PathBuf>,
-    pub(crate) modules: Vec<PathBuf>,
-    pub(crate) keywords: Vec<String>,
-    pub(crate) requests: Vec<String>,
-    pub(crate) only: Vec<String>,
-    pub(crate) skip: Vec<String>,
-    pub(crate) level: Level,
-    pub(crate) timeout: Duration,
-    pub(crate) time: Option<Duration>,
-}
+use subject::of_handlers;
 
 impl Haproxy {
-    /// Judges what this configuration adds to a server: files, each with its text.
-    pub fn new(files: Vec<(PathBuf, String)>) -> Haproxy {
-        let named: Vec<(String, String)> =
-            files.iter().map(|(path, text)| (path.display().to_string(), text.clone())).collect();
-        Haproxy {
-            configuration: Configuration::of_user(&named),
-            files: files.into_iter().map(|(path, _)| path).collect(),
-            server: None,
-            modules: Vec::new(),
-            keywords: Vec::new(),
-            requests: Vec::new(),
-            only: Vec::new(),
-            skip: Vec::new(),
-            level: Level::Should,
-            timeout: Duration::from_secs(5),
-            time: None,
-        }
-    }
-
-    /// In this server, and not the one on the PATH.
-    #[must_use]
-    pub fn server(mut self, path: Option<PathBuf>) -> Haproxy {
-        self.server = path;
-        self
-    }
-
-    /// With these modules, which are preloaded.
-    #[must_use]
-    pub fn modules(mut self, modules: impl IntoIterator<Item = PathBuf>) -> Haproxy {
-        self.modules.extend(modules);
-        self
-    }
-
-    /// Only the keywords that one of these names: a pattern, or the words of one with its arguments behind them.
-    #[must_use]
-    pub fn keywords(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
-        self.keywords.extend(patterns);
-        self
-    }
-
-    /// Asks for services by these requests: `GET [FRONTEND]/path`.
-    #[must_use]
-    pub fn requests(mut self, requests: impl IntoIterator<Item = String>) -> Haproxy {
-        self.requests.extend(requests);
-        self
-    }
-
-    /// Only checks and rules that one of these patterns names.
-    #[must_use]
-    pub fn only(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
-        self.only.extend(patterns);
-        self
-    }
-
-    /// No check and no rule that one of these patterns names.
-    #[must_use]
-    pub fn skip(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
-        self.skip.extend(patterns);
-        self
-    }
-
-    /// Checks up to this level.
-    #[must_use]
-    pub fn level(mut self, level: Level) -> Haproxy {
-        self.level = level;
-        self
-    }
-
-    /// How long an answer may take; 5 seconds unless said otherwise.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Haproxy {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Time for the whole run.
-    #[must_use]
-    pub fn time(mut self, time: Duration) -> Haproxy {
-        self.time = Some(time);
-        self
-    }
-
-    fn wants(&self, id: &str) -> bool {
-        (self.only.is_empty() || self.only.iter().any(|pattern| matches(pattern, id)))
-            && !self.skip.iter().any(|pattern| matches(pattern, id))
-    }
-
-    /// As on the command line.
-    pub fn words(&self) -> String {
-        let files = self.files.iter().map(|file| format!("-f {}", file.display()));
-        let modules = self.modules.iter().map(|file| format!("--module {}", file.display()));
-        visible_line(&files.chain(modules).collect::<Vec<_>>().join(" "))
-    }
-
     /// Runs it, and tells of each check as it is played.
     pub fn run_telling(&self, listener: &mut dyn Listener) -> Result<Validation, ServerError> {
         let server = crate::server::haproxy::Haproxy::find(self.server.as_deref())?;
@@ -181,11 +68,6 @@ impl Haproxy {
             |unloadable| Ok(run.unloadable(unloadable, &server.version.to_string())),
         )
     }
-}
-
-/// The rules that a keyword or a service can break; what the server owes is for `conform` to say.
-fn of_handlers() -> impl Iterator<Item = &'static Rule> {
-    rules::of(Which::Haproxy).filter(|rule| rule.party == Party::Handler)
 }
 
 struct Run<'a> {
@@ -449,9 +331,4 @@ impl Run<'_> {
             missing: verdict == ProfileVerdict::NotJudged && entry.is_asked_for,
         }
     }
-}
-
-/// The file as the dynamic linker names it in a process.
-pub(super) fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

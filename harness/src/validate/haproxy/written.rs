@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::canonical;
+use super::subject::canonical;
 
 /// Bytes of a module's data that are looked at.
 const MOST: u64 = 4 << 20;

@@ -1,0 +1,133 @@
+//! What is judged: a configuration, its modules, and what of them is asked for.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::campaign::level::Level;
+use crate::campaign::select::matches;
+use crate::foreign::visible::visible_line;
+use crate::rules::{self, Party, Rule};
+use crate::server::haproxy::Configuration;
+use crate::version::Which;
+
+/// A validation of HAProxy's keywords and services, to be run.
+#[derive(Clone, Debug)]
+pub struct Haproxy {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) configuration: Configuration,
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) modules: Vec<PathBuf>,
+    pub(crate) keywords: Vec<String>,
+    pub(crate) requests: Vec<String>,
+    pub(crate) only: Vec<String>,
+    pub(crate) skip: Vec<String>,
+    pub(crate) level: Level,
+    pub(crate) timeout: Duration,
+    pub(crate) time: Option<Duration>,
+}
+
+impl Haproxy {
+    /// Judges what this configuration adds to a server: files, each with its text.
+    pub fn new(files: Vec<(PathBuf, String)>) -> Haproxy {
+        let named: Vec<(String, String)> =
+            files.iter().map(|(path, text)| (path.display().to_string(), text.clone())).collect();
+        Haproxy {
+            configuration: Configuration::of_user(&named),
+            files: files.into_iter().map(|(path, _)| path).collect(),
+            server: None,
+            modules: Vec::new(),
+            keywords: Vec::new(),
+            requests: Vec::new(),
+            only: Vec::new(),
+            skip: Vec::new(),
+            level: Level::Should,
+            timeout: Duration::from_secs(5),
+            time: None,
+        }
+    }
+
+    /// In this server, and not the one on the PATH.
+    #[must_use]
+    pub fn server(mut self, path: Option<PathBuf>) -> Haproxy {
+        self.server = path;
+        self
+    }
+
+    /// With these modules, which are preloaded.
+    #[must_use]
+    pub fn modules(mut self, modules: impl IntoIterator<Item = PathBuf>) -> Haproxy {
+        self.modules.extend(modules);
+        self
+    }
+
+    /// Only the keywords that one of these names: a pattern, or the words of one with its arguments behind them.
+    #[must_use]
+    pub fn keywords(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+        self.keywords.extend(patterns);
+        self
+    }
+
+    /// Asks for services by these requests: `GET [FRONTEND]/path`.
+    #[must_use]
+    pub fn requests(mut self, requests: impl IntoIterator<Item = String>) -> Haproxy {
+        self.requests.extend(requests);
+        self
+    }
+
+    /// Only checks and rules that one of these patterns names.
+    #[must_use]
+    pub fn only(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+        self.only.extend(patterns);
+        self
+    }
+
+    /// No check and no rule that one of these patterns names.
+    #[must_use]
+    pub fn skip(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+        self.skip.extend(patterns);
+        self
+    }
+
+    /// Checks up to this level.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Haproxy {
+        self.level = level;
+        self
+    }
+
+    /// How long an answer may take; 5 seconds unless said otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Haproxy {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Time for the whole run.
+    #[must_use]
+    pub fn time(mut self, time: Duration) -> Haproxy {
+        self.time = Some(time);
+        self
+    }
+
+    pub(super) fn wants(&self, id: &str) -> bool {
+        (self.only.is_empty() || self.only.iter().any(|pattern| matches(pattern, id)))
+            && !self.skip.iter().any(|pattern| matches(pattern, id))
+    }
+
+    /// As on the command line.
+    pub fn words(&self) -> String {
+        let files = self.files.iter().map(|file| format!("-f {}", file.display()));
+        let modules = self.modules.iter().map(|file| format!("--module {}", file.display()));
+        visible_line(&files.chain(modules).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The rules that a keyword or a service can break; what the server owes is for `conform` to say.
+pub(super) fn of_handlers() -> impl Iterator<Item = &'static Rule> {
+    rules::of(Which::Haproxy).filter(|rule| rule.party == Party::Handler)
+}
+
+/// The file as the dynamic linker names it in a process.
+pub(super) fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
