@@ -8,12 +8,12 @@ pub enum Asked {
     /// A command, as it is typed.
     Command(String),
     /// A request: `GET /path`, or `GET frontend/path`; what stands behind the path is sent as its body.
-    Request(Request),
+    Request(HttpRequest),
 }
 
 /// A request of HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct HttpRequest {
     /// `GET` and the like.
     pub method: String,
     /// The frontend that is asked; empty for the first.
@@ -26,18 +26,18 @@ pub struct Request {
 
 impl From<&str> for Asked {
     fn from(text: &str) -> Asked {
-        Request::of(text).map_or_else(|| Asked::Command(text.to_owned()), Asked::Request)
+        HttpRequest::of(text).map_or_else(|| Asked::Command(text.to_owned()), Asked::Request)
     }
 }
 
-impl Request {
+impl HttpRequest {
     /// The request that a text is; commands have no method in capitals before a path.
-    pub fn of(text: &str) -> Option<Request> {
+    pub fn of(text: &str) -> Option<HttpRequest> {
         let (method, rest) = text.trim().split_once(' ')?;
         let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
         let (place, body) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
         let (frontend, path) = place.split_once('/').filter(|_| is_method)?;
-        Some(Request {
+        Some(HttpRequest {
             method: method.to_owned(),
             frontend: frontend.to_owned(),
             path: format!("/{path}"),
@@ -47,7 +47,7 @@ impl Request {
 
     /// As it is sent. `last`: the server is to close the connection after its answer.
     pub fn text(&self, last: bool) -> String {
-        let Request { method, path, body, .. } = self;
+        let HttpRequest { method, path, body, .. } = self;
         let connection = if last { "Connection: close\r\n" } else { "" };
         let length = match body.len() {
             0 => String::new(),
@@ -57,9 +57,9 @@ impl Request {
     }
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for HttpRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Request { method, frontend, path, body } = self;
+        let HttpRequest { method, frontend, path, body } = self;
         write!(f, "{method} {frontend}{path}")?;
         if body.is_empty() { Ok(()) } else { write!(f, " {body}") }
     }
@@ -87,7 +87,7 @@ mod tests {
         for text in ["show info", "get map /etc/map one", "GET", "SHOW INFO", ""] {
             assert_eq!(Asked::from(text), Asked::Command(text.to_owned()));
         }
-        let request = Request::of("POST web/x a=1").unwrap();
+        let request = HttpRequest::of("POST web/x a=1").unwrap();
         assert_eq!((request.frontend.as_str(), request.path.as_str()), ("web", "/x"));
         assert!(request.text(true).ends_with("Connection: close\r\nContent-Length: 3\r\n\r\na=1"));
     }

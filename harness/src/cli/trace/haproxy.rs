@@ -12,7 +12,7 @@ use super::super::failure::Failure;
 use super::super::output::complain;
 use super::super::reports::{self, Report};
 use super::show::{Picture, in_time, kept, not_ready, said, show_judged};
-use crate::client::asked::{Asked, Request};
+use crate::client::asked::{Asked, HttpRequest};
 use crate::client::haproxy_cli::CliError;
 use crate::conform::{exit_of, is_ground};
 use crate::deadline::Deadline;
@@ -193,7 +193,7 @@ fn request_answered(
     server: &HaproxyServer,
     users: &Configuration,
     client: u32,
-    request: &Request,
+    request: &HttpRequest,
     deadline: Deadline,
 ) -> Result<String, CliError> {
     let frontend = users.frontend(&request.frontend).ok_or(CliError::Closed)?;

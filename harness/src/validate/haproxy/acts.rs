@@ -1,7 +1,7 @@
 //! What each check does with an entry.
 
 use super::bench::{Answered, Bench, Buffers, Conditions, text_of};
-use super::discovery::Entry;
+use super::discovery::Handler;
 use super::memory::grows;
 use super::written::Written;
 use crate::client::asked::Asked;
@@ -43,7 +43,7 @@ impl Said {
 }
 
 /// Plays a check with one entry.
-pub(super) type Act = fn(&Bench<'_>, &Entry) -> Result<Said, HaproxyError>;
+pub(super) type Act = fn(&Bench<'_>, &Handler) -> Result<Said, HaproxyError>;
 
 /// Calls of one act on a server of its own.
 fn on_server(
@@ -61,12 +61,12 @@ fn on_server(
     Ok(said)
 }
 
-fn asked(entry: &Entry) -> Asked {
+fn asked(entry: &Handler) -> Asked {
     entry.asked.clone().unwrap_or_else(|| Asked::Command(entry.name.clone()))
 }
 
 /// An undisturbed question is answered, twice.
-pub(super) fn answers(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn answers(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     let asked = asked(entry);
     on_server(bench, Buffers::Usual, |server| {
         for time in ["", " again"] {
@@ -87,7 +87,7 @@ pub(super) fn answers(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyE
 }
 
 /// The answer is the same however it is read, and whatever the buffers are.
-pub(super) fn whole(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn whole(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     let asked = asked(entry);
     let first = |buffers, slow, known| {
         let mut answered = Answered::Late;
@@ -143,7 +143,7 @@ fn arguments() -> Vec<String> {
 }
 
 /// After arguments that are refused it goes on working.
-pub(super) fn after_refused(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn after_refused(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     if entry.service {
         return Ok(Said::Unfit("a service has no arguments".to_owned()));
     }
@@ -184,7 +184,7 @@ fn is_alive(server: &mut HaproxyServer) -> bool {
 }
 
 /// Clients that leave at every call, or as soon as they have asked.
-pub(super) fn leave(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn leave(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     const MOST: usize = 12;
     let asked = asked(entry);
     on_server(bench, Buffers::Small, |server| {
@@ -229,7 +229,7 @@ pub(super) fn leave(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyErr
 }
 
 /// What is used grows with every round.
-pub(super) fn memory(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn memory(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     let asked = asked(entry);
     let of = |asked: &Asked| {
         let mut grown = Ok(None);
@@ -269,7 +269,7 @@ const CHANGING: &[&str] = &[
 ];
 
 /// A command that changes something is not for everybody.
-pub(super) fn level(bench: &Bench<'_>, entry: &Entry) -> Result<Said, HaproxyError> {
+pub(super) fn level(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     if entry.service {
         return Ok(Said::Unfit("a service has no level".to_owned()));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use layers_trace::Reader;
 use rustix::process::Signal;
 
-use super::subject::{Haproxy, canonical, of_handlers};
+use super::subject::{HaproxyValidation, canonical, of_handlers};
 use crate::campaign::halt::Limit;
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
@@ -91,7 +91,7 @@ impl Answered {
 }
 
 pub(super) struct Bench<'a> {
-    validate: &'a Haproxy,
+    validate: &'a HaproxyValidation,
     server: &'a haproxy::Haproxy,
     pub(super) limit: Limit,
     nothing: Configuration,
@@ -102,7 +102,11 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(validate: &'a Haproxy, server: &'a haproxy::Haproxy, limit: Limit) -> Bench<'a> {
+    pub(super) fn new(
+        validate: &'a HaproxyValidation,
+        server: &'a haproxy::Haproxy,
+        limit: Limit,
+    ) -> Bench<'a> {
         Bench {
             validate,
             server,

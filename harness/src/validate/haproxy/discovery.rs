@@ -6,14 +6,14 @@ use layers_trace::appctx::{FIRST_APPLET, is_registration};
 use layers_trace::{Callback, Field, Reader};
 
 use super::bench::{Bench, Conditions};
-use super::subject::Haproxy;
+use super::subject::HaproxyValidation;
 use crate::campaign::select::matches;
-use crate::client::asked::{Asked, Request};
+use crate::client::asked::{Asked, HttpRequest};
 use crate::server::haproxy::HaproxyError;
 
 /// A keyword or a service of the subject, or something else of it that is listed and not judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct Handler {
     /// Its words, or its name.
     pub name: String,
     /// It answers HTTP.
@@ -33,7 +33,7 @@ pub struct Entry {
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Discovered {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Handler>,
 }
 
 /// A registration, as far as it tells entries apart.
@@ -48,7 +48,7 @@ struct Registered {
 
 /// Returns what there is, or why the server does not start with it.
 pub(super) fn discover(
-    validate: &Haproxy,
+    validate: &HaproxyValidation,
     bench: &Bench<'_>,
 ) -> Result<Result<Discovered, String>, HaproxyError> {
     let bare = match registered(bench, false)? {
@@ -64,7 +64,8 @@ pub(super) fn discover(
     let known: BTreeSet<&str> = bare.iter().map(|one| one.words.as_str()).collect();
     let is_own = |words: &str| words.starts_with("layers ");
     let new = || all.iter().filter(|one| !known.contains(one.words.as_str()) && !is_own(&one.words));
-    let mut entries: Vec<Entry> = new().filter(|one| !one.applet).map(|one| keyword(validate, one)).collect();
+    let mut entries: Vec<Handler> =
+        new().filter(|one| !one.applet).map(|one| keyword(validate, one)).collect();
     entries.extend(services(validate));
     entries.extend(unwrapped.into_iter().map(|what| unjudged(what, "the instrument cannot wrap it", true)));
     let mut seen = BTreeSet::new();
@@ -105,7 +106,7 @@ fn registered(
     Ok(Ok((all, unwrapped)))
 }
 
-fn keyword(validate: &Haproxy, registered: &Registered) -> Entry {
+fn keyword(validate: &HaproxyValidation, registered: &Registered) -> Handler {
     let words = &registered.words;
     let named = validate.keywords.iter().find(|pattern| {
         matches(pattern, words)
@@ -113,7 +114,7 @@ fn keyword(validate: &Haproxy, registered: &Registered) -> Entry {
     });
     let left_out = named.is_none() && !(validate.keywords.is_empty() && validate.requests.is_empty());
     let command = named.filter(|pattern| pattern.starts_with(words.as_str()) && !pattern.contains('*'));
-    Entry {
+    Handler {
         name: words.clone(),
         service: false,
         lua: validate.configuration.lua && registered.full,
@@ -125,13 +126,13 @@ fn keyword(validate: &Haproxy, registered: &Registered) -> Entry {
 }
 
 /// The services that rules use, each by the request that is given or that its rule asks for.
-fn services(validate: &Haproxy) -> Vec<Entry> {
+fn services(validate: &HaproxyValidation) -> Vec<Handler> {
     let configuration = &validate.configuration;
-    let given: Vec<Request> = validate.requests.iter().filter_map(|text| Request::of(text)).collect();
+    let given: Vec<HttpRequest> = validate.requests.iter().filter_map(|text| HttpRequest::of(text)).collect();
     let own = configuration.services.iter().filter(|used| used.service != "prometheus-exporter");
     let entry = |used: &crate::server::haproxy::UsedService| {
         let lua = used.service.starts_with("lua.");
-        let is_of = |request: &&Request| {
+        let is_of = |request: &&HttpRequest| {
             used.path.as_deref().is_none_or(|path| request.path.starts_with(path))
                 && (request.frontend.is_empty() || request.frontend == used.section)
         };
@@ -139,7 +140,7 @@ fn services(validate: &Haproxy) -> Vec<Entry> {
             let path = used.path.clone().filter(|_| given.is_empty() && validate.keywords.is_empty())?;
             let frontend = configuration.frontends.iter().find(|one| one.name == used.section);
             let frontend = frontend.map_or_else(String::new, |one| one.name.clone());
-            Some(Request { method: "GET".to_owned(), frontend, path, body: String::new() })
+            Some(HttpRequest { method: "GET".to_owned(), frontend, path, body: String::new() })
         });
         let left_out = request.is_none() && !(given.is_empty() && validate.keywords.is_empty());
         let reachable =
@@ -150,7 +151,7 @@ fn services(validate: &Haproxy) -> Vec<Entry> {
             (None, false, _) => Some("it is no service of HTTP"),
             (None, true, _) => Some("what its rule asks for is not known: name a request with --request"),
         };
-        Entry {
+        Handler {
             name: used.service.clone(),
             service: true,
             lua,
@@ -163,8 +164,8 @@ fn services(validate: &Haproxy) -> Vec<Entry> {
     own.map(entry).collect()
 }
 
-fn unjudged(name: String, why: &str, is_asked_for: bool) -> Entry {
-    Entry {
+fn unjudged(name: String, why: &str, is_asked_for: bool) -> Handler {
+    Handler {
         name,
         service: false,
         lua: false,

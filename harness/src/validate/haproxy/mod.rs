@@ -16,8 +16,8 @@ mod subject;
 mod written;
 
 pub use checks::all as checks;
-pub use discovery::Entry;
-pub use subject::Haproxy;
+pub use discovery::Handler;
+pub use subject::HaproxyValidation as Haproxy;
 
 use super::check::{ModuleCheck, Profile};
 use super::evidence::Evidence;
@@ -36,9 +36,9 @@ use acts::Said;
 use bench::{Bench, Round};
 use checks::Row;
 use discovery::{Discovered, discover};
-use subject::of_handlers;
+use subject::{HaproxyValidation, of_handlers};
 
-impl Haproxy {
+impl HaproxyValidation {
     /// Runs it, and tells of each check as it is played.
     pub fn run_telling(&self, listener: &mut dyn Listener) -> Result<Validation, ServerError> {
         let server = crate::server::haproxy::Haproxy::find(self.server.as_deref())?;
@@ -71,13 +71,13 @@ impl Haproxy {
 }
 
 struct Run<'a> {
-    validate: &'a Haproxy,
+    validate: &'a HaproxyValidation,
     bench: &'a Bench<'a>,
     rows: Vec<&'static Row>,
     rules: Vec<&'static Rule>,
     /// What each check says of each entry that it is about.
-    said: Vec<(&'static ModuleCheck, Entry, Said)>,
-    of_rules: Vec<(Entry, rules::Finding)>,
+    said: Vec<(&'static ModuleCheck, Handler, Said)>,
+    of_rules: Vec<(Handler, rules::Finding)>,
 }
 
 /// What it is that cannot be loaded.
@@ -118,7 +118,7 @@ impl Run<'_> {
 
     /// What the servers of the last act have shown beside what it asked: a crash that it has explained is no finding of its
     /// own.
-    fn take_rounds(&mut self, entry: &Entry, rounds: Vec<Round>, explained: bool) {
+    fn take_rounds(&mut self, entry: &Handler, rounds: Vec<Round>, explained: bool) {
         for round in rounds {
             let Round { crash, lua, findings } = round;
             let survived = match crash.filter(|_| !explained) {
@@ -142,7 +142,7 @@ impl Run<'_> {
         }
     }
 
-    fn say(&mut self, check: &'static ModuleCheck, entry: &Entry, said: Said) {
+    fn say(&mut self, check: &'static ModuleCheck, entry: &Handler, said: Said) {
         if self.rows.iter().any(|row| row.check.id == check.id) {
             self.said.push((check, entry.clone(), said));
         }
@@ -207,7 +207,7 @@ impl Run<'_> {
     fn finding(
         &self,
         check: &ModuleCheck,
-        entry: &Entry,
+        entry: &Handler,
         expected: &str,
         actual: &str,
         hint: Option<String>,
@@ -233,7 +233,7 @@ impl Run<'_> {
     }
 
     /// The command that asks just this of just this entry.
-    fn replay(&self, id: &str, entry: &Entry) -> String {
+    fn replay(&self, id: &str, entry: &Handler) -> String {
         let server = self.validate.server.as_ref().map(|path| format!("--server {} ", path.display()));
         let which = match (&entry.asked, entry.service) {
             (Some(asked), true) => format!("--request '{asked}'"),
@@ -285,7 +285,7 @@ impl Run<'_> {
         discovered.entries.iter().map(|entry| self.of_entry(entry)).collect()
     }
 
-    fn of_entry(&self, entry: &Entry) -> ProfileResult {
+    fn of_entry(&self, entry: &Handler) -> ProfileResult {
         let mine = || self.said.iter().filter(|(_, one, _)| one == entry);
         let ids = |is: fn(&Said) -> bool| {
             let mut ids: Vec<&str> =

@@ -12,7 +12,7 @@ use crate::version::Which;
 
 /// A validation of HAProxy's keywords and services, to be run.
 #[derive(Clone, Debug)]
-pub struct Haproxy {
+pub struct HaproxyValidation {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) configuration: Configuration,
     pub(crate) server: Option<PathBuf>,
@@ -26,12 +26,12 @@ pub struct Haproxy {
     pub(crate) time: Option<Duration>,
 }
 
-impl Haproxy {
+impl HaproxyValidation {
     /// Judges what this configuration adds to a server: files, each with its text.
-    pub fn new(files: Vec<(PathBuf, String)>) -> Haproxy {
+    pub fn new(files: Vec<(PathBuf, String)>) -> HaproxyValidation {
         let named: Vec<(String, String)> =
             files.iter().map(|(path, text)| (path.display().to_string(), text.clone())).collect();
-        Haproxy {
+        HaproxyValidation {
             configuration: Configuration::of_user(&named),
             files: files.into_iter().map(|(path, _)| path).collect(),
             server: None,
@@ -48,63 +48,63 @@ impl Haproxy {
 
     /// In this server, and not the one on the PATH.
     #[must_use]
-    pub fn server(mut self, path: Option<PathBuf>) -> Haproxy {
+    pub fn server(mut self, path: Option<PathBuf>) -> HaproxyValidation {
         self.server = path;
         self
     }
 
     /// With these modules, which are preloaded.
     #[must_use]
-    pub fn modules(mut self, modules: impl IntoIterator<Item = PathBuf>) -> Haproxy {
+    pub fn modules(mut self, modules: impl IntoIterator<Item = PathBuf>) -> HaproxyValidation {
         self.modules.extend(modules);
         self
     }
 
     /// Only the keywords that one of these names: a pattern, or the words of one with its arguments behind them.
     #[must_use]
-    pub fn keywords(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+    pub fn keywords(mut self, patterns: impl IntoIterator<Item = String>) -> HaproxyValidation {
         self.keywords.extend(patterns);
         self
     }
 
     /// Asks for services by these requests: `GET [FRONTEND]/path`.
     #[must_use]
-    pub fn requests(mut self, requests: impl IntoIterator<Item = String>) -> Haproxy {
+    pub fn requests(mut self, requests: impl IntoIterator<Item = String>) -> HaproxyValidation {
         self.requests.extend(requests);
         self
     }
 
     /// Only checks and rules that one of these patterns names.
     #[must_use]
-    pub fn only(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+    pub fn only(mut self, patterns: impl IntoIterator<Item = String>) -> HaproxyValidation {
         self.only.extend(patterns);
         self
     }
 
     /// No check and no rule that one of these patterns names.
     #[must_use]
-    pub fn skip(mut self, patterns: impl IntoIterator<Item = String>) -> Haproxy {
+    pub fn skip(mut self, patterns: impl IntoIterator<Item = String>) -> HaproxyValidation {
         self.skip.extend(patterns);
         self
     }
 
     /// Checks up to this level.
     #[must_use]
-    pub fn level(mut self, level: Level) -> Haproxy {
+    pub fn level(mut self, level: Level) -> HaproxyValidation {
         self.level = level;
         self
     }
 
     /// How long an answer may take; 5 seconds unless said otherwise.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Haproxy {
+    pub fn timeout(mut self, timeout: Duration) -> HaproxyValidation {
         self.timeout = timeout;
         self
     }
 
     /// Time for the whole run.
     #[must_use]
-    pub fn time(mut self, time: Duration) -> Haproxy {
+    pub fn time(mut self, time: Duration) -> HaproxyValidation {
         self.time = Some(time);
         self
     }
