@@ -94,10 +94,12 @@ pub(crate) fn wrap_made(instrument: &Instrument) {
     let mut made = Vec::new();
     for range in memory::writable() {
         memory::words(&range, |start, words| {
-            let places = words.windows(4).enumerate().filter(|(_, four)| head(four[0]) == Some(look.kind));
-            let made_by =
-                |four: &[usize]| code.has(four[3]) && code.has_or_null(four[2]) && !is_ours(four[3]);
-            made.extend(places.filter(|(_, four)| made_by(four)).map(|(index, _)| start + 8 * index));
+            let is_made = |four: &[usize]| {
+                matches!(four, [first, _, init, call] if head(*first) == Some(look.kind)
+                    && code.has(*call) && code.has_or_null(*init) && !is_ours(*call))
+            };
+            let places = words.windows(4).enumerate().filter(|(_, four)| is_made(four));
+            made.extend(places.map(|(index, _)| start + 8 * index));
         });
     }
     let is_applet = |applet: &usize| {

@@ -58,7 +58,7 @@ pub(super) fn parse_of(name: &CStr) -> Option<Parse> {
 }
 
 /// The list node is one of ours.
-pub(crate) fn is_node(node: usize) -> bool {
+fn is_node(node: usize) -> bool {
     NODES.get().is_some_and(|nodes| nodes.contains(&node))
 }
 

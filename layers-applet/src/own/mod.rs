@@ -15,7 +15,7 @@ use crate::slots::HEAD;
 use keyword::{NODE, NODES, node};
 
 pub(crate) use interference::meddle;
-pub(crate) use keyword::{has_keyword, is_node};
+pub(crate) use keyword::has_keyword;
 
 /// Adds the keywords to the server's, a list each.
 pub(crate) fn register(instrument: &Instrument) {

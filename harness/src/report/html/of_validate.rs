@@ -23,7 +23,7 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
     let mut found: Vec<(usize, &validate::ModuleFinding)> = validation.findings().enumerate().collect();
     found.sort_by_key(|(_, finding)| validation.standing(finding.id) == CheckStanding::Known);
     for (number, one) in &found {
-        let run = page.draw(&one.id, one.run.as_ref());
+        let run = page.draw(one.id, one.run.as_ref());
         let reproduce =
             files.get(*number).map(|file| format!("layers repro {}", quoted(file))).or(one.replay.clone());
         page.findings.push(Finding { run, reproduce, ..finding(validation, one) });

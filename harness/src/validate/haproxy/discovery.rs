@@ -73,10 +73,10 @@ pub(super) fn discover(
     Ok(Ok(Discovered { entries }))
 }
 
-fn registered(
-    bench: &Bench<'_>,
-    with: bool,
-) -> Result<Result<(Vec<Registered>, Vec<String>), String>, HaproxyError> {
+/// What is registered, and what the instrument says that it cannot wrap.
+type Found = (Vec<Registered>, Vec<String>);
+
+fn registered(bench: &Bench<'_>, with: bool) -> Result<Result<Found, String>, HaproxyError> {
     let conditions =
         if with { Conditions::default() } else { Conditions { bare: true, ..Conditions::default() } };
     let server = match bench.start(&conditions)? {
