@@ -112,7 +112,7 @@ pub enum CompareError {
     },
 }
 
-/// Plays, compares, and writes what is new or differs: beside the stored files, or in their place with [`Plan::update`].
+/// Plays, compares, and writes what is new or differs: beside the stored files, or in their place with `Plan::update`.
 ///
 /// `tell` hears of each scenario as it is over, in order.
 ///

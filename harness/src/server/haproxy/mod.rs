@@ -395,7 +395,7 @@ impl HaproxyServer {
         Some(end)
     }
 
-    /// Writes the trace to the file in which it is to be kept, if there is one (see [`Serve::keep`]).
+    /// Writes the trace to the file in which it is to be kept, if there is one (see `Serve::keep`).
     pub fn save_trace(&self) -> io::Result<()> {
         self.tracing.save()
     }
