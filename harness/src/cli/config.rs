@@ -70,14 +70,11 @@ impl Arguments {
         if self.config.is_some() || !named.exists() {
             return Ok(());
         }
-        let shown = named.display();
-        let doubt =
-            trust::doubt(named).map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
-        let Some(why) = doubt else { return Ok(()) };
-        let what = format!(
-            "`{shown}`, which {NAME} names, is not read, because {why}: name it on the command line, or {NAME} with --config"
-        );
-        Err(Failure::new(Exit::Usage, what))
+        undoubted(named, |shown, why| {
+            format!(
+                "`{shown}`, which {NAME} names, is not read, because {why}: name it on the command line, or {NAME} with --config"
+            )
+        })
     }
 }
 
@@ -126,15 +123,21 @@ impl Config {
     }
 }
 
-/// Makes sure that only this user or root can have written a file.
+/// Makes sure that only this user or root can have written the settings that were found.
 fn trusted(path: &Path) -> Result<(), Failure> {
-    let shown = path.display();
-    let doubt = trust::doubt(path).map_err(|error| Failure::new(Exit::Usage, format!("{shown}: {error}")))?;
-    let Some(why) = doubt else { return Ok(()) };
-    let what = format!(
-        "the settings in `{shown}` are not read, because {why}: name them with --config {shown}, or leave them aside with --no-config"
-    );
-    Err(Failure::new(Exit::Usage, what))
+    undoubted(path, |shown, why| {
+        format!(
+            "the settings in `{shown}` are not read, because {why}: name them with --config {shown}, or leave them aside with --no-config"
+        )
+    })
+}
+
+/// Makes sure that only this user or root can have written a file; else says so with what it is and why.
+fn undoubted(path: &Path, says: impl FnOnce(&str, &str) -> String) -> Result<(), Failure> {
+    let shown = path.display().to_string();
+    let usage = |what: String| Failure::new(Exit::Usage, what);
+    let doubt = trust::doubt(path).map_err(|error| usage(format!("{shown}: {error}")))?;
+    doubt.map_or(Ok(()), |why| Err(usage(says(&shown, &why))))
 }
 
 /// Line and column, from 1, of a byte.
