@@ -1,8 +1,8 @@
 //! Parsers of foreign bytes that are no part of the library, for the fuzzer in `harness/fuzz`.
 
 pub use crate::cli::read_settings as settings;
-use crate::scenario::session_play::reloads;
 use crate::server::haproxy;
+use crate::server::haproxy::reloads;
 use crate::server::nbdkit::configuration::Configuration;
 
 /// Reads what `nbdkit --dump-config` has printed.

@@ -8,12 +8,12 @@ fn subjects() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fixtures/haproxy/subjects")
 }
 
-/// Builds the keywords in C, with the faulty ones or without.
-fn module(directory: &Path, faulty: bool) -> String {
+/// Builds the keywords in C, with the faulty ones of this name or without.
+fn module(directory: &Path, faulty: Option<&str>) -> String {
     let library = directory.join("keywords.so");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(subjects().join("keywords.c"));
-    assert!(compiler.args(faulty.then_some("-DFAULTY")).status().unwrap().success());
+    compiler.args(["-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(subjects().join("keywords.c"));
+    assert!(compiler.args(faulty).status().unwrap().success());
     library.display().to_string()
 }
 
@@ -40,37 +40,138 @@ fn pairs(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
 #[test]
 fn keywords_and_services_without_a_fault_are_conformant() {
     let directory = tempfile::tempdir().unwrap();
-    let module = module(directory.path(), false);
+    let module = module(directory.path(), None);
     for arguments in [&["-f", "plain.cfg", "--module", &module][..], &["-f", "good.cfg"]] {
-        let (found, exit, text) = found(arguments);
+        let (found, exit, text) = found(&[&["--jobs", "2"], arguments].concat());
         assert_eq!((found, exit), (BTreeSet::new(), 0), "{text}");
         assert!(text.contains("\"conformant\""), "{text}");
     }
 }
 
 #[test]
+fn what_no_client_can_ask_for_is_listed_as_not_judged() {
+    for report in ["human", "ndjson"] {
+        let arguments =
+            ["validate", "--report", report, "--only", "handler.answers", "haproxy", "-f", "good.cfg"];
+        let output = layers(&arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        for what in ["sample fetch lua.colour", "converter lua.louder", "action lua.mark", "task"] {
+            let line =
+                text.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {text}"));
+            assert!(line.contains("not judged") && line.contains("no client can ask for it"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_baseline_a_denied_warning_and_an_early_end_count_as_for_plugins() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = module(directory.path(), Some("-DFAULTY"));
+    let subject = ["haproxy", "-f", "plain.cfg", "--module", &module];
+    let code = |arguments: &[&str]| layers(&[&["validate"], arguments, &subject].concat()).status.code();
+    let secret = ["--keyword", "own secret", "--only", "handler.level"];
+    assert_eq!(code(&secret), Some(0));
+    assert_eq!(code(&[&secret[..], &["--deny", "handler.level"]].concat()), Some(1));
+    assert_eq!(code(&[&secret[..], &["--level", "must", "--deny", "handler.lev*"]].concat()), Some(3));
+    assert_eq!(code(&["--only", "handler.nothing"]), Some(2));
+    assert_eq!(code(&["--seed", "3"]), Some(2));
+
+    let baseline = directory.path().join("known.toml").display().to_string();
+    let leak = ["--keyword", "own leak", "--only", "handler.memory", "--baseline", &baseline];
+    assert_eq!(code(&[&leak[..], &["--update-baseline"]].concat()), Some(1));
+    let text = std::fs::read_to_string(&baseline).unwrap();
+    std::fs::write(&baseline, text.replace("why = \"\"", "why = \"known\"")).unwrap();
+    assert_eq!(code(&leak), Some(0), "{text}");
+    let good = ["--keyword", "own good", "--only", "handler.memory", "--baseline", &baseline];
+    assert_eq!(code(&good), Some(4));
+
+    let fast = ["--fail-fast", "--keyword", "own l*", "--only", "handler.memory", "--only", "handler.level"];
+    let output = layers(&[&["validate"], &fast[..], &subject].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("--fail-fast ended the run at its first finding"), "{text}");
+}
+
+#[test]
+fn the_command_that_replays_a_finding_is_one_for_a_shell() {
+    let directory = tempfile::Builder::new().prefix("it's a ").tempdir().unwrap();
+    let module = module(directory.path(), Some("-DFAULTY"));
+    let arguments =
+        ["--keyword", "own leak", "--only", "handler.memory", "-f", "plain.cfg", "--module", &module];
+    let output = layers(&[&["validate", "haproxy"], &arguments[..]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("replay:")).unwrap().trim();
+    let rest = line.strip_prefix("layers ").unwrap();
+    let layers = env!("CARGO_BIN_EXE_layers");
+    let command = format!("'{layers}' {rest}");
+    let again = Command::new("sh").args(["-c", &command]).current_dir(subjects()).output().unwrap();
+    assert_eq!(again.status.code(), Some(1), "{command}");
+    assert!(String::from_utf8(again.stdout).unwrap().contains("own leak"), "{command}");
+}
+
+#[test]
+fn the_list_has_the_checks_of_haproxy_alone() {
+    let output = layers(&["validate", "--list", "haproxy"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("handler.reload") && text.contains("appctx.print.terminal"), "{text}");
+    assert!(!text.contains("read.repeats"), "{text}");
+}
+
+#[test]
 fn each_keyword_in_c_with_a_fault_is_named_by_its_check() {
     let directory = tempfile::tempdir().unwrap();
-    let module = module(directory.path(), true);
-    let (found, exit, text) = found(&["--timeout", "3", "-f", "plain.cfg", "--module", &module]);
+    let module = module(directory.path(), Some("-DFAULTY"));
+    let (found, exit, text) =
+        found(&["--jobs", "4", "--timeout", "3", "-f", "plain.cfg", "--module", &module]);
     let expected = [
         ("handler.after-refused", "own lock"),
         ("handler.after-refused", "own wild"),
+        ("handler.crowd", "own race"),
+        ("handler.descriptors", "own file"),
+        ("handler.integrity", "own late"),
         ("handler.leave", "own deaf"),
         ("handler.level", "own secret"),
+        ("handler.master", "own helper"),
         ("handler.memory", "own leak"),
+        ("handler.prompt", "own state"),
+        ("handler.reload", "own address"),
+        ("handler.shared", "own busy"),
+        ("handler.stop", "own hasty"),
+        ("handler.whole", "own again"),
+        ("handler.whole", "own short"),
+        ("handler.without-memory", "own pool"),
     ];
     assert_eq!((found, exit), (pairs(&expected), 1), "{text}");
 }
 
+/// A fault that no check provokes: the module's own end.
+#[test]
+fn a_server_that_dies_as_it_ends_has_not_survived() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = module(directory.path(), Some("-DFAULTY_END"));
+    let only = ["--only", "handler.survives", "--only", "handler.answers"];
+    let arguments = ["-f", "plain.cfg", "--module", &module, "--keyword", "own good"];
+    let (found, exit, text) = found(&[&only[..], &arguments].concat());
+    assert_eq!((found, exit), (pairs(&[("handler.survives", "own good")]), 1), "{text}");
+}
+
 #[test]
 fn each_command_and_service_in_lua_with_a_fault_is_named_by_its_check() {
-    let (found, exit, text) = found(&["-f", "faulty.cfg"]);
+    let (found, exit, text) = found(&["--jobs", "4", "-f", "faulty.cfg"]);
     let expected = [
         ("handler.answers", "lua.breaks"),
+        ("handler.descriptors", "own opens"),
+        ("handler.http", "lua.lengthy"),
         ("handler.lua-error", "lua.breaks"),
         ("handler.lua-error", "own fails"),
+        ("handler.master", "own process"),
         ("handler.memory", "own keeps"),
+        ("handler.reload", "own once"),
+        ("handler.sessions", "own connects"),
+        ("handler.shared", "own shares"),
+        ("handler.stop", "own stops"),
+        ("handler.whole", "own hurries"),
     ];
     assert_eq!((found, exit), (pairs(&expected), 1), "{text}");
 }
@@ -78,7 +179,7 @@ fn each_command_and_service_in_lua_with_a_fault_is_named_by_its_check() {
 #[test]
 fn a_module_that_is_preloaded_into_everything_is_traced() {
     let directory = tempfile::tempdir().unwrap();
-    let module = module(directory.path(), false);
+    let module = module(directory.path(), None);
     let traced = |arguments: &[&str], preload: &str| {
         let mut layers = Command::new(env!("CARGO_BIN_EXE_layers"));
         layers.args(["trace", "haproxy", "-f", "plain.cfg"]).args(arguments).args(["--", "own good"]);

@@ -11,7 +11,7 @@ use super::output::output;
 use super::progress::Progress;
 use super::settings::{SnapshotSettings, jobs};
 use super::stack_args::StackArgs;
-use super::{bounds, config};
+use super::{bounds, config, snapshot_haproxy};
 use crate::campaign::halt::Limit;
 use crate::foreign::visible::visible_line;
 use crate::outcome::Exit;
@@ -34,6 +34,9 @@ The stack is written as on nbdkit's own command line. Each scenario is played wi
 a file that `cargo insta` understands: NAME__SCENARIO.snap. What is new or differs is left beside it as .snap.new; --update
 stores it instead. A tree is new, or another one, only if five runs agree on it.
 
+For HAProxy each command and each request that stands behind -- is asked of a server with your configuration, and its tree of
+calls is stored with what was answered.
+
 Clients write to the disk of the stack. Where a parameter names storage of yours (a path, a device, an address), it is
 therefore served read-only, unless --allow-writes is given. A layers.toml cannot give that leave.
 
@@ -43,7 +46,7 @@ names of the options; what the command line says wins.";
 #[derive(Debug, Args)]
 #[command(
     long_about = ABOUT,
-    override_usage = "layers snapshot [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]..."
+    override_usage = "layers snapshot [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]...\n       layers snapshot [OPTIONS] haproxy -f CONFIG [--module FILE]... -- COMMAND | 'GET [FRONTEND]/PATH'..."
 )]
 pub(super) struct Arguments {
     /// Store what is new or differs, and drop what is stale
@@ -60,13 +63,15 @@ pub(super) struct Arguments {
     #[arg(long)]
     allow_writes: bool,
     #[command(flatten)]
+    haproxy: snapshot_haproxy::Arguments,
+    #[command(flatten)]
     words: StackArgs,
 }
 
 impl SnapshotSettings {
-    fn store(&self, stack: &Stack) -> Result<Store, StoreError> {
+    fn store(&self, name: impl FnOnce() -> String) -> Result<Store, StoreError> {
         let directory = self.dir.clone().unwrap_or_else(|| DIRECTORY.into());
-        Store::new(directory, self.name.clone().unwrap_or_else(|| name(stack)))
+        Store::new(directory, self.name.clone().unwrap_or_else(name))
     }
 }
 
@@ -77,6 +82,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         write!(output(), "{}", config.show("snapshot", &settings)?)?;
         return Ok(Exit::Conformant);
     }
+    if arguments.words.plugin.first().is_some_and(|word| word == "haproxy") {
+        let store = settings.store(|| snapshot_haproxy::name(&arguments.haproxy))?;
+        let wanted = snapshot_haproxy::Wanted { update: arguments.update, fail_fast: arguments.fail_fast };
+        return snapshot_haproxy::run(&arguments.haproxy, &settings, &store, TIMEOUT, &wanted);
+    }
+    if arguments.haproxy.is_given() {
+        let what =
+            "-f, --module and what stands behind -- are for HAProxy: `layers snapshot haproxy -f CONFIG`";
+        return Err(Failure::new(Exit::Usage, what));
+    }
     let mut stack = arguments.words.stack("name a plugin: `layers snapshot --help`")?;
     if let Some(parameter) = consent::first_overwritten(&stack).filter(|_| !arguments.allow_writes) {
         return Err(ValidateError::Overwritten(parameter).into());
@@ -84,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let spared = consent::first_storage(&stack).filter(|_| !arguments.allow_writes && !stack.readonly);
     stack.readonly |= spared.is_some();
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-    let store = settings.store(&stack)?;
+    let store = settings.store(|| name(&stack))?;
     let selection = ScenarioSelection::new(&stack, &store, &settings.only, &settings.skip)
         .map_err(|error| usage(&error))?;
     become_subreaper()?;
@@ -110,7 +125,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let comparison = compare(&plan, &mut |one| {
         progress.clear();
         if written.is_ok() {
-            written = report::scenario(&mut out, &plan, one);
+            written = report::scenario(&mut out, &store, plan.update, one);
         }
         done += 1;
         progress.show(done, selection.scenarios.len(), &one.scenario);

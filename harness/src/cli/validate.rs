@@ -15,6 +15,7 @@ use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
 use super::stack_args::StackArgs;
 use super::{bounds, config, validate_haproxy};
+use crate::baseline::BaselineError;
 use crate::campaign::halt::{Halt, Limit};
 use crate::outcome::Exit;
 use crate::report::ndjson::validate::failed;
@@ -23,7 +24,8 @@ use crate::run::stack::Stack;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
 use crate::validate::{
-    Known, Listener, ModuleCheck, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
+    self, Known, Listener, ModuleCheck, Subject, Validate, ValidateError, Validation, checks, module_rules,
+    subject,
 };
 
 const ABOUT: &str = "\
@@ -51,11 +53,11 @@ names of the options; what the command line says wins.";
 #[derive(Debug, Args)]
 #[command(
     long_about = ABOUT,
-    override_usage = "layers validate [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]...\n       layers validate [OPTIONS] haproxy -f CONFIG [--module FILE]... [--keyword PATTERN]... [--request 'GET [FRONTEND]/PATH']...\n       layers validate --list"
+    override_usage = "layers validate [OPTIONS] [--filter=FILTER]... PLUGIN [KEY=VALUE]...\n       layers validate [OPTIONS] haproxy -f CONFIG [--module FILE]... [--keyword PATTERN]... [--request 'GET [FRONTEND]/PATH']...\n       layers validate --list [haproxy]"
 )]
 pub(super) struct Arguments {
-    /// List the checks, and the rules that judge plugins and filters
-    #[arg(long, exclusive = true)]
+    /// List the checks, and the rules that judge plugins and filters; with `haproxy` those for keywords and services
+    #[arg(long)]
     list: bool,
     #[command(flatten)]
     settings: ValidateSettings,
@@ -116,8 +118,9 @@ impl ValidateSettings {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
+    let of_haproxy = arguments.words.plugin.first().is_some_and(|word| word == "haproxy");
     if arguments.list {
-        return list();
+        return if of_haproxy { validate_haproxy::list() } else { list() };
     }
     let mut course = Course::new(&arguments.settings.report);
     judged(arguments, &mut course).inspect_err(|failure| course.failed(failure, failed))
@@ -131,14 +134,20 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         return Ok(Exit::Conformant);
     }
     if arguments.words.plugin.first().is_some_and(|word| word == "haproxy") {
-        return validate_haproxy::run(&arguments.haproxy, &settings, course);
+        only_of_nbdkit(arguments)?;
+        let known = known(arguments, &settings, validate::haproxy::load_known)?;
+        let ends = validate_haproxy::Ends {
+            fail_fast: arguments.fail_fast,
+            update: settings.baseline.as_deref().filter(|_| arguments.update_baseline),
+        };
+        return validate_haproxy::run(&arguments.haproxy, &settings, known, &ends, course);
     }
     if arguments.haproxy.is_given() {
         let what =
             "-f, --module, --keyword and --request are for HAProxy: `layers validate haproxy -f CONFIG`";
         return Err(Failure::new(Exit::Usage, what));
     }
-    let known = known(arguments, &settings)?;
+    let known = known(arguments, &settings, Known::load)?;
     let stack = arguments.words.stack("name a plugin: `layers validate --help`")?;
     let chosen = sets::chosen(&settings.set, &arguments.sets)?;
     if arguments.update_baseline && chosen.len() > 1 {
@@ -173,11 +182,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         let (files, unkept) = tell(&mut relay, &validation, &settings);
         failed = failed.or(unkept);
         if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.update_baseline) {
-            let written = std::fs::write(path, known.updated(&validation)).map_err(|error| {
-                let shown = path.display();
-                Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
-            });
-            failed = failed.or(written.err());
+            failed = failed.or(validate_haproxy::write_baseline(path, &known, &validation).err());
         }
         judged.push((validation, files));
         if interrupt::told_to_stop().is_some() || limit.reached() == Some(Halt::Found) {
@@ -269,14 +274,45 @@ fn list() -> Result<Exit, Failure> {
     Ok(Exit::Conformant)
 }
 
-fn known(arguments: &Arguments, settings: &ValidateSettings) -> Result<Known, Failure> {
+/// An option that says nothing of HAProxy's keywords is an error on the command line; in a layers.toml it is for plugins.
+fn only_of_nbdkit(arguments: &Arguments) -> Result<(), Failure> {
+    let settings = &arguments.settings;
+    let given = [
+        ("--memory", settings.memory.is_some()),
+        ("--copy-limit", settings.copy_limit.is_some()),
+        ("--seed", settings.seed.is_some()),
+        ("--under", settings.under.is_some()),
+        ("--repro", settings.repro.is_some()),
+        ("--claim", !settings.claims.is_empty()),
+        ("--expect", !settings.expected.is_empty()),
+        ("--allow-writes", arguments.allow_writes),
+        ("--set", !arguments.sets.is_empty()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        let what = format!("{option} is for plugins and filters of nbdkit: HAProxy has no use for it");
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    match arguments.words.plugin.get(1) {
+        None => Ok(()),
+        Some(word) => Err(Failure::new(
+            Exit::Usage,
+            format!("`{word}`: what is judged of HAProxy is named by -f, --module, --keyword and --request"),
+        )),
+    }
+}
+
+fn known(
+    arguments: &Arguments,
+    settings: &ValidateSettings,
+    load: fn(&Path) -> Result<Known, BaselineError>,
+) -> Result<Known, Failure> {
     if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.settings.baseline.is_none()) {
         arguments.config.trust(path)?;
     }
     match &settings.baseline {
         // A file that is to be written need not be there.
         Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
-        Some(path) => Known::load(path).map_err(|error| Failure::new(Exit::Usage, error)),
+        Some(path) => load(path).map_err(|error| Failure::new(Exit::Usage, error)),
         None if arguments.update_baseline => {
             Err(Failure::new(Exit::Usage, "--update-baseline: there is no --baseline to write"))
         }

@@ -1,19 +1,20 @@
 //! `layers validate haproxy -f CONFIG…`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::bounds;
 use super::failure::Failure;
+use super::output::output;
 use super::relay::Relay;
 use super::reports::{self, Course};
 use super::settings::ValidateSettings;
-use crate::foreign::bounded;
+use super::{bounds, haproxy_files};
 use crate::outcome::Exit;
 use crate::report::ValidationReporter;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
-use crate::validate::Haproxy;
+use crate::validate::{Haproxy, Known, Validation, haproxy};
 
 /// What is HAProxy's alone of the options.
 #[derive(Debug, clap::Args)]
@@ -44,9 +45,40 @@ impl Arguments {
     }
 }
 
+/// What ends a run, and what is written then.
+pub(super) struct Ends<'a> {
+    /// At the first finding.
+    pub(super) fail_fast: bool,
+    /// The baseline that is to be written anew.
+    pub(super) update: Option<&'a Path>,
+}
+
+/// Lists the checks, and the rules that a keyword or a service can break.
+pub(super) fn list() -> Result<Exit, Failure> {
+    let mut out = output();
+    for check in haproxy::checks() {
+        let (id, profile, statement) = (check.id, check.profile, check.statement);
+        writeln!(out, "{id:<26} {:<9} {profile:<13} {statement}", check.level.word())?;
+    }
+    for rule in haproxy::rules() {
+        writeln!(out, "{:<26} {:<9} {:<13} {}", rule.id, rule.kind, "rule", rule.statement)?;
+    }
+    Ok(Exit::Conformant)
+}
+
+/// Writes a baseline anew, after this run.
+pub(super) fn write_baseline(path: &Path, known: &Known, validation: &Validation) -> Result<(), Failure> {
+    std::fs::write(path, known.updated(validation)).map_err(|error| {
+        let shown = path.display();
+        Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
+    })
+}
+
 pub(super) fn run(
     arguments: &Arguments,
     settings: &ValidateSettings,
+    known: Known,
+    ends: &Ends<'_>,
     course: &mut Course,
 ) -> Result<Exit, Failure> {
     if arguments.configuration.is_empty() {
@@ -56,14 +88,7 @@ pub(super) fn run(
         let what = format!("there is no module `{}`", missing.display());
         return Err(Failure::new(Exit::Unloadable, what));
     }
-    let read = |path: &PathBuf| {
-        let shown = path.display();
-        let text = bounded::text(path).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
-        })?;
-        Ok((path.clone(), text))
-    };
-    let files = arguments.configuration.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+    let files = haproxy_files::texts(&arguments.configuration)?;
     let mut validate = Haproxy::new(files)
         .server(settings.server.as_deref().map(Path::to_owned))
         .modules(arguments.modules.iter().cloned())
@@ -71,7 +96,16 @@ pub(super) fn run(
         .requests(arguments.requests.iter().cloned())
         .only(settings.only.iter().cloned())
         .skip(settings.skip.iter().cloned())
+        .deny(settings.deny.iter().cloned())
+        .known(known.clone())
+        .fail_fast(ends.fail_fast)
         .time(bounds::time(settings.time));
+    if let Some(jobs) = settings.jobs {
+        validate = validate.jobs(jobs);
+    }
+    if let Some(mib) = bounds::mib(settings.trace_room)? {
+        validate = validate.trace_room(mib);
+    }
     if let Some(level) = settings.level {
         validate = validate.level(level.into());
     }
@@ -88,8 +122,9 @@ pub(super) fn run(
     let validation = validate.run_telling(&mut relay)?;
     relay.each(|reporter| reporter.end(&validation, &[]));
     let exit = validation.exit();
+    let failed = ends.update.and_then(|path| write_baseline(path, &known, &validation).err());
     let unwritten = relay.finish(|reporter| reporter.close(exit));
     course.has_ended();
     reports::told(&settings.report, &unwritten)?;
-    Ok(reports::exit(exit, &unwritten))
+    failed.map_or_else(|| Ok(reports::exit(exit, &unwritten)), Err)
 }

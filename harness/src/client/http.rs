@@ -22,6 +22,13 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+impl Response {
+    /// Returns status and body, however the body was cut into pieces.
+    pub fn told(&self) -> Vec<u8> {
+        [format!("{}\n", self.status).as_bytes(), &self.body].concat()
+    }
+}
+
 /// What has come on a connection and belongs to answers that nobody has asked for yet.
 #[derive(Clone, Debug, Default)]
 pub struct Http {

@@ -10,7 +10,8 @@ use crate::outcome::{Exit, Verdict};
 use crate::validate::{self, Validation};
 
 use super::marks;
-use super::reproduce::{quoted, reproduce};
+use super::reproduce::reproduce;
+use crate::foreign::quoted::quoted;
 
 /// A whole run.
 #[derive(Clone, Debug)]

@@ -6,7 +6,9 @@ use anstyle::{AnsiColor, Style};
 use similar::{ChangeTag, DiffOp, TextDiff};
 
 use crate::outcome::Exit;
-use crate::snapshot::{Compared, Comparison, MadeFrom, SnapshotPlan, TreeOutcome, words};
+use crate::snapshot::{
+    Compared, Comparison, MadeFrom, SessionsPlan, SnapshotPlan, Store, TreeOutcome, words,
+};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -30,22 +32,29 @@ pub fn begin(to: &mut impl Write, plan: &SnapshotPlan<'_>, spared: Option<&str>)
     writeln!(to)
 }
 
-/// One scenario.
-pub fn scenario(to: &mut impl Write, plan: &SnapshotPlan<'_>, one: &Compared) -> io::Result<()> {
+/// What comes before what a user's HAProxy is asked.
+pub fn begin_sessions(to: &mut impl Write, plan: &SessionsPlan<'_>) -> io::Result<()> {
+    let (version, path, count) = (plan.server.version, plan.server.path.display(), plan.asked.len());
+    let plural = if count == 1 { "" } else { "s" };
+    writeln!(to, "haproxy {version} ({path}), {}: {count} question{plural}\n", plan.words)
+}
+
+/// One scenario, stored there; `update`: what is new or differs is stored.
+pub fn scenario(to: &mut impl Write, store: &Store, update: bool, one: &Compared) -> io::Result<()> {
     let name = &one.scenario;
     let mut row =
         |style: Style, word: &str, rest: &str| writeln!(to, "  {style}{word:<7}{style:#} {name}{rest}");
     match &one.outcome {
         TreeOutcome::Same => row(GOOD, "same", ""),
-        TreeOutcome::New(_) if plan.update => row(ODD, "stored", ", for the first time"),
+        TreeOutcome::New(_) if update => row(ODD, "stored", ", for the first time"),
         TreeOutcome::New(_) => {
-            let pending = plan.store.pending(name);
+            let pending = store.pending(name);
             row(BAD, "NEW", &format!(": nothing is stored; this run is in {}", pending.display()))
         }
         TreeOutcome::Changed { stored, now } => {
-            let (style, word) = if plan.update { (ODD, "stored") } else { (BAD, "DIFFERS") };
+            let (style, word) = if update { (ODD, "stored") } else { (BAD, "DIFFERS") };
             row(style, word, &changed(&stored.made, &now.made))?;
-            let file = plan.store.file(name).display().to_string();
+            let file = store.file(name).display().to_string();
             let old = format!("{file} ({})", shown(&stored.made.server));
             let new = format!("this run ({})", shown(&now.made.server));
             diff(to, (&old, &stored.tree), (&new, &now.tree))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 
-use super::reproduce::quoted;
 use super::{ValidationReporter, marks};
+use crate::foreign::quoted::quoted;
 use crate::outcome::{Exit, Verdict};
 use crate::validate::intent::leave_for;
 use crate::validate::{

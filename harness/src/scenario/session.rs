@@ -82,6 +82,9 @@ pub enum SessionStep {
     /// For each call at which the server waits for its client a connection of its own that sends this, reads until so many
     /// calls have been made, and closes.
     LeaveAtEveryCall(Socket, String),
+    /// The same for every keyword with a handler that has no scenario of its own: what a server has beside those of its
+    /// project's.
+    LeaveOthersAtEveryCall,
     /// Every keyword that the server has registered, each on a connection of its own, with sensible arguments or none.
     EveryKeyword {
         /// With arguments, where the harness knows some.

@@ -154,7 +154,7 @@ pub fn compare(plan: &SnapshotPlan<'_>, tell: &mut dyn FnMut(&Compared)) -> Resu
         take(scenario, TreeOutcome::Unfit(*unfit));
     }
     let comparison = Comparison { compared, stale: stale(plan)?, updated: plan.update };
-    write(plan, &comparison)?;
+    write(plan.store, plan.update, &comparison)?;
     Ok(comparison)
 }
 
@@ -192,10 +192,19 @@ pub fn words(stack: &Stack) -> String {
 
 fn outcome(plan: &SnapshotPlan<'_>, scenario: &Scenario) -> Result<TreeOutcome, CompareError> {
     let stored = plan.store.read(&scenario.name)?;
+    agreed(stored, made(plan, scenario), plan.limit, || Ok(play(&player(plan), scenario)?))
+}
+
+/// Plays it until it is what is stored, or several runs agree on another tree.
+pub(super) fn agreed(
+    stored: Option<Stored>,
+    made: MadeFrom,
+    limit: Limit,
+    play: impl Fn() -> Result<Played, CompareError>,
+) -> Result<TreeOutcome, CompareError> {
     let mut first: Option<String> = None;
     for _ in 0..AGREE {
-        let played = play(&player(plan), scenario)?;
-        let tree = match (played, plan.limit.reached()) {
+        let tree = match (play()?, limit.reached()) {
             (Played::Astray(Verdict::Crash(how)), _) => return Ok(TreeOutcome::Astray(Verdict::Crash(how))),
             (_, Some(halt)) => return Ok(TreeOutcome::NotPlayed(halt)),
             (Played::Tree(tree), None) => tree,
@@ -210,7 +219,7 @@ fn outcome(plan: &SnapshotPlan<'_>, scenario: &Scenario) -> Result<TreeOutcome, 
             Some(_) => {}
         }
     }
-    let now = Stored { made: made(plan, scenario), tree: first.unwrap_or_default() };
+    let now = Stored { made, tree: first.unwrap_or_default() };
     Ok(match stored {
         Some(stored) => TreeOutcome::Changed { stored, now },
         None => TreeOutcome::New(now),
@@ -235,27 +244,28 @@ fn stale(plan: &SnapshotPlan<'_>) -> Result<Vec<PathBuf>, StoreError> {
     Ok(files)
 }
 
-fn write(plan: &SnapshotPlan<'_>, comparison: &Comparison) -> Result<(), StoreError> {
+/// Writes what is new or differs: in the place of what is stored with `update`, else beside it.
+pub(super) fn write(store: &Store, update: bool, comparison: &Comparison) -> Result<(), StoreError> {
     for Compared { scenario, outcome } in &comparison.compared {
         match outcome {
-            TreeOutcome::New(tree) | TreeOutcome::Changed { now: tree, .. } if plan.update => {
-                plan.store.accept(scenario, tree)?;
+            TreeOutcome::New(tree) | TreeOutcome::Changed { now: tree, .. } if update => {
+                store.accept(scenario, tree)?;
             }
             TreeOutcome::New(tree) | TreeOutcome::Changed { now: tree, .. } => {
-                plan.store.propose(scenario, tree)?
+                store.propose(scenario, tree)?
             }
             TreeOutcome::NotPlayed(_) => {}
             // What was pending before is not what it is now.
-            _ => plan.store.settle(scenario)?,
+            _ => store.settle(scenario)?,
         }
     }
-    let dropped = comparison.stale.iter().filter(|_| plan.update);
-    dropped.into_iter().try_for_each(|file| plan.store.drop_file(file))
+    let dropped = comparison.stale.iter().filter(|_| update);
+    dropped.into_iter().try_for_each(|file| store.drop_file(file))
 }
 
 impl TreeOutcome {
     /// The exit code that this alone asks for; none of what could not be played.
-    fn exit(&self, updated: bool) -> Option<Exit> {
+    pub(super) fn exit(&self, updated: bool) -> Option<Exit> {
         match self {
             TreeOutcome::Same => Some(Exit::Conformant),
             TreeOutcome::New(_) | TreeOutcome::Changed { .. } if updated => Some(Exit::Conformant),

@@ -6,10 +6,12 @@
 mod compare;
 mod played;
 mod selection;
+mod sessions;
 mod store;
 mod stored;
 
 pub use compare::{CompareError, Compared, Comparison, SnapshotPlan, TreeOutcome, compare, words};
 pub use selection::{NoScenario, ScenarioSelection, USUAL};
+pub use sessions::{SessionsPlan, compare_sessions};
 pub use store::{Store, StoreError};
 pub use stored::{FormatError, MadeFrom, Stored};

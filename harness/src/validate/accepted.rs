@@ -76,7 +76,8 @@ impl Known {
         Known::load_of(path, is_id, "there is no rule", "layers rules")
     }
 
-    fn load_of(
+    /// Reads a file about what these ids are of; what is none of them is an error, in these words, and this lists them.
+    pub(crate) fn load_of(
         path: &Path,
         is_id: impl Fn(&str) -> bool,
         unknown: &str,

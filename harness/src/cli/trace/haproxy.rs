@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use super::super::bounds;
 use super::super::failure::Failure;
+use super::super::haproxy_files::{asked, configuration};
 use super::super::output::complain;
 use super::super::reports::{self, Report};
 use super::show::{Picture, in_time, kept, not_ready, said, show_judged};
@@ -16,7 +17,6 @@ use crate::client::asked::{Asked, HttpRequest};
 use crate::client::haproxy_cli::CliError;
 use crate::conform::{exit_of, is_ground};
 use crate::deadline::Deadline;
-use crate::foreign::bounded;
 use crate::foreign::visible::visible;
 use crate::outcome::{Exit, Verdict};
 use crate::report::finding;
@@ -54,32 +54,11 @@ pub(in crate::cli) struct Session<'a> {
     pub(in crate::cli) pictures: &'a [Report<Picture>],
 }
 
-/// Reads the files of a user's configuration.
-pub(in crate::cli) fn configuration(files: &[PathBuf]) -> Result<Configuration, Failure> {
-    let read = |path: &PathBuf| {
-        let shown = path.display().to_string();
-        let text = bounded::text(path).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot read the configuration `{shown}`: {error}"))
-        })?;
-        Ok((shown, text))
-    };
-    let files = files.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
-    Ok(Configuration::of_user(&files))
-}
-
 /// Runs it, prints what the server answers on standard error, shows its calls, and says what is broken.
 pub(in crate::cli) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let pictures = reports::open(session.pictures)?;
     let users = configuration(session.configuration)?;
-    let asked: Vec<Asked> = session.asked.iter().map(|text| Asked::from(text.as_str())).collect();
-    let unknown = asked.iter().find_map(|one| match one {
-        Asked::Request(request) if users.frontend(&request.frontend).is_none() => Some(request),
-        _ => None,
-    });
-    if let Some(request) = unknown {
-        let what = format!("`{request}`: the configuration has no frontend of that name with a `bind`");
-        return Err(Failure::new(Exit::Usage, what));
-    }
+    let asked = asked(&users, session.asked)?;
     let limit = session.bounds.limit();
     let deadline = Deadline::after(limit.of(session.timeout));
     let haproxy = Haproxy::find(session.server).map_err(ServerError::from)?;

@@ -1,7 +1,6 @@
 //! The steps of a session, one after another.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +11,7 @@ use super::super::{Ending, Scenario};
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::client::http::Http;
 use crate::deadline::Deadline;
-use crate::server::haproxy::{HaproxyServer, Progress};
+use crate::server::haproxy::{HaproxyServer, Progress, reloads};
 use crate::server::process::Woken;
 
 /// How long a command may take to be released once its client has gone: longer than the `stats timeout` of those
@@ -22,21 +21,14 @@ const RELEASE: Duration = Duration::from_secs(1);
 pub(super) const IDLE: Duration = Duration::from_millis(300);
 /// How long a client waits for an answer that may never come.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a keyword may take for its answer.
+const KEYWORD: Duration = Duration::from_secs(3);
 /// Clients that the harness makes itself get numbers from here on.
 const OWN_CLIENTS: u32 = 1000;
 /// A server without memory closes a connection now and then, or forgets it; so often it is asked, and each time it may take
 /// this long.
 const MOST_QUESTIONS: u32 = 20;
 const QUESTION: Duration = Duration::from_secs(1);
-
-/// How often a master has been reloaded, by its list of processes: a head with the names of the columns, `<PID>` and so on,
-/// and a line for the master.
-pub(crate) fn reloads(list: &str) -> Option<u32> {
-    let mut head = list.lines().next()?.split('<').skip(1).map(|name| name.split('>').next());
-    let column = head.position(|name| name == Some("reloads"))?;
-    let master = list.lines().find(|line| line.split_whitespace().nth(1) == Some("master"))?;
-    master.split_whitespace().nth(column)?.parse().ok()
-}
 
 /// Sends these commands, and reads to the end what is answered. `half_close`: nothing more is sent.
 fn answers(mut client: CliClient, commands: &str, half_close: bool) -> Result<Vec<u8>, CliError> {
@@ -60,11 +52,21 @@ pub(super) struct Acting<'a> {
     before: u32,
     /// Something was not released in time: it is not waited for again.
     forgotten: bool,
+    /// Keywords that are not called: they had no answer before.
+    silent: &'a [String],
+    /// The keyword that has had none now.
+    stuck: Option<String>,
 }
 
 impl<'a> Acting<'a> {
-    pub(super) fn new(server: &'a mut HaproxyServer, deadline: Deadline) -> Acting<'a> {
-        Acting { server, clients: BTreeMap::new(), own: OWN_CLIENTS, deadline, before: 0, forgotten: false }
+    pub(super) fn new(server: &'a mut HaproxyServer, deadline: Deadline, silent: &'a [String]) -> Acting<'a> {
+        let (clients, own) = (BTreeMap::new(), OWN_CLIENTS);
+        Acting { server, clients, own, deadline, before: 0, forgotten: false, silent, stuck: None }
+    }
+
+    /// Returns the keyword that has had no answer, if the steps have ended with it.
+    pub(super) fn take_stuck(&mut self) -> Option<String> {
+        self.stuck.take()
     }
 
     /// From the first wait to the signal that ends it; the caller waits for the end.
@@ -79,7 +81,10 @@ impl<'a> Acting<'a> {
             error => Mishap::Script { step, what, how: error.to_string() },
         };
         for (index, step) in session.steps.iter().enumerate() {
-            self.step(step).map_err(|error| wrong(index + 1, format!("{step:?}"), error))?;
+            self.step(step).map_err(|error| match &self.stuck {
+                Some(words) => wrong(index + 1, format!("`{words}`, of every keyword"), error),
+                None => wrong(index + 1, format!("{step:?}"), error),
+            })?;
         }
         if session.dies {
             return Ok(());
@@ -160,34 +165,14 @@ impl<'a> Acting<'a> {
         answers(client, &self.placed(commands), socket == Socket::Master)
     }
 
-    /// Asks the master until it answers as expected. It starts itself anew once its workers are there, and for each reload:
-    /// whoever has connected before that is cut off without an answer, and a signal that it gets meanwhile is lost.
+    /// Asks the master until it answers as expected.
     fn ask_master(&mut self, commands: &str, expected: impl Fn(&str) -> bool) -> Result<(), CliError> {
-        let trace = self.server.trace().ok_or(CliError::Closed)?;
-        let (socket, commands) = (self.server.file(Socket::Master.file()), self.placed(commands));
-        let (own, deadline) = (&mut self.own, self.deadline);
-        let mut failed = None;
-        let woken = self.server.process.wait_until(deadline, || {
-            if UnixStream::connect(&socket).is_err() {
-                return false;
-            }
+        let (commands, own) = (self.placed(commands), &mut self.own);
+        let number = || {
             *own += 1;
-            let connected = CliClient::connect(*own, &socket, trace.clone(), deadline);
-            match connected.and_then(|client| answers(client, &commands, true)) {
-                Ok(answer) => expected(&String::from_utf8_lossy(&answer)),
-                Err(CliError::Closed | CliError::Io(_)) => false,
-                Err(error) => {
-                    failed = Some(error);
-                    true
-                }
-            }
-        });
-        match (failed, woken) {
-            (Some(error), _) => Err(error),
-            (None, Woken::Happened) => Ok(()),
-            (None, Woken::Dead) => Err(CliError::Closed),
-            (None, Woken::Late) => Err(CliError::Timeout),
-        }
+            *own
+        };
+        self.server.ask_master(number, &commands, self.deadline, expected).map(drop)
     }
 
     fn step(&mut self, step: &SessionStep) -> Result<(), CliError> {
@@ -233,6 +218,7 @@ impl<'a> Acting<'a> {
                 Ok(())
             }
             SessionStep::LeaveAtEveryCall(socket, text) => self.leave_at_every_call(*socket, text),
+            SessionStep::LeaveOthersAtEveryCall => self.leave_others_at_every_call(),
             SessionStep::EveryKeyword { complete } => self.every_keyword(*complete),
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
             SessionStep::ShutDownSessions => self.shut_down_sessions(),
@@ -282,18 +268,43 @@ impl<'a> Acting<'a> {
         let keywords: Vec<String> = self.server.progress().keywords().to_vec();
         for words in keywords {
             let strange = words.contains(['@', '<', '|']) || words.starts_with("layers ");
-            if strange || LEFT_OUT.iter().any(|left_out| words.starts_with(left_out)) {
+            if strange
+                || self.is_silent(&words)
+                || LEFT_OUT.iter().any(|left_out| words.starts_with(left_out))
+            {
                 continue;
             }
             let arguments =
                 ARGUMENTS.iter().find(|(keyword, _)| *keyword == words).map(|(_, arguments)| arguments);
             let command = match arguments.filter(|_| complete) {
                 Some(arguments) => format!("{words} {arguments}"),
-                None => words,
+                None => words.clone(),
             };
-            self.ask(Socket::Cli, &command)?;
+            self.of_keyword(&words, |acting| acting.ask(Socket::Cli, &command).map(drop))?;
         }
         Ok(())
+    }
+
+    /// Does what is about this keyword alone, for which there is less time than for all; where that fails, it is the one that
+    /// the steps have ended with.
+    pub(super) fn of_keyword(
+        &mut self,
+        words: &str,
+        act: impl FnOnce(&mut Acting<'a>) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let whole = self.deadline;
+        self.deadline = Deadline::after(KEYWORD.min(whole.left()));
+        let done = act(self);
+        self.deadline = whole;
+        if done.is_err() {
+            self.stuck = Some(words.to_owned());
+        }
+        done
+    }
+
+    /// Returns true for a keyword that is not called: it had no answer before.
+    pub(super) fn is_silent(&self, words: &str) -> bool {
+        self.silent.iter().any(|one| one == words)
     }
 
     /// The list has an address for each session; our own is over when the next command comes.
@@ -341,21 +352,5 @@ impl<'a> Acting<'a> {
             let visits = visits?;
             visits.into_iter().try_for_each(|visit| visit.join().unwrap_or(Err(CliError::Closed)))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reloads_of_a_master_are_read() {
-        let now = "#<PID>          <type>          <reloads>       <uptime>        <version>\n\
-                   1162            master          2               0d00h02m07s     2.6.12\n# workers\n";
-        assert_eq!(reloads(now), Some(2));
-        let then =
-            "#<PID> <type> <relative PID> <reloads> <uptime> <version>\n1162 master 0 1 0d00h02m07s 2.2.9\n";
-        assert_eq!(reloads(then), Some(1));
-        assert_eq!(reloads(""), None);
     }
 }

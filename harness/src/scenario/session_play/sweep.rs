@@ -3,7 +3,8 @@
 //! Where the buffers are small, a handler fills them in the same few calls each time, and then waits. There the client
 //! reads a little, or leaves: at which call that is depends on sizes alone, never on time.
 
-use super::super::session::Socket;
+use super::super::named::haproxy::{DUMPS, NOT_SWEPT};
+use super::super::session::{ARGUMENTS, Socket};
 use super::acting::{Acting, IDLE};
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
@@ -22,7 +23,28 @@ enum Visit {
     Over,
 }
 
+/// A keyword that has a scenario of its own, or that no client leaves in the middle of, or that is ours.
+fn is_swept(words: &str) -> bool {
+    let command = |(_, command): &(&str, &str)| command.split(';').any(|one| one.starts_with(words));
+    let strange = words.contains(['@', '<', '|']) || words.starts_with("layers ");
+    strange || DUMPS.iter().any(command) || NOT_SWEPT.iter().any(|(left_out, _)| *left_out == words)
+}
+
 impl Acting<'_> {
+    pub(super) fn leave_others_at_every_call(&mut self) -> Result<(), CliError> {
+        self.server.look();
+        let all = self.server.progress().handled_keywords().to_vec();
+        for words in all.iter().filter(|words| !is_swept(words)) {
+            if self.is_silent(words) {
+                continue;
+            }
+            let arguments = ARGUMENTS.iter().find(|(keyword, _)| keyword == words);
+            let command = arguments.map_or(words.clone(), |(_, arguments)| format!("{words} {arguments}"));
+            self.of_keyword(words, |acting| acting.leave_at_every_call(Socket::Cli, &command))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn leave_at_every_call(&mut self, socket: Socket, text: &str) -> Result<(), CliError> {
         let text = match socket {
             Socket::Http => text.to_owned(),

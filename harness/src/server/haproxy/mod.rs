@@ -2,6 +2,7 @@
 
 mod configuration;
 mod load;
+mod master;
 mod progress;
 
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ use crate::version::Version;
 
 pub use configuration::{Configuration, Frontend, UsedService};
 pub use load::Loading;
+pub use master::reloads;
 pub use progress::Progress;
 
 /// In the directory of a run: the command line of the server, or of its workers; full rights.
@@ -46,10 +48,11 @@ const ENTRIES: usize = 1000;
 /// What a server behind the server answers, in words of 22 bytes.
 const PAGE: &str = "page";
 const PAGE_LINES: usize = 600;
-/// What has Lua give back what it does not need any more.
+/// Scripts in Lua: commands of the harness's own, and what tells of each function that other scripts register.
 const COLLECT: &str = "collect.lua";
-const COLLECTS: &str =
-    "core.register_cli({\"layers\", \"collect\"}, \"\", function() collectgarbage(\"collect\") end)\n";
+const COLLECTS: &str = include_str!("collect.lua");
+const TELLING: &str = "telling.lua";
+const TELLS: &str = include_str!("telling.lua");
 /// Where Debian installs it.
 pub const DEBIANS: &str = "/usr/sbin/haproxy";
 /// The first command of each run is a client of this number.
@@ -186,6 +189,7 @@ impl Haproxy {
             std::fs::write(folder.join(name), format!("{entry}\n{more}"))?;
         }
         std::fs::write(folder.join(COLLECT), COLLECTS)?;
+        std::fs::write(folder.join(TELLING), TELLS)?;
         std::fs::write(folder.join(PAGE), "All work and no play. ".repeat(PAGE_LINES))?;
         let mut environment: Vec<(String, OsString)> = vec![
             (TRACE_VARIABLE.into(), instruments::lasting_path(tracing.file()?)),

@@ -16,10 +16,14 @@ pub struct Progress {
     by_appctx: BTreeMap<u32, Calls>,
     live: HashSet<u32>,
     keywords: Vec<String>,
+    /// Those of them that have an `io_handler`.
+    handled_keywords: Vec<String>,
     last_process: Option<u32>,
     allocated: Option<u64>,
     /// The record before was the registration of a keyword: its words follow.
     naming: bool,
+    /// That keyword has an `io_handler`.
+    handles: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +46,10 @@ impl Progress {
         let callback = Callback::from_number(record.callback);
         let naming = std::mem::replace(&mut self.naming, false);
         match (Kind::from_number(record.kind), callback) {
-            (Some(Kind::Layer), _) => self.naming = record.handle < u32::from(FIRST_APPLET),
+            (Some(Kind::Layer), _) => {
+                self.naming = record.handle < u32::from(FIRST_APPLET);
+                self.handles = record.a & Callback::IoHandler.bit() != 0;
+            }
             (Some(Kind::Text), _)
                 if naming
                     && Field::from_number(record.callback) == Some(Field::Keyword)
@@ -50,7 +57,9 @@ impl Progress {
             {
                 let bytes = record.to_bytes();
                 let words = bytes.get(8..8 + usize::from(record.texts)).unwrap_or_default();
-                self.keywords.push(String::from_utf8_lossy(words).into_owned());
+                let words = String::from_utf8_lossy(words).into_owned();
+                self.handled_keywords.extend(self.handles.then(|| words.clone()));
+                self.keywords.push(words);
             }
             (Some(Kind::Probe), _) if Probe::from_number(record.callback) == Some(Probe::Allocated) => {
                 self.allocated = (record.a == 1).then_some(record.b);
@@ -106,6 +115,11 @@ impl Progress {
     /// Bytes of memory that were in use when the server was asked last.
     pub fn allocated(&self) -> Option<u64> {
         self.allocated
+    }
+
+    /// Words of the keywords that have an `io_handler`, likewise.
+    pub fn handled_keywords(&self) -> &[String] {
+        &self.handled_keywords
     }
 
     /// Words of all keywords, in the order of their registration.

@@ -1,18 +1,19 @@
 //! Servers with the subject in them, and what each has shown by its end.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use layers_trace::Reader;
 use rustix::process::Signal;
 
+use super::asking::{Answered, Pace, converse, text_of};
 use super::subject::{HaproxyValidation, canonical, of_handlers};
 use crate::campaign::halt::Limit;
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
-use crate::client::http;
 use crate::conform::is_ground;
 use crate::deadline::Deadline;
 use crate::history::End;
@@ -22,17 +23,17 @@ use crate::server::haproxy::{
     self, Configuration, HaproxyError, HaproxyServer, Loading, ServeHaproxy, lua_error,
 };
 use crate::server::process::Woken;
+use crate::version::Version;
 
 /// Records of one server's trace.
 const CAPACITY: u64 = 1 << 17;
 /// How long a server may take to get ready, and to end.
 const ENDS: Duration = Duration::from_secs(10);
-/// Reads of a client that takes its time; after so many it hurries.
-const SIPS: usize = 48;
-const SIP: usize = 1;
-const IDLE: Duration = Duration::from_millis(200);
-/// An answer that is so much longer than it was has no end.
-const MORE: usize = 1 << 16;
+/// What a configuration begins with that has code in Lua tell what it registers, and what stands before each of these.
+const TELLING: &str = "global\n    lua-load {dir}/telling.lua\n    lua-load-per-thread {dir}/telling.lua\n";
+const REGISTERED: &str = "layers: registered: ";
+/// Signals by which a fault in a program ends it.
+const FAULTS: &[i32] = &[libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
 
 /// How large the server's buffers are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,45 +48,101 @@ pub(super) enum Buffers {
 }
 
 /// What a server runs under.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
     pub(super) buffers: Buffers,
     /// Without the configuration and the modules.
     pub(super) bare: bool,
+    pub(super) threads: u32,
+    /// As a master process and its worker.
+    pub(super) workers: bool,
+    /// Options of the command line.
+    pub(super) arguments: &'static [&'static str],
+    /// Lines of the section `global`.
+    pub(super) settings: &'static [&'static str],
+    /// It says what is registered by code in Lua.
+    pub(super) tells: bool,
+    /// It is told to stop before it is over.
+    pub(super) stops: bool,
+    /// Its allocations fail: that code in Lua ends with an error then is as it should be.
+    pub(super) fails: bool,
+}
+
+impl Default for Conditions {
+    fn default() -> Conditions {
+        Conditions {
+            buffers: Buffers::Usual,
+            bare: false,
+            threads: 1,
+            workers: false,
+            arguments: &[],
+            settings: &[],
+            tells: false,
+            stops: false,
+            fails: false,
+        }
+    }
+}
+
+/// How a server has died that was not told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Crash {
+    pub(super) how: String,
+    /// By a signal that a fault in the program sends it, which code in Lua cannot do by itself.
+    pub(super) is_fault: bool,
+}
+
+impl Crash {
+    /// Returns how it died, if it did: `told` is that it was told to end.
+    fn of(told: bool, end: Option<End>) -> Option<Crash> {
+        // A master process ends with the status of a worker that has died: 128 and the signal.
+        let is_fault = match end {
+            Some(End::Killed(signal)) => FAULTS.contains(&signal),
+            Some(End::Exited(code)) => FAULTS.iter().any(|signal| 128 + signal == code),
+            None => false,
+        };
+        let how = match (told, end) {
+            (true, None) => "it does not end after it was told to".to_owned(),
+            (false, Some(End::Killed(signal))) => format!("it is killed by signal {signal}"),
+            (false, Some(End::Exited(code))) => format!("it ends by itself, with status {code}"),
+            (true, Some(End::Killed(signal))) if signal != libc::SIGTERM => {
+                format!("it is killed by signal {signal} while it ends")
+            }
+            (true, Some(End::Exited(code))) if is_fault => format!("it ends with status {code}"),
+            _ => return None,
+        };
+        Some(Crash { how, is_fault })
+    }
 }
 
 /// What one server has shown by its end, beside its answers.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     /// How it has died, if it was not told to.
-    pub(super) crash: Option<String>,
+    pub(super) crash: Option<Crash>,
     /// Errors of Lua.
     pub(super) lua: Vec<String>,
     /// Rules that handlers have broken.
     pub(super) findings: Vec<rules::Finding>,
+    /// What it says that code in Lua has registered, where it was asked to.
+    pub(super) registered: Vec<String>,
 }
 
-/// What became of a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
-    /// It was answered: a command's text, or status and body of a service's answer.
-    Whole(Vec<u8>),
-    /// No end came in time.
-    Late,
-    /// It goes on behind its end.
-    Endless,
-    /// The connection has ended, and the answer had not.
-    Cut(String),
+/// What all servers of one act have shown.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) servers: u32,
+    pub(super) rounds: Vec<Round>,
+    pub(super) exercised: BTreeMap<&'static str, u64>,
 }
 
-impl Answered {
-    /// What came, where it came.
-    pub(super) fn said(&self) -> String {
-        match self {
-            Answered::Whole(bytes) => format!("an answer of {} bytes", bytes.len()),
-            Answered::Late => "no end of an answer in time".to_owned(),
-            Answered::Endless => "an answer without an end".to_owned(),
-            Answered::Cut(how) => how.clone(),
+impl Shown {
+    /// Takes in what other servers have shown.
+    pub(super) fn add(&mut self, other: Shown) {
+        self.servers += other.servers;
+        self.rounds.extend(other.rounds);
+        for (id, times) in other.exercised {
+            *self.exercised.entry(id).or_default() += times;
         }
     }
 }
@@ -95,10 +152,8 @@ pub(super) struct Bench<'a> {
     server: &'a haproxy::Haproxy,
     pub(super) limit: Limit,
     nothing: Configuration,
-    servers: Cell<u32>,
-    clients: Cell<u32>,
-    rounds: RefCell<Vec<Round>>,
-    exercised: RefCell<BTreeMap<&'static str, u64>>,
+    clients: AtomicU32,
+    shown: Mutex<Shown>,
 }
 
 impl<'a> Bench<'a> {
@@ -107,37 +162,35 @@ impl<'a> Bench<'a> {
         server: &'a haproxy::Haproxy,
         limit: Limit,
     ) -> Bench<'a> {
-        Bench {
-            validate,
-            server,
-            limit,
-            nothing: Configuration::of_user(&[]),
-            servers: Cell::new(0),
-            clients: Cell::new(0),
-            rounds: RefCell::default(),
-            exercised: RefCell::default(),
-        }
-    }
-
-    pub(super) fn servers(&self) -> u32 {
-        self.servers.get()
+        let nothing = Configuration::of_user(&[]);
+        let (clients, shown) = (AtomicU32::new(0), Mutex::default());
+        Bench { validate, server, limit, nothing, clients, shown }
     }
 
     pub(super) fn modules(&self) -> &[PathBuf] {
         &self.validate.modules
     }
 
+    pub(super) fn version(&self) -> Version {
+        self.server.version
+    }
+
     pub(super) fn patience(&self) -> Duration {
         self.limit.of(self.validate.timeout)
     }
 
-    pub(super) fn exercised(&self, id: &str) -> u64 {
-        self.exercised.borrow().get(id).copied().unwrap_or(0)
+    /// The number of the next client.
+    pub(super) fn client(&self) -> u32 {
+        self.clients.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// What the servers that have ended since the last look have shown.
-    pub(super) fn take_rounds(&self) -> Vec<Round> {
-        self.rounds.take()
+    fn show(&self, show: impl FnOnce(&mut Shown)) {
+        show(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Returns what the servers that have ended have shown, and forgets it.
+    pub(super) fn take_shown(&self) -> Shown {
+        std::mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A server that is ready, or why there is none.
@@ -145,8 +198,9 @@ impl<'a> Bench<'a> {
         &self,
         conditions: &Conditions,
     ) -> Result<Result<HaproxyServer, String>, HaproxyError> {
-        self.servers.set(self.servers.get() + 1);
-        let mut settings = vec!["nbthread 1".to_owned()];
+        self.show(|shown| shown.servers += 1);
+        let mut settings = vec![format!("nbthread {}", conditions.threads)];
+        settings.extend(conditions.settings.iter().map(|line| (*line).to_owned()));
         match conditions.buffers {
             Buffers::Usual => {}
             Buffers::Huge => settings.push("tune.bufsize 1048576".to_owned()),
@@ -166,13 +220,13 @@ impl<'a> Bench<'a> {
         };
         let serve = ServeHaproxy {
             scenario: "validate",
-            configuration: "global\n",
+            configuration: if conditions.tells && users.lua { TELLING } else { "global\n" },
             users: Some(&users),
             modules: &modules,
-            arguments: &[],
-            start: Start::Foreground,
+            arguments: conditions.arguments,
+            start: if conditions.workers { Start::MasterWorker } else { Start::Foreground },
             load: Loading::Preload,
-            capacity: CAPACITY,
+            capacity: self.validate.room.unwrap_or(CAPACITY),
             keep: None,
         };
         let mut server = self.server.start(&serve)?;
@@ -184,36 +238,37 @@ impl<'a> Bench<'a> {
     }
 
     /// Tells it to stop, and takes in what it has shown.
-    pub(super) fn end(&self, mut server: HaproxyServer) {
-        let alive = server.process.end().is_none();
-        if alive {
+    pub(super) fn end(&self, mut server: HaproxyServer, conditions: &Conditions) {
+        let is_alive = server.process.wait_for_end(Deadline::after(Duration::ZERO)).is_none();
+        if is_alive {
             let _ = server.signal(Signal::TERM);
         }
         let end = server.wait_for_end(Deadline::after(self.limit.of(ENDS)));
+        let printed = server.printed();
+        let registered = printed.lines().filter_map(|line| line.split_once(REGISTERED)).map(|(_, what)| what);
         let mut round = Round {
-            crash: match (alive, end) {
-                (true, None) => Some("it does not end after SIGTERM".to_owned()),
-                (false, Some(End::Killed(signal))) => Some(format!("it is killed by signal {signal}")),
-                (false, Some(End::Exited(code))) => Some(format!("it ends by itself, with status {code}")),
-                (true, Some(End::Killed(signal))) if signal != libc::SIGTERM => {
-                    Some(format!("it is killed by signal {signal} while it ends"))
-                }
-                _ => None,
+            crash: Crash::of(is_alive || (conditions.stops && end == Some(End::Exited(0))), end),
+            lua: if conditions.fails {
+                Vec::new()
+            } else {
+                printed.lines().filter_map(lua_error).map(str::to_owned).collect()
             },
-            lua: server.printed().lines().filter_map(lua_error).map(str::to_owned).collect(),
             findings: Vec::new(),
+            registered: registered.map(|what| what.trim().to_owned()).collect(),
         };
         if let Some(trace) = server.trace() {
             let judgement = rules::judge(&Reader::of(&trace), of_handlers());
             if is_ground(&judgement.troubles) {
-                for result in &judgement.results {
-                    *self.exercised.borrow_mut().entry(result.rule.id).or_default() += result.exercised;
-                }
+                self.show(|shown| {
+                    for result in &judgement.results {
+                        *shown.exercised.entry(result.rule.id).or_default() += result.exercised;
+                    }
+                });
                 let of_others = |found: &&rules::Finding| !is_own(&judgement, found);
                 round.findings = judgement.findings().filter(of_others).cloned().collect();
             }
         }
-        self.rounds.borrow_mut().push(round);
+        self.show(|shown| shown.rounds.push(round));
     }
 
     /// Connects to where this is asked: a socket of the command line, or that of the frontend.
@@ -223,7 +278,6 @@ impl<'a> Bench<'a> {
         asked: &Asked,
         socket: &str,
     ) -> Result<CliClient, CliError> {
-        self.clients.set(self.clients.get() + 1);
         let socket = match asked {
             Asked::Command(_) => socket.to_owned(),
             Asked::Request(request) => {
@@ -231,56 +285,35 @@ impl<'a> Bench<'a> {
                 frontend.map(|one| one.socket.clone()).unwrap_or_default()
             }
         };
-        server.connect(self.clients.get(), &socket, Deadline::after(self.patience()))
+        server.connect(self.client(), &socket, Deadline::after(self.patience()))
     }
 
-    /// Asks, and reads the answer to its end; `slow`: little at a time, each when the server waits for it. `known` is how long
-    /// the answer was before.
-    pub(super) fn ask(
-        &self,
-        server: &mut HaproxyServer,
-        asked: &Asked,
-        slow: bool,
-        known: Option<usize>,
-    ) -> Answered {
-        self.ask_at(server, asked, "cli", slow, known)
+    /// Asks, and reads the answer to its end as fast as it comes.
+    pub(super) fn ask(&self, server: &mut HaproxyServer, asked: &Asked) -> Answered {
+        self.ask_at(server, asked, "cli", Pace::Quick, None)
     }
 
+    /// Asks at this socket of the command line, where it is a command; `known` is how long the answer was before.
     pub(super) fn ask_at(
         &self,
         server: &mut HaproxyServer,
         asked: &Asked,
         socket: &str,
-        slow: bool,
+        pace: Pace,
         known: Option<usize>,
     ) -> Answered {
-        let mut client = match self.connect(server, asked, socket) {
-            Ok(client) => client,
-            Err(error) => return Answered::Cut(format!("no connection: {error}")),
-        };
-        if let Err(error) = client.send(text_of(asked).as_bytes()) {
-            return Answered::Cut(format!("nothing could be sent: {error}"));
+        match self.connect(server, asked, socket) {
+            Ok(client) => converse(client, server, (asked, &text_of(asked)), pace, known),
+            Err(error) => Answered::Cut(format!("no connection: {error}")),
         }
-        let mut got: Vec<u8> = Vec::new();
-        let mut sips = 0;
-        let most = known.map_or(64 << 20, |known| known.saturating_mul(2).saturating_add(MORE));
-        let answered = loop {
-            if slow && sips < SIPS {
-                server.wait_idle(Deadline::after(IDLE));
-                sips += 1;
-            }
-            match client.read_bytes(SIP) {
-                Ok(bytes) => got.extend(bytes),
-                Err(CliError::Closed) => break whole(asked, got),
-                Err(CliError::Timeout) => break Answered::Late,
-                Err(error) => break Answered::Cut(error.to_string()),
-            }
-            if got.len() > most {
-                break Answered::Endless;
-            }
-        };
-        client.hang_up();
-        answered
+    }
+
+    /// Asks by this text.
+    pub(super) fn ask_text(&self, server: &mut HaproxyServer, asked: &Asked, text: &str) -> Answered {
+        match self.connect(server, asked, "cli") {
+            Ok(client) => converse(client, server, (asked, text), Pace::Quick, None),
+            Err(error) => Answered::Cut(format!("no connection: {error}")),
+        }
     }
 }
 
@@ -289,32 +322,4 @@ fn is_own(judgement: &rules::Judgement, found: &rules::Finding) -> bool {
     let appctx = found.calls.iter().find_map(|call| judgement.history.appctx(call.handle));
     let command = appctx.and_then(|appctx| appctx.command.as_ref());
     command.and_then(|command| judgement.history.registered_as(command.number)).is_some_and(|one| one.own)
-}
-
-/// What a client sends.
-pub(super) fn text_of(asked: &Asked) -> String {
-    match asked {
-        Asked::Command(command) => format!("{command}\n"),
-        Asked::Request(request) => request.text(true),
-    }
-}
-
-/// An answer of HTTP by status and body, however it was cut into pieces.
-fn whole(asked: &Asked, got: Vec<u8>) -> Answered {
-    match asked {
-        // There is an empty line behind whatever is answered.
-        Asked::Command(_) if got.is_empty() => {
-            Answered::Cut("the connection ends without an answer".to_owned())
-        }
-        Asked::Command(_) => Answered::Whole(got),
-        Asked::Request(_) => match http::whole(&got) {
-            Some(response) => {
-                Answered::Whole([format!("{}\n", response.status).into_bytes(), response.body].concat())
-            }
-            None => Answered::Cut(format!(
-                "the connection ends in the middle of the answer, after {} bytes",
-                got.len()
-            )),
-        },
-    }
 }

@@ -57,7 +57,7 @@ pub(super) fn discover(
             return Ok(Err(format!("the server does not start without it, either: {complaint}")));
         }
     };
-    let (all, unwrapped) = match registered(bench, true)? {
+    let (all, others) = match registered(bench, true)? {
         Ok(all) => all,
         Err(complaint) => return Ok(Err(complaint)),
     };
@@ -67,28 +67,53 @@ pub(super) fn discover(
     let mut entries: Vec<Handler> =
         new().filter(|one| !one.applet).map(|one| keyword(validate, one)).collect();
     entries.extend(services(validate));
-    entries.extend(unwrapped.into_iter().map(|what| unjudged(what, "the instrument cannot wrap it", true)));
+    entries.extend(
+        others
+            .unwrapped
+            .into_iter()
+            .map(|what| unjudged(what, "the instrument cannot wrap it".to_owned(), true)),
+    );
+    for what in others.in_lua {
+        let kind = what.split(" lua.").next().unwrap_or_default().to_owned();
+        let is_used = |entry: &Handler| what.strip_prefix("service ") == Some(entry.name.as_str());
+        if entries.iter().any(is_used) {
+            continue;
+        }
+        let why = match kind.as_str() {
+            "service" => "no rule `use-service` of the configuration names it".to_owned(),
+            _ => "the server calls it, and no client can ask for it: it is not judged".to_owned(),
+        };
+        entries.push(Handler { lua: true, ..unjudged(what, why, false) });
+    }
     let mut seen = BTreeSet::new();
     entries.retain(|entry| seen.insert((entry.name.clone(), entry.service)));
     Ok(Ok(Discovered { entries }))
 }
 
-/// What is registered, and what the instrument says that it cannot wrap.
-type Found = (Vec<Registered>, Vec<String>);
+/// What is there beside what can be judged.
+#[derive(Default)]
+struct Others {
+    /// What the instrument says that it cannot wrap.
+    unwrapped: Vec<String>,
+    /// What code in Lua has registered beside commands, each with its kind before its name.
+    in_lua: Vec<String>,
+}
+
+/// What is registered, and what else there is.
+type Found = (Vec<Registered>, Others);
 
 fn registered(bench: &Bench<'_>, with: bool) -> Result<Result<Found, String>, HaproxyError> {
-    let conditions =
-        if with { Conditions::default() } else { Conditions { bare: true, ..Conditions::default() } };
+    let conditions = Conditions { bare: !with, tells: with, ..Conditions::default() };
     let server = match bench.start(&conditions)? {
         Ok(server) => server,
         Err(complaint) => return Ok(Err(complaint)),
     };
     let Some(trace) = server.trace() else { return Ok(Err("there is no trace".to_owned())) };
-    let (mut all, mut unwrapped) = (Vec::new(), Vec::new());
+    let (mut all, mut others) = (Vec::new(), Others::default());
     for event in Reader::of(&trace).events().flatten() {
         let text = |field| event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
         if event.probe() == Some(layers_trace::Probe::Unwrapped) {
-            unwrapped.extend(text(Field::Message));
+            others.unwrapped.extend(text(Field::Message));
         }
         if is_registration(&event) && event.c == 0 {
             all.push(Registered {
@@ -101,9 +126,10 @@ fn registered(bench: &Bench<'_>, with: bool) -> Result<Result<Found, String>, Ha
             });
         }
     }
-    bench.end(server);
-    bench.take_rounds();
-    Ok(Ok((all, unwrapped)))
+    bench.end(server, &conditions);
+    let shown = bench.take_shown();
+    others.in_lua = shown.rounds.into_iter().flat_map(|round| round.registered).collect();
+    Ok(Ok((all, others)))
 }
 
 fn keyword(validate: &HaproxyValidation, registered: &Registered) -> Handler {
@@ -164,13 +190,13 @@ fn services(validate: &HaproxyValidation) -> Vec<Handler> {
     own.map(entry).collect()
 }
 
-fn unjudged(name: String, why: &str, is_asked_for: bool) -> Handler {
+fn unjudged(name: String, why: String, is_asked_for: bool) -> Handler {
     Handler {
         name,
         service: false,
         lua: false,
         asked: None,
-        unjudged: Some(why.to_owned()),
+        unjudged: Some(why),
         is_asked_for,
         handler: false,
     }

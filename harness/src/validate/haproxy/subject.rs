@@ -1,14 +1,20 @@
 //! What is judged: a configuration, its modules, and what of them is asked for.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::campaign::level::Level;
 use crate::campaign::select::matches;
+use crate::campaign::trace_room;
 use crate::foreign::visible::visible_line;
 use crate::rules::{self, Party, Rule};
 use crate::server::haproxy::Configuration;
+use crate::validate::accepted::Known;
 use crate::version::Which;
+
+/// How long an answer may take, unless somebody says otherwise.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A validation of HAProxy's keywords and services, to be run.
 #[derive(Clone, Debug)]
@@ -24,6 +30,11 @@ pub struct HaproxyValidation {
     pub(crate) level: Level,
     pub(crate) timeout: Duration,
     pub(crate) time: Option<Duration>,
+    pub(crate) room: Option<u64>,
+    pub(crate) jobs: Option<NonZeroUsize>,
+    pub(crate) deny: Vec<String>,
+    pub(crate) known: Known,
+    pub(crate) fail_fast: bool,
 }
 
 impl HaproxyValidation {
@@ -41,8 +52,13 @@ impl HaproxyValidation {
             only: Vec::new(),
             skip: Vec::new(),
             level: Level::Should,
-            timeout: Duration::from_secs(5),
+            timeout: TIMEOUT,
             time: None,
+            room: None,
+            jobs: None,
+            deny: Vec::new(),
+            known: Known::default(),
+            fail_fast: false,
         }
     }
 
@@ -107,6 +123,52 @@ impl HaproxyValidation {
     pub fn time(mut self, time: Duration) -> HaproxyValidation {
         self.time = Some(time);
         self
+    }
+
+    /// MiB of memory for the trace of one server; 8 unless said otherwise.
+    #[must_use]
+    pub fn trace_room(mut self, mib: u64) -> HaproxyValidation {
+        self.room = Some(trace_room::records(mib));
+        self
+    }
+
+    /// Plays so many servers at a time; one unless said otherwise. It is for the caller to know that servers side by side do
+    /// not share anything.
+    #[must_use]
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> HaproxyValidation {
+        self.jobs = Some(jobs);
+        self
+    }
+
+    /// Warnings of checks and rules that one of these patterns names count like failures.
+    #[must_use]
+    pub fn deny(mut self, patterns: impl IntoIterator<Item = String>) -> HaproxyValidation {
+        self.deny.extend(patterns);
+        self
+    }
+
+    /// Findings that are known, and do not count.
+    #[must_use]
+    pub fn known(mut self, known: Known) -> HaproxyValidation {
+        self.known = known;
+        self
+    }
+
+    /// Ends at the first finding that fails the run.
+    #[must_use]
+    pub fn fail_fast(mut self, fail_fast: bool) -> HaproxyValidation {
+        self.fail_fast = fail_fast;
+        self
+    }
+
+    /// Returns true where warnings of this check count like failures.
+    pub(super) fn denies(&self, id: &str) -> bool {
+        self.deny.iter().any(|pattern| matches(pattern, id))
+    }
+
+    /// Returns true where all findings of this check may be known.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.known.entries().iter().any(|entry| entry.id == id)
     }
 
     pub(super) fn wants(&self, id: &str) -> bool {

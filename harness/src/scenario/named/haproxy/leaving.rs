@@ -77,6 +77,10 @@ pub const NOT_SWEPT: &[(&str, &str)] = &[
 
 pub(super) fn all() -> Vec<Scenario> {
     let mut all: Vec<Scenario> = ["wait", "wait-own", "wait-null"].map(shut_down).into();
+    let about = "a client that leaves at each call of every other keyword with a handler that the server has";
+    let steps = vec![SessionStep::LeaveOthersAtEveryCall];
+    let others = session("leave-cli/others".to_owned(), about, steps);
+    all.push(with(others, |session| session.configuration = SMALL).unordered());
     all.extend(DUMPS.iter().map(|(name, command)| {
         let steps = [(*command).to_owned(), format!("{command};layers reserve")]
             .map(|commands| SessionStep::LeaveAtEveryCall(Socket::Cli, commands));

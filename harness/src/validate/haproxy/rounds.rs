@@ -1,0 +1,140 @@
+//! What a server uses after each round.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::asking::{Answered, text_of};
+use super::bench::Bench;
+use crate::client::asked::Asked;
+use crate::deadline::Deadline;
+use crate::server::haproxy::HaproxyServer;
+
+/// Commands between two looks, and looks. The first ones are for what is made once.
+pub(super) const ROUNDS: usize = 20;
+const LOOKS: usize = 9;
+const FIRST: usize = 3;
+/// Each so many-th client leaves at once.
+const LEAVES: usize = 4;
+/// Bytes a round that nobody is blamed for: of a keyword in C, and of what the server itself keeps for each function in Lua and
+/// each request, a few hundred in 2.6.
+const LITTLE: i64 = 16;
+const LITTLE_ELSEWHERE: i64 = 1024;
+/// Clients that settle takes a number for.
+const NOBODY: u32 = u32::MAX;
+
+/// What has grown from each look to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Grown {
+    /// Bytes for each command.
+    pub(super) bytes: Option<u64>,
+    /// A pool of which each command keeps an object.
+    pub(super) pool: Option<String>,
+    /// Descriptors from one look to the next, at least.
+    pub(super) descriptors: Option<u64>,
+    /// Sessions, likewise.
+    pub(super) sessions: Option<u64>,
+}
+
+/// What a server uses.
+struct Used {
+    bytes: i64,
+    descriptors: i64,
+    sessions: i64,
+    pools: BTreeMap<String, i64>,
+}
+
+/// Returns what grows with every round, or why that cannot be told.
+pub(super) fn grown(
+    bench: &Bench<'_>,
+    server: &mut HaproxyServer,
+    asked: &Asked,
+    lua: bool,
+) -> Result<Grown, String> {
+    let mut used = Vec::new();
+    for _ in 0..LOOKS {
+        for round in 0..ROUNDS {
+            // HAProxy 2.6.12 dies of a client in some thousand that leaves a command in Lua: that is not the command's fault.
+            if !lua && round % LEAVES == LEAVES - 1 {
+                let client = bench.connect(server, asked, "cli");
+                let mut client = client.map_err(|error| format!("no connection: {error}"))?;
+                let sent = client.send(text_of(asked).as_bytes());
+                client.hang_up();
+                sent.map_err(|error| format!("nothing could be sent: {error}"))?;
+                continue;
+            }
+            match bench.ask(server, asked) {
+                Answered::Whole(_) | Answered::Cut(_) => {}
+                other => return Err(format!("`{asked}`: {}", other.said())),
+            }
+        }
+        let settled = Deadline::after(bench.patience());
+        server.wait_until(settled, |progress| progress.live() == 0);
+        used.push(in_use(bench, server, lua)?);
+    }
+    let used = used.get(FIRST..).unwrap_or_default();
+    let least = |count: &dyn Fn(&Used) -> i64| {
+        let counts: Vec<i64> = used.iter().map(count).collect();
+        let steps = counts.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?));
+        steps.min().unwrap_or(0)
+    };
+    let rounds = i64::try_from(ROUNDS).unwrap_or(1);
+    let in_c = !lua && matches!(asked, Asked::Command(_));
+    let little = if in_c { LITTLE } else { LITTLE_ELSEWHERE };
+    let each = least(&|used| used.bytes) / rounds;
+    let names = used.first().into_iter().flat_map(|used| used.pools.keys());
+    let grows = |name: &&String| least(&|used| used.pools.get(*name).copied().unwrap_or(0)) >= rounds;
+    let more = |count: &dyn Fn(&Used) -> i64| u64::try_from(least(count)).ok().filter(|more| *more > 0);
+    Ok(Grown {
+        bytes: u64::try_from(each).ok().filter(|_| each >= little),
+        // What the server keeps for a function in Lua is not told from what the function keeps.
+        pool: names.clone().filter(|_| in_c).find(grows).cloned(),
+        descriptors: more(&|used| used.descriptors),
+        sessions: more(&|used| used.sessions),
+    })
+}
+
+/// Looks at it: at malloc's memory by a command of the instrument's own, at the rest by the server's, and by the kernel's
+/// list of descriptors.
+fn in_use(bench: &Bench<'_>, server: &mut HaproxyServer, lua: bool) -> Result<Used, String> {
+    let deadline = Deadline::after(bench.patience());
+    let ask = |server: &HaproxyServer, command: &str| {
+        server.ask(NOBODY, command, deadline).map_err(|error| format!("`{command}`: {error}"))
+    };
+    if lua {
+        for _ in 0..2 {
+            ask(server, "layers collect")?;
+        }
+    }
+    ask(server, "layers memory")?;
+    server.look();
+    let told = server.progress().allocated().and_then(|bytes| i64::try_from(bytes).ok());
+    let bytes = told.ok_or_else(|| "the C library does not tell what is in use".to_owned())?;
+    let (pools, sessions) = (ask(server, "show pools")?, ask(server, "show sess")?);
+    let pid = server.progress().last_process().unwrap_or_else(|| server.process.pid());
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    Ok(Used {
+        bytes,
+        descriptors: i64::try_from(descriptors).unwrap_or(i64::MAX),
+        sessions: i64::try_from(sessions.lines().filter(|line| line.starts_with("0x")).count()).unwrap_or(0),
+        pools: pools.lines().filter_map(pool).collect(),
+    })
+}
+
+/// A line of `show pools`: the name of a pool, and the number of its objects that are used.
+fn pool(line: &str) -> Option<(String, i64)> {
+    let (name, rest) = line.trim().strip_prefix("- Pool ")?.split_once(" (")?;
+    let used = rest.split_once(" used")?.0.rsplit(' ').next()?;
+    Some((name.to_owned(), used.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_objects_of_a_pool_are_read() {
+        let line = "  - Pool cache_st (16 bytes) : 5 allocated (80 bytes), 3 used, needed_avg 0, 0 failures, 4 users, @0x1 [SHARED]";
+        assert_eq!(pool(line), Some(("cache_st".to_owned(), 3)));
+        assert_eq!(pool("Total: 29 pools, 1 bytes allocated, 1 used."), None);
+    }
+}
