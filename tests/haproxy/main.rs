@@ -5,7 +5,9 @@
 mod keywords;
 mod loading;
 mod masters;
+mod reported;
 mod sessions;
+mod snapshots;
 mod trees;
 mod validate;
 mod zoo;

@@ -36,6 +36,10 @@ const FOLLOWS: &[(&str, &str)] = &[
     ("handler.descriptors", "handler.sessions"),
     ("handler.stop", "handler.sessions"),
     ("handler.reload", "handler.sessions"),
+    // Whoever cannot bear a slow client cannot bear one while the server is busy with something else.
+    ("handler.stop", "handler.whole"),
+    ("handler.reload", "handler.whole"),
+    ("handler.shared", "handler.whole"),
 ];
 
 /// A validation in progress.

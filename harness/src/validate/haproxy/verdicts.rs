@@ -183,7 +183,10 @@ impl Run<'_> {
             (_, None, 0) => ProfileVerdict::NotJudged,
             (_, None, _) => ProfileVerdict::Conformant,
         };
+        let warns = !broken_ids.is_empty();
         let reason = match verdict {
+            // A warning alone says nothing good of it.
+            ProfileVerdict::NotJudged if warns => None,
             ProfileVerdict::NotJudged => {
                 Some(entry.unjudged.clone().unwrap_or_else(|| "no check was played".to_owned()))
             }
@@ -201,7 +204,7 @@ impl Run<'_> {
             broken,
             reason,
             evidence,
-            missing: verdict == ProfileVerdict::NotJudged && entry.is_asked_for,
+            missing: verdict == ProfileVerdict::NotJudged && entry.is_asked_for && !warns,
         }
     }
 }
