@@ -63,9 +63,9 @@ pub(super) struct Arguments {
     #[arg(long)]
     allow_writes: bool,
     #[command(flatten)]
-    haproxy: snapshot_haproxy::Arguments,
-    #[command(flatten)]
     words: StackArgs,
+    #[command(flatten)]
+    haproxy: snapshot_haproxy::Arguments,
 }
 
 impl SnapshotSettings {
