@@ -118,10 +118,10 @@ fn stale(plan: &SessionsPlan<'_>, compared: &[Compared]) -> Result<Vec<PathBuf>,
 
 /// One run, as a text that is the same on every machine.
 fn play(plan: &SessionsPlan<'_>, asked: &Asked) -> Result<Played, HaproxyError> {
-    let users = plan.users.clone().with_global(&["nbthread 1".to_owned()]);
+    let users = plan.users.clone().without_threads();
     let serve = ServeHaproxy {
         scenario: "snapshot",
-        configuration: "global\n",
+        configuration: "global\n    nbthread 1\n",
         users: Some(&users),
         modules: plan.modules,
         arguments: &[],

@@ -33,6 +33,8 @@ const SECTIONS: &[&str] = &[
 /// Of `global`: what would make it another process, another user, or somebody else's files.
 const NOT_HERE: &[&str] =
     &["daemon", "pidfile", "chroot", "user", "group", "uid", "gid", "master-worker", "localpeer"];
+/// Of `global`: how many threads and processes there are.
+const THREADS: &[&str] = &["nbthread", "nbproc", "thread-groups", "thread-group"];
 /// The sockets of the command line, with the level of each.
 const LEVELS: &[(&str, &str)] = &[("cli", "admin"), ("operator", "operator"), ("user", "user")];
 
@@ -95,6 +97,19 @@ impl Configuration {
     pub fn with_global(mut self, lines: &[String]) -> Configuration {
         let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         self.files.push(("the settings of layers".to_owned(), format!("global\n{lines}")));
+        self
+    }
+
+    /// The same, without what it says of threads: that must stand in the first section, before all of this.
+    #[must_use]
+    pub fn without_threads(mut self) -> Configuration {
+        let is_other = |line: &&str| !THREADS.contains(&line.split_whitespace().next().unwrap_or_default());
+        for (_, text) in &mut self.files {
+            // An empty line in its place, so that the numbers of lines are those of the user's file.
+            let lines: Vec<&str> =
+                text.lines().map(|line| Some(line).filter(is_other).unwrap_or("")).collect();
+            *text = lines.join("\n") + "\n";
+        }
         self
     }
 

@@ -29,8 +29,10 @@ use crate::version::Version;
 const CAPACITY: u64 = 1 << 17;
 /// How long a server may take to get ready, and to end.
 const ENDS: Duration = Duration::from_secs(10);
-/// What a configuration begins with that has code in Lua tell what it registers, and what stands before each of these.
-const TELLING: &str = "global\n    lua-load {dir}/telling.lua\n    lua-load-per-thread {dir}/telling.lua\n";
+/// Lines of `global` that have code in Lua tell what it registers, and what stands before each of these.
+const TELLING: &str = "    lua-load {dir}/telling.lua\n";
+const TELLING_PER_THREAD: &str = "    lua-load-per-thread {dir}/telling.lua\n";
+const PER_THREAD_SINCE: Version = Version(2, 4, 0);
 const REGISTERED: &str = "layers: registered: ";
 /// Signals by which a fault in a program ends it.
 const FAULTS: &[i32] = &[libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
@@ -199,8 +201,8 @@ impl<'a> Bench<'a> {
         conditions: &Conditions,
     ) -> Result<Result<HaproxyServer, String>, HaproxyError> {
         self.show(|shown| shown.servers += 1);
-        let mut settings = vec![format!("nbthread {}", conditions.threads)];
-        settings.extend(conditions.settings.iter().map(|line| (*line).to_owned()));
+        let mut first = format!("global\n    nbthread {}\n", conditions.threads);
+        let mut settings: Vec<String> = conditions.settings.iter().map(|line| (*line).to_owned()).collect();
         match conditions.buffers {
             Buffers::Usual => {}
             Buffers::Huge => settings.push("tune.bufsize 1048576".to_owned()),
@@ -212,7 +214,11 @@ impl<'a> Bench<'a> {
         if users.lua {
             settings.push("lua-load {dir}/collect.lua".to_owned());
         }
-        let users = users.clone().with_global(&settings);
+        if conditions.tells && users.lua {
+            first.push_str(TELLING);
+            first.push_str(if self.version() < PER_THREAD_SINCE { "" } else { TELLING_PER_THREAD });
+        }
+        let users = users.clone().without_threads().with_global(&settings);
         let modules: Vec<PathBuf> = if conditions.bare {
             Vec::new()
         } else {
@@ -220,7 +226,7 @@ impl<'a> Bench<'a> {
         };
         let serve = ServeHaproxy {
             scenario: "validate",
-            configuration: if conditions.tells && users.lua { TELLING } else { "global\n" },
+            configuration: &first,
             users: Some(&users),
             modules: &modules,
             arguments: conditions.arguments,
