@@ -60,6 +60,11 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// The enter of its `prepare`; of its `open`, where it has had none.
+    pub fn preparation(&self) -> &Event {
+        self.preparing.as_ref().unwrap_or(&self.open)
+    }
+
     /// The `readonly` argument of its `open`.
     pub fn readonly(&self) -> bool {
         self.open.readonly()

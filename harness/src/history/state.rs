@@ -183,8 +183,12 @@ impl History {
     /// The server has opened this handle, and nothing in the trace says that a filter may have taken it over: it is
     /// the server that prepares, finalizes and closes it.
     pub fn is_servers(&self, handle: &Handle) -> bool {
-        !handle.manual
-            && !self.layers().iter().any(|l| l.number > handle.layer && self.opens_contexts(l.number))
+        !handle.manual && !self.opens_contexts_above(handle.layer)
+    }
+
+    /// A filter outside of this layer has opened contexts of its own.
+    pub fn opens_contexts_above(&self, layer: u8) -> bool {
+        self.layers().iter().any(|above| above.number > layer && self.opens_contexts(above.number))
     }
 
     /// The next handle inwards in the chain of `handle` whose layer records this callback.
@@ -362,6 +366,36 @@ impl History {
     /// The run was to serve clients. Without a description of the run: it has come as far as that.
     pub fn serves(&self) -> bool {
         self.run.as_ref().map_or(self.serving.is_some(), |run| run.start.serves())
+    }
+
+    /// Clients write down in the trace what they ask and what they are told.
+    pub fn has_client_log(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.client_log)
+    }
+
+    /// The trace has digests of the bytes that are read and written, and lists of extents.
+    pub fn has_digests(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.digests)
+    }
+
+    /// The run was started with `--run`: the server is told to stop when the command has ended, and has the status of that.
+    pub fn is_captive(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.start == Start::Captive)
+    }
+
+    /// The server may have been told to stop.
+    pub fn may_stop(&self) -> bool {
+        self.is_captive() || !self.signals.is_empty()
+    }
+
+    /// The server has ended by itself, with whatever status.
+    pub fn has_exited(&self) -> bool {
+        matches!(self.end(), Some(End::Exited(_)))
+    }
+
+    /// This layer is somebody else's, of which nobody knows what it does.
+    pub fn is_foreign(&self, layer: u8) -> bool {
+        self.layer(layer).is_some_and(|layer| layer.target.is_some())
     }
 
     /// The run was started with `--dump-plugin`.

@@ -1,6 +1,6 @@
 //! Checks as functions: what a rule says is one function of an event, and its row names the events.
 
-use super::{Check, Now, Report, Watch};
+use super::{Check, Given, Now, Report, Watch};
 use crate::history::History;
 
 /// A function that judges each of some events, with what it remembers of earlier ones. It is a type parameter, so that the
@@ -9,72 +9,82 @@ pub(in crate::rules) struct Remembering<T, S> {
     watch: Watch,
     remembered: T,
     see: S,
-    end: fn(&mut T, &History, &mut Report<'_>),
+    end: fn(&mut T, &History, &mut Report<'_>) -> Given,
 }
 
 /// Judges each of these events; `see` remembers what it needs of them.
 pub(in crate::rules) fn remembering<T: Default, S>(watch: Watch, see: S) -> Remembering<T, S>
 where
-    S: Fn(&mut T, &Now<'_>, &mut Report<'_>),
+    S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Given,
 {
-    Remembering { watch, remembered: T::default(), see, end: |_, _, _| {} }
+    Remembering { watch, remembered: T::default(), see, end: |_, _, _| None }
 }
 
 impl<T, S> Remembering<T, S> {
     /// Judges the end of the trace, too.
-    pub(in crate::rules) fn and_end(self, end: fn(&mut T, &History, &mut Report<'_>)) -> Remembering<T, S> {
+    pub(in crate::rules) fn and_end(
+        self,
+        end: fn(&mut T, &History, &mut Report<'_>) -> Given,
+    ) -> Remembering<T, S> {
         Remembering { end, ..self }
     }
 }
 
-impl<T, S: Fn(&mut T, &Now<'_>, &mut Report<'_>)> Check for Remembering<T, S> {
+impl<T, S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Given> Check for Remembering<T, S> {
     fn watches(&self) -> Watch {
         self.watch
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        (self.see)(&mut self.remembered, now, report);
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        (self.see)(&mut self.remembered, now, report)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        (self.end)(&mut self.remembered, history, report);
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+        (self.end)(&mut self.remembered, history, report)
     }
 }
 
 /// A function that remembers nothing: what it needs to know is in the history.
-pub(in crate::rules) struct At<S> {
+pub(in crate::rules) struct At<S, E> {
     watch: Watch,
     see: S,
-    end: fn(&History, &mut Report<'_>),
+    end: E,
 }
 
+/// Nothing is said of the end.
+type NoEnd = fn(&History, &mut Report<'_>) -> Given;
+
 /// Judges each of these events by itself.
-pub(in crate::rules) fn at<S: Fn(&Now<'_>, &mut Report<'_>)>(watch: Watch, see: S) -> At<S> {
-    At { watch, see, end: |_, _| {} }
+pub(in crate::rules) fn at<S: Fn(&Now<'_>, &mut Report<'_>) -> Given>(watch: Watch, see: S) -> At<S, NoEnd> {
+    At { watch, see, end: |_, _| None }
 }
 
 /// Judges the end of the trace alone.
-pub(in crate::rules) fn at_end(end: fn(&History, &mut Report<'_>)) -> impl Check {
-    at(Watch::NONE, |_: &Now<'_>, _: &mut Report<'_>| {}).and_end(end)
+pub(in crate::rules) fn at_end(end: impl Fn(&History, &mut Report<'_>) -> Given) -> impl Check {
+    at(Watch::NONE, |_: &Now<'_>, _: &mut Report<'_>| None).and_end(end)
 }
 
-impl<S> At<S> {
+impl<S> At<S, NoEnd> {
     /// Judges the end of the trace, too.
-    pub(in crate::rules) fn and_end(self, end: fn(&History, &mut Report<'_>)) -> At<S> {
-        At { end, ..self }
+    pub(in crate::rules) fn and_end<E: Fn(&History, &mut Report<'_>) -> Given>(self, end: E) -> At<S, E> {
+        At { watch: self.watch, see: self.see, end }
     }
 }
 
-impl<S: Fn(&Now<'_>, &mut Report<'_>)> Check for At<S> {
+impl<S, E> Check for At<S, E>
+where
+    S: Fn(&Now<'_>, &mut Report<'_>) -> Given,
+    E: Fn(&History, &mut Report<'_>) -> Given,
+{
     fn watches(&self) -> Watch {
         self.watch
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        (self.see)(now, report);
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        (self.see)(now, report)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        (self.end)(history, report);
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+        (self.end)(history, report)
     }
 }

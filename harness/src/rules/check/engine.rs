@@ -180,7 +180,7 @@ impl Judge {
         let now = Now { history, event, call, handle };
         for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
             if let Some(one) = self.running.get_mut(usize::from(*index)) {
-                one.check.see(&now, &mut Report { tally: &mut one.tally });
+                one.check.see(&now, &mut Report { tally: &mut one.tally, present: Some(event) });
             }
         }
     }
@@ -210,7 +210,8 @@ impl Judge {
     pub(in crate::rules) fn finish_at(mut self, is_end: bool) -> Judgement {
         for one in &mut self.running {
             if is_end {
-                one.check.end(&self.history, &mut Report { tally: &mut one.tally });
+                let present = self.history.end_event();
+                one.check.end(&self.history, &mut Report { tally: &mut one.tally, present });
             }
             // Some checks count only what comes to its end; a broken rule has had something to say all the same.
             one.tally.exercised = one.tally.exercised.max(u64::from(one.tally.broken > 0));

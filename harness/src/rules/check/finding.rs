@@ -75,6 +75,11 @@ impl fmt::Display for CallRef {
     }
 }
 
+/// Text as findings quote it.
+pub(in crate::rules) fn quoted(bytes: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(bytes))
+}
+
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -1,20 +1,29 @@
 //! What a rule is, and the engine that judges a trace by all of them in one pass.
 
-pub(super) mod all_of;
+mod all_of;
 mod at;
+mod cited;
 mod engine;
 mod finding;
+mod given;
+mod kept;
 mod now;
 mod party;
-pub(super) mod per_layer;
 mod probed;
 mod report;
 mod rule;
 mod watch;
 
+pub(super) use all_of::Both;
 pub(super) use at::{at, at_end, remembering};
+pub use cited::Cited;
+pub(super) use cited::only;
 pub use engine::{Judge, Judgement, RuleResult, Trouble};
+pub(super) use finding::quoted;
 pub use finding::{CallRef, Finding};
+pub use given::Given;
+pub(super) use given::{given, unless};
+pub(super) use kept::{Kept, PerConnection, PerLayer};
 pub use now::Now;
 pub use party::Party;
 pub(super) use probed::Probed;

@@ -2,7 +2,7 @@
 
 use layers_trace::{Kind, Probe};
 
-use super::{Check, Now, Report, Watch, notes};
+use super::{Check, Given, Now, Report, Watch, given, notes, unless};
 
 /// What these probes looked at was as promised.
 pub(in crate::rules) struct Probed {
@@ -22,19 +22,14 @@ impl Check for Probed {
         notes(Kind::Probe)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if !now.event.probe().is_some_and(|probe| self.probes.contains(&probe)) {
-            return;
-        }
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        given(now.event.probe().is_some_and(|probe| self.probes.contains(&probe)))?;
         // Strings may lie in the plugin's own memory (its magic_config_key does), so the promise ends with the plugin,
         // and filters may be unloaded after it.
-        if now.event.layer > 0 && now.history.unloading().is_some() {
-            return;
-        }
+        unless(now.event.layer > 0 && now.history.unloading().is_some())?;
         report.exercised();
-        if now.event.a == 0 {
-            let during = now.history.call(now.event.tid, now.event.call).map(|call| &call.enter);
-            report.broken(during.into_iter().chain([now.event]), self.promise, "it is not so");
-        }
+        given(now.event.a == 0)?;
+        let during = now.history.call(now.event.tid, now.event.call);
+        report.broken(during, self.promise, "it is not so")
     }
 }

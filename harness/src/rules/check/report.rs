@@ -1,8 +1,12 @@
 //! What a check has to say.
 
+use std::fmt;
+
 use layers_trace::Event;
 
+use super::cited::Cited;
 use super::finding::{CallRef, Finding};
+use super::given::{Given, given, unless};
 use super::party::Party;
 use crate::foreign::visible::visible;
 
@@ -34,62 +38,79 @@ impl Tally {
 #[derive(Debug)]
 pub struct Report<'a> {
     pub(super) tally: &'a mut Tally,
+    /// What has just been seen; when the trace is over, the end of the server.
+    pub(super) present: Option<&'a Event>,
 }
 
 impl Report<'_> {
     /// The rule said something about what has just been seen: its antecedent was true.
-    pub fn exercised(&mut self) {
-        self.tally.exercised += 1;
+    pub fn exercised(&mut self) -> Given {
+        self.exercised_if(true)
     }
 
     /// The same, if this holds.
-    pub fn exercised_if(&mut self, holds: bool) {
+    pub fn exercised_if(&mut self, holds: bool) -> Given {
         self.tally.exercised += u64::from(holds);
+        Some(())
     }
 
-    /// The rule is broken by these events (the earliest first).
+    /// The rule is broken by what has just been seen, with what conflicts with that.
     pub fn broken<'e>(
         &mut self,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
-        self.broken_by(self.tally.party, events, expected, actual);
+        cited: impl Cited<'e>,
+        expected: impl fmt::Display,
+        actual: impl fmt::Display,
+    ) -> Given {
+        self.broken_by(self.tally.party, cited, expected, actual)
     }
 
     /// The same, where it is not the duty of the rule's party alone: this one has failed in it.
     pub fn broken_by<'e>(
         &mut self,
         party: Party,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
+        cited: impl Cited<'e>,
+        expected: impl fmt::Display,
+        actual: impl fmt::Display,
+    ) -> Given {
         self.tally.broken += 1;
         if self.tally.findings.len() < MOST_FINDINGS {
-            let calls = events.into_iter().map(CallRef::from).collect();
-            let rule = self.tally.rule;
+            let mut events = Vec::new();
+            let present = self.present.filter(|_| cited.with_present());
+            cited.cite(&mut events);
             self.tally.findings.push(Finding {
-                rule,
+                rule: self.tally.rule,
                 party,
-                calls,
-                expected: visible(&expected.into()).into_owned(),
-                actual: visible(&actual.into()).into_owned(),
+                calls: events.into_iter().chain(present).map(CallRef::from).collect(),
+                expected: visible(&expected.to_string()).into_owned(),
+                actual: visible(&actual.to_string()).into_owned(),
             });
         }
+        Some(())
     }
 
     /// Exercised, and broken unless `holds`.
     pub fn expect<'e>(
         &mut self,
         holds: bool,
-        events: impl IntoIterator<Item = &'e Event>,
-        expected: impl Into<String>,
-        actual: impl Into<String>,
-    ) {
+        cited: impl Cited<'e>,
+        expected: impl fmt::Display,
+        actual: impl fmt::Display,
+    ) -> Given {
         self.exercised();
-        if !holds {
-            self.broken(events, expected, actual);
-        }
+        unless(holds)?;
+        self.broken(cited, expected, actual)
+    }
+
+    /// Exercised, and broken unless both are the same; `said` puts either of them into words.
+    pub fn same<'e, T: PartialEq, W: fmt::Display>(
+        &mut self,
+        cited: impl Cited<'e>,
+        expected: T,
+        actual: T,
+        said: impl Fn(T) -> W,
+    ) -> Given {
+        self.exercised();
+        given(expected != actual)?;
+        self.broken(cited, said(expected), said(actual))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::given::Given;
 use super::now::Now;
 use super::party::Party;
 use super::report::Report;
@@ -118,10 +119,11 @@ pub trait Check {
     fn watches(&self) -> Watch;
 
     /// One of them; `now.history` is still as it was just before.
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>);
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given;
 
     /// The trace is over.
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
         let _ = (history, report);
+        None
     }
 }

@@ -1,11 +1,12 @@
 //! Applets as a whole.
 
+use layers_trace::Callback::{self, Fct, Init, IoHandler, IoRelease, Parse, Release};
+use layers_trace::Event;
 use layers_trace::appctx::Place;
-use layers_trace::{Callback, Event};
 
 use super::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 use crate::history::History;
-use crate::rules::check::{Now, Report, Rule, at, by, enters, exits};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, exits, given, unless};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -15,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init = 0 svcctx=storage fct release",
         bad: "init = 0 svcctx=storage fct svcctx=elsewhere",
         fix: "leave svcctx to the applet",
-        check: by!(at(enters(&[Callback::Fct, Callback::Release]), preserved)),
+        check: by!(at(enters(&[Fct, Release]), preserved)),
         ..REQUIRED
     },
     Rule {
@@ -25,7 +26,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init",
         bad: "init svcctx=elsewhere",
         fix: "zero the appctx when it is allocated",
-        check: by!(at(enters(&[Callback::Init]), null_at_init)),
+        check: by!(at(enters(&[Init]), null_at_init)),
         ..REQUIRED
     },
     Rule {
@@ -45,7 +46,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "init = -1",
         bad: "init = -1 release",
         fix: "free the appctx without calling release",
-        check: by!(at(exits(&[Callback::Init]).enters(&[Callback::Release]), not_after_failed_init)),
+        check: by!(at(exits(&[Init]).enters(&[Release]), not_after_failed_init)),
         ..FORBIDDEN.from(ALL)
     },
     Rule {
@@ -66,48 +67,35 @@ const COMMAND_LINES: &[&str] = &["<CLI>", "<MCLI>"];
 const PREPARED: &[&str] =
     &["<STATS>", "<HTTPCLIENT>", "<PEER>", "<STRMDNS>", "<SINKFWD>", "<SINKFWDOC>", "<SPOE>", "<LUA_TCP>"];
 
-const CALLS: &[Callback] = &[
-    Callback::Parse,
-    Callback::IoHandler,
-    Callback::IoRelease,
-    Callback::Init,
-    Callback::Fct,
-    Callback::Release,
-];
+const CALLS: &[Callback] = &[Parse, IoHandler, IoRelease, Init, Fct, Release];
 
-fn preserved(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
-    if seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())) {
-        return;
-    }
-    let (Some(context), Some(appctx)) = (seen.context(), seen.appctx) else { return };
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
+    unless(seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())))?;
+    let (context, appctx) = (seen.context()?, seen.appctx?);
     // A call inside another one, or after the release, is not between calls.
     let nested =
         now.parent().is_some_and(|parent| parent.callback.is_appctx() && parent.handle() == appctx.id);
-    let Some((before, exit)) = appctx.left.as_ref().filter(|_| !nested && appctx.released.is_none()) else {
-        return;
-    };
-    let Some(before) = before.context else { return };
+    let (before, exit) = appctx.left.as_ref().filter(|_| !nested && appctx.released.is_none())?;
+    let before = before.context?;
     let holds = before.svcctx == context.svcctx;
     let actual = if holds { "the same".to_owned() } else { shown(context) };
-    report.expect(holds, [exit, now.event], format!("as it was left ({})", shown(before)), actual);
+    report.expect(holds, exit, format_args!("as it was left ({})", shown(before)), actual)
 }
 
-fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let prepared = seen.registered.is_none_or(|applet| PREPARED.contains(&applet.words.as_str()));
-    if let Some(context) = seen.context().filter(|_| !prepared) {
-        report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
-    }
+    let context = seen.context().filter(|_| !prepared)?;
+    report.expect(context.place == Place::Null, (), "svcctx is NULL", shown(context))
 }
 
-fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
-    report.exercised_if(seen.callback == Callback::Release);
-    if seen.state.released {
-        let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
-        report.broken(release.into_iter().chain([now.event]), "no call", "a call");
-    }
+fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
+    report.exercised_if(seen.callback == Release);
+    given(seen.state.released)?;
+    let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
+    report.broken(release, "no call", "a call")
 }
 
 /// Before 2.6, 0 says that it failed, and -1 that it wants to be called again.
@@ -116,22 +104,18 @@ fn init_failed(exit: &Event, history: &History) -> bool {
     if old { exit.result() == 0 } else { exit.result() < 0 }
 }
 
-fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let failed = |exit: &Event| init_failed(exit, now.history);
     if now.is_exit() {
-        report.exercised_if(failed(now.event));
-        return;
+        return report.exercised_if(failed(now.event));
     }
-    let failed = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit));
-    if let Some(exit) = failed {
-        report.broken([exit, now.event], "no release", "it is called");
-    }
+    let exit = seen.appctx.and_then(|appctx| appctx.init.as_ref()).filter(|exit| failed(exit))?;
+    report.broken(exit, "no release", "it is called")
 }
 
-fn one_thread(now: &Now<'_>, report: &mut Report<'_>) {
-    if let Some(appctx) = now.history.appctx(now.event.handle) {
-        let same = appctx.first.tid == now.event.tid;
-        report.expect(same, [&appctx.first, now.event], "the thread of its first call", "another thread");
-    }
+fn one_thread(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let appctx = now.history.appctx(now.event.handle)?;
+    let same = appctx.first.tid == now.event.tid;
+    report.expect(same, &appctx.first, "the thread of its first call", "another thread")
 }

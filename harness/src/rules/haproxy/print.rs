@@ -1,9 +1,10 @@
 //! The helpers that print a message.
 
-use layers_trace::{Callback, Probe};
+use layers_trace::Callback::IoHandler;
+use layers_trace::Probe;
 
 use super::{FORBIDDEN, REQUIRED, Seen};
-use crate::rules::check::{Now, Party, Probed, Report, Rule, at, by, exits};
+use crate::rules::check::{Given, Now, Party, Probed, Report, Rule, at, by, exits, given};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -23,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 0 io_handler = 1",
         bad: "parse io_handler = 0 st0=5",
         fix: "print through the channel, or end the command in parse",
-        check: by!(at(exits(&[Callback::IoHandler]), terminal)),
+        check: by!(at(exits(&[IoHandler]), terminal)),
         ..FORBIDDEN.of(Party::Handler)
     },
     Rule {
@@ -41,12 +42,9 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn terminal(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(seen), Some(call)) = (Seen::of(now), now.call) else { return };
-    if now.event.result() != 0 {
-        return;
-    }
-    let same = call.enter.c == seen.state.st0;
-    let events = [&call.enter, now.event];
-    report.expect(same, events, "st0 as it was", format!("{} became {}", call.enter.c, seen.state.st0));
+fn terminal(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (seen, call) = (Seen::of(now)?, now.call?);
+    given(now.event.result() == 0)?;
+    let (before, after) = (call.enter.c, seen.state.st0);
+    report.expect(before == after, call, "st0 as it was", format_args!("{before} became {after}"))
 }

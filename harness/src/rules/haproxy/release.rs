@@ -1,10 +1,11 @@
 //! `io_release`, and the order of a command's calls.
 
-use layers_trace::{Callback, Event, Kind};
+use layers_trace::Callback::{IoHandler, IoRelease, Parse, Release};
+use layers_trace::Kind;
 
 use super::{ALL, REQUIRED, Seen};
 use crate::history::{Appctx, End, History};
-use crate::rules::check::{Now, Report, Rule, at, by, enters, exits, notes};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, exits, given, notes, unless};
 
 /// Where the source itself says it: there is no document of these.
 const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
@@ -18,7 +19,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release",
         bad: "parse io_handler = 1 io_release io_release",
         fix: "clear the slot before it is called",
-        check: by!(at(enters(&[Callback::IoRelease]), at_most_once)),
+        check: by!(at(enters(&[IoRelease]), at_most_once)),
         ..Rule::FORBIDDEN.from(ALL)
     },
     Rule {
@@ -29,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 1",
         bad: "parse = 1 io_release",
         fix: "clear both slots when parse ends the command",
-        check: by!(at(exits(&[Callback::Parse]).enters(&[Callback::IoRelease]), not_after_failed_parse)),
+        check: by!(at(exits(&[Parse]).enters(&[IoRelease]), not_after_failed_parse)),
         ..Rule::FORBIDDEN.from(ALL)
     },
     Rule {
@@ -40,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release parse",
         bad: "parse io_handler parse",
         fix: "release a command before the next one is looked for",
-        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler, Callback::IoRelease]), order)),
+        check: by!(at(enters(&[Parse, IoHandler, IoRelease]), order)),
         ..Rule::REQUIRED.from(ALL)
     },
     Rule {
@@ -50,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler hangup release { io_release }",
         bad: "parse io_handler hangup release",
         fix: "call io_release from the applet's release",
-        check: by!(at(enters(&[Callback::IoRelease]).exits(&[Callback::Release]), on_disconnect)),
+        check: by!(at(enters(&[IoRelease]).exits(&[Release]), on_disconnect)),
         ..REQUIRED.from(ALL)
     },
     Rule {
@@ -65,48 +66,43 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn at_most_once(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn at_most_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let first = seen.command().and_then(|command| command.released.first());
-    let events = first.into_iter().chain([now.event]);
-    report.expect(first.is_none(), events, "one io_release", "another one");
+    report.expect(first.is_none(), first, "one io_release", "another one")
 }
 
-fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     if now.is_exit() {
         let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
-        report.exercised_if(ends && seen.has(Callback::IoRelease));
-        return;
+        return report.exercised_if(ends && seen.has(IoRelease));
     }
-    let Some(command) = seen.command() else { return };
-    let before_its_end = now.parent().is_some_and(|parent| parent.callback == Callback::Parse);
+    let command = seen.command()?;
+    let before_its_end = now.parent().is_some_and(|parent| parent.callback == Parse);
     let ended_by_parse = command.over && command.calls == 0 && command.released.is_empty();
-    if before_its_end || ended_by_parse {
-        let events = command.parsed.as_ref().into_iter().chain([now.event]);
-        report.broken(events, "no io_release", "it is called");
-    }
+    given(before_its_end || ended_by_parse)?;
+    report.broken(command.parsed.as_ref(), "no io_release", "it is called")
 }
 
-fn order(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn order(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let before = seen.appctx.and_then(|appctx| appctx.command.as_ref());
     report.exercised();
     let waits = before.filter(|command| command.is_live() && !command.unrecorded);
     let last = before.and_then(|command| command.left.as_ref()).map(|(_, exit)| exit);
-    let events = || last.into_iter().chain([now.event]);
     match seen.callback {
         // A command without io_release just ends with its handler; one that is given up is released.
-        Callback::Parse if waits.is_some() => {
-            report.broken(events(), "the command before is over", "it waits to be called");
+        Parse if waits.is_some() => {
+            report.broken(last, "the command before is over", "it waits to be called")
         }
-        Callback::IoHandler if seen.begins() && seen.has(Callback::Parse) => {
-            report.broken(events(), "parse comes first, and nothing after the end", "io_handler is called");
+        IoHandler if seen.begins() && seen.has(Parse) => {
+            report.broken(last, "parse comes first, and nothing after the end", "io_handler is called")
         }
-        Callback::IoRelease if before.is_none_or(|command| command.number != seen.state.number) => {
-            report.broken(events(), "a command that runs", "io_release of none");
+        IoRelease if before.is_none_or(|command| command.number != seen.state.number) => {
+            report.broken(last, "a command that runs", "io_release of none")
         }
-        _ => {}
+        _ => None,
     }
 }
 
@@ -116,34 +112,26 @@ fn is_running(appctx: &Appctx, history: &History) -> bool {
         let keyword = history.registered_as(command.number);
         let has_release = match command.left.as_ref().and_then(|(state, _)| state.slots) {
             Some(slots) => slots.io_release,
-            None => keyword.is_some_and(|keyword| keyword.has(Callback::IoRelease)),
+            None => keyword.is_some_and(|keyword| keyword.has(IoRelease)),
         };
         command.is_live() && command.released.is_empty() && has_release
     })
 }
 
-fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
-    let Some(appctx) = seen.appctx else { return };
+fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
+    let appctx = seen.appctx?;
     if now.is_exit() {
         // The running command was to be released meanwhile.
-        if is_running(appctx, now.history) {
-            let events = appctx.released.iter().chain([now.event]);
-            report.expect(false, events, "io_release in between", "none");
-        }
-        return;
+        given(is_running(appctx, now.history))?;
+        return report.expect(false, appctx.released.as_ref(), "io_release in between", "none");
     }
     let live = seen.command().filter(|command| !command.done && command.is_live() && !command.unrecorded);
     let parent = now.parent().map(|parent| parent.callback);
     // Called by a handler, it is none of the server's doing.
-    if live.is_some() && parent.is_none_or(|parent| !parent.is_keyword()) {
-        report.expect(
-            parent == Some(Callback::Release),
-            [now.event],
-            "io_release inside the release of the applet: the handler was not done",
-            "io_release elsewhere",
-        );
-    }
+    given(live.is_some() && parent.is_none_or(|parent| !parent.is_keyword()))?;
+    let expected = "io_release inside the release of the applet: the handler was not done";
+    report.expect(parent == Some(Release), (), expected, "io_release elsewhere")
 }
 
 /// Clients have written down when they leave, and the server has not been told to stop.
@@ -151,29 +139,26 @@ fn is_to_judge(history: &History) -> bool {
     history.signals().is_empty() && history.run().is_none_or(|run| run.client_log)
 }
 
-fn look(history: &History, last: Option<&Event>, report: &mut Report<'_>) {
-    if history.clients().any(|client| client.leaving.is_none()) {
-        return;
-    }
+fn look(history: &History, report: &mut Report<'_>) -> Given {
+    unless(history.clients().any(|client| client.leaving.is_none()))?;
     for appctx in history.appctxs() {
         let Some(command) = &appctx.command else { continue };
         if !command.released.is_empty() {
             report.exercised();
         } else if is_running(appctx, history) {
             let begun = command.left.as_ref().map(|(_, exit)| exit);
-            report.broken(begun.into_iter().chain(last), "it has been released", "it has not");
+            report.broken(begun, "it has been released", "it has not");
         }
     }
+    Some(())
 }
 
-fn eventually(now: &Now<'_>, report: &mut Report<'_>) {
-    if is_to_judge(now.history) {
-        look(now.history, Some(now.event), report);
-    }
+fn eventually(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(is_to_judge(now.history))?;
+    look(now.history, report)
 }
 
-fn eventually_at_end(history: &History, report: &mut Report<'_>) {
-    if is_to_judge(history) && matches!(history.end(), Some(End::Exited(0))) {
-        look(history, history.end_event(), report);
-    }
+fn eventually_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    given(is_to_judge(history) && matches!(history.end(), Some(End::Exited(0))))?;
+    look(history, report)
 }

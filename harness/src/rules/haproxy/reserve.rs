@@ -1,11 +1,12 @@
 //! Contexts that a handler reserves in the storage area, and those that it allocates itself.
 
+use layers_trace::Callback::IoRelease;
 use layers_trace::appctx::{Place, State};
-use layers_trace::{Callback, Event, Probe};
+use layers_trace::{Event, Probe};
 
 use super::REQUIRED;
 use crate::history::{End, History};
-use crate::rules::check::{Now, Party, Probed, Report, Rule, at, at_end, by, exits};
+use crate::rules::check::{Given, Now, Party, Probed, Report, Rule, at, at_end, by, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -48,37 +49,33 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release",
         bad: "parse io_handler = 1 enter io_release killed = 11",
         fix: "look whether svcctx is NULL in io_release",
-        check: by!(at(exits(&[Callback::IoRelease]), tolerates_null).and_end(dies_of_null)),
+        check: by!(at(exits(&[IoRelease]), tolerates_null).and_end(dies_of_null)),
         ..REQUIRED.of(Party::Handler)
     },
 ];
 
-fn too_much(history: &History, report: &mut Report<'_>) {
-    let Some(asked) = history.asked_too_much() else { return };
+fn too_much(history: &History, report: &mut Report<'_>) -> Given {
+    let asked = history.asked_too_much()?;
     let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
     let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
         // A master reports the death of its worker by its own exit status.
         || matches!(history.end(), Some(End::Exited(status)) if status >= 128);
-    let events = [asked].into_iter().chain(history.end_event());
-    report.expect(died, events, "the server stops at once", "it goes on");
+    report.expect(died, asked, "the server stops at once", "it goes on")
 }
 
 /// This io_release was called with svcctx NULL.
 fn has_null(enter: &Event) -> bool {
     let context = State::of(enter).and_then(|state| state.context);
-    enter.callback() == Some(Callback::IoRelease)
-        && context.is_some_and(|context| context.place == Place::Null)
+    enter.callback() == Some(IoRelease) && context.is_some_and(|context| context.place == Place::Null)
 }
 
-fn tolerates_null(now: &Now<'_>, report: &mut Report<'_>) {
-    report.exercised_if(now.call.is_some_and(|call| has_null(&call.enter)));
+fn tolerates_null(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    report.exercised_if(now.call.is_some_and(|call| has_null(&call.enter)))
 }
 
-fn dies_of_null(history: &History, report: &mut Report<'_>) {
+fn dies_of_null(history: &History, report: &mut Report<'_>) -> Given {
     let killed = matches!(history.end(), Some(End::Killed(_)) | Some(End::Exited(128..)));
     let mut inside = history.in_flight().map(|call| &call.enter);
-    if let Some(enter) = inside.find(|enter| killed && has_null(enter)) {
-        let events = [enter].into_iter().chain(history.end_event());
-        report.expect(false, events, "io_release returns", "the server died in it");
-    }
+    let enter = inside.find(|enter| killed && has_null(enter))?;
+    report.expect(false, enter, "io_release returns", "the server died in it")
 }

@@ -1,6 +1,6 @@
 //! One call of a keyword or applet, with its appctx.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, IoHandler, Parse};
 use layers_trace::appctx::{Context, State};
 
 use crate::history::{Appctx, CliCommand, Registered};
@@ -55,7 +55,7 @@ impl<'a> Seen<'a> {
     pub(super) fn begins(&self) -> bool {
         match self.appctx {
             Some(appctx) => appctx.begins(self.callback, self.state.number),
-            None => matches!(self.callback, Callback::Parse | Callback::IoHandler),
+            None => matches!(self.callback, Parse | IoHandler),
         }
     }
 

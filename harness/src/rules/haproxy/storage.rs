@@ -1,10 +1,10 @@
 //! The storage area of an appctx.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{IoHandler, IoRelease, Parse};
 use layers_trace::appctx::Place;
 
 use super::{FORBIDDEN, REQUIRED, SVCCTX, Seen};
-use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, exits};
+use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse",
         bad: "parse bytes=7",
         fix: "zero the storage area before each command",
-        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), zero_at_start)),
+        check: by!(at(enters(&[Parse, IoHandler]), zero_at_start)),
         ..REQUIRED
     },
     Rule {
@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "run version=2.6; parse",
         bad: "run version=2.6; parse st2=7",
         fix: "zero st2 before each command",
-        check: by!(at(enters(&[Callback::Parse, Callback::IoHandler]), st2_at_start)),
+        check: by!(at(enters(&[Parse, IoHandler]), st2_at_start)),
         ..REQUIRED
     },
     Rule {
@@ -35,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage bytes=7 io_handler",
         bad: "parse = 0 svcctx=storage bytes=7 io_handler bytes=8",
         fix: "find out who writes there; what belongs to others (a response that arrives) may",
-        check: by!(at(enters(&[Callback::IoHandler, Callback::IoRelease]), bytes)),
+        check: by!(at(enters(&[IoHandler, IoRelease]), bytes)),
         ..Rule::OBSERVED.from(SVCCTX)
     },
     Rule {
@@ -45,7 +45,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage io_handler = 1 io_release",
         bad: "parse = 0 svcctx=storage io_handler = 1 io_release = 0 linked=1",
         fix: "unlink it in io_release",
-        check: by!(at(exits(&[Callback::IoHandler, Callback::IoRelease]), unlinked)),
+        check: by!(at(exits(&[IoHandler, IoRelease]), unlinked)),
         ..FORBIDDEN.of(Party::Handler)
     },
 ];
@@ -54,37 +54,32 @@ pub(super) const RULES: &[Rule] = &[
 /// that their place in what they show is kept in.
 const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors", "show stat"];
 
-fn zero_at_start(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
-    if let Some(context) = seen.context() {
-        report.expect(context.storage_is_zero, [now.event], "a storage area of zeroes", "it has other bytes");
-    }
+fn zero_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now).filter(Seen::begins)?;
+    let context = seen.context()?;
+    report.expect(context.storage_is_zero, (), "a storage area of zeroes", "it has other bytes")
 }
 
-fn st2_at_start(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now).filter(Seen::begins) else { return };
-    if let Some(zero) = seen.state.st2_is_zero {
-        report.expect(zero, [now.event], "st2 is 0", "it is not");
-    }
+fn st2_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now).filter(Seen::begins)?;
+    let zero = seen.state.st2_is_zero?;
+    report.expect(zero, (), "st2 is 0", "it is not")
 }
 
-fn bytes(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let shared = seen.registered.is_some_and(|one| SHARED.contains(&one.words.as_str()));
-    let Some(command) = seen.command().filter(|command| !command.unrecorded && !shared) else { return };
-    let (Some(context), Some((before, exit))) = (seen.context(), &command.left) else { return };
-    if let Some(before) = before.context.filter(|before| before.place == Place::Storage) {
-        let same = before.storage_hash == context.storage_hash;
-        report.expect(same, [exit, now.event], "the bytes that the call before has left", "other bytes");
-    }
+    let command = seen.command().filter(|command| !command.unrecorded && !shared)?;
+    let (context, (before, exit)) = (seen.context()?, command.left.as_ref()?);
+    let before = before.context.filter(|before| before.place == Place::Storage)?;
+    let same = before.storage_hash == context.storage_hash;
+    report.expect(same, exit, "the bytes that the call before has left", "other bytes")
 }
 
-fn unlinked(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn unlinked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
-    let over = seen.callback == Callback::IoRelease || now.event.result() != 0 && !has_release;
-    let Some(context) = seen.context().filter(|context| over && context.place == Place::Storage) else {
-        return;
-    };
-    report.expect(!context.linked, [now.event], "nothing in the storage area is in a list", "something is");
+    let over = seen.callback == IoRelease || now.event.result() != 0 && !has_release;
+    let context = seen.context().filter(|context| over && context.place == Place::Storage)?;
+    report.expect(!context.linked, (), "nothing in the storage area is in a list", "something is")
 }

@@ -1,10 +1,11 @@
 //! `svcctx`: NULL for a new command, and the handler's alone from then on.
 
-use layers_trace::Callback;
-use layers_trace::appctx::Place;
+use layers_trace::Callback::{IoHandler, IoRelease, Parse};
+use layers_trace::appctx::{Context, Place};
 
 use super::{REQUIRED, Seen, shown};
-use crate::rules::check::{Now, Report, Rule, at, by, enters};
+use crate::history::CliCommand;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, unless};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,7 +15,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse",
         bad: "parse svcctx=storage",
         fix: "reset svcctx before each command",
-        check: by!(at(enters(&[Callback::Parse]), null_at_parse)),
+        check: by!(at(enters(&[Parse]), null_at_parse)),
         ..REQUIRED
     },
     Rule {
@@ -24,7 +25,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse = 0 svcctx=storage io_handler",
         bad: "parse io_handler svcctx=elsewhere",
         fix: "leave svcctx alone between parse and io_handler",
-        check: by!(at(enters(&[Callback::IoHandler]), first_io)),
+        check: by!(at(enters(&[IoHandler]), first_io)),
         ..REQUIRED
     },
     Rule {
@@ -34,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 0 svcctx=storage io_handler",
         bad: "parse io_handler = 0 svcctx=storage io_handler svcctx=elsewhere",
         fix: "leave svcctx alone while a command runs",
-        check: by!(at(enters(&[Callback::IoHandler]), preserved)),
+        check: by!(at(enters(&[IoHandler]), preserved)),
         ..REQUIRED
     },
     Rule {
@@ -44,65 +45,45 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 svcctx=storage io_release",
         bad: "parse io_handler = 1 svcctx=storage io_release svcctx=NULL",
         fix: "reset svcctx after io_release, not before",
-        check: by!(at(enters(&[Callback::IoRelease]), preserved_to_release)),
+        check: by!(at(enters(&[IoRelease]), preserved_to_release)),
         ..REQUIRED
     },
 ];
 
-fn null_at_parse(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(context) = Seen::of(now).and_then(|seen| seen.context()) else { return };
-    report.expect(context.place == Place::Null, [now.event], "svcctx is NULL", shown(context));
+fn null_at_parse(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let context = Seen::of(now).and_then(|seen| seen.context())?;
+    report.expect(context.place == Place::Null, (), "svcctx is NULL", shown(context))
 }
 
-fn first_io(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
-    let Some(context) = seen.context() else { return };
-    if seen.begins() && !seen.has(Callback::Parse) {
+fn first_io(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
+    let context = seen.context()?;
+    if seen.begins() && !seen.has(Parse) {
         let holds = context.place == Place::Null;
-        return report.expect(holds, [now.event], "svcctx is NULL: there was no parse", shown(context));
+        return report.expect(holds, (), "svcctx is NULL: there was no parse", shown(context));
     }
-    let Some(command) = seen.command().filter(|command| command.calls == 0 && !command.unrecorded) else {
-        return;
-    };
-    compare(command.left.as_ref(), context.svcctx, now, report);
+    let command = seen.command().filter(|command| command.calls == 0)?;
+    as_left(command, context, report)
 }
 
-fn preserved(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
-    let Some(command) = seen.command().filter(|command| command.calls > 0 && !command.unrecorded) else {
-        return;
-    };
-    if let Some(context) = seen.context() {
-        compare(command.left.as_ref(), context.svcctx, now, report);
-    }
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
+    let command = seen.command().filter(|command| command.calls > 0)?;
+    as_left(command, seen.context()?, report)
 }
 
-fn preserved_to_release(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(seen) = Seen::of(now) else { return };
+fn preserved_to_release(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let seen = Seen::of(now)?;
     // Called by its own handler, it is none of the server's doing.
-    let by_itself = now.parent().is_some_and(|parent| parent.callback.is_keyword());
-    let Some(command) = seen.command().filter(|command| !command.unrecorded && !by_itself) else {
-        return;
-    };
-    if let Some(context) = seen.context() {
-        compare(command.left.as_ref(), context.svcctx, now, report);
-    }
+    unless(now.parent().is_some_and(|parent| parent.callback.is_keyword()))?;
+    as_left(seen.command()?, seen.context()?, report)
 }
 
 /// `svcctx` is what the call before has left.
-fn compare(
-    left: Option<&(layers_trace::appctx::State, layers_trace::Event)>,
-    svcctx: u64,
-    now: &Now<'_>,
-    report: &mut Report<'_>,
-) {
-    let Some((before, exit)) = left else { return };
-    let Some(before) = before.context else { return };
-    let actual = if before.svcctx == svcctx { "the same" } else { "another pointer" };
-    report.expect(
-        before.svcctx == svcctx,
-        [exit, now.event],
-        format!("svcctx as the call before has left it ({})", shown(before)),
-        actual,
-    );
+fn as_left(command: &CliCommand, context: Context, report: &mut Report<'_>) -> Given {
+    unless(command.unrecorded)?;
+    let (before, exit) = command.left.as_ref()?;
+    let before = before.context?;
+    let expected = format!("svcctx as the call before has left it ({})", shown(before));
+    report.expect(before.svcctx == context.svcctx, exit, expected, "another pointer")
 }

@@ -8,6 +8,7 @@ pub mod emulation;
 pub mod errno;
 pub mod lifecycle;
 pub mod negotiation;
+mod order;
 mod pass_through;
 pub mod pointers;
 mod probe_result;

@@ -2,30 +2,37 @@
 //! what the filter is told. The server stands in between, and what happens there no argument shows; but of a filter that is
 //! known to hand a callback on, and to answer what it is told, both ends can be compared.
 
-use layers_trace::{Callback, Event, Field};
+use layers_trace::Callback::{
+    self, BlockSize, Config, ConfigComplete, DefaultExport, ExportDescription, Extents, ListExports, Open,
+    Preconnect, Zero,
+};
+use layers_trace::{Event, Field};
 
 use super::negotiation::info::are_valid;
 use crate::history::{Call, FUA, Handle, History, Way};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Check, Now, Party, Report, Watch, enters_where};
+use crate::rules::check::{Both, Check, Given, Now, Party, Report, Watch, enters_where, given, unless};
 
-/// Such filters' calls of these callbacks.
-pub(super) struct PassThrough(pub(super) fn(Callback) -> bool);
+/// Judges by this check, and compares what such filters are asked and answer in calls of these callbacks.
+pub(super) fn passed_through<C: Check>(callbacks: fn(Callback) -> bool, check: C) -> impl Check {
+    Both::new(check, PassThrough(callbacks))
+}
+
+struct PassThrough(fn(Callback) -> bool);
 
 impl Check for PassThrough {
     fn watches(&self) -> Watch {
         enters_where(self.0).exits_where(self.0)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call else { return };
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let call = now.call?;
         if now.is_enter() {
-            if let Some(parent) = now.parent().filter(|parent| hands_on(now.history, parent, call)) {
-                handed(now, parent, report);
-            }
-        } else if now.history.hands_on(call.layer(), call.callback) {
-            told(now, call, report);
+            let parent = now.parent().filter(|parent| hands_on(now.history, parent, call))?;
+            return handed(now, parent, report);
         }
+        given(now.history.hands_on(call.layer(), call.callback))?;
+        told(now, call, report)
     }
 }
 
@@ -37,24 +44,21 @@ fn hands_on(history: &History, parent: &Call, call: &Call) -> bool {
 }
 
 /// The layer below is asked just what the filter was asked, and once.
-fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) {
+fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) -> Given {
     let enter = now.event;
     let (layer, callback) = (enter.layer, parent.callback);
     if parent.handed.times > 0 {
         let expected = format!("one call of L{layer}.{callback} for one of L{}", parent.layer());
-        report.broken_by(Party::Server, [&parent.enter, enter], expected, "another one");
+        report.broken_by(Party::Server, parent, expected, "another one");
     }
-    let same = same_question(&parent.enter, enter, callback)
-        && (callback != Callback::Open || same_export(now, parent));
-    if !same {
-        let expected =
-            format!("L{layer}.{callback} is asked what L{} was asked, and handed on", parent.layer());
-        report.broken_by(Party::Server, [&parent.enter, enter], expected, "something else");
-    }
+    let same =
+        same_question(&parent.enter, enter, callback) && (callback != Open || same_export(now, parent));
+    unless(same)?;
+    let expected = format!("L{layer}.{callback} is asked what L{} was asked, and handed on", parent.layer());
+    report.broken_by(Party::Server, parent, expected, "something else")
 }
 
 fn same_question(outer: &Event, inner: &Event, callback: Callback) -> bool {
-    use Callback::{Config, DefaultExport, ListExports, Open, Preconnect};
     match callback {
         Config => outer.texts == inner.texts,
         Preconnect => outer.d == inner.d,
@@ -76,10 +80,10 @@ fn same_export(now: &Now<'_>, outer: &Call) -> bool {
 
 /// What this layer, or the one that speaks for it, has called its default export.
 fn default_of<'h>(now: &Now<'h>, outer: &Call, layer: u8) -> Option<&'h Event> {
-    let namer = if now.history.records(layer, Callback::DefaultExport) {
+    let namer = if now.history.records(layer, DefaultExport) {
         Some(layer)
     } else {
-        now.history.inner(layer, Callback::DefaultExport)
+        now.history.inner(layer, DefaultExport)
     };
     let connection = outer.connection.and_then(|id| now.history.connection(id));
     connection?.named(namer?)
@@ -87,9 +91,7 @@ fn default_of<'h>(now: &Now<'h>, outer: &Call, layer: u8) -> Option<&'h Event> {
 
 /// The default export is asked for, and the layer below has not named one: there is nothing to open.
 fn is_nameless(now: &Now<'_>, call: &Call, inner: u8) -> bool {
-    call.callback == Callback::Open
-        && export(&call.enter).is_empty()
-        && default_of(now, call, inner).is_none()
+    call.callback == Open && export(&call.enter).is_empty() && default_of(now, call, inner).is_none()
 }
 
 fn export(event: &Event) -> &[u8] {
@@ -97,14 +99,13 @@ fn export(event: &Event) -> &[u8] {
 }
 
 /// The layer below was asked, and its answer is the one that the filter gives.
-fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
+fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) -> Given {
     let callback = call.callback;
-    let Some(inner) = now.history.inner(call.layer(), callback) else { return };
-    let Some(expected) = expectation(now, call) else { return };
+    let inner = now.history.inner(call.layer(), callback)?;
+    let expected = expectation(now, call)?;
     report.exercised();
     let (times, result) = (call.handed.times, now.event.result());
-    let succeeds =
-        if matches!(callback, Callback::Open | Callback::DefaultExport) { result != 0 } else { result >= 0 };
+    let succeeds = if matches!(callback, Open | DefaultExport) { result != 0 } else { result >= 0 };
     let asked = match expected.asked {
         Asked::Once => {
             times == 1 || !succeeds && times == 0 && (callback.is_data() || is_nameless(now, call, inner))
@@ -112,20 +113,15 @@ fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) {
         Asked::Before => true,
         Asked::Never => times == 0,
     };
-    let events = || [&call.enter, now.event];
     if !asked {
         let number = if expected.asked == Asked::Never { "no" } else { "one" };
         let actual = format!("{times} of them, and L{} is told of an answer", call.layer());
-        report.broken_by(
-            Party::Server,
-            events(),
-            format!("{number} call of L{inner}.{callback} inside this"),
-            actual,
-        );
-    } else if !expected.agrees {
-        let wanted = format!("L{} is told what L{inner}.{callback} answers", call.layer());
-        report.broken_by(Party::Server, events(), wanted, format!("it is told of {result}"));
+        let expected = format!("{number} call of L{inner}.{callback} inside this");
+        return report.broken_by(Party::Server, call, expected, actual);
     }
+    unless(expected.agrees)?;
+    let expected = format!("L{} is told what L{inner}.{callback} answers", call.layer());
+    report.broken_by(Party::Server, call, expected, format_args!("it is told of {result}"))
 }
 
 /// How often the layer below is asked during one call of the filter.
@@ -144,7 +140,6 @@ struct Expectation {
 }
 
 fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
-    use Callback::{Config, ConfigComplete, DefaultExport, ExportDescription, ListExports, Open, Preconnect};
     let handed = &call.handed;
     let result = now.event.result();
     let same = handed.result.is_none_or(|below| below == result);
@@ -179,10 +174,10 @@ fn same_text(call: &Call, exit: &Event) -> bool {
 /// The server has an answer of the layer below, or none is needed, and it is the filter's.
 fn same_answer(now: &Now<'_>, call: &Call, below: &Handle) -> Option<bool> {
     let exit = now.event;
-    if call.callback == Callback::BlockSize {
-        let inner = now.history.inner(call.layer(), Callback::BlockSize)?;
+    if call.callback == BlockSize {
+        let inner = now.history.inner(call.layer(), BlockSize)?;
         let below = now.history.chain(below.chain).into_iter().find(|handle| handle.layer == inner)?;
-        let Some(answer) = below.answered(Callback::BlockSize) else { return Some(exit.result() < 0) };
+        let Some(answer) = below.answered(BlockSize) else { return Some(exit.result() < 0) };
         // Nor sizes that do not fit each other.
         let refused = exit.result() < 0 && !are_valid(answer.block_size());
         return Some(refused || (answer.a, answer.b, answer.d) == (exit.a, exit.b, exit.d));
@@ -202,8 +197,8 @@ fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<Expectation> {
     let (outer, inner) = (now.event.result() >= 0, call.handed.result.map(|below| below >= 0));
     // Zeroes can still be written; a flush that makes up for FUA can fail, and a list of extents be refused.
     let agrees = match inner {
-        Some(false) => !outer || call.callback == Callback::Zero,
-        Some(true) => outer || call.enter.flags() & FUA != 0 || call.callback == Callback::Extents,
+        Some(false) => !outer || call.callback == Zero,
+        Some(true) => outer || call.enter.flags() & FUA != 0 || call.callback == Extents,
         None => true,
     };
     Some(Expectation { asked, agrees })

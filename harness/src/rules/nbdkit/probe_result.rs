@@ -3,16 +3,13 @@
 use layers_trace::Probe;
 
 pub(super) use crate::rules::check::Probed;
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Given, Now, Report, given};
 
 /// In close, a filter's context gives the backend that it gave in open; `expected` is how a finding puts that.
-pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) {
-    if now.event.probe() != Some(Probe::ContextBackend) {
-        return;
-    }
+pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) -> Given {
+    given(now.event.probe() == Some(Probe::ContextBackend))?;
     report.exercised();
-    if now.event.a == 0 {
-        let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
-        report.broken(open.into_iter().chain([now.event]), expected, "another backend");
-    }
+    given(now.event.a == 0)?;
+    let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
+    report.broken(open, expected, "another backend")
 }

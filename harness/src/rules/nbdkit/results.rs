@@ -1,35 +1,37 @@
 //! Results: each callback has those that its page of the manual names.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{
+    self, AfterFork, BlockSize, Cache, CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn,
+    CanTrim, CanWrite, CanZero, Config, ConfigComplete, Extents, Finalize, Flush, GetReady, GetSize,
+    IsRotational, ListExports, Pread, Preconnect, Prepare, Pwrite, ThreadModel, Trim, Zero,
+};
 
 use crate::history::present;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, exits_where};
+use crate::rules::check::{Check, Now, Party, Report, Rule, at, by, exits_where, unless};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "result.known",
-        party: Party::Module,
         statement: "A callback whose results are named returns one of them: 0 or -1 from preconnect, pread, pwrite and zero; one of the constants, or -1, from thread_model, can_fua, can_cache and a filter's can_zero.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .preconnect, .pread, .pwrite, .zero, .can_fua, .can_cache, .thread_model; nbdkit-filter(3), .can_zero",
         antecedent: "such a callback that returns",
         good: "NBD_CMD_READ { L0.pread = -1 } = EIO",
         bad: "NBD_CMD_READ { L0.pread = 512 }",
         fix: "return 0 when all of it is done, -1 after nbdkit_error, or the constant that says what is meant; never a number of bytes",
-        check: by!(Results { named: true }),
-        ..Rule::REQUIRED
+        check: by!(results(true)),
+        ..Rule::REQUIRED.of(Party::Module)
     },
     Rule {
         id: "result.usual",
-        party: Party::Module,
         statement: "Where the manual names -1 alone, for an error, success is 0, and no answer is below -1.",
         clause: "not in the manual",
         antecedent: "a callback that can fail and returns, and is not one of those of result.known",
         good: "L0.config_complete",
         bad: "load config L0.config_complete = 42",
         fix: "return 0 for success, 0 or 1 for an answer, and -1 after nbdkit_error",
-        check: by!(Results { named: false }),
-        ..Rule::OBSERVED
+        check: by!(results(false)),
+        ..Rule::OBSERVED.of(Party::Module)
     },
 ];
 
@@ -65,11 +67,6 @@ impl Set {
 /// The set of a callback, and whether its page names it; of those without an integer, and of a plugin's size, which
 /// nego.size.range judges, nothing.
 fn set(callback: Callback, of_filter: bool) -> Option<(Set, bool)> {
-    use Callback::{
-        AfterFork, BlockSize, Cache, CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn,
-        CanTrim, CanWrite, CanZero, Config, ConfigComplete, Extents, Finalize, Flush, GetReady, GetSize,
-        IsRotational, ListExports, Pread, Preconnect, Prepare, Pwrite, ThreadModel, Trim, Zero,
-    };
     let named = |set| Some((set, true));
     let usual = |set| Some((set, false));
     match present(callback) {
@@ -87,29 +84,15 @@ fn set(callback: Callback, of_filter: bool) -> Option<(Set, bool)> {
     }
 }
 
-struct Results {
-    /// Those whose page names what they return.
-    named: bool,
-}
-
-impl Check for Results {
-    fn watches(&self) -> Watch {
-        let mine = |callback| {
-            [true, false]
-                .into_iter()
-                .any(|of_filter| set(callback, of_filter).is_some_and(|(_, named)| named == self.named))
-        };
-        exits_where(mine)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|_| now.is_exit()) else { return };
-        let Some((set, _)) = set(call.callback, call.layer() > 0).filter(|(_, named)| *named == self.named)
-        else {
-            return;
-        };
-        let result = now.event.result();
-        let expected = format!("{} returns {}", call.callback, set.words());
-        report.expect(set.has(result), [&call.enter, now.event], expected, result.to_string());
-    }
+/// Callbacks return what is theirs: those whose page names that, or the others.
+fn results(named: bool) -> impl Check {
+    let own = move |callback, of_filter| set(callback, of_filter).filter(|(_, other)| *other == named);
+    let watch = exits_where(|callback| own(callback, true).is_some() || own(callback, false).is_some());
+    at(watch, move |now: &Now<'_>, report: &mut Report<'_>| {
+        let (call, result) = (now.call?, now.event.result());
+        let (set, _) = own(call.callback, call.layer() > 0)?;
+        report.exercised();
+        unless(set.has(result))?;
+        report.broken(call, format_args!("{} returns {}", call.callback, set.words()), result)
+    })
 }

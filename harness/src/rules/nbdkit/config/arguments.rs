@@ -1,22 +1,18 @@
 //! The command line against what the outermost layer was given.
 
-use layers_trace::{Callback, Event, Field, Text};
+use layers_trace::Callback::{
+    self, AfterFork, Config, ConfigComplete, DumpPlugin, GetReady, Open, Preconnect, ThreadModel,
+};
+use layers_trace::{Event, Field, Text};
 
 use crate::history::History;
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Given, Now, Report, given, quoted, unless};
 use crate::run::{Parameter, Start};
 use crate::version::Version;
 
 /// Whatever comes after the parameters, at any layer.
-pub(super) const AFTER_CONFIG: &[Callback] = &[
-    Callback::ConfigComplete,
-    Callback::ThreadModel,
-    Callback::DumpPlugin,
-    Callback::GetReady,
-    Callback::AfterFork,
-    Callback::Preconnect,
-    Callback::Open,
-];
+pub(super) const AFTER_CONFIG: &[Callback] =
+    &[ConfigComplete, ThreadModel, DumpPlugin, GetReady, AfterFork, Preconnect, Open];
 
 /// Version from which `@FILE` stands for the parameters in a file, so that the command line alone does not tell them.
 const PARAMETER_FILES: Version = Version(1, 45, 0);
@@ -82,7 +78,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 fn is_outermost(now: &Now<'_>) -> bool {
-    Some(now.event.layer) == now.history.outermost(Callback::Config)
+    Some(now.event.layer) == now.history.outermost(Config)
 }
 
 /// The n-th config of the outermost layer is the n-th argument.
@@ -94,57 +90,39 @@ pub(super) struct OncePerArgument {
 }
 
 impl OncePerArgument {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if self.over {
-            return;
-        }
-        let Some(parameters) = parameters(now.history) else { return };
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        unless(self.over)?;
+        let parameters = parameters(now.history)?;
         let number = self.given + 1;
         let due = parameters.get(self.given).map(Delivery::of);
-        if now.event.callback() != Some(Callback::Config) {
+        if !now.is(Config) {
             self.over = true;
-            if let Some(due) = due
-                && now.history.outermost(Callback::Config).is_some()
-            {
-                let expected = format!("parameter {number}, {due}");
-                report.expect(false, self.last.iter().chain([now.event]), expected, "configuration is over");
-            }
-            return;
+            let expected = format!("parameter {number}, {}", due?);
+            now.history.outermost(Config)?;
+            return report.expect(false, self.last.as_ref(), expected, "configuration is over");
         }
-        if !is_outermost(now) {
-            return;
-        }
+        given(is_outermost(now))?;
         self.given = number;
-        report.exercised();
-        match due {
-            None => {
-                let expected = format!("{} parameters", parameters.len());
-                report.broken(self.last.iter().chain([now.event]), expected, "one more");
-            }
-            Some(due) if !due.is(now.event) => {
-                let expected = format!("parameter {number}, {due}");
-                report.broken(self.last.iter().chain([now.event]), expected, "another one");
-            }
-            Some(_) => {}
-        }
-        self.last = Some(now.event.clone());
+        let last = self.last.replace(now.event.clone());
+        let Some(due) = due else {
+            let expected = format!("{} parameters", parameters.len());
+            return report.expect(false, last.as_ref(), expected, "one more");
+        };
+        let expected = format!("parameter {number}, {due}");
+        report.expect(due.is(now.event), last.as_ref(), expected, "another one")
     }
 }
 
 /// Keys are keys, and values are there.
-pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) {
+pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     // Inner layers get what the filters pass down.
-    if !is_outermost(now) {
-        return;
-    }
+    given(is_outermost(now))?;
     let key = now.event.text(Field::Key);
     let has_key = key.is_some_and(|key| is_key(&key.bytes));
-    let actual =
-        key.map_or_else(|| "NULL".into(), |key| format!("{:?}", String::from_utf8_lossy(&key.bytes)));
-    report.expect(has_key, [now.event], "a key: a letter, then letters, digits, `.`, `_`, `-`", actual);
-    if now.event.text(Field::Value).is_none() {
-        report.broken([now.event], "a value", "NULL");
-    }
+    let actual = key.map_or("NULL".to_owned(), |key| quoted(&key.bytes));
+    report.expect(has_key, (), "a key: a letter, then letters, digits, `.`, `_`, `-`", actual);
+    given(now.event.text(Field::Value).is_none())?;
+    report.broken((), "a value", "NULL")
 }
 
 /// A bare argument comes under the magic key, or as `script`.
@@ -155,50 +133,44 @@ pub(super) struct BareArguments {
     first: Option<Event>,
 }
 
-impl BareArguments {
-    /// The key that argument `index` is to come under, or that there is none; `None` when the trace does not tell.
-    fn key<'a>(&self, history: &'a History, index: usize) -> Option<Result<&'a str, ()>> {
-        let magic = history.layer(0)?.magic_config_key.as_deref()?;
-        Some(match magic {
-            "" if index == 0 => Ok("script"),
-            "" => Err(()),
-            key => Ok(key),
-        })
-    }
+/// The key that argument `index` is to come under, or that there is none; `None` when the trace does not tell.
+fn key_of_bare(history: &History, index: usize) -> Option<Result<&str, ()>> {
+    Some(match history.layer(0)?.magic_config_key.as_deref()? {
+        "" if index == 0 => Ok("script"),
+        "" => Err(()),
+        key => Ok(key),
+    })
+}
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(parameters) = parameters(now.history).filter(|_| is_outermost(now)) else { return };
+impl BareArguments {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let parameters = parameters(now.history).filter(|_| is_outermost(now))?;
         let index = self.given;
         self.given += 1;
-        let Some(Delivery::Bare(value)) = parameters.get(index).map(Delivery::of) else { return };
+        let Some(Delivery::Bare(value)) = parameters.get(index).map(Delivery::of) else { return None };
         report.exercised();
         let key = now.event.text(Field::Key);
         let given = key.map_or_else(String::new, |key| String::from_utf8_lossy(&key.bytes).into_owned());
         if !reads(now.event.text(Field::Value), &value) {
-            report.broken([now.event], format!("`{value}` whole, as the value"), "another value");
+            report.broken((), format!("`{value}` whole, as the value"), "another value");
         }
-        match self.key(now.history, index) {
+        let is_first = self.first.is_none();
+        let first = &*self.first.get_or_insert_with(|| now.event.clone());
+        match key_of_bare(now.history, index) {
+            Some(Ok(expected)) if reads(key, expected) => None,
             Some(Ok(expected)) => {
-                if !reads(key, expected) {
-                    let expected = format!("bare argument `{value}` under the key `{expected}`");
-                    report.broken([now.event], expected, format!("under `{given}`"));
-                }
+                let expected = format!("bare argument `{value}` under the key `{expected}`");
+                report.broken((), expected, format!("under `{given}`"))
             }
             Some(Err(())) => {
                 let expected =
                     format!("bare argument `{value}` refused: no magic key, and it is not the first");
-                report.broken([now.event], expected, format!("delivered under `{given}`"));
+                report.broken((), expected, format!("delivered under `{given}`"))
             }
             // Whatever the key is, it is one.
-            None => {
-                if let Some(first) = &self.first
-                    && first.text(Field::Key) != key
-                {
-                    report.broken([first, now.event], "the same key for every bare argument", "another one");
-                }
-            }
+            None if is_first || first.text(Field::Key) == key => None,
+            None => report.broken(first, "the same key for every bare argument", "another one"),
         }
-        self.first.get_or_insert_with(|| now.event.clone());
     }
 }
 

@@ -1,68 +1,35 @@
 //! config_complete.
 
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::{self, AfterFork, ConfigComplete, GetReady, ThreadModel};
 
+use super::super::order::{inwards, once};
 use crate::history::History;
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Report, Watch, enters};
+use crate::rules::check::{Given, Now, Report, given};
 
 /// The callbacks that come when configuration is complete.
-const AFTER: &[Callback] = &[Callback::ThreadModel, Callback::GetReady, Callback::AfterFork];
+pub(super) const AFTER: &[Callback] = &[ThreadModel, GetReady, AfterFork];
 
 /// Once in each layer, inner in outer, and not left out at the outermost.
-#[derive(Default)]
-pub(super) struct CompletedOnce {
-    called: PerLayer<Event>,
-    over: bool,
-}
-
-impl Check for CompletedOnce {
-    fn watches(&self) -> Watch {
-        enters(&[Callback::ConfigComplete]).enters(AFTER)
+pub(super) fn completed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    if now.is(ConfigComplete) {
+        once(now, report);
+        report.exercised_if(now.history.outer(now.event.layer, ConfigComplete).is_none());
+        return inwards(now, report);
     }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        const CALLBACK: Callback = Callback::ConfigComplete;
-        let layer = now.event.layer;
-        if now.event.callback() != Some(CALLBACK) {
-            if !std::mem::replace(&mut self.over, true)
-                && now.history.run().is_some_and(|run| run.start.serves())
-                && let Some(top) = now.history.outermost(CALLBACK).filter(|top| !self.called.has(*top))
-            {
-                let expected = format!("config_complete of L{top} comes first");
-                report.expect(false, [now.event], expected, "it was left out");
-            }
-            return;
-        }
-        report.exercised();
-        if let Some(first) = self.called.get(layer) {
-            report.broken([first, now.event], format!("one config_complete of L{layer}"), "another one");
-        }
-        self.called.set(layer, now.event.clone());
-        if let Some(outer) = now.history.outer(layer, CALLBACK) {
-            let parent = now.parent();
-            let nests = parent.is_some_and(|call| call.callback == CALLBACK && call.layer() == outer);
-            if !nests {
-                report.broken(
-                    parent.map(|call| &call.enter).into_iter().chain([now.event]),
-                    format!("L{outer}.config_complete calls L{layer}.config_complete"),
-                    "it is called from elsewhere",
-                );
-            }
-        }
-    }
+    let is_first = AFTER.iter().all(|callback| now.history.first_enters(*callback).next().is_none());
+    given(is_first && now.history.run().is_some_and(|run| run.start.serves()))?;
+    let top = now.history.outermost(ConfigComplete)?;
+    given(now.history.entered(top, ConfigComplete).is_none())?;
+    report.expect(false, (), format_args!("config_complete of L{top} comes first"), "it was left out")
 }
 
 /// Not for `--dump-plugin`.
-pub(super) fn not_in_dump(now: &Now<'_>, report: &mut Report<'_>) {
-    if now.history.is_dump() {
-        report.broken([now.event], "no config_complete with --dump-plugin", "it is called");
-    }
+pub(super) fn not_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(now.history.is_dump())?;
+    report.broken((), "no config_complete with --dump-plugin", "it is called")
 }
 
-pub(super) fn not_in_dump_at_end(history: &History, report: &mut Report<'_>) {
-    let has_it = history.outermost(Callback::ConfigComplete).is_some();
-    if history.is_dump() && has_it && history.ended_cleanly() {
-        report.exercised();
-    }
+pub(super) fn not_in_dump_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    given(history.is_dump() && history.ended_cleanly())?;
+    report.exercised_if(history.outermost(ConfigComplete).is_some())
 }

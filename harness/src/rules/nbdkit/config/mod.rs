@@ -5,31 +5,26 @@ mod complete;
 mod failure;
 mod order;
 
-use layers_trace::{Callback, Probe};
+use layers_trace::Callback::{self, Config, ConfigComplete, Load, Unload};
+use layers_trace::Probe;
 
-use super::pass_through::PassThrough;
+use super::order::inwards;
+use super::pass_through::passed_through;
 use super::probe_result::Probed;
-use crate::rules::check::all_of::Both;
 use crate::rules::check::{Party, Rule, at, by, enters, enters_where, remembering};
-use crate::version::Version;
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "config.outer-to-inner",
-        party: Party::Filter,
-        since: Version(1, 1, 27),
         statement: "A parameter enters the outermost layer and comes inwards only by each filter's own call of next.",
         clause: "nbdkit-filter(3), Next config, open and close",
         antecedent: "a parameter that reaches a layer below another one with config",
         good: r#"run parameter="a=1"; L1.config "a" "1" { L0.config "a" "1" }"#,
         bad: r#"run parameter="a=1"; L1.config "a" "1"; L0.config "a" "1""#,
         fix: "call next from within config only, with the parameter or what it stands for",
-        check: by!(Both::new(
-            at(enters(&[Callback::Config]), order::config_nests),
-            PassThrough(|callback| callback == Callback::Config)
-        )),
-        ..Rule::REQUIRED
+        check: by!(passed_through(|callback| callback == Config, at(enters(&[Config]), inwards))),
+        ..Rule::REQUIRED.since(1, 1, 27).of(Party::Filter)
     },
     Rule {
         id: "config.once-per-arg",
@@ -40,7 +35,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run parameter="a=1" parameter="b=2"; load L0.config "b" "2""#,
         fix: "walk through the arguments once, from the first to the last, before config_complete",
         check: by!(remembering(
-            enters(&[Callback::Config]).enters(arguments::AFTER_CONFIG),
+            enters(&[Config]).enters(arguments::AFTER_CONFIG),
             arguments::OncePerArgument::see
         )),
         ..Rule::REQUIRED
@@ -53,10 +48,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; config config_complete"#,
         bad: r#"config_complete L0.config "a" "1""#,
         fix: "finish the parameters before calling config_complete",
-        check: by!(remembering(
-            enters(&[Callback::Load, Callback::Config, Callback::ConfigComplete]),
-            order::ConfigPhase::see
-        )),
+        check: by!(at(enters(&[Load, Config, ConfigComplete]), order::in_its_phase)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -68,20 +60,19 @@ pub const RULES: &[Rule] = &[
         bad: r#"run parameter="1st=x"; L0.config "1st" "1st=x""#,
         also: &["config.bare-arg"],
         fix: "treat an argument whose part before `=` is no key as a bare one",
-        check: by!(at(enters(&[Callback::Config]), arguments::key_and_value)),
+        check: by!(at(enters(&[Config]), arguments::key_and_value)),
         ..Rule::REQUIRED
     },
     Rule {
         id: "config.bare-arg",
-        since: Version(1, 7, 0),
         statement: "A bare argument comes under the magic key; without one only the first may be bare, and is `script`.",
         clause: "nbdkit-plugin(3), .magic_config_key",
         antecedent: "an argument without `=` that reaches a layer with config",
         good: r#"L0 magic="file"; run parameter="disk"; L0.config "file" "disk""#,
         bad: r#"L0 magic="file"; run parameter="disk"; L0.config "script" "disk""#,
         fix: "deliver bare arguments under the plugin's magic_config_key, and refuse what has no key",
-        check: by!(remembering(enters(&[Callback::Config]), arguments::BareArguments::see)),
-        ..Rule::REQUIRED
+        check: by!(remembering(enters(&[Config]), arguments::BareArguments::see)),
+        ..Rule::REQUIRED.since(1, 7, 0)
     },
     Rule {
         id: "config.no-callback-fatal",
@@ -92,10 +83,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"L0 without=config; run parameter="a=1"; load config_complete"#,
         fix: "refuse parameters that nobody takes",
         check: by!(remembering(
-            enters_where(|callback| {
-                !matches!(callback, Callback::Load | Callback::Config | Callback::Unload)
-                    && !callback.is_data()
-            }),
+            enters_where(|callback| { !matches!(callback, Load | Config | Unload) && !callback.is_data() }),
             failure::nobody_takes_it
         )
         .and_end(failure::nobody_takes_it_at_end)),
@@ -122,7 +110,7 @@ pub const RULES: &[Rule] = &[
         fix: "none needed; modules must cope with both",
         check: by!(at(
             {
-                const START: &[Callback] = &[Callback::Config, Callback::ConfigComplete];
+                const START: &[Callback] = &[Config, ConfigComplete];
                 enters_where(|callback| !callback.is_data()).exits(START)
             },
             failure::failure_exits
@@ -132,18 +120,17 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "config_complete.once-nested",
-        since: Version(1, 1, 27),
         statement: "A serving run completes the configuration of the outermost layer once; inner ones nest in outer ones.",
         clause: "nbdkit-plugin(3), .config_complete; nbdkit-filter(3), Next config, open and close",
         antecedent: "a layer with config_complete, in a run that serves",
         good: "L1.config_complete { L0.config_complete }",
         bad: "L1.config_complete L0.config_complete",
         fix: "call config_complete of the outermost layer once, after the last parameter, and leave the rest to the filters",
-        check: by!(Both::new(
-            complete::CompletedOnce::default(),
-            PassThrough(|callback| callback == Callback::ConfigComplete),
+        check: by!(passed_through(
+            |callback| callback == ConfigComplete,
+            at(enters(&[ConfigComplete]).enters(complete::AFTER), complete::completed_once)
         )),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "config_complete.not-in-dump",
@@ -154,8 +141,7 @@ pub const RULES: &[Rule] = &[
         bad: "run start=dump-plugin; load L0.config_complete",
         also: &["dump.sequence"],
         fix: "leave config_complete out when only information is wanted",
-        check: by!(at(enters(&[Callback::ConfigComplete]), complete::not_in_dump)
-            .and_end(complete::not_in_dump_at_end)),
+        check: by!(at(enters(&[ConfigComplete]), complete::not_in_dump).and_end(complete::not_in_dump_at_end)),
         ..Rule::FORBIDDEN
     },
 ];

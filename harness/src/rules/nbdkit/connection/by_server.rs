@@ -1,13 +1,13 @@
 //! Which calls of a connection the server makes itself.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, DefaultExport, ListExports, Open};
 
 use crate::history::Handle;
 use crate::rules::check::Now;
 
 /// What the server calls because of an option of the client's: list_exports, default_export, open.
 pub(super) fn negotiates(callback: Callback) -> bool {
-    matches!(callback, Callback::ListExports | Callback::DefaultExport | Callback::Open)
+    matches!(callback, ListExports | DefaultExport | Open)
 }
 
 /// The handle that the server itself prepares, finalizes or closes with this call. Filters do that too, with contexts

@@ -1,25 +1,26 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3), `.close`: the end of every handle.
 
-use layers_trace::{Callback, Event};
+use std::collections::BTreeSet;
+
+use layers_trace::Callback::{self, Close, Finalize, Open};
+use layers_trace::Event;
 
 use super::by_server;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Now, Report, Rule, at, by, enters, enters_where};
-use crate::version::Version;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, enters_where, given, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "close.outer-to-inner",
-        since: Version(1, 1, 27),
         statement: "close visits the outermost filter first and the plugin last; each finishes before the next starts.",
         clause: "nbdkit-filter(3), .close and .finalize",
         antecedent: "two layers with close that were opened together",
         good: "NBD_CMD_DISC { L1.finalize L1.close L0.close }",
         bad: "NBD_CMD_DISC { L1.finalize L0.close }",
         fix: "close from the outermost layer inwards, each after the previous one has returned",
-        check: by!(at(enters(&[Callback::Close]), outer_first)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Close]), outer_first)),
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "close.exactly-once",
@@ -29,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC stop",
         bad: "NBD_CMD_DISC { L0.close L0.close }",
         fix: "close the handles of every connection, also of those that a shutdown cuts off",
-        check: by!(at(enters(&[Callback::Close]), closed_once).and_end(closed_once_at_end)),
+        check: by!(at(enters(&[Close]), closed_once).and_end(closed_once_at_end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -52,7 +53,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["tm.parallel.control-exclusive"],
         fix: "join all workers of a connection before finalizing it",
-        check: by!(at(enters(&[Callback::Finalize, Callback::Close]), after_in_flight)),
+        check: by!(at(enters(&[Finalize, Close]), after_in_flight)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -64,154 +65,116 @@ pub const RULES: &[Rule] = &[
         bad: "L0 without=unload,cleanup; hangup {} ends",
         also: &["close.exactly-once"],
         fix: "end every connection in the same way: finalize, then close",
-        check: by!(at(enters(&[Callback::Close]), AnyDisconnect::see).and_end(AnyDisconnect::end)),
+        check: by!(at(enters(&[Close]), any_disconnect).and_end(any_disconnect_at_end)),
         ..Rule::REQUIRED
     },
 ];
 
 /// From the outermost layer inwards, one after the other.
-fn outer_first(now: &Now<'_>, report: &mut Report<'_>) {
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     // After an open that failed, what is below is closed from inside that of the layer above.
-    let in_open = now.parent().filter(|parent| parent.callback == Callback::Open);
+    let in_open = now.parent().filter(|parent| parent.callback == Open);
     let undone = now.handle.filter(|handle| in_open.is_some_and(|open| open.chain == Some(handle.chain)));
-    let Some(handle) = by_server(now).or(undone.filter(|handle| now.history.is_servers(handle))) else {
-        return;
-    };
-    let outside = now.history.handle_outside(handle, Callback::Close);
-    if outside.is_none() && now.history.first_close(handle.chain).is_none() {
-        return;
-    }
+    let handle = by_server(now).or(undone.filter(|handle| now.history.is_servers(handle)))?;
+    let outside = now.history.handle_outside(handle, Close);
+    given(outside.is_some() || now.history.first_close(handle.chain).is_some())?;
     report.exercised();
-    if let Some(outside) = outside {
-        report.broken(
-            [outside.closing.as_ref().unwrap_or(&outside.open), now.event],
-            format!("close of L{} has returned before that of L{}", outside.layer, handle.layer),
-            if outside.closing.is_some() { "it is still running" } else { "it has not been called" },
-        );
+    let outside = outside?;
+    let expected = format!("close of L{} has returned before that of L{}", outside.layer, handle.layer);
+    match &outside.closing {
+        Some(close) => report.broken(close, expected, "it is still running"),
+        None => report.broken(&outside.open, expected, "it has not been called"),
     }
 }
 
 /// Neither twice nor never.
-fn closed_once(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call else { return };
+fn closed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     if let Some(handle) = now.handle {
         report.exercised();
-        if let Some(first) = handle.closing.as_ref().filter(|_| !handle.manual) {
-            let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
-            report.broken([first, now.event], expected, "another one");
-        }
-    } else if closes_itself(now) && now.history.was_minted(call.handle()) {
-        let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
-        report.broken([now.event], expected, "it was closed before");
+        let first = handle.closing.as_ref().filter(|_| !handle.manual)?;
+        let expected = format!("one close of handle {} of L{}", handle.id, handle.layer);
+        return report.broken(first, expected, "another one");
     }
+    let call = now.call.filter(|call| closes_itself(now) && now.history.was_minted(call.handle()))?;
+    let expected = format!("one close of handle {} of L{}", call.handle(), call.layer());
+    report.broken((), expected, "it was closed before")
 }
 
-fn closed_once_at_end(history: &History, report: &mut Report<'_>) {
-    for handle in left_behind(history) {
-        report.exercised();
-        report.broken(
-            [&handle.open].into_iter().chain(history.end_event()),
-            format!("handle {} of L{} is closed", handle.id, handle.layer),
-            "it never is",
-        );
+fn closed_once_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    for handle in left_behind(history)? {
+        let expected = format!("handle {} of L{} is closed", handle.id, handle.layer);
+        report.expect(false, &handle.open, expected, "it never is");
     }
+    Some(())
 }
 
 /// The server makes this close, by itself or because an open has failed above; no filter closes a context of its own.
 fn closes_itself(now: &Now<'_>) -> bool {
-    let undoes =
-        |parent: &Call| parent.callback == Callback::Open && !now.history.opens_contexts(parent.layer());
+    let undoes = |parent: &Call| parent.callback == Open && !now.history.opens_contexts(parent.layer());
     now.parent().is_none_or(undoes)
 }
 
 /// Handles of clients that the server should have closed before its end, in the order of their opens.
-fn left_behind(history: &History) -> Vec<&Handle> {
-    if !history.ended_cleanly() {
-        return Vec::new();
-    }
-    let closes = |handle: &&Handle| history.records(handle.layer, Callback::Close);
-    let mut left: Vec<_> =
-        history.handles().filter(|handle| history.is_servers(handle)).filter(closes).collect();
+fn left_behind(history: &History) -> Option<Vec<&Handle>> {
+    given(history.ended_cleanly())?;
+    let servers = history.handles().filter(|handle| history.is_servers(handle));
+    let mut left: Vec<_> = servers.filter(|handle| history.records(handle.layer, Close)).collect();
     left.sort_by_key(|handle| handle.opened);
-    left
+    Some(left)
 }
 
 /// Nothing after close.
-fn last(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call else { return };
-    if call.callback == Callback::Close {
-        report.exercised();
-        return;
+fn last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let call = now.call?;
+    if call.callback == Close {
+        return report.exercised();
     }
     let close = match now.handle {
-        Some(handle) => match &handle.closing {
-            Some(close) if now.history.is_servers(handle) => Some(close),
-            _ => return,
-        },
-        None if now.history.was_minted(call.handle()) => None,
-        None => return,
+        Some(handle) => Some(handle.closing.as_ref().filter(|_| now.history.is_servers(handle))?),
+        None => {
+            given(now.history.was_minted(call.handle()))?;
+            None
+        }
     };
     // Who closes contexts of its own can use them too late by itself.
-    let opener = now.parent().is_some_and(|parent| now.history.opens_contexts(parent.layer()));
-    if !opener {
-        let expected = format!("no call for handle {} of L{} after its close", call.handle(), call.layer());
-        report.broken(close.into_iter().chain([now.event]), expected, call.callback.name());
-    }
+    unless(now.parent().is_some_and(|parent| now.history.opens_contexts(parent.layer())))?;
+    let expected = format!("no call for handle {} of L{} after its close", call.handle(), call.layer());
+    report.broken(close, expected, call.callback.name())
 }
 
 /// No call of the handle is running.
-fn after_in_flight(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = by_server(now).filter(|handle| handle.first_data.is_some()) else { return };
+fn after_in_flight(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = by_server(now).filter(|handle| handle.first_data.is_some())?;
     report.exercised();
-    if handle.in_flight == 0 {
-        return;
-    }
+    given(handle.in_flight > 0)?;
     let running = now.history.in_flight().filter(|call| call.handle() == handle.id);
-    let data = running.filter(|call| call.callback.is_data()).min_by_key(|call| call.id());
-    if let Some(call) = data {
-        report.broken(
-            [&call.enter, now.event],
-            format!("{} of handle {} has returned", call.callback, handle.id),
-            "it is still running",
-        );
-    }
+    let call = running.filter(|call| call.callback.is_data()).min_by_key(|call| call.id())?;
+    let expected = format!("{} of handle {} has returned", call.callback, handle.id);
+    report.broken(call, expected, "it is still running")
+}
+
+/// How the client of this handle has left, if it has.
+fn leaving<'a>(history: &'a History, handle: &Handle) -> Option<&'a Event> {
+    history.client_of(handle.connection?)?.leaving.as_ref()
 }
 
 /// Finalize and close, whatever the reason.
-struct AnyDisconnect;
+fn any_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = by_server(now)?;
+    // An attempt that has failed ends without the client, which may leave at the same time or not.
+    let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
+    let is_first = now.history.first_close(handle.chain).is_none();
+    given(is_first && leaving(now.history, handle).is_some())?;
+    report.exercised_if(!now.history.chain(handle.chain).iter().any(has_failed))
+}
 
-impl AnyDisconnect {
-    /// How the client of this handle has left, if it has.
-    fn leaving<'a>(history: &'a History, handle: &Handle) -> Option<&'a Event> {
-        history.client_of(handle.connection?)?.leaving.as_ref()
+fn any_disconnect_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    let mut chains = BTreeSet::new();
+    for handle in left_behind(history)?.into_iter().filter(|handle| chains.insert(handle.chain)) {
+        let mut events: Vec<&Event> = leaving(history, handle).into_iter().chain([&handle.open]).collect();
+        events.sort_by_key(|event| event.position);
+        let expected = "the connection's handles are finalized and closed";
+        report.expect(false, events, expected, "they are not closed");
     }
-
-    fn see(now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        // An attempt that has failed ends without the client, which may leave at the same time or not.
-        let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
-        let first = now.history.first_close(handle.chain).is_none();
-        if first
-            && AnyDisconnect::leaving(now.history, handle).is_some()
-            && !now.history.chain(handle.chain).iter().any(has_failed)
-        {
-            report.exercised();
-        }
-    }
-
-    fn end(history: &History, report: &mut Report<'_>) {
-        let mut chains = Vec::new();
-        for handle in left_behind(history) {
-            if chains.contains(&handle.chain) {
-                continue;
-            }
-            chains.push(handle.chain);
-            report.exercised();
-            let left = AnyDisconnect::leaving(history, handle);
-            let mut events = vec![&handle.open];
-            events.extend(left.into_iter().chain(history.end_event()));
-            events.sort_by_key(|event| event.position);
-            report.broken(events, "the connection's handles are finalized and closed", "they are not closed");
-        }
-    }
+    Some(())
 }

@@ -1,13 +1,13 @@
 //! The NBD protocol, "Terminating the transmission phase", and what nbdkit makes of a client that leaves.
 
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::Callback::{self, CanWrite, Close, GetSize, Pread, Pwrite};
+use layers_trace::{Event, Kind, Operation};
 
 use super::by_server;
-use super::survival::is_lost;
+use super::survival::{is_lost, is_timed_out};
 use crate::history::{Client, ConnectionId, History, Request};
 use crate::protocol::MOST_PORTABLE;
-use crate::rules::check::{Now, Report, Rule, at, by, enters, notes, remembering};
-use crate::run::Start;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, given, notes, remembering, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -20,9 +20,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.close",
         fix: "finish what has been received before ending the connection",
         check: by!(remembering(
-            enters(&[Callback::Pread, Callback::Pwrite, Callback::Close])
-                .notes(Kind::Request)
-                .notes(Kind::Reply),
+            enters(&[Pread, Pwrite, Close]).notes(Kind::Request).notes(Kind::Reply),
             CarriedOut::see
         )),
         ..Rule::REQUIRED
@@ -46,10 +44,7 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE held=256 hangup",
         bad: "send NBD_CMD_WRITE held=256 L0.pwrite",
         fix: "call pwrite only when all the data is there",
-        check: by!(remembering(
-            enters(&[Callback::Pwrite, Callback::Close]).notes(Kind::Request),
-            PartialPayload::see
-        )),
+        check: by!(remembering(enters(&[Pwrite, Close]).notes(Kind::Request), PartialPayload::see)),
         ..Rule::FORBIDDEN
     },
 ];
@@ -66,128 +61,102 @@ struct CarriedOut {
 /// The callback that a plain request leads to at the outermost layer.
 fn callback_of(operation: Operation) -> Option<Callback> {
     match operation {
-        Operation::Read => Some(Callback::Pread),
-        Operation::Write => Some(Callback::Pwrite),
+        Operation::Read => Some(Pread),
+        Operation::Write => Some(Pwrite),
         _ => None,
     }
 }
 
 impl CarriedOut {
-    fn served(&mut self, now: &Now<'_>) {
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-        let client = call.connection.and_then(|connection| now.history.client_of(connection));
-        let Some(client) = client else { return };
+    fn served(&mut self, now: &Now<'_>) -> Given {
+        let (call, client) = (now.root()?, now.served()?);
         let served = &self.served;
         let request = client.waiting.iter().map(|request| &request.event).find(|request| {
             request.operation().and_then(callback_of) == Some(call.callback)
                 && (request.offset(), request.count()) == (now.event.offset(), now.event.count())
                 && request.b == 0
                 && !served.contains(&(client.number, request.position))
-        });
-        if let Some(position) = request.map(|request| request.position) {
-            self.served.push((client.number, position));
-        }
+        })?;
+        self.served.push((client.number, request.position));
+        Some(())
     }
 
     /// Requests that the server has no reason to refuse.
-    fn disconnects(&mut self, history: &History, client: &Client) {
-        let Some(connection) = client.connection else { return };
+    fn disconnects(&mut self, history: &History, client: &Client) -> Given {
+        let connection = client.connection?;
         let handles = history.handles().filter(|handle| handle.connection == Some(connection));
-        let Some(handle) = handles.filter(|handle| !handle.manual).max_by_key(|handle| handle.layer) else {
-            return;
-        };
-        let size = handle.answer(Callback::GetSize).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-        let writable = handle.answer(Callback::CanWrite) == Some(1) && !handle.readonly();
-        for request in &client.waiting {
-            let Some(callback) = callback_of(request.operation) else { continue };
+        let handle = handles.filter(|handle| !handle.manual).max_by_key(|handle| handle.layer)?;
+        let size = handle.answer(GetSize).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        let writable = handle.answer(CanWrite) == Some(1) && !handle.readonly();
+        let is_owed = |request: &&Request| {
+            let Some(callback) = callback_of(request.operation) else { return false };
             let (offset, count) = (request.event.offset(), u64::from(request.event.count()));
             let fits = count > 0
                 && count <= MOST_PORTABLE.into()
                 && offset.checked_add(count).is_some_and(|end| end <= size);
-            let allowed = callback == Callback::Pread || writable;
             let visible = history.outermost(callback) == Some(handle.layer);
             let whole = request.event.b == 0;
-            if fits && allowed && visible && whole && request.event.flags() == 0 {
-                self.owed.push((connection, request.event.clone()));
-            }
-        }
+            fits && (callback == Pread || writable) && visible && whole && request.event.flags() == 0
+        };
+        let owed = client.waiting.iter().filter(is_owed);
+        self.owed.extend(owed.map(|request| (connection, request.event.clone())));
+        Some(())
     }
 
-    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        let Some(connection) = handle.connection else { return };
-        // A server that is told to stop may refuse.
-        let stopping = !now.history.signals().is_empty();
+    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let connection = by_server(now)?.connection?;
         for (_, request) in self.owed.extract_if(.., |(owner, _)| *owner == connection) {
-            if stopping {
-                continue;
-            }
-            report.exercised();
-            if !self.served.contains(&(request.handle, request.position)) {
+            // A server that is told to stop may refuse.
+            if now.history.signals().is_empty() {
+                let holds = self.served.contains(&(request.handle, request.position));
                 let expected = "a request sent before NBD_CMD_DISC is carried out";
-                report.broken([&request, now.event], expected, "it is not");
+                report.expect(holds, &request, expected, "it is not");
             }
         }
+        Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match (now.event.kind, now.event.operation()) {
-            (Kind::Request, Some(Operation::Disconnect)) => {
-                if let Some(client) = now.history.client(now.event.handle) {
-                    self.disconnects(now.history, client);
-                }
-            }
+            (Kind::Request, Some(Operation::Disconnect)) => self.disconnects(now.history, now.client()?),
             (Kind::Request, Some(Operation::Connect)) => {
                 self.served.retain(|(client, _)| *client != now.event.handle);
+                Some(())
             }
             (Kind::Reply, _) => {
                 // An error is an answer: the server has refused, and said so. Its silence is none.
                 if now.event.result() < 0 && !is_lost(now.event) {
                     self.owed.retain(|(_, request)| request.position != now.event.call);
                 }
-                let owed = self.owed.iter().any(|(_, request)| request.position == now.event.call);
-                if !owed {
-                    self.served.retain(|(_, request)| *request != now.event.call);
-                }
+                unless(self.owed.iter().any(|(_, request)| request.position == now.event.call))?;
+                self.served.retain(|(_, request)| *request != now.event.call);
+                Some(())
             }
-            (Kind::Enter, _) if now.event.callback() == Some(Callback::Close) => self.closed(now, report),
+            (Kind::Enter, _) if now.is(Close) => self.closed(now, report),
             (Kind::Enter, _) => self.served(now),
-            _ => {}
+            _ => None,
         }
     }
 }
 
 /// The server closes the connection.
-fn ends_by_itself(now: &Now<'_>, report: &mut Report<'_>) {
+fn ends_by_itself(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     // A server that is told to stop may be gone before the client.
-    let captive = now.history.run().is_some_and(|run| run.start == Start::Captive);
-    let stopping = captive || !now.history.signals().is_empty();
-    if now.event.operation() != Some(Operation::Disconnect) || stopping {
-        return;
-    }
-    let client = now.history.client(now.event.handle);
-    let connection = client.and_then(|client| client.connection);
+    given(now.is_about(Operation::Disconnect) && !now.history.may_stop())?;
     if now.event.result() == 0 {
-        report.exercised();
-        return;
+        return report.exercised();
     }
     // Only that nothing happened counts; and a layer that takes its time is no fault of the server's.
-    const TIMED_OUT: u32 = 110;
-    let busy = now.history.in_flight().any(|call| connection.is_none() || call.connection == connection);
-    if now.event.errno() == TIMED_OUT && connection.is_some() && !busy {
-        let asked = client.and_then(|client| client.awaits(Operation::Disconnect));
-        report.broken(
-            asked.map(|asked| &asked.event).into_iter().chain([now.event]),
-            "the server closes the connection",
-            "it does not",
-        );
-    }
+    let connection = now.connection()?;
+    let busy = now.history.in_flight().any(|call| call.connection == Some(connection));
+    given(is_timed_out(now.event) && !busy)?;
+    let asked = now.client()?.awaits(Operation::Disconnect);
+    report.broken(asked, "the server closes the connection", "it does not")
 }
 
-/// What is not there is not written.
+/// What is not there is not written: remembers writes whose data was sent in part, in connections that are not over.
 #[derive(Default)]
 struct PartialPayload {
-    /// Writes whose data was sent in part, in connections that are not over.
     cut: Vec<(ConnectionId, Event)>,
 }
 
@@ -202,44 +171,37 @@ fn overlap(one: &Event, other: &Event) -> bool {
 }
 
 impl PartialPayload {
-    fn asked(&mut self, now: &Now<'_>) {
-        let client = now.history.client(now.event.handle);
-        if now.event.operation() == Some(Operation::Write)
-            && now.event.b > 0
-            && let Some(connection) = client.and_then(|client| client.connection)
-        {
-            self.cut.push((connection, now.event.clone()));
-        }
+    fn asked(&mut self, now: &Now<'_>) -> Given {
+        given(now.is_about(Operation::Write) && now.event.b > 0)?;
+        self.cut.push((now.connection()?, now.event.clone()));
+        Some(())
     }
 
-    fn written(&self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
+    fn written(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let call = now.root()?;
         let mut cut = self.cut.iter().filter(|(connection, _)| Some(*connection) == call.connection);
-        let Some((connection, cut)) = cut.find(|(_, cut)| overlap(cut, now.event)) else { return };
+        let (_, cut) = cut.find(|(_, cut)| overlap(cut, now.event))?;
         // Another request of the same client may be the reason: one that is whole.
-        let waiting = now.history.client_of(*connection).into_iter().flat_map(|client| &client.waiting);
-        let is_write = |request: &&Request| {
-            matches!(request.operation, Operation::Write | Operation::Zero) && request.event.b == 0
+        let is_reason = |request: &Request| {
+            let writes = matches!(request.operation, Operation::Write | Operation::Zero);
+            writes && request.event.b == 0 && overlap(&request.event, now.event)
         };
-        if !waiting.filter(is_write).any(|request| overlap(&request.event, now.event)) {
-            let expected = format!("no pwrite: {} bytes of the data were never sent", cut.b);
-            report.broken([cut, now.event], expected, "it is called");
-        }
+        unless(now.served().is_some_and(|client| client.waiting.iter().any(is_reason)))?;
+        let expected = format!("no pwrite: {} bytes of the data were never sent", cut.b);
+        report.broken(cut, expected, "it is called")
     }
 
-    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = by_server(now) else { return };
-        if now.history.first_close(handle.chain).is_some() {
-            return;
-        }
+    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let handle = by_server(now).filter(|handle| now.history.first_close(handle.chain).is_none())?;
         for _ in self.cut.extract_if(.., |(connection, _)| Some(*connection) == handle.connection) {
             report.exercised();
         }
+        Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.callback() {
-            Some(Callback::Pwrite) => self.written(now, report),
+            Some(Pwrite) => self.written(now, report),
             Some(_) => self.closed(now, report),
             None => self.asked(now),
         }

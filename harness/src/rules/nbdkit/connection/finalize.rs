@@ -1,41 +1,40 @@
 //! nbdkit-filter(3), `.finalize`: the last chance to use the layers below, from the outermost filter inwards.
 
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::Callback::{self, Close, DefaultExport, Finalize, ListExports, Open, Preconnect, Prepare};
+use layers_trace::{Event, Kind, Operation};
 
 use super::by_server;
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Now, Report, Rule, at, by, calls, enters, enters_where, remembering};
-use crate::version::Version;
+use crate::rules::check::{
+    Given, Now, PerConnection, Report, Rule, at, by, calls, enters, enters_where, given, only, remembering,
+};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "finalize.outer-to-inner",
-        since: Version(1, 1, 27),
         statement: "finalize runs once for each prepared handle at most, the outermost filter's first.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a finalize of a filter under another prepared one",
         good: "NBD_CMD_DISC { L2.finalize L1.finalize }",
         bad: "run filters=2; NBD_CMD_DISC { L1.finalize }",
         fix: "finalize the prepared filters from the outermost inwards, each after the previous one has returned",
-        check: by!(at(enters(&[Callback::Finalize]), outer_first)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Finalize]), outer_first)),
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "finalize.before-close",
-        since: Version(1, 1, 27),
         statement: "The finalizes of all filters have returned before the first layer is closed.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "the first close after a finalize of the same open",
         good: "NBD_CMD_DISC { L1.finalize L1.close }",
         bad: "L1 without=prepare; NBD_CMD_DISC { L2.finalize L2.close L1.finalize }",
         fix: "finalize the whole chain, then close the whole chain",
-        check: by!(at(enters(&[Callback::Finalize, Callback::Close]), before_close)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Finalize, Close]), before_close)),
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "finalize.paired",
-        since: Version(1, 15, 5),
         statement: "A prepared handle is finalized before it is closed, if negotiation succeeded or the client may go on.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
         antecedent: "a prepared handle that is closed, not below a finalize that failed",
@@ -43,17 +42,16 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_DISC { L1.close }",
         fix: "finalize on every path that closes a prepared handle",
         check: by!(remembering(
-            enters(&[Callback::Close, Callback::Open, Callback::ListExports, Callback::DefaultExport])
-                .enters(&[Callback::Preconnect])
+            enters(&[Close, Open, ListExports, DefaultExport])
+                .enters(&[Preconnect])
                 .notes(Kind::Request)
                 .notes(Kind::Reply),
             Paired::see
         )),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 15, 5)
     },
     Rule {
         id: "finalize.fail-stops",
-        since: Version(1, 15, 5),
         statement: "After a finalize that fails no filter further in is finalized; all are closed and the client must go.",
         clause: "nbdkit-filter(3), .prepare and .finalize",
         antecedent: "a finalize that fails",
@@ -61,19 +59,14 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_DISC { L2.finalize = -1 L1.finalize }",
         fix: "stop finalizing, close every layer and end the connection",
         check: by!(remembering(
-            calls(&[Callback::Finalize]).enters(&[
-                Callback::Open,
-                Callback::ListExports,
-                Callback::DefaultExport
-            ]),
+            calls(&[Finalize]).enters(&[Open, ListExports, DefaultExport]),
             FailureStops::see
         )
         .and_end(FailureStops::end)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 15, 5)
     },
     Rule {
         id: "finalize.next-usable",
-        since: Version(1, 1, 27),
         statement: "During its finalize a filter can still use the layers below: they are neither finalized nor closed.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a filter that queries or uses the layer below from its finalize",
@@ -82,11 +75,10 @@ pub const RULES: &[Rule] = &[
         also: &["tm.parallel.control-exclusive", "finalize.outer-to-inner", "data.window"],
         fix: "finalize a filter before the layers below it",
         check: by!(at(enters_where(|callback| callback.is_query() || callback.is_data()), next_is_usable)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
         id: "finalize.then-silent",
-        since: Version(1, 1, 27),
         statement: "After the finalize of a handle only its close is called.",
         clause: "nbdkit-filter(3), .finalize",
         antecedent: "a finalized handle that is closed",
@@ -95,66 +87,51 @@ pub const RULES: &[Rule] = &[
         also: &["data.window"],
         fix: "let all requests finish before the first finalize",
         check: by!(at(enters_where(Callback::has_handle), silent_after)),
-        ..Rule::FORBIDDEN
+        ..Rule::FORBIDDEN.since(1, 1, 27)
     },
 ];
 
 /// From the outermost filter inwards, once each.
-fn outer_first(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = by_server(now) else { return };
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = by_server(now)?;
     let layer = handle.layer;
     if let Some(first) = &handle.finalizing {
         let expected = format!("one finalize of L{layer} for handle {}", handle.id);
-        report.broken([first, now.event], expected, "another one");
+        report.broken(first, expected, "another one");
     }
-    if now.history.records(layer, Callback::Prepare) && handle.prepared != Some(true) {
-        let earlier = handle.preparing.as_ref().unwrap_or(&handle.open);
+    if now.history.records(layer, Prepare) && handle.prepared != Some(true) {
         let expected = format!("no finalize of L{layer}: handle {} is not prepared", handle.id);
-        report.broken([earlier, now.event], expected, "it is called");
+        report.broken(handle.preparation(), expected, "it is called");
     }
-    let outside = now.history.handle_outside(handle, Callback::Finalize);
-    let Some(outside) = outside.filter(|outside| outside.prepared == Some(true)) else { return };
-    report.exercised();
-    if outside.finalized.is_none() {
-        let earlier = outside.finalizing.as_ref().or(outside.preparing.as_ref());
-        report.broken(
-            earlier.into_iter().chain([now.event]),
-            format!("finalize of L{} has returned before that of L{layer}", outside.layer),
-            "it has not",
-        );
-    }
+    let outside = now.history.handle_outside(handle, Finalize);
+    let outside = outside.filter(|outside| outside.prepared == Some(true))?;
+    let earlier = outside.finalizing.as_ref().or(outside.preparing.as_ref());
+    let expected = format!("finalize of L{} has returned before that of L{layer}", outside.layer);
+    report.expect(outside.finalized.is_some(), earlier, expected, "it has not")
 }
 
 /// First all finalizes, then all closes.
-fn before_close(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = by_server(now) else { return };
+fn before_close(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = by_server(now)?;
     let closed = now.history.first_close(handle.chain);
-    if now.event.callback() == Some(Callback::Finalize) {
-        if let Some(close) = closed {
-            let expected = format!("finalize of L{} comes before the first close", handle.layer);
-            report.broken([close, now.event], expected, "after it");
-        }
-        return;
+    if now.is(Finalize) {
+        let expected = format!("finalize of L{} comes before the first close", handle.layer);
+        return report.broken(closed?, expected, "after it");
     }
-    if closed.is_some() {
-        return;
-    }
+    given(closed.is_none())?;
     let chain = now.history.chain(handle.chain);
     let mut finalized = chain.iter().filter(|other| other.finalizing.is_some()).peekable();
-    if finalized.peek().is_some() {
-        report.exercised();
-    }
-    if let Some(running) = finalized.find(|other| other.finalized.is_none()) {
-        let expected = format!("finalize of L{} has returned before the first close", running.layer);
-        report.broken(running.finalizing.iter().chain([now.event]), expected, "it is still running");
-    }
+    report.exercised_if(finalized.peek().is_some());
+    let running = finalized.find(|other| other.finalized.is_none())?;
+    let expected = format!("finalize of L{} has returned before the first close", running.layer);
+    report.broken(running.finalizing.as_ref(), expected, "it is still running")
 }
 
 /// Who was prepared is finalized.
 #[derive(Default)]
 struct Paired {
     /// Connections whose client has heard of success, and has not asked for another export since.
-    agreed: Vec<ConnectionId>,
+    agreed: PerConnection<()>,
     /// Handles closed unfinalized: allowed only if the connection ends there. Their prepare, and the first close.
     unpaired: Vec<Unpaired>,
 }
@@ -167,17 +144,14 @@ struct Unpaired {
 }
 
 impl Unpaired {
-    fn report(&self, report: &mut Report<'_>) {
-        report.broken(
-            [&self.prepare, &self.close],
-            format!("finalize of L{} comes before the first close", self.layer),
-            "it was left out",
-        );
+    fn report(&self, report: &mut Report<'_>) -> Given {
+        let expected = format!("finalize of L{} comes before the first close", self.layer);
+        report.broken(only((&self.prepare, &self.close)), expected, "it was left out")
     }
 }
 
 impl Paired {
-    fn first_close(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) {
+    fn first_close(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Given {
         let chain = now.history.chain(handle.chain);
         let served = chain.iter().any(|other| other.first_served.is_some());
         // A failure excuses the layers further in; the chain comes outermost first.
@@ -185,7 +159,7 @@ impl Paired {
             .iter()
             .take_while(|other| other.finalized != Some(false))
             .filter(|other| other.prepared == Some(true) && now.history.is_servers(other))
-            .filter(|other| now.history.records(other.layer, Callback::Finalize));
+            .filter(|other| now.history.records(other.layer, Finalize));
         for other in owed {
             let Some(prepare) = other.preparing.as_ref().filter(|_| other.finalizing.is_none()) else {
                 report.exercised();
@@ -194,49 +168,42 @@ impl Paired {
             let Some(connection) = handle.connection else { continue };
             let (prepare, close) = (prepare.clone(), now.event.clone());
             let unpaired = Unpaired { connection, layer: other.layer, prepare, close };
-            if served || self.agreed.contains(&connection) {
+            if served || self.agreed.has(connection) {
                 unpaired.report(report);
             } else {
                 self.unpaired.push(unpaired);
             }
         }
+        Some(())
     }
 
     /// The client of this connection goes on, so the attempt was no reason to drop it.
-    fn goes_on(&mut self, connection: ConnectionId, report: &mut Report<'_>) {
+    fn goes_on(&mut self, connection: ConnectionId, report: &mut Report<'_>) -> Given {
         for unpaired in self.unpaired.extract_if(.., |unpaired| unpaired.connection == connection) {
             unpaired.report(report);
         }
+        Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.callback() {
-            Some(Callback::Close) => {
-                if let Some(handle) = by_server(now)
-                    && now.history.first_close(handle.chain).is_none()
-                {
-                    self.first_close(now, handle, report);
-                }
+            Some(Close) => {
+                let handle =
+                    by_server(now).filter(|handle| now.history.first_close(handle.chain).is_none())?;
+                self.first_close(now, handle, report)
             }
-            Some(Callback::Preconnect) => {
+            Some(Preconnect) => {
                 self.unpaired.retain(|unpaired| now.history.connection(unpaired.connection).is_some());
-                self.agreed.retain(|id| now.history.connection(*id).is_some());
+                Some(())
             }
-            Some(_) => {
-                let call = now.call.filter(|call| call.parent.is_none());
-                if let Some(connection) = call.and_then(|call| call.connection) {
-                    self.goes_on(connection, report);
-                }
-            }
+            Some(_) => self.goes_on(now.root()?.connection?, report),
             None => {
-                let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
-                let client = now.history.client(now.event.handle).filter(|_| selects);
-                let Some(connection) = client.and_then(|client| client.connection) else { return };
-                self.agreed.retain(|id| *id != connection);
-                if now.event.kind == Kind::Reply && now.event.result() == 0 {
-                    self.agreed.push(connection);
-                    self.goes_on(connection, report);
-                }
+                given(now.is_about(Operation::Info) || now.is_about(Operation::Go))?;
+                let connection = now.connection()?;
+                self.agreed.take(connection);
+                given(now.event.kind == Kind::Reply && now.event.result() == 0)?;
+                self.agreed.renew(now.history, connection, ());
+                self.goes_on(connection, report)
             }
         }
     }
@@ -256,85 +223,64 @@ struct Failure {
 }
 
 impl FailureStops {
-    fn goes_on(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let call = now.call.filter(|call| call.parent.is_none());
-        let connection = call.and_then(|call| call.connection);
+    fn goes_on(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let connection = now.root().and_then(|call| call.connection);
         if let Some(failure) = self.failed.iter().find(|failure| Some(failure.connection) == connection) {
-            report.broken([&failure.exit, now.event], "the connection ends", "its client is served further");
+            report.broken(&failure.exit, "the connection ends", "its client is served further");
         }
         self.failed.retain(|failure| now.history.connection(failure.connection).is_some());
+        Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if now.event.callback() != Some(Callback::Finalize) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        if !now.is(Finalize) {
             return self.goes_on(now, report);
         }
-        let Some(handle) = by_server(now) else { return };
+        let handle = by_server(now)?;
         if now.is_exit() {
-            if now.event.result() != 0 {
-                report.exercised();
-                let (chain, exit) = (handle.chain, now.event.clone());
-                self.failed.extend(handle.connection.map(|connection| Failure { connection, chain, exit }));
-            }
-            return;
+            given(now.event.result() != 0)?;
+            let (chain, exit) = (handle.chain, now.event.clone());
+            self.failed.extend(handle.connection.map(|connection| Failure { connection, chain, exit }));
+            return report.exercised();
         }
-        let chain = now.history.chain(handle.chain);
-        let failed = |other: &&&Handle| other.layer > handle.layer && other.finalized == Some(false);
-        if let Some(outside) = chain.iter().find(failed) {
-            report.broken(
-                outside.finalizing.iter().chain([now.event]),
-                format!("no finalize of L{}: that of L{} has failed", handle.layer, outside.layer),
-                "it is called",
-            );
-        }
+        let failed = |other: &&Handle| other.layer > handle.layer && other.finalized == Some(false);
+        let outside = now.history.chain(handle.chain).into_iter().find(failed)?;
+        let expected = format!("no finalize of L{}: that of L{} has failed", handle.layer, outside.layer);
+        report.broken(outside.finalizing.as_ref(), expected, "it is called")
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !history.ended_cleanly() {
-            return;
-        }
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+        given(history.ended_cleanly())?;
         let servers = history.handles().filter(|handle| history.is_servers(handle));
-        for handle in servers.filter(|handle| history.records(handle.layer, Callback::Close)) {
+        for handle in servers.filter(|handle| history.records(handle.layer, Close)) {
             if let Some(failure) = self.failed.iter().find(|failure| failure.chain == handle.chain) {
-                report.broken(
-                    [&failure.exit].into_iter().chain(history.end_event()),
-                    format!("handle {} of L{} is closed all the same", handle.id, handle.layer),
-                    "it never is",
-                );
+                let expected = format!("handle {} of L{} is closed all the same", handle.id, handle.layer);
+                report.broken(&failure.exit, expected, "it never is");
             }
         }
+        Some(())
     }
 }
 
 /// What is below a filter stays in use until the filter is finalized.
-fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(finalize) = now.parent().filter(|parent| parent.callback == Callback::Finalize) else {
-        return;
-    };
-    let Some(handle) = now.handle.filter(|handle| now.history.is_servers(handle)) else { return };
-    if Some(handle.chain) != finalize.chain || handle.layer >= finalize.layer() {
-        return;
-    }
+fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let finalize = now.parent().filter(|parent| parent.callback == Finalize)?;
+    let handle = now.handle.filter(|handle| now.history.is_servers(handle))?;
+    given(Some(handle.chain) == finalize.chain && handle.layer < finalize.layer())?;
     report.exercised();
-    if let Some(over) = handle.finalizing.as_ref().or(handle.closing.as_ref()) {
-        report.broken(
-            [over, now.event],
-            format!("L{} can be used in finalize of L{}", handle.layer, finalize.layer()),
-            "it was finalized before",
-        );
-    }
+    let over = handle.finalizing.as_ref().or(handle.closing.as_ref())?;
+    let expected = format!("L{} can be used in finalize of L{}", handle.layer, finalize.layer());
+    report.broken(over, expected, "it was finalized before")
 }
 
 /// After finalize there is only close.
-fn silent_after(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = now.handle.filter(|handle| handle.finalized.is_some()) else { return };
-    if now.event.callback() == Some(Callback::Close) {
-        report.exercised();
-    } else if now.history.is_servers(handle) {
-        report.broken(
-            handle.finalizing.iter().chain([now.event]),
-            format!("only close of handle {} after its finalize", handle.id),
-            format!("{} of L{}", now.event.callback().map_or("", Callback::name), now.event.layer),
-        );
+fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = now.handle.filter(|handle| handle.finalized.is_some())?;
+    if now.is(Close) {
+        return report.exercised();
     }
+    given(now.history.is_servers(handle))?;
+    let expected = format!("only close of handle {} after its finalize", handle.id);
+    let actual = format!("{} of L{}", now.call?.callback, now.event.layer);
+    report.broken(handle.finalizing.as_ref(), expected, actual)
 }

@@ -6,7 +6,6 @@ pub mod default_export;
 pub mod disconnect;
 pub mod finalize;
 pub mod list;
-mod nesting;
 pub mod open;
 pub mod open_fails;
 pub mod preconnect;

@@ -8,13 +8,13 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::negotiates;
 use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Check, Now, Report, Watch, exits};
+use crate::rules::check::{Check, Given, Now, Report, Watch, exits_where, given, only, unless};
 
 /// What a rule of this shape speaks of.
 #[derive(Clone, Copy)]
 pub(super) struct Failure {
     /// The exits to look at.
-    pub exits: &'static [Callback],
+    pub exits: fn(Callback) -> bool,
     /// This exit is the failure.
     pub is: fn(&Now<'_>) -> bool,
     /// This exit, of `exits` too, is one after which the server may well drop the connection.
@@ -48,62 +48,58 @@ impl Survives {
         Survives { failure, cases: Vec::new(), suspicions: Vec::new() }
     }
 
-    fn failed(&mut self, now: &Now<'_>) {
-        let Some(connection) = now.call.and_then(|call| call.connection) else { return };
+    fn failed(&mut self, now: &Now<'_>) -> Given {
+        let connection = now.connection()?;
         if (self.failure.ends)(now) {
             self.cases.retain(|case| case.connection != connection);
-            return;
+            return None;
         }
-        let client = now.history.client_of(connection).filter(|client| !client.pipelines);
-        let Some(client) = client else { return };
+        let client = now.history.client_of(connection).filter(|client| !client.pipelines)?;
         let request = client.waiting.iter().find(|request| is_option(request.operation));
         let known = self.cases.iter().any(|case| case.connection == connection && !case.told);
-        if let Some(request) = request.filter(|_| !known && (self.failure.is)(now)) {
-            self.cases.retain(|case| case.client != client.number);
-            self.cases.push(Case {
-                client: client.number,
-                connection,
-                failure: now.event.clone(),
-                request: Some(request.event.position),
-                told: false,
-                alive: false,
-            });
-        }
+        let request = request.filter(|_| !known && (self.failure.is)(now))?;
+        self.cases.retain(|case| case.client != client.number);
+        self.cases.push(Case {
+            client: client.number,
+            connection,
+            failure: now.event.clone(),
+            request: Some(request.event.position),
+            told: false,
+            alive: false,
+        });
+        Some(())
     }
 
-    fn asked(&mut self, event: &Event) {
-        let Some(operation) = event.operation() else { return };
-        if !is_option(operation) {
-            self.cases.retain(|case| case.client != event.handle);
-        } else if let Some(case) = self.cases.iter_mut().find(|case| case.client == event.handle) {
+    fn asked(&mut self, event: &Event) -> Given {
+        if is_option(event.operation()?) {
+            let case = self.cases.iter_mut().find(|case| case.client == event.handle)?;
             (case.request, case.alive) = (Some(event.position), false);
+        } else {
+            self.cases.retain(|case| case.client != event.handle);
         }
+        Some(())
     }
 
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         let event = now.event;
         let mine = |case: &Case| case.client == event.handle && case.request == Some(event.call);
-        let Some(index) = self.cases.iter().position(mine) else { return };
+        let index = self.cases.iter().position(mine)?;
         let mut case = self.cases.swap_remove(index);
         if is_lost(event) {
             if !case.alive && now.history.signals().is_empty() {
                 self.suspicions.push([case.failure, event.clone()]);
             }
-            return;
+            return None;
         }
-        if case.told {
-            return;
-        }
+        unless(case.told)?;
         if event.result() == 0 {
-            if self.failure.is_told {
-                let expected = "the client is told of the failure";
-                report.expect(false, [&case.failure, event], expected, "a success");
-            }
-            return;
+            given(self.failure.is_told)?;
+            return report.expect(false, &case.failure, "the client is told of the failure", "a success");
         }
         report.exercised();
         (case.told, case.request) = (true, None);
         self.cases.push(case);
+        Some(())
     }
 }
 
@@ -112,40 +108,43 @@ pub(in crate::rules) fn is_lost(reply: &Event) -> bool {
     reply.result() < 0 && is_gone(reply.errno().cast_signed())
 }
 
+/// The client has waited for an answer in vain.
+pub(in crate::rules) fn is_timed_out(reply: &Event) -> bool {
+    reply.errno() == libc::ETIMEDOUT.cast_unsigned()
+}
+
 fn is_option(operation: Operation) -> bool {
     matches!(operation, Operation::List | Operation::Info | Operation::Go)
 }
 
 impl Check for Survives {
     fn watches(&self) -> Watch {
-        exits(self.failure.exits)
+        exits_where(self.failure.exits)
             .enters_where(negotiates)
             .notes(Kind::Request)
             .notes(Kind::Reply)
             .notes(Kind::Signal)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.kind {
             Kind::Exit => self.failed(now),
             Kind::Enter => {
-                let connection = now.call.and_then(|call| call.connection);
+                let connection = now.connection();
                 for case in self.cases.iter_mut().filter(|case| case.told) {
                     case.alive |= connection == Some(case.connection);
                 }
+                Some(())
             }
             Kind::Request => self.asked(now.event),
             Kind::Reply => self.answered(now, report),
             _ => {
                 for [failure, reply] in std::mem::take(&mut self.suspicions) {
                     let expected = "the connection goes on, and the next request is answered";
-                    report.expect(
-                        false,
-                        [&failure, &reply],
-                        expected,
-                        "the server has dropped the connection",
-                    );
+                    let actual = "the server has dropped the connection";
+                    report.expect(false, only((&failure, &reply)), expected, actual);
                 }
+                Some(())
             }
         }
     }

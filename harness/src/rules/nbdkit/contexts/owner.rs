@@ -1,6 +1,6 @@
 //! Whom a context belongs to.
 
-use layers_trace::Callback;
+use layers_trace::Callback::Open;
 
 use crate::history::{Call, Handle};
 use crate::rules::check::Now;
@@ -17,6 +17,6 @@ pub(super) fn by_owner(now: &Now<'_>, handle: &Handle) -> bool {
 
 /// This `open` begins a context of a filter's own.
 pub(super) fn opens_manual(call: &Call) -> Option<u8> {
-    let first = call.callback == Callback::Open && call.chain.is_some_and(|chain| chain.0 == call.id());
+    let first = call.callback == Open && call.chain.is_some_and(|chain| chain.0 == call.id());
     call.owner.filter(|_| first)
 }

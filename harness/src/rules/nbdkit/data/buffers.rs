@@ -1,8 +1,9 @@
 //! Memory of requests that are served at the same time.
 
-use layers_trace::{Callback, Event, Operation};
+use layers_trace::Callback::{Pread, Pwrite};
+use layers_trace::{Event, Operation};
 
-use crate::rules::check::{Now, Report, Rule, by, calls, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, by, calls, given, remembering};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -13,29 +14,28 @@ pub const RULES: &[Rule] = &[Rule {
     good: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=9000",
     bad: "send NBD_CMD_READ t7: enter L0.pread buffer=7000 send NBD_CMD_READ offset=0 t8: enter L0.pread buffer=7000",
     fix: "none needed where the bytes cannot be mixed up",
-    check: by!(remembering(calls(&[Callback::Pread, Callback::Pwrite]), distinct)),
+    check: by!(remembering(calls(&[Pread, Pwrite]), distinct)),
     ..Rule::OBSERVED
 }];
 
 /// Buffers in use do not overlap.
-fn distinct(in_flight: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call.filter(|call| call.client.is_some()) else { return };
+fn distinct(in_flight: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let call = now.call.filter(|call| call.client.is_some())?;
     if now.is_exit() {
-        return in_flight.retain(|other| other.position != call.id());
+        in_flight.retain(|other| other.position != call.id());
+        return None;
     }
     // What the server reads or writes of itself has one buffer for all; the bytes do not matter.
-    let request = call.client.and_then(|client| now.history.client(client)?.waits_for(call.request?));
-    if !request.is_some_and(|request| matches!(request.operation, Operation::Read | Operation::Write)) {
-        return;
-    }
+    let (_, request) = now.served_request()?;
+    given(matches!(request.operation, Operation::Read | Operation::Write))?;
     let (start, count) = (now.event.b, u64::from(now.event.count()));
     // A thread that makes another call has left the one before, whose exit is missing.
     in_flight.retain(|other| other.tid != now.event.tid);
     for other in &*in_flight {
-        report.exercised();
-        if other.b < start.saturating_add(count) && start < other.b.saturating_add(other.count().into()) {
-            report.broken([other, now.event], "buffers that do not overlap", "they do");
-        }
+        let end = other.b.saturating_add(other.count().into());
+        let holds = other.b >= start.saturating_add(count) || start >= end;
+        report.expect(holds, other, "buffers that do not overlap", "they do");
     }
     in_flight.push(now.event.clone());
+    Some(())
 }

@@ -1,13 +1,15 @@
 //! The bytes of reads and writes: what clients get is what layers gave, and what layers get is what clients sent. Traces carry
 //! digests of them ([`layers_trace::digest`]); where one is missing nothing is compared.
 
+use std::fmt::Display;
+
+use layers_trace::Callback::{Pread, Pwrite, PwriteV1};
 use layers_trace::digest::{NONE, ZEROES};
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::{Kind, Operation};
 
 use super::asked::answered;
 use crate::history::present;
-use crate::rules::check::{Now, Report, Rule, at, by, exits, notes};
-use crate::version::Version;
+use crate::rules::check::{Cited, Given, Now, Report, Rule, at, by, exits, given, notes, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -41,20 +43,19 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=77 }",
         bad: "NBD_CMD_WRITE context=77 { L0.pwrite = 0 digest=88 }",
         fix: "pass on the buffer into which the data of this request was received, all of it",
-        check: by!(at(exits(&[Callback::Pwrite, Callback::PwriteV1]), write_bytes)),
+        check: by!(at(exits(&[Pwrite, PwriteV1]), write_bytes)),
         ..Rule::REQUIRED
     },
     Rule {
         id: "data.handed.bytes",
-        since: Version(1, 1, 27),
         statement: "What a filter reads through next are the bytes that the layer below has put into its buffer, and what it writes through next are those that the layer below gets.",
         clause: "nbdkit-filter(3), .pread and .pwrite",
         antecedent: "a read or write that a filter is known to pass on unchanged, with other bytes than zeroes",
         good: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=77 } = 0 digest=77 }",
         bad: "L1 passes=all; NBD_CMD_WRITE { L1.pwrite { L0.pwrite = 0 digest=88 } = 0 digest=77 }",
         fix: "pass the filter's own buffer to the layer below",
-        check: by!(at(exits(&[Callback::Pread, Callback::Pwrite]), handed_bytes)),
-        ..Rule::REQUIRED
+        check: by!(at(exits(&[Pread, Pwrite]), handed_bytes)),
+        ..Rule::REQUIRED.since(1, 1, 27)
     },
 ];
 
@@ -66,82 +67,63 @@ fn shown(digest: u64) -> String {
 
 /// Compares two digests, where both were made. Buffers full of zeroes say nothing when they are alike.
 fn compare<'e>(
-    given: u64,
+    sent: u64,
     got: u64,
-    events: impl IntoIterator<Item = &'e Event>,
-    what: &str,
+    cited: impl Cited<'e>,
+    what: impl Display,
     report: &mut Report<'_>,
-) {
-    if given == NONE || got == NONE || (given, got) == (ZEROES, ZEROES) {
-        return;
-    }
-    report.expect(given == got, events, format!("{what}: {}", shown(given)), shown(got));
+) -> Given {
+    unless(sent == NONE || got == NONE || (sent, got) == (ZEROES, ZEROES))?;
+    report.exercised();
+    given(sent != got)?;
+    report.broken(cited, format_args!("{what}: {}", shown(sent)), shown(got))
 }
 
 /// The answer is the buffer.
-fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((_, request, _)) = answered(now) else { return };
-    if request.operation != Operation::Read {
-        return;
-    }
-    let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Callback::Pread);
-    let events = |made| [&request.event, made, now.event];
+fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (_, request, _) = answered(now)?;
+    given(request.operation == Operation::Read)?;
+    let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Pread);
     if now.event.result() < 0 {
-        if let Some(failed) = reads().find(|made| made.failed()) {
-            let told = now.event.d;
-            let expected = "none, because it has failed";
-            report.expect(told == 0, events(&failed.enter), expected, format!("{told} bytes of the range"));
-        }
-        return;
+        let (failed, told) = (reads().find(|made| made.failed())?, now.event.d);
+        let actual = format!("{told} bytes of the range");
+        return report.expect(told == 0, (request, failed), "none, because it has failed", actual);
     }
-    let Some(made) = reads().find(|made| made.succeeded()) else { return };
-    let given = made.exit.as_ref().map_or(NONE, |exit| exit.b);
+    let made = reads().find(|made| made.succeeded())?;
+    let read = made.exit.as_ref().map_or(NONE, |exit| exit.b);
     let what = format!("what L{}.{} has read", made.layer(), made.callback);
-    compare(given, now.event.b, events(&made.enter), &what, report);
+    compare(read, now.event.b, (request, made), what, report)
 }
 
 /// Nothing is left out, nothing told twice.
-fn read_whole(now: &Now<'_>, report: &mut Report<'_>) {
-    let recorded = now.history.run().is_some_and(|run| run.digests);
-    if now.event.operation() != Some(Operation::Read) || now.event.result() != 0 || !recorded {
-        return;
-    }
-    let client = now.history.client(now.event.handle);
-    let Some(request) = client.and_then(|client| client.waits_for(now.event.call)) else { return };
+fn read_whole(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(now.succeeds(Operation::Read) && now.history.has_digests())?;
+    let request = now.request()?;
     let (told, sent, count) = (now.event.d, now.event.context, request.event.count());
     let (from, end) = (request.event.offset(), request.event.offset().saturating_add(count.into()));
-    report.expect(
-        told == count && sent == u64::from(count),
-        [&request.event, now.event],
-        format!("each of the {count} bytes of {from}..{end} once"),
-        format!("{told} of them, and {sent} bytes in all"),
-    );
+    let expected = format!("each of the {count} bytes of {from}..{end} once");
+    let actual = format!("{told} of them, and {sent} bytes in all");
+    report.expect(told == count && sent == u64::from(count), request, expected, actual)
 }
 
 /// What was sent is what comes.
-fn write_bytes(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call else { return };
-    let client = call.client.and_then(|client| now.history.client(client));
-    let request = client.zip(call.request).and_then(|(client, request)| client.waits_for(request));
-    let Some((client, request)) = client.zip(request) else { return };
-    if request.operation != Operation::Write || client.is_ambiguous(request) {
-        return;
-    }
-    let events = [&request.event, &call.enter, now.event];
-    compare(request.event.context, now.event.b, events, "what the client has sent", report);
+fn write_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (client, request) = now.served_request()?;
+    given(request.operation == Operation::Write && !client.is_ambiguous(request))?;
+    compare(request.event.context, now.event.b, (request, now.call), "what the client has sent", report)
 }
 
 /// What passes a filter is not changed between it and the layer below.
-fn handed_bytes(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call.filter(|call| call.layer() > 0) else { return };
+fn handed_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let call = now.call.filter(|call| call.layer() > 0)?;
     let once = call.handed.times == 1 && call.handed.result == Some(0) && now.event.result() == 0;
-    if !once || !now.history.hands_on(call.layer(), call.callback) {
-        return;
+    given(once && now.history.hands_on(call.layer(), call.callback))?;
+    let (layer, own, below) = (call.layer(), now.event.b, call.handed.digest);
+    match call.callback {
+        Pread => compare(below, own, call, format_args!("what the layer below L{layer} has read"), report),
+        _ => {
+            let what = format!("the layer below L{layer} gets what this one has passed on");
+            compare(own, below, call, what, report)
+        }
     }
-    let below = format!("the layer below L{}", call.layer());
-    let (given, got, what) = match call.callback {
-        Callback::Pread => (call.handed.digest, now.event.b, format!("what {below} has read")),
-        _ => (now.event.b, call.handed.digest, format!("{below} gets what this one has passed on")),
-    };
-    compare(given, got, [&call.enter, now.event], &what, report);
 }

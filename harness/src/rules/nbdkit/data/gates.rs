@@ -1,10 +1,13 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3), "can_write" … "can_cache": what a layer has declined it does not get.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{
+    self, Cache, CanCache, CanExtents, CanFlush, CanFua, CanTrim, CanWrite, CanZero, Extents, Flush, Pwrite,
+    Trim, Zero,
+};
 
 use super::caller;
-use crate::history::{CACHE_NATIVE, FUA_EMULATE, Handle, History, ZERO_NATIVE, present};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters};
+use crate::history::{CACHE_NATIVE, FUA_EMULATE, Handle, Request, ZERO_NATIVE, present};
+use crate::rules::check::{Check, Now, Report, Rule, at, by, enters, given};
 use crate::version::Version;
 
 /// From here on the server itself heeds a filter's can_zero.
@@ -20,7 +23,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "L0 can_write=0; NBD_CMD_WRITE { L0.pwrite }",
         fix: "refuse what writes; a filter must not make such requests",
-        check: by!(Gate(&[Callback::Pwrite, Callback::Trim, Callback::Zero], can_write)),
+        check: by!(gate(&[Pwrite, Trim, Zero], |now, handle| answers(now, handle, CanWrite, yes))),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -31,20 +34,19 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_TRIM { L0.trim }",
         bad: "L0 can_trim=0; NBD_CMD_TRIM { L0.trim }",
         fix: "refuse the request; a filter must not make it",
-        check: by!(Gate(&[Callback::Trim], can_trim)),
+        check: by!(gate(&[Trim], |now, handle| answers(now, handle, CanTrim, yes))),
         ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.zero.gate",
-        since: Version(1, 3, 0),
         statement: "No zero reaches a plugin that has answered no to can_zero, or a filter that has not answered native.",
         clause: "nbdkit-plugin(3), .can_zero and .zero; nbdkit-filter(3), .can_write … .can_cache and .zero",
         antecedent: "a zero on a layer whose can_zero is known",
         good: "NBD_CMD_WRITE_ZEROES { L1.zero }",
         bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.zero }",
         fix: "write the zeroes with pwrite, or refuse the request",
-        check: by!(Gate(&[Callback::Zero], can_zero)),
-        ..Rule::FORBIDDEN
+        check: by!(gate(&[Zero], can_zero)),
+        ..Rule::FORBIDDEN.since(1, 3, 0)
     },
     Rule {
         id: "data.flush.gate",
@@ -54,32 +56,32 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_FLUSH { L0.flush }",
         bad: "L0 can_flush=0; NBD_CMD_FLUSH { L0.flush }",
         fix: "refuse the request; a filter must not make it",
-        check: by!(Gate(&[Callback::Flush], can_flush)),
+        check: by!(gate(&[Flush], can_flush)),
         ..Rule::FORBIDDEN
     },
     Rule {
         id: "data.extents.gate",
-        since: Version(1, 11, 10),
         statement: "No extents reaches a layer that has answered no to can_extents, or any layer for a client that has no structured replies.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .extents; nbdkit(1), --no-sr",
         antecedent: "an extents on a layer whose can_extents is known",
         good: "NBD_CMD_BLOCK_STATUS { L0.extents }",
         bad: "L0 can_extents=0; NBD_CMD_BLOCK_STATUS { L0.extents }",
         fix: "answer that all is allocated; a filter must not make the request",
-        check: by!(Gate(&[Callback::Extents], can_extents)),
-        ..Rule::FORBIDDEN
+        check: by!(gate(&[Extents], can_extents)),
+        ..Rule::FORBIDDEN.since(1, 11, 10)
     },
     Rule {
         id: "data.cache.gate",
-        since: Version(1, 13, 4),
         statement: "No cache reaches a layer that has not answered native to can_cache.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .can_cache and .cache",
         antecedent: "a cache on a layer whose can_cache is known",
         good: "NBD_CMD_CACHE { L1.cache }",
         bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.cache }",
         fix: "read instead, or refuse the request",
-        check: by!(Gate(&[Callback::Cache], can_cache)),
-        ..Rule::FORBIDDEN
+        check: by!(gate(&[Cache], |now, handle| {
+            answers(now, handle, CanCache, |answer| answer == CACHE_NATIVE)
+        })),
+        ..Rule::FORBIDDEN.since(1, 13, 4)
     },
 ];
 
@@ -87,75 +89,50 @@ pub const RULES: &[Rule] = &[
 type Obstacle = Option<Result<(), String>>;
 
 /// These callbacks come only to layers that want them.
-struct Gate(&'static [Callback], fn(&Now<'_>, &Handle) -> Obstacle);
-
-impl Check for Gate {
-    fn watches(&self) -> Watch {
-        enters(self.0)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(handle) = now.handle.filter(|handle| handle.layer == now.event.layer) else { return };
-        let Some(obstacle) = (self.1)(now, handle) else { return };
+fn gate(callbacks: &[Callback], obstacle: fn(&Now<'_>, &Handle) -> Obstacle) -> impl Check {
+    at(enters(callbacks), move |now: &Now<'_>, report: &mut Report<'_>| {
+        let handle = now.own_handle()?;
+        let obstacle = obstacle(now, handle)?;
         report.exercised();
-        if let Err(why) = obstacle {
-            let callback = now.call.map_or("call", |call| call.callback.name());
-            report.broken_by(
-                caller(now),
-                [&handle.open, now.event],
-                format!("no {callback} on handle {}", handle.id),
-                why,
-            );
-        }
-    }
+        let (why, callback) = (obstacle.err()?, now.call?.callback);
+        report.broken_by(caller(now), &handle.open, format!("no {callback} on handle {}", handle.id), why)
+    })
 }
 
-fn answered(history: &History, handle: &Handle, query: Callback, wanted: fn(i64) -> bool) -> Obstacle {
-    let answer = history.offered(handle, query)?;
-    Some(match wanted(answer) {
-        true => Ok(()),
-        false => Err(format!("one, though {query} of L{} comes to {answer}", handle.layer)),
-    })
+/// The answer to this query, or the default, is one that this is true of.
+fn answers(now: &Now<'_>, handle: &Handle, query: Callback, wanted: fn(i64) -> bool) -> Obstacle {
+    let answer = now.history.offered(handle, query)?;
+    let why = || format!("one, though {query} of L{} comes to {answer}", handle.layer);
+    Some(if wanted(answer) { Ok(()) } else { Err(why()) })
 }
 
 fn yes(answer: i64) -> bool {
     answer > 0
 }
 
-fn can_write(now: &Now<'_>, handle: &Handle) -> Obstacle {
-    answered(now.history, handle, Callback::CanWrite, yes)
-}
-
-fn can_trim(now: &Now<'_>, handle: &Handle) -> Obstacle {
-    answered(now.history, handle, Callback::CanTrim, yes)
-}
-
 fn can_zero(now: &Now<'_>, handle: &Handle) -> Obstacle {
     let heeds = now.history.run().is_none_or(|run| run.version >= FILTERS_EMULATE);
-    match handle.layer {
-        0 => answered(now.history, handle, Callback::CanZero, |answer| answer == ZERO_NATIVE),
-        _ if heeds => answered(now.history, handle, Callback::CanZero, |answer| answer == ZERO_NATIVE),
-        _ => None,
-    }
+    given(handle.layer == 0 || heeds)?;
+    answers(now, handle, CanZero, |answer| answer == ZERO_NATIVE)
 }
 
 fn can_flush(now: &Now<'_>, handle: &Handle) -> Obstacle {
-    let obstacle = answered(now.history, handle, Callback::CanFlush, yes)?;
+    let obstacle = answers(now, handle, CanFlush, yes)?;
     let makes_up = obstacle.is_err() && handle.layer == 0 && makes_up_for_fua(now, handle);
     Some(if makes_up { Ok(()) } else { obstacle })
 }
 
 /// The plugin has asked for a flush in place of FUA, and the server is about to return from a write, as far as one can tell.
 fn makes_up_for_fua(now: &Now<'_>, plugin: &Handle) -> bool {
-    let writing = |callback| matches!(present(callback), Callback::Pwrite | Callback::Trim | Callback::Zero);
-    if now.history.offered(plugin, Callback::CanFua) != Some(FUA_EMULATE) {
+    let writing = |callback| matches!(present(callback), Pwrite | Trim | Zero);
+    if now.history.offered(plugin, CanFua) != Some(FUA_EMULATE) {
         return false;
     }
     if let Some(parent) = now.parent() {
         return writing(parent.callback);
     }
-    let request = now.call.and_then(|call| now.history.client(call.client?)?.waits_for(call.request?));
-    request.is_none_or(|request| request.made.calls().last().is_some_and(|last| writing(last.callback)))
+    let last = |request: &Request| request.made.calls().last().map(|last| last.callback);
+    now.served_request().is_none_or(|(_, request)| last(request).is_some_and(writing))
 }
 
 fn can_extents(now: &Now<'_>, handle: &Handle) -> Obstacle {
@@ -163,9 +140,5 @@ fn can_extents(now: &Now<'_>, handle: &Handle) -> Obstacle {
     if refuses && now.parent().is_none() && now.history.is_servers(handle) {
         return Some(Err("one, though the server offers no structured replies".to_owned()));
     }
-    answered(now.history, handle, Callback::CanExtents, yes)
-}
-
-fn can_cache(now: &Now<'_>, handle: &Handle) -> Obstacle {
-    answered(now.history, handle, Callback::CanCache, |answer| answer == CACHE_NATIVE)
+    answers(now, handle, CanExtents, yes)
 }

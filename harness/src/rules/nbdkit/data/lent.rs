@@ -2,18 +2,19 @@
 //!
 //! Judged where the instrument has lent a buffer of its own for a call ([`Probe::Lent`]).
 
+use layers_trace::Callback::Pread;
 use layers_trace::lent::{LEAST_KEPT, Seen};
-use layers_trace::{Callback, Event, Kind, Probe};
+use layers_trace::{Event, Kind, Probe};
 
 use crate::history::{Call, present};
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, notes, remembering};
+use crate::rules::check::{
+    Given, Now, Party, PerLayer, Report, Rule, at, by, given, notes, only, remembering,
+};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "data.pread.fills",
-        party: Party::Module,
         statement: "A read that succeeds has put count bytes into its buffer: none of what was in it before is left.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread",
         antecedent: "a read that succeeds into a buffer whose contents are known (`layers validate` lends such buffers)",
@@ -21,37 +22,35 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
         check: by!(remembering(notes(Kind::Probe), fills)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.of(Party::Module)
     },
     Rule {
         id: "data.pwrite.const",
-        party: Party::Module,
         statement: "A write leaves the bytes that it is given as they are: the buffer is const, and only lent.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pwrite: const void *buf",
         antecedent: "a write from a buffer whose contents are known (`layers validate` lends such buffers)",
         good: "NBD_CMD_WRITE { L0.pwrite { Lent = 1 context=1 } }",
         bad: "NBD_CMD_WRITE { L0.pwrite { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "change a copy of the bytes",
-        check: by!(Lends(Of::Const)),
-        ..Rule::FORBIDDEN
+        check: by!(at(notes(Kind::Probe), is_const)),
+        ..Rule::FORBIDDEN.of(Party::Module)
     },
     Rule {
         id: "data.buffer.bounds",
-        party: Party::Module,
         statement: "Reads and writes change nothing outside of the count bytes of their buffer.",
         clause: "nbdkit-plugin(3) and nbdkit-filter(3), .pread, .pwrite: count",
         antecedent: "a read or a write with a buffer between known bytes (`layers validate` lends such buffers)",
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 d=513 } }",
         fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
-        check: by!(Lends(Of::Bounds)),
-        ..Rule::FORBIDDEN
+        check: by!(at(notes(Kind::Probe), within_bounds)),
+        ..Rule::FORBIDDEN.of(Party::Module)
     },
 ];
 
 /// The call that a probe of a buffer belongs to, with what was seen.
 fn lent<'a>(now: &Now<'a>) -> Option<(&'a Call, Seen)> {
-    (now.event.probe() == Some(Probe::Lent)).then_some(())?;
+    given(now.event.probe() == Some(Probe::Lent))?;
     Some((now.history.call(now.event.tid, now.event.call)?, Seen::of(now.event)))
 }
 
@@ -61,7 +60,7 @@ fn is_judged(probe: &Event) -> bool {
 }
 
 fn is_read(call: &Call) -> bool {
-    present(call.callback) == Callback::Pread
+    present(call.callback) == Pread
 }
 
 /// How far it has become likely, in bits, that bytes at the ends are left as they were.
@@ -90,78 +89,51 @@ impl Ends {
 
 /// A stretch that was kept is found at once; of single bytes at either end it takes many, since one of 256 is there by
 /// chance.
-fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((call, seen)) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event)) else {
-        return;
-    };
+fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, seen) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event))?;
     report.exercised();
     let expected = "all bytes of the buffer come from the layer";
     if seen.length as usize >= LEAST_KEPT {
         let count = call.enter.count();
         let actual = match (seen.start, seen.length) {
             (0, length) if length == count => "the buffer is as it was before the call".to_owned(),
-            (start, length) => format!(
-                "bytes {start} to {} of the {count} are as they were before the call",
-                start + length - 1
-            ),
+            (start, length) => {
+                let last = start + length - 1;
+                format!("bytes {start} to {last} of the {count} are as they were before the call")
+            }
         };
-        report.broken([&call.enter], expected, actual);
-        return;
+        return report.broken(only(call), expected, actual);
     }
     let before = ends.get(call.layer()).copied().unwrap_or_default();
-    let after = Ends {
-        head: Ends::add(before.head, seen.head),
-        tail: Ends::add(before.tail, seen.tail),
-        told: before.told,
+    let (head, tail) = (Ends::add(before.head, seen.head), Ends::add(before.tail, seen.tail));
+    let told = head >= CERTAIN || tail >= CERTAIN;
+    if told && !before.told {
+        let (end, kept) = if head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
+        let bytes = if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") };
+        let actual = format!("the {end} {bytes} as before the call, in this read and in others before it");
+        report.broken(only(call), expected, actual);
+    }
+    ends.set(call.layer(), Ends { head, tail, told: before.told || told })
+}
+
+/// What a write is given stays as it is.
+fn is_const(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, seen) = lent(now).filter(|(call, _)| !is_read(call))?;
+    let last = seen.start.saturating_add(seen.length).saturating_sub(1);
+    let actual = match seen.length {
+        1 => format!("byte {} has changed", seen.start),
+        _ => format!("bytes have changed, the first at {} and the last at {last}", seen.start),
     };
-    let certain = after.head >= CERTAIN || after.tail >= CERTAIN;
-    if certain && !before.told {
-        let (end, kept) = if after.head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
-        let actual = format!(
-            "the {end} {} as before the call, in this read and in others before it",
-            if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") }
-        );
-        report.broken([&call.enter], expected, actual);
-    }
-    ends.set(call.layer(), Ends { told: before.told || certain, ..after });
+    report.expect(seen.length == 0, only(call), "the buffer is the same after the call", actual)
 }
 
-/// What one of the other rules is about.
-#[derive(Clone, Copy)]
-enum Of {
-    Const,
-    Bounds,
-}
-
-struct Lends(Of);
-
-impl Check for Lends {
-    fn watches(&self) -> Watch {
-        notes(Kind::Probe)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some((call, seen)) = lent(now) else { return };
-        let calls = [&call.enter];
-        match self.0 {
-            Of::Const if is_read(call) => {}
-            Of::Const => {
-                let last = seen.start.saturating_add(seen.length).saturating_sub(1);
-                let actual = match seen.length {
-                    1 => format!("byte {} has changed", seen.start),
-                    _ => format!("bytes have changed, the first at {} and the last at {last}", seen.start),
-                };
-                report.expect(seen.length == 0, calls, "the buffer is the same after the call", actual);
-            }
-            Of::Bounds => {
-                let actual = match seen.outside {
-                    before @ ..0 => format!("{} before the buffer has changed", nth(before.unsigned_abs())),
-                    behind => format!("{} behind the buffer has changed", nth(behind.unsigned_abs())),
-                };
-                report.expect(seen.outside == 0, calls, "what lies around the buffer is the same", actual);
-            }
-        }
-    }
+/// So does what lies around a buffer.
+fn within_bounds(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, seen) = lent(now)?;
+    let (place, side) =
+        (nth(seen.outside.unsigned_abs()), if seen.outside < 0 { "before" } else { "behind" });
+    let actual = format!("{place} {side} the buffer has changed");
+    report.expect(seen.outside == 0, only(call), "what lies around the buffer is the same", actual)
 }
 
 fn nth(place: u32) -> String {

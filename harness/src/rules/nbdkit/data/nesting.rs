@@ -1,56 +1,45 @@
 //! nbdkit-filter(3), "NEXT PLUGIN": a request comes to the plugin through its filters.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, Cache, Flush, Pread, Pwrite, Trim, Zero};
 
-use super::super::pass_through::PassThrough;
-use crate::history::{Handle, History};
-use crate::rules::check::all_of::Both;
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
-use crate::version::Version;
+use super::super::pass_through::passed_through;
+use crate::history::{Call, Handle, History};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "data.nested",
-    since: Version(1, 1, 27),
     statement: "A request enters at the outermost layer and reaches the layers below only through the filters above.",
     clause: "nbdkit-filter(3), NEXT PLUGIN and .pread … .cache",
     antecedent: "a request that reaches a layer under a filter that takes such requests",
     good: "NBD_CMD_READ { L1.pread { L0.pread } }",
     bad: "run filters=1; NBD_CMD_READ { L0.pread }",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-    check: by!(Both::new(
-        at(enters_where(Callback::is_data), through_filters),
-        PassThrough(|callback| callback.is_data())
+    check: by!(passed_through(
+        |callback| callback.is_data(),
+        at(enters_where(Callback::is_data), through_filters)
     )),
-    ..Rule::REQUIRED
+    ..Rule::REQUIRED.since(1, 1, 27)
 }];
 
 /// A filter stands between the server and the layers below it.
-fn through_filters(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-    if handle.layer != call.layer() || !now.history.is_servers(handle) {
-        return;
-    }
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, handle) = (now.call?, now.handle?);
+    given(handle.layer == call.layer() && now.history.is_servers(handle))?;
     let parent = now.parent();
     // Nearly always, and quickly seen.
     let above = now.history.outer(call.layer(), call.callback);
     if parent.is_some_and(|parent| Some(parent.layer()) == above && parent.chain == call.chain) {
-        report.exercised();
-        return;
+        return report.exercised();
     }
-    let Some(outer) = taker(now.history, handle, call.callback) else { return };
-    if parent.is_some_and(|parent| parent.layer() <= call.layer()) {
-        return;
-    }
+    let outer = taker(now.history, handle, call.callback)?;
+    unless(parent.is_some_and(|parent| parent.layer() <= call.layer()))?;
     report.exercised();
-    if parent.is_none_or(|parent| parent.layer() > outer.layer) {
-        let above = parent.map_or(&outer.open, |parent| &parent.enter);
-        report.broken(
-            [above, now.event],
-            format!("{} of L{} is called by L{}", call.callback, call.layer(), outer.layer),
-            parent.map_or("the server calls it".to_owned(), |by| format!("L{} calls past it", by.layer())),
-        );
-    }
+    given(parent.is_none_or(|parent| parent.layer() > outer.layer))?;
+    let above = parent.map_or(&outer.open, |parent| &parent.enter);
+    let expected = format!("{} of L{} is called by L{}", call.callback, call.layer(), outer.layer);
+    let past = |by: &Call| format!("L{} calls past it", by.layer());
+    report.broken(above, expected, parent.map_or("the server calls it".to_owned(), past))
 }
 
 /// The next layer outwards that takes every request which can lead to this callback: a request that one filter has no
@@ -64,7 +53,6 @@ fn taker<'h>(history: &'h History, handle: &Handle, callback: Callback) -> Optio
 /// The requests that the server serves with this callback: emulation makes reads of caching, writes of zeroing and a
 /// flush of FUA.
 fn requests(callback: Callback) -> &'static [Callback] {
-    use Callback::{Cache, Flush, Pread, Pwrite, Trim, Zero};
     match callback {
         Pread => &[Pread, Cache],
         Pwrite => &[Pwrite, Zero],

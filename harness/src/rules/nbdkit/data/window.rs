@@ -1,8 +1,8 @@
 //! nbdkit-filter(3), ".prepare" and ".finalize": when a handle takes requests.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, Prepare};
 
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -19,27 +19,22 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// A handle takes requests while it is ready for them.
-fn in_window(now: &Now<'_>, report: &mut Report<'_>) {
+fn in_window(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let Some(handle) = now.handle else {
-        if now.history.was_minted(now.event.handle) {
-            report.exercised();
-            report.broken([now.event], "no request on a handle once it is closed", "there is one");
-        }
-        return;
+        given(now.history.was_minted(now.event.handle))?;
+        return report.expect(false, (), "no request on a handle once it is closed", "there is one");
     };
-    if handle.layer != now.event.layer || !now.history.is_servers(handle) {
-        return;
-    }
+    given(handle.layer == now.event.layer && now.history.is_servers(handle))?;
     report.exercised();
-    let prepares = now.history.records(handle.layer, Callback::Prepare);
+    let prepares = now.history.records(handle.layer, Prepare);
     let (since, what) = match (&handle.finalizing, &handle.closing) {
         (Some(finalize), _) => (finalize, "its finalize has begun"),
         (None, Some(close)) => (close, "its close has begun"),
         (None, None) if prepares && handle.prepared != Some(true) => {
-            (handle.preparing.as_ref().unwrap_or(&handle.open), "it is not prepared")
+            (handle.preparation(), "it is not prepared")
         }
-        (None, None) => return,
+        (None, None) => return None,
     };
     let expected = format!("requests on handle {} only while it is ready for them", handle.id);
-    report.broken([since, now.event], expected, what);
+    report.broken(since, expected, what)
 }

@@ -1,51 +1,42 @@
 //! nbdkit-plugin(3), ".can_cache": reads in place of cache.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{Cache, Pread};
 
 use super::task::{Task, watches};
 use crate::history::Way;
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Now, Report, Rule, at, by};
-use crate::version::Version;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, given, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
     id: "emul.cache.as-reads",
-    since: Version(1, 13, 4),
     statement: "Where can_cache says emulate, the range is read, in ascending pieces of 64 MiB or less without flags; where it says native and there is no cache, the request succeeds without a call.",
     clause: "nbdkit-plugin(3), Flags, .can_cache and .cache",
     antecedent: "cache asked for where can_cache says emulate, or native without a callback",
     good: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread }",
     bad: "L1 can_cache=1; NBD_CMD_CACHE { L1.pread count=256 }",
     fix: "read all of it, and throw it away",
-    check: by!(at(watches(&[Callback::Cache]), as_reads)),
-    ..Rule::REQUIRED
+    check: by!(at(watches(&[Cache]), as_reads)),
+    ..Rule::REQUIRED.since(1, 13, 4)
 }];
 
 /// Reading is caching.
-fn as_reads(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Cache) else { return };
-    if task.made().is_empty() && (task.of_filter || !task.succeeded()) {
-        return;
-    }
+fn as_reads(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let task = Task::of(Cache, now)?;
+    unless(task.made().is_empty() && (task.of_filter || !task.succeeded()))?;
     let by = match task.way(now) {
         Some(Way::Emulated { by, .. }) => Some(by),
         Some(Way::Itself(_)) => None,
-        _ => return,
+        _ => return None,
     };
     report.exercised();
     let other = task.made().iter().find(|made| {
-        by.is_none_or(|by| {
-            made.callback != Callback::Pread || made.layer() != by.layer || made.enter.flags() != 0
-        })
+        by.is_none_or(|by| made.callback != Pread || made.layer() != by.layer || made.enter.flags() != 0)
     });
     if let Some(other) = other {
         let expected = by.map_or("no call".to_owned(), |by| format!("reads of L{} without flags", by.layer));
-        return report.broken(task.events(Some(other)), expected, "another call");
+        return report.broken((task.asked, other), expected, "another call");
     }
-    if by.is_some()
-        && let Err(untiled) = task.tiling(task.made().iter(), MOST_SERVED)
-    {
-        report.broken(task.events(untiled.piece), untiled.expected, untiled.actual);
-    }
+    given(by.is_some())?;
+    task.tiles(task.made().iter(), MOST_SERVED, report)
 }

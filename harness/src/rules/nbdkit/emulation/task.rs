@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use crate::history::{Handle, Inside, Made, MadeList, Way, callback_of, present};
-use crate::rules::check::{Now, Watch, exits};
+use crate::rules::check::{Given, Now, Report, Watch, exits, given, unless};
 
 /// A client's request, or a data call of a filter that passes on what it gets, at the moment when it is over.
 pub(in crate::rules) struct Task<'a> {
@@ -32,19 +32,22 @@ pub(in crate::rules) fn watches(callbacks: &[Callback]) -> Watch {
 }
 
 impl<'a> Task<'a> {
-    /// The task that is over with this event; none where it is not certain what was asked or made.
+    /// The task of this callback that is over with this event; none where it is not certain what was asked or made.
+    pub(in crate::rules) fn of(callback: Callback, now: &Now<'a>) -> Option<Task<'a>> {
+        Task::ending(now).filter(|task| task.callback == callback)
+    }
+
+    /// The same, of whatever callback.
     pub(in crate::rules) fn ending(now: &Now<'a>) -> Option<Task<'a>> {
         let task = if now.event.kind == Kind::Reply { Task::of_client(now) } else { Task::of_filter(now) };
         task.filter(|task| task.made.is_whole())
     }
 
     fn of_client(now: &Now<'a>) -> Option<Task<'a>> {
-        let client = now.history.client(now.event.handle)?;
+        let client = now.client()?;
         let request = client.waits_for(now.event.call)?;
         let callback = callback_of(request.operation)?;
-        if client.is_ambiguous(request) {
-            return None;
-        }
+        unless(client.is_ambiguous(request))?;
         Some(Task {
             callback,
             offset: request.event.offset(),
@@ -62,9 +65,7 @@ impl<'a> Task<'a> {
     fn of_filter(now: &Now<'a>) -> Option<Task<'a>> {
         let (call, handle) = now.call.zip(now.handle).filter(|(call, _)| call.layer() > 0)?;
         let passes_on = now.history.layer(call.layer())?.target.is_none();
-        if !passes_on || !now.history.is_servers(handle) {
-            return None;
-        }
+        given(passes_on && now.history.is_servers(handle))?;
         Some(Task {
             callback: call.callback,
             offset: call.enter.offset(),
@@ -113,50 +114,39 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// A few events for a finding: what was asked, this call, what came of it.
-    pub(in crate::rules) fn events(&self, call: Option<&'a Made>) -> impl Iterator<Item = &'a Event> {
-        [Some(self.asked), call.map(|made| &made.enter), Some(self.answer)].into_iter().flatten()
+    /// What came of it, as findings put that.
+    pub(in crate::rules) fn outcome(&self) -> String {
+        self.error().map_or("success".to_owned(), |error| format!("error {error}"))
     }
 
-    /// The pieces are no larger than `most`, and cover the range from its beginning, without a gap and without overlapping, in
+    /// Checks that the pieces are no larger than `most`, and cover the range from its beginning, without a gap and without overlapping, in
     /// ascending order; all of it, if the task has succeeded; and none comes after one that has failed.
-    pub(in crate::rules) fn tiling(
+    pub(in crate::rules) fn tiles(
         &self,
         pieces: impl Iterator<Item = &'a Made>,
         most: u32,
-    ) -> Result<(), Untiled<'a>> {
+        report: &mut Report<'_>,
+    ) -> Given {
         let mut next = self.offset;
         let end = self.offset.saturating_add(self.count);
         let mut failed = false;
         for piece in pieces {
-            let wrong = |expected: String| {
-                let actual = format!("{} bytes from {}", piece.enter.count(), piece.enter.offset());
-                Err(Untiled { piece: Some(piece), expected, actual })
-            };
+            let (offset, count) = (piece.enter.offset(), piece.enter.count());
+            let cited = (self.asked, piece);
+            let actual = || format!("{count} bytes from {offset}");
             if failed {
-                return wrong("nothing after a piece that has failed".to_owned());
+                return report.broken(cited, "nothing after a piece that has failed", actual());
             }
-            let after = piece.enter.offset().saturating_add(piece.enter.count().into());
-            if piece.enter.offset() != next || piece.enter.count() > most || after > end {
-                return wrong(format!("the next piece from {next} on, of {most} bytes or less, up to {end}"));
+            let after = offset.saturating_add(count.into());
+            if offset != next || count > most || after > end {
+                let expected = format!("the next piece from {next} on, of {most} bytes or less, up to {end}");
+                return report.broken(cited, expected, actual());
             }
             next = after;
             failed = piece.failed();
         }
-        if self.succeeded() && (next != end || failed) {
-            let expected = format!("pieces that cover {}..{end}", self.offset);
-            return Err(Untiled { piece: None, expected, actual: format!("they end at {next}") });
-        }
-        Ok(())
+        given(self.succeeded() && (next != end || failed))?;
+        let expected = format!("pieces that cover {}..{end}", self.offset);
+        report.broken(self.asked, expected, format_args!("they end at {next}"))
     }
-}
-
-/// Where the pieces of a task go wrong.
-pub(in crate::rules) struct Untiled<'a> {
-    /// The first piece that is not as expected.
-    pub(in crate::rules) piece: Option<&'a Made>,
-    /// What should be there.
-    pub(in crate::rules) expected: String,
-    /// What is.
-    pub(in crate::rules) actual: String,
 }

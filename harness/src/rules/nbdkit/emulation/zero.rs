@@ -1,26 +1,24 @@
 //! nbdkit-filter(3), ".can_zero"; nbdkit-plugin(3), ".zero": zeroes that are written.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, CanFastZero, CanZero, Pwrite, Zero};
 
-use super::task::{Task, Untiled, watches};
-use crate::history::{FAST_ZERO, MAY_TRIM, Made, Way};
+use super::task::{Task, watches};
+use crate::history::{FAST_ZERO, MAY_TRIM, Made, Way, ZERO_NATIVE};
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Now, Report, Rule, at, by};
-use crate::version::Version;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, given, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "emul.zero.as-writes",
-        since: Version(1, 31, 9),
         statement: "Where can_zero says emulate, zeroes are written with that layer's pwrite: in ascending pieces of 64 MiB or less that cover the range, without MAY_TRIM.",
         clause: "nbdkit-filter(3), .can_write … .can_cache (NBDKIT_ZERO_EMULATE); nbdkit-plugin(3), .can_zero",
         antecedent: "zeroes asked for where can_zero says emulate",
         good: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.pwrite }",
         bad: "L1 can_zero=1; NBD_CMD_WRITE_ZEROES { L1.pwrite count=256 }",
         fix: "write zeroes until the end of the range",
-        check: by!(at(watches(&[Callback::Zero]), as_writes)),
-        ..Rule::REQUIRED
+        check: by!(at(watches(&[Zero]), as_writes)),
+        ..Rule::REQUIRED.since(1, 31, 9)
     },
     Rule {
         id: "emul.zero.fallback",
@@ -30,69 +28,55 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE_ZEROES { L0.zero = ENOTSUP L0.pwrite }",
         bad: "NBD_CMD_WRITE_ZEROES { L0.zero = ENOTSUP L0.pwrite count=256 }",
         fix: "write zeroes to the whole range, each piece where the one before has ended",
-        check: by!(at(watches(&[Callback::Zero]), fallback)),
+        check: by!(at(watches(&[Zero]), fallback)),
         ..Rule::REQUIRED
     },
     Rule {
         id: "emul.zero.fast-no-fallback",
-        since: Version(1, 15, 0),
         statement: "Zeroes asked for with FAST_ZERO are never written with pwrite: where zero cannot be used the request fails with ENOTSUP.",
         clause: "nbdkit-plugin(3), .zero and .can_fast_zero",
         antecedent: "zeroes asked for with FAST_ZERO",
         good: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero = ENOTSUP } = ENOTSUP",
         bad: "NBD_CMD_WRITE_ZEROES flags=FAST_ZERO { L0.zero = ENOTSUP L0.pwrite } = ENOTSUP",
         fix: "fail with ENOTSUP",
-        check: by!(at(watches(&[Callback::Zero]), fast_no_fallback)),
-        ..Rule::FORBIDDEN
+        check: by!(at(watches(&[Zero]), fast_no_fallback)),
+        ..Rule::FORBIDDEN.since(1, 15, 0)
     },
 ];
 
-fn report_untiled(task: &Task<'_>, untiled: Untiled<'_>, report: &mut Report<'_>) {
-    let piece = untiled.piece.map(|piece| &piece.enter);
-    report.broken(
-        [task.asked].into_iter().chain(piece).chain([task.answer]),
-        untiled.expected,
-        untiled.actual,
-    );
-}
-
-/// These writes are to be zeroes.
-fn bytes_are_zero<'a>(task: &Task<'a>, pieces: impl Iterator<Item = &'a Made>, report: &mut Report<'_>) {
-    for piece in pieces.filter(|piece| piece.inside.nonzero > 0) {
-        report.broken(task.events(Some(piece)), "a buffer full of zeroes", "other bytes in it");
+/// The range is written with this callback, and with zeroes.
+fn is_written(task: &Task<'_>, write: Callback, report: &mut Report<'_>) -> Given {
+    task.tiles(task.made_of(write), MOST_SERVED, report);
+    for piece in task.made_of(write).filter(|piece| piece.inside.nonzero > 0) {
+        report.broken((task.asked, piece), "a buffer full of zeroes", "other bytes in it");
     }
+    Some(())
 }
 
 /// Where a layer wants it, the server writes.
-fn as_writes(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Zero) else { return };
-    if task.flags & FAST_ZERO != 0 || task.made().is_empty() && !task.succeeded() {
-        return;
-    }
+fn as_writes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let task = Task::of(Zero, now)?;
+    given(task.flags & FAST_ZERO == 0)?;
     // A filter that makes nothing of it has its reasons.
-    if task.of_filter && task.made().is_empty() {
-        return;
-    }
-    let Some(Way::Emulated { at, by, callback }) = task.way(now) else { return };
-    if now.history.offered(at, Callback::CanZero) == Some(crate::history::ZERO_NATIVE) {
-        return;
-    }
+    unless(task.made().is_empty() && (task.of_filter || !task.succeeded()))?;
+    let Some(Way::Emulated { at, by, callback }) = task.way(now) else { return None };
+    given(now.history.offered(at, CanZero) != Some(ZERO_NATIVE))?;
     report.exercised();
-    let pieces = || task.made_of(callback);
-    for piece in pieces() {
+    for piece in task.made_of(callback) {
         if piece.layer() != by.layer {
-            let (expected, actual) =
-                (format!("writes of L{}", by.layer), format!("one of L{}", piece.layer()));
-            return report.broken(task.events(Some(piece)), expected, actual);
+            let expected = format!("writes of L{}", by.layer);
+            return report.broken((task.asked, piece), expected, format_args!("one of L{}", piece.layer()));
         }
         if piece.enter.flags() & MAY_TRIM != 0 {
-            report.broken(task.events(Some(piece)), "writes without MAY_TRIM", "MAY_TRIM");
+            report.broken((task.asked, piece), "writes without MAY_TRIM", "MAY_TRIM");
         }
     }
-    if let Err(untiled) = task.tiling(pieces(), MOST_SERVED) {
-        report_untiled(&task, untiled, report);
-    }
-    bytes_are_zero(&task, pieces(), report);
+    is_written(&task, callback, report)
+}
+
+/// With somebody's plugin errno need not be what it has told the server.
+fn knows_errors(now: &Now<'_>) -> bool {
+    now.history.layer(0).is_some_and(|plugin| plugin.target.is_none())
 }
 
 /// A zero among these that has failed because it is not supported.
@@ -105,51 +89,34 @@ fn unsupported<'a>(now: &Now<'_>, task: &Task<'a>) -> Option<&'a Made> {
         });
         error.is_some_and(|error| [libc::ENOTSUP, libc::EOPNOTSUPP].contains(&error.cast_signed()))
     };
-    task.made_of(Callback::Zero).find(said)
+    task.made_of(Zero).find(said)
 }
 
 /// What a plugin cannot do is done with its pwrite.
-fn fallback(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(task) = Task::ending(now).filter(|task| task.callback == Callback::Zero) else { return };
-    if task.flags & FAST_ZERO != 0 {
-        return;
-    }
-    let Some(plugin) = now.history.chain(task.from.chain).into_iter().find(|handle| handle.layer == 0) else {
-        return;
-    };
-    let missing = !now.history.implements(plugin, Callback::Zero);
-    let writes = || task.made_of(Callback::Pwrite);
-    let zero = unsupported(now, &task).filter(|zero| zero.layer() == 0);
-    // With somebody's plugin errno need not be what it has told the server.
-    let certain = now.history.layer(0).is_some_and(|layer| layer.target.is_none());
-    if zero.is_none() && !(missing && writes().next().is_some()) || !certain && writes().next().is_none() {
-        return;
-    }
+fn fallback(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let task = Task::of(Zero, now)?;
+    given(task.flags & FAST_ZERO == 0)?;
+    let plugin = now.history.chain(task.from.chain).into_iter().find(|handle| handle.layer == 0)?;
+    let missing = !now.history.implements(plugin, Zero);
+    let writes = task.made_of(Pwrite).next().is_some();
+    let fails = unsupported(now, &task).is_some_and(|zero| zero.layer() == 0);
+    given((fails || missing && writes) && (writes || knows_errors(now)))?;
     report.exercised();
-    if let Err(untiled) = task.tiling(writes(), MOST_SERVED) {
-        report_untiled(&task, untiled, report);
-    }
-    bytes_are_zero(&task, writes(), report);
+    is_written(&task, Pwrite, report)
 }
 
 /// What is not fast is not done.
-fn fast_no_fallback(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(task) = Task::ending(now) else { return };
-    if task.callback != Callback::Zero || task.flags & FAST_ZERO == 0 {
-        return;
-    }
+fn fast_no_fallback(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let task = Task::ending(now)?;
+    given(task.callback == Zero && task.flags & FAST_ZERO != 0)?;
     report.exercised();
-    if let Some(write) = task.made_of(Callback::Pwrite).next() {
-        return report.broken(task.events(Some(write)), "no write for a fast zero", "one");
+    if let Some(write) = task.made_of(Pwrite).next() {
+        return report.broken((task.asked, write), "no write for a fast zero", "one");
     }
-    let refused = now.history.offered(task.from, Callback::CanFastZero) == Some(0);
-    // With somebody's plugin errno need not be what it has told the server.
-    let certain = now.history.layer(0).is_some_and(|layer| layer.target.is_none());
+    let refused = now.history.offered(task.from, CanFastZero) == Some(0);
     let nobody = task.made().is_empty() && !task.of_filter && !refused;
     let emulated = nobody && matches!(task.way(now), Some(Way::Emulated { .. }));
-    let zero = unsupported(now, &task).filter(|_| certain);
-    if (emulated || zero.is_some()) && task.error() != Some(libc::ENOTSUP.cast_unsigned()) {
-        let actual = task.error().map_or("success".to_owned(), |error| format!("error {error}"));
-        report.broken(task.events(zero), "it fails with ENOTSUP", actual);
-    }
+    let zero = unsupported(now, &task).filter(|_| knows_errors(now));
+    given((emulated || zero.is_some()) && task.error() != Some(libc::ENOTSUP.cast_unsigned()))?;
+    report.broken((task.asked, zero), "it fails with ENOTSUP", task.outcome())
 }

@@ -2,19 +2,17 @@
 
 use layers_trace::{Kind, Operation, Probe};
 
-use super::pieces::failing;
+use super::pieces::{error_of, failing};
 use super::{Answered, ORDINARY, name, names, refused, told};
-use crate::history::{History, Made, Way, callback_of};
+use crate::history::{Made, Way, callback_of};
 use crate::protocol::ERRORS;
 use crate::protocol::flag::{DF, FAST_ZERO};
-use crate::rules::check::{Now, Report, Rule, at, by, notes, remembering};
-use crate::version::Version;
+use crate::rules::check::{Given, Now, Report, Rule, at, by, given, notes, remembering, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "errno.wire",
-        since: Version(1, 3, 0),
         statement: "A client is told the error of the layer that has failed: EPERM, EIO, ENOMEM, EINVAL, ENOSPC and ESHUTDOWN as they are, EDQUOT and EFBIG as ENOSPC, ENOTSUP for a fast zero, EOVERFLOW for a read with NBD_CMD_FLAG_DF, and any other as one of EPERM, EIO, ENOMEM, EINVAL and ENOSPC.",
         clause: "nbdkit_error(3), Setting errno; nbdkit-filter(3), ERROR HANDLING; NBD protocol, Error values",
         antecedent: "a client's request that fails in a layer, where the layer's error is known",
@@ -22,11 +20,10 @@ pub const RULES: &[Rule] = &[
         bad: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = EIO",
         fix: "map the error of the layer to the one that the protocol has for it",
         check: by!(at(notes(Kind::Reply), on_the_wire)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
         id: "errno.wire-others",
-        since: Version(1, 3, 0),
         statement: "EROFS is told as EPERM, and every error that the protocol does not have as EINVAL.",
         clause: "not in the manual",
         antecedent: "a client's request that fails in a layer with an error that the protocol does not have",
@@ -34,11 +31,10 @@ pub const RULES: &[Rule] = &[
         bad: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EIO",
         fix: "none needed",
         check: by!(at(notes(Kind::Reply), others)),
-        ..Rule::OBSERVED
+        ..Rule::OBSERVED.since(1, 3, 0)
     },
     Rule {
         id: "errno.known",
-        since: Version(1, 3, 0),
         statement: "An error number is one that the protocol has: EOVERFLOW only for a read with NBD_CMD_FLAG_DF, and ENOTSUP only for a fast zero.",
         clause: "NBD protocol, Error values",
         antecedent: "a request that is refused or fails",
@@ -46,11 +42,10 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_READ { L0.pread = EROFS } = EROFS",
         fix: "send EINVAL for what the protocol does not have",
         check: by!(at(notes(Kind::Reply), known)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
         id: "errno.cause",
-        since: Version(1, 3, 0),
         statement: "A request that the server may not refuse fails only if a call made for it has failed.",
         clause: "nbdkit-plugin(3), .pread … .cache; NBD protocol, Request types",
         antecedent: "a request of a client that fails",
@@ -58,15 +53,9 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_READ { L0.pread } = EIO",
         fix: "answer with the result of the outermost layer",
         check: by!(remembering(notes(Kind::Reply).notes(Kind::Probe), Cause::see)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 3, 0)
     },
 ];
-
-/// The error of this call.
-fn error_of(history: &History, made: &Made) -> Option<i32> {
-    let exit = made.exit.as_ref()?;
-    history.failure(made.callback, exit).map(u32::cast_signed)
-}
 
 /// What the client may be told of this error.
 fn allowed(error: i32, answered: &Answered<'_>) -> &'static [i32] {
@@ -85,47 +74,34 @@ fn allowed(error: i32, answered: &Answered<'_>) -> &'static [i32] {
 
 /// A reply of the server's, and the call because of which it is an error.
 fn failed<'a>(now: &Now<'a>) -> Option<(Answered<'a>, &'a Made, i32)> {
-    let answered = Answered::by(now)?;
-    answered.error()?;
+    let answered = Answered::by(now).filter(|answered| answered.error().is_some())?;
     let piece = failing(now.history, answered.request.made.calls())?;
-    let error = error_of(now.history, piece)?;
-    Some((answered, piece, error))
+    Some((answered, piece, error_of(now.history, piece)?))
 }
 
 /// The layer's error reaches the client.
-fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((answered, piece, error)) = failed(now) else { return };
-    let Some(sent) = answered.error() else { return };
+fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (answered, piece, error) = failed(now)?;
+    let sent = answered.error()?;
     let allowed = allowed(error, &answered);
     let layer = format!("{} of L{} has failed with {}", piece.callback, piece.layer(), name(error));
-    let exit = piece.exit.as_ref();
-    let events = [Some(&answered.request.event), exit, Some(now.event)];
-    let holds = allowed.contains(&sent);
-    report.expect(holds, events.into_iter().flatten(), format!("{}, as {layer}", names(allowed)), name(sent));
+    let cited = (answered.request, piece.exit.as_ref());
+    report.expect(allowed.contains(&sent), cited, format_args!("{}, as {layer}", names(allowed)), name(sent))
 }
 
 /// What the protocol leaves open is done as always.
-fn others(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((answered, piece, error)) = failed(now) else { return };
-    let Some(sent) = answered.error().filter(|_| allowed(error, &answered) == ORDINARY) else { return };
+fn others(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (answered, piece, error) = failed(now)?;
+    let sent = answered.error().filter(|_| allowed(error, &answered) == ORDINARY)?;
     let usual = if error == libc::EROFS { libc::EPERM } else { libc::EINVAL };
-    let exit = piece.exit.as_ref();
-    let events = [Some(&answered.request.event), exit, Some(now.event)];
-    report.expect(
-        sent == usual,
-        events.into_iter().flatten(),
-        format!("{} for {}", name(usual), name(error)),
-        name(sent),
-    );
+    let expected = format!("{} for {}", name(usual), name(error));
+    report.expect(sent == usual, (answered.request, piece.exit.as_ref()), expected, name(sent))
 }
 
 /// The protocol has such an error.
-fn known(now: &Now<'_>, report: &mut Report<'_>) {
-    if now.event.speaker().is_none() || now.event.result() >= 0 {
-        return;
-    }
-    let request = now.history.client(now.event.handle).and_then(|client| client.waits_for(now.event.call));
-    let Some(request) = request else { return };
+fn known(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(now.event.speaker().is_some() && now.event.result() < 0)?;
+    let request = now.request()?;
     let error = now.event.errno().cast_signed();
     let has = |flag: u32, operation| request.operation == operation && request.event.flags() & flag != 0;
     let fits = match error {
@@ -133,7 +109,7 @@ fn known(now: &Now<'_>, report: &mut Report<'_>) {
         libc::ENOTSUP => has(FAST_ZERO, Operation::Zero),
         other => ERRORS.contains(&other),
     };
-    report.expect(fits, [&request.event, now.event], "an error that the protocol has for it", name(error));
+    report.expect(fits, request, "an error that the protocol has for it", name(error))
 }
 
 /// There is a reason.
@@ -146,31 +122,24 @@ struct Cause {
 }
 
 impl Cause {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         if now.event.kind == Kind::Probe {
             self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
             self.disconnects |= now.event.probe() == Some(Probe::Disconnect);
-            return;
+            return None;
         }
-        let Some(answered) = Answered::by(now) else { return };
-        let Some(error) = answered.error() else { return };
-        let history = now.history;
-        let stops =
-            self.ends || !history.signals().is_empty() || history.end().is_some() || is_captive(history);
+        let (answered, history) = (Answered::by(now)?, now.history);
+        let error = answered.error()?;
+        let stops = self.ends || history.may_stop() || history.end().is_some();
         // The server may be short of memory.
-        if error == libc::ENOMEM || error == libc::ESHUTDOWN && stops {
-            return;
-        }
+        unless(error == libc::ENOMEM || error == libc::ESHUTDOWN && stops)?;
         let made = answered.request.made.calls();
-        if self.disconnects && made.is_empty() {
-            return;
-        }
+        unless(self.disconnects && made.is_empty())?;
         let failed = made.iter().any(|made| made.failed()) || failing(history, made).is_some();
         if failed || !refused::reasons(history, &answered).is_empty() {
             return report.exercised();
         }
-        let Some(callback) = callback_of(answered.request.operation) else { return };
-        let Some(way) = history.way(answered.top, callback) else { return };
+        let way = history.way(answered.top, callback_of(answered.request.operation)?)?;
         // An answer that a layer could not give, or a fast zero that is none.
         if matches!(way, Way::Refused(_)) || error == libc::ENOTSUP && answered.has(FAST_ZERO) {
             return report.exercised();
@@ -180,12 +149,6 @@ impl Cause {
             Some(last) => format!("success, as {} of L{} has succeeded", last.callback, last.layer()),
             None => "a call for it, or success".to_owned(),
         };
-        let events = [Some(&answered.request.event), last.map(|last| &last.enter), Some(now.event)];
-        report.exercised();
-        report.broken(events.into_iter().flatten(), expected, told(Some(error)));
+        report.expect(false, (answered.request, last), expected, told(Some(error)))
     }
-}
-
-fn is_captive(history: &History) -> bool {
-    history.run().is_some_and(|run| run.start == crate::run::Start::Captive)
 }

@@ -1,35 +1,31 @@
 //! load.
 
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::Load;
+use layers_trace::Event;
 
 use crate::history::History;
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Now, Report};
+use crate::rules::check::{Given, Now, PerLayer, Report, given};
 
 /// Each layer's first call is load, and no later one is.
-pub(super) fn load_is_first(first: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+pub(super) fn is_first(first: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
-    let is_load = now.event.callback() == Some(Callback::Load);
-    let Some(first) = first.get(layer) else {
-        first.keep_first(layer, || now.event.clone());
-        if now.history.records(layer, Callback::Load) {
-            report.expect(is_load, [now.event], format!("L{layer} begins with load"), "load was not called");
-        }
-        return;
-    };
-    if is_load && first.callback() == Some(Callback::Load) {
-        report.expect(false, [first, now.event], format!("one load of L{layer}"), "another one");
+    if let Some(first) = first.get(layer) {
+        given(now.is(Load) && first.callback() == Some(Load))?;
+        return report.expect(false, first, format_args!("one load of L{layer}"), "another one");
     }
+    first.set(layer, now.event.clone());
+    given(now.history.records(layer, Load))?;
+    report.expect(now.is(Load), (), format_args!("L{layer} begins with load"), "load was not called")
 }
 
-pub(super) fn load_is_first_at_end(first: &mut PerLayer<Event>, history: &History, report: &mut Report<'_>) {
-    if !history.ended_cleanly() {
-        return;
+pub(super) fn never_missing(
+    first: &mut PerLayer<Event>,
+    history: &History,
+    report: &mut Report<'_>,
+) -> Given {
+    given(history.ended_cleanly())?;
+    for layer in history.recording(Load).filter(|layer| !first.has(*layer)) {
+        report.expect(false, (), format_args!("one load of L{layer}"), "none in the whole run");
     }
-    for layer in history.layers() {
-        if layer.records(Callback::Load) && !first.has(layer.number) {
-            let expected = format!("one load of L{}", layer.number);
-            report.expect(false, history.end_event(), expected, "none in the whole run");
-        }
-    }
+    Some(())
 }

@@ -6,11 +6,11 @@ mod shutdown;
 mod threads;
 mod unload;
 
-use layers_trace::{Callback, Kind};
+use layers_trace::Callback::{Cleanup, Unload};
+use layers_trace::Kind;
 
 use crate::history::History;
-use crate::rules::check::{Checker, Rule, at, by, calls, enters, enters_where, exits, notes, remembering};
-use crate::version::Version;
+use crate::rules::check::{Checker, Rule, at, by, calls, enters, enters_where, notes, remembering};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
@@ -25,9 +25,9 @@ pub const RULES: &[Rule] = &[
         check: by!(remembering(
             // A data call has a handle, so an `open` comes before it, which would already be too early.
             enters_where(|callback| !callback.is_data()),
-            load::load_is_first
+            load::is_first
         )
-        .and_end(load::load_is_first_at_end)),
+        .and_end(load::never_missing)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -47,7 +47,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "SIGTERM cleanup L0.unload L1.unload L0.unload",
         fix: "unload each module once on every way to a regular exit",
-        check: by!(unload::AtTheEnd::new(Callback::Unload, History::ended_cleanly)),
+        check: by!(unload::once_by_the_end(Unload, History::ended_cleanly)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -59,7 +59,7 @@ pub const RULES: &[Rule] = &[
         bad: "L0.get_ready = -1 L0.unload",
         also: &["config.failure-exits"],
         fix: "none needed; modules must cope with both",
-        check: by!(at(enters(&[Callback::Cleanup, Callback::Unload]), unload::nothing_after_failure)
+        check: by!(at(enters(&[Cleanup, Unload]), unload::nothing_after_failure)
             .and_end(unload::nothing_after_failure_at_end)),
         ..Rule::OBSERVED
     },
@@ -81,36 +81,33 @@ pub const RULES: &[Rule] = &[
         bad: "cleanup L0.unload L0.cleanup",
         also: &["lifecycle.cleanup.before-unload", "lifecycle.cleanup.once"],
         fix: "end every thread that may still call the module before unloading it",
-        check: by!(remembering(enters_where(|_| true), unload::unload_is_last)),
+        check: by!(at(enters_where(|_| true), unload::is_last)),
         ..Rule::FORBIDDEN
     },
     Rule {
         id: "lifecycle.unload.exclusive",
-        since: Version(1, 1, 17),
         statement: "While any layer is being unloaded, no callback of any layer is in progress.",
         clause: "nbdkit-plugin(3), SHUTDOWN: running callbacks finish before the unloads",
         antecedent: "a layer whose unload is called",
         good: "stop",
         bad: "run start=help; load enter L0.unload L1.unload",
         fix: "wait for all callbacks to return before the first unload",
-        check: by!(remembering(enters_where(|_| true).exits(&[Callback::Unload]), unload::unload_runs_alone)),
-        ..Rule::FORBIDDEN
+        check: by!(at(enters_where(|_| true), unload::runs_alone)),
+        ..Rule::FORBIDDEN.since(1, 1, 17)
     },
     Rule {
         id: "lifecycle.cleanup.outer-to-inner",
-        since: Version(1, 25, 8),
         statement: "Cleanup visits the outermost filter first and the plugin last; each finishes before the next starts.",
         clause: "nbdkit-filter(3), .cleanup",
         antecedent: "two layers with cleanup, and a server that ends by itself",
         good: "L1.cleanup L0.cleanup",
         bad: "enter L1.cleanup L0.cleanup",
         fix: "call cleanup from the outermost layer inwards, each after the previous one has returned",
-        check: by!(remembering(calls(&[Callback::Cleanup]), cleanup::cleanup_outer_to_inner)),
-        ..Rule::REQUIRED
+        check: by!(remembering(calls(&[Cleanup]), cleanup::outer_first)),
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.cleanup.before-unload",
-        since: Version(1, 25, 8),
         statement: "The cleanups of all layers are over before the first unload of any layer begins.",
         clause: "nbdkit-plugin(3), Callback lifecycle, .cleanup and .unload; nbdkit-filter(3), .cleanup",
         antecedent: "a layer with cleanup and one with unload, and a server that ends by itself",
@@ -118,58 +115,44 @@ pub const RULES: &[Rule] = &[
         bad: "SIGTERM L1.cleanup L0.unload L0.cleanup",
         also: &["lifecycle.unload.last"],
         fix: "call every cleanup before the first module is removed from memory",
-        check: by!(remembering(
-            enters(&[Callback::Cleanup, Callback::Unload]),
-            cleanup::cleanup_before_unload
-        )),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Cleanup, Unload]), cleanup::before_unload)),
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.cleanup.iff-after-fork",
-        since: Version(1, 25, 8),
         statement: "Cleanup is only for runs in which after_fork was reached: not for --help, --dump-plugin or a failed start.",
         clause: "nbdkit-plugin(3), .cleanup",
         antecedent: "a layer with cleanup, in a run that cleans up or never comes to after_fork",
         good: "start stop",
         bad: "load config config_complete thread_model get_ready L0.cleanup",
         fix: "skip cleanup when after_fork has not been called",
-        check: by!(remembering(
-            exits(&[Callback::AfterFork]).enters(&[Callback::Cleanup]),
-            cleanup::CleanupIffAfterFork::see
-        )
-        .and_end(cleanup::CleanupIffAfterFork::end)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Cleanup]), cleanup::after_every_fork).and_end(cleanup::none_without_fork)),
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.cleanup.once",
-        since: Version(1, 25, 8),
         statement: "Cleanup of a layer is never called twice, and is called when a server that has served ends cleanly.",
         clause: "nbdkit-filter(3), .cleanup",
         antecedent: "a layer with cleanup, and a server that serves and ends by itself with success",
         good: "SIGTERM L1.cleanup L0.cleanup unload ends",
         bad: "SIGTERM L0.cleanup L0.cleanup",
         fix: "clean each layer up once, after the last connection is closed",
-        check: by!({
-            let owed = |history: &History| history.ended_cleanly() && history.serves();
-            unload::AtTheEnd::new(Callback::Cleanup, owed)
-        }),
-        ..Rule::REQUIRED
+        check: by!(unload::once_by_the_end(Cleanup, |history| history.ended_cleanly() && history.serves())),
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.cleanup.all-closed",
-        since: Version(1, 25, 8),
         statement: "When the first cleanup begins, every handle of every connection has been closed.",
         clause: "nbdkit-plugin(3), .cleanup and SHUTDOWN; nbdkit-filter(3), .cleanup",
         antecedent: "a run in which a handle was opened and that comes to cleanup",
         good: "NBD_CMD_DISC { close } cleanup",
         bad: "NBD_CMD_READ L0.cleanup",
         fix: "close the handles of all connections, also of those cut off by the shutdown, before calling cleanup",
-        check: by!(at(enters(&[Callback::Cleanup]), shutdown::all_closed)),
-        ..Rule::REQUIRED
+        check: by!(at(enters(&[Cleanup]), shutdown::all_closed)),
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.cleanup.quiescent",
-        since: Version(1, 25, 8),
         statement: "Once the first cleanup has begun no connected callback does, but for a filter's use of its own contexts.",
         clause: "nbdkit-filter(3), .cleanup",
         antecedent: "a run with a client that comes to cleanup",
@@ -177,15 +160,14 @@ pub const RULES: &[Rule] = &[
         bad: "start connect cleanup L0.list_exports",
         also: &["conn.list.only-on-request"],
         fix: "accept no client, and wait for the threads of all connections, before the first cleanup",
-        check: by!(remembering(
-            enters_where(|callback| callback == Callback::Cleanup || callback.is_connected()),
+        check: by!(at(
+            enters_where(|callback| callback == Cleanup || callback.is_connected()),
             shutdown::quiescent
         )),
-        ..Rule::FORBIDDEN
+        ..Rule::FORBIDDEN.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.shutdown.sequence",
-        since: Version(1, 25, 8),
         statement: "On a shutdown signal running callbacks finish, handles are closed, cleanup, then unload follow, and the server exits cleanly.",
         clause: "nbdkit-plugin(3), SHUTDOWN; nbdkit(1), SIGNALS",
         antecedent: "SIGINT, SIGQUIT or SIGTERM, or the end of the command of --run",
@@ -194,13 +176,13 @@ pub const RULES: &[Rule] = &[
         fix: "call close for each connection that the shutdown ends, then cleanup, then unload",
         check: by!(remembering(
             {
-                let ends = [Callback::Cleanup, Callback::Unload];
-                notes(Kind::Signal).enters(&ends).exits(&[Callback::Unload])
+                let ends = [Cleanup, Unload];
+                notes(Kind::Signal).enters(&ends).exits(&[Unload])
             },
             shutdown::ShutdownSequence::see
         )
         .and_end(shutdown::ShutdownSequence::end)),
-        ..Rule::REQUIRED
+        ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
         id: "lifecycle.start-single-threaded",
@@ -222,10 +204,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "t7: L0.cleanup",
         fix: "none needed; a module should not count on it",
-        check: by!(at(
-            enters(threads::START).enters(&[Callback::Cleanup, Callback::Unload]),
-            threads::on_main_thread
-        )),
+        check: by!(at(enters(threads::START).enters(&[Cleanup, Unload]), threads::on_main_thread)),
         ..Rule::OBSERVED
     },
 ];

@@ -8,7 +8,7 @@ use layers_trace::Callback::{
 use super::told::{Told, at_told};
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Now, Report, Rule, by};
+use crate::rules::check::{Given, Now, Report, Rule, by, given};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -37,15 +37,13 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// No multi-conn under NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, which filters are told is in force.
-fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
+fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let mut filters = now.history.first_enters(Callback::GetReady).filter(|enter| enter.layer > 0);
     let answer = told.choice.answer(Callback::CanMultiConn).and_then(|answer| answer.exit.as_ref());
-    let Some(answer) = answer.filter(|answer| answer.result() > 0) else { return };
-    if filters.next_back().is_some_and(|enter| enter.a == 0) {
-        let actual = "the client is told of it";
-        let holds = told.reply.b & MULTI_CONN == 0;
-        report.expect(holds, [answer, told.reply], "no NBD_FLAG_CAN_MULTI_CONN", actual);
-    }
+    let answer = answer.filter(|answer| answer.result() > 0)?;
+    given(filters.next_back().is_some_and(|enter| enter.a == 0))?;
+    let holds = told.reply.b & MULTI_CONN == 0;
+    report.expect(holds, answer, "no NBD_FLAG_CAN_MULTI_CONN", "the client is told of it")
 }
 
 /// A flag, and what it says when nobody answers the query.
@@ -97,35 +95,26 @@ pub(super) fn is_default(history: &History, query: Callback) -> bool {
 
 /// A plugin of the first version of the interface has other defaults.
 fn is_first_version(plugin: &Layer) -> bool {
-    [Callback::PreadV1, Callback::PwriteV1, Callback::FlushV1, Callback::TrimV1, Callback::ZeroV1]
-        .iter()
-        .any(|callback| plugin.records(*callback))
+    use Callback::{FlushV1, PreadV1, PwriteV1, TrimV1, ZeroV1};
+    [PreadV1, PwriteV1, FlushV1, TrimV1, ZeroV1].iter().any(|callback| plugin.records(*callback))
 }
 
 /// The flags follow from which data callbacks there are.
-fn defaults(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
+fn defaults(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
-    let Some(plugin) = plugin.filter(|_| told.reply.b & HAS_FLAGS != 0) else { return };
+    let plugin = plugin.filter(|_| told.reply.b & HAS_FLAGS != 0)?;
     let said = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });
     let mut readonly = now.event.b & READ_ONLY != 0;
     if nobody_has(now.history, Callback::CanWrite) {
         let expected = !plugin.records(Callback::Pwrite) || told.choice.readonly;
-        report.exercised();
-        if expected != readonly {
-            const FLAG: &str = "NBD_FLAG_READ_ONLY";
-            report.broken([now.event], said(expected, FLAG), said(readonly, FLAG));
-            readonly = expected;
-        }
+        report.same((), expected, readonly, |set| said(set, "NBD_FLAG_READ_ONLY"));
+        readonly = expected;
     }
-    for default in DEFAULTS {
-        if default.absent.iter().any(|query| !nobody_has(now.history, *query)) {
-            continue;
-        }
-        report.exercised();
+    let is_judged = |default: &&Default| default.absent.iter().all(|query| nobody_has(now.history, *query));
+    for default in DEFAULTS.iter().filter(is_judged) {
         let expected = (default.expected)(plugin) && !(readonly && default.writes);
         let actual = now.event.b & 1 << default.bit != 0;
-        if expected != actual {
-            report.broken([now.event], said(expected, default.flag), said(actual, default.flag));
-        }
+        report.same((), expected, actual, |set| said(set, default.flag));
     }
+    Some(())
 }

@@ -1,10 +1,12 @@
 //! nbdkit-plugin(3), `.block_size` and `.export_description`: asked when the client wants to know.
 
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::Callback::{self, BlockSize, ExportDescription};
+use layers_trace::{Event, Kind, Operation};
 
 use super::asked_by_server;
-use super::bad_answer::BadAnswer;
-use crate::rules::check::{Check, Now, Party, Report, Rule, Watch, by, enters};
+use super::bad_answer::bad_answer;
+use crate::history::Request;
+use crate::rules::check::{Check, Now, Party, Report, Rule, at, by, enters, given};
 
 /// NBD_INFO types of the protocol.
 const INFO_DESCRIPTION: u64 = 2;
@@ -20,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.block_size = 512,4096,65536 }"#,
         fix: "ask for block sizes while answering that request, and not otherwise",
-        check: by!(OnRequest { query: Callback::BlockSize, info: INFO_BLOCK_SIZE }),
+        check: by!(on_request(BlockSize, INFO_BLOCK_SIZE)),
         ..Rule::REQUIRED.since(1, 29, 16)
     },
     Rule {
@@ -33,7 +35,7 @@ pub const RULES: &[Rule] = &[
         fix: "return powers of two: minimum up to 64K, preferred 512 to 32M, and a maximum that the minimum divides",
         check: by!({
             let is_bad = |exit: &Event| exit.result() == 0 && !are_valid(exit.block_size());
-            BadAnswer::new(Callback::BlockSize, is_bad, "block sizes that the manual allows")
+            bad_answer(BlockSize, is_bad, "block sizes that the manual allows")
         }),
         ..Rule::REQUIRED.since(1, 29, 16).of(Party::Plugin)
     },
@@ -45,7 +47,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.export_description = "d" }"#,
         fix: "ask for a description while answering that request, and not otherwise",
-        check: by!(OnRequest { query: Callback::ExportDescription, info: INFO_DESCRIPTION }),
+        check: by!(on_request(ExportDescription, INFO_DESCRIPTION)),
         ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
@@ -61,54 +63,27 @@ pub(in super::super) fn are_valid((minimum, preferred, maximum): (u32, u32, u32)
     minimum_fits && preferred_fits && maximum_fits && minimum <= preferred && preferred <= maximum
 }
 
-/// A question that the server asks only because the client does.
-struct OnRequest {
-    query: Callback,
-    /// Number of the NBD_INFO type.
-    info: u64,
+/// The client asks for this NBD_INFO type.
+fn asks_for(info: u64, request: &Request) -> bool {
+    matches!(request.operation, Operation::Info | Operation::Go) && request.event.b & 1 << info != 0
 }
 
-impl OnRequest {
-    fn is_asked_for(&self, request: &Event) -> bool {
-        matches!(request.operation(), Some(Operation::Info | Operation::Go))
-            && request.b & 1 << self.info != 0
-    }
-}
-
-impl Check for OnRequest {
-    fn watches(&self) -> Watch {
-        enters(&[self.query]).notes(Kind::Reply)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+/// A question that the server asks only because the client asks for this NBD_INFO type.
+fn on_request(query: Callback, info: u64) -> impl Check {
+    at(enters(&[query]).notes(Kind::Reply), move |now: &Now<'_>, report: &mut Report<'_>| {
         if now.event.kind == Kind::Reply {
             // The client has its answer, and nobody was asked what it did not want to know.
-            let selects = matches!(now.event.operation(), Some(Operation::Info | Operation::Go));
-            let client = now.client().filter(|client| client.connection.is_some());
-            let option = client.and_then(|client| client.last_option.as_ref());
-            if selects
-                && now.event.result() == 0
-                && now.history.outermost(self.query).is_some()
-                && option.is_some_and(|option| !self.is_asked_for(&option.event))
-            {
-                report.exercised();
-            }
-            return;
+            given(now.succeeds(Operation::Info) || now.succeeds(Operation::Go))?;
+            let client = now.client().filter(|client| client.connection.is_some())?;
+            let option = client.last_option.as_ref().filter(|option| !asks_for(info, option));
+            return report.exercised_if(option.is_some() && now.history.outermost(query).is_some());
         }
-        let Some(call) = now.call.filter(|call| asked_by_server(now.history, call)) else { return };
-        let logged = now.history.run().is_some_and(|run| run.client_log);
-        let client = call.connection.and_then(|connection| now.history.client_of(connection));
-        let Some(client) = client.filter(|_| logged) else { return };
-        report.exercised();
-        let option = client.last_option.as_ref().map(|option| &option.event);
-        if !option.is_some_and(|option| self.is_asked_for(option)) {
-            report.broken(
-                option.into_iter().chain([now.event]),
-                format!("{} is asked only at the client's request", self.query),
-                "the client has not asked for it",
-            );
-        }
-    }
+        now.call.filter(|call| asked_by_server(now.history, call) && now.history.has_client_log())?;
+        let option = now.served()?.last_option.as_ref();
+        let holds = option.is_some_and(|option| asks_for(info, option));
+        let expected = format!("{query} is asked only at the client's request");
+        report.expect(holds, option, expected, "the client has not asked for it")
+    })
 }
 
 #[cfg(test)]

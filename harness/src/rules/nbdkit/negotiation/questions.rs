@@ -1,12 +1,15 @@
 //! nbdkit-plugin(3), "Callback lifecycle", and nbdkit-filter(3), "CALLBACKS": how queries reach the layers.
 
-use layers_trace::{Callback, Kind};
+use layers_trace::Callback::{
+    self, CanCache, CanExtents, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
+    Close, ExportDescription, GetSize, IsRotational, Pwrite, PwriteV1,
+};
+use layers_trace::Kind;
 
-use super::super::pass_through::PassThrough;
+use super::super::pass_through::passed_through;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
-use crate::rules::check::all_of::Both;
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, remembering, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -18,10 +21,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L0.get_size } }"#,
         bad: r#"run filters=1; NBD_OPT_GO "a" { open prepare L0.get_size }"#,
         fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-        check: by!(Both::new(
-            at(enters_where(Callback::is_query), through_filters),
-            PassThrough(|callback| callback.is_query())
-        )),
+        check: by!(passed_through(Callback::is_query, at(enters_where(Callback::is_query), through_filters))),
         ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
@@ -44,7 +44,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size = -1 } }"#,
         fix: "none needed; a filter that depends on it should remember the failure itself",
         check: by!(remembering(
-            enters_where(Callback::is_query).enters(&[Callback::Close]).notes(Kind::Ask).notes(Kind::Answer),
+            enters_where(Callback::is_query).enters(&[Close]).notes(Kind::Ask).notes(Kind::Answer),
             AskedAgain::see
         )),
         ..Rule::OBSERVED.since(1, 15, 1)
@@ -78,43 +78,28 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A filter stands between the server and the layers below it.
-fn through_filters(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-    if handle.layer != call.layer() || !now.history.is_servers(handle) {
-        return;
-    }
-    let Some(outer) = now.history.handle_outside(handle, call.callback) else { return };
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, handle) = (now.call?, now.handle?);
+    given(handle.layer == call.layer() && now.history.is_servers(handle))?;
+    let outer = now.history.handle_outside(handle, call.callback)?;
     let on_the_way = asked_first_for(call.callback)
         .iter()
         .any(|later| now.history.handle_outside(handle, *later).is_none_or(|asks| asks.layer > outer.layer));
     let Some(parent) = now.parent() else {
-        if asked_by_server(now.history, call) && !on_the_way {
-            report.exercised();
-            report.broken(
-                [&outer.open, now.event],
-                format!("{} of L{} is asked by a layer above", call.callback, call.layer()),
-                "the server asks it",
-            );
-        }
-        return;
+        given(asked_by_server(now.history, call) && !on_the_way)?;
+        let expected = format!("{} of L{} is asked by a layer above", call.callback, call.layer());
+        return report.expect(false, &outer.open, expected, "the server asks it");
     };
-    if parent.layer() <= call.layer() {
-        return;
-    }
+    unless(parent.layer() <= call.layer())?;
     report.exercised();
-    if parent.layer() > outer.layer && !on_the_way {
-        report.broken(
-            [&parent.enter, now.event],
-            format!("L{} is asked for {} first", outer.layer, call.callback),
-            format!("L{} asks past it", parent.layer()),
-        );
-    }
+    given(parent.layer() > outer.layer && !on_the_way)?;
+    let expected = format!("L{} is asked for {} first", outer.layer, call.callback);
+    report.broken(parent, expected, format!("L{} asks past it", parent.layer()))
 }
 
 /// The questions before which a layer is asked this one, too: where the layer that has this one above it lacks one of those,
 /// the server comes past it with both.
 fn asked_first_for(query: Callback) -> &'static [Callback] {
-    use Callback::{CanFastZero, CanFua, CanTrim, CanWrite, CanZero};
     match query {
         CanWrite => &[CanZero, CanFastZero, CanTrim, CanFua],
         CanZero => &[CanFastZero],
@@ -123,112 +108,84 @@ fn asked_first_for(query: Callback) -> &'static [Callback] {
 }
 
 fn is_cached(query: Callback) -> bool {
-    query.is_query() && query != Callback::ExportDescription
+    query.is_query() && query != ExportDescription
 }
 
 /// An answer holds for the life of the handle.
-fn asked_once(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, handle) = (now.call?, now.handle?);
     let answer = handle.answered(call.callback);
     let expected = || format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id);
     if now.is_enter() {
-        report.exercised();
-        if let Some(answer) = answer {
-            report.broken([answer, now.event], expected(), "it is asked again");
-        }
-        return;
+        return report.expect(answer.is_none(), answer, expected(), "it is asked again");
     }
     // Two threads that ask at the same time are not seen when they ask: the first of them may still be told of a failure.
-    let meanwhile = answer.filter(|answer| answer.position > call.id() && now.event.result() >= 0);
-    if let Some(answer) = meanwhile {
-        report.broken([&call.enter, answer, now.event], expected(), "another thread asks before it is there");
-    }
+    let answer = answer.filter(|answer| answer.position > call.id() && now.event.result() >= 0)?;
+    report.broken((call, answer), expected(), "another thread asks before it is there")
 }
 
 /// Negotiation is over before the first request.
-fn asked_before_data(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+fn asked_before_data(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, handle) = (now.call?, now.handle?);
     if call.callback.is_data() {
-        if call.parent.is_none() && handle.first_served.is_none() && now.history.is_servers(handle) {
-            report.exercised();
-        }
-        return;
+        let first = call.parent.is_none() && handle.first_served.is_none();
+        return report.exercised_if(first && now.history.is_servers(handle));
     }
-    if !asked_by_server(now.history, call) {
-        return;
-    }
+    given(asked_by_server(now.history, call))?;
     // A layer above this one may be the first that has the data callback.
     let mut served = now.history.chain(handle.chain).into_iter().filter_map(|other| {
         let first = other.first_served.as_ref().filter(|_| other.layer >= handle.layer)?;
         let callback = first.callback()?;
         (now.history.outermost(callback) == Some(other.layer)).then_some(first)
     });
-    if let Some(first) = served.next() {
-        let expected = format!("{} of L{} is asked before the first request", call.callback, call.layer());
-        report.broken([first, now.event], expected, "later");
-    }
+    let first = served.next()?;
+    let expected = format!("{} of L{} is asked before the first request", call.callback, call.layer());
+    report.broken(first, expected, "later")
 }
 
 /// What the server asks of a writable handle, in its order.
 const EVERYTHING: &[Callback] = &[
-    Callback::GetSize,
-    Callback::CanWrite,
-    Callback::CanZero,
-    Callback::CanFastZero,
-    Callback::CanTrim,
-    Callback::CanFua,
-    Callback::CanFlush,
-    Callback::IsRotational,
-    Callback::CanMultiConn,
-    Callback::CanCache,
-    Callback::CanExtents,
+    GetSize,
+    CanWrite,
+    CanZero,
+    CanFastZero,
+    CanTrim,
+    CanFua,
+    CanFlush,
+    IsRotational,
+    CanMultiConn,
+    CanCache,
+    CanExtents,
 ];
 
 /// What the server asks only of a handle that can be written to.
-const OF_WRITES: &[Callback] =
-    &[Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
+const OF_WRITES: &[Callback] = &[CanZero, CanFastZero, CanTrim, CanFua];
 
 /// The outermost layer is where the server's own order shows.
-fn in_order(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
+fn in_order(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, handle) = (now.call?, now.handle?);
     let top = now.history.layers().last().map(|layer| layer.number);
-    if Some(call.layer()) != top || !asked_by_server(now.history, call) {
-        return;
-    }
+    given(Some(call.layer()) == top && asked_by_server(now.history, call))?;
     let later = EVERYTHING.iter().skip_while(|query| **query != call.callback).skip(1);
-    if let Some(early) = later.filter_map(|query| handle.answered(*query)).next() {
-        report.broken(
-            [early, now.event],
-            format!(
-                "{} before {}",
-                call.callback,
-                Callback::from_number(early.number).map_or("", Callback::name)
-            ),
-            "after it",
-        );
-    }
+    let early = later.filter_map(|query| handle.answered(*query)).next()?;
+    report.broken(early, format!("{} before {}", call.callback, early.callback()?), "after it")
 }
 
-fn complete(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = now.handle.filter(|handle| handle.first_served.is_none()) else { return };
-    let first = now.call.is_some_and(|call| call.parent.is_none()) && now.history.is_servers(handle);
-    if !first {
-        return;
-    }
+fn complete(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = now.handle.filter(|handle| handle.first_served.is_none())?;
+    now.root().filter(|_| now.history.is_servers(handle))?;
     let chain = now.history.chain(handle.chain);
     let known = |query, answer| chain.iter().any(|handle| handle.answer(query) == Some(answer));
     let served = chain.iter().any(|handle| handle.first_served.is_some());
-    let readonly = chain.iter().any(|handle| handle.readonly()) || known(Callback::CanWrite, 0);
+    let readonly = chain.iter().any(|handle| handle.readonly()) || known(CanWrite, 0);
     // Nobody is asked of a plugin that has no way to write.
     let answers = |query| chain.iter().any(|handle| handle.answered(query).is_some());
-    let writes = [Callback::Pwrite, Callback::PwriteV1].map(|way| now.history.records(0, way));
-    let cannot = !answers(Callback::CanWrite) && writes == [false; 2];
-    if served || readonly {
-        return;
-    }
+    let writes = [Pwrite, PwriteV1].map(|way| now.history.records(0, way));
+    let cannot = !answers(CanWrite) && writes == [false; 2];
+    unless(served || readonly)?;
     report.exercised();
     for query in EVERYTHING {
-        let no_zero = *query == Callback::CanFastZero && known(Callback::CanZero, 0);
+        let no_zero = *query == CanFastZero && known(CanZero, 0);
         if no_zero || cannot && OF_WRITES.contains(query) {
             continue;
         }
@@ -236,13 +193,14 @@ fn complete(now: &Now<'_>, report: &mut Report<'_>) {
         let asked = chain.iter().find(|handle| handle.layer == layer);
         if let Some(silent) = asked.filter(|handle| handle.answered(*query).is_none()) {
             let expected = format!("{query} of L{layer} is asked before the first request");
-            report.broken([&silent.open, now.event], expected, "it is not");
+            report.broken(&silent.open, expected, "it is not");
         }
     }
+    Some(())
 }
 
 /// Everything is asked, in the order that the servers have.
-fn asked_everything(now: &Now<'_>, report: &mut Report<'_>) {
+fn asked_everything(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     match now.event.callback() {
         Some(data) if data.is_data() => complete(now, report),
         _ => in_order(now, report),

@@ -1,9 +1,9 @@
 //! What the server knows without asking.
 
-use layers_trace::Callback;
+use layers_trace::Callback::{self, CanFastZero, CanFua, CanTrim, CanWrite, CanZero, Close, GetSize};
 
 use crate::history::Handle;
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, enters};
+use crate::rules::check::{Check, Now, Report, Rule, at, by, enters, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -15,7 +15,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run readonly=1; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"run readonly=1; NBD_OPT_GO "a" { L0.open L0.can_write }"#,
         fix: "none needed; a layer should answer in any case",
-        check: by!(Spared { asked: Callback::GetSize, applies: Handle::readonly, spared: WRITING }),
+        check: by!(spares(WRITING, GetSize, Handle::readonly)),
         ..Rule::OBSERVED.since(1, 15, 1)
     },
     Rule {
@@ -26,11 +26,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 can_write=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"NBD_OPT_GO "a" { L0.open L0.get_size L0.can_write = 0 L0.can_trim }"#,
         fix: "none needed; a layer should answer in any case",
-        check: by!(Spared {
-            asked: Callback::CanWrite,
-            applies: |handle| handle.answer(Callback::CanWrite) == Some(0),
-            spared: WRITING,
-        }),
+        check: by!(spares(WRITING, CanWrite, |handle| handle.answer(CanWrite) == Some(0))),
         ..Rule::OBSERVED.since(1, 15, 1)
     },
     Rule {
@@ -41,52 +37,28 @@ pub const RULES: &[Rule] = &[
         good: r#"L1 can_zero=0; NBD_OPT_GO "a" NBD_CMD_DISC"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L1.can_write L1.can_zero = 0 L1.can_fast_zero }"#,
         fix: "none needed; a filter should answer in any case",
-        check: by!(Spared {
-            asked: Callback::CanZero,
-            applies: |handle| handle.layer > 0 && handle.answer(Callback::CanZero) == Some(0),
-            spared: &[Callback::CanFastZero],
-        }),
+        check: by!(
+            spares(&[CanFastZero], CanZero, |handle| handle.layer > 0 && handle.answer(CanZero) == Some(0))
+        ),
         ..Rule::OBSERVED.since(1, 15, 1)
     },
 ];
 
 /// Queries about writing.
-const WRITING: &[Callback] =
-    &[Callback::CanWrite, Callback::CanZero, Callback::CanFastZero, Callback::CanTrim, Callback::CanFua];
+const WRITING: &[Callback] = &[CanWrite, CanZero, CanFastZero, CanTrim, CanFua];
 
-/// A handle to which something applies is not asked these questions (again).
-struct Spared {
-    /// The question whose answer tells that negotiation has come so far.
-    asked: Callback,
-    applies: fn(&Handle) -> bool,
-    spared: &'static [Callback],
-}
-
-impl Check for Spared {
-    fn watches(&self) -> Watch {
-        enters(self.spared).enters(&[Callback::Close])
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let (Some(call), Some(handle)) = (now.call, now.handle) else { return };
-        if !(self.applies)(handle) {
-            return;
-        }
-        if call.callback == Callback::Close {
+/// A handle to which something applies is not asked these questions (again); the answer to `asked` tells that negotiation
+/// has come so far.
+fn spares(spared: &[Callback], asked: Callback, applies: fn(&Handle) -> bool) -> impl Check {
+    at(enters(spared).enters(&[Close]), move |now: &Now<'_>, report: &mut Report<'_>| {
+        let (call, handle) = (now.call?, now.handle.filter(|handle| applies(handle))?);
+        if call.callback == Close {
             // The handle is counted when it goes, with all that it was asked.
-            report.exercised_if(handle.answered(self.asked).is_some());
-            return;
+            return report.exercised_if(handle.answered(asked).is_some());
         }
         // A second can_write is another rule's business.
-        if call.callback == self.asked {
-            return;
-        }
-        let answer = handle.answered(self.asked).unwrap_or(&handle.open);
-        let because = std::iter::once(if handle.readonly() { &handle.open } else { answer });
-        report.broken(
-            because.chain([now.event]),
-            format!("L{} is not asked for {}", call.layer(), call.callback),
-            "it is",
-        );
-    }
+        unless(call.callback == asked)?;
+        let because = handle.answered(asked).filter(|_| !handle.readonly()).unwrap_or(&handle.open);
+        report.broken(because, format!("L{} is not asked for {}", call.layer(), call.callback), "it is")
+    })
 }

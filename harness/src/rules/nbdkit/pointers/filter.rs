@@ -1,11 +1,13 @@
 //! `nbdkit_backend *` and `nbdkit_next *`, which filters are given.
 
-use layers_trace::{Below, Callback, Event, Kind};
+use layers_trace::Callback::{self, AfterFork, Cleanup, Close, DefaultExport, ListExports, Open, Preconnect};
+use layers_trace::{Below, Event, Kind};
 
 use super::super::probe_result::context_still_answers;
 use crate::history::{Handle, History};
-use crate::rules::check::per_layer::PerLayer;
-use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, enters_where, remembering};
+use crate::rules::check::{
+    Given, Now, Party, PerLayer, Report, Rule, at, by, enters, enters_where, given, remembering, unless,
+};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -19,14 +21,8 @@ pub(super) const RULES: &[Rule] = &[
         fix: "give a filter the same nbdkit_backend pointer in all its callbacks",
         check: by!(remembering(
             {
-                const GIVEN: &[Callback] = &[
-                    Callback::AfterFork,
-                    Callback::Preconnect,
-                    Callback::ListExports,
-                    Callback::DefaultExport,
-                    Callback::Open,
-                    Callback::Cleanup,
-                ];
+                const GIVEN: &[Callback] =
+                    &[AfterFork, Preconnect, ListExports, DefaultExport, Open, Cleanup];
                 enters(GIVEN).notes(Kind::Probe)
             },
             backend_is_stable
@@ -68,83 +64,59 @@ pub(super) const RULES: &[Rule] = &[
 
 /// The backend that a filter's callback is given; 0 where the instrument could not ask for it.
 fn backend(event: &Event) -> u64 {
-    if event.callback() == Some(Callback::Open) { event.b } else { event.context }
+    if event.callback() == Some(Open) { event.b } else { event.context }
 }
 
 /// A filter is given one backend.
-fn backend_is_stable(seen: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+fn backend_is_stable(seen: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
     if now.event.kind == Kind::Probe {
-        context_still_answers(now, report, "nbdkit_context_get_backend gives in close what it gave in open");
-        return;
+        let expected = "nbdkit_context_get_backend gives in close what it gave in open";
+        return context_still_answers(now, report, expected);
     }
-    let given = backend(now.event);
-    if layer == 0 || (given == 0 && now.event.callback() == Some(Callback::Open)) {
-        return;
-    }
-    match seen.get(layer) {
-        None => seen.set(layer, now.event.clone()),
-        Some(first) => {
-            report.exercised();
-            if backend(first) != given {
-                report.broken(
-                    [first, now.event],
-                    format!("L{layer} gets the same backend in every callback"),
-                    if given == 0 { "NULL" } else { "another one" },
-                );
-            }
-        }
-    }
+    let got = backend(now.event);
+    unless(layer == 0 || (got == 0 && now.is(Open)))?;
+    let Some(first) = seen.get(layer) else { return seen.set(layer, now.event.clone()) };
+    let expected = format!("L{layer} gets the same backend in every callback");
+    report.expect(backend(first) == got, first, expected, if got == 0 { "NULL" } else { "another one" })
 }
 
 /// All callbacks of a filter that are given both a handle and a next.
 fn given_next(callback: Callback) -> bool {
-    callback.has_handle() && callback != Callback::Close
+    callback.has_handle() && callback != Close
 }
 
 /// A handle's next does not change.
-fn next_is_stable(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(handle) = now.handle else { return };
-    let Some(next) = handle.next.filter(|_| handle.layer == now.event.layer) else { return };
-    if !now.history.keeps_next(handle.layer) {
-        return;
-    }
+fn next_is_stable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let handle = now.own_handle()?;
+    let next = handle.next.filter(|_| now.history.keeps_next(handle.layer))?;
     report.exercised();
-    if now.event.context != next {
-        report.broken(
-            [&handle.open, now.event],
-            format!("L{} gets the same next for handle {} every time", handle.layer, handle.id),
-            if now.event.context == 0 { "NULL" } else { "another one" },
-        );
-    }
+    given(now.event.context != next)?;
+    let expected = format!("L{} gets the same next for handle {} every time", handle.layer, handle.id);
+    report.broken(&handle.open, expected, if now.event.context == 0 { "NULL" } else { "another one" })
 }
 
 /// What a filter did not open it is not given.
-fn null_when_skipped(now: &Now<'_>, report: &mut Report<'_>) {
+fn null_when_skipped(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     if now.event.kind == Kind::Ask {
-        let call = now.during().map(|call| &call.enter);
-        if let (Some(Below::Next(operation)), 0) = (now.event.below(), now.event.context) {
-            let actual = format!("L{} calls next->{operation}", now.event.layer);
-            report.broken(call.into_iter().chain([now.event]), "NULL is not used as next", actual);
-        }
-        return;
+        let Some(Below::Next(operation)) = now.event.below() else { return None };
+        given(now.event.context == 0)?;
+        let actual = format!("L{} calls next->{operation}", now.event.layer);
+        return report.broken(now.during(), "NULL is not used as next", actual);
     }
     // Only the first next of a handle is of interest, and that of one that has had none.
-    let Some(handle) = now.handle.filter(|handle| handle.next.is_none()) else { return };
-    if handle.layer != now.event.layer || !opened_nothing(now.history, handle) {
-        return;
-    }
+    let handle = now.own_handle().filter(|handle| handle.next.is_none())?;
+    given(opened_nothing(now.history, handle))?;
     report.exercised();
-    if now.event.context != 0 {
-        let expected = format!("NULL for next: L{} has opened nothing below", handle.layer);
-        report.broken([&handle.open, now.event], expected, "a pointer");
-    }
+    given(now.event.context != 0)?;
+    let expected = format!("NULL for next: L{} has opened nothing below", handle.layer);
+    report.broken(&handle.open, expected, "a pointer")
 }
 
 /// It can be told that this filter's `open` has opened nothing, and that nothing else could be below it.
 fn opened_nothing(history: &History, handle: &Handle) -> bool {
     let below = handle.layer.checked_sub(1);
-    below.is_some_and(|below| history.records(below, Callback::Open))
+    below.is_some_and(|below| history.records(below, Open))
         && !history.opens_contexts(handle.layer)
         && !history.handles().any(|other| other.chain == handle.chain && other.layer < handle.layer)
 }

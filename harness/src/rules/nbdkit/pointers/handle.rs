@@ -1,10 +1,11 @@
 //! Handles, and the `nbdkit_context *` of a filter's.
 
+use layers_trace::Callback::{self, Close, Open};
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
-use layers_trace::{Below, Callback, ContextFunction, Kind};
+use layers_trace::{Below, ContextFunction, Kind};
 
 use super::super::probe_result::context_still_answers;
-use crate::rules::check::{Now, Party, Report, Rule, at, by, enters, enters_where};
+use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, enters_where, given};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -17,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open context=7 { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open context=7 }"#,
         fix: "free a context after the close of its handle has returned",
-        check: by!(at(enters(&[Callback::Open]).notes(Kind::Probe).notes(Kind::Ask), context_lives)),
+        check: by!(at(enters(&[Open]).notes(Kind::Probe).notes(Kind::Ask), context_lives)),
         ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
     },
     Rule {
@@ -42,67 +43,50 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// A context belongs to its handle until close.
-fn context_lives(now: &Now<'_>, report: &mut Report<'_>) {
+fn context_lives(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
     if now.event.kind == Kind::Probe {
-        context_still_answers(now, report, "the context answers in close as it did in open");
-        return;
+        return context_still_answers(now, report, "the context answers in close as it did in open");
     }
     if now.event.kind == Kind::Ask {
-        used(now, report);
-        return;
+        return used(now, report);
     }
-    if layer == 0 || !now.history.records(layer, Callback::Close) {
-        return;
-    }
+    given(layer != 0 && now.history.records(layer, Close))?;
     let mut others = now.history.handles().filter(|handle| handle.layer == layer).peekable();
-    if others.peek().is_none() {
-        return;
-    }
+    given(others.peek().is_some())?;
     report.exercised();
-    if let Some(other) = others.find(|handle| handle.context() == now.event.context) {
-        report.broken(
-            [&other.open, now.event],
-            format!("a context that no open handle of L{layer} has"),
-            format!("that of handle {}", other.id),
-        );
-    }
+    let other = others.find(|handle| handle.context() == now.event.context)?;
+    let expected = format!("a context that no open handle of L{layer} has");
+    report.broken(&other.open, expected, format!("that of handle {}", other.id))
 }
 
 /// A filter associates something with a context: one of a handle that is open, or being opened.
-fn used(now: &Now<'_>, report: &mut Report<'_>) {
+fn used(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (layer, context) = (now.event.layer, now.event.context);
-    if now.event.below() != Some(Below::Context(ContextFunction::SetNext)) {
-        return;
-    }
+    given(now.event.below() == Some(Below::Context(ContextFunction::SetNext)))?;
     let open = now.history.handles().any(|handle| handle.layer == layer && handle.context() == context);
-    let opening = now.history.in_flight().any(|call| {
-        call.callback == Callback::Open && call.layer() == layer && call.enter.context == context
-    });
+    let mut opens = now.history.in_flight().filter(|call| call.callback == Open && call.layer() == layer);
+    let opening = opens.any(|call| call.enter.context == context);
     let expected = format!("L{layer} uses the context of a handle that is open");
-    report.expect(open || opening, [now.event], expected, "that of none");
+    report.expect(open || opening, (), expected, "that of none")
 }
 
 /// A layer gets its own handles.
-fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) {
+fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
     if let Some(handle) = now.handle {
         report.exercised();
-        if handle.layer != layer {
-            let expected = format!("a handle that L{layer}.open returned");
-            report.broken([&handle.open, now.event], expected, format!("a handle of L{}", handle.layer));
-        }
-        return;
+        given(handle.layer != layer)?;
+        let expected = format!("a handle that L{layer}.open returned");
+        return report.broken(&handle.open, expected, format_args!("a handle of L{}", handle.layer));
     }
     let actual = match now.event.handle {
         HANDLE_NULL => "NULL",
         HANDLE_FOREIGN => "a pointer that it did not return",
         id if !now.history.was_minted(id) => "a handle that nobody has opened",
         // It was one, and has been closed: that is another rule.
-        _ => return,
+        _ => return None,
     };
-    if now.history.records(layer, Callback::Open) {
-        report.exercised();
-        report.broken([now.event], format!("a handle that L{layer}.open returned"), actual);
-    }
+    given(now.history.records(layer, Open))?;
+    report.expect(false, (), format_args!("a handle that L{layer}.open returned"), actual)
 }

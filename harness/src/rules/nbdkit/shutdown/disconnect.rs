@@ -2,10 +2,10 @@
 
 use layers_trace::{Callback, Event, Kind, Probe};
 
-use super::super::connection::survival::is_lost;
+use super::super::connection::survival::{is_lost, is_timed_out};
 use super::request::request_of;
-use crate::history::{ConnectionId, End, History, callback_of};
-use crate::rules::check::{Now, Report, Rule, Watch, by, notes, remembering};
+use crate::history::{ConnectionId, History, callback_of};
+use crate::rules::check::{Given, Now, Report, Rule, Watch, by, given, notes, remembering};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -47,19 +47,17 @@ struct Ended {
 impl Ended {
     /// A layer calls nbdkit_disconnect with this `force`, and the server has such a function.
     fn of(now: &Now<'_>, force: bool) -> Option<Ended> {
-        let is = now.event.probe() == Some(Probe::Disconnect) && now.event.a == 1;
-        if !is || (now.event.b != 0) != force {
-            return None;
-        }
-        let thread = now.history.thread(now.event.tid)?;
-        let by = thread.stack().first()?;
+        given(now.event.probe() == Some(Probe::Disconnect) && now.event.a == 1)?;
+        given((now.event.b != 0) == force)?;
+        let by = now.history.thread(now.event.tid)?.stack().first()?;
         let connection = by.connection?;
         let calls = now.history.in_flight().filter(|call| call.connection == Some(connection));
         let running = calls.filter_map(|call| {
-            request_of(now, call).map(|(_, request)| (request.event.position, call.enter.clone()))
+            let (_, request) = request_of(now, call)?;
+            Some((request.event.position, call.enter.clone()))
         });
-        let running = running.collect();
-        Some(Ended { connection, probe: now.event.clone(), by: by.id(), known: None, running })
+        let (probe, running) = (now.event.clone(), running.collect());
+        Some(Ended { connection, probe, by: by.id(), known: None, running })
     }
 }
 
@@ -76,25 +74,20 @@ fn answered(ended: &mut [Ended], reply: &Event) -> Vec<[Event; 2]> {
 }
 
 /// What is running is finished and answered; no more is begun.
-fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
+fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let data = now.event.operation().is_some_and(|operation| callback_of(operation).is_some());
     match now.event.kind {
         Kind::Probe => ended.extend(Ended::of(now, false)),
         Kind::Reply => {
             for [call, probe] in answered(ended, now.event) {
                 let expected = "a request that is running at nbdkit_disconnect(0) is answered";
-                let lost = is_lost(now.event);
-                report.expect(
-                    !lost,
-                    [&call, &probe, now.event],
-                    expected,
-                    "its client has lost the connection",
-                );
+                let actual = "its client has lost the connection";
+                report.expect(!is_lost(now.event), (&call, &probe), expected, actual);
             }
         }
-        Kind::Enter => begun(ended, now, report),
+        Kind::Enter => _ = begun(ended, now, report),
         Kind::Request => {
-            let client = now.client().and_then(|client| client.connection);
+            let client = now.connection();
             let known = |ended: &Ended| ended.known.is_some() && Some(ended.connection) == client;
             report.exercised_if(data && ended.iter().any(known));
         }
@@ -105,53 +98,44 @@ fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
         }
         _ => {}
     }
+    Some(())
 }
 
-fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call else { return };
-    let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection);
-    let Some(known) = ended.and_then(|ended| ended.known.as_ref()) else { return };
-    let later = |request: &Event| request.position > known.position;
-    let request = request_of(now, call).map(|(_, request)| &request.event);
-    if let Some((ended, request)) = ended.zip(request.filter(|request| later(request))) {
-        report.broken(
-            [&ended.probe, request, now.event],
-            "a request that comes after nbdkit_disconnect(0) leads to no callback",
-            format!("{} of L{} is called", call.callback, call.layer()),
-        );
-    }
+fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let call = now.call?;
+    let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection)?;
+    let (known, (_, request)) = (ended.known.as_ref()?, request_of(now, call)?);
+    given(request.event.position > known.position)?;
+    let expected = "a request that comes after nbdkit_disconnect(0) leads to no callback";
+    let actual = format!("{} of L{} is called", call.callback, call.layer());
+    report.broken((&ended.probe, request), expected, actual)
 }
 
 /// Nothing is answered any more; what is running returns.
-fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) {
+fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     match now.event.kind {
         Kind::Probe => ended.extend(Ended::of(now, true)),
         Kind::Reply => {
             for [call, probe] in answered(ended, now.event) {
                 // A client that has given up tells nothing.
-                let late = now.event.result() < 0 && now.event.errno() == libc::ETIMEDOUT.cast_unsigned();
+                let lost = is_lost(now.event) || now.event.result() < 0 && is_timed_out(now.event);
                 let expected = "a request that is running at nbdkit_disconnect(1) gets no answer";
-                let lost = is_lost(now.event) || late;
-                report.expect(lost, [&call, &probe, now.event], expected, "it is answered");
+                report.expect(lost, (&call, &probe), expected, "it is answered");
             }
         }
         _ => {}
     }
+    Some(())
 }
 
 #[expect(clippy::ptr_arg, reason = "it is what the check remembers")]
-fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) {
-    if !matches!(history.end(), Some(End::Exited(_))) {
-        return;
-    }
+fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) -> Given {
+    given(history.has_exited())?;
     for call in history.in_flight().filter(|call| call.callback.is_data() && call.parent.is_none()) {
-        let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection);
-        if let Some(ended) = ended {
-            report.broken(
-                [&call.enter, &ended.probe].into_iter().chain(history.end_event()),
-                "a callback that is running at nbdkit_disconnect(1) returns",
-                "it never does",
-            );
+        if let Some(ended) = ended.iter().find(|ended| Some(ended.connection) == call.connection) {
+            let expected = "a callback that is running at nbdkit_disconnect(1) returns";
+            report.broken((call, &ended.probe), expected, "it never does");
         }
     }
+    Some(())
 }

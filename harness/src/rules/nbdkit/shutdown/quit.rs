@@ -2,10 +2,12 @@
 
 use layers_trace::{Callback, Event, Kind, Operation, Probe};
 
-use super::super::connection::survival::is_lost;
+use super::super::connection::survival::{is_lost, is_timed_out};
 use super::request::request_of;
-use crate::history::{End, History, callback_of};
-use crate::rules::check::{Now, Report, Rule, by, enters_where, exits_where, notes, remembering};
+use crate::history::{Call, History, callback_of};
+use crate::rules::check::{
+    Given, Now, Report, Rule, by, enters_where, exits_where, given, notes, remembering, unless,
+};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -102,71 +104,54 @@ struct FinishRunning {
 }
 
 impl FinishRunning {
-    fn stops(&mut self, now: &Now<'_>) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
-        }
-        for call in now.history.in_flight() {
-            if let Some((client, request)) = request_of(now, call)
-                && client.leaving.is_none()
-            {
-                let (request, call, stop) = (request.event.position, call.enter.clone(), now.event.clone());
-                self.owed.push(Owed { request, call, stop, returned: false });
-            }
-        }
+    fn stops(&mut self, now: &Now<'_>) -> Given {
+        unless(std::mem::replace(&mut self.told, true))?;
+        let owed = |call: &Call| {
+            let (client, request) = request_of(now, call)?;
+            given(client.leaving.is_none())?;
+            let (request, call, stop) = (request.event.position, call.enter.clone(), now.event.clone());
+            Some(Owed { request, call, stop, returned: false })
+        };
+        self.owed.extend(now.history.in_flight().filter_map(owed));
+        Some(())
     }
 
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(index) = self.owed.iter().position(|owed| owed.request == now.event.call) else { return };
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let index = self.owed.iter().position(|owed| owed.request == now.event.call)?;
         let owed = self.owed.swap_remove(index);
         // The client has given up; it may be about to be answered.
-        if now.event.errno() == libc::ETIMEDOUT.cast_unsigned() {
-            return;
-        }
-        report.exercised();
-        if is_lost(now.event) {
-            report.broken(
-                [&owed.call, &owed.stop, now.event],
-                "a request that was running when the server was told to stop is answered",
-                "its client has lost the connection",
-            );
-        }
+        unless(is_timed_out(now.event))?;
+        let expected = "a request that was running when the server was told to stop is answered";
+        let actual = "its client has lost the connection";
+        report.expect(!is_lost(now.event), (&owed.call, &owed.stop), expected, actual)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.kind {
             Kind::Signal | Kind::Probe if tells_to_stop(now.event) => self.stops(now),
             Kind::Reply => self.answered(now, report),
             Kind::Request => {
                 // Who leaves waits for nothing.
-                let leaves = matches!(now.event.operation(), Some(Operation::Hangup | Operation::Disconnect));
-                if leaves && let Some(client) = now.client() {
-                    let waits = |position: u32| {
-                        client.waiting.iter().any(|request| request.event.position == position)
-                    };
-                    self.owed.retain(|owed| owed.returned || !waits(owed.request));
-                }
+                given(now.is_about(Operation::Hangup) || now.is_about(Operation::Disconnect))?;
+                let client = now.client()?;
+                self.owed.retain(|owed| owed.returned || client.waits_for(owed.request).is_none());
+                Some(())
             }
             Kind::Exit => {
-                if let Some(owed) = self.owed.iter_mut().find(|owed| owed.call.position == now.event.call) {
-                    owed.returned = true;
-                }
+                self.owed.iter_mut().find(|owed| owed.call.position == now.event.call)?.returned = true;
+                Some(())
             }
-            _ => {}
+            _ => None,
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
-        if !matches!(history.end(), Some(End::Exited(_))) {
-            return;
-        }
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+        given(history.has_exited())?;
         for owed in self.owed.iter().filter(|owed| !owed.returned) {
-            report.broken(
-                [&owed.call, &owed.stop].into_iter().chain(history.end_event()),
-                "a callback that was running when the server was told to stop returns",
-                "it never does",
-            );
+            let expected = "a callback that was running when the server was told to stop returns";
+            report.broken((&owed.call, &owed.stop), expected, "it never does");
         }
+        Some(())
     }
 }
 
@@ -185,36 +170,33 @@ fn refuses(reply: &Event) -> bool {
 }
 
 impl NoNewData {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.kind {
             Kind::Probe if now.event.probe() == Some(Probe::Shutdown) && self.asked.is_none() => {
                 self.asked = now.during().map(|call| call.id());
+                Some(())
             }
-            Kind::Exit if self.asked == Some(now.event.call) => {
+            Kind::Exit | Kind::Reply => {
+                // nbdkit_disconnect leads to the same answer, on one connection.
+                let refuses = refuses(now.event) && !now.history.signals().is_empty();
+                let tells = if now.is_exit() { self.asked == Some(now.event.call) } else { refuses };
+                given(tells)?;
                 self.known.get_or_insert_with(|| now.event.clone());
+                Some(())
             }
-            // nbdkit_disconnect leads to the same answer, on one connection.
-            Kind::Reply if refuses(now.event) && !now.history.signals().is_empty() => {
-                self.known.get_or_insert_with(|| now.event.clone());
-            }
-            Kind::Request
-                if self.known.is_some() && now.event.operation().and_then(callback_of).is_some() =>
-            {
-                report.exercised();
+            Kind::Request => {
+                let is_data = now.event.operation().and_then(callback_of).is_some();
+                report.exercised_if(self.known.is_some() && is_data)
             }
             Kind::Enter => {
-                let (Some(known), Some(call)) = (&self.known, now.call) else { return };
-                if let Some((_, request)) = request_of(now, call)
-                    && request.event.position > known.position
-                {
-                    report.broken(
-                        [known, &request.event, now.event],
-                        "a request that is sent when the server is stopping leads to no callback",
-                        format!("{} of L{} is called", call.callback, call.layer()),
-                    );
-                }
+                let (known, call) = (self.known.as_ref()?, now.call?);
+                let (_, request) = request_of(now, call)?;
+                given(request.event.position > known.position)?;
+                let expected = "a request that is sent when the server is stopping leads to no callback";
+                let actual = format!("{} of L{} is called", call.callback, call.layer());
+                report.broken((known, request), expected, actual)
             }
-            _ => {}
+            _ => None,
         }
     }
 }
@@ -223,29 +205,24 @@ impl NoNewData {
 const PATIENCE: u64 = 2_000_000_000;
 
 /// nbdkit_nanosleep sleeps as long as it should; `told` is what has told the server to stop.
-fn nanosleep(told: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
+fn nanosleep(told: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     if tells_to_stop(now.event) {
         told.get_or_insert_with(|| now.event.clone());
-        return;
+        return None;
     }
-    if now.event.probe() != Some(Probe::Nanosleep) {
-        return;
-    }
+    given(now.event.probe() == Some(Probe::Nanosleep))?;
     let (whole, asked, slept) = (now.event.a == 1, now.event.b, now.event.context);
     let begun = now.event.time.saturating_sub(slept);
-    let call = now.during().map(|call| &call.enter);
+    let call = now.during();
     report.exercised();
     if whole && slept < asked {
         let expected = format!("nbdkit_nanosleep sleeps for {asked} ns when it returns 0");
-        report.broken(call.into_iter().chain([now.event]), expected, format!("for {slept} ns"));
+        report.broken(call, expected, format!("for {slept} ns"));
     }
-    let Some(told) = &*told else { return };
+    let told = told.as_ref()?;
     let due = told.time.max(begun).saturating_add(PATIENCE);
-    if due < begun.saturating_add(asked) && (whole || due < now.event.time) {
-        report.broken(
-            call.into_iter().chain([told, now.event]),
-            "nbdkit_nanosleep ends early, with an error, when the server is told to stop",
-            if whole { "it sleeps to the end" } else { "it goes on sleeping" },
-        );
-    }
+    given(due < begun.saturating_add(asked) && (whole || due < now.event.time))?;
+    let expected = "nbdkit_nanosleep ends early, with an error, when the server is told to stop";
+    let actual = if whole { "it sleeps to the end" } else { "it goes on sleeping" };
+    report.broken((call, told), expected, actual)
 }

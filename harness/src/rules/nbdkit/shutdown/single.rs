@@ -1,9 +1,10 @@
 //! nbdkit(1), -s: a server that ends with its connection.
 
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::{Cleanup, Preconnect, Unload};
+use layers_trace::Event;
 
-use crate::history::{End, History};
-use crate::rules::check::{Now, Report, Rule, by, enters, remembering};
+use crate::history::History;
+use crate::rules::check::{Given, Now, Report, Rule, by, enters, given, remembering};
 use crate::run::Start;
 
 /// The rules of this topic.
@@ -16,9 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "run start=single; connect NBD_OPT_GO NBD_CMD_DISC cleanup unload ends",
         bad: "run start=single; connect c2: send connect c2: L0.preconnect",
         fix: "serve standard input and output, and end when that connection has ended",
-        check: by!(
-            remembering(enters(&[Callback::Preconnect]), one_connection).and_end(one_connection_at_end)
-        ),
+        check: by!(remembering(enters(&[Preconnect]), one_connection).and_end(one_connection_at_end)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -31,33 +30,33 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// One connection, then the end.
-fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) {
-    let single = now.history.run().is_some_and(|run| run.start == Start::Single);
-    if !single || now.call.is_none_or(|call| call.parent.is_some()) {
-        return;
-    }
-    if let Some(first) = &*first {
-        report.broken([first, now.event], "one connection", "another one");
-    } else {
-        *first = Some(now.event.clone());
-    }
+/// The run was started with -s.
+fn is_single(history: &History) -> bool {
+    history.run().is_some_and(|run| run.start == Start::Single)
 }
 
-fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) {
-    let single = history.run().is_some_and(|run| run.start == Start::Single);
-    let exited = matches!(history.end(), Some(End::Exited(_)));
-    if !single || !exited || !history.signals().is_empty() || history.serving().is_none() {
-        return;
+/// One connection, then the end.
+fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    now.root().filter(|_| is_single(now.history))?;
+    if let Some(first) = &*first {
+        return report.broken(first, "one connection", "another one");
     }
+    *first = Some(now.event.clone());
+    Some(())
+}
+
+fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Given {
+    given(is_single(history) && history.has_exited())?;
+    given(history.signals().is_empty() && history.serving().is_some())?;
     report.exercised();
     let has = |callback| history.outermost(callback).is_some();
     let left_out = [
-        (Callback::Preconnect, first.is_some()),
-        (Callback::Cleanup, history.cleaning().is_some()),
-        (Callback::Unload, history.unloading().is_some()),
+        (Preconnect, first.is_some()),
+        (Cleanup, history.cleaning().is_some()),
+        (Unload, history.unloading().is_some()),
     ];
     for (callback, _) in left_out.into_iter().filter(|(callback, came)| has(*callback) && !came) {
-        report.broken(history.end_event(), format!("{callback} before the end"), "it never comes");
+        report.broken((), format!("{callback} before the end"), "it never comes");
     }
+    Some(())
 }

@@ -1,11 +1,15 @@
 //! Runs that only tell something: `--help`, `--version`, and `--dump-plugin`, with what that prints (nbdkit-probing(1), "Query
 //! information about a particular plugin").
 
-use layers_trace::Callback::{Load, Unload};
-use layers_trace::{Callback, Event, Field, Kind};
+use layers_trace::Callback::{
+    self, BlockSize, Config, DumpPlugin, Finalize, FlushV1, Load, PreadV1, Prepare, PwriteV1, TrimV1, Unload,
+    ZeroV1,
+};
+use layers_trace::{Field, Kind};
 
+use super::super::order::once;
 use crate::history::{History, Layer, ThreadModel};
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where, notes};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, notes, unless};
 use crate::run::Start;
 use crate::version::Version;
 
@@ -84,7 +88,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// The calls of such a run.
-const SEQUENCE: [Callback; 5] = [Load, Callback::Config, Callback::ThreadModel, Callback::DumpPlugin, Unload];
+const SEQUENCE: [Callback; 5] = [Load, Config, Callback::ThreadModel, DumpPlugin, Unload];
 
 /// Where a callback stands in such a run.
 fn phase(callback: Option<Callback>) -> Option<usize> {
@@ -92,86 +96,65 @@ fn phase(callback: Option<Callback>) -> Option<usize> {
 }
 
 /// Only these, in this order.
-fn sequence(now: &Now<'_>, report: &mut Report<'_>) {
+fn sequence(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (history, layer) = (now.history, now.event.layer);
-    if !history.is_dump() {
-        return;
-    }
+    given(history.is_dump())?;
     let Some(own) = phase(now.event.callback()) else {
-        let expected = "load, config, thread_model, dump_plugin, unload only";
-        return report.broken([now.event], expected, "another call");
+        return report.broken((), "load, config, thread_model, dump_plugin, unload only", "another call");
     };
     let later = SEQUENCE.iter().skip(own + 1);
     if let Some(last) = later.flat_map(|callback| history.first_enters(*callback)).last() {
         let expected = "load, config, thread_model, dump_plugin, unload in this order";
-        report.broken([last, now.event], expected, "a call comes too late");
+        report.broken(last, expected, "a call comes too late");
     }
-    if now.event.callback() != Some(Callback::DumpPlugin) {
-        return;
-    }
-    if let Some(first) = history.entered(layer, Callback::DumpPlugin) {
-        report.broken([first, now.event], format!("one dump_plugin of L{layer}"), "another one");
-    }
-    let below = history.inner(layer, Callback::DumpPlugin);
-    if let Some(below) = below.filter(|below| history.entered(*below, Callback::DumpPlugin).is_none()) {
-        report.broken([now.event], format!("dump_plugin of L{below} comes first"), "it has not been called");
-    }
+    given(now.is(DumpPlugin))?;
+    once(now, report);
+    let below = history.inner(layer, DumpPlugin);
+    let below = below.filter(|below| history.entered(*below, DumpPlugin).is_none())?;
+    report.broken((), format!("dump_plugin of L{below} comes first"), "it has not been called")
 }
 
-fn sequence_at_end(history: &History, report: &mut Report<'_>) {
-    if !history.is_dump() || !history.ended_cleanly() || history.layers().is_empty() {
-        return;
-    }
+fn sequence_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    given(history.is_dump() && history.ended_cleanly() && !history.layers().is_empty())?;
     report.exercised();
-    for layer in history.left_out(Callback::DumpPlugin) {
-        report.broken(history.end_event(), format!("dump_plugin of L{layer}"), "it was never called");
+    for layer in history.left_out(DumpPlugin) {
+        report.broken((), format!("dump_plugin of L{layer}"), "it was never called");
     }
+    Some(())
 }
 
 /// Version from which the server prints the line for this callback; the oldest that filters can be recorded in is 1.26.
 fn printed_since(callback: Callback) -> Version {
     match callback {
-        Callback::BlockSize => Version(1, 29, 16),
+        BlockSize => Version(1, 29, 16),
         _ => Version(1, 26, 0),
     }
 }
 
 /// A plugin of the present API can have it.
 fn is_plugins(callback: Callback) -> bool {
-    !matches!(
-        callback,
-        Callback::Prepare
-            | Callback::Finalize
-            | Callback::PreadV1
-            | Callback::PwriteV1
-            | Callback::FlushV1
-            | Callback::TrimV1
-            | Callback::ZeroV1
-    )
+    !matches!(callback, Prepare | Finalize | PreadV1 | PwriteV1 | FlushV1 | TrimV1 | ZeroV1)
 }
 
 /// The lines `has_X=1` are those of the plugin's table.
-fn has_fields(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(run) = now.history.run().filter(|run| run.start == Start::DumpPlugin) else { return };
-    let (Some(output), Some(plugin)) = (now.event.text(Field::Message), now.history.layer(0)) else {
-        return;
-    };
+fn has_fields(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let run = now.history.run().filter(|run| run.start == Start::DumpPlugin)?;
+    let (output, plugin) = (now.event.text(Field::Message)?, now.history.layer(0)?);
     let lines: Vec<&[u8]> = output.bytes.split(|byte| *byte == b'\n').collect();
-    if !lines.iter().any(|line| line.starts_with(b"api_version=")) {
-        return;
-    }
+    given(lines.iter().any(|line| line.starts_with(b"api_version=")))?;
     report.exercised();
     for callback in Callback::NBDKIT.iter().copied().filter(|callback| is_plugins(*callback)) {
         let field = format!("has_{callback}=1");
         let printed = lines.contains(&field.as_bytes());
         if printed && !plugin.records(callback) {
-            report.broken([now.event], format!("no {field}: the plugin has no {callback}"), "it is printed");
+            report.broken((), format!("no {field}: the plugin has no {callback}"), "it is printed");
         }
         let due = plugin.records(callback) && run.version >= printed_since(callback) && !output.cut;
         if due && !printed {
-            report.broken([now.event], format!("{field}: the plugin has {callback}"), "it is not printed");
+            report.broken((), format!("{field}: the plugin has {callback}"), "it is not printed");
         }
     }
+    Some(())
 }
 
 fn only_tells(history: &History) -> bool {
@@ -179,22 +162,17 @@ fn only_tells(history: &History) -> bool {
 }
 
 /// `--help` and `--version` call nothing but load and unload.
-fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) {
-    if only_tells(now.history) {
-        report.broken([now.event], "load and unload only", "another call");
-    }
+fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(only_tells(now.history))?;
+    report.broken((), "load and unload only", "another call")
 }
 
-fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) {
-    report.exercised_if(only_tells(history) && !history.layers().is_empty() && history.end().is_some());
+fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) -> Given {
+    report.exercised_if(only_tells(history) && !history.layers().is_empty() && history.end().is_some())
 }
 
-/// What the server has printed, by lines.
-struct Output<'a> {
-    event: &'a Event,
-    /// `key=value`, in order.
-    fields: Vec<(&'a str, &'a str)>,
-}
+/// What the server has printed: the lines `key=value`, in order.
+struct Output<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Output<'a> {
     /// Of a run with `--dump-plugin` that has ended well.
@@ -203,22 +181,20 @@ impl<'a> Output<'a> {
         let text = now.event.text(Field::Message).filter(|text| !text.cut)?;
         let text = std::str::from_utf8(&text.bytes).ok()?;
         let fields: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        fields.iter().any(|(key, _)| *key == "api_version").then_some(Output { event: now.event, fields })
+        fields.iter().any(|(key, _)| *key == "api_version").then_some(Output(fields))
     }
 
     /// Values of this field among what the server itself prints before it lists what the plugin has.
     fn values(&self, key: &str) -> Vec<&'a str> {
-        let own = self.fields.iter().take_while(|(key, _)| !key.starts_with("has_"));
+        let own = self.0.iter().take_while(|(key, _)| !key.starts_with("has_"));
         own.filter(|(other, _)| *other == key).map(|(_, value)| *value).collect()
     }
 
     /// Checks that the field stands there once with this value, or not at all.
-    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) {
+    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) -> Given {
         let actual = self.values(key);
         // A value of several lines is not printed for programs to read.
-        if value.is_some_and(|value| value.contains('\n')) {
-            return;
-        }
+        unless(value.is_some_and(|value| value.contains('\n')))?;
         let said = |value: &str| format!("{key}={value}");
         let seen = match actual.as_slice() {
             [] => format!("no {key}"),
@@ -226,7 +202,7 @@ impl<'a> Output<'a> {
         };
         let holds = actual == value.into_iter().collect::<Vec<_>>();
         let expected = value.map_or_else(|| format!("no {key}: the plugin has none"), said);
-        report.expect(holds, [self.event], expected, seen);
+        report.expect(holds, (), expected, seen)
     }
 }
 
@@ -247,9 +223,9 @@ fn model(plugin: &Layer) -> Option<ThreadModel> {
 }
 
 /// The fields are those of the plugin's structure.
-fn fields(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(output), Some(plugin)) = (Output::of(now), now.history.layer(0)) else { return };
-    let Some(structure) = &plugin.structure else { return };
+fn fields(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (output, plugin) = (Output::of(now)?, now.history.layer(0)?);
+    let structure = plugin.structure.as_ref()?;
     output.expect("name", Some(&plugin.name), report);
     output.expect("version", structure.version.as_deref(), report);
     output.expect("api_version", Some(&structure.api_version.to_string()), report);
@@ -260,43 +236,41 @@ fn fields(now: &Now<'_>, report: &mut Report<'_>) {
         output.expect("magic_config_key", Some(key).filter(|key| !key.is_empty()), report);
     }
     if output.values("path").len() != 1 {
-        let expected = "one line path=, the file of the plugin";
-        report.expect(false, [output.event], expected, "there is not one");
+        report.expect(false, (), "one line path=, the file of the plugin", "there is not one");
     }
     for (field, present) in [
         ("has_longname", structure.long_name.is_some()),
         ("has_description", structure.description.is_some()),
         ("has_config_help", structure.config_help.is_some()),
     ] {
-        let printed = output.fields.contains(&(field, "1"));
         let said = |there: bool| if there { format!("{field}=1") } else { format!("no {field}=1") };
-        report.expect(present == printed, [output.event], said(present), said(printed));
+        report.same((), present, output.0.contains(&(field, "1")), said);
     }
+    Some(())
 }
 
 /// The thread models are the macro, and what the layers have settled on.
-fn models(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(output) = Output::of(now) else { return };
+fn models(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let output = Output::of(now)?;
     if let Some(most) = now.history.layer(0).and_then(model) {
         output.expect("max_thread_model", Some(name(most)), report);
     }
-    if let Some(settled) = now.history.thread_model() {
-        output.expect("thread_model", Some(name(settled)), report);
-    }
+    let settled = now.history.thread_model()?;
+    output.expect("thread_model", Some(name(settled)), report)
 }
 
 /// What the reference plugin's dump_plugin prints.
 const OWN: (&str, &str) = ("layers_reference", "1");
 
 /// What the plugin prints itself comes out, too.
-fn own(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(output) = Output::of(now).filter(|_| is_reference(now.history)) else { return };
-    let printed = output.fields.iter().filter(|field| **field == OWN).count();
-    if let Some(call) = now.history.returned(0, Callback::DumpPlugin) {
+fn own(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let output = Output::of(now).filter(|_| is_reference(now.history))?;
+    let printed = output.0.iter().filter(|field| **field == OWN).count();
+    if let Some(call) = now.history.returned(0, DumpPlugin) {
         let expected = format!("one line {}={}", OWN.0, OWN.1);
-        report.expect(printed == 1, [call, output.event], expected, format!("{printed} of them"));
+        report.expect(printed == 1, call, expected, format_args!("{printed} of them"))
     } else {
-        report.expect(printed == 0, [output.event], "no field of the plugin's own", "there is one");
+        report.expect(printed == 0, (), "no field of the plugin's own", "there is one")
     }
 }
 

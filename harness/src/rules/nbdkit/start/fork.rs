@@ -1,10 +1,15 @@
 //! get_ready and after_fork: from the plugin outwards, in one process or two; and exit(3) after them.
 
-use layers_trace::Callback::{AfterFork, GetReady, Open, Preconnect, ThreadModel};
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::{
+    AfterFork, Cleanup, Config, ConfigComplete, GetReady, Load, Open, Preconnect, ThreadModel, Unload,
+};
+use layers_trace::Event;
 
-use crate::history::{End, History};
-use crate::rules::check::{Now, Party, Report, Rule, Watch, at, at_end, by, enters, remembering};
+use super::super::order::{before, none_left_out, once};
+use crate::history::History;
+use crate::rules::check::{
+    Given, Now, Party, Report, Rule, Watch, at, at_end, by, enters, given, remembering, unless,
+};
 use crate::run::Start;
 
 /// The rules of this topic.
@@ -111,154 +116,113 @@ pub(super) const RULES: &[Rule] = &[
 const CLIENT: Watch = enters(&[Preconnect, Open]);
 
 /// get_ready and after_fork visit each layer once, the innermost first, each after the one below has succeeded.
-fn visit(now: &Now<'_>, report: &mut Report<'_>) {
-    let (Some(call), layer) = (now.call, now.event.layer) else { return };
+fn visit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, layer) = (now.call?, now.event.layer);
     report.exercised();
-    if let Some(first) = now.history.entered(layer, call.callback) {
-        report.broken([first, now.event], format!("one {} of L{layer}", call.callback), "another one");
-    }
-    let Some(below) = now.history.inner(layer, call.callback) else { return };
-    if now.history.returned(below, call.callback).is_none_or(|exit| exit.result() != 0) {
-        report.broken(
-            now.history.entered(below, call.callback).into_iter().chain([now.event]),
-            format!("{} of L{below} has returned 0 before that of L{layer}", call.callback),
-            "it has not",
-        );
-    }
+    once(now, report);
+    let below = now.history.inner(layer, call.callback)?;
+    given(now.history.returned(below, call.callback).is_none_or(|exit| exit.result() != 0))?;
+    let expected = format!("{} of L{below} has returned 0 before that of L{layer}", call.callback);
+    report.broken(now.history.entered(below, call.callback), expected, "it has not")
 }
 
-/// This call belongs before all of `later`.
-pub(super) fn comes_first(now: &Now<'_>, report: &mut Report<'_>, later: Callback) {
-    let (Some(call), Some(first)) = (now.call, now.history.first_enters(later).next()) else { return };
-    let expected = format!("every {} comes before any {later}", call.callback);
-    report.broken([first, now.event], expected, "one comes later");
-}
-
-fn ready(now: &Now<'_>, report: &mut Report<'_>) {
+fn ready(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     match now.event.callback() {
         Some(GetReady) => visit(now, report),
-        Some(ThreadModel) => comes_first(now, report, GetReady),
+        Some(ThreadModel) => before(GetReady, now, report),
         // The first after_fork: no layer was left out.
         _ if now.history.first_enters(AfterFork).next().is_none() => {
-            for layer in now.history.left_out(GetReady) {
-                let expected = format!("get_ready of L{layer} comes first");
-                report.expect(false, [now.event], expected, "it was left out");
-            }
+            none_left_out(GetReady, now.history, report)
         }
-        _ => {}
+        _ => None,
     }
 }
 
-fn forked(now: &Now<'_>, report: &mut Report<'_>) {
+fn forked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     match now.event.callback() {
         Some(AfterFork) => visit(now, report),
-        _ => comes_first(now, report, AfterFork),
+        _ => before(AfterFork, now, report),
     }
 }
 
 /// get_ready and load share a process.
-fn ready_before_fork(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(load) = now.history.entered(now.event.layer, Callback::Load) else { return };
+fn ready_before_fork(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let load = now.history.entered(now.event.layer, Load)?;
     let (expected, actual) = ("get_ready runs in the process of load", "in another process");
-    report.expect(load.pid == now.event.pid, [load, now.event], expected, actual);
+    report.expect(load.pid == now.event.pid, load, expected, actual)
 }
 
 /// Every run that serves calls after_fork of every layer: `client` is its first call for a client.
-fn first_client(client: &mut Option<Event>, now: &Now<'_>, _: &mut Report<'_>) {
-    if client.is_none() && now.call.is_some_and(|call| now.history.is_for_client(call)) {
-        *client = Some(now.event.clone());
-    }
+fn first_client(client: &mut Option<Event>, now: &Now<'_>, _: &mut Report<'_>) -> Given {
+    given(client.is_none() && now.call.is_some_and(|call| now.history.is_for_client(call)))?;
+    *client = Some(now.event.clone());
+    Some(())
 }
 
-fn always_after_fork(client: &mut Option<Event>, history: &History, report: &mut Report<'_>) {
+fn always_after_fork(client: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Given {
     let serves = history.run().is_some_and(|run| run.start.serves());
-    if !serves || !(client.is_some() || history.ended_cleanly()) {
-        return;
-    }
+    given(serves && (client.is_some() || history.ended_cleanly()))?;
     for layer in history.recording(AfterFork) {
         let called = history.entered(layer, AfterFork).is_some();
-        let events = client.iter().chain(history.end_event());
-        report.expect(called, events, format!("after_fork of L{layer}"), "it was never called");
+        report.expect(called, client.as_ref(), format_args!("after_fork of L{layer}"), "it was never called");
     }
+    Some(())
 }
 
 /// A daemon changes its process before after_fork; in the foreground it stays.
-fn forks_as_asked(now: &Now<'_>, report: &mut Report<'_>) {
-    use Callback::{Config, ConfigComplete, Load};
+fn forks_as_asked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let starts = [Load, Config, ConfigComplete, ThreadModel, GetReady];
     let before = starts.into_iter().flat_map(|callback| now.history.first_enters(callback));
-    let Some((before, run)) = before.max_by_key(|enter| enter.position).zip(now.history.run()) else {
-        return;
-    };
+    let (before, run) = before.max_by_key(|enter| enter.position).zip(now.history.run())?;
     let same = before.pid == now.event.pid;
     match run.start {
-        Start::Daemon => {
-            report.expect(!same, [before, now.event], "a daemon has forked", "it is the same process");
-        }
+        Start::Daemon => report.expect(!same, before, "a daemon has forked", "it is the same process"),
         Start::Foreground | Start::Single | Start::ExitWithParent => {
-            report.expect(same, [before, now.event], "there is no fork", "it is another process");
+            report.expect(same, before, "there is no fork", "it is another process")
         }
-        _ => {}
+        _ => None,
     }
 }
 
 /// A client is served only when every after_fork has returned.
-fn forked_before_clients(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-    if !now.history.is_for_client(call) || now.history.outermost(AfterFork).is_none() {
-        return;
-    }
+fn forked_before_clients(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    now.server_call().filter(|_| now.history.outermost(AfterFork).is_some())?;
     report.exercised();
     let mut layers = now.history.recording(AfterFork);
-    if let Some(layer) = layers.find(|layer| now.history.returned(*layer, AfterFork).is_none()) {
-        let running = now.history.in_flight().find(|other| other.callback == AfterFork);
-        report.broken(
-            running.map(|other| &other.enter).into_iter().chain([now.event]),
-            format!("after_fork of L{layer} has returned before the first client"),
-            "it has not",
-        );
-    }
+    let layer = layers.find(|layer| now.history.returned(*layer, AfterFork).is_none())?;
+    let running = now.history.in_flight().find(|other| other.callback == AfterFork);
+    let expected = format!("after_fork of L{layer} has returned before the first client");
+    report.broken(running, expected, "it has not")
 }
 
 /// The first event of each process, in turn.
 type Processes = Vec<Event>;
 
 /// What a fork leaves behind calls nothing.
-fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((current, left)) = processes.split_last() else { return processes.push(now.event.clone()) };
-    if current.pid == now.event.pid {
-        return;
-    }
-    if left.iter().any(|first| first.pid == now.event.pid) {
-        let expected = "no call in the process before the fork";
-        report.broken([current, now.event], expected, "it makes one");
-    } else {
+fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    if let Some((current, left)) = processes.split_last() {
+        unless(current.pid == now.event.pid)?;
+        if left.iter().any(|first| first.pid == now.event.pid) {
+            return report.broken(current, "no call in the process before the fork", "it makes one");
+        }
         report.exercised();
-        processes.push(now.event.clone());
     }
+    processes.push(now.event.clone());
+    Some(())
 }
 
 /// No process exits from inside a call for a client.
-fn no_exit_while_serving(history: &History, report: &mut Report<'_>) {
+fn no_exit_while_serving(history: &History, report: &mut Report<'_>) -> Given {
     let served = history.was_minted(1) || history.connections().next().is_some();
     // Under --run the status is not that of the process that serves.
-    let tells = history.run().is_none_or(|run| run.start != Start::Captive);
-    if !served || !tells || !matches!(history.end(), Some(End::Exited(_))) {
-        return;
-    }
+    given(served && !history.is_captive() && history.has_exited())?;
     report.exercised();
-    let ends = [Callback::Cleanup, Callback::Unload];
+    let ends = [Cleanup, Unload];
     let would_show = ends.iter().any(|callback| history.outermost(*callback).is_some());
-    if !would_show || history.cleaning().is_some() || history.unloading().is_some() {
-        return;
-    }
+    unless(!would_show || history.cleaning().is_some() || history.unloading().is_some())?;
     let inside = history.in_flight().filter(|call| history.is_for_client(call));
     // The call that was entered last: the others may only be waiting for it.
-    if let Some(call) = inside.max_by_key(|call| call.id()) {
-        report.broken(
-            [&call.enter].into_iter().chain(history.end_event()),
-            "a server that serves ends by cleanup and unload",
-            format!("the process exited inside {} of L{}", call.callback, call.layer()),
-        );
-    }
+    let call = inside.max_by_key(|call| call.id())?;
+    let expected = "a server that serves ends by cleanup and unload";
+    report.broken(call, expected, format!("the process exited inside {} of L{}", call.callback, call.layer()))
 }

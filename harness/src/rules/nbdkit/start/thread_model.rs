@@ -2,9 +2,9 @@
 
 use layers_trace::Callback::{Config, ConfigComplete, GetReady, ThreadModel};
 
-use super::fork::comes_first;
+use super::super::order::{before, none_left_out, once};
 use crate::history::History;
-use crate::rules::check::{Now, Report, Rule, at, by, enters};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, given, unless};
 use crate::version::Version;
 
 /// The rules of this topic.
@@ -60,62 +60,45 @@ pub(super) const RULES: &[Rule] = &[
 const TOLD: Version = Version(1, 43, 0);
 
 /// Each layer is asked once, between config_complete and get_ready.
-fn asked_once(now: &Now<'_>, report: &mut Report<'_>) {
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (history, layer) = (now.history, now.event.layer);
-    if history.is_dump() {
-        return;
-    }
+    unless(history.is_dump())?;
     let ready = history.first_enters(GetReady).next();
     match now.event.callback() {
         Some(ThreadModel) => {}
-        Some(GetReady) if ready.is_none() => return none_left_out(now, report),
-        Some(GetReady) => return,
-        _ => return comes_first(now, report, ThreadModel),
+        // Every layer has been asked.
+        Some(GetReady) if ready.is_none() => return none_left_out(ThreadModel, history, report),
+        Some(GetReady) => return None,
+        _ => return before(ThreadModel, now, report),
     }
     report.exercised();
-    if let Some(first) = history.entered(layer, ThreadModel) {
-        report.broken([first, now.event], format!("one thread_model of L{layer}"), "another one");
-    }
+    once(now, report);
     if let Some(ready) = ready {
-        report.broken([ready, now.event], "every thread_model comes before get_ready", "one comes later");
+        report.broken(ready, "every thread_model comes before get_ready", "one comes later");
     }
     let told = history.run().is_some_and(|run| run.version >= TOLD);
-    let Some(below) = history.inner(layer, ThreadModel).filter(|_| told) else { return };
-    if history.returned(below, ThreadModel).is_none() {
-        let events = history.entered(below, ThreadModel).into_iter().chain([now.event]);
-        let expected = format!("L{below} has answered before L{layer} is asked");
-        report.broken(events, expected, "it has not");
-    }
-}
-
-/// The first get_ready: every layer has been asked.
-fn none_left_out(now: &Now<'_>, report: &mut Report<'_>) {
-    for layer in now.history.left_out(ThreadModel) {
-        let expected = format!("thread_model of L{layer} comes first");
-        report.expect(false, [now.event], expected, "it was left out");
-    }
+    let below = history.inner(layer, ThreadModel).filter(|_| told)?;
+    given(history.returned(below, ThreadModel).is_none())?;
+    let expected = format!("L{below} has answered before L{layer} is asked");
+    report.broken(history.entered(below, ThreadModel), expected, "it has not")
 }
 
 /// `--dump-plugin` asks too, after the parameters.
-fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) {
-    if !now.history.is_dump() {
-        return;
-    }
-    if now.event.callback() == Some(ThreadModel) {
+fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(now.history.is_dump())?;
+    if now.is(ThreadModel) {
         return report.exercised();
     }
-    if let Some(asked) = now.history.first_enters(ThreadModel).next() {
-        report.broken([asked, now.event], "every parameter comes before thread_model", "one comes later");
-    }
+    let asked = now.history.first_enters(ThreadModel).next()?;
+    report.broken(asked, "every parameter comes before thread_model", "one comes later")
 }
 
-fn all_asked_in_dump(history: &History, report: &mut Report<'_>) {
-    if history.is_dump() && history.ended_cleanly() {
-        for layer in history.left_out(ThreadModel) {
-            let expected = format!("thread_model of L{layer}");
-            report.expect(false, history.end_event(), expected, "it was never called");
-        }
+fn all_asked_in_dump(history: &History, report: &mut Report<'_>) -> Given {
+    given(history.is_dump() && history.ended_cleanly())?;
+    for layer in history.left_out(ThreadModel) {
+        report.expect(false, (), format_args!("thread_model of L{layer}"), "it was never called");
     }
+    Some(())
 }
 
 /// The smallest answer so far, and the plugin's macro; `None` where somebody's answer is not in the trace.
@@ -127,26 +110,24 @@ fn least(history: &History) -> Option<i64> {
 }
 
 /// A filter's callback is told the most serial model of the layers that have answered.
-fn told_least(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((least, callback)) = least(now.history).zip(now.event.callback()) else { return };
+fn told_least(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (least, callback) = least(now.history).zip(now.event.callback())?;
     let told = now.event.a.cast_signed();
     let expected = format!("L{}.{callback} is told thread model {least}", now.event.layer);
-    report.expect(told == least, [now.event], expected, told.to_string());
+    report.expect(told == least, (), expected, told.to_string())
 }
 
 /// get_ready of a filter is told the most serial of all models.
-fn most_serial_wins(now: &Now<'_>, report: &mut Report<'_>) {
-    if now.event.layer > 0 {
-        told_least(now, report);
-    }
+fn most_serial_wins(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    given(now.event.layer > 0)?;
+    told_least(now, report)
 }
 
 /// thread_model of a filter is told the most serial model below it.
-fn told_model_below(now: &Now<'_>, report: &mut Report<'_>) {
+fn told_model_below(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
     // Asked in another order, it could not be told; that is another rule.
     let answered = |other: u8| now.history.returned(other, ThreadModel).is_some();
-    if layer > 0 && now.history.recording(ThreadModel).all(|other| (other < layer) == answered(other)) {
-        told_least(now, report);
-    }
+    given(layer > 0 && now.history.recording(ThreadModel).all(|other| (other < layer) == answered(other)))?;
+    told_least(now, report)
 }

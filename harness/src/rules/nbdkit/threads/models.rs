@@ -10,7 +10,7 @@ use crate::history::ThreadModel::{
     self, Parallel, SerializeAllRequests, SerializeConnections, SerializeRequests,
 };
 use crate::history::{Call, History};
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
+use crate::rules::check::{Check, Given, Now, Report, Rule, Watch, at, by, enters_where};
 
 /// SERIALIZE_CONNECTIONS.
 pub(super) const CONNECTIONS: &[Rule] = &[
@@ -22,10 +22,10 @@ pub(super) const CONNECTIONS: &[Rule] = &[
         good: "L0 thread_model=0; NBD_CMD_READ c2: send connect NBD_CMD_DISC c2: preconnect",
         bad: "L0 thread_model=0; NBD_CMD_READ c2: send connect c2: L0.preconnect",
         fix: "let the next client wait until the handles of the one before it are closed",
-        check: by!(at(
-            enters_where(Callback::is_connected).exits_where(Callback::has_handle),
-            |now, report| { judge(now, report, SerializeConnections, keeps_waiting, other_connection) }
-        )),
+        check: by!({
+            let watch = calls_for_clients(Callback::has_handle);
+            under(SerializeConnections, watch, keeps_waiting, other_connection)
+        }),
         ..Rule::REQUIRED
     },
     Rule {
@@ -37,9 +37,12 @@ pub(super) const CONNECTIONS: &[Rule] = &[
         bad: "L0 thread_model=0; send NBD_CMD_READ t7: L0.pread",
         also: &["tm.parallel.limit"],
         fix: "carry out all requests of a connection on the thread that accepted it",
-        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), |now, report| {
-            judge(now, report, SerializeConnections, pipelines, other_thread)
-        })),
+        check: by!(under(
+            SerializeConnections,
+            calls_for_clients(Callback::is_data),
+            pipelines,
+            other_thread
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -54,9 +57,10 @@ pub(super) const REQUESTS: &[Rule] = &[
         good: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ L0.pread"#,
         bad: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ enter L0.pread c2: L0.pread"#,
         fix: "hold one lock for the whole server around each of them",
-        check: by!(at(enters_where(is_request).exits_where(is_request), |now, report| {
-            judge(now, report, SerializeAllRequests, several_wait, overlap)
-        })),
+        check: by!({
+            let watch = enters_where(is_request).exits_where(is_request);
+            under(SerializeAllRequests, watch, several_wait, overlap)
+        }),
         ..Rule::REQUIRED.since(1, 3, 1)
     },
     Rule {
@@ -76,9 +80,12 @@ pub(super) const REQUESTS: &[Rule] = &[
         bad: "L0 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
         also: &["tm.parallel.limit"],
         fix: "carry out the requests of one connection one after another",
-        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), |now, report| {
-            judge(now, report, SerializeRequests, several_wait_here, overlap_here)
-        })),
+        check: by!(under(
+            SerializeRequests,
+            calls_for_clients(Callback::is_data),
+            several_wait_here,
+            overlap_here
+        )),
         ..Rule::REQUIRED
     },
 ];
@@ -93,26 +100,30 @@ pub(super) const TIGHTENED: &[Rule] = &[Rule {
     bad: "L1 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L1.pread enter L0.pread t7: L1.pread { L0.pread }",
     also: &["tm.parallel.limit", "tm.req.per-handle"],
     fix: "apply the most serial model of all layers to every call of every layer",
-    check: by!(at(enters_where(Callback::is_connected).exits_where(is_request), judge_tightened)),
+    check: by!(at(calls_for_clients(is_request), judge_tightened)),
     ..Rule::REQUIRED.since(1, 13, 4)
 }];
 
-/// Judges the calls of a run under this model: what puts them to the test, and what they must not meet.
-fn judge(
-    now: &Now<'_>,
-    report: &mut Report<'_>,
+/// Judges the calls of a run under this model: what puts them to the test when they exit, and what they must not meet when
+/// they are entered.
+fn under(
     model: ThreadModel,
+    watch: Watch,
     tests: fn(&History, &Call) -> bool,
     clashes: for<'a> fn(&'a History, &'a Call, Scope) -> Option<Clash<'a>>,
-) {
-    let Some(call) = Scope::Stack.of(now).filter(|_| now.history.thread_model() == Some(model)) else {
-        return;
-    };
-    if now.is_exit() {
-        report.exercised_if(tests(now.history, call));
-    } else if let Some(clash) = clashes(now.history, call, Scope::Stack) {
-        report.broken([clash.with, now.event], clash.expected, clash.actual);
-    }
+) -> impl Check {
+    at(watch, move |now: &Now<'_>, report: &mut Report<'_>| {
+        let call = Scope::Stack.of(now).filter(|_| now.history.thread_model() == Some(model))?;
+        if now.is_exit() {
+            return report.exercised_if(tests(now.history, call));
+        }
+        clashes(now.history, call, Scope::Stack)?.broken(report)
+    })
+}
+
+/// The calls for clients, from their first; and the exits of those for which this holds.
+fn calls_for_clients(exits: fn(Callback) -> bool) -> Watch {
+    enters_where(Callback::is_connected).exits_where(exits)
 }
 
 /// Something of another connection, although this call is one of its own connection's.
@@ -130,10 +141,8 @@ fn other_connection<'a>(history: &'a History, call: &'a Call, scope: Scope) -> O
 
 /// A call in progress beside this one, of any connection.
 fn overlap<'a>(history: &'a History, call: &'a Call, scope: Scope) -> Option<Clash<'a>> {
-    scope
-        .beside(history, call)
-        .find(|other| is_request(other.callback))
-        .map(|other| Clash::overlap(call, other))
+    let mut beside = scope.beside(history, call);
+    beside.find(|other| is_request(other.callback)).map(|other| Clash::overlap(call, other))
 }
 
 /// A call in progress beside this one, of the same connection.
@@ -145,10 +154,8 @@ fn overlap_here<'a>(history: &'a History, call: &'a Call, scope: Scope) -> Optio
 
 /// Another client has connected before this call was entered, and has not been greeted: the server keeps it waiting.
 fn keeps_waiting(history: &History, call: &Call) -> bool {
-    call.callback.has_handle()
-        && history.clients().any(|client| {
-            client.awaits(Operation::Connect).is_some_and(|connect| connect.event.position < call.id())
-        })
+    let mut connects = history.clients().filter_map(|client| client.awaits(Operation::Connect));
+    call.callback.has_handle() && connects.any(|connect| connect.event.position < call.id())
 }
 
 /// Some client waits for more than one request. With one connection at a time it is the one that is served.
@@ -170,9 +177,9 @@ fn tightened(history: &History) -> Option<ThreadModel> {
     (force < plugin).then_some(force)
 }
 
-fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) {
+fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (history, scope) = (now.history, Scope::Plugin);
-    let Some((model, call)) = tightened(history).zip(scope.of(now)) else { return };
+    let (model, call) = tightened(history).zip(scope.of(now))?;
     if now.is_exit() {
         let is_put_to_the_test = match model {
             SerializeConnections => keeps_waiting(history, call) || pipelines(history, call),
@@ -180,8 +187,7 @@ fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) {
             SerializeRequests => several_wait_here(history, call),
             Parallel => false,
         };
-        report.exercised_if(is_put_to_the_test);
-        return;
+        return report.exercised_if(is_put_to_the_test);
     }
     let clash = match model {
         SerializeConnections => {
@@ -190,9 +196,7 @@ fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) {
         SerializeAllRequests if is_request(call.callback) => overlap(history, call, scope),
         SerializeRequests => overlap_here(history, call, scope),
         SerializeAllRequests | Parallel => None,
-    };
-    if let Some(clash) = clash {
-        let expected = format!("{} under the model that a filter asks for", shown(call));
-        report.broken([clash.with, now.event], expected, "the plugin is called as if only its own counted");
-    }
+    }?;
+    let expected = format!("{} under the model that a filter asks for", shown(call));
+    report.broken(clash.with, expected, "the plugin is called as if only its own counted")
 }

@@ -4,7 +4,7 @@ use layers_trace::Callback;
 
 use super::scope::{Clash, Scope, other_thread, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Now, Report, Rule, at, by, enters_where};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, unless};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -53,46 +53,34 @@ fn data_beside<'a>(history: &'a History, call: &'a Call) -> impl Iterator<Item =
     Scope::Stack.beside(history, call).filter(same)
 }
 
-fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some((call, limit)) = Scope::Stack.of(now).zip(limit(now.history)) else { return };
+fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let (call, limit) = Scope::Stack.of(now).zip(limit(now.history))?;
     if now.is_exit() {
-        report.exercised_if(requests_on(now.history, call.connection, call) > limit);
-        return;
+        return report.exercised_if(requests_on(now.history, call.connection, call) > limit);
     }
     if let Some(clash) = other_thread(now.history, call, Scope::Stack).filter(|_| limit == 1) {
-        report.broken([clash.with, now.event], clash.expected, clash.actual);
+        clash.broken(report);
     }
     let beside = data_beside(now.history, call).count();
-    if call.callback.is_data() && beside >= limit {
-        let earlier = data_beside(now.history, call).next().map(|other| &other.enter);
-        let expected = format!("at most {limit} data calls of a connection in progress");
-        report.broken(earlier.into_iter().chain([now.event]), expected, format!("{}", beside + 1));
-    }
+    given(call.callback.is_data() && beside >= limit)?;
+    let expected = format!("at most {limit} data calls of a connection in progress");
+    report.broken(data_beside(now.history, call).next(), expected, beside + 1)
 }
 
-fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = Scope::Stack.of(now) else { return };
-    let parallel = now.history.thread_model() == Some(ThreadModel::Parallel);
-    if !parallel || call.connection.is_none() && call.callback.is_data() {
-        return;
-    }
+fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let call = Scope::Stack.of(now)?;
+    given(now.history.thread_model() == Some(ThreadModel::Parallel))?;
+    unless(call.connection.is_none() && call.callback.is_data())?;
     if call.callback.is_data() {
         let mut beside = Scope::Stack.beside(now.history, call);
         let control = |other: &&Call| other.connection == call.connection && !other.callback.is_data();
-        if let Some(control) = beside.find(control) {
-            let clash = Clash::overlap(call, control);
-            report.broken([clash.with, now.event], clash.expected, clash.actual);
-        }
-        return;
+        return Clash::overlap(call, beside.find(control)?).broken(report);
     }
-    if call.callback.has_handle() && requests_on(now.history, call.connection, call) > 0 {
-        report.exercised();
-    }
+    report.exercised_if(call.callback.has_handle() && requests_on(now.history, call.connection, call) > 0);
     if let Some(clash) = other_thread(now.history, call, Scope::Stack) {
-        report.broken([clash.with, now.event], clash.expected, clash.actual);
+        clash.broken(report);
     }
-    if let Some(data) = data_beside(now.history, call).next() {
-        let expected = format!("{} beside no data call of its connection", shown(call));
-        report.broken([&data.enter, now.event], expected, format!("{} is in progress", shown(data)));
-    }
+    let data = data_beside(now.history, call).next()?;
+    let expected = format!("{} beside no data call of its connection", shown(call));
+    report.broken(data, expected, format!("{} is in progress", shown(data)))
 }

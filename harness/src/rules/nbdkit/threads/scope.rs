@@ -1,9 +1,10 @@
 //! What may run beside a call, as a thread model has it.
 
-use layers_trace::{Callback, Event, Operation};
+use layers_trace::Callback::{self, Open};
+use layers_trace::{Event, Operation};
 
 use crate::history::{Call, Client, ConnectionId, History};
-use crate::rules::check::Now;
+use crate::rules::check::{Given, Now, Report, given, unless};
 
 /// Calls that the server makes on its own threads, for clients.
 #[derive(Clone, Copy)]
@@ -61,7 +62,7 @@ pub(super) fn anything_beside(history: &History, call: &Call) -> usize {
 
 /// Whether the manual's "open/read/write/close (etc)" covers this callback.
 pub(super) fn is_request(callback: Callback) -> bool {
-    callback.has_handle() || callback == Callback::Open
+    callback.has_handle() || callback == Open
 }
 
 /// How a finding names a call.
@@ -77,6 +78,10 @@ pub(super) struct Clash<'a> {
 }
 
 impl Clash<'_> {
+    pub(super) fn broken(self, report: &mut Report<'_>) -> Given {
+        report.broken(self.with, self.expected, self.actual)
+    }
+
     /// Another call is in progress.
     pub(super) fn overlap<'a>(call: &Call, other: &'a Call) -> Clash<'a> {
         let expected = format!("{} once {} has returned", shown(call), shown(other));
@@ -89,14 +94,9 @@ impl Clash<'_> {
 /// there.
 pub(super) fn other_thread<'a>(history: &'a History, call: &'a Call, _: Scope) -> Option<Clash<'a>> {
     let begun = history.root(call).layer();
-    if history.layers().iter().any(|layer| layer.number > begun && layer.target.is_some()) {
-        return None;
-    }
+    unless(history.layers().iter().any(|layer| layer.number > begun && layer.target.is_some()))?;
     let connection = history.connection(call.connection?)?;
-    let expected = || format!("{} on the thread of its connection", shown(call));
-    (connection.tid != call.enter.tid).then(|| Clash {
-        with: &connection.first,
-        expected: expected(),
-        actual: "it is on another one",
-    })
+    given(connection.tid != call.enter.tid)?;
+    let expected = format!("{} on the thread of its connection", shown(call));
+    Some(Clash { with: &connection.first, expected, actual: "it is on another one" })
 }

@@ -2,11 +2,11 @@
 
 use layers_trace::{Event, Kind, Operation};
 
-use super::super::connection::survival::is_lost;
+use super::super::connection::survival::{is_lost, is_timed_out};
 use super::blamed::Blamed;
 use super::reply::is_option;
 use crate::history::{Client, End, History, Request};
-use crate::rules::check::{Now, Report, Rule, by, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, by, given, only, remembering, unless};
 use crate::run::Start;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
@@ -41,67 +41,65 @@ impl Answered {
     /// The server has nothing to do, and this request nothing to wait for.
     fn in_vain(&self, now: &Now<'_>, request: &Request) -> bool {
         let history = now.history;
-        let client = history.client(now.event.handle);
-        let stays = client.is_some_and(|client| client.leaving.is_none() && !client.lost);
+        let stays = now.client().is_some_and(|client| client.leaving.is_none() && !client.lost);
         let made = request.made.calls().last().and_then(|made| made.exit.as_ref());
         let last = made.map_or(request.event.time, |exit| exit.time.max(request.event.time));
         let idle = history.in_flight().next().is_none() && now.event.time.saturating_sub(last) >= IDLE;
         stays && idle && !self.blamed.stops(history)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         match now.event.kind {
             Kind::Reply => {}
-            Kind::Signal => return self.outlived.append(&mut self.lost),
+            Kind::Signal => {
+                self.outlived.append(&mut self.lost);
+                return None;
+            }
             _ => return self.blamed.see(now),
         }
-        let Some(request) = now.request() else { return };
-        if !request.operation.is_data() && !is_option(request.operation) {
-            return;
-        }
+        let request = now.request()?;
+        given(request.operation.is_data() || is_option(request.operation))?;
         if is_lost(now.event) {
-            if self.is_owed(now, request) {
-                self.lost.push([request.event.clone(), now.event.clone()]);
-            }
-        } else if now.event.errno() != libc::ETIMEDOUT.cast_unsigned() {
-            report.exercised();
-        } else if self.in_vain(now, request) {
-            let made = request.made.calls().last();
-            let actual = made.map_or("none, and no call for it".to_owned(), |made| {
-                format!("none, though {} of L{} has returned", made.callback, made.layer())
-            });
-            let exit = made.and_then(|made| made.exit.as_ref());
-            let events = [Some(&request.event), exit, Some(now.event)].into_iter().flatten();
-            report.broken(events, "a whole reply", actual);
+            given(self.is_owed(now, request))?;
+            self.lost.push([request.event.clone(), now.event.clone()]);
+            return None;
         }
+        if !is_timed_out(now.event) {
+            return report.exercised();
+        }
+        given(self.in_vain(now, request))?;
+        let made = request.made.calls().last();
+        let actual = match made {
+            Some(made) => format!("none, though {} of L{} has returned", made.callback, made.layer()),
+            None => "none, and no call for it".to_owned(),
+        };
+        report.broken((request, made.and_then(|made| made.exit.as_ref())), "a whole reply", actual)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
         // A server that has crashed is another finding.
-        if matches!(history.end(), Some(End::Killed(_))) {
-            return;
-        }
+        unless(matches!(history.end(), Some(End::Killed(_))))?;
         // That of `-s` ends with its only connection.
         if history.run().is_some_and(|run| run.start == Start::Single) {
             self.outlived.append(&mut self.lost);
         }
         for [request, reply] in &self.outlived {
-            report.broken([request, reply], "a whole reply", "none: the server has ended the connection");
+            let actual = "none: the server has ended the connection";
+            report.broken(only((request, reply)), "a whole reply", actual);
         }
+        Some(())
     }
 }
 
 /// The client has said goodbye while a layer was working on this request, and waits for what is outstanding with its socket
 /// open.
 fn is_outstanding(client: &Client, request: &Request, leaving: &Event) -> bool {
-    let waits = client.awaits(Operation::Disconnect).is_some();
-    let closes =
-        [Operation::Hangup, Operation::HalfClose].into_iter().any(|one| client.awaits(one).is_some());
-    let made = request.made.calls();
-    let works = made.iter().any(|made| made.enter.position < leaving.position);
+    let awaits = |operation| client.awaits(operation).is_some();
+    let works = request.made.calls().iter().any(|made| made.enter.position < leaving.position);
     leaving.operation() == Some(Operation::Disconnect)
-        && waits
-        && !closes
+        && awaits(Operation::Disconnect)
+        && !awaits(Operation::Hangup)
+        && !awaits(Operation::HalfClose)
         && works
         && !client.is_ambiguous(request)
 }
@@ -110,18 +108,13 @@ impl Answered {
     /// The end of the connection is no answer to this request.
     fn is_owed(&self, now: &Now<'_>, request: &Request) -> bool {
         let (history, number) = (now.history, now.event.handle);
-        let client = history.client(number);
-        let stays = client.is_some_and(|client| {
-            let leaves =
-                client.leaving.as_ref().is_some_and(|leaving| !is_outstanding(client, request, leaving));
-            !leaves && !client.lost
+        let stays = now.client().is_some_and(|client| {
+            let leaving = client.leaving.as_ref();
+            !client.lost && leaving.is_none_or(|leaving| is_outstanding(client, request, leaving))
         });
         // What cannot be refused ends the connection.
         let refusable = !matches!(request.operation, Operation::ExportName | Operation::StartTls);
         let exits = history.run().is_none_or(|run| !run.never_exits || run.start == Start::Captive);
-        let explained = self.blamed.stops(history)
-            || self.blamed.client(number)
-            || self.blamed.layer(history, number, request);
-        stays && refusable && !exits && !explained
+        stays && refusable && !exits && !self.blamed.explains(history, number, request)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layers_trace::{Breach, Callback, Event, Kind, Operation, Probe};
+use layers_trace::Callback::{self, BlockSize, DefaultExport, Finalize, Open};
+use layers_trace::{Breach, Event, Kind, Operation, Probe};
 
 use super::super::connection::default_export::is_name;
 use super::super::negotiation::info::are_valid;
 use crate::history::{ConnectionId, History, Request};
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Now, Watch, exits_where};
+use crate::rules::check::{Given, Now, Watch, exits_where};
 
 /// Causes that lie with a layer or with a client, as far as a trace has come.
 #[derive(Default)]
@@ -36,9 +37,9 @@ fn breaks(request: &Event) -> bool {
 fn fails(exit: &Event) -> bool {
     exit.result() < 0
         || match exit.callback() {
-            Some(Callback::Open) => exit.result() == 0,
-            Some(Callback::DefaultExport) => !is_name(exit),
-            Some(Callback::BlockSize) => !are_valid(exit.block_size()),
+            Some(Open) => exit.result() == 0,
+            Some(DefaultExport) => !is_name(exit),
+            Some(BlockSize) => !are_valid(exit.block_size()),
             _ => false,
         }
 }
@@ -51,18 +52,16 @@ impl Blamed {
     }
 
     /// Notes what this event is the cause of.
-    pub(super) fn see(&mut self, now: &Now<'_>) {
+    pub(super) fn see(&mut self, now: &Now<'_>) -> Given {
         let event = now.event;
         match event.kind {
             Kind::Exit if fails(event) => {
-                let finalizes = event.callback() == Some(Callback::Finalize);
+                let finalizes = event.callback() == Some(Finalize);
                 let at = if finalizes { u32::MAX } else { event.position };
-                let last = self.layers.entry(now.call.and_then(|call| call.connection)).or_default();
+                let last = self.layers.entry(now.connection()).or_default();
                 *last = at.max(*last);
             }
-            Kind::Probe => {
-                self.ends |= matches!(event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
-            }
+            Kind::Probe => self.ends |= matches!(event.probe(), Some(Probe::Shutdown | Probe::Disconnect)),
             Kind::Request if event.operation() == Some(Operation::Connect) => {
                 self.clients.remove(&event.handle);
             }
@@ -75,6 +74,7 @@ impl Blamed {
             }
             _ => {}
         }
+        None
     }
 
     /// The server stops, or ends a connection because it was told to.
@@ -82,13 +82,13 @@ impl Blamed {
         self.ends || !history.signals().is_empty() || history.end().is_some()
     }
 
-    /// This client has broken the protocol, or has found the server to do so.
-    pub(super) fn client(&self, number: u32) -> bool {
-        self.clients.contains(&number)
+    /// Something else than the server may be the cause of what becomes of this client's request.
+    pub(super) fn explains(&self, history: &History, client: u32, request: &Request) -> bool {
+        self.stops(history) || self.clients.contains(&client) || self.layer(history, client, request)
     }
 
     /// A layer has failed since this client has made this request, in its connection or perhaps in it.
-    pub(super) fn layer(&self, history: &History, client: u32, request: &Request) -> bool {
+    fn layer(&self, history: &History, client: u32, request: &Request) -> bool {
         let own = history.client(client).and_then(|client| client.connection);
         let concerns =
             |connection: &Option<ConnectionId>| own.is_none() || connection.is_none() || *connection == own;

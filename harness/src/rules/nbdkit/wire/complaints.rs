@@ -3,7 +3,7 @@
 use layers_trace::{Breach, Event, Field, Kind, Operation, Speaker};
 
 use super::reply::{is_option, is_silent};
-use crate::rules::check::{Check, Now, Report, Rule, Watch, by, notes};
+use crate::rules::check::{Check, Now, Report, Rule, at, by, notes};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -15,11 +15,9 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Message "0x67446699" }"#,
         fix: "write magic and length as the protocol has them",
-        check: by!(Complaints {
-            of: &[Breach::Message],
-            expected: "a message of the protocol",
-            is_case: |reply, _| reply.result() == 0,
-        }),
+        check: by!(
+            uncomplained(&[Breach::Message], "a message of the protocol", |reply, _| reply.result() == 0)
+        ),
         ..Rule::REQUIRED
     },
     Rule {
@@ -30,11 +28,11 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { complaint.Option "NBD_REP_ACK for NBD_OPT_LIST" }"#,
         fix: "copy the number of the option into the reply",
-        check: by!(Complaints {
-            of: &[Breach::Option],
-            expected: "a reply to the option that the client waits for, of a type that the option has",
-            is_case: |reply, operation| is_option(operation) && !is_silent(reply),
-        }),
+        check: by!(uncomplained(
+            &[Breach::Option],
+            "a reply to the option that the client waits for, of a type that the option has",
+            |reply, operation| is_option(operation) && !is_silent(reply)
+        )),
         ..Rule::REQUIRED.since(1, 5, 3)
     },
     Rule {
@@ -45,11 +43,11 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE",
         bad: r#"NBD_CMD_WRITE { complaint.Cookie "the same reply once more" }"#,
         fix: "send one reply, with the cookie of the request that it is for",
-        check: by!(Complaints {
-            of: &[Breach::Cookie, Breach::Unasked],
-            expected: "one reply for each request, and nothing else",
-            is_case: |reply, _| reply.speaker().is_some(),
-        }),
+        check: by!(uncomplained(
+            &[Breach::Cookie, Breach::Unasked],
+            "one reply for each request, and nothing else",
+            |reply, _| reply.speaker().is_some()
+        )),
         ..Rule::REQUIRED
     },
     Rule {
@@ -60,13 +58,13 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Shape "a simple reply" }"#,
         fix: "choose the kind of reply by what has been negotiated on this connection",
-        check: by!(Complaints {
-            of: &[Breach::Shape],
-            expected: "a structured reply where it has been negotiated, and only there",
-            is_case: |reply, operation| {
+        check: by!(uncomplained(
+            &[Breach::Shape],
+            "a structured reply where it has been negotiated, and only there",
+            |reply, operation| {
                 reply.speaker().is_some() && matches!(operation, Operation::Read | Operation::BlockStatus)
-            },
-        }),
+            }
+        )),
         ..Rule::REQUIRED.since(1, 11, 8)
     },
     Rule {
@@ -77,44 +75,28 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_READ",
         bad: r#"NBD_CMD_READ { complaint.Chunk "512 bytes from 512" }"#,
         fix: "send the range that was asked for, or an error chunk with an error number other than 0",
-        check: by!(Complaints {
-            of: &[Breach::Chunk],
-            expected: "chunks that fit the request",
-            is_case: |reply, operation| {
-                let may_be = matches!(reply.speaker(), Some(Speaker::Structured | Speaker::Repeated));
-                may_be && matches!(operation, Operation::Read | Operation::BlockStatus)
-            },
-        }),
+        check: by!(uncomplained(&[Breach::Chunk], "chunks that fit the request", |reply, operation| {
+            let may_be = matches!(reply.speaker(), Some(Speaker::Structured | Speaker::Repeated));
+            may_be && matches!(operation, Operation::Read | Operation::BlockStatus)
+        })),
         ..Rule::REQUIRED.since(1, 11, 8)
     },
 ];
 
-/// No client complains of these.
-struct Complaints {
-    of: &'static [Breach],
-    expected: &'static str,
-    /// A reply to this operation is one that the rule speaks of.
-    is_case: fn(&Event, Operation) -> bool,
-}
+/// A reply to this operation is one that the rule speaks of.
+type IsCase = fn(&Event, Operation) -> bool;
 
-impl Check for Complaints {
-    fn watches(&self) -> Watch {
-        notes(Kind::Reply).notes(Kind::Breach)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+/// No client complains of these; `expected` says what a client gets when all is well.
+fn uncomplained(of: &'static [Breach], expected: &'static str, is_case: IsCase) -> impl Check {
+    at(notes(Kind::Reply).notes(Kind::Breach), move |now: &Now<'_>, report: &mut Report<'_>| {
         if let Some(operation) = now.event.operation() {
-            report.exercised_if((self.is_case)(now.event, operation));
-            return;
+            return report.exercised_if(is_case(now.event, operation));
         }
-        let Some(breach) = now.event.breach().filter(|breach| self.of.contains(breach)) else { return };
-        let request = now.request();
+        let breach = now.event.breach().filter(|breach| of.contains(breach))?;
         let said = now.event.text(Field::Message);
         // In quotation marks: one cause can be told in many words.
         let said = said.map(|text| String::from_utf8_lossy(&text.bytes).replace('"', "'"));
         let actual = said.map_or(format!("{breach:?}"), |said| format!("\"{said}\""));
-        let events = request.map(|request| &request.event).into_iter().chain([now.event]);
-        report.exercised();
-        report.broken(events, self.expected, actual);
-    }
+        report.expect(false, now.request(), expected, actual)
+    })
 }

@@ -8,7 +8,7 @@ use super::blamed::Blamed;
 use super::reply::is_silent;
 use crate::history::{Client, History};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Now, Report, Rule, by, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering};
 use crate::run::Tls;
 
 /// The rules of this topic.
@@ -55,29 +55,24 @@ fn is_well_formed(request: &Event) -> bool {
 }
 
 impl Granted {
-    fn answered(&self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn answered(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         let (history, reply) = (now.history, now.event);
-        let Some(client) = history.client(reply.handle).filter(|client| !client.pipelines) else { return };
-        let Some(request) = client.waits_for(reply.call) else { return };
+        let client = now.client().filter(|client| !client.pipelines)?;
+        let request = now.request()?;
         let requires = history.run().is_none_or(|run| run.tls == Tls::Require);
         let again = request.operation == Operation::List && self.listed.contains(&reply.handle);
         let asked = is_had(history, client, request.operation)
             && !again
             && is_well_formed(&request.event)
             && (!requires || self.secure.contains(&reply.handle));
-        let explained = self.blamed.stops(history)
-            || self.blamed.client(reply.handle)
-            || self.blamed.layer(history, reply.handle, request);
         let no_answer = is_silent(reply) || reply.errno() == NO_MESSAGE && reply.result() < 0;
-        if !asked || explained || no_answer {
-            return;
-        }
+        given(asked && !no_answer && !self.blamed.explains(history, reply.handle, request))?;
         // The server may be short of memory.
         let refused = reply.result() < 0 && reply.errno() != libc::ENOMEM.cast_unsigned();
-        report.expect(!refused, [&request.event, reply], "it is granted", "it is refused");
+        report.expect(!refused, request, "it is granted", "it is refused")
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         if now.event.kind != Kind::Reply {
             return self.blamed.see(now);
         }
@@ -89,10 +84,10 @@ impl Granted {
             Some(Operation::StartTls) if now.event.result() == 0 => {
                 self.secure.insert(now.event.handle);
             }
-            _ => self.answered(now, report),
+            _ => _ = self.answered(now, report),
         }
-        if now.event.operation() == Some(Operation::List) {
-            self.listed.insert(now.event.handle);
-        }
+        given(now.is_about(Operation::List))?;
+        self.listed.insert(now.event.handle);
+        Some(())
     }
 }

@@ -9,6 +9,7 @@ mod refusal;
 mod reply;
 
 use crate::rules::check::Rule;
+pub(super) use reply::is_option;
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[complaints::RULES, refusal::RULES, answered::RULES, granted::RULES];

@@ -7,7 +7,7 @@ use layers_trace::{Breach, Callback, Field, Kind};
 use super::super::errno::refused::is_wrong_success;
 use super::reply::is_silent;
 use crate::history::ConnectionId;
-use crate::rules::check::{Now, Report, Rule, by, notes, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, by, given, notes, remembering};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
@@ -35,23 +35,20 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         let event = now.event;
         if now.is_exit() {
-            let connection = now.call.filter(|_| event.result() < 0).and_then(|call| call.connection);
-            return self.failed.extend(connection);
+            self.failed.extend(now.connection().filter(|_| event.result() < 0));
+            return None;
         }
         if event.kind == Kind::Reply {
-            let connection = now.client().and_then(|client| client.connection);
-            let failed = connection.is_some_and(|connection| self.failed.remove(&connection));
+            let failed = now.connection().is_some_and(|connection| self.failed.remove(&connection));
             self.explained.insert(event.handle, event.result() == 0 && (failed || is_wrong_success(now)));
-            report.exercised_if(event.result() < 0 && !is_silent(event));
-            return;
+            return report.exercised_if(event.result() < 0 && !is_silent(event));
         }
         let explained = self.explained.get(&event.handle).copied().unwrap_or_default();
-        if event.breach() == Some(Breach::Granted) && !explained {
-            let said = event.text(Field::Message).map(|text| text.bytes.as_slice()).unwrap_or_default();
-            report.expect(false, [event], "it is refused", String::from_utf8_lossy(said));
-        }
+        given(event.breach() == Some(Breach::Granted) && !explained)?;
+        let said = event.text(Field::Message).map(|text| text.bytes.as_slice()).unwrap_or_default();
+        report.expect(false, (), "it is refused", String::from_utf8_lossy(said))
     }
 }

@@ -2,14 +2,14 @@
 
 use layers_trace::{Event, Operation};
 
-use super::super::connection::survival::is_lost;
+use super::super::connection::survival::{is_lost, is_timed_out};
 
 /// The client has an answer, and no loss or time-out instead.
 pub(super) fn is_silent(reply: &Event) -> bool {
-    is_lost(reply) || reply.errno() == libc::ETIMEDOUT.cast_unsigned()
+    is_lost(reply) || is_timed_out(reply)
 }
 
-pub(super) fn is_option(operation: Operation) -> bool {
+pub(in super::super) fn is_option(operation: Operation) -> bool {
     use Operation::{
         ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply, UnknownOption,
     };

@@ -1,9 +1,10 @@
 //! The export that a client chooses, and what the outermost layer answers for it.
 
-use layers_trace::{Callback, Event, Kind, Operation};
+use layers_trace::Callback::{self, Close, Finalize};
+use layers_trace::{Event, Kind, Operation};
 
 use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Check, Now, Report, Watch, enters};
+use crate::rules::check::{Check, Given, Now, Report, Watch, enters, remembering, unless};
 
 /// Bits of the NBD_INFO types, in what a client asks for and in what it is told.
 pub(in super::super) const INFO_EXPORT: u64 = 1 << 0;
@@ -119,8 +120,7 @@ pub(in super::super) fn chooses(event: &Event, oldstyle: bool) -> bool {
 
 impl Choices {
     /// What it needs to see.
-    pub(in super::super) const WATCH: Watch =
-        enters(&[Callback::Finalize, Callback::Close]).notes(Kind::Reply);
+    pub(in super::super) const WATCH: Watch = enters(&[Finalize, Close]).notes(Kind::Reply);
 
     /// What the client is told, where the event is a reply that tells of an export. (Traces of old have no more than the
     /// flags: there [`Told::has`] says no to everything.)
@@ -145,43 +145,21 @@ impl Choices {
     }
 
     /// The handles of a choice are about to go.
-    pub(in super::super) fn ends(&mut self, now: &Now<'_>) {
-        let Some(connection) = now.call.and_then(|call| call.connection) else { return };
+    pub(in super::super) fn ends(&mut self, now: &Now<'_>) -> Given {
+        let connection = now.connection()?;
         let chain = now.handle.map(|handle| handle.chain);
-        let Some(top) = now.history.top(connection).filter(|top| Some(top.chain) == chain) else { return };
+        let top = now.history.top(connection).filter(|top| Some(top.chain) == chain)?;
         let known = |(id, choice): &(ConnectionId, Choice)| *id == connection && choice.chain == top.chain;
-        if self.kept.iter().any(known) {
-            return;
-        }
+        unless(self.kept.iter().any(known))?;
         self.kept.retain(|(id, _)| *id != connection && now.history.connection(*id).is_some());
         self.kept.push((connection, Choice::of(now.history, top)));
+        Some(())
     }
-}
-
-/// A function that judges what a client is told of an export.
-pub(in super::super) struct AtTold {
-    choices: Choices,
-    see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>),
 }
 
 /// Judges what each client is told of an export.
-pub(in super::super) fn at_told(see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>)) -> AtTold {
-    AtTold { choices: Choices::default(), see }
-}
-
-impl Check for AtTold {
-    fn watches(&self) -> Watch {
-        Choices::WATCH
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if let Some(told) = self.choices.see(now) {
-            (self.see)(&told, now, report);
-        }
-    }
-}
-
-/// Text as findings quote it.
-pub(in super::super) fn quoted(bytes: &[u8]) -> String {
-    format!("{:?}", String::from_utf8_lossy(bytes))
+pub(in super::super) fn at_told(see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>) -> Given) -> impl Check {
+    remembering(Choices::WATCH, move |choices: &mut Choices, now: &Now<'_>, report: &mut Report<'_>| {
+        see(&choices.see(now)?, now, report)
+    })
 }

@@ -1,13 +1,17 @@
 //! Size, transmission flags and block sizes.
 
-use layers_trace::{Callback, Event};
+use layers_trace::Callback::{
+    self, BlockSize, CanCache, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
+    GetSize, IsRotational,
+};
+use layers_trace::Event;
 
 use super::super::flags::is_default;
 use super::options::Options;
 use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told, at_told};
 use crate::history::ThreadModel;
 use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Now, Report, Rule, by, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -47,13 +51,11 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The size is get_size's.
-fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
-    let Some(answer) = told.choice.answer(Callback::GetSize).filter(|_| told.has(INFO_EXPORT)) else {
-        return;
-    };
-    let (Some(value), Some(exit)) = (answer.value, &answer.exit) else { return };
+fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let answer = told.choice.answer(GetSize).filter(|_| told.has(INFO_EXPORT))?;
+    let (value, exit) = (answer.value?, answer.exit.as_ref()?);
     let (expected, size) = (format!("the client is told {value} bytes"), told.reply.context);
-    report.expect(size == value.cast_unsigned(), [exit, told.reply], expected, format!("{size} bytes"));
+    report.expect(size == value.cast_unsigned(), exit, expected, format_args!("{size} bytes"))
 }
 
 /// A transmission flag, and what it follows from.
@@ -70,15 +72,15 @@ const fn flag(bit: u32, name: &'static str, query: Callback) -> Flag {
 }
 
 const FLAGS: &[Flag] = &[
-    Flag { inverted: true, ..flag(1, "NBD_FLAG_READ_ONLY", Callback::CanWrite) },
-    flag(2, "NBD_FLAG_SEND_FLUSH", Callback::CanFlush),
-    flag(3, "NBD_FLAG_SEND_FUA", Callback::CanFua),
-    flag(4, "NBD_FLAG_ROTATIONAL", Callback::IsRotational),
-    flag(5, "NBD_FLAG_SEND_TRIM", Callback::CanTrim),
-    flag(6, "NBD_FLAG_SEND_WRITE_ZEROES", Callback::CanZero),
-    flag(8, "NBD_FLAG_CAN_MULTI_CONN", Callback::CanMultiConn),
-    flag(10, "NBD_FLAG_SEND_CACHE", Callback::CanCache),
-    flag(11, "NBD_FLAG_SEND_FAST_ZERO", Callback::CanFastZero),
+    Flag { inverted: true, ..flag(1, "NBD_FLAG_READ_ONLY", CanWrite) },
+    flag(2, "NBD_FLAG_SEND_FLUSH", CanFlush),
+    flag(3, "NBD_FLAG_SEND_FUA", CanFua),
+    flag(4, "NBD_FLAG_ROTATIONAL", IsRotational),
+    flag(5, "NBD_FLAG_SEND_TRIM", CanTrim),
+    flag(6, "NBD_FLAG_SEND_WRITE_ZEROES", CanZero),
+    flag(8, "NBD_FLAG_CAN_MULTI_CONN", CanMultiConn),
+    flag(10, "NBD_FLAG_SEND_CACHE", CanCache),
+    flag(11, "NBD_FLAG_SEND_FAST_ZERO", CanFastZero),
 ];
 const MULTI_CONN: u32 = 8;
 /// Flags that the server's documents name: 9 and those from 12 on have no meaning in it.
@@ -92,18 +94,17 @@ struct Flags {
 }
 
 impl Flags {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         self.options.see(now);
         let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT));
-        let Some(Told { reply, choice, .. }) = told else { return };
+        let Told { reply, choice, .. } = told?;
         // Where connections are serialized the server leaves multi-conn out.
         let model = now.history.thread_model();
         let serial = model.is_none_or(|model| model == ThreadModel::SerializeConnections);
         let told = |bit: u64| reply.b & bit != 0;
         let mut judge = |name: &str, expected: bool, bit: u64, because: Option<&Event>| {
             let said = |set: bool| format!("{}{name}", if set { "" } else { "no " });
-            let because = because.unwrap_or(&choice.open);
-            report.expect(expected == told(bit), [because, reply], said(expected), said(told(bit)));
+            report.same(because.unwrap_or(&choice.open), expected, told(bit), said);
         };
         for flag in FLAGS {
             let answer = choice.answer(flag.query);
@@ -120,17 +121,15 @@ impl Flags {
         if let Some(structured) = structured.filter(|_| self.options.forgotten(reply.handle).is_none()) {
             judge("NBD_FLAG_SEND_DF", structured.is_some(), SEND_DF, structured);
         }
-        if reply.b & !KNOWN != 0 {
-            let actual = format!("flags {:#x}", reply.b);
-            report.broken([reply], "no flag that the server's documents do not name", actual);
-        }
+        given(reply.b & !KNOWN != 0)?;
+        let actual = format!("flags {:#x}", reply.b);
+        report.broken((), "no flag that the server's documents do not name", actual)
     }
 }
 
 /// The block sizes are block_size's.
-fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
-    let answer = told.choice.answer(Callback::BlockSize).filter(|_| told.is_asked(INFO_BLOCK_SIZE));
-    let Some(answer) = answer else { return };
+fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let answer = told.choice.answer(BlockSize).filter(|_| told.is_asked(INFO_BLOCK_SIZE))?;
     let (minimum, preferred, maximum) = answer.exit.as_ref().map_or((0, 0, 0), |exit| exit.block_size());
     let expected = (minimum != 0).then_some([minimum, preferred, maximum]);
     let actual = told.reply.told_block_sizes().filter(|_| told.has(INFO_BLOCK_SIZE));
@@ -139,5 +138,5 @@ fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
         None => "no block sizes".to_owned(),
     };
     let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
-    report.expect(expected == actual, [because, told.reply], said(expected), said(actual));
+    report.same(because, expected, actual, said)
 }

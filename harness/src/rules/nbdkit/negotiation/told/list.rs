@@ -1,11 +1,12 @@
 //! The list of exports.
 
-use layers_trace::{Callback, Event, Field, Kind, Operation};
+use layers_trace::Callback::ListExports;
+use layers_trace::{Event, Field, Kind, Operation};
 
-use super::quoted;
-use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Now, Report, Rule, by, exits, remembering};
+use crate::rules::check::{
+    Given, Now, PerConnection, Report, Rule, by, exits, given, quoted, remembering, unless,
+};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -16,7 +17,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "a""#,
     bad: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "b""#,
     fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
-    check: by!(remembering(exits(&[Callback::ListExports]).notes(Kind::Reply), told_list)),
+    check: by!(remembering(exits(&[ListExports]).notes(Kind::Reply), told_list)),
     ..Rule::REQUIRED.since(1, 23, 6)
 }];
 
@@ -39,61 +40,42 @@ fn exports(event: &Event) -> Vec<Export<'_>> {
     exports
 }
 
-/// The list that was made last for each connection.
-type Made = Vec<(ConnectionId, Event)>;
+/// Exports as findings put them.
+fn said(exports: &[Export<'_>]) -> String {
+    let said = |(name, description): &Export<'_>| match description.is_empty() {
+        true => quoted(name),
+        false => format!("{} ({})", quoted(name), quoted(description)),
+    };
+    let all: Vec<_> = exports.iter().map(said).collect();
+    if all.is_empty() { "no export".to_owned() } else { all.join(", ") }
+}
 
-/// The list that a client is told is the one that was made for it.
-fn told_list(made: &mut Made, now: &Now<'_>, report: &mut Report<'_>) {
+/// The list that a client is told is the one that was made for it: the last one of its connection.
+fn told_list(made: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (history, event) = (now.history, now.event);
     if event.kind != Kind::Reply {
-        let outermost = history.outermost(Callback::ListExports) == Some(event.layer);
-        let call = now.call.filter(|call| outermost && history.is_for_client(call));
-        if let Some(id) = call.and_then(|call| call.connection) {
-            made.retain(|(other, _)| *other != id && history.connection(*other).is_some());
-            made.push((id, event.clone()));
-        }
-        return;
+        given(history.outermost(ListExports) == Some(event.layer))?;
+        let connection = now.call.filter(|call| history.is_for_client(call))?.connection?;
+        return made.renew(history, connection, event.clone());
     }
-    if event.operation() != Some(Operation::List) || !history.is_complete() {
-        return;
-    }
-    let client = history.client(event.handle).filter(|client| !client.pipelines && !client.lost);
-    let Some(connection) = client.and_then(|client| client.connection) else { return };
-    let made = made.iter().find(|(id, _)| *id == connection).map(|(_, exit)| exit);
-    let Some(exit) = made.filter(|exit| exit.position > event.call && exit.result() == 0) else { return };
-    if exit.texts.iter().chain(&event.texts).any(|text| text.cut) {
-        return;
-    }
+    given(now.is_about(Operation::List) && history.is_complete())?;
+    let connection = now.client().filter(|client| !client.pipelines && !client.lost)?.connection?;
+    let exit = made.get(connection).filter(|exit| exit.position > event.call && exit.result() == 0)?;
+    unless(exit.texts.iter().chain(&event.texts).any(|text| text.cut))?;
     let error = event.errno().cast_signed();
-    if is_gone(error) || error == libc::ETIMEDOUT {
-        return;
-    }
-    let said = |exports: &[Export<'_>]| {
-        let all: Vec<_> = exports
-            .iter()
-            .map(|(name, description)| match description.is_empty() {
-                true => quoted(name),
-                false => format!("{} ({})", quoted(name), quoted(description)),
-            })
-            .collect();
-        if all.is_empty() { "no export".to_owned() } else { all.join(", ") }
-    };
+    unless(is_gone(error) || error == libc::ETIMEDOUT)?;
     let (expected, told) = (exports(exit), exports(event));
     if event.result() != 0 {
         let expected = format!("the client is told {}", said(&expected));
-        return report.expect(false, [exit, event], expected, "an error");
+        return report.expect(false, exit, expected, "an error");
     }
     // Somebody else's module may have asked for its default export, which comes behind the list that it has made.
-    let wrapped = history.layer(event.layer).is_some_and(|layer| layer.target.is_some());
+    let wrapped = history.is_foreign(event.layer);
     let default = history.connection(connection).and_then(|connection| connection.named(exit.layer));
     let added = default.filter(|_| wrapped).map(exports).unwrap_or_default();
     let extended = [expected.as_slice(), added.as_slice()].concat();
     let whole = told.len() as u64 == exit.b || told.len() as u64 == exit.b + added.len() as u64;
     let same = [&expected, &extended].iter().any(|list| list.iter().take(MOST).eq(told.iter().take(MOST)));
-    report.expect(
-        whole && same,
-        [exit, event],
-        format!("{} exports: {}", exit.b, said(&expected)),
-        format!("{}: {}", told.len(), said(&told)),
-    );
+    let expected = format!("{} exports: {}", exit.b, said(&expected));
+    report.expect(whole && same, exit, expected, format_args!("{}: {}", told.len(), said(&told)))
 }

@@ -7,6 +7,4 @@ pub mod names;
 pub mod options;
 pub mod tls;
 
-pub(super) use choice::{
-    Choices, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, Told, at_told, quoted,
-};
+pub(super) use choice::{Choices, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, Told, at_told};

@@ -1,9 +1,10 @@
 //! Names and descriptions of exports.
 
-use layers_trace::{Callback, Event, Field};
+use layers_trace::Callback::{DefaultExport, ExportDescription, Open};
+use layers_trace::{Event, Field};
 
-use super::{INFO_DESCRIPTION, INFO_NAME, Told, at_told, quoted};
-use crate::rules::check::{Now, Report, Rule, at, by, enters};
+use super::{INFO_DESCRIPTION, INFO_NAME, Told, at_told};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, quoted, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -15,7 +16,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "b" { L0.open "b" }"#,
         bad: r#"NBD_OPT_GO "b" { L0.open "a" }"#,
         fix: "pass the name of this option, not of an earlier one",
-        check: by!(at(enters(&[Callback::Open]), opened)),
+        check: by!(at(enters(&[Open]), opened)),
         ..Rule::REQUIRED.since(1, 15, 2)
     },
     Rule {
@@ -43,22 +44,14 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Open gets the client's name.
-fn opened(now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(call) = now.call.filter(|call| call.parent.is_none()) else { return };
-    if !now.history.is_complete() || !now.history.is_for_client(call) {
-        return;
-    }
-    let client = call.connection.and_then(|id| now.history.client_of(id));
-    let Some(request) = client.and_then(|client| client.selects()) else { return };
-    let (Some(asked), Some(given)) = (name(&request.event), now.event.text(Field::Export)) else {
-        return;
-    };
+fn opened(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    now.server_call().filter(|_| now.history.is_complete())?;
+    let request = now.served()?.selects()?;
+    let (asked, opened) = (name(&request.event)?, name(now.event)?);
     // The empty name has a default, which is another rule.
-    if asked.is_empty() {
-        return;
-    }
+    unless(asked.is_empty())?;
     let expected = format!("L{}.open gets {}", now.event.layer, quoted(asked));
-    report.expect(given.bytes == asked, [&request.event, now.event], expected, quoted(&given.bytes));
+    report.expect(opened == asked, request, expected, quoted(opened))
 }
 
 /// The export of this request.
@@ -71,7 +64,7 @@ fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, E
     if !asked.is_empty() {
         return Some((asked.to_vec(), request.clone()));
     }
-    let Some(outermost) = now.history.outermost(Callback::DefaultExport) else {
+    let Some(outermost) = now.history.outermost(DefaultExport) else {
         return Some((Vec::new(), request.clone()));
     };
     let connection = now.client()?.connection?;
@@ -80,19 +73,19 @@ fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, E
 }
 
 /// The canonical name.
-fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) {
-    let Some(asked) = told.request.and_then(name).filter(|_| told.is_asked(INFO_NAME)) else { return };
+fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let asked = told.request.and_then(name).filter(|_| told.is_asked(INFO_NAME))?;
     let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
     let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     let request = told.request.unwrap_or(told.reply);
     if !told.has(INFO_NAME) || actual.is_empty() {
         let expected = "the client is told the name of the export";
-        return report.expect(false, [request, told.reply], expected, "it is not");
+        return report.expect(false, told.request, expected, "it is not");
     }
-    let Some((right, because)) = canonical(now, asked, request) else { return };
+    let (right, because) = canonical(now, asked, request)?;
     let expected = format!("the client is told the name {}", quoted(&right));
     let holds = actual.iter().all(|name| *name == right);
-    report.expect(holds, [&because, told.reply], expected, said);
+    report.expect(holds, &because, expected, said)
 }
 
 /// All texts of this kind.
@@ -101,14 +94,11 @@ pub(super) fn texts(event: &Event, field: Field) -> Vec<&[u8]> {
 }
 
 /// The description.
-fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
-    let answer = told.choice.answer(Callback::ExportDescription).filter(|_| told.is_asked(INFO_DESCRIPTION));
-    let Some(answer) = answer else { return };
-    let given = answer.exit.as_ref().filter(|exit| exit.result() != 0);
-    let expected = given.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
-    if given.is_some() && expected.is_none() {
-        return;
-    }
+fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let answer = told.choice.answer(ExportDescription).filter(|_| told.is_asked(INFO_DESCRIPTION))?;
+    let answered = answer.exit.as_ref().filter(|exit| exit.result() != 0);
+    let expected = answered.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
+    unless(answered.is_some() && expected.is_none())?;
     let actual = texts(told.reply, Field::Description);
     let said = |text: Option<&[u8]>| {
         text.map_or("no description".to_owned(), |text| format!("description {}", quoted(text)))
@@ -119,5 +109,5 @@ fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) {
     };
     let because = answer.exit.as_ref().unwrap_or(&told.choice.open);
     let wrong = actual.iter().copied().find(|text| Some(*text) != expected);
-    report.expect(holds, [because, told.reply], said(expected), said(wrong));
+    report.expect(holds, because, said(expected), said(wrong))
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use layers_trace::{Event, Field, Kind, Operation};
 
 use super::names::texts;
-use super::quoted;
-use crate::rules::check::{Now, Report, Rule, Watch, at, by, notes, remembering};
+use crate::rules::check::{Given, Now, Report, Rule, Watch, at, by, given, notes, quoted, remembering};
 
 /// The only metadata context that the server has.
 const ALLOCATION: &[u8] = b"base:allocation";
@@ -67,51 +66,41 @@ impl Options {
     pub(super) const WATCH: Watch = notes(Kind::Reply);
 
     /// Notes what has been negotiated.
-    pub(super) fn see(&mut self, now: &Now<'_>) {
-        let (reply, client) = (now.event, now.event.handle);
-        if reply.kind != Kind::Reply {
-            return;
-        }
-        let ok = reply.result() == 0;
-        match reply.operation() {
-            Some(Operation::Connect) => {
-                self.clients.insert(client, Negotiated::default());
+    pub(super) fn see(&mut self, now: &Now<'_>) -> Given {
+        let (reply, ok) = (now.event, now.event.result() == 0);
+        given(reply.kind == Kind::Reply)?;
+        let operation = reply.operation()?;
+        use Operation::{Connect, ExportName, Go, SetMetaContext, StartTls, StructuredReply};
+        let tells = matches!(operation, StartTls | StructuredReply | Go | ExportName) && ok;
+        given(tells || matches!(operation, Connect | SetMetaContext))?;
+        let export = || now.request()?.event.text(Field::Export);
+        let allocation = || texts(reply, Field::Name).contains(&ALLOCATION);
+        let negotiated = self.clients.entry(reply.handle).or_default();
+        match operation {
+            Connect => *negotiated = Negotiated::default(),
+            StartTls => {
+                let before = std::mem::take(negotiated);
+                negotiated.forgotten = before.structured.or(before.forgotten).map(|_| reply.clone());
+                let set = before.context.map(|(_, set)| set);
+                negotiated.unset = set.or(before.unset).map(|_| reply.clone());
             }
-            Some(Operation::StartTls) if ok => {
-                let before = self.clients.remove(&client).unwrap_or_default();
-                let forgotten = before.structured.or(before.forgotten).map(|_| reply.clone());
-                let unset = before.context.map(|(_, set)| set).or(before.unset).map(|_| reply.clone());
-                self.clients.insert(client, Negotiated { forgotten, unset, ..Negotiated::default() });
-            }
-            Some(Operation::StructuredReply) if ok => {
-                let negotiated = self.of(client);
-                negotiated.structured = Some(reply.clone());
-                negotiated.forgotten = None;
+            StructuredReply => {
+                (negotiated.structured, negotiated.forgotten) = (Some(reply.clone()), None);
             }
             // Whatever becomes of it, it ends those that were set before.
-            Some(Operation::SetMetaContext) => {
-                let export = now.request().and_then(|request| request.event.text(Field::Export));
-                let set = ok && texts(reply, Field::Name).contains(&ALLOCATION);
-                let negotiated = self.of(client);
-                negotiated.context =
-                    export.filter(|_| set).map(|export| (export.bytes.clone(), reply.clone()));
-                negotiated.last = Some(reply.clone());
-                negotiated.unset = None;
+            SetMetaContext => {
+                let set = export().filter(|_| ok && allocation());
+                negotiated.context = set.map(|export| (export.bytes.clone(), reply.clone()));
+                (negotiated.last, negotiated.unset) = (Some(reply.clone()), None);
             }
-            Some(Operation::Go | Operation::ExportName) if ok => {
-                let export = now.request().and_then(|request| request.event.text(Field::Export));
+            _ => {
+                let set = negotiated.context.as_ref().zip(export());
+                let same = set.is_some_and(|((name, _), chosen)| *name == chosen.bytes);
                 // libnbd sets contexts itself, and says which ones hold.
-                let of_libnbd = texts(reply, Field::Name).contains(&ALLOCATION);
-                let negotiated = self.of(client);
-                let set = negotiated.context.as_ref().zip(export);
-                negotiated.holds = of_libnbd || set.is_some_and(|((name, _), chosen)| *name == chosen.bytes);
+                negotiated.holds = same || allocation();
             }
-            _ => {}
         }
-    }
-
-    fn of(&mut self, client: u32) -> &mut Negotiated {
-        self.clients.entry(client).or_default()
+        Some(())
     }
 
     /// The STARTTLS before which alone this client has negotiated structured replies.
@@ -131,13 +120,10 @@ impl Options {
 }
 
 /// What is told is what was asked for.
-fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) {
-    let reply = now.event;
-    let lists = reply.operation() == Some(Operation::ListMetaContext);
-    if !lists && reply.operation() != Some(Operation::SetMetaContext) || reply.result() != 0 {
-        return;
-    }
-    let Some(request) = now.request() else { return };
+fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    let lists = now.succeeds(Operation::ListMetaContext);
+    given(lists || now.succeeds(Operation::SetMetaContext))?;
+    let request = now.request()?;
     let asked = texts(&request.event, Field::Name);
     // In a question the namespace stands for all that is in it, and no name for all that there is.
     let has = |name: &&&[u8]| **name == ALLOCATION || lists && **name == NAMESPACE;
@@ -145,30 +131,21 @@ fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) {
         [] if lists => vec![ALLOCATION],
         names => names.iter().filter(has).map(|_| ALLOCATION).collect(),
     };
-    let actual = texts(reply, Field::Name);
-    let said = |names: &[&[u8]]| match names {
+    report.same(request, expected, texts(now.event, Field::Name), |names| match names.as_slice() {
         [] => "no context".to_owned(),
         names => names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "),
-    };
-    report.expect(expected == actual, [&request.event, reply], said(&expected), said(&actual));
+    })
 }
 
 /// Block status needs a context.
-fn context_holds(options: &mut Options, now: &Now<'_>, report: &mut Report<'_>) {
-    let reply = now.event;
-    if reply.operation() != Some(Operation::BlockStatus) {
-        options.see(now);
-        return;
+fn context_holds(options: &mut Options, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    if !now.is_about(Operation::BlockStatus) {
+        return options.see(now);
     }
     // What STARTTLS is to end is another rule.
-    let known = options.clients.get(&reply.handle);
-    let Some(negotiated) = known.filter(|known| known.unset.is_none() || known.holds) else { return };
-    report.exercised();
-    if reply.result() == 0 && !negotiated.holds {
-        report.broken(
-            negotiated.last.iter().chain([reply]),
-            "block status is refused: no metadata context holds for this export",
-            "it is served",
-        );
-    }
+    let known = options.clients.get(&now.event.handle);
+    let negotiated = known.filter(|known| known.unset.is_none() || known.holds)?;
+    let holds = now.event.result() != 0 || negotiated.holds;
+    let expected = "block status is refused: no metadata context holds for this export";
+    report.expect(holds, negotiated.last.as_ref(), expected, "it is served")
 }

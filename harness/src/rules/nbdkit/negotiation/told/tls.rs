@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use layers_trace::{Callback, Event, Field, Kind, Operation};
+use layers_trace::Callback::{DefaultExport, Open};
+use layers_trace::{Event, Field, Kind, Operation};
 
+use super::super::super::wire::is_option;
 use super::options::Options;
 use super::{Choices, INFO_EXPORT};
-use crate::history::ConnectionId;
 use crate::protocol::transmission::SEND_DF;
-use crate::rules::check::{Now, Report, Rule, by, notes, remembering};
+use crate::rules::check::{Given, Now, PerConnection, Report, Rule, by, given, notes, remembering, unless};
 use crate::run::Tls;
 
 /// The rules of this topic.
@@ -35,7 +36,7 @@ pub const RULES: &[Rule] = &[
         fix: "reset the state of the connection when TLS is up",
         check: by!(remembering(
             {
-                let calls = [Callback::DefaultExport, Callback::Open];
+                let calls = [DefaultExport, Open];
                 Choices::WATCH.and(Options::WATCH).enters(&calls)
             },
             Forgets::see
@@ -47,46 +48,32 @@ pub const RULES: &[Rule] = &[
 /// NBD_REP_ERR_TLS_REQD.
 const TLS_REQUIRED: u64 = 1 << 31 | 5;
 
-/// Nothing is told.
-fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) {
-    use Operation::{
-        Connect, ExportName, Go, Info, List, ListMetaContext, SetMetaContext, StartTls, StructuredReply,
-        UnknownOption,
-    };
+/// Nothing is told; `secure` are the clients that have completed STARTTLS.
+fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let reply = now.event;
-    let requires = now.history.run().is_some_and(|run| run.tls == Tls::Require);
-    let Some(operation) = reply.operation().filter(|_| requires) else { return };
-    match operation {
-        Connect => {
-            secure.remove(&reply.handle);
-        }
-        StartTls if reply.result() == 0 => {
-            secure.insert(reply.handle);
-        }
-        List | Info | Go | ExportName | StructuredReply | ListMetaContext | SetMetaContext
-        | UnknownOption
-            if !secure.contains(&reply.handle) =>
-        {
-            let texts = reply.texts.iter().any(|text| text.field != Field::Message);
-            let expected = match operation {
-                ExportName => "the connection is closed: NBD_OPT_EXPORT_NAME cannot be refused",
-                _ => "NBD_REP_ERR_TLS_REQD and nothing else",
-            };
-            let actual = if reply.result() == 0 {
-                "a success".to_owned()
-            } else if texts || reply.d != 0 {
-                "the client is told something of the exports".to_owned()
-            } else if reply.context != 0 && reply.context != TLS_REQUIRED {
-                format!("the option is refused with {:#x}", reply.context)
-            } else {
-                report.exercised();
-                return;
-            };
-            let events = now.request().map(|request| &request.event).into_iter().chain([reply]);
-            report.expect(false, events, expected, actual);
-        }
-        _ => {}
+    given(now.history.run()?.tls == Tls::Require)?;
+    if now.is_about(Operation::Connect) {
+        secure.remove(&reply.handle);
+    } else if now.succeeds(Operation::StartTls) {
+        secure.insert(reply.handle);
     }
+    given(is_option(reply.operation()?) && !now.is_about(Operation::StartTls))?;
+    unless(secure.contains(&reply.handle))?;
+    let texts = reply.texts.iter().any(|text| text.field != Field::Message);
+    let expected = match reply.operation() {
+        Some(Operation::ExportName) => "the connection is closed: NBD_OPT_EXPORT_NAME cannot be refused",
+        _ => "NBD_REP_ERR_TLS_REQD and nothing else",
+    };
+    let actual = if reply.result() == 0 {
+        "a success".to_owned()
+    } else if texts || reply.d != 0 {
+        "the client is told something of the exports".to_owned()
+    } else if reply.context != 0 && reply.context != TLS_REQUIRED {
+        format!("the option is refused with {:#x}", reply.context)
+    } else {
+        return report.exercised();
+    };
+    report.expect(false, now.request(), expected, actual)
 }
 
 /// What was negotiated in the clear does not hold.
@@ -95,75 +82,56 @@ struct Forgets {
     choices: Choices,
     options: Options,
     /// Connections whose default export was asked for before STARTTLS, with the reply to that.
-    stale: Vec<(ConnectionId, Event)>,
+    stale: PerConnection<Event>,
 }
 
 impl Forgets {
-    fn upgraded(&mut self, now: &Now<'_>) {
-        let connection = now.client().and_then(|client| client.connection);
-        let outermost = now.history.outermost(Callback::DefaultExport);
-        let (Some(id), Some(outermost)) = (connection, outermost) else { return };
-        let connection = now.history.connection(id);
-        if connection.is_some_and(|connection| connection.named(outermost).is_some()) {
-            self.stale.retain(|(other, _)| *other != id && now.history.connection(*other).is_some());
-            self.stale.push((id, now.event.clone()));
-        }
+    fn upgraded(&mut self, now: &Now<'_>) -> Given {
+        let (connection, outermost) = (now.connection()?, now.history.outermost(DefaultExport)?);
+        now.history.connection(connection)?.named(outermost)?;
+        self.stale.renew(now.history, connection, now.event.clone())
     }
 
     /// A client that asks for structured replies once more gets them: the first ones are forgotten.
-    fn anew(&self, now: &Now<'_>, report: &mut Report<'_>) {
-        let gone = now.client().is_none_or(|client| client.lost);
-        if now.event.operation() != Some(Operation::StructuredReply) || gone {
-            return;
-        }
-        let Some(upgrade) = self.options.forgotten(now.event.handle) else { return };
-        let holds = now.event.result() == 0;
+    fn anew(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        given(now.is_about(Operation::StructuredReply) && !now.client()?.lost)?;
+        let upgrade = self.options.forgotten(now.event.handle)?;
         let expected = "structured replies are granted: those of before STARTTLS are forgotten";
-        report.expect(holds, [upgrade, now.event], expected, "they are refused");
+        report.expect(now.event.result() == 0, upgrade, expected, "they are refused")
     }
 
-    fn called(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        let Some(call) = now.call.filter(|call| now.history.is_for_client(call)) else { return };
-        let Some(index) = self.stale.iter().position(|(id, _)| Some(*id) == call.connection) else { return };
-        if call.callback == Callback::DefaultExport {
-            if now.history.outermost(Callback::DefaultExport) == Some(call.layer()) {
-                report.exercised();
-                self.stale.swap_remove(index);
-            }
-            return;
+    fn called(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        let call = now.call.filter(|call| now.history.is_for_client(call))?;
+        let connection = call.connection.filter(|connection| self.stale.has(*connection))?;
+        if call.callback == DefaultExport {
+            given(now.history.outermost(DefaultExport) == Some(call.layer()))?;
+            self.stale.take(connection);
+            return report.exercised();
         }
         // The empty name has to be looked up.
-        let client = call.connection.and_then(|id| now.history.client_of(id));
-        let Some(request) = client.and_then(|client| client.selects()) else { return };
-        if request.event.text(Field::Export).is_some_and(|name| name.bytes.is_empty()) {
-            let (_, upgrade) = self.stale.swap_remove(index);
-            let expected = "the default export is asked for anew";
-            report.expect(false, [&upgrade, now.event], expected, "open comes without that");
-        }
+        given(now.served()?.selects()?.event.text(Field::Export)?.bytes.is_empty())?;
+        let upgrade = self.stale.take(connection)?;
+        report.expect(false, &upgrade, "the default export is asked for anew", "open comes without that")
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) {
-        if matches!(now.event.callback(), Some(Callback::DefaultExport | Callback::Open)) {
-            self.called(now, report);
-            return;
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+        if matches!(now.event.callback(), Some(DefaultExport | Open)) {
+            return self.called(now, report);
         }
         self.anew(now, report);
         self.options.see(now);
-        if now.event.operation() == Some(Operation::BlockStatus) {
-            if let Some(upgrade) = self.options.unset(now.event.handle) {
-                let holds = now.event.result() != 0;
-                let expected = "block status is refused: its context was set before STARTTLS only";
-                report.expect(holds, [upgrade, now.event], expected, "it is served");
-            }
-            return;
+        if now.is_about(Operation::BlockStatus) {
+            let upgrade = self.options.unset(now.event.handle)?;
+            let expected = "block status is refused: its context was set before STARTTLS only";
+            return report.expect(now.event.result() != 0, upgrade, expected, "it is served");
         }
-        if now.event.operation() == Some(Operation::StartTls) && now.event.result() == 0 {
+        if now.succeeds(Operation::StartTls) {
             self.upgraded(now);
         }
-        let Some(told) = self.choices.see(now).filter(|told| told.has(INFO_EXPORT)) else { return };
-        let Some(upgrade) = self.options.forgotten(told.reply.handle) else { return };
+        let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT))?;
+        let upgrade = self.options.forgotten(told.reply.handle)?;
         let holds = told.reply.b & SEND_DF == 0;
         let expected = "no NBD_FLAG_SEND_DF: structured replies were negotiated before STARTTLS only";
-        report.expect(holds, [upgrade, told.reply], expected, "NBD_FLAG_SEND_DF");
+        report.expect(holds, upgrade, expected, "NBD_FLAG_SEND_DF")
     }
 }
