@@ -7,10 +7,10 @@ mod ownership;
 mod place;
 mod reopen;
 
-use layers_trace::Callback::{self, Close, DefaultExport, Finalize, Open};
+use layers_trace::Callback::{self, AfterFork, Close, DefaultExport, Finalize, Open};
 use layers_trace::Kind;
 
-use crate::rules::check::{Party, Rule, Watch, at, by, enters, enters_where, notes, remembering};
+use crate::rules::check::{Party, Rule, Watch, at, by, enters, enters_where, exits, notes, remembering};
 use owner::{by_owner, opens_manual, top_of_manual};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
@@ -55,7 +55,7 @@ const MANUAL: &[Rule] = &[
         bad: "L1.after_fork { L0.open }",
         also: &["after_fork.inner-to-outer"],
         fix: "run after_fork from the plugin outwards",
-        check: by!(at(enters(&[Open]), place::in_after_fork)),
+        check: by!(remembering(enters(&[Open]).exits(&[AfterFork]), place::in_after_fork)),
         ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {

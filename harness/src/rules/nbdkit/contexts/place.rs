@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind};
 
 use super::{by_owner, opens_manual, top_of_manual};
 use crate::history::ConnectionId;
-use crate::rules::check::{Given, Kept, Now, Report, given, unless};
+use crate::rules::check::{Given, Kept, Now, PerLayer, Report, given, unless};
 
 /// Opened where it may be, and used by whom it is for.
 #[derive(Default)]
@@ -75,12 +75,15 @@ fn within<'a>(now: &Now<'a>, callback: Callback) -> Option<&'a Event> {
 }
 
 /// What is opened in after_fork is ready for it.
-pub(super) fn in_after_fork(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn in_after_fork(ready: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let layer = now.event.layer;
+    if now.is_exit() {
+        given(now.event.result() == 0)?;
+        return ready.set(layer, ());
+    }
     let outer = within(now, AfterFork).filter(|_| now.history.records(layer, AfterFork))?;
-    let ready = now.history.returned(layer, AfterFork).is_some_and(|exit| exit.result() == 0);
     let expected = format!("after_fork of L{layer} has returned before it is opened");
-    report.expect(ready, outer, expected, "it has not")
+    report.expect(ready.has(layer), outer, expected, "it has not")
 }
 
 /// What is closed in cleanup has not been cleaned up.

@@ -11,7 +11,7 @@ use crate::history::{
 };
 use crate::protocol::MOST_SERVED;
 use crate::rules::check::{
-    Check, Given, Now, Report, Rule, at, by, enters, enters_where, given, notes, unless,
+    Check, Given, Now, Report, Rule, at, by, enters, enters_where, given, notes, only, unless,
 };
 
 /// The rules of this topic.
@@ -122,7 +122,7 @@ fn called_for(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let (_, request, top) = answered(now)?;
     let callback = callback_of(request.operation)?;
     let calls = request.made.calls();
-    let cited = (request, (calls.first(), calls.get(1)));
+    let cited = only((request, (calls.first(), calls.get(1))));
     if let Some(why) = unacceptable(now.history, request, top) {
         let expected = format!("no call, because {why}");
         return report.expect(calls.is_empty(), cited, expected, format_args!("{} calls", calls.len()));

@@ -144,6 +144,7 @@ fn nth(place: u32) -> String {
 mod tests {
     use super::*;
     use crate::rules::testing::*;
+    use layers_trace::Callback;
     use layers_trace::record::Record;
 
     /// Calls of the plugin for which a buffer was lent, in the middle of a good trace.

@@ -4,7 +4,7 @@ use layers_trace::Callback::{AfterFork, Cleanup, Unload};
 use layers_trace::Event;
 
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, given};
+use crate::rules::check::{Given, Now, PerLayer, Report, given};
 
 /// Cleanup visits the outermost layer first, and each returns before the next; `left` is the one that has returned last.
 pub(super) fn outer_first(left: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
@@ -30,18 +30,21 @@ pub(super) fn before_unload(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.expect(running.is_none(), running, EXPECTED, "a cleanup is in progress")
 }
 
-/// Cleanup is for runs that have come through every after_fork.
-pub(super) fn after_every_fork(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+/// Cleanup is for runs that have come through every after_fork; `forked` are the layers of which it has succeeded.
+pub(super) fn after_every_fork(forked: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    if now.is_exit() {
+        given(now.event.result() == 0)?;
+        return forked.set(now.event.layer, ());
+    }
     report.exercised();
     if now.history.run().is_some_and(|run| !run.start.serves()) {
         report.broken((), "no cleanup: this run serves nobody", "cleanup is called");
     }
-    let returned = |layer| now.history.returned(layer, AfterFork).is_some_and(|exit| exit.result() == 0);
-    let layer = now.history.recording(AfterFork).find(|layer| !returned(*layer))?;
+    let layer = now.history.recording(AfterFork).find(|layer| !forked.has(*layer))?;
     report.broken((), format!("after_fork of L{layer} has returned 0 earlier"), "it has not")
 }
 
-pub(super) fn none_without_fork(history: &History, report: &mut Report<'_>) -> Given {
+pub(super) fn none_without_fork(_: &mut PerLayer<()>, history: &History, report: &mut Report<'_>) -> Given {
     let never_forked = history.failed_start().is_some() || !history.serves();
     let has_cleanup = history.outermost(Cleanup).is_some();
     given(never_forked && has_cleanup && history.end().is_some())?;

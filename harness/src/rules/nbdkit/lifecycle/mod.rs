@@ -6,11 +6,11 @@ mod shutdown;
 mod threads;
 mod unload;
 
-use layers_trace::Callback::{Cleanup, Unload};
+use layers_trace::Callback::{AfterFork, Cleanup, Unload};
 use layers_trace::Kind;
 
 use crate::history::History;
-use crate::rules::check::{Checker, Rule, at, by, calls, enters, enters_where, notes, remembering};
+use crate::rules::check::{Checker, Rule, at, by, calls, enters, enters_where, exits, notes, remembering};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
@@ -92,7 +92,7 @@ pub const RULES: &[Rule] = &[
         good: "stop",
         bad: "run start=help; load enter L0.unload L1.unload",
         fix: "wait for all callbacks to return before the first unload",
-        check: by!(at(enters_where(|_| true), unload::runs_alone)),
+        check: by!(remembering(enters_where(|_| true).exits(&[Unload]), unload::runs_alone)),
         ..Rule::FORBIDDEN.since(1, 1, 17)
     },
     Rule {
@@ -126,7 +126,8 @@ pub const RULES: &[Rule] = &[
         good: "start stop",
         bad: "load config config_complete thread_model get_ready L0.cleanup",
         fix: "skip cleanup when after_fork has not been called",
-        check: by!(at(enters(&[Cleanup]), cleanup::after_every_fork).and_end(cleanup::none_without_fork)),
+        check: by!(remembering(exits(&[AfterFork]).enters(&[Cleanup]), cleanup::after_every_fork)
+            .and_end(cleanup::none_without_fork)),
         ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {

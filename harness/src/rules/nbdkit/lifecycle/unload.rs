@@ -2,6 +2,8 @@
 
 use layers_trace::Callback::{self, Unload};
 
+use layers_trace::Event;
+
 use super::super::order::once;
 use crate::history::History;
 use crate::rules::check::{Check, Given, Now, Report, at, enters, given};
@@ -42,12 +44,19 @@ pub(super) fn is_last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// An unload runs alone.
-pub(super) fn runs_alone(now: &Now<'_>, report: &mut Report<'_>) -> Given {
-    given(now.is(Unload) || now.history.unloading().is_some())?;
-    report.exercised_if(now.is(Unload));
-    if let Some(unload) = now.history.in_flight().find(|call| call.callback == Unload) {
-        return report.broken(unload, "nothing starts while an unload runs", "a call starts");
+pub(super) fn runs_alone(running: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    if now.is_exit() {
+        *running = None;
+        return None;
     }
-    let call = now.history.in_flight().next().filter(|_| now.is(Unload))?;
-    report.broken(call, "every call has returned", "one is still in progress")
+    if let Some(unload) = &*running {
+        report.broken(unload, "nothing starts while an unload runs", "a call starts");
+    } else if now.is(Unload)
+        && let Some(call) = now.history.in_flight().next()
+    {
+        report.broken(call, "every call has returned", "one is still in progress");
+    }
+    given(now.is(Unload))?;
+    *running = Some(now.event.clone());
+    report.exercised()
 }
