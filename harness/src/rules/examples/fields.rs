@@ -3,11 +3,13 @@
 use layers_trace::digest::Extent;
 use layers_trace::{Breach, Callback, ContextFunction, Event, Field, Kind, Probe, Speaker};
 
+use serde_json::Value;
+
 use super::parse::{Argument, Step};
 use super::words::{COMMAND_FLAGS, errno};
 use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
 use crate::rules::testing::text;
-use crate::run::{Parameter, Run, Start, Tls};
+use crate::run::Run;
 
 /// Returns the layer that this step declares.
 pub(super) fn declares(step: &Step) -> Option<u8> {
@@ -38,29 +40,21 @@ pub(super) fn usual(callback: Callback) -> i64 {
     }
 }
 
-pub(super) fn set_run(run: &mut Run, parameters: &mut Vec<Parameter>, argument: &Argument) {
-    let value = argument.value.as_str();
-    match argument.key.as_deref().unwrap_or_default() {
-        "version" => run.version = value.parse().unwrap(),
-        "filters" => run.filters = value.parse().unwrap(),
-        "threads" => run.threads = Some(value.parse().unwrap()),
-        "readonly" => run.readonly = value == "1",
-        "oldstyle" => run.oldstyle = value == "1",
-        "never_exits" => run.never_exits = value == "1",
-        "no_structured_replies" => run.no_structured_replies = value == "1",
-        "digests" => run.digests = value == "1",
-        "client_log" => run.client_log = value == "1",
-        "tls" => {
-            run.tls = match value {
-                "on" => Tls::On,
-                "require" => Tls::Require,
-                _ => Tls::Off,
-            }
-        }
-        "start" => run.start = serde_json::from_str::<Start>(&format!("{value:?}")).unwrap(),
-        "parameter" => parameters.push(crate::run::parameter::parameter(value)),
-        other => panic!("a run has no `{other}`"),
+/// Says how the run was started: the fields of its description by their names, and parameters as they stand on the command line.
+pub(super) fn set_run(run: &mut Run, argument: &Argument) {
+    let (key, value) = (argument.key.as_deref().unwrap_or_default(), argument.value.as_str());
+    if key == "parameter" {
+        return run.parameters.push(crate::run::parameter::parameter(value));
     }
+    let mut fields = serde_json::to_value(&*run).unwrap();
+    let field = match fields.get(key) {
+        Some(Value::Bool(_)) => (value == "1").into(),
+        Some(Value::String(_)) => value.into(),
+        _ => number(value).into(),
+    };
+    fields[key] = field;
+    *run = serde_json::from_value(fields)
+        .unwrap_or_else(|error| panic!("a run has no `{key}={value}`: {error}"));
 }
 
 pub(super) fn set_layer(event: &mut Event, argument: &Argument) {

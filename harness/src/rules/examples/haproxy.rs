@@ -2,12 +2,11 @@
 
 use layers_trace::appctx::{Context, FIRST_APPLET, Place, Slots, State};
 use layers_trace::record::Record;
-use layers_trace::{Callback, Event, Field, Kind, Operation, Text};
+use layers_trace::{Callback, Event, Field, Kind, Operation};
 
-use super::Example;
-use super::fields::{callbacks, named_probe, number};
+use super::fields::{callbacks, named_probe, number, set_run};
 use super::parse::{Argument, Half, Step, steps};
-use crate::rules::testing::run;
+use crate::rules::testing::{Script, run, text};
 use crate::run::Run;
 use crate::version::Version;
 
@@ -16,11 +15,10 @@ const COMMAND_LINE: u16 = FIRST_APPLET;
 const SERVICE: u16 = FIRST_APPLET + 1;
 /// `st0` while a command runs.
 const RUNNING: u32 = 9;
-const THREAD: u32 = 100;
 
 /// Makes a trace, step by step.
 struct Player {
-    events: Vec<Event>,
+    script: Script,
     /// The callbacks of the keyword.
     keyword: u64,
     /// The appctx as the last call has left it.
@@ -28,42 +26,31 @@ struct Player {
     /// The service has been called, and so a release is the service's.
     serves: bool,
     running: Vec<(u32, Callback, State)>,
-    tid: u32,
     last: usize,
 }
 
-pub(super) fn play(text: &str) -> Example {
-    let mut all = steps(text);
+/// Returns the trace of an example, and the place of the event with which its last step begins.
+pub(super) fn play(example: &str) -> (Script, usize) {
+    let mut all = steps(example);
     let declarations: Vec<Step> =
         all.extract_if(.., |step| matches!(step.head.as_str(), "run" | "keyword")).collect();
     let mut settings = Run { server: "haproxy".into(), version: Version(3, 2, 0), digests: false, ..run(0) };
-    settings.parameters.clear();
     let mut keyword = callbacks("parse,io_handler,io_release");
     for argument in declarations.iter().flat_map(|step| &step.arguments) {
         match argument.key.as_deref() {
-            Some("version") => settings.version = argument.value.parse().unwrap(),
             Some("without") => keyword &= !callbacks(&argument.value),
-            other => panic!("a run has no `{other:?}`"),
+            _ => set_run(&mut settings, argument),
         }
     }
     let serves = all.iter().any(|step| matches!(step.head.as_str(), "init" | "fct"));
-    let mut player = Player {
-        events: Vec::new(),
-        keyword,
-        state: fresh(keyword),
-        serves,
-        running: Vec::new(),
-        tid: THREAD,
-        last: 0,
-    };
-    let json = serde_json::to_vec(&settings).unwrap();
-    player.note(Kind::Run, 0).texts.push(Text { field: Field::Json, bytes: json, cut: false });
+    let (script, state) = (Script::unregistered(&settings), fresh(keyword));
+    let mut player = Player { script, keyword, state, serves, running: Vec::new(), last: 0 };
     player.register(KEYWORD, "show servers state", keyword);
     player.register(COMMAND_LINE, "<CLI>", callbacks("fct,release"));
     player.register(SERVICE, "<PROMEX>", callbacks("init,fct,release"));
     player.client(Operation::Connect);
     player.steps(&all);
-    Example { version: settings.version, events: player.events, last: player.last }
+    (player.script, player.last)
 }
 
 /// Returns an appctx in which nothing has happened.
@@ -108,39 +95,15 @@ fn change(state: &mut State, arguments: &[Argument]) {
 }
 
 impl Player {
-    fn note(&mut self, kind: Kind, number: u8) -> &mut Event {
-        let position = self.events.len() as u32;
-        self.events.push(Event {
-            position,
-            kind,
-            layer: 0,
-            number,
-            tid: self.tid,
-            pid: THREAD,
-            call: position,
-            handle: 0,
-            time: u64::from(position),
-            context: 0,
-            a: 0,
-            b: 0,
-            c: 0,
-            d: 0,
-            texts: Vec::new(),
-        });
-        self.events.last_mut().unwrap()
-    }
-
     fn register(&mut self, number: u16, words: &str, callbacks: u64) {
-        let event = self.note(Kind::Layer, 0);
+        let event = self.script.note(Kind::Layer, 0);
         (event.handle, event.a) = (number.into(), callbacks);
-        event.texts.push(Text { field: Field::Keyword, bytes: words.into(), cut: false });
+        event.texts.push(text(Field::Keyword, words));
     }
 
     fn client(&mut self, operation: Operation) {
-        self.note(Kind::Request, operation as u8).handle = 1;
-        let call = self.events.len() as u32 - 1;
-        let reply = self.note(Kind::Reply, operation as u8);
-        (reply.handle, reply.call) = (1, call);
+        let request = self.script.request(1, operation).position;
+        self.script.reply(request, 0);
     }
 
     fn steps(&mut self, steps: &[Step]) {
@@ -148,28 +111,28 @@ impl Player {
     }
 
     fn step(&mut self, step: &Step) {
-        let kept = self.tid;
+        let kept = self.script.tid;
         for (_, thread) in &step.places {
-            self.tid = *thread;
+            self.script.tid = *thread;
         }
-        self.last = self.events.len();
+        self.last = self.script.events.len();
         let status = step.result.as_deref().map_or(0, number).cast_unsigned();
         match step.head.as_str() {
             "hangup" => self.client(Operation::Hangup),
-            "SIGTERM" => self.note(Kind::Signal, 0).a = 15,
-            "ends" => self.note(Kind::End, 0).a = status << 8,
-            "killed" => self.note(Kind::End, 0).a = status,
+            "SIGTERM" => self.script.note(Kind::Signal, 0).a = 15,
+            "ends" => self.script.note(Kind::End, 0).a = status << 8,
+            "killed" => self.script.note(Kind::End, 0).a = status,
             head => match (Callback::from_name(head), named_probe(head)) {
                 (Some(callback), _) => self.call(step, callback),
                 (_, Some(probe)) => {
                     let ok = step.result.as_deref().map_or(1, number).cast_unsigned();
-                    let event = self.note(Kind::Probe, probe as u8);
+                    let event = self.script.note(Kind::Probe, probe as u8);
                     (event.handle, event.a) = (1, ok);
                 }
                 _ => panic!("`{head}` is no word of an example"),
             },
         }
-        self.tid = kept;
+        self.script.tid = kept;
     }
 
     fn call(&mut self, step: &Step, callback: Callback) {
@@ -181,14 +144,11 @@ impl Player {
         let index = self.running.iter().rposition(|call| call.1 == callback).expect("a call that runs");
         let (call, _, mut state) = self.running.remove(index);
         if begun.is_none() {
-            self.last = self.events.len();
+            self.last = self.script.events.len();
         }
         change(&mut state, &step.told);
         let result = step.result.as_deref().map_or(0, number);
-        let event = self.note(Kind::Exit, callback as u8);
-        (event.handle, event.call) = (1, call);
-        put(event, state);
-        event.a = result.cast_unsigned();
+        put(self.script.exit(call, result), state);
         self.state = State { released: callback == Callback::Release, ..state };
     }
 
@@ -196,7 +156,7 @@ impl Player {
         let is_nested = !self.running.is_empty();
         let mut state = match callback {
             Callback::Parse => fresh(self.keyword),
-            Callback::Release if !self.serves && !is_live(&self.events) => {
+            Callback::Release if !self.serves && !is_live(&self.script.events) => {
                 State { st0: 1, ..fresh(self.keyword) }
             }
             _ => self.state,
@@ -209,10 +169,9 @@ impl Player {
         };
         state.released &= !is_nested;
         change(&mut state, &step.arguments);
-        let event = self.note(Kind::Enter, callback as u8);
-        event.handle = 1;
+        let event = self.script.enter(0, callback);
+        (event.handle, event.a) = (1, 0x1_0000);
         put(event, state);
-        event.a = 0x1_0000;
         let position = event.position;
         self.running.push((position, callback, state));
         position

@@ -22,13 +22,11 @@ struct Example {
 
 impl Example {
     fn of(text: &str, server: Which) -> Example {
-        match server {
-            Which::Nbdkit => {
-                let (script, last) = play::play(text);
-                Example { version: script.version(), events: script.finish(), last }
-            }
+        let (script, last) = match server {
+            Which::Nbdkit => play::play(text),
             Which::Haproxy => haproxy::play(text),
-        }
+        };
+        Example { version: script.version(), events: script.finish(), last }
     }
 }
 
@@ -64,16 +62,11 @@ fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
     let server = server(rule);
     let example = Example::of(text, server);
     let mut judge = Judge::new(super::of(server), example.version);
-    let is_broken =
-        |judge: &Judge| judge.results().iter().any(|one| one.rule.id == rule.id && one.broken > 0);
-    let mut at = None;
-    for (place, event) in example.events.iter().enumerate() {
+    let mut breaks = |event: &Event| {
         judge.feed(event);
-        if is_broken(&judge) {
-            at = Some(place);
-            break;
-        }
-    }
+        judge.results().iter().any(|one| one.rule.id == rule.id && one.broken > 0)
+    };
+    let at = example.events.iter().position(&mut breaks);
     let results = if at.is_some() { judge.results() } else { judge.finish().results };
     let mut said = broken(&results);
     let mut wanted: Vec<&str> = match also {
@@ -94,15 +87,9 @@ fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
 fn told(results: &[super::RuleResult]) -> String {
     let findings = results.iter().flat_map(|result| &result.findings);
     let line = |finding: &super::Finding| {
-        let calls: Vec<String> =
-            finding.calls.iter().map(|call| format!("{} {call}", call.position)).collect();
-        format!(
-            "\n    {}: {}: expected {}, actual {}",
-            finding.rule,
-            calls.join(", "),
-            finding.expected,
-            finding.actual
-        )
+        let calls: Vec<_> = finding.calls.iter().map(|call| format!("{} {call}", call.position)).collect();
+        let (rule, expected, actual) = (finding.rule, &finding.expected, &finding.actual);
+        format!("\n    {rule}: {}: expected {expected}, actual {actual}", calls.join(", "))
     };
     findings.map(line).collect()
 }

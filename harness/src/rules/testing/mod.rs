@@ -54,9 +54,16 @@ pub(crate) fn run(filters: u8) -> Run {
 }
 
 impl Script {
-    pub(crate) fn new(run: &Run) -> Script {
+    /// A trace that says of the run how it was started, and nothing of any layer.
+    pub(crate) fn unregistered(run: &Run) -> Script {
         let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, fresh: 0, run: run.clone() };
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
+        script
+    }
+
+    /// A trace of nbdkit in which every layer has every callback.
+    pub(crate) fn new(run: &Run) -> Script {
+        let mut script = Script::unregistered(run);
         for layer in 0..=run.filters {
             let every =
                 Callback::NBDKIT.iter().filter(|c| !c.name().ends_with("_v1")).fold(0, |s, c| s | c.bit());

@@ -16,7 +16,6 @@ use crate::rules::examples::parse::{Argument, Step, steps};
 use crate::rules::examples::words::{OPERATIONS, expanded, understood};
 use crate::rules::testing::{CHILD, MAIN, Script, run};
 use crate::run::Run;
-use crate::version::Version;
 
 /// The handles of one open.
 #[derive(Debug, Default)]
@@ -85,22 +84,13 @@ fn highest(example: &str) -> u8 {
 
 impl Player {
     fn new(declarations: &[Step], filters: u8) -> Player {
-        let mut settings = Run { filters, version: Version(1, 46, 0), ..run(filters) };
-        let mut parameters = Vec::new();
-        for argument in declarations.iter().filter(|step| step.head == "run").flat_map(|step| &step.arguments)
-        {
-            set_run(&mut settings, &mut parameters, argument);
-        }
-        settings.parameters = parameters;
-        if declarations
-            .iter()
-            .any(|step| step.arguments.iter().any(|one| one.key.as_deref() == Some("passes")))
-        {
-            settings.hands_on = vec![0; usize::from(settings.filters)];
-        }
+        let mut settings = run(filters);
+        let of_run = declarations.iter().filter(|step| step.head == "run");
+        of_run.flat_map(|step| &step.arguments).for_each(|argument| set_run(&mut settings, argument));
         for (layer, argument) in
             of_layers(declarations).filter(|(_, one)| one.key.as_deref() == Some("passes"))
         {
+            settings.hands_on.resize(settings.filters.into(), 0);
             let passed = match argument.value.as_str() {
                 "all" => layers_behaviour::Behaviour::default().hands_on(),
                 named => callbacks(named),

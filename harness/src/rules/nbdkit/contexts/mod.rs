@@ -10,7 +10,7 @@ mod reopen;
 use layers_trace::Callback::{self, AfterFork, Close, DefaultExport, Finalize, Open};
 use layers_trace::Kind;
 
-use crate::rules::check::{Party, Rule, Watch, at, by, enters, enters_where, exits, notes, remembering};
+use crate::rules::check::{Party, Rule, Watch, at, by, enters, enters_where, notes, remembering};
 use owner::{by_owner, opens_manual, top_of_manual};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
