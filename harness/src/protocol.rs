@@ -41,6 +41,19 @@ pub mod transmission {
     pub const SEND_FAST_ZERO: u64 = 1 << 11;
 }
 
+/// Types of information, as bits of what a client asks for and of what it is told of an export (NBD_INFO_*; the NBD protocol,
+/// "NBD_OPT_INFO and NBD_OPT_GO").
+pub mod info {
+    /// NBD_INFO_EXPORT: its size and flags.
+    pub const EXPORT: u64 = 1 << 0;
+    /// NBD_INFO_NAME.
+    pub const NAME: u64 = 1 << 1;
+    /// NBD_INFO_DESCRIPTION.
+    pub const DESCRIPTION: u64 = 1 << 2;
+    /// NBD_INFO_BLOCK_SIZE.
+    pub const BLOCK_SIZE: u64 = 1 << 3;
+}
+
 /// The errors that a reply may have, which are numbers of Linux.
 pub const ERRORS: [i32; 8] = [
     libc::EPERM,

@@ -26,11 +26,11 @@ pub(super) use given::{given, unless};
 pub(super) use kept::{Kept, PerConnection, PerLayer};
 pub use now::Now;
 pub use party::Party;
-pub(super) use probed::Probed;
+pub(super) use probed::probed;
 pub use report::Report;
 pub use rule::{Check, Checker, Kind, Rule};
 pub use watch::Watch;
-pub(super) use watch::{calls, enters, enters_where, exits, exits_where, notes};
+pub(super) use watch::{calls, calls_where, enters, enters_where, exits, exits_where, notes};
 
 /// Names the check by which a rule is judged: an expression that makes it for each trace.
 macro_rules! by {

@@ -47,9 +47,13 @@ impl Watch {
         self
     }
 
-    /// And the events of this kind that are not calls: requests and replies, probes, signals, ….
-    pub const fn notes(mut self, kind: Kind) -> Watch {
-        self.kinds |= 1 << kind as u16;
+    /// And the events of these kinds that are not calls: requests and replies, probes, signals, ….
+    pub const fn notes(mut self, kinds: &[Kind]) -> Watch {
+        let mut rest = kinds;
+        while let [first, tail @ ..] = rest {
+            self.kinds |= 1 << *first as u16;
+            rest = tail;
+        }
         self
     }
 
@@ -106,7 +110,12 @@ pub(in crate::rules) fn exits_where(test: impl Fn(Callback) -> bool) -> Watch {
     Watch::NONE.exits_where(test)
 }
 
-/// Returns the events of this kind.
-pub(in crate::rules) const fn notes(kind: Kind) -> Watch {
-    Watch::NONE.notes(kind)
+/// Returns the enters and exits of every callback for which this holds.
+pub(in crate::rules) fn calls_where(test: impl Fn(Callback) -> bool) -> Watch {
+    enters_where(&test).exits_where(&test)
+}
+
+/// Returns the events of these kinds.
+pub(in crate::rules) const fn notes(kinds: &[Kind]) -> Watch {
+    Watch::NONE.notes(kinds)
 }

@@ -1,13 +1,12 @@
 //! What the arguments and results of an example say in the fields of events.
 
 use layers_trace::digest::Extent;
-use layers_trace::{Breach, Callback, ContextFunction, Event, Field, Kind, Probe, Speaker};
+use layers_trace::{Breach, Callback, ContextFunction, Event, Field, Kind, Probe, Speaker, Text};
 
 use serde_json::Value;
 
 use super::parse::{Argument, Step};
-use super::words::{COMMAND_FLAGS, errno};
-use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
+use super::words::{COMMAND_FLAGS, FLAGS, errno};
 use crate::rules::testing::text;
 use crate::run::Run;
 
@@ -111,12 +110,9 @@ pub(super) fn fill<'a>(event: &mut Event, arguments: impl IntoIterator<Item = &'
             "next" | "context" | "backend" | "size" | "sent" => event.context = number(value).cast_unsigned(),
             "handle" => event.handle = if value == "foreign" { u32::MAX } else { number(value) as u32 },
             "speaker" => {
-                event.layer = match value {
-                    "simple" => Speaker::Simple as u8,
-                    "structured" => Speaker::Structured as u8,
-                    "repeated" => Speaker::Repeated as u8,
-                    _ => 0,
-                }
+                let named = |speaker: &Speaker| format!("{speaker:?}").eq_ignore_ascii_case(value);
+                let speaker = (0..=u8::MAX).filter_map(Speaker::from_number).find(named);
+                event.layer = speaker.map_or(0, |speaker| speaker as u8);
             }
             "list" => {
                 // One extent after the other, each its length and its type.
@@ -126,11 +122,11 @@ pub(super) fn fill<'a>(event: &mut Event, arguments: impl IntoIterator<Item = &'
                     kind: number(kind) as u32,
                 });
                 let bytes = extents.flat_map(Extent::to_bytes).collect();
-                event.texts.push(layers_trace::Text { field: Field::Extents, bytes, cut: false });
+                event.texts.push(Text { field: Field::Extents, bytes, cut: false });
             }
             "sizes" => {
-                let sizes = value.split(',').flat_map(|size| (number(size) as u32).to_le_bytes()).collect();
-                event.texts.push(layers_trace::Text { field: Field::BlockSizes, bytes: sizes, cut: false });
+                let bytes = value.split(',').flat_map(|size| (number(size) as u32).to_le_bytes()).collect();
+                event.texts.push(Text { field: Field::BlockSizes, bytes, cut: false });
             }
             field => {
                 let field = named_field(field).unwrap_or_else(|| panic!("an event has no `{field}`"));
@@ -166,11 +162,7 @@ pub(super) fn put_result(event: &mut Event, result: &str, words: Field) {
 pub(super) fn number(value: &str) -> i64 {
     let named = |name: &str| match name {
         "NULL" | "none" => Some(0),
-        "MAY_TRIM" => Some(MAY_TRIM.into()),
-        "FUA" => Some(FUA.into()),
-        "REQ_ONE" => Some(REQ_ONE.into()),
-        "FAST_ZERO" => Some(FAST_ZERO.into()),
-        _ => super::words::FLAGS.iter().find(|(flag, _)| *flag == name).map(|(_, bit)| *bit),
+        _ => FLAGS.iter().find(|(flag, _)| *flag == name).map(|(_, bit)| *bit),
     };
     let one = |word: &str| {
         let (sign, digits) = word.strip_prefix('-').map_or((1, word), |rest| (-1, rest));

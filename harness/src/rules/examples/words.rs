@@ -3,6 +3,8 @@
 use layers_trace::{Callback, Operation};
 
 use super::parse::Step;
+use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
+use crate::rules::nbdkit::errno::ERROR_NAMES;
 
 /// What a client does, under the names of the protocol.
 pub(super) const OPERATIONS: &[(&str, Operation)] = &[
@@ -31,7 +33,7 @@ pub(super) const OPERATIONS: &[(&str, Operation)] = &[
     ("halfclose", Operation::HalfClose),
 ];
 
-/// Flags of replies and requests, under the names of the protocol, and what a client can be told of an export.
+/// Flags of replies and of callbacks, under the names of the protocol and of nbdkit, and what a client can be told of an export.
 pub(super) const FLAGS: &[(&str, i64)] = &[
     ("HAS_FLAGS", 1),
     ("READ_ONLY", 1 << 1),
@@ -48,6 +50,10 @@ pub(super) const FLAGS: &[(&str, i64)] = &[
     ("NAME", 1 << 1),
     ("DESCRIPTION", 1 << 2),
     ("BLOCK_SIZE", 1 << 3),
+    ("MAY_TRIM", MAY_TRIM as i64),
+    ("FUA", FUA as i64),
+    ("REQ_ONE", REQ_ONE as i64),
+    ("FAST_ZERO", FAST_ZERO as i64),
 ];
 
 /// Flags of requests.
@@ -99,24 +105,5 @@ pub(super) fn understood(steps: &[Step]) -> Vec<Step> {
 
 /// Returns the number of an error.
 pub(super) fn errno(name: &str) -> Option<i32> {
-    Some(match name {
-        "EPERM" => libc::EPERM,
-        "EIO" => libc::EIO,
-        "ENXIO" => libc::ENXIO,
-        "EBADF" => libc::EBADF,
-        "ENOMEM" => libc::ENOMEM,
-        "EINVAL" => libc::EINVAL,
-        "ENOSPC" => libc::ENOSPC,
-        "EROFS" => libc::EROFS,
-        "EDQUOT" => libc::EDQUOT,
-        "EFBIG" => libc::EFBIG,
-        "EOVERFLOW" => libc::EOVERFLOW,
-        "ENOTSUP" | "EOPNOTSUPP" => libc::ENOTSUP,
-        "ESHUTDOWN" => libc::ESHUTDOWN,
-        "ENOTCONN" => libc::ENOTCONN,
-        "ETIMEDOUT" => libc::ETIMEDOUT,
-        "ECONNRESET" => libc::ECONNRESET,
-        "EPIPE" => libc::EPIPE,
-        _ => return None,
-    })
+    ERROR_NAMES.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
 }

@@ -4,7 +4,7 @@ use layers_trace::Callback::IoHandler;
 use layers_trace::Probe;
 
 use super::{FORBIDDEN, REQUIRED, Seen};
-use crate::rules::check::{Given, Now, Party, Probed, Report, Rule, at, by, exits, given};
+use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, exits, given, probed};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { PrintContext }",
         bad: "parse io_handler { PrintContext = 0 }",
         fix: "reserve the print context in the storage area",
-        check: by!(Probed::new(&[Probe::PrintContext], "svcctx points at the storage area")),
+        check: by!(probed(&[Probe::PrintContext], "svcctx points at the storage area")),
         ..REQUIRED
     },
     Rule {
@@ -34,7 +34,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { LegacyFields }",
         bad: "parse io_handler { LegacyFields = 0 }",
         fix: "keep the order of the fields",
-        check: by!(Probed::new(
+        check: by!(probed(
             &[Probe::LegacyFields],
             "the message is in ctx.cli.msg, and there is no ctx.cli.err"
         )),

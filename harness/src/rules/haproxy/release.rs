@@ -61,7 +61,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release hangup SIGTERM ends",
         bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
-        check: by!(at(notes(Kind::Signal), eventually).and_end(eventually_at_end)),
+        check: by!(at(notes(&[Kind::Signal]), eventually).and_end(eventually_at_end)),
         ..REQUIRED.from(ALL)
     },
 ];

@@ -6,7 +6,7 @@ use layers_trace::{Event, Probe};
 
 use super::REQUIRED;
 use crate::history::{End, History};
-use crate::rules::check::{Given, Now, Party, Probed, Report, Rule, at, at_end, by, exits};
+use crate::rules::check::{Given, Now, Party, Report, Rule, at, at_end, by, exits, probed};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { Reserve }",
         bad: "parse io_handler { Reserve = 0 }",
         fix: "set svcctx to what is returned",
-        check: by!(Probed::new(&[Probe::Reserve], "the storage area is in svcctx")),
+        check: by!(probed(&[Probe::Reserve], "the storage area is in svcctx")),
         ..REQUIRED
     },
     Rule {
@@ -36,10 +36,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler { OwnMemory }",
         bad: "parse io_handler { OwnMemory = 0 }",
         fix: "never free or replace svcctx",
-        check: by!(Probed::new(
-            &[Probe::OwnMemory],
-            "the memory is as it was written, and svcctx points at it"
-        )),
+        check: by!(probed(&[Probe::OwnMemory], "the memory is as it was written, and svcctx points at it")),
         ..REQUIRED
     },
     Rule {

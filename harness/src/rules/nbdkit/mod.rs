@@ -11,7 +11,6 @@ pub mod negotiation;
 mod order;
 mod pass_through;
 pub mod pointers;
-mod probe_result;
 pub mod results;
 pub mod shutdown;
 pub mod start;

@@ -11,21 +11,11 @@ use layers_trace::{Event, Field};
 use super::negotiation::info::are_valid;
 use crate::history::{Call, FUA, Handle, History, Way};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Both, Check, Given, Now, Party, Report, Watch, enters_where, given, unless};
+use crate::rules::check::{Both, Check, Given, Now, Party, Report, Watch, at, given, unless};
 
-/// Judges by this check, and compares what such filters are asked and answer in calls of these callbacks.
-pub(super) fn passed_through<C: Check>(callbacks: fn(Callback) -> bool, check: C) -> impl Check {
-    Both::new(check, PassThrough(callbacks))
-}
-
-struct PassThrough(fn(Callback) -> bool);
-
-impl Check for PassThrough {
-    fn watches(&self) -> Watch {
-        enters_where(self.0).exits_where(self.0)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+/// Judges by this check, and compares what such filters are asked and answer in these calls.
+pub(super) fn passed_through(calls: Watch, check: impl Check) -> impl Check {
+    let pass_through = |now: &Now<'_>, report: &mut Report<'_>| {
         let call = now.call?;
         if now.is_enter() {
             let parent = now.parent().filter(|parent| hands_on(now.history, parent, call))?;
@@ -33,7 +23,8 @@ impl Check for PassThrough {
         }
         given(now.history.hands_on(call.layer(), call.callback))?;
         told(now, call, report)
-    }
+    };
+    Both::new(check, at(calls, pass_through))
 }
 
 /// The filter of `parent` hands on what it is asked, and this is where it comes to.

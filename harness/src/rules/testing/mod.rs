@@ -16,6 +16,8 @@ pub(crate) struct Script {
     /// Thread of the events to come.
     pub(crate) tid: u32,
     pub(crate) pid: u32,
+    /// How much later than its place says an event to come is, in nanoseconds.
+    pub(crate) later: u64,
     fresh: u32,
     run: Run,
 }
@@ -56,7 +58,8 @@ pub(crate) fn run(filters: u8) -> Run {
 impl Script {
     /// A trace that says of the run how it was started, and nothing of any layer.
     pub(crate) fn unregistered(run: &Run) -> Script {
-        let mut script = Script { events: Vec::new(), tid: MAIN, pid: MAIN, fresh: 0, run: run.clone() };
+        let mut script =
+            Script { events: Vec::new(), tid: MAIN, pid: MAIN, later: 0, fresh: 0, run: run.clone() };
         script.note(Kind::Run, 0).texts.push(text(Field::Json, &serde_json::to_string(run).unwrap()));
         script
     }
@@ -92,7 +95,7 @@ impl Script {
             pid: self.pid,
             call: 0,
             handle: 0,
-            time: u64::from(position) * 1000,
+            time: u64::from(position) * 1000 + self.later,
             context: 0,
             a: 0,
             b: 0,

@@ -41,7 +41,6 @@ impl Player {
         self.script.tid = tid;
         let readonly = u32::from(self.run.readonly);
         let name = self.chosen_name();
-        let later = self.later;
         let handle =
             chain.and_then(|chain| self.chains[chain].handles.get(&layer)).map_or(0, |handle| handle.0);
         let below = chain.filter(|chain| layer > 0 && self.chains[*chain].handles.contains_key(&(layer - 1)));
@@ -49,7 +48,6 @@ impl Player {
         let (below_model, model) = (self.model(layer), self.model(u8::MAX));
         let data = self.data(tid, callback);
         let event = self.script.enter(layer, callback);
-        event.time += later;
         match callback {
             Callback::ThreadModel if layer > 0 => event.a = below_model,
             Callback::GetReady if layer > 0 => event.a = model,
@@ -157,9 +155,7 @@ impl Player {
         self.running.retain(|other| other.position != call.position);
         self.script.tid = call.tid;
         let default = self.answer(call.layer, call.callback);
-        let later = self.later;
         let event = self.script.exit(call.position, default);
-        event.time += later;
         if call.callback == Callback::DefaultExport && step.result.is_none() {
             event.texts.push(text(Field::Export, "main"));
         }

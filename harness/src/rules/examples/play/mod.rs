@@ -57,8 +57,6 @@ pub(super) struct Player {
     main: u32,
     /// The thread of the steps to come, where one was named or a call is running in it.
     tid: Option<u32>,
-    /// How much later than its place says an event is, in nanoseconds.
-    later: u64,
     /// The event at which the step begins that is written last.
     last: usize,
 }
@@ -118,7 +116,6 @@ impl Player {
             client: 1,
             main: MAIN,
             tid: None,
-            later: 0,
             last: 0,
         }
     }
@@ -179,15 +176,10 @@ impl Player {
     fn note(&mut self, step: &Step) {
         let tid = self.tid.unwrap_or(self.main);
         match step.head.as_str() {
-            "fork" => {
-                (self.script.pid, self.main) = (CHILD, CHILD);
-            }
-            "forks" => {
-                if self.run.start.forks() {
-                    (self.script.pid, self.main) = (CHILD, CHILD);
-                }
-            }
-            "wait" => self.later += number(&step.arguments[0].value).cast_unsigned() * 1_000_000_000,
+            "fork" => (self.script.pid, self.main) = (CHILD, CHILD),
+            "forks" if !self.run.start.forks() => {}
+            "forks" => (self.script.pid, self.main) = (CHILD, CHILD),
+            "wait" => self.script.later += number(&step.arguments[0].value).cast_unsigned() * 1_000_000_000,
             "SIGTERM" => self.place(tid, |script| script.note(Kind::Signal, 0).a = 15),
             "SIGKILL" => self.place(tid, |script| script.note(Kind::Signal, 0).a = 9),
             "ends" => {
@@ -206,14 +198,14 @@ impl Player {
                 (Some(probe), _) => {
                     let call = self.running.iter().rfind(|call| call.tid == tid).map(|call| call.position);
                     let number = step.result.as_deref().map_or(1, number).cast_unsigned();
-                    let (script, later) = (&mut self.script, self.later);
+                    let script = &mut self.script;
                     script.tid = tid;
                     match call {
                         Some(call) => script.probe(call, probe),
                         None => _ = script.note(Kind::Probe, probe as u8),
                     }
                     let event = script.events.last_mut().unwrap();
-                    (event.a, event.time) = (number, event.time + later);
+                    event.a = number;
                     fill(event, step.arguments.iter().chain(&step.told), Field::Name);
                 }
                 (_, Some(breach)) => {
@@ -232,7 +224,6 @@ impl Player {
     fn place(&mut self, tid: u32, make: impl FnOnce(&mut Script)) {
         self.script.tid = tid;
         make(&mut self.script);
-        self.script.events.last_mut().unwrap().time += self.later;
     }
 
     /// Plays a callback of every layer that has it, in the order in which all is well.

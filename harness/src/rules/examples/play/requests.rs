@@ -13,11 +13,10 @@ impl Player {
     pub(super) fn request(&mut self, step: &Step, operation: Operation) {
         let kept = self.tid;
         self.script.tid = 100 + self.client;
-        let (later, client) = (self.later, self.client);
+        let client = self.client;
         let begun = (step.half != Half::End).then(|| {
             self.last = self.script.events.len();
             let event = self.script.request(client, operation);
-            event.time += later;
             if operation.is_data() && operation != Operation::Flush {
                 (event.a, event.c) = (4096, 512);
             }
@@ -52,7 +51,6 @@ impl Player {
         }
         let (size, flags) = (self.outermost(Callback::GetSize).cast_unsigned(), self.flags());
         let event = self.script.reply(position, 0);
-        event.time += self.later;
         event.layer = match operation {
             Operation::Read | Operation::BlockStatus => Speaker::Structured as u8,
             operation if operation.is_data() => Speaker::Simple as u8,

@@ -5,13 +5,12 @@ mod complete;
 mod failure;
 mod order;
 
-use layers_trace::Callback::{self, Config, ConfigComplete, Load, Unload};
+use layers_trace::Callback::{Config, ConfigComplete, Load, Unload};
 use layers_trace::Probe;
 
 use super::order::inwards;
 use super::pass_through::passed_through;
-use super::probe_result::Probed;
-use crate::rules::check::{Party, Rule, at, by, enters, enters_where, remembering};
+use crate::rules::check::{Party, Rule, at, by, calls, enters, enters_where, probed, remembering};
 
 /// The rules of this family.
 pub const RULES: &[Rule] = &[
@@ -23,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: r#"run parameter="a=1"; L1.config "a" "1" { L0.config "a" "1" }"#,
         bad: r#"run parameter="a=1"; L1.config "a" "1"; L0.config "a" "1""#,
         fix: "call next from within config only, with the parameter or what it stands for",
-        check: by!(passed_through(|callback| callback == Config, at(enters(&[Config]), inwards))),
+        check: by!(passed_through(calls(&[Config]), at(enters(&[Config]), inwards))),
         ..Rule::REQUIRED.since(1, 1, 27).of(Party::Filter)
     },
     Rule {
@@ -97,7 +96,7 @@ pub const RULES: &[Rule] = &[
         good: "L0.unload { ConfigStrings }",
         bad: "L0.unload { ConfigStrings = 0 }",
         fix: "keep the strings of all parameters until the last unload",
-        check: by!(Probed::new(&[Probe::ConfigStrings], "keys and values read as when config got them")),
+        check: by!(probed(&[Probe::ConfigStrings], "keys and values read as when config got them")),
         ..Rule::REQUIRED
     },
     Rule {
@@ -109,10 +108,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run parameter="a=1"; L0.config "a" "1" = -1 L0.config_complete"#,
         fix: "none needed; modules must cope with both",
         check: by!(at(
-            {
-                const START: &[Callback] = &[Config, ConfigComplete];
-                enters_where(|callback| !callback.is_data()).exits(START)
-            },
+            enters_where(|callback| !callback.is_data()).exits(&[Config, ConfigComplete]),
             failure::failure_exits
         )
         .and_end(failure::failure_exits_at_end)),
@@ -127,7 +123,7 @@ pub const RULES: &[Rule] = &[
         bad: "L1.config_complete L0.config_complete",
         fix: "call config_complete of the outermost layer once, after the last parameter, and leave the rest to the filters",
         check: by!(passed_through(
-            |callback| callback == ConfigComplete,
+            calls(&[ConfigComplete]),
             at(enters(&[ConfigComplete]).enters(complete::AFTER), complete::completed_once)
         )),
         ..Rule::REQUIRED.since(1, 1, 27)

@@ -115,7 +115,7 @@ fn closes_itself(now: &Now<'_>) -> bool {
 }
 
 /// Handles of clients that the server should have closed before its end, in the order of their opens.
-fn left_behind(history: &History) -> Option<Vec<&Handle>> {
+pub(super) fn left_behind(history: &History) -> Option<Vec<&Handle>> {
     given(history.ended_cleanly())?;
     let servers = history.handles().filter(|handle| history.is_servers(handle));
     let mut left: Vec<_> = servers.filter(|handle| history.records(handle.layer, Close)).collect();

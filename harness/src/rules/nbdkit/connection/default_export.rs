@@ -6,7 +6,7 @@ use layers_trace::{Event, Field, Kind, Operation};
 use super::super::pass_through::passed_through;
 use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
-use crate::protocol::LONGEST_STRING;
+use crate::protocol::{LONGEST_STRING, info};
 use crate::rules::check::{
     Given, Now, PerConnection, Report, Rule, at, by, calls, enters, exits, given, quoted, remembering, unless,
 };
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "" { L0.default_export = "main" L0.open "" }"#,
         fix: "ask default_export first, and go on as if the client had asked for its answer",
         check: by!(passed_through(
-            |callback| callback == DefaultExport,
+            calls(&[DefaultExport]),
             remembering(calls(&[DefaultExport]).enters(&[Open]), before_open)
         )),
         ..Rule::REQUIRED.since(1, 23, 6)
@@ -46,7 +46,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { open prepare queries }"#,
         bad: r#"NBD_OPT_INFO "" NBD_OPT_GO "" { L0.default_export }"#,
         fix: "none needed; a module should answer the same each time",
-        check: by!(remembering(calls(&[DefaultExport]).notes(Kind::Request), cached)),
+        check: by!(remembering(calls(&[DefaultExport]).notes(&[Kind::Request]), cached)),
         ..Rule::OBSERVED.since(1, 23, 6)
     },
     Rule {
@@ -57,13 +57,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "" { L0.default_export = NULL } = EINVAL"#,
         bad: r#"NBD_OPT_GO "" { L0.default_export = NULL L0.open "" }"#,
         fix: "refuse the option with an error, and wait for another one",
-        check: by!(remembering(exits(&[DefaultExport]).enters(&[Open]).notes(Kind::Reply), null_refuses)),
+        check: by!(remembering(exits(&[DefaultExport]).enters(&[Open]).notes(&[Kind::Reply]), null_refuses)),
         ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
-
-/// The bit of NBD_INFO_NAME in a request.
-const INFO_NAME: u64 = 1 << 1;
 
 /// The name that this exit of default_export gives; `None` when it refuses.
 pub(super) fn name(exit: &Event) -> Option<&[u8]> {
@@ -83,7 +80,7 @@ fn is_empty(request: &Event) -> bool {
 
 /// The client waits for something that needs the default name.
 fn needs_default(client: &Client) -> bool {
-    let needs = |request: &Request| is_empty(&request.event) || request.event.b & INFO_NAME != 0;
+    let needs = |request: &Request| is_empty(&request.event) || request.event.b & info::NAME != 0;
     client.awaits(Operation::List).is_some() || client.selecting().any(needs)
 }
 

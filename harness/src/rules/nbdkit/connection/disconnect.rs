@@ -20,7 +20,7 @@ pub const RULES: &[Rule] = &[
         bad: "send NBD_CMD_WRITE send NBD_CMD_DISC L0.close",
         fix: "finish what has been received before ending the connection",
         check: by!(remembering(
-            enters(&[Pread, Pwrite, Close]).notes(Kind::Request).notes(Kind::Reply),
+            enters(&[Pread, Pwrite, Close]).notes(&[Kind::Request, Kind::Reply]),
             CarriedOut::see
         )),
         ..Rule::REQUIRED
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC",
         bad: "NBD_CMD_DISC {} = ETIMEDOUT",
         fix: "close the socket once the last reply is out",
-        check: by!(at(notes(Kind::Reply), ends_by_itself)),
+        check: by!(at(notes(&[Kind::Reply]), ends_by_itself)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -44,7 +44,7 @@ pub const RULES: &[Rule] = &[
         good: "send NBD_CMD_WRITE held=256 hangup",
         bad: "send NBD_CMD_WRITE held=256 L0.pwrite",
         fix: "call pwrite only when all the data is there",
-        check: by!(remembering(enters(&[Pwrite, Close]).notes(Kind::Request), PartialPayload::see)),
+        check: by!(remembering(enters(&[Pwrite, Close]).notes(&[Kind::Request]), PartialPayload::see)),
         ..Rule::FORBIDDEN
     },
 ];

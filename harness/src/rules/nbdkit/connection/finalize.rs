@@ -4,6 +4,7 @@ use layers_trace::Callback::{self, Close, DefaultExport, Finalize, ListExports, 
 use layers_trace::{Event, Kind, Operation};
 
 use super::by_server;
+use super::close::left_behind;
 use crate::history::{ChainId, ConnectionId, Handle, History};
 use crate::rules::check::{
     Given, Now, PerConnection, Report, Rule, at, by, calls, enters, enters_where, given, only, remembering,
@@ -44,8 +45,7 @@ pub const RULES: &[Rule] = &[
         check: by!(remembering(
             enters(&[Close, Open, ListExports, DefaultExport])
                 .enters(&[Preconnect])
-                .notes(Kind::Request)
-                .notes(Kind::Reply),
+                .notes(&[Kind::Request, Kind::Reply]),
             Paired::see
         )),
         ..Rule::REQUIRED.since(1, 15, 5)
@@ -161,13 +161,12 @@ impl Paired {
             .filter(|other| other.prepared == Some(true) && now.history.is_servers(other))
             .filter(|other| now.history.records(other.layer, Finalize));
         for other in owed {
-            let Some(prepare) = other.preparing.as_ref().filter(|_| other.finalizing.is_none()) else {
+            let Some(prepare) = other.preparing.clone().filter(|_| other.finalizing.is_none()) else {
                 report.exercised();
                 continue;
             };
             let Some(connection) = handle.connection else { continue };
-            let (prepare, close) = (prepare.clone(), now.event.clone());
-            let unpaired = Unpaired { connection, layer: other.layer, prepare, close };
+            let unpaired = Unpaired { connection, layer: other.layer, prepare, close: now.event.clone() };
             if served || self.agreed.has(connection) {
                 unpaired.report(report);
             } else {
@@ -250,9 +249,7 @@ impl FailureStops {
     }
 
     fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
-        given(history.ended_cleanly())?;
-        let servers = history.handles().filter(|handle| history.is_servers(handle));
-        for handle in servers.filter(|handle| history.records(handle.layer, Close)) {
+        for handle in left_behind(history)? {
             if let Some(failure) = self.failed.iter().find(|failure| failure.chain == handle.chain) {
                 let expected = format!("handle {} of L{} is closed all the same", handle.id, handle.layer);
                 report.broken(&failure.exit, expected, "it never is");

@@ -5,9 +5,10 @@ use layers_trace::{Event, Field, Kind, Operation};
 
 use super::super::order::inwards;
 use super::super::pass_through::passed_through;
-use super::survival::{Failure, Survives};
+use super::survival::{Failure, survives};
 use crate::rules::check::{
-    Both, Given, Now, PerConnection, Report, Rule, Watch, at, by, enters, exits, given, quoted, remembering,
+    Both, Given, Now, PerConnection, Report, Rule, Watch, at, by, calls, enters, exits, given, quoted,
+    remembering,
 };
 
 /// The rules of this topic.
@@ -20,13 +21,10 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST { L0.list_exports }",
         bad: r#"NBD_OPT_GO "a" { L0.list_exports }"#,
         fix: "call list_exports on the outermost layer while answering NBD_OPT_LIST, and at no other time",
-        check: by!({
-            let calls = passed_through(
-                |callback| callback == ListExports,
-                at(enters(&[ListExports]), only_on_request),
-            );
-            Both::new(calls, remembering(LISTS, Lists::first))
-        }),
+        check: by!(passed_through(
+            calls(&[ListExports]),
+            Both::new(at(enters(&[ListExports]), only_on_request), remembering(LISTS, Lists::first))
+        )),
         ..Rule::REQUIRED.since(1, 21, 22)
     },
     Rule {
@@ -59,7 +57,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_OPT_LIST { L0.list_exports = -1 } = EINVAL NBD_OPT_LIST",
         bad: "NBD_OPT_LIST { L0.list_exports = -1 } = 0",
         fix: "answer with an error of the protocol and wait for the next option",
-        check: by!(Survives::new(Failure {
+        check: by!(survives(Failure {
             exits: |callback| callback == ListExports,
             is: |now| now.event.result() < 0 && now.parent().is_none(),
             ends: |_| false,
@@ -75,7 +73,7 @@ pub const RULES: &[Rule] = &[
         good: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 "main""#,
         bad: r#"L0 without=list_exports; NBD_OPT_LIST { L0.default_export = "main" } = 0 """#,
         fix: "make the list of the default export's name alone",
-        check: by!(remembering(exits(&[DefaultExport]).notes(Kind::Reply), falls_back)),
+        check: by!(remembering(exits(&[DefaultExport]).notes(&[Kind::Reply]), falls_back)),
         ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
@@ -104,7 +102,7 @@ struct Lists {
     called: PerConnection<()>,
 }
 
-const LISTS: Watch = enters(&[ListExports]).notes(Kind::Request).notes(Kind::Reply);
+const LISTS: Watch = enters(&[ListExports]).notes(&[Kind::Request, Kind::Reply]);
 
 impl Lists {
     /// Whether this is the answer to the first list of a connection, and whether there was a call for it.

@@ -31,7 +31,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open { L0.open } }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open L0.open }"#,
         fix: "open only the outermost layer, and the layer right below when a filter calls next",
-        check: by!(passed_through(|callback| callback == Open, at(enters(&[Open]), open_nests))),
+        check: by!(passed_through(calls(&[Open]), at(enters(&[Open]), open_nests))),
         ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
@@ -53,7 +53,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_INFO "a" NBD_OPT_GO "a" {}"#,
         fix: "close what NBD_OPT_INFO opened as soon as it is answered, and open anew for the next option",
-        check: by!(remembering(calls(&[Open]).notes(Kind::Reply), cycle_per_option)),
+        check: by!(remembering(calls(&[Open]).notes(&[Kind::Reply]), cycle_per_option)),
         ..Rule::REQUIRED.since(1, 15, 2)
     },
     Rule {

@@ -4,7 +4,7 @@ use layers_trace::Callback::{self, BlockSize, Close, ExportDescription, Finalize
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Event, Kind, Operation};
 
-use super::survival::{Failure, Survives, is_lost};
+use super::survival::{Failure, is_lost, survives};
 use crate::rules::check::{
     Both, Given, Kept, Now, Report, Rule, by, enters_where, exits, exits_where, given, remembering, unless,
 };
@@ -20,13 +20,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { L1.open = NULL L1.close }"#,
         also: &["ptr.handle.identity"],
         fix: "leave out the layers that have no handle when an attempt is undone",
-        check: by!(remembering(
-            {
-                const UNDOING: &[Callback] = &[Prepare, Finalize, Close];
-                exits(&[Open]).enters(UNDOING)
-            },
-            failed_is_forgotten
-        )),
+        check: by!(remembering(exits(&[Open]).enters(&[Prepare, Finalize, Close]), failed_is_forgotten)),
         ..Rule::REQUIRED.since(1, 15, 2)
     },
     Rule {
@@ -49,8 +43,8 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { L0.open = NULL } = EIO NBD_OPT_GO "a" = ENOTCONN SIGTERM"#,
         fix: "answer the option with an error and wait for the next one",
         check: by!(Both::new(
-            Survives::new(ATTEMPT),
-            remembering(exits_where(is_of_attempt).notes(Kind::Reply), has_one_attempt)
+            survives(ATTEMPT),
+            remembering(exits_where(is_of_attempt).notes(&[Kind::Reply]), has_one_attempt)
         )),
         ..Rule::REQUIRED.since(1, 15, 4)
     },

@@ -8,7 +8,7 @@ use super::super::pass_through::passed_through;
 use super::open::readonly;
 use crate::history::ConnectionId;
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, at, by, enters, exits, given, remembering,
+    Given, Now, PerConnection, Report, Rule, at, by, calls, enters, exits, given, remembering,
 };
 use crate::run::Start;
 
@@ -22,10 +22,10 @@ pub const RULES: &[Rule] = &[
         good: "connect { L1.preconnect { L0.preconnect } }",
         bad: "connect {}",
         fix: "call preconnect on the outermost layer once for each accepted connection, before sending a byte",
-        check: by!(passed_through(|callback| callback == Preconnect, {
-            let watch = enters(FIRST).notes(Kind::Request).notes(Kind::Reply);
-            remembering(watch, PreconnectFirst::see)
-        })),
+        check: by!(passed_through(
+            calls(&[Preconnect]),
+            remembering(enters(FIRST).notes(&[Kind::Request, Kind::Reply]), PreconnectFirst::see)
+        )),
         ..Rule::REQUIRED.since(1, 17, 1)
     },
     Rule {
@@ -36,13 +36,7 @@ pub const RULES: &[Rule] = &[
         good: "run readonly=1; connect { L0.preconnect readonly=1 }",
         bad: "run readonly=1; connect { L0.preconnect readonly=0 }",
         fix: "pass the setting of the command line to the outermost layer",
-        check: by!(at(
-            {
-                const TOLD: &[Callback] = &[Preconnect, ListExports, DefaultExport, Open];
-                enters(TOLD)
-            },
-            readonly_as_started
-        )),
+        check: by!(at(enters(&[Preconnect, ListExports, DefaultExport, Open]), readonly_as_started)),
         ..Rule::REQUIRED.since(1, 17, 1)
     },
     Rule {
@@ -54,7 +48,7 @@ pub const RULES: &[Rule] = &[
         bad: "connect { L0.preconnect = -1 } = 0",
         fix: "close the socket as soon as preconnect fails",
         check: by!(remembering(
-            exits(&[Preconnect]).enters_where(Callback::is_connected).notes(Kind::Reply),
+            exits(&[Preconnect]).enters_where(Callback::is_connected).notes(&[Kind::Reply]),
             denied_is_dropped
         )),
         ..Rule::REQUIRED.since(1, 17, 1)

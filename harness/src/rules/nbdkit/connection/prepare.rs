@@ -1,8 +1,9 @@
 //! nbdkit-filter(3), `.prepare`: filters get ready, from the plugin outwards, before anything is asked.
 
-use layers_trace::Callback::{Close, Finalize, Open, Prepare};
+use layers_trace::Callback::{Finalize, Open, Prepare};
 
 use super::by_server;
+use super::close::left_behind;
 use super::open::readonly;
 use crate::history::{Handle, History};
 use crate::rules::check::{Given, Now, Report, Rule, at, by, calls, enters, enters_where, given};
@@ -111,10 +112,7 @@ fn failure_stops(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 fn failure_stops_at_end(history: &History, report: &mut Report<'_>) -> Given {
-    given(history.ended_cleanly())?;
-    let failed = history.handles().filter(|handle| handle.prepared == Some(false));
-    let servers = failed.filter(|handle| history.is_servers(handle));
-    for handle in servers.filter(|handle| history.records(handle.layer, Close)) {
+    for handle in left_behind(history)?.into_iter().filter(|handle| handle.prepared == Some(false)) {
         let expected = format!("handle {} of L{} is closed", handle.id, handle.layer);
         report.broken(handle.preparation(), expected, "it never is");
     }

@@ -8,7 +8,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::negotiates;
 use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Check, Given, Now, Report, Watch, exits_where, given, only, unless};
+use crate::rules::check::{Check, Given, Now, Report, exits_where, given, only, remembering, unless};
 
 /// What a rule of this shape speaks of.
 #[derive(Clone, Copy)]
@@ -23,11 +23,26 @@ pub(super) struct Failure {
     pub is_told: bool,
 }
 
-/// Judges whether the connection outlives the failure.
-pub(super) struct Survives {
-    failure: Failure,
+/// What is remembered of failures, and of connections that were lost after them.
+#[derive(Default)]
+struct Cases {
     cases: Vec<Case>,
     suspicions: Vec<[Event; 2]>,
+}
+
+/// Judges whether the connection outlives the failure.
+pub(super) fn survives(failure: Failure) -> impl Check {
+    let watch = exits_where(failure.exits).enters_where(negotiates);
+    let watch = watch.notes(&[Kind::Request, Kind::Reply, Kind::Signal]);
+    remembering(watch, move |cases: &mut Cases, now: &Now<'_>, report: &mut Report<'_>| {
+        match now.event.kind {
+            Kind::Exit => cases.failed(failure, now),
+            Kind::Enter => cases.called(now),
+            Kind::Request => cases.asked(now.event),
+            Kind::Reply => cases.answered(failure, now, report),
+            _ => cases.stopped(report),
+        }
+    })
 }
 
 /// A failure, up to the answer to the client's next request.
@@ -43,30 +58,20 @@ struct Case {
     alive: bool,
 }
 
-impl Survives {
-    pub(super) fn new(failure: Failure) -> Survives {
-        Survives { failure, cases: Vec::new(), suspicions: Vec::new() }
-    }
-
-    fn failed(&mut self, now: &Now<'_>) -> Given {
+impl Cases {
+    fn failed(&mut self, failure: Failure, now: &Now<'_>) -> Given {
         let connection = now.connection()?;
-        if (self.failure.ends)(now) {
+        if (failure.ends)(now) {
             self.cases.retain(|case| case.connection != connection);
             return None;
         }
         let client = now.history.client_of(connection).filter(|client| !client.pipelines)?;
         let request = client.waiting.iter().find(|request| is_option(request.operation));
         let known = self.cases.iter().any(|case| case.connection == connection && !case.told);
-        let request = request.filter(|_| !known && (self.failure.is)(now))?;
+        let request = request.filter(|_| !known && (failure.is)(now))?;
         self.cases.retain(|case| case.client != client.number);
-        self.cases.push(Case {
-            client: client.number,
-            connection,
-            failure: now.event.clone(),
-            request: Some(request.event.position),
-            told: false,
-            alive: false,
-        });
+        let (client, failure, request) = (client.number, now.event.clone(), Some(request.event.position));
+        self.cases.push(Case { client, connection, failure, request, told: false, alive: false });
         Some(())
     }
 
@@ -80,7 +85,14 @@ impl Survives {
         Some(())
     }
 
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn called(&mut self, now: &Now<'_>) -> Given {
+        let connection = now.connection()?;
+        let told = self.cases.iter_mut().filter(|case| case.told && case.connection == connection);
+        told.for_each(|case| case.alive = true);
+        Some(())
+    }
+
+    fn answered(&mut self, failure: Failure, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         let event = now.event;
         let mine = |case: &Case| case.client == event.handle && case.request == Some(event.call);
         let index = self.cases.iter().position(mine)?;
@@ -93,12 +105,21 @@ impl Survives {
         }
         unless(case.told)?;
         if event.result() == 0 {
-            given(self.failure.is_told)?;
+            given(failure.is_told)?;
             return report.expect(false, &case.failure, "the client is told of the failure", "a success");
         }
-        report.exercised();
         (case.told, case.request) = (true, None);
         self.cases.push(case);
+        report.exercised()
+    }
+
+    /// The server is told to stop, and was not on its way out before.
+    fn stopped(&mut self, report: &mut Report<'_>) -> Given {
+        for [failure, reply] in std::mem::take(&mut self.suspicions) {
+            let expected = "the connection goes on, and the next request is answered";
+            let actual = "the server has dropped the connection";
+            report.expect(false, only((&failure, &reply)), expected, actual);
+        }
         Some(())
     }
 }
@@ -115,37 +136,4 @@ pub(in crate::rules) fn is_timed_out(reply: &Event) -> bool {
 
 fn is_option(operation: Operation) -> bool {
     matches!(operation, Operation::List | Operation::Info | Operation::Go)
-}
-
-impl Check for Survives {
-    fn watches(&self) -> Watch {
-        exits_where(self.failure.exits)
-            .enters_where(negotiates)
-            .notes(Kind::Request)
-            .notes(Kind::Reply)
-            .notes(Kind::Signal)
-    }
-
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
-        match now.event.kind {
-            Kind::Exit => self.failed(now),
-            Kind::Enter => {
-                let connection = now.connection();
-                for case in self.cases.iter_mut().filter(|case| case.told) {
-                    case.alive |= connection == Some(case.connection);
-                }
-                Some(())
-            }
-            Kind::Request => self.asked(now.event),
-            Kind::Reply => self.answered(now, report),
-            _ => {
-                for [failure, reply] in std::mem::take(&mut self.suspicions) {
-                    let expected = "the connection goes on, and the next request is answered";
-                    let actual = "the server has dropped the connection";
-                    report.expect(false, only((&failure, &reply)), expected, actual);
-                }
-                Some(())
-            }
-        }
-    }
 }

@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=1 }",
     bad: "run tls=require; NBD_OPT_STARTTLS NBD_OPT_LIST { L0.list_exports tls=0 }",
     fix: "take is_tls from the state of the connection when the callback is made",
-    check: by!(remembering(enters_where(negotiates).notes(Kind::Reply), is_as_connection)),
+    check: by!(remembering(enters_where(negotiates).notes(&[Kind::Reply]), is_as_connection)),
     ..Rule::REQUIRED.since(1, 21, 24)
 }];
 

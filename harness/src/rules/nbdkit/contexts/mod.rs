@@ -29,7 +29,7 @@ const MANUAL: &[Rule] = &[
             enters_where(|callback| callback.is_query() || callback.is_data())
                 .enters(&[Close])
                 .exits(&[Open])
-                .notes(Kind::Answer),
+                .notes(&[Kind::Answer]),
             life::Life::see
         )
         .and_end(life::Life::end)),
@@ -78,7 +78,7 @@ const MANUAL: &[Rule] = &[
         good: "L0.after_fork L1.after_fork { L0.open { Identity = 0 b=0 } }",
         bad: "L0.after_fork L1.after_fork { L0.open { Identity = 1 b=0 } }",
         fix: "bind a shared context to no connection",
-        check: by!(at(notes(Kind::Probe).enters(&[DefaultExport]), identity::anonymous)),
+        check: by!(at(notes(&[Kind::Probe]).enters(&[DefaultExport]), identity::anonymous)),
         ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
@@ -101,7 +101,7 @@ const MANUAL: &[Rule] = &[
         bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
         fix: "exchange the pointer in the context and nothing else",
         check: by!(remembering(
-            enters_where(Callback::has_handle).notes(Kind::Answer),
+            enters_where(Callback::has_handle).notes(&[Kind::Answer]),
             ownership::Ownership::see
         )),
         ..Rule::REQUIRED.since(1, 25, 4)

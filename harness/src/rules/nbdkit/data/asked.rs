@@ -24,7 +24,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "NBD_CMD_WRITE { L0.pwrite L0.pwrite }",
         fix: "check a request, then make one call for it",
-        check: by!(at(enters_where(Callback::is_data).notes(Kind::Reply), one_per_request)),
+        check: by!(at(enters_where(Callback::is_data).notes(&[Kind::Reply]), one_per_request)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -68,7 +68,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "send NBD_CMD_WRITE enter L0.pwrite reply NBD_CMD_WRITE",
         fix: "answer when the outermost layer has returned",
-        check: by!(at(notes(Kind::Reply), reply_after_exit)),
+        check: by!(at(notes(&[Kind::Reply]), reply_after_exit)),
         ..Rule::REQUIRED
     },
 ];

@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=77 bytes=512 sent=512",
         bad: "NBD_CMD_READ { L0.pread = 0 digest=77 } = 0 digest=88 bytes=512 sent=512",
         fix: "send the buffer that was passed to pread, from its beginning",
-        check: by!(at(notes(Kind::Reply), read_bytes)),
+        check: by!(at(notes(&[Kind::Reply]), read_bytes)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread } = 0 bytes=512 sent=512",
         bad: "NBD_CMD_READ { L0.pread } = 0 bytes=256 sent=256",
         fix: "send chunks whose offsets and lengths tile the range",
-        check: by!(at(notes(Kind::Reply), read_whole)),
+        check: by!(at(notes(&[Kind::Reply]), read_whole)),
         ..Rule::REQUIRED
     },
     Rule {

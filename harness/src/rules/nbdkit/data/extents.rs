@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents = 0 list=4096:3,4096:0 } = 0 list=8192:3",
         fix: "send the list as it is, and merge extents only where their types are the same",
-        check: by!(at(notes(Kind::Reply), told_as_added)),
+        check: by!(at(notes(&[Kind::Reply]), told_as_added)),
         ..Rule::REQUIRED.since(1, 11, 10)
     },
     Rule {
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=4096:3",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=4096 flags=REQ_ONE { L0.extents } = 0 list=65536:3",
         fix: "send the first extent alone, and cut it at the end of the range",
-        check: by!(at(notes(Kind::Reply), only_one)),
+        check: by!(at(notes(&[Kind::Reply]), only_one)),
         ..Rule::REQUIRED.since(1, 11, 10)
     },
     Rule {
@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=4096:3,4096:0 } = 0 list=4096:3,4096:0",
         bad: "NBD_CMD_BLOCK_STATUS offset=0 count=8192 { L0.extents { Added list=4096:3,4096:0 } = 0 list=8192:3 }",
         fix: "cut what is added at the offset and at the end, and merge neighbours only where their types are the same",
-        check: by!(remembering(notes(Kind::Probe).exits(&[Extents]), list_as_added)),
+        check: by!(remembering(notes(&[Kind::Probe]).exits(&[Extents]), list_as_added)),
         ..Rule::REQUIRED.since(1, 11, 10)
     },
     Rule {

@@ -21,7 +21,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "fill all count bytes, with zeroes where there is nothing, or fail; mind short reads of the system call below",
-        check: by!(remembering(notes(Kind::Probe), fills)),
+        check: by!(remembering(notes(&[Kind::Probe]), fills)),
         ..Rule::REQUIRED.of(Party::Module)
     },
     Rule {
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Lent = 1 context=1 } }",
         bad: "NBD_CMD_WRITE { L0.pwrite { Lent = 0 context=1 b=0x6400000190 } }",
         fix: "change a copy of the bytes",
-        check: by!(at(notes(Kind::Probe), is_const)),
+        check: by!(at(notes(&[Kind::Probe]), is_const)),
         ..Rule::FORBIDDEN.of(Party::Module)
     },
     Rule {
@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Lent = 1 context=1 } }",
         bad: "NBD_CMD_READ { L0.pread { Lent = 0 context=1 d=513 } }",
         fix: "count the bytes that are copied, and what is left of the buffer, at its end above all",
-        check: by!(at(notes(Kind::Probe), within_bounds)),
+        check: by!(at(notes(&[Kind::Probe]), within_bounds)),
         ..Rule::FORBIDDEN.of(Party::Module)
     },
 ];

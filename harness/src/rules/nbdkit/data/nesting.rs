@@ -4,7 +4,7 @@ use layers_trace::Callback::{self, Cache, Flush, Pread, Pwrite, Trim, Zero};
 
 use super::super::pass_through::passed_through;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, unless};
+use crate::rules::check::{Given, Now, Report, Rule, at, by, calls_where, enters_where, given, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[Rule {
@@ -16,7 +16,7 @@ pub const RULES: &[Rule] = &[Rule {
     bad: "run filters=1; NBD_CMD_READ { L0.pread }",
     fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
     check: by!(passed_through(
-        |callback| callback.is_data(),
+        calls_where(Callback::is_data),
         at(enters_where(Callback::is_data), through_filters)
     )),
     ..Rule::REQUIRED.since(1, 1, 27)

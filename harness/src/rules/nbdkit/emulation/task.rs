@@ -28,7 +28,7 @@ pub(in crate::rules) struct Task<'a> {
 
 /// The events at which a task of these callbacks is over.
 pub(in crate::rules) fn watches(callbacks: &[Callback]) -> Watch {
-    exits(callbacks).notes(Kind::Reply)
+    exits(callbacks).notes(&[Kind::Reply])
 }
 
 impl<'a> Task<'a> {

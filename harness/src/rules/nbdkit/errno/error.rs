@@ -39,22 +39,31 @@ impl<'a> Answered<'a> {
     }
 }
 
+/// Error numbers by name.
+pub(in crate::rules) const ERROR_NAMES: &[(i32, &str)] = &[
+    (libc::EPERM, "EPERM"),
+    (libc::EIO, "EIO"),
+    (libc::ENXIO, "ENXIO"),
+    (libc::EBADF, "EBADF"),
+    (libc::ENOMEM, "ENOMEM"),
+    (libc::EINVAL, "EINVAL"),
+    (libc::ENOSPC, "ENOSPC"),
+    (libc::EOVERFLOW, "EOVERFLOW"),
+    (libc::ENOTSUP, "ENOTSUP"),
+    (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+    (libc::ESHUTDOWN, "ESHUTDOWN"),
+    (libc::EROFS, "EROFS"),
+    (libc::EDQUOT, "EDQUOT"),
+    (libc::EFBIG, "EFBIG"),
+    (libc::ENOTCONN, "ENOTCONN"),
+    (libc::ETIMEDOUT, "ETIMEDOUT"),
+    (libc::ECONNRESET, "ECONNRESET"),
+    (libc::EPIPE, "EPIPE"),
+];
+
 /// An error number by name.
 pub(super) fn name(error: i32) -> String {
-    const NAMES: &[(i32, &str)] = &[
-        (libc::EPERM, "EPERM"),
-        (libc::EIO, "EIO"),
-        (libc::ENOMEM, "ENOMEM"),
-        (libc::EINVAL, "EINVAL"),
-        (libc::ENOSPC, "ENOSPC"),
-        (libc::EOVERFLOW, "EOVERFLOW"),
-        (libc::ENOTSUP, "ENOTSUP"),
-        (libc::ESHUTDOWN, "ESHUTDOWN"),
-        (libc::EROFS, "EROFS"),
-        (libc::EDQUOT, "EDQUOT"),
-        (libc::EFBIG, "EFBIG"),
-    ];
-    let known = NAMES.iter().find(|(number, _)| *number == error);
+    let known = ERROR_NAMES.iter().find(|(number, _)| *number == error);
     known.map_or_else(|| format!("error {error}"), |(_, name)| (*name).to_owned())
 }
 

@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite }",
         bad: "NBD_CMD_WRITE { L0.pwrite = EIO } = 0",
         fix: "look at the result of every call, and fail with the first that fails",
-        check: by!(at(exits_where(Callback::is_data).notes(Kind::Reply), success)),
+        check: by!(at(exits_where(Callback::is_data).notes(&[Kind::Reply]), success)),
         ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {

@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE offset=1048576 {} = ENOSPC",
         bad: "NBD_CMD_WRITE offset=1048576 {} = EINVAL",
         fix: "check each request before any layer is called, and refuse it with the error that the protocol has for it",
-        check: by!(at(notes(Kind::Reply), refused)),
+        check: by!(at(notes(&[Kind::Reply]), refused)),
         ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
@@ -33,10 +33,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = ESHUTDOWN",
         bad: "NBD_CMD_WRITE { L0.pwrite { Disconnect b=0 } } NBD_CMD_READ {} = EIO",
         fix: "answer ESHUTDOWN",
-        check: by!(remembering(
-            notes(Kind::Reply).notes(Kind::Probe).exits_where(Callback::is_data),
-            shutdown
-        )),
+        check: by!(remembering(notes(&[Kind::Reply, Kind::Probe]).exits_where(Callback::is_data), shutdown)),
         ..Rule::REQUIRED.since(1, 33, 3)
     },
 ];

@@ -19,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = ENOSPC",
         bad: "L0 set_error=told; NBD_CMD_WRITE { L0.pwrite = EDQUOT } = EIO",
         fix: "map the error of the layer to the one that the protocol has for it",
-        check: by!(at(notes(Kind::Reply), on_the_wire)),
+        check: by!(at(notes(&[Kind::Reply]), on_the_wire)),
         ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
@@ -30,7 +30,7 @@ pub const RULES: &[Rule] = &[
         good: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EINVAL",
         bad: "L0 set_error=told; NBD_CMD_READ { L0.pread = ENXIO } = EIO",
         fix: "none needed",
-        check: by!(at(notes(Kind::Reply), others)),
+        check: by!(at(notes(&[Kind::Reply]), others)),
         ..Rule::OBSERVED.since(1, 3, 0)
     },
     Rule {
@@ -41,7 +41,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L0.pread = EROFS } = EROFS",
         fix: "send EINVAL for what the protocol does not have",
-        check: by!(at(notes(Kind::Reply), known)),
+        check: by!(at(notes(&[Kind::Reply]), known)),
         ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
@@ -52,7 +52,7 @@ pub const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread = EIO } = EIO",
         bad: "NBD_CMD_READ { L0.pread } = EIO",
         fix: "answer with the result of the outermost layer",
-        check: by!(remembering(notes(Kind::Reply).notes(Kind::Probe), Cause::see)),
+        check: by!(remembering(notes(&[Kind::Reply, Kind::Probe]), Cause::see)),
         ..Rule::REQUIRED.since(1, 3, 0)
     },
 ];

@@ -176,10 +176,7 @@ pub const RULES: &[Rule] = &[
         bad: "NBD_CMD_DISC SIGTERM L0.unload",
         fix: "call close for each connection that the shutdown ends, then cleanup, then unload",
         check: by!(remembering(
-            {
-                let ends = [Cleanup, Unload];
-                notes(Kind::Signal).enters(&ends).exits(&[Unload])
-            },
+            notes(&[Kind::Signal]).enters(&[Cleanup, Unload]).exits(&[Unload]),
             shutdown::ShutdownSequence::see
         )
         .and_end(shutdown::ShutdownSequence::end)),

@@ -26,7 +26,7 @@ type Refused = Kept<u32, Event>;
 ///
 /// A reference plugin gives bad answers on purpose, so it is not blamed for them.
 pub(super) fn bad_answer(query: Callback, is_bad: fn(&Event) -> bool, bounds: &'static str) -> impl Check {
-    let watch = exits(&[query]).notes(Kind::Reply);
+    let watch = exits(&[query]).notes(&[Kind::Reply]);
     remembering(watch, move |refused: &mut Refused, now: &Now<'_>, report: &mut Report<'_>| {
         if now.event.kind == Kind::Reply {
             let answer = refused.take(now.event.call)?;

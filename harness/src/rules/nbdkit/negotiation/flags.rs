@@ -47,12 +47,12 @@ fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> 
 }
 
 /// A flag, and what it says when nobody answers the query.
-struct Default {
-    /// Nobody has these.
-    absent: &'static [Callback],
+pub(super) struct Default {
+    /// Nobody has these; the first is the query that decides about the flag where somebody has it.
+    pub(super) absent: &'static [Callback],
     /// Number of the flag.
-    bit: u32,
-    flag: &'static str,
+    pub(super) bit: u32,
+    pub(super) flag: &'static str,
     /// It is not there when the export is read-only.
     writes: bool,
     expected: fn(&Layer) -> bool,
@@ -68,7 +68,7 @@ const fn default(
     Default { absent, bit, flag, writes, expected }
 }
 
-const DEFAULTS: &[Default] = &[
+pub(super) const DEFAULTS: &[Default] = &[
     default(&[CanFlush], 2, "NBD_FLAG_SEND_FLUSH", false, |plugin| plugin.records(Flush)),
     default(&[CanFua, CanFlush], 3, "NBD_FLAG_SEND_FUA", true, |plugin| plugin.records(Flush)),
     default(&[IsRotational], 4, "NBD_FLAG_ROTATIONAL", false, |_| false),

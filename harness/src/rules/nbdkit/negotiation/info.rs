@@ -6,11 +6,8 @@ use layers_trace::{Event, Kind, Operation};
 use super::asked_by_server;
 use super::bad_answer::bad_answer;
 use crate::history::Request;
+use crate::protocol::info;
 use crate::rules::check::{Check, Now, Party, Report, Rule, at, by, enters, given};
-
-/// NBD_INFO types of the protocol.
-const INFO_DESCRIPTION: u64 = 2;
-const INFO_BLOCK_SIZE: u64 = 3;
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -22,7 +19,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=BLOCK_SIZE { open prepare queries block_size = 512,4096,65536 } = 0 info=EXPORT|BLOCK_SIZE sizes=512,4096,65536"#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.block_size = 512,4096,65536 }"#,
         fix: "ask for block sizes while answering that request, and not otherwise",
-        check: by!(on_request(BlockSize, INFO_BLOCK_SIZE)),
+        check: by!(on_request(BlockSize, info::BLOCK_SIZE)),
         ..Rule::REQUIRED.since(1, 29, 16)
     },
     Rule {
@@ -47,7 +44,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" types=DESCRIPTION { open prepare queries export_description = "d" } = 0 info=EXPORT|DESCRIPTION description="d""#,
         bad: r#"NBD_OPT_GO "a" { open prepare L0.export_description = "d" }"#,
         fix: "ask for a description while answering that request, and not otherwise",
-        check: by!(on_request(ExportDescription, INFO_DESCRIPTION)),
+        check: by!(on_request(ExportDescription, info::DESCRIPTION)),
         ..Rule::REQUIRED.since(1, 23, 6)
     },
 ];
@@ -65,12 +62,12 @@ pub(in super::super) fn are_valid((minimum, preferred, maximum): (u32, u32, u32)
 
 /// The client asks for this NBD_INFO type.
 fn asks_for(info: u64, request: &Request) -> bool {
-    matches!(request.operation, Operation::Info | Operation::Go) && request.event.b & 1 << info != 0
+    matches!(request.operation, Operation::Info | Operation::Go) && request.event.b & info != 0
 }
 
 /// A question that the server asks only because the client asks for this NBD_INFO type.
 fn on_request(query: Callback, info: u64) -> impl Check {
-    at(enters(&[query]).notes(Kind::Reply), move |now: &Now<'_>, report: &mut Report<'_>| {
+    at(enters(&[query]).notes(&[Kind::Reply]), move |now: &Now<'_>, report: &mut Report<'_>| {
         if now.event.kind == Kind::Reply {
             // The client has its answer, and nobody was asked what it did not want to know.
             given(now.succeeds(Operation::Info) || now.succeeds(Operation::Go))?;

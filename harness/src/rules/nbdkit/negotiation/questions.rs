@@ -9,7 +9,9 @@ use layers_trace::Kind;
 use super::super::pass_through::passed_through;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, remembering, unless};
+use crate::rules::check::{
+    Given, Now, Report, Rule, at, by, calls_where, enters_where, given, remembering, unless,
+};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -21,7 +23,10 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L0.get_size } }"#,
         bad: r#"run filters=1; NBD_OPT_GO "a" { open prepare L0.get_size }"#,
         fix: "call the outermost layer, and hand a filter's call of next to the layer right below it",
-        check: by!(passed_through(Callback::is_query, at(enters_where(Callback::is_query), through_filters))),
+        check: by!(passed_through(
+            calls_where(Callback::is_query),
+            at(enters_where(Callback::is_query), through_filters)
+        )),
         ..Rule::REQUIRED.since(1, 1, 27)
     },
     Rule {
@@ -32,7 +37,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a""#,
         bad: r#"NBD_OPT_GO "a" { open L0.get_size L0.get_size }"#,
         fix: "keep the first answer with the handle and give it to whoever asks later",
-        check: by!(at(enters_where(is_cached).exits_where(is_cached), asked_once)),
+        check: by!(at(calls_where(is_cached), asked_once)),
         ..Rule::REQUIRED.since(1, 15, 1)
     },
     Rule {
@@ -44,7 +49,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" { open prepare L1.get_size { L1.next.get_size { L0.get_size = -1 } = -1 L1.next.get_size = -1 } }"#,
         fix: "none needed; a filter that depends on it should remember the failure itself",
         check: by!(remembering(
-            enters_where(Callback::is_query).enters(&[Close]).notes(Kind::Ask).notes(Kind::Answer),
+            enters_where(Callback::is_query).enters(&[Close]).notes(&[Kind::Ask, Kind::Answer]),
             AskedAgain::see
         )),
         ..Rule::OBSERVED.since(1, 15, 1)

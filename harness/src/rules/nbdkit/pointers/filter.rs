@@ -3,7 +3,7 @@
 use layers_trace::Callback::{self, AfterFork, Cleanup, Close, DefaultExport, ListExports, Open, Preconnect};
 use layers_trace::{Below, Event, Kind};
 
-use super::super::probe_result::context_still_answers;
+use super::handle::context_still_answers;
 use crate::history::{Handle, History};
 use crate::rules::check::{
     Given, Now, Party, PerLayer, Report, Rule, at, by, enters, enters_where, given, remembering, unless,
@@ -19,14 +19,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "start connect { L1.preconnect { L0.preconnect } }",
         bad: "start connect { L1.preconnect backend=7 }",
         fix: "give a filter the same nbdkit_backend pointer in all its callbacks",
-        check: by!(remembering(
-            {
-                const GIVEN: &[Callback] =
-                    &[AfterFork, Preconnect, ListExports, DefaultExport, Open, Cleanup];
-                enters(GIVEN).notes(Kind::Probe)
-            },
-            backend_is_stable
-        )),
+        check: by!(remembering(enters(GIVEN).notes(&[Kind::Probe]), backend_is_stable)),
         ..Rule::REQUIRED.since(1, 25, 8)
     },
     Rule {
@@ -57,10 +50,13 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open L1.prepare }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open L1.prepare next=7 }"#,
         fix: "pass NULL until a context is associated",
-        check: by!(at(enters_where(given_next).notes(Kind::Ask), null_when_skipped)),
+        check: by!(at(enters_where(given_next).notes(&[Kind::Ask]), null_when_skipped)),
         ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
     },
 ];
+
+/// Callbacks in which a filter is given its backend.
+const GIVEN: &[Callback] = &[AfterFork, Preconnect, ListExports, DefaultExport, Open, Cleanup];
 
 /// The backend that a filter's callback is given; 0 where the instrument could not ask for it.
 fn backend(event: &Event) -> u64 {

@@ -2,9 +2,8 @@
 
 use layers_trace::Callback::{self, Close, Open};
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
-use layers_trace::{Below, ContextFunction, Kind};
+use layers_trace::{Below, ContextFunction, Kind, Probe};
 
-use super::super::probe_result::context_still_answers;
 use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, enters_where, given};
 
 /// The rules of this topic.
@@ -18,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L1.open { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open }"#,
         bad: r#"NBD_OPT_GO "a" { L1.open context=7 { L0.open } prepare } c2: connect c2: NBD_OPT_GO "a" { L1.open context=7 }"#,
         fix: "free a context after the close of its handle has returned",
-        check: by!(at(enters(&[Open]).notes(Kind::Probe).notes(Kind::Ask), context_lives)),
+        check: by!(at(enters(&[Open]).notes(&[Kind::Probe, Kind::Ask]), context_lives)),
         ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
     },
     Rule {
@@ -58,6 +57,13 @@ fn context_lives(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     let other = others.find(|handle| handle.context() == now.event.context)?;
     let expected = format!("a context that no open handle of L{layer} has");
     report.broken(&other.open, expected, format!("that of handle {}", other.id))
+}
+
+/// In close, a filter's context gives the backend that it gave in open; `expected` is how a finding puts that.
+pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) -> Given {
+    given(now.event.probe() == Some(Probe::ContextBackend))?;
+    let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
+    report.expect(now.event.a != 0, open, expected, "another backend")
 }
 
 /// A filter associates something with a context: one of a handle that is open, or being opened.

@@ -2,7 +2,7 @@
 
 use layers_trace::Probe;
 
-use crate::rules::check::{Probed, Rule, by};
+use crate::rules::check::{Rule, by, probed};
 
 /// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
@@ -14,10 +14,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L0.close { ExportName } }",
         bad: "NBD_CMD_DISC { L0.close { ExportName = 0 } }",
         fix: "keep the name with the connection's context until its last close has returned",
-        check: by!(Probed::new(
-            &[Probe::ExportName],
-            "nbdkit_export_name gives in close what it gave in open",
-        )),
+        check: by!(probed(&[Probe::ExportName], "nbdkit_export_name gives in close what it gave in open",)),
         ..Rule::REQUIRED.since(1, 15, 2)
     },
     Rule {
@@ -28,10 +25,10 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_DISC { L0.close { InternedInConnection } }",
         bad: "NBD_CMD_DISC { L0.close { InternedInConnection = 0 } }",
         fix: "free interned strings after the last close, or the last unload, has returned",
-        check: by!({
-            let probes = &[Probe::InternedInConnection, Probe::InternedGlobally];
-            Probed::new(probes, "an interned string reads as it did")
-        }),
+        check: by!(probed(
+            &[Probe::InternedInConnection, Probe::InternedGlobally],
+            "an interned string reads as it did"
+        )),
         ..Rule::REQUIRED.since(1, 23, 3)
     },
 ];

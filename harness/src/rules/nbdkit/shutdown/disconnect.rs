@@ -61,7 +61,7 @@ impl Ended {
     }
 }
 
-const WATCHED: Watch = notes(Kind::Probe).notes(Kind::Reply).notes(Kind::Request);
+const WATCHED: Watch = notes(&[Kind::Probe, Kind::Reply, Kind::Request]);
 
 /// The calls for the request that this reply answers, where they were running when a layer ended the connection: each with
 /// the record of that.

@@ -20,11 +20,7 @@ pub(super) const RULES: &[Rule] = &[
         bad: "L0 without=close,cleanup,unload; send NBD_CMD_READ enter L0.pread SIGTERM ends",
         fix: "wait for all requests before ending",
         check: by!(remembering(
-            exits_where(Callback::is_data)
-                .notes(Kind::Signal)
-                .notes(Kind::Probe)
-                .notes(Kind::Request)
-                .notes(Kind::Reply),
+            exits_where(Callback::is_data).notes(&[Kind::Signal, Kind::Probe, Kind::Request, Kind::Reply]),
             FinishRunning::see
         )
         .and_end(FinishRunning::end)),
@@ -39,11 +35,11 @@ pub(super) const RULES: &[Rule] = &[
         bad: r#"NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" NBD_CMD_READ { L0.pread { Shutdown } } c2: send NBD_CMD_READ c2: L0.pread"#,
         fix: "none needed; a layer that depends on it should refuse requests itself after nbdkit_shutdown",
         check: by!(remembering(
-            enters_where(Callback::is_data)
-                .exits_where(|_| true)
-                .notes(Kind::Probe)
-                .notes(Kind::Request)
-                .notes(Kind::Reply),
+            enters_where(Callback::is_data).exits_where(|_| true).notes(&[
+                Kind::Probe,
+                Kind::Request,
+                Kind::Reply
+            ]),
             NoNewData::see
         )),
         ..Rule::OBSERVED.since(1, 1, 0)
@@ -72,7 +68,7 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L0.pread { Nanosleep = 1 b=1000 context=1000 } }",
         bad: r#"send NBD_CMD_READ enter L0.pread SIGTERM wait "10" Nanosleep = 1 b=10000000000 context=10000000000"#,
         fix: "wake sleepers when the server is told to stop",
-        check: by!(remembering(notes(Kind::Probe).notes(Kind::Signal), nanosleep)),
+        check: by!(remembering(notes(&[Kind::Probe, Kind::Signal]), nanosleep)),
         ..Rule::REQUIRED.since(1, 13, 9)
     },
 ];

@@ -34,7 +34,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         bad: r#"L0 only=pread; run start=dump-plugin; ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1\nhas_zero=1""#,
         fix: "print the line for each entry of the plugin's table that is not NULL",
-        check: by!(at(notes(Kind::End), has_fields)),
+        check: by!(at(notes(&[Kind::End]), has_fields)),
         ..Rule::REQUIRED
     },
     Rule {
@@ -45,7 +45,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=p\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         bad: r#"L0 only=pread name="p" magic="" size=1 api=2; run start=dump-plugin; ends message="path=/p.so\nname=q\napi_version=2\nstruct_size=1\nerrno_is_preserved=0\nmax_thread_model=parallel\nthread_model=parallel\nhas_pread=1""#,
         fix: "print path, name, version, api_version, struct_size, errno_is_preserved and magic_config_key of the plugin",
-        check: by!(at(notes(Kind::End), fields)),
+        check: by!(at(notes(&[Kind::End]), fields)),
         ..Rule::REQUIRED.since(1, 26, 0)
     },
     Rule {
@@ -56,7 +56,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=serialize_all_requests\napi_version=2\nhas_thread_model=1""#,
         bad: r#"L0 only=thread_model; run start=dump-plugin; L0.thread_model = 1 ends message="max_thread_model=parallel\nthread_model=parallel\napi_version=2\nhas_thread_model=1""#,
         fix: "print the model of the plugin's structure, and the minimum over all layers",
-        check: by!(at(notes(Kind::End), models)),
+        check: by!(at(notes(&[Kind::End]), models)),
         ..Rule::REQUIRED.since(1, 26, 0)
     },
     Rule {
@@ -67,7 +67,7 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nlayers_reference=1\nhas_dump_plugin=1""#,
         bad: r#"L0 only=dump_plugin name="layers"; run start=dump-plugin; L0.dump_plugin ends message="api_version=2\nmax_thread_model=parallel\nthread_model=parallel\nhas_dump_plugin=1""#,
         fix: "call dump_plugin with standard output as it is, when the server's own fields are printed",
-        check: by!(at(notes(Kind::End), own)),
+        check: by!(at(notes(&[Kind::End]), own)),
         ..Rule::REQUIRED
     },
     Rule {

@@ -10,7 +10,7 @@ use crate::history::ThreadModel::{
     self, Parallel, SerializeAllRequests, SerializeConnections, SerializeRequests,
 };
 use crate::history::{Call, History};
-use crate::rules::check::{Check, Given, Now, Report, Rule, Watch, at, by, enters_where};
+use crate::rules::check::{Check, Given, Now, Report, Rule, Watch, at, by, calls_where, enters_where};
 
 /// SERIALIZE_CONNECTIONS.
 pub(super) const CONNECTIONS: &[Rule] = &[
@@ -57,10 +57,7 @@ pub(super) const REQUESTS: &[Rule] = &[
         good: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ L0.pread"#,
         bad: r#"L0 thread_model=1; NBD_OPT_GO "a" c2: connect c2: NBD_OPT_GO "a" send NBD_CMD_READ c2: send NBD_CMD_READ enter L0.pread c2: L0.pread"#,
         fix: "hold one lock for the whole server around each of them",
-        check: by!({
-            let watch = enters_where(is_request).exits_where(is_request);
-            under(SerializeAllRequests, watch, several_wait, overlap)
-        }),
+        check: by!(under(SerializeAllRequests, calls_where(is_request), several_wait, overlap)),
         ..Rule::REQUIRED.since(1, 3, 1)
     },
     Rule {

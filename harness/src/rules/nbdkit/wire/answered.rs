@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ",
     bad: r#"NBD_CMD_READ { L0.pread wait "5" } = ETIMEDOUT speaker=none"#,
     fix: "send the reply, and with NBD_REPLY_FLAG_DONE in its last chunk",
-    check: by!(remembering(Blamed::watches().notes(Kind::Reply).notes(Kind::Signal), Answered::see)
+    check: by!(remembering(Blamed::watches().notes(&[Kind::Reply, Kind::Signal]), Answered::see)
         .and_end(Answered::end)),
     ..Rule::REQUIRED
 }];

@@ -48,7 +48,7 @@ impl Blamed {
     /// What it needs to see.
     pub(super) fn watches() -> Watch {
         let calls = exits_where(|callback| Callback::NBDKIT.contains(&callback));
-        calls.notes(Kind::Request).notes(Kind::Probe).notes(Kind::Breach)
+        calls.notes(&[Kind::Request, Kind::Probe, Kind::Breach])
     }
 
     /// Notes what this event is the cause of.

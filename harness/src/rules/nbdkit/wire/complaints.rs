@@ -88,7 +88,7 @@ type IsCase = fn(&Event, Operation) -> bool;
 
 /// No client complains of these; `expected` says what a client gets when all is well.
 fn uncomplained(of: &'static [Breach], expected: &'static str, is_case: IsCase) -> impl Check {
-    at(notes(Kind::Reply).notes(Kind::Breach), move |now: &Now<'_>, report: &mut Report<'_>| {
+    at(notes(&[Kind::Reply, Kind::Breach]), move |now: &Now<'_>, report: &mut Report<'_>| {
         if let Some(operation) = now.event.operation() {
             return report.exercised_if(is_case(now.event, operation));
         }

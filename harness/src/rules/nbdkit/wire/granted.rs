@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_GO "a""#,
     bad: r#"NBD_OPT_GO "a" { open prepare queries } = EINVAL"#,
     fix: "refuse an option only for a reason, and name that in the type of the reply",
-    check: by!(remembering(Blamed::watches().notes(Kind::Reply), Granted::see)),
+    check: by!(remembering(Blamed::watches().notes(&[Kind::Reply]), Granted::see)),
     ..Rule::REQUIRED.since(1, 11, 8)
 }];
 

@@ -18,10 +18,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_WRITE { L0.pwrite = EIO } = EIO",
     bad: r#"NBD_CMD_WRITE { L0.pwrite = EIO complaint.Granted "success" }"#,
     fix: "refuse it",
-    check: by!(remembering(
-        notes(Kind::Reply).notes(Kind::Breach).exits_where(Callback::is_data),
-        Refusal::see
-    )),
+    check: by!(remembering(notes(&[Kind::Reply, Kind::Breach]).exits_where(Callback::is_data), Refusal::see)),
     ..Rule::REQUIRED
 }];
 

@@ -3,17 +3,11 @@
 use layers_trace::Callback::{self, Close, Finalize};
 use layers_trace::{Event, Kind, Operation};
 
-use crate::history::{ChainId, ConnectionId, Handle, History};
-use crate::rules::check::{Check, Given, Now, Report, Watch, enters, remembering, unless};
-
-/// Bits of the NBD_INFO types, in what a client asks for and in what it is told.
-pub(in super::super) const INFO_EXPORT: u64 = 1 << 0;
-
-pub(in super::super) const INFO_NAME: u64 = 1 << 1;
-
-pub(in super::super) const INFO_DESCRIPTION: u64 = 1 << 2;
-
-pub(in super::super) const INFO_BLOCK_SIZE: u64 = 1 << 3;
+use crate::history::{ChainId, Handle, History};
+use crate::protocol::info;
+use crate::rules::check::{
+    Check, Given, Now, PerConnection, Report, Watch, enters, given, remembering, unless,
+};
 
 /// An answer of the layers to a query of the server, as it reaches the server.
 #[derive(Clone, Debug)]
@@ -67,11 +61,7 @@ impl Choice {
 }
 
 /// The handle whose layer answers this query: the nearest inwards from `top` that has the callback.
-pub(in super::super) fn answering<'h>(
-    history: &'h History,
-    top: &'h Handle,
-    query: Callback,
-) -> Option<&'h Handle> {
+fn answering<'h>(history: &'h History, top: &'h Handle, query: Callback) -> Option<&'h Handle> {
     let mut handle = top;
     while !history.records(handle.layer, query) {
         handle = history.below(handle)?;
@@ -83,7 +73,7 @@ pub(in super::super) fn answering<'h>(
 /// write down what it was told later than that.
 #[derive(Default)]
 pub(in super::super) struct Choices {
-    pub(in super::super) kept: Vec<(ConnectionId, Choice)>,
+    kept: PerConnection<Choice>,
 }
 
 /// A reply by which a client is told of an export, and what the layers have answered about that.
@@ -100,7 +90,7 @@ impl Told<'_> {
     /// The client has asked for this NBD_INFO type.
     pub(in super::super) fn is_asked(&self, info: u64) -> bool {
         let asks = |request: &&Event| matches!(request.operation(), Some(Operation::Info | Operation::Go));
-        self.has(INFO_EXPORT) && self.request.filter(asks).is_some_and(|request| request.b & info != 0)
+        self.has(info::EXPORT) && self.request.filter(asks).is_some_and(|request| request.b & info != 0)
     }
 
     /// The client was told this NBD_INFO type.
@@ -110,7 +100,7 @@ impl Told<'_> {
 }
 
 /// The operation chooses an export, or asks about one.
-pub(in super::super) fn chooses(event: &Event, oldstyle: bool) -> bool {
+fn chooses(event: &Event, oldstyle: bool) -> bool {
     match event.operation() {
         Some(Operation::Info | Operation::Go | Operation::ExportName) => true,
         Some(Operation::Connect) => oldstyle,
@@ -120,7 +110,7 @@ pub(in super::super) fn chooses(event: &Event, oldstyle: bool) -> bool {
 
 impl Choices {
     /// What it needs to see.
-    pub(in super::super) const WATCH: Watch = enters(&[Finalize, Close]).notes(Kind::Reply);
+    pub(in super::super) const WATCH: Watch = enters(&[Finalize, Close]).notes(&[Kind::Reply]);
 
     /// What the client is told, where the event is a reply that tells of an export. (Traces of old have no more than the
     /// flags: there [`Told::has`] says no to everything.)
@@ -129,31 +119,26 @@ impl Choices {
             self.ends(now);
             return None;
         }
-        let run = now.history.run()?;
-        let tells = chooses(now.event, run.oldstyle) && now.event.result() == 0;
-        if !tells || !now.history.is_complete() {
-            return None;
-        }
+        given(chooses(now.event, now.history.run()?.oldstyle) && now.event.result() == 0)?;
+        given(now.history.is_complete())?;
         let client = now.client().filter(|client| !client.pipelines)?;
         let connection = client.connection?;
         let request = client.waits_for(now.event.call).map(|request| &request.event);
         let open = now.history.top(connection).map(|top| Choice::of(now.history, top));
-        let kept = self.kept.iter().position(|(id, _)| *id == connection);
-        let kept = kept.map(|index| self.kept.swap_remove(index).1);
-        let choice = [open, kept].into_iter().flatten().find(|choice| choice.chain.0 > now.event.call)?;
+        let choice = [open, self.kept.take(connection)]
+            .into_iter()
+            .flatten()
+            .find(|choice| choice.chain.0 > now.event.call)?;
         Some(Told { reply: now.event, request, choice })
     }
 
     /// The handles of a choice are about to go.
-    pub(in super::super) fn ends(&mut self, now: &Now<'_>) -> Given {
+    fn ends(&mut self, now: &Now<'_>) -> Given {
         let connection = now.connection()?;
         let chain = now.handle.map(|handle| handle.chain);
         let top = now.history.top(connection).filter(|top| Some(top.chain) == chain)?;
-        let known = |(id, choice): &(ConnectionId, Choice)| *id == connection && choice.chain == top.chain;
-        unless(self.kept.iter().any(known))?;
-        self.kept.retain(|(id, _)| *id != connection && now.history.connection(*id).is_some());
-        self.kept.push((connection, Choice::of(now.history, top)));
-        Some(())
+        unless(self.kept.get(connection).is_some_and(|choice| choice.chain == top.chain))?;
+        self.kept.renew(now.history, connection, Choice::of(now.history, top))
     }
 }
 

@@ -1,17 +1,15 @@
 //! Size, transmission flags and block sizes.
 
-use layers_trace::Callback::{
-    self, BlockSize, CanCache, CanFastZero, CanFlush, CanFua, CanMultiConn, CanTrim, CanWrite, CanZero,
-    GetSize, IsRotational,
-};
+use layers_trace::Callback::{self, BlockSize, CanWrite, GetSize};
 use layers_trace::Event;
 
-use super::super::flags::is_default;
+use super::super::flags::{DEFAULTS, is_default};
 use super::options::Options;
-use super::{Choices, INFO_BLOCK_SIZE, INFO_EXPORT, Told, at_told};
+use super::{Choices, Told, at_told};
 use crate::history::ThreadModel;
-use crate::protocol::transmission::{HAS_FLAGS, SEND_DF};
-use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering};
+use crate::protocol::info;
+use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY, SEND_DF};
+use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering, unless};
 
 /// The rules of this topic.
 pub const RULES: &[Rule] = &[
@@ -52,37 +50,12 @@ pub const RULES: &[Rule] = &[
 
 /// The size is get_size's.
 fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
-    let answer = told.choice.answer(GetSize).filter(|_| told.has(INFO_EXPORT))?;
+    let answer = told.choice.answer(GetSize).filter(|_| told.has(info::EXPORT))?;
     let (value, exit) = (answer.value?, answer.exit.as_ref()?);
     let (expected, size) = (format!("the client is told {value} bytes"), told.reply.context);
     report.expect(size == value.cast_unsigned(), exit, expected, format_args!("{size} bytes"))
 }
 
-/// A transmission flag, and what it follows from.
-struct Flag {
-    bit: u32,
-    name: &'static str,
-    query: Callback,
-    /// It is there where the answer is no.
-    inverted: bool,
-}
-
-const fn flag(bit: u32, name: &'static str, query: Callback) -> Flag {
-    Flag { bit, name, query, inverted: false }
-}
-
-const FLAGS: &[Flag] = &[
-    Flag { inverted: true, ..flag(1, "NBD_FLAG_READ_ONLY", CanWrite) },
-    flag(2, "NBD_FLAG_SEND_FLUSH", CanFlush),
-    flag(3, "NBD_FLAG_SEND_FUA", CanFua),
-    flag(4, "NBD_FLAG_ROTATIONAL", IsRotational),
-    flag(5, "NBD_FLAG_SEND_TRIM", CanTrim),
-    flag(6, "NBD_FLAG_SEND_WRITE_ZEROES", CanZero),
-    flag(8, "NBD_FLAG_CAN_MULTI_CONN", CanMultiConn),
-    flag(10, "NBD_FLAG_SEND_CACHE", CanCache),
-    flag(11, "NBD_FLAG_SEND_FAST_ZERO", CanFastZero),
-];
-const MULTI_CONN: u32 = 8;
 /// Flags that the server's documents name: 9 and those from 12 on have no meaning in it.
 const KNOWN: u64 = 0xdff;
 
@@ -96,7 +69,7 @@ struct Flags {
 impl Flags {
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
         self.options.see(now);
-        let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT));
+        let told = self.choices.see(now).filter(|told| told.has(info::EXPORT));
         let Told { reply, choice, .. } = told?;
         // Where connections are serialized the server leaves multi-conn out.
         let model = now.history.thread_model();
@@ -104,16 +77,17 @@ impl Flags {
         let told = |bit: u64| reply.b & bit != 0;
         let mut judge = |name: &str, expected: bool, bit: u64, because: Option<&Event>| {
             let said = |set: bool| format!("{}{name}", if set { "" } else { "no " });
-            report.same(because.unwrap_or(&choice.open), expected, told(bit), said);
+            report.same(because.unwrap_or(&choice.open), expected, told(bit), said)
         };
-        for flag in FLAGS {
-            let answer = choice.answer(flag.query);
-            let Some(value) = answer.and_then(|answer| answer.value) else { continue };
-            if is_default(now.history, flag.query) || flag.bit == MULTI_CONN && serial {
-                continue;
-            }
-            let exit = answer.and_then(|answer| answer.exit.as_ref());
-            judge(flag.name, (value != 0) != flag.inverted, 1 << flag.bit, exit);
+        let mut answered = |queries: &[Callback], name: &str, bit: u64, is_set: fn(i64) -> bool| {
+            let query = *queries.first()?;
+            unless(is_default(now.history, query) || bit == MULTI_CONN && serial)?;
+            let answer = choice.answer(query)?;
+            judge(name, is_set(answer.value?), bit, answer.exit.as_ref())
+        };
+        answered(&[CanWrite], "NBD_FLAG_READ_ONLY", READ_ONLY, |value| value == 0);
+        for flag in DEFAULTS {
+            answered(flag.absent, flag.flag, 1 << flag.bit, |value| value != 0);
         }
         judge("NBD_FLAG_HAS_FLAGS", true, HAS_FLAGS, None);
         // What STARTTLS is to end is another rule.
@@ -129,10 +103,10 @@ impl Flags {
 
 /// The block sizes are block_size's.
 fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
-    let answer = told.choice.answer(BlockSize).filter(|_| told.is_asked(INFO_BLOCK_SIZE))?;
+    let answer = told.choice.answer(BlockSize).filter(|_| told.is_asked(info::BLOCK_SIZE))?;
     let (minimum, preferred, maximum) = answer.exit.as_ref().map_or((0, 0, 0), |exit| exit.block_size());
     let expected = (minimum != 0).then_some([minimum, preferred, maximum]);
-    let actual = told.reply.told_block_sizes().filter(|_| told.has(INFO_BLOCK_SIZE));
+    let actual = told.reply.told_block_sizes().filter(|_| told.has(info::BLOCK_SIZE));
     let said = |sizes: Option<[u32; 3]>| match sizes {
         Some([minimum, preferred, maximum]) => format!("block sizes {minimum}, {preferred}, {maximum}"),
         None => "no block sizes".to_owned(),

@@ -17,7 +17,7 @@ pub const RULES: &[Rule] = &[Rule {
     good: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "a""#,
     bad: r#"NBD_OPT_LIST { L0.list_exports = 0 "a" exports=1 } = 0 "b""#,
     fix: "send one NBD_REP_SERVER for each entry of the list, and then NBD_REP_ACK",
-    check: by!(remembering(exits(&[ListExports]).notes(Kind::Reply), told_list)),
+    check: by!(remembering(exits(&[ListExports]).notes(&[Kind::Reply]), told_list)),
     ..Rule::REQUIRED.since(1, 23, 6)
 }];
 

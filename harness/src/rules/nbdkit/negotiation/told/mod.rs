@@ -7,4 +7,4 @@ pub mod names;
 pub mod options;
 pub mod tls;
 
-pub(super) use choice::{Choices, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT, INFO_NAME, Told, at_told};
+pub(super) use choice::{Choices, Told, at_told};

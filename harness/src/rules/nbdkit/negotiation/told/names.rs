@@ -3,7 +3,8 @@
 use layers_trace::Callback::{DefaultExport, ExportDescription, Open};
 use layers_trace::{Event, Field};
 
-use super::{INFO_DESCRIPTION, INFO_NAME, Told, at_told};
+use super::{Told, at_told};
+use crate::protocol::info;
 use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, quoted, unless};
 
 /// The rules of this topic.
@@ -74,11 +75,11 @@ fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, E
 
 /// The canonical name.
 fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
-    let asked = told.request.and_then(name).filter(|_| told.is_asked(INFO_NAME))?;
+    let asked = told.request.and_then(name).filter(|_| told.is_asked(info::NAME))?;
     let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
     let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     let request = told.request.unwrap_or(told.reply);
-    if !told.has(INFO_NAME) || actual.is_empty() {
+    if !told.has(info::NAME) || actual.is_empty() {
         let expected = "the client is told the name of the export";
         return report.expect(false, told.request, expected, "it is not");
     }
@@ -95,7 +96,7 @@ pub(super) fn texts(event: &Event, field: Field) -> Vec<&[u8]> {
 
 /// The description.
 fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
-    let answer = told.choice.answer(ExportDescription).filter(|_| told.is_asked(INFO_DESCRIPTION))?;
+    let answer = told.choice.answer(ExportDescription).filter(|_| told.is_asked(info::DESCRIPTION))?;
     let answered = answer.exit.as_ref().filter(|exit| exit.result() != 0);
     let expected = answered.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());
     unless(answered.is_some() && expected.is_none())?;

@@ -22,7 +22,7 @@ pub const RULES: &[Rule] = &[
         good: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" name="base:allocation" = 0 name="base:allocation""#,
         bad: r#"NBD_OPT_STRUCTURED_REPLY NBD_OPT_SET_META_CONTEXT export="a" = 0 name="base:allocation""#,
         fix: "answer with base:allocation when it is among the names, and with nothing else",
-        check: by!(at(notes(Kind::Reply), contexts_told)),
+        check: by!(at(notes(&[Kind::Reply]), contexts_told)),
         ..Rule::REQUIRED.since(1, 11, 8)
     },
     Rule {
@@ -63,7 +63,7 @@ pub(super) struct Options {
 
 impl Options {
     /// What it needs to see.
-    pub(super) const WATCH: Watch = notes(Kind::Reply);
+    pub(super) const WATCH: Watch = notes(&[Kind::Reply]);
 
     /// Notes what has been negotiated.
     pub(super) fn see(&mut self, now: &Now<'_>) -> Given {

@@ -6,8 +6,9 @@ use layers_trace::Callback::{DefaultExport, Open};
 use layers_trace::{Event, Field, Kind, Operation};
 
 use super::super::super::wire::is_option;
+use super::Choices;
 use super::options::Options;
-use super::{Choices, INFO_EXPORT};
+use crate::protocol::info;
 use crate::protocol::transmission::SEND_DF;
 use crate::rules::check::{Given, Now, PerConnection, Report, Rule, by, given, notes, remembering, unless};
 use crate::run::Tls;
@@ -23,7 +24,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run tls=require; NBD_OPT_LIST {} = 0 "main""#,
         also: &["conn.list.only-on-request"],
         fix: "refuse options before looking at them, until TLS is up",
-        check: by!(remembering(notes(Kind::Reply), required)),
+        check: by!(remembering(notes(&[Kind::Reply]), required)),
         ..Rule::REQUIRED.since(1, 1, 15)
     },
     Rule {
@@ -35,10 +36,7 @@ pub const RULES: &[Rule] = &[
         bad: r#"run tls=on; NBD_OPT_STRUCTURED_REPLY NBD_OPT_STARTTLS NBD_OPT_GO "a" { L0.open tls=1 queries } = 0 flags=HAS_FLAGS|SEND_FLUSH|SEND_FUA|SEND_TRIM|SEND_ZERO|SEND_DF|MULTI_CONN|SEND_CACHE|SEND_FAST_ZERO"#,
         fix: "reset the state of the connection when TLS is up",
         check: by!(remembering(
-            {
-                let calls = [DefaultExport, Open];
-                Choices::WATCH.and(Options::WATCH).enters(&calls)
-            },
+            Choices::WATCH.and(Options::WATCH).enters(&[DefaultExport, Open]),
             Forgets::see
         )),
         ..Rule::REQUIRED.since(1, 28, 0)
@@ -128,7 +126,7 @@ impl Forgets {
         if now.succeeds(Operation::StartTls) {
             self.upgraded(now);
         }
-        let told = self.choices.see(now).filter(|told| told.has(INFO_EXPORT))?;
+        let told = self.choices.see(now).filter(|told| told.has(info::EXPORT))?;
         let upgrade = self.options.forgotten(told.reply.handle)?;
         let holds = told.reply.b & SEND_DF == 0;
         let expected = "no NBD_FLAG_SEND_DF: structured replies were negotiated before STARTTLS only";
