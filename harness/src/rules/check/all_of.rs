@@ -1,6 +1,6 @@
 //! A rule that two checks judge together.
 
-use super::{Check, Given, Now, Report, Watch};
+use super::{Check, Now, Report, Said, Watch};
 use crate::history::History;
 
 /// It is broken where either of them says so.
@@ -20,7 +20,7 @@ impl<A: Check, B: Check> Check for Both<A, B> {
         self.watches.into_iter().fold(Watch::NONE, Watch::and)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let [one, other] = self.watches.map(|watch| watch.wants(now.event.kind, now.event.callback()));
         if one {
             self.checks.0.see(now, report);
@@ -31,7 +31,7 @@ impl<A: Check, B: Check> Check for Both<A, B> {
         None
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         self.checks.0.end(history, report);
         self.checks.1.end(history, report)
     }

@@ -1,6 +1,6 @@
 //! Checks as functions: what a rule says is one function of an event, and its row names the events.
 
-use super::{Check, Given, Now, Report, Watch};
+use super::{Check, Now, Report, Said, Watch};
 use crate::history::History;
 
 /// A function that judges each of some events, with what it remembers of earlier ones. It is a type parameter, so that the
@@ -9,13 +9,13 @@ pub(in crate::rules) struct Remembering<T, S> {
     watch: Watch,
     remembered: T,
     see: S,
-    end: fn(&mut T, &History, &mut Report<'_>) -> Given,
+    end: fn(&mut T, &History, &mut Report<'_>) -> Said,
 }
 
 /// Judges each of these events; `see` remembers what it needs of them.
 pub(in crate::rules) fn remembering<T: Default, S>(watch: Watch, see: S) -> Remembering<T, S>
 where
-    S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Given,
+    S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Said,
 {
     Remembering { watch, remembered: T::default(), see, end: |_, _, _| None }
 }
@@ -24,22 +24,22 @@ impl<T, S> Remembering<T, S> {
     /// Judges the end of the trace, too.
     pub(in crate::rules) fn and_end(
         self,
-        end: fn(&mut T, &History, &mut Report<'_>) -> Given,
+        end: fn(&mut T, &History, &mut Report<'_>) -> Said,
     ) -> Remembering<T, S> {
         Remembering { end, ..self }
     }
 }
 
-impl<T, S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Given> Check for Remembering<T, S> {
+impl<T, S: Fn(&mut T, &Now<'_>, &mut Report<'_>) -> Said> Check for Remembering<T, S> {
     fn watches(&self) -> Watch {
         self.watch
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         (self.see)(&mut self.remembered, now, report)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         (self.end)(&mut self.remembered, history, report)
     }
 }
@@ -52,39 +52,39 @@ pub(in crate::rules) struct At<S, E> {
 }
 
 /// Nothing is said of the end.
-type NoEnd = fn(&History, &mut Report<'_>) -> Given;
+type NoEnd = fn(&History, &mut Report<'_>) -> Said;
 
 /// Judges each of these events by itself.
-pub(in crate::rules) fn at<S: Fn(&Now<'_>, &mut Report<'_>) -> Given>(watch: Watch, see: S) -> At<S, NoEnd> {
+pub(in crate::rules) fn at<S: Fn(&Now<'_>, &mut Report<'_>) -> Said>(watch: Watch, see: S) -> At<S, NoEnd> {
     At { watch, see, end: |_, _| None }
 }
 
 /// Judges the end of the trace alone.
-pub(in crate::rules) fn at_end(end: impl Fn(&History, &mut Report<'_>) -> Given) -> impl Check {
+pub(in crate::rules) fn at_end(end: impl Fn(&History, &mut Report<'_>) -> Said) -> impl Check {
     at(Watch::NONE, |_: &Now<'_>, _: &mut Report<'_>| None).and_end(end)
 }
 
 impl<S> At<S, NoEnd> {
     /// Judges the end of the trace, too.
-    pub(in crate::rules) fn and_end<E: Fn(&History, &mut Report<'_>) -> Given>(self, end: E) -> At<S, E> {
+    pub(in crate::rules) fn and_end<E: Fn(&History, &mut Report<'_>) -> Said>(self, end: E) -> At<S, E> {
         At { watch: self.watch, see: self.see, end }
     }
 }
 
 impl<S, E> Check for At<S, E>
 where
-    S: Fn(&Now<'_>, &mut Report<'_>) -> Given,
-    E: Fn(&History, &mut Report<'_>) -> Given,
+    S: Fn(&Now<'_>, &mut Report<'_>) -> Said,
+    E: Fn(&History, &mut Report<'_>) -> Said,
 {
     fn watches(&self) -> Watch {
         self.watch
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         (self.see)(now, report)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         (self.end)(history, report)
     }
 }

@@ -9,28 +9,6 @@ use crate::history::{Call, Made, Request};
 pub trait Cited<'e>: Sized {
     /// Adds the events.
     fn cite(self, events: &mut Vec<&'e Event>);
-
-    /// Returns true if what has just been seen is quoted, too.
-    fn with_present(&self) -> bool {
-        true
-    }
-}
-
-/// Quotes these and not what has just been seen.
-pub(in crate::rules) fn only<'e>(cited: impl Cited<'e>) -> impl Cited<'e> {
-    Only(cited)
-}
-
-struct Only<T>(T);
-
-impl<'e, T: Cited<'e>> Cited<'e> for Only<T> {
-    fn cite(self, events: &mut Vec<&'e Event>) {
-        self.0.cite(events);
-    }
-
-    fn with_present(&self) -> bool {
-        false
-    }
 }
 
 impl<'e> Cited<'e> for () {

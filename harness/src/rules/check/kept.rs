@@ -1,6 +1,6 @@
 //! What a check remembers of each layer or connection. There are few of them at a time, so this is a list.
 
-use super::Given;
+use super::Said;
 use crate::history::{ConnectionId, History};
 
 /// At most one value for each key.
@@ -41,14 +41,14 @@ impl<K: PartialEq, T> Kept<K, T> {
     }
 
     /// Remembers this instead of what there was.
-    pub(in crate::rules) fn set(&mut self, key: K, value: T) -> Given {
+    pub(in crate::rules) fn set(&mut self, key: K, value: T) -> Said {
         self.0.retain(|(other, _)| *other != key);
         self.0.push((key, value));
         Some(())
     }
 
     /// Forgets those of which this is not true.
-    pub(in crate::rules) fn retain(&mut self, keep: impl Fn(&K) -> bool) -> Given {
+    pub(in crate::rules) fn retain(&mut self, keep: impl Fn(&K) -> bool) -> Said {
         self.0.retain(|(key, _)| keep(key));
         Some(())
     }
@@ -67,7 +67,7 @@ impl<K: PartialEq, T> Kept<K, T> {
 
 impl<T> PerConnection<T> {
     /// Remembers this instead of what there was, and forgets the connections that are over.
-    pub(in crate::rules) fn renew(&mut self, history: &History, connection: ConnectionId, value: T) -> Given {
+    pub(in crate::rules) fn renew(&mut self, history: &History, connection: ConnectionId, value: T) -> Said {
         self.0.retain(|(other, _)| history.connection(*other).is_some());
         self.set(connection, value)
     }

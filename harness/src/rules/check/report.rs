@@ -6,7 +6,7 @@ use layers_trace::Event;
 
 use super::cited::Cited;
 use super::finding::{CallRef, Finding};
-use super::given::{Given, given, unless};
+use super::given::{Said, given, unless};
 use super::party::Party;
 use crate::foreign::visible::visible;
 
@@ -43,13 +43,18 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
+    /// The same report, that does not quote what has just been seen.
+    pub(in crate::rules) fn without_present(&mut self) -> Report<'_> {
+        Report { tally: self.tally, present: None }
+    }
+
     /// The rule said something about what has just been seen: its antecedent was true.
-    pub fn exercised(&mut self) -> Given {
+    pub fn exercised(&mut self) -> Said {
         self.exercised_if(true)
     }
 
     /// The same, if this holds.
-    pub fn exercised_if(&mut self, holds: bool) -> Given {
+    pub fn exercised_if(&mut self, holds: bool) -> Said {
         self.tally.exercised += u64::from(holds);
         Some(())
     }
@@ -60,7 +65,7 @@ impl Report<'_> {
         cited: impl Cited<'e>,
         expected: impl fmt::Display,
         actual: impl fmt::Display,
-    ) -> Given {
+    ) -> Said {
         self.broken_by(self.tally.party, cited, expected, actual)
     }
 
@@ -71,16 +76,15 @@ impl Report<'_> {
         cited: impl Cited<'e>,
         expected: impl fmt::Display,
         actual: impl fmt::Display,
-    ) -> Given {
+    ) -> Said {
         self.tally.broken += 1;
         if self.tally.findings.len() < MOST_FINDINGS {
             let mut events = Vec::new();
-            let present = self.present.filter(|_| cited.with_present());
             cited.cite(&mut events);
             self.tally.findings.push(Finding {
                 rule: self.tally.rule,
                 party,
-                calls: events.into_iter().chain(present).map(CallRef::from).collect(),
+                calls: events.into_iter().chain(self.present).map(CallRef::from).collect(),
                 expected: visible(&expected.to_string()).into_owned(),
                 actual: visible(&actual.to_string()).into_owned(),
             });
@@ -95,7 +99,7 @@ impl Report<'_> {
         cited: impl Cited<'e>,
         expected: impl fmt::Display,
         actual: impl fmt::Display,
-    ) -> Given {
+    ) -> Said {
         self.exercised();
         unless(holds)?;
         self.broken(cited, expected, actual)
@@ -108,7 +112,7 @@ impl Report<'_> {
         expected: T,
         actual: T,
         said: impl Fn(T) -> W,
-    ) -> Given {
+    ) -> Said {
         self.exercised();
         given(expected != actual)?;
         self.broken(cited, said(expected), said(actual))

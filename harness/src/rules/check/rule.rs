@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::given::Given;
+use super::given::Said;
 use super::now::Now;
 use super::party::Party;
 use super::report::Report;
@@ -119,10 +119,10 @@ pub trait Check {
     fn watches(&self) -> Watch;
 
     /// One of them; `now.history` is still as it was just before.
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given;
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said;
 
     /// The trace is over.
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         let _ = (history, report);
         None
     }

@@ -39,10 +39,6 @@ pub(crate) fn script(text: &str) -> Script {
     play::play(text).0
 }
 
-fn broken(results: &[super::RuleResult]) -> Vec<&'static str> {
-    results.iter().filter(|result| result.broken > 0).map(|result| result.rule.id).collect()
-}
-
 /// Returns what is wrong with the good example of a rule.
 fn good(rule: &Rule, text: &str) -> Option<String> {
     let server = server(rule);
@@ -68,7 +64,8 @@ fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
     };
     let at = example.events.iter().position(&mut breaks);
     let results = if at.is_some() { judge.results() } else { judge.finish().results };
-    let mut said = broken(&results);
+    let broken = results.iter().filter(|result| result.broken > 0);
+    let mut said: Vec<&str> = broken.map(|result| result.rule.id).collect();
     let mut wanted: Vec<&str> = match also {
         Some(also) => also.iter().copied().chain([rule.id]).collect(),
         None if said.contains(&rule.id) => said.clone(),

@@ -6,31 +6,32 @@ use super::parse::Step;
 use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
 use crate::rules::nbdkit::errno::ERROR_NAMES;
 
-/// What a client does, under the names of the protocol.
-pub(super) const OPERATIONS: &[(&str, Operation)] = &[
-    ("connect", Operation::Connect),
-    ("NBD_OPT_LIST", Operation::List),
-    ("NBD_OPT_INFO", Operation::Info),
-    ("NBD_OPT_GO", Operation::Go),
-    ("NBD_OPT_EXPORT_NAME", Operation::ExportName),
-    ("NBD_OPT_ABORT", Operation::Abort),
-    ("NBD_OPT_STARTTLS", Operation::StartTls),
-    ("NBD_OPT_STRUCTURED_REPLY", Operation::StructuredReply),
-    ("NBD_OPT_SET_META_CONTEXT", Operation::SetMetaContext),
-    ("NBD_OPT_LIST_META_CONTEXT", Operation::ListMetaContext),
-    ("NBD_OPT_UNKNOWN", Operation::UnknownOption),
-    ("NBD_CMD_READ", Operation::Read),
-    ("NBD_CMD_WRITE", Operation::Write),
-    ("NBD_CMD_FLUSH", Operation::Flush),
-    ("NBD_CMD_TRIM", Operation::Trim),
-    ("NBD_CMD_WRITE_ZEROES", Operation::Zero),
-    ("NBD_CMD_CACHE", Operation::Cache),
-    ("NBD_CMD_BLOCK_STATUS", Operation::BlockStatus),
-    ("NBD_CMD_DISC", Operation::Disconnect),
-    ("NBD_CMD_UNKNOWN", Operation::UnknownCommand),
-    ("garbage", Operation::Garbage),
-    ("hangup", Operation::Hangup),
-    ("halfclose", Operation::HalfClose),
+/// What a client does, under the names of the protocol, and what a server does then where all is well (OPEN is `open`, after
+/// `default_export` where the client has named nothing).
+pub(super) const OPERATIONS: &[(&str, Operation, &str)] = &[
+    ("connect", Operation::Connect, "preconnect"),
+    ("NBD_OPT_LIST", Operation::List, "list_exports"),
+    ("NBD_OPT_INFO", Operation::Info, "OPEN prepare queries finalize close"),
+    ("NBD_OPT_GO", Operation::Go, "OPEN prepare queries"),
+    ("NBD_OPT_EXPORT_NAME", Operation::ExportName, "OPEN prepare queries"),
+    ("NBD_OPT_ABORT", Operation::Abort, ""),
+    ("NBD_OPT_STARTTLS", Operation::StartTls, ""),
+    ("NBD_OPT_STRUCTURED_REPLY", Operation::StructuredReply, ""),
+    ("NBD_OPT_SET_META_CONTEXT", Operation::SetMetaContext, ""),
+    ("NBD_OPT_LIST_META_CONTEXT", Operation::ListMetaContext, ""),
+    ("NBD_OPT_UNKNOWN", Operation::UnknownOption, ""),
+    ("NBD_CMD_READ", Operation::Read, "pread"),
+    ("NBD_CMD_WRITE", Operation::Write, "pwrite"),
+    ("NBD_CMD_FLUSH", Operation::Flush, "flush"),
+    ("NBD_CMD_TRIM", Operation::Trim, "trim"),
+    ("NBD_CMD_WRITE_ZEROES", Operation::Zero, "zero"),
+    ("NBD_CMD_CACHE", Operation::Cache, "cache"),
+    ("NBD_CMD_BLOCK_STATUS", Operation::BlockStatus, "extents"),
+    ("NBD_CMD_DISC", Operation::Disconnect, "finalize close"),
+    ("NBD_CMD_UNKNOWN", Operation::UnknownCommand, ""),
+    ("garbage", Operation::Garbage, ""),
+    ("hangup", Operation::Hangup, "finalize close"),
+    ("halfclose", Operation::HalfClose, ""),
 ];
 
 /// Flags of replies and of callbacks, under the names of the protocol and of nbdkit, and what a client can be told of an export.

@@ -6,7 +6,7 @@ use layers_trace::appctx::Place;
 
 use super::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, exits, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, exits, given, unless};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -69,10 +69,10 @@ const PREPARED: &[&str] =
 
 const CALLS: &[Callback] = &[Parse, IoHandler, IoRelease, Init, Fct, Release];
 
-fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     unless(seen.registered.is_none_or(|applet| COMMAND_LINES.contains(&applet.words.as_str())))?;
-    let (context, appctx) = (seen.context()?, seen.appctx?);
+    let (context, appctx) = (seen.state.context?, seen.appctx?);
     // A call inside another one, or after the release, is not between calls.
     let nested =
         now.parent().is_some_and(|parent| parent.callback.is_appctx() && parent.handle() == appctx.id);
@@ -83,14 +83,14 @@ fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.expect(holds, exit, format_args!("as it was left ({})", shown(before)), actual)
 }
 
-fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let prepared = seen.registered.is_none_or(|applet| PREPARED.contains(&applet.words.as_str()));
-    let context = seen.context().filter(|_| !prepared)?;
+    let context = seen.state.context.filter(|_| !prepared)?;
     report.expect(context.place == Place::Null, (), "svcctx is NULL", shown(context))
 }
 
-fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     report.exercised_if(seen.callback == Release);
     given(seen.state.released)?;
@@ -104,7 +104,7 @@ fn init_failed(exit: &Event, history: &History) -> bool {
     if old { exit.result() == 0 } else { exit.result() < 0 }
 }
 
-fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let failed = |exit: &Event| init_failed(exit, now.history);
     if now.is_exit() {
@@ -114,7 +114,7 @@ fn not_after_failed_init(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(exit, "no release", "it is called")
 }
 
-fn one_thread(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn one_thread(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let appctx = now.history.appctx(now.event.handle)?;
     let same = appctx.first.tid == now.event.tid;
     report.expect(same, &appctx.first, "the thread of its first call", "another thread")

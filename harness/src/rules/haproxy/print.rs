@@ -4,7 +4,7 @@ use layers_trace::Callback::IoHandler;
 use layers_trace::Probe;
 
 use super::{FORBIDDEN, REQUIRED, Seen};
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, exits, given, probed};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, exits, given, probed};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -42,7 +42,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn terminal(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn terminal(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (seen, call) = (Seen::of(now)?, now.call?);
     given(now.event.result() == 0)?;
     let (before, after) = (call.enter.c, seen.state.st0);

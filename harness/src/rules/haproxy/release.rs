@@ -5,7 +5,7 @@ use layers_trace::Kind;
 
 use super::{ALL, REQUIRED, Seen};
 use crate::history::{Appctx, End, History};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, exits, given, notes, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, exits, given, notes, unless};
 
 /// Where the source itself says it: there is no document of these.
 const CLI: &str = "comments of struct cli_kw (include/haproxy/cli-t.h)";
@@ -61,18 +61,19 @@ pub(super) const RULES: &[Rule] = &[
         good: "parse io_handler = 1 io_release hangup SIGTERM ends",
         bad: "parse io_handler hangup SIGTERM",
         fix: "look for the closed peer whatever the handler does",
-        check: by!(at(notes(&[Kind::Signal]), eventually).and_end(eventually_at_end)),
+        check: by!(at(notes(&[Kind::Signal]), |now, report| eventually(now.history, report))
+            .and_end(eventually_at_end)),
         ..REQUIRED.from(ALL)
     },
 ];
 
-fn at_most_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn at_most_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let first = seen.command().and_then(|command| command.released.first());
     report.expect(first.is_none(), first, "one io_release", "another one")
 }
 
-fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     if now.is_exit() {
         let ends = now.event.result() != 0 || seen.state.slots.is_some_and(|slots| !slots.io_handler);
@@ -85,7 +86,7 @@ fn not_after_failed_parse(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(command.parsed.as_ref(), "no io_release", "it is called")
 }
 
-fn order(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn order(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let before = seen.appctx.and_then(|appctx| appctx.command.as_ref());
     report.exercised();
@@ -118,7 +119,7 @@ fn is_running(appctx: &Appctx, history: &History) -> bool {
     })
 }
 
-fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let appctx = seen.appctx?;
     if now.is_exit() {
@@ -134,12 +135,9 @@ fn on_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.expect(parent == Some(Release), (), expected, "io_release elsewhere")
 }
 
-/// Clients have written down when they leave, and the server has not been told to stop.
-fn is_to_judge(history: &History) -> bool {
-    history.signals().is_empty() && history.run().is_none_or(|run| run.client_log)
-}
-
-fn look(history: &History, report: &mut Report<'_>) -> Given {
+fn eventually(history: &History, report: &mut Report<'_>) -> Said {
+    // Clients have written down when they leave, and the server has not been told to stop.
+    given(history.signals().is_empty() && history.run().is_none_or(|run| run.client_log))?;
     unless(history.clients().any(|client| client.leaving.is_none()))?;
     for appctx in history.appctxs() {
         let Some(command) = &appctx.command else { continue };
@@ -153,12 +151,7 @@ fn look(history: &History, report: &mut Report<'_>) -> Given {
     Some(())
 }
 
-fn eventually(now: &Now<'_>, report: &mut Report<'_>) -> Given {
-    given(is_to_judge(now.history))?;
-    look(now.history, report)
-}
-
-fn eventually_at_end(history: &History, report: &mut Report<'_>) -> Given {
-    given(is_to_judge(history) && matches!(history.end(), Some(End::Exited(0))))?;
-    look(history, report)
+fn eventually_at_end(history: &History, report: &mut Report<'_>) -> Said {
+    given(matches!(history.end(), Some(End::Exited(0))))?;
+    eventually(history, report)
 }

@@ -6,7 +6,7 @@ use layers_trace::{Event, Probe};
 
 use super::REQUIRED;
 use crate::history::{End, History};
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, at_end, by, exits, probed};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, at_end, by, exits, probed};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -51,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn too_much(history: &History, report: &mut Report<'_>) -> Given {
+fn too_much(history: &History, report: &mut Report<'_>) -> Said {
     let asked = history.asked_too_much()?;
     let sent = |signal: i32| history.signals().iter().any(|sent| sent.a as i32 == signal);
     let died = matches!(history.end(), Some(End::Killed(signal)) if !sent(signal))
@@ -66,11 +66,11 @@ fn has_null(enter: &Event) -> bool {
     enter.callback() == Some(IoRelease) && context.is_some_and(|context| context.place == Place::Null)
 }
 
-fn tolerates_null(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn tolerates_null(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.exercised_if(now.call.is_some_and(|call| has_null(&call.enter)))
 }
 
-fn dies_of_null(history: &History, report: &mut Report<'_>) -> Given {
+fn dies_of_null(history: &History, report: &mut Report<'_>) -> Said {
     let killed = matches!(history.end(), Some(End::Killed(_)) | Some(End::Exited(128..)));
     let mut inside = history.in_flight().map(|call| &call.enter);
     let enter = inside.find(|enter| killed && has_null(enter))?;

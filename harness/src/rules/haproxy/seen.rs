@@ -41,10 +41,6 @@ impl<'a> Seen<'a> {
         })
     }
 
-    pub(super) fn context(&self) -> Option<Context> {
-        self.state.context
-    }
-
     /// The command that the call belongs to, where it does not begin one.
     pub(super) fn command(&self) -> Option<&'a CliCommand> {
         let command = self.appctx?.command.as_ref()?;

@@ -4,7 +4,7 @@ use layers_trace::Callback::{IoHandler, IoRelease, Parse};
 use layers_trace::appctx::Place;
 
 use super::{FORBIDDEN, REQUIRED, SVCCTX, Seen};
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, exits};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, enters, exits};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -54,32 +54,32 @@ pub(super) const RULES: &[Rule] = &[
 /// that their place in what they show is kept in.
 const SHARED: &[&str] = &["httpclient", "show acl", "show map", "show sess", "show errors", "show stat"];
 
-fn zero_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn zero_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now).filter(Seen::begins)?;
-    let context = seen.context()?;
+    let context = seen.state.context?;
     report.expect(context.storage_is_zero, (), "a storage area of zeroes", "it has other bytes")
 }
 
-fn st2_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn st2_at_start(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now).filter(Seen::begins)?;
     let zero = seen.state.st2_is_zero?;
     report.expect(zero, (), "st2 is 0", "it is not")
 }
 
-fn bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn bytes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let shared = seen.registered.is_some_and(|one| SHARED.contains(&one.words.as_str()));
     let command = seen.command().filter(|command| !command.unrecorded && !shared)?;
-    let (context, (before, exit)) = (seen.context()?, command.left.as_ref()?);
+    let (context, (before, exit)) = (seen.state.context?, command.left.as_ref()?);
     let before = before.context.filter(|before| before.place == Place::Storage)?;
     let same = before.storage_hash == context.storage_hash;
     report.expect(same, exit, "the bytes that the call before has left", "other bytes")
 }
 
-fn unlinked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn unlinked(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
     let over = seen.callback == IoRelease || now.event.result() != 0 && !has_release;
-    let context = seen.context().filter(|context| over && context.place == Place::Storage)?;
+    let context = seen.state.context.filter(|context| over && context.place == Place::Storage)?;
     report.expect(!context.linked, (), "nothing in the storage area is in a list", "something is")
 }

@@ -5,7 +5,7 @@ use layers_trace::appctx::{Context, Place};
 
 use super::{REQUIRED, Seen, shown};
 use crate::history::CliCommand;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, unless};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -50,14 +50,14 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-fn null_at_parse(now: &Now<'_>, report: &mut Report<'_>) -> Given {
-    let context = Seen::of(now).and_then(|seen| seen.context())?;
+fn null_at_parse(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    let context = Seen::of(now).and_then(|seen| seen.state.context)?;
     report.expect(context.place == Place::Null, (), "svcctx is NULL", shown(context))
 }
 
-fn first_io(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn first_io(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
-    let context = seen.context()?;
+    let context = seen.state.context?;
     if seen.begins() && !seen.has(Parse) {
         let holds = context.place == Place::Null;
         return report.expect(holds, (), "svcctx is NULL: there was no parse", shown(context));
@@ -66,21 +66,21 @@ fn first_io(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     as_left(command, context, report)
 }
 
-fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn preserved(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     let command = seen.command().filter(|command| command.calls > 0)?;
-    as_left(command, seen.context()?, report)
+    as_left(command, seen.state.context?, report)
 }
 
-fn preserved_to_release(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn preserved_to_release(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     // Called by its own handler, it is none of the server's doing.
     unless(now.parent().is_some_and(|parent| parent.callback.is_keyword()))?;
-    as_left(seen.command()?, seen.context()?, report)
+    as_left(seen.command()?, seen.state.context?, report)
 }
 
 /// `svcctx` is what the call before has left.
-fn as_left(command: &CliCommand, context: Context, report: &mut Report<'_>) -> Given {
+fn as_left(command: &CliCommand, context: Context, report: &mut Report<'_>) -> Said {
     unless(command.unrecorded)?;
     let (before, exit) = command.left.as_ref()?;
     let before = before.context?;

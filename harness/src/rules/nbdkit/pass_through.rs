@@ -11,7 +11,7 @@ use layers_trace::{Event, Field};
 use super::negotiation::info::are_valid;
 use crate::history::{Call, FUA, Handle, History, Way};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Both, Check, Given, Now, Party, Report, Watch, at, given, unless};
+use crate::rules::check::{Both, Check, Now, Party, Report, Said, Watch, at, given, unless};
 
 /// Judges by this check, and compares what such filters are asked and answer in these calls.
 pub(super) fn passed_through(calls: Watch, check: impl Check) -> impl Check {
@@ -35,7 +35,7 @@ fn hands_on(history: &History, parent: &Call, call: &Call) -> bool {
 }
 
 /// The layer below is asked just what the filter was asked, and once.
-fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) -> Given {
+fn handed(now: &Now<'_>, parent: &Call, report: &mut Report<'_>) -> Said {
     let enter = now.event;
     let (layer, callback) = (enter.layer, parent.callback);
     if parent.handed.times > 0 {
@@ -90,14 +90,14 @@ fn export(event: &Event) -> &[u8] {
 }
 
 /// The layer below was asked, and its answer is the one that the filter gives.
-fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) -> Given {
+fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) -> Said {
     let callback = call.callback;
     let inner = now.history.inner(call.layer(), callback)?;
-    let expected = expectation(now, call)?;
+    let (expected, agrees) = expectation(now, call)?;
     report.exercised();
     let (times, result) = (call.handed.times, now.event.result());
     let succeeds = if matches!(callback, Open | DefaultExport) { result != 0 } else { result >= 0 };
-    let asked = match expected.asked {
+    let asked = match expected {
         Asked::Once => {
             times == 1 || !succeeds && times == 0 && (callback.is_data() || is_nameless(now, call, inner))
         }
@@ -105,12 +105,12 @@ fn told(now: &Now<'_>, call: &Call, report: &mut Report<'_>) -> Given {
         Asked::Never => times == 0,
     };
     if !asked {
-        let number = if expected.asked == Asked::Never { "no" } else { "one" };
+        let number = if expected == Asked::Never { "no" } else { "one" };
         let actual = format!("{times} of them, and L{} is told of an answer", call.layer());
         let expected = format!("{number} call of L{inner}.{callback} inside this");
         return report.broken_by(Party::Server, call, expected, actual);
     }
-    unless(expected.agrees)?;
+    unless(agrees)?;
     let expected = format!("L{} is told what L{inner}.{callback} answers", call.layer());
     report.broken_by(Party::Server, call, expected, format_args!("it is told of {result}"))
 }
@@ -124,21 +124,14 @@ enum Asked {
     Never,
 }
 
-struct Expectation {
-    asked: Asked,
-    /// The filter's answer is the one from below.
-    agrees: bool,
-}
-
-fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
+/// How often the layer below is to be asked, and whether the filter's answer is the one from there.
+fn expectation(now: &Now<'_>, call: &Call) -> Option<(Asked, bool)> {
     let handed = &call.handed;
     let result = now.event.result();
     let same = handed.result.is_none_or(|below| below == result);
     Some(match call.callback {
-        Config | ConfigComplete | Preconnect | ListExports | Open => {
-            Expectation { asked: Asked::Once, agrees: same }
-        }
-        ExportDescription => Expectation { asked: Asked::Once, agrees: same && same_text(call, now.event) },
+        Config | ConfigComplete | Preconnect | ListExports | Open => (Asked::Once, same),
+        ExportDescription => (Asked::Once, same && same_text(call, now.event)),
         // The server remembers the name, for as long as the connection lasts.
         DefaultExport => {
             let known = call.connection.and_then(|id| now.history.connection(id))?;
@@ -148,11 +141,10 @@ fn expectation(now: &Now<'_>, call: &Call) -> Option<Expectation> {
             let said = handed.said.as_ref().and_then(|said| said.text(Field::Export));
             let refused = result == 0 && said.is_some_and(|name| name.bytes.len() > LONGEST_STRING);
             let agrees = handed.times == 0 || refused || same && same_text(call, now.event);
-            Expectation { asked, agrees }
+            (asked, agrees)
         }
         query if query.is_query() => {
-            let agrees = same_answer(now, call, now.history.below(now.handle?)?)?;
-            Expectation { asked: Asked::Before, agrees }
+            (Asked::Before, same_answer(now, call, now.history.below(now.handle?)?)?)
         }
         _ => request(now, call, now.history.below(now.handle?)?)?,
     })
@@ -180,7 +172,7 @@ fn same_answer(now: &Now<'_>, call: &Call, below: &Handle) -> Option<bool> {
 }
 
 /// The request is served below as the answers of the layers there say.
-fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<Expectation> {
+fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<(Asked, bool)> {
     let asked = match now.history.way(below, call.callback)? {
         Way::Native(_) => Asked::Once,
         Way::Emulated { .. } | Way::Itself(_) | Way::Refused(_) => Asked::Never,
@@ -192,5 +184,5 @@ fn request(now: &Now<'_>, call: &Call, below: &Handle) -> Option<Expectation> {
         Some(true) => outer || call.enter.flags() & FUA != 0 || call.callback == Extents,
         None => true,
     };
-    Some(Expectation { asked, agrees })
+    Some((asked, agrees))
 }

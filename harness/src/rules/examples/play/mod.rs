@@ -161,7 +161,7 @@ impl Player {
             self.last = begun;
             return;
         }
-        if let Some((_, operation)) = OPERATIONS.iter().find(|(name, _)| *name == step.head) {
+        if let Some((_, operation, _)) = OPERATIONS.iter().find(|(name, ..)| *name == step.head) {
             return self.request(step, *operation);
         }
         if let Some(expanded) = expanded(&step.head) {

@@ -1,11 +1,12 @@
 //! The requests of an example, and what a server does for them.
 
-use layers_trace::{Callback, Field, Operation, Speaker};
+use layers_trace::{Callback, Event, Field, Operation, Speaker};
 
 use super::Player;
+use crate::protocol::is_gone;
 use crate::rules::examples::fields::{fill, put_result};
 use crate::rules::examples::parse::{Half, Step, steps};
-use crate::rules::examples::words::choice;
+use crate::rules::examples::words::{OPERATIONS, choice};
 use crate::rules::testing::text;
 use crate::version::Version;
 
@@ -59,10 +60,9 @@ impl Player {
         if let Some(result) = &step.result {
             put_result(event, result, Field::Export);
         }
-        if [libc::ENOTCONN, libc::ETIMEDOUT, libc::ECONNRESET, libc::EPIPE].contains(&event.c.cast_signed())
-            && event.a != 0
-        {
-            // The client says so by itself.
+        // Some errors the client tells by itself.
+        let error = event.errno().cast_signed();
+        if event.result() < 0 && (is_gone(error) || error == libc::ETIMEDOUT) {
             event.layer = 0;
         }
         if choice(operation) && event.a == 0 {
@@ -77,28 +77,11 @@ impl Player {
 
     /// Plays what a server does for a request of which an example says no more.
     pub(super) fn carried_out(&mut self, operation: Operation) {
-        let unnamed = self
-            .script
-            .events
-            .last()
-            .is_some_and(|event| event.texts.iter().all(|text| text.bytes.is_empty()));
-        let open =
-            if unnamed && self.run.version >= Version(1, 21, 22) { "default_export open" } else { "open" };
-        let inner = match operation {
-            Operation::Connect => "preconnect",
-            Operation::List => "list_exports",
-            Operation::Info => "OPEN prepare queries finalize close",
-            Operation::Go | Operation::ExportName => "OPEN prepare queries",
-            Operation::Read => "pread",
-            Operation::Write => "pwrite",
-            Operation::Flush => "flush",
-            Operation::Trim => "trim",
-            Operation::Zero => "zero",
-            Operation::Cache => "cache",
-            Operation::BlockStatus => "extents",
-            Operation::Disconnect | Operation::Hangup => "finalize close",
-            _ => "",
-        };
+        let names = |event: &Event| event.texts.iter().any(|text| !text.bytes.is_empty());
+        let asks = self.run.version >= Version(1, 21, 22) && !self.script.events.last().is_some_and(names);
+        let open = if asks { "default_export open" } else { "open" };
+        let (.., inner) =
+            OPERATIONS.iter().find(|(_, one, _)| *one == operation).expect("it is in the table");
         let begun = self.last;
         self.steps(&steps(&inner.replace("OPEN", open)));
         self.last = begun;

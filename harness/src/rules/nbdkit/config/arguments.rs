@@ -6,7 +6,7 @@ use layers_trace::Callback::{
 use layers_trace::{Event, Field, Text};
 
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, given, quoted, unless};
+use crate::rules::check::{Now, Report, Said, given, quoted, unless};
 use crate::run::{Parameter, Start};
 use crate::version::Version;
 
@@ -44,12 +44,10 @@ impl Delivery<'_> {
     }
 
     fn is(&self, config: &Event) -> bool {
-        let key = config.text(Field::Key);
-        let value = config.text(Field::Value);
+        let reads = |field, expected| reads(config.text(field), expected);
         match self {
-            Delivery::Keyed(expected, _) if !reads(key, expected) => false,
-            Delivery::Keyed(_, expected) => reads(value, expected),
-            Delivery::Bare(expected) => reads(value, expected),
+            Delivery::Keyed(key, value) => reads(Field::Key, key) && reads(Field::Value, value),
+            Delivery::Bare(value) => reads(Field::Value, value),
         }
     }
 }
@@ -90,7 +88,7 @@ pub(super) struct OncePerArgument {
 }
 
 impl OncePerArgument {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         unless(self.over)?;
         let parameters = parameters(now.history)?;
         let number = self.given + 1;
@@ -114,7 +112,7 @@ impl OncePerArgument {
 }
 
 /// Keys are keys, and values are there.
-pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // Inner layers get what the filters pass down.
     given(is_outermost(now))?;
     let key = now.event.text(Field::Key);
@@ -143,7 +141,7 @@ fn key_of_bare(history: &History, index: usize) -> Option<Result<&str, ()>> {
 }
 
 impl BareArguments {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let parameters = parameters(now.history).filter(|_| is_outermost(now))?;
         let index = self.given;
         self.given += 1;
@@ -172,9 +170,4 @@ impl BareArguments {
             None => report.broken(first, "the same key for every bare argument", "another one"),
         }
     }
-}
-
-/// Whether the stack's parameters are known and not empty.
-pub(super) fn has_parameters(history: &History) -> bool {
-    parameters(history).is_some_and(|parameters| !parameters.is_empty())
 }

@@ -4,13 +4,13 @@ use layers_trace::Callback::{self, AfterFork, ConfigComplete, GetReady, ThreadMo
 
 use super::super::order::{inwards, once};
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, given};
+use crate::rules::check::{Now, Report, Said, given};
 
 /// The callbacks that come when configuration is complete.
 pub(super) const AFTER: &[Callback] = &[ThreadModel, GetReady, AfterFork];
 
 /// Once in each layer, inner in outer, and not left out at the outermost.
-pub(super) fn completed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn completed_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is(ConfigComplete) {
         once(now, report);
         report.exercised_if(now.history.outer(now.event.layer, ConfigComplete).is_none());
@@ -24,12 +24,12 @@ pub(super) fn completed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Not for `--dump-plugin`.
-pub(super) fn not_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn not_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.history.is_dump())?;
     report.broken((), "no config_complete with --dump-plugin", "it is called")
 }
 
-pub(super) fn not_in_dump_at_end(history: &History, report: &mut Report<'_>) -> Given {
+pub(super) fn not_in_dump_at_end(history: &History, report: &mut Report<'_>) -> Said {
     given(history.is_dump() && history.ended_cleanly())?;
     report.exercised_if(history.outermost(ConfigComplete).is_some())
 }

@@ -7,10 +7,9 @@ use layers_trace::Event;
 
 use super::by_server;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, enters_where, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, enters_where, given, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "close.outer-to-inner",
         statement: "close visits the outermost filter first and the plugin last; each finishes before the next starts.",
@@ -71,7 +70,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// From the outermost layer inwards, one after the other.
-fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // After an open that failed, what is below is closed from inside that of the layer above.
     let in_open = now.parent().filter(|parent| parent.callback == Open);
     let undone = now.handle.filter(|handle| in_open.is_some_and(|open| open.chain == Some(handle.chain)));
@@ -88,7 +87,7 @@ fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Neither twice nor never.
-fn closed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn closed_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if let Some(handle) = now.handle {
         report.exercised();
         let first = handle.closing.as_ref().filter(|_| !handle.manual)?;
@@ -100,7 +99,7 @@ fn closed_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken((), expected, "it was closed before")
 }
 
-fn closed_once_at_end(history: &History, report: &mut Report<'_>) -> Given {
+fn closed_once_at_end(history: &History, report: &mut Report<'_>) -> Said {
     for handle in left_behind(history)? {
         let expected = format!("handle {} of L{} is closed", handle.id, handle.layer);
         report.expect(false, &handle.open, expected, "it never is");
@@ -124,7 +123,7 @@ pub(super) fn left_behind(history: &History) -> Option<Vec<&Handle>> {
 }
 
 /// Nothing after close.
-fn last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn last(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call?;
     if call.callback == Close {
         return report.exercised();
@@ -143,7 +142,7 @@ fn last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// No call of the handle is running.
-fn after_in_flight(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn after_in_flight(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = by_server(now).filter(|handle| handle.first_data.is_some())?;
     report.exercised();
     given(handle.in_flight > 0)?;
@@ -159,7 +158,7 @@ fn leaving<'a>(history: &'a History, handle: &Handle) -> Option<&'a Event> {
 }
 
 /// Finalize and close, whatever the reason.
-fn any_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn any_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = by_server(now)?;
     // An attempt that has failed ends without the client, which may leave at the same time or not.
     let has_failed = |other: &&Handle| other.failed_query.is_some() || other.prepared == Some(false);
@@ -168,7 +167,7 @@ fn any_disconnect(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.exercised_if(!now.history.chain(handle.chain).iter().any(has_failed))
 }
 
-fn any_disconnect_at_end(history: &History, report: &mut Report<'_>) -> Given {
+fn any_disconnect_at_end(history: &History, report: &mut Report<'_>) -> Said {
     let mut chains = BTreeSet::new();
     for handle in left_behind(history)?.into_iter().filter(|handle| chains.insert(handle.chain)) {
         let mut events: Vec<&Event> = leaving(history, handle).into_iter().chain([&handle.open]).collect();

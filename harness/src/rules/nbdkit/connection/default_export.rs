@@ -8,11 +8,10 @@ use super::survival::is_lost;
 use crate::history::{Client, ConnectionId, Request};
 use crate::protocol::{LONGEST_STRING, info};
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, at, by, calls, enters, exits, given, quoted, remembering, unless,
+    Now, PerConnection, Report, Rule, Said, at, by, calls, enters, exits, given, quoted, remembering, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "conn.default.only-empty-name",
         statement: "The outermost default_export is asked for an empty name, for a list, or for NBD_INFO_NAME only.",
@@ -90,7 +89,7 @@ fn empty<'a>(now: &Now<'a>) -> Option<&'a Request> {
 }
 
 /// Somebody needs the default name.
-fn only_empty_name(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn only_empty_name(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // A client of the oldstyle protocol cannot say what it wants.
     given(now.history.run().is_some_and(|run| run.client_log && !run.oldstyle))?;
     now.server_call()?;
@@ -100,7 +99,7 @@ fn only_empty_name(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// The default is asked for first; `answers` are those of the outermost layer, the last of each connection.
-fn before_open(answers: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn before_open(answers: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match (now.event.kind, now.event.callback()) {
         (Kind::Enter, Some(DefaultExport)) => asked_inwards(now, report),
         (Kind::Exit, _) => {
@@ -112,7 +111,7 @@ fn before_open(answers: &mut PerConnection<Event>, now: &Now<'_>, report: &mut R
     }
 }
 
-fn asked_inwards(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_inwards(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let outer = now.history.outer(now.event.layer, DefaultExport)?;
     let inside = now.parent().is_some_and(|parent| {
         parent.layer() == outer || parent.callback != DefaultExport && parent.layer() > now.event.layer
@@ -125,7 +124,7 @@ fn asked_inwards(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.expect(false, (), expected, "it is asked from elsewhere")
 }
 
-fn opened(answers: &PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn opened(answers: &PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     now.server_call().filter(|_| now.history.is_complete())?;
     let (request, answer) = (empty(now)?, answers.get(now.connection()?));
     let name = match (now.history.outermost(DefaultExport), answer) {
@@ -144,7 +143,7 @@ fn opened(answers: &PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>
 }
 
 /// What has been answered is not asked again; `answers` are those of each layer, for each connection.
-fn cached(answers: &mut Vec<(ConnectionId, Event)>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn cached(answers: &mut Vec<(ConnectionId, Event)>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     unless(now.event.operation().is_some_and(Operation::is_data))?;
     let connection = now.connection()?;
     match (now.event.kind, now.event.operation()) {
@@ -169,7 +168,7 @@ fn cached(answers: &mut Vec<(ConnectionId, Event)>, now: &Now<'_>, report: &mut 
 }
 
 /// No name, no export; a refusal is remembered with the position of the request that it answers.
-fn null_refuses(refusals: &mut PerConnection<(Event, u32)>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn null_refuses(refusals: &mut PerConnection<(Event, u32)>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match now.event.kind {
         Kind::Exit => {
             now.server_call().filter(|_| !is_name(now.event))?;

@@ -5,12 +5,11 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::by_server;
 use super::survival::{is_lost, is_timed_out};
-use crate::history::{Client, ConnectionId, History, Request};
+use crate::history::{Client, ConnectionId, History, Request, callback_of};
 use crate::protocol::MOST_PORTABLE;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, given, notes, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, given, notes, remembering, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "conn.requests-before-disc",
         statement: "Reads and writes that a client has sent before NBD_CMD_DISC are carried out.",
@@ -58,21 +57,17 @@ struct CarriedOut {
     owed: Vec<(ConnectionId, Event)>,
 }
 
-/// The callback that a plain request leads to at the outermost layer.
-fn callback_of(operation: Operation) -> Option<Callback> {
-    match operation {
-        Operation::Read => Some(Pread),
-        Operation::Write => Some(Pwrite),
-        _ => None,
-    }
+/// The callback that a read or write leads to at the outermost layer.
+fn reads_or_writes(operation: Operation) -> Option<Callback> {
+    callback_of(operation).filter(|callback| matches!(callback, Pread | Pwrite))
 }
 
 impl CarriedOut {
-    fn served(&mut self, now: &Now<'_>) -> Given {
+    fn served(&mut self, now: &Now<'_>) -> Said {
         let (call, client) = (now.root()?, now.served()?);
         let served = &self.served;
         let request = client.waiting.iter().map(|request| &request.event).find(|request| {
-            request.operation().and_then(callback_of) == Some(call.callback)
+            request.operation().and_then(reads_or_writes) == Some(call.callback)
                 && (request.offset(), request.count()) == (now.event.offset(), now.event.count())
                 && request.b == 0
                 && !served.contains(&(client.number, request.position))
@@ -82,14 +77,14 @@ impl CarriedOut {
     }
 
     /// Requests that the server has no reason to refuse.
-    fn disconnects(&mut self, history: &History, client: &Client) -> Given {
+    fn disconnects(&mut self, history: &History, client: &Client) -> Said {
         let connection = client.connection?;
         let handles = history.handles().filter(|handle| handle.connection == Some(connection));
         let handle = handles.filter(|handle| !handle.manual).max_by_key(|handle| handle.layer)?;
         let size = handle.answer(GetSize).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
         let writable = handle.answer(CanWrite) == Some(1) && !handle.readonly();
         let is_owed = |request: &&Request| {
-            let Some(callback) = callback_of(request.operation) else { return false };
+            let Some(callback) = reads_or_writes(request.operation) else { return false };
             let (offset, count) = (request.event.offset(), u64::from(request.event.count()));
             let fits = count > 0
                 && count <= MOST_PORTABLE.into()
@@ -103,7 +98,7 @@ impl CarriedOut {
         Some(())
     }
 
-    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let connection = by_server(now)?.connection?;
         for (_, request) in self.owed.extract_if(.., |(owner, _)| *owner == connection) {
             // A server that is told to stop may refuse.
@@ -116,7 +111,7 @@ impl CarriedOut {
         Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.operation()) {
             (Kind::Request, Some(Operation::Disconnect)) => self.disconnects(now.history, now.client()?),
             (Kind::Request, Some(Operation::Connect)) => {
@@ -140,7 +135,7 @@ impl CarriedOut {
 }
 
 /// The server closes the connection.
-fn ends_by_itself(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn ends_by_itself(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // A server that is told to stop may be gone before the client.
     given(now.is_about(Operation::Disconnect) && !now.history.may_stop())?;
     if now.event.result() == 0 {
@@ -171,13 +166,13 @@ fn overlap(one: &Event, other: &Event) -> bool {
 }
 
 impl PartialPayload {
-    fn asked(&mut self, now: &Now<'_>) -> Given {
+    fn asked(&mut self, now: &Now<'_>) -> Said {
         given(now.is_about(Operation::Write) && now.event.b > 0)?;
         self.cut.push((now.connection()?, now.event.clone()));
         Some(())
     }
 
-    fn written(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn written(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let call = now.root()?;
         let mut cut = self.cut.iter().filter(|(connection, _)| Some(*connection) == call.connection);
         let (_, cut) = cut.find(|(_, cut)| overlap(cut, now.event))?;
@@ -191,7 +186,7 @@ impl PartialPayload {
         report.broken(cut, expected, "it is called")
     }
 
-    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn closed(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let handle = by_server(now).filter(|handle| now.history.first_close(handle.chain).is_none())?;
         for _ in self.cut.extract_if(.., |(connection, _)| Some(*connection) == handle.connection) {
             report.exercised();
@@ -199,7 +194,7 @@ impl PartialPayload {
         Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.callback() {
             Some(Pwrite) => self.written(now, report),
             Some(_) => self.closed(now, report),

@@ -3,15 +3,14 @@
 use layers_trace::Callback::{self, Close, DefaultExport, Finalize, ListExports, Open, Preconnect, Prepare};
 use layers_trace::{Event, Kind, Operation};
 
-use super::by_server;
 use super::close::left_behind;
+use super::{by_server, once};
 use crate::history::{ChainId, ConnectionId, Handle, History};
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, at, by, calls, enters, enters_where, given, only, remembering,
+    Now, PerConnection, Report, Rule, Said, at, by, calls, enters, enters_where, given, remembering,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "finalize.outer-to-inner",
         statement: "finalize runs once for each prepared handle at most, the outermost filter's first.",
@@ -92,13 +91,10 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// From the outermost filter inwards, once each.
-fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = by_server(now)?;
     let layer = handle.layer;
-    if let Some(first) = &handle.finalizing {
-        let expected = format!("one finalize of L{layer} for handle {}", handle.id);
-        report.broken(first, expected, "another one");
-    }
+    once(&handle.finalizing, now, handle, report);
     if now.history.records(layer, Prepare) && handle.prepared != Some(true) {
         let expected = format!("no finalize of L{layer}: handle {} is not prepared", handle.id);
         report.broken(handle.preparation(), expected, "it is called");
@@ -111,7 +107,7 @@ fn outer_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// First all finalizes, then all closes.
-fn before_close(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn before_close(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = by_server(now)?;
     let closed = now.history.first_close(handle.chain);
     if now.is(Finalize) {
@@ -144,14 +140,14 @@ struct Unpaired {
 }
 
 impl Unpaired {
-    fn report(&self, report: &mut Report<'_>) -> Given {
+    fn report(&self, report: &mut Report<'_>) -> Said {
         let expected = format!("finalize of L{} comes before the first close", self.layer);
-        report.broken(only((&self.prepare, &self.close)), expected, "it was left out")
+        report.without_present().broken((&self.prepare, &self.close), expected, "it was left out")
     }
 }
 
 impl Paired {
-    fn first_close(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Given {
+    fn first_close(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Said {
         let chain = now.history.chain(handle.chain);
         let served = chain.iter().any(|other| other.first_served.is_some());
         // A failure excuses the layers further in; the chain comes outermost first.
@@ -177,14 +173,14 @@ impl Paired {
     }
 
     /// The client of this connection goes on, so the attempt was no reason to drop it.
-    fn goes_on(&mut self, connection: ConnectionId, report: &mut Report<'_>) -> Given {
+    fn goes_on(&mut self, connection: ConnectionId, report: &mut Report<'_>) -> Said {
         for unpaired in self.unpaired.extract_if(.., |unpaired| unpaired.connection == connection) {
             unpaired.report(report);
         }
         Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.callback() {
             Some(Close) => {
                 let handle =
@@ -222,7 +218,7 @@ struct Failure {
 }
 
 impl FailureStops {
-    fn goes_on(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn goes_on(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let connection = now.root().and_then(|call| call.connection);
         if let Some(failure) = self.failed.iter().find(|failure| Some(failure.connection) == connection) {
             report.broken(&failure.exit, "the connection ends", "its client is served further");
@@ -231,7 +227,7 @@ impl FailureStops {
         Some(())
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if !now.is(Finalize) {
             return self.goes_on(now, report);
         }
@@ -248,7 +244,7 @@ impl FailureStops {
         report.broken(outside.finalizing.as_ref(), expected, "it is called")
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         for handle in left_behind(history)? {
             if let Some(failure) = self.failed.iter().find(|failure| failure.chain == handle.chain) {
                 let expected = format!("handle {} of L{} is closed all the same", handle.id, handle.layer);
@@ -260,7 +256,7 @@ impl FailureStops {
 }
 
 /// What is below a filter stays in use until the filter is finalized.
-fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let finalize = now.parent().filter(|parent| parent.callback == Finalize)?;
     let handle = now.handle.filter(|handle| now.history.is_servers(handle))?;
     given(Some(handle.chain) == finalize.chain && handle.layer < finalize.layer())?;
@@ -271,7 +267,7 @@ fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// After finalize there is only close.
-fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.handle.filter(|handle| handle.finalized.is_some())?;
     if now.is(Close) {
         return report.exercised();

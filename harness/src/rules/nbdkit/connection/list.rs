@@ -7,12 +7,11 @@ use super::super::order::inwards;
 use super::super::pass_through::passed_through;
 use super::survival::{Failure, survives};
 use crate::rules::check::{
-    Both, Given, Now, PerConnection, Report, Rule, Watch, at, by, calls, enters, exits, given, quoted,
+    Both, Now, PerConnection, Report, Rule, Said, Watch, at, by, calls, enters, exits, given, quoted,
     remembering,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "conn.list.only-on-request",
         statement: "Exports are listed for a client that asks with NBD_OPT_LIST, from the outermost layer inwards.",
@@ -79,7 +78,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A client has asked for the list.
-fn only_on_request(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn only_on_request(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     inwards(now, report);
     now.root().filter(|_| now.history.has_client_log())?;
     let asks = now.may_serve(|client| client.awaits(Operation::List).is_some());
@@ -87,7 +86,7 @@ fn only_on_request(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Nothing is open while the list is made.
-fn no_open_handle(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn no_open_handle(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let connection = now.server_call()?.connection?;
     report.exercised();
     let handle = super::open::server_handles(now.history, connection).next()?;
@@ -122,20 +121,20 @@ impl Lists {
     }
 
     /// The first list of a connection has a call of its own.
-    fn first(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn first(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (_, called) = self.answered(now).filter(|(first, _)| *first)?;
         report.expect(called, (), "list_exports is called for this list", "it is not")
     }
 
     /// So has each one after it.
-    fn again(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn again(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (_, called) = self.answered(now).filter(|(first, _)| !first)?;
         report.expect(called, (), "list_exports is called for this list", "it is not")
     }
 }
 
 /// Without list_exports the default export is the list; `answers` are the plugin's last, as filters have no say in this.
-fn falls_back(answers: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn falls_back(answers: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if let Some(call) = now.call {
         given(call.layer() == 0)?;
         return answers.renew(now.history, call.connection?, now.event.clone());

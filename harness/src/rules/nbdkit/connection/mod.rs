@@ -1,20 +1,20 @@
 //! nbdkit-plugin(3) and nbdkit-filter(3): what a connection is made of, from `preconnect` to the last `close`.
 
 mod by_server;
-pub mod close;
-pub mod default_export;
-pub mod disconnect;
-pub mod finalize;
-pub mod list;
-pub mod open;
-pub mod open_fails;
-pub mod preconnect;
-pub mod prepare;
+mod close;
+pub(super) mod default_export;
+mod disconnect;
+mod finalize;
+mod list;
+mod open;
+mod open_fails;
+mod preconnect;
+mod prepare;
 pub(super) mod survival;
-pub mod tls;
+mod tls;
 
 use crate::rules::check::Rule;
-use by_server::{by_server, negotiates};
+use by_server::{by_server, negotiates, once};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.
 pub const RULES: &[&[Rule]] = &[

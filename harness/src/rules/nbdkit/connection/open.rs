@@ -6,12 +6,11 @@ use layers_trace::{Event, Field, Kind, Operation};
 use super::super::pass_through::passed_through;
 use crate::history::{ConnectionId, Handle, History};
 use crate::rules::check::{
-    Given, Now, Party, PerConnection, Report, Rule, at, by, calls, enters, exits, given, quoted, remembering,
+    Now, Party, PerConnection, Report, Rule, Said, at, by, calls, enters, exits, given, quoted, remembering,
     unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "open.after-handshake-choice",
         statement: "Open is called once a client has chosen an export, or asks about one: not because it has connected.",
@@ -81,7 +80,7 @@ pub(super) fn readonly(is: bool) -> &'static str {
 }
 
 /// A client has asked for it.
-fn after_choice(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn after_choice(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // In the oldstyle protocol to connect is to choose.
     given(now.history.run().is_some_and(|run| run.client_log && !run.oldstyle))?;
     now.server_call()?;
@@ -91,7 +90,7 @@ fn after_choice(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Each layer's open is called from within that of the layer above.
-fn open_nests(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn open_nests(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call?;
     let outer = now.history.outer(call.layer(), Open)?;
     let expected = format!("L{outer}.open calls L{}.open", call.layer());
@@ -109,7 +108,7 @@ fn open_nests(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// A filter without open passes on what it got.
-fn passed_on(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn passed_on(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let parent = now.parent().filter(|parent| parent.callback == Open)?;
     unless(now.history.layer(parent.layer())?.has(Open))?;
     given(now.history.outer(now.event.layer, Open) == Some(parent.layer()))?;
@@ -131,7 +130,7 @@ struct Cycle {
 }
 
 /// Each option has an open of its own.
-fn cycle_per_option(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn cycle_per_option(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.event.kind == Kind::Reply {
         return answered(cycles, now, report);
     }
@@ -155,7 +154,7 @@ fn cycle_per_option(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &m
     report.expect(false, &handle.open, "what NBD_OPT_INFO opened is closed before the next open", actual)
 }
 
-fn answered(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn answered(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let is_info = now.succeeds(Operation::Info);
     given(is_info || now.succeeds(Operation::Go))?;
     let client = now.client().filter(|client| !client.pipelines)?;
@@ -169,7 +168,7 @@ fn answered(cycles: &mut PerConnection<Cycle>, now: &Now<'_>, report: &mut Repor
 }
 
 /// A layer has one handle at a time for a connection; `opened` are those with an open that has succeeded.
-fn one_live(opened: &mut PerConnection<()>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn one_live(opened: &mut PerConnection<()>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|_| now.event.result() != 0)?;
     let (connection, root) = (call.connection?, now.history.root(call));
     given(root.callback == Open && root.parent.is_none() && now.history.is_for_client(root))?;

@@ -6,11 +6,10 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::survival::{Failure, is_lost, survives};
 use crate::rules::check::{
-    Both, Given, Kept, Now, Report, Rule, by, enters_where, exits, exits_where, given, remembering, unless,
+    Both, Kept, Now, Report, Rule, Said, by, enters_where, exits, exits_where, given, remembering, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "open.fail.no-close",
         statement: "A layer whose open has failed gets no prepare, no finalize and no close for it.",
@@ -51,7 +50,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A failed open leaves nothing to be undone.
-fn failed_is_forgotten(failed: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn failed_is_forgotten(failed: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let same = |failed: &Event| failed.tid == now.event.tid && failed.layer == now.event.layer;
     if now.is_exit() {
         failed.retain(|failed| !same(failed));
@@ -76,7 +75,7 @@ const MOST_FAILED: usize = 64;
 type Undoing = Kept<u32, (Event, Vec<u32>)>;
 
 /// What is below a failed filter is closed before anything else happens.
-fn inner_is_closed(undoing: &mut Undoing, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn inner_is_closed(undoing: &mut Undoing, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if let Some((failure, mut left)) = undoing.take(now.event.tid) {
         if now.is(Close) && left.last() == Some(&now.event.handle) {
             left.pop();
@@ -125,7 +124,7 @@ const ATTEMPT: Failure = Failure { exits: is_of_attempt, is: fails, ends, is_tol
 
 /// But it is for clients that cannot be told: NBD_OPT_EXPORT_NAME, and the oldstyle protocol, have no answer that says no.
 /// Remembers such failures, with their requests.
-fn has_one_attempt(last: &mut Vec<(Event, u32)>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn has_one_attempt(last: &mut Vec<(Event, u32)>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         let client = now.served().filter(|_| fails(now))?;
         let oldstyle = now.history.run().is_some_and(|run| run.oldstyle);

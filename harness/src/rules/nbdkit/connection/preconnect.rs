@@ -8,12 +8,11 @@ use super::super::pass_through::passed_through;
 use super::open::readonly;
 use crate::history::ConnectionId;
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, at, by, calls, enters, exits, given, remembering,
+    Now, PerConnection, Report, Rule, Said, at, by, calls, enters, exits, given, remembering,
 };
 use crate::run::Start;
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "conn.preconnect.first-nested",
         statement: "A connection starts with one preconnect from the outermost layer inwards; the greeting comes after.",
@@ -67,7 +66,7 @@ const FIRST: &[Callback] = &[Preconnect, ListExports, DefaultExport, Open];
 
 impl PreconnectFirst {
     /// One of the server's; there are no more of them than clients that have connected.
-    fn traverse(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn traverse(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         self.traversals += 1;
         let logged = now.history.run().is_some_and(|run| run.client_log && run.start != Start::Single);
         let holds = !logged || self.traversals <= self.connects;
@@ -76,7 +75,7 @@ impl PreconnectFirst {
     }
 
     /// A call that the server makes, on a connection that has had no preconnect.
-    fn first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn first(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (call, outermost) = (now.call?, now.history.outermost(Preconnect)?);
         let begins = call.connection == Some(ConnectionId(now.event.position));
         given(begins && now.history.is_for_client(call) && now.history.is_complete())?;
@@ -85,7 +84,7 @@ impl PreconnectFirst {
     }
 
     /// The client has read the greeting.
-    fn greeted(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn greeted(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         given(now.succeeds(Operation::Connect))?;
         let (outermost, client) = (now.history.outermost(Preconnect)?, now.client()?);
         let expected = format!("no greeting before L{outermost}.preconnect has returned");
@@ -98,7 +97,7 @@ impl PreconnectFirst {
         report.expect(false, (), expected, "the client has it, and there was no preconnect")
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.callback() {
             None if now.event.kind == Kind::Request => {
                 self.connects += u64::from(now.is_about(Operation::Connect));
@@ -116,14 +115,14 @@ impl PreconnectFirst {
 }
 
 /// The outermost layer gets the server's `-r`.
-fn readonly_as_started(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn readonly_as_started(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // A layer that is not registered may stand outside, and pass on something else.
     now.server_call().filter(|_| now.history.is_complete())?;
     report.same((), now.history.run()?.readonly, now.event.readonly(), readonly)
 }
 
 /// Nothing is heard of a connection that was refused.
-fn denied_is_dropped(denied: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn denied_is_dropped(denied: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         let connection = now.root().filter(|_| now.event.result() < 0)?.connection?;
         report.exercised();

@@ -2,14 +2,13 @@
 
 use layers_trace::Callback::{Finalize, Open, Prepare};
 
-use super::by_server;
 use super::close::left_behind;
 use super::open::readonly;
+use super::{by_server, once};
 use crate::history::{Handle, History};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, calls, enters, enters_where, given};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, calls, enters, enters_where, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "prepare.inner-to-outer",
         statement: "After open, prepare runs once for each opened filter, the one next to the plugin first.",
@@ -60,12 +59,9 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// From the plugin outwards, once each.
-fn inner_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn inner_first(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = by_server(now)?;
-    if let Some(first) = &handle.preparing {
-        let expected = format!("one prepare of L{} for handle {}", handle.layer, handle.id);
-        report.broken(first, expected, "another one");
-    }
+    once(&handle.preparing, now, handle, report);
     if let Some(open) = now.parent().filter(|parent| parent.callback == Open) {
         let expected = format!("open of L{} has returned before prepare of L{}", open.layer(), handle.layer);
         report.broken(open, expected, "it has not");
@@ -77,13 +73,13 @@ fn inner_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// As in open.
-fn same_readonly(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn same_readonly(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.own_handle()?;
     report.same(&handle.open, handle.readonly(), now.event.readonly(), readonly)
 }
 
 /// No use without preparation.
-fn prepared_before_use(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn prepared_before_use(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.handle?;
     if handle.prepared == Some(true) {
         return report.exercised();
@@ -96,7 +92,7 @@ fn prepared_before_use(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// The first failure ends the attempt.
-fn failure_stops(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn failure_stops(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (handle, failed) = (by_server(now)?, |handle: &&Handle| handle.prepared == Some(false));
     if now.is_exit() {
         return report.exercised_if(now.event.result() != 0);
@@ -111,7 +107,7 @@ fn failure_stops(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(inside.preparation(), expected, "it is called")
 }
 
-fn failure_stops_at_end(history: &History, report: &mut Report<'_>) -> Given {
+fn failure_stops_at_end(history: &History, report: &mut Report<'_>) -> Said {
     for handle in left_behind(history)?.into_iter().filter(|handle| handle.prepared == Some(false)) {
         let expected = format!("handle {} of L{} is closed", handle.id, handle.layer);
         report.broken(handle.preparation(), expected, "it never is");

@@ -8,7 +8,7 @@ use layers_trace::{Callback, Event, Kind, Operation};
 use super::negotiates;
 use crate::history::ConnectionId;
 use crate::protocol::is_gone;
-use crate::rules::check::{Check, Given, Now, Report, exits_where, given, only, remembering, unless};
+use crate::rules::check::{Check, Now, Report, Said, exits_where, given, remembering, unless};
 
 /// What a rule of this shape speaks of.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ struct Case {
 }
 
 impl Cases {
-    fn failed(&mut self, failure: Failure, now: &Now<'_>) -> Given {
+    fn failed(&mut self, failure: Failure, now: &Now<'_>) -> Said {
         let connection = now.connection()?;
         if (failure.ends)(now) {
             self.cases.retain(|case| case.connection != connection);
@@ -75,7 +75,7 @@ impl Cases {
         Some(())
     }
 
-    fn asked(&mut self, event: &Event) -> Given {
+    fn asked(&mut self, event: &Event) -> Said {
         if is_option(event.operation()?) {
             let case = self.cases.iter_mut().find(|case| case.client == event.handle)?;
             (case.request, case.alive) = (Some(event.position), false);
@@ -85,14 +85,14 @@ impl Cases {
         Some(())
     }
 
-    fn called(&mut self, now: &Now<'_>) -> Given {
+    fn called(&mut self, now: &Now<'_>) -> Said {
         let connection = now.connection()?;
         let told = self.cases.iter_mut().filter(|case| case.told && case.connection == connection);
         told.for_each(|case| case.alive = true);
         Some(())
     }
 
-    fn answered(&mut self, failure: Failure, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn answered(&mut self, failure: Failure, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let event = now.event;
         let mine = |case: &Case| case.client == event.handle && case.request == Some(event.call);
         let index = self.cases.iter().position(mine)?;
@@ -114,11 +114,11 @@ impl Cases {
     }
 
     /// The server is told to stop, and was not on its way out before.
-    fn stopped(&mut self, report: &mut Report<'_>) -> Given {
+    fn stopped(&mut self, report: &mut Report<'_>) -> Said {
         for [failure, reply] in std::mem::take(&mut self.suspicions) {
             let expected = "the connection goes on, and the next request is answered";
             let actual = "the server has dropped the connection";
-            report.expect(false, only((&failure, &reply)), expected, actual);
+            report.without_present().expect(false, (&failure, &reply), expected, actual);
         }
         Some(())
     }

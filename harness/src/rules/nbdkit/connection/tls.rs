@@ -5,12 +5,11 @@ use layers_trace::{Event, Field, Kind, Operation};
 
 use super::negotiates;
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, by, enters_where, given, remembering, unless,
+    Now, PerConnection, Report, Rule, Said, by, enters_where, given, remembering, unless,
 };
 use crate::run::Tls;
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[Rule {
     id: "conn.tls.flag",
     statement: "is_tls says whether the client has completed STARTTLS; with --tls=require nothing else gets this far.",
     clause: "nbdkit-plugin(3), .list_exports, .default_export and .open; nbdkit(1), --tls",
@@ -23,7 +22,7 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// The flag is what the connection is; `secure` are those whose client has completed STARTTLS, with the reply that says so.
-fn is_as_connection(secure: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn is_as_connection(secure: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.event.kind == Kind::Reply {
         given(now.succeeds(Operation::StartTls))?;
         return secure.renew(now.history, now.connection()?, now.event.clone());

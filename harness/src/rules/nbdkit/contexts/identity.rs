@@ -4,7 +4,7 @@ use layers_trace::Callback::Open;
 use layers_trace::{Event, Probe};
 
 use crate::history::Call;
-use crate::rules::check::{Given, Now, Report, given};
+use crate::rules::check::{Now, Report, Said, given};
 use crate::run::Tls;
 
 /// The call opens a context for nobody in particular.
@@ -15,7 +15,7 @@ fn opens_shared(now: &Now<'_>, call: &Call) -> bool {
 }
 
 /// No name, no TLS but where all have it, no default export.
-pub(super) fn anonymous(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn anonymous(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_enter() {
         let open = now.parent().filter(|parent| opens_shared(now, parent))?;
         return report.broken(open, "default_export is not asked", "it is");

@@ -7,7 +7,7 @@ use layers_trace::{Below, ContextFunction, Event, Kind};
 
 use super::{by_owner, top_of_manual};
 use crate::history::{Call, ChainId, Handle, History};
-use crate::rules::check::{Given, Kept, Now, Report, given};
+use crate::rules::check::{Kept, Now, Report, Said, given};
 
 /// Prepared, used, finalized, closed.
 #[derive(Default)]
@@ -26,7 +26,7 @@ pub(super) struct Life {
 const MOST_CLOSED: usize = 64;
 
 impl Life {
-    fn used(now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Given {
+    fn used(now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Said {
         given(by_owner(now, handle) && now.history.records(handle.layer, Prepare))?;
         report.exercised();
         given(handle.prepared != Some(true))?;
@@ -35,7 +35,7 @@ impl Life {
         report.broken(handle.preparation(), expected, "it uses it")
     }
 
-    fn closed(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Given {
+    fn closed(&mut self, now: &Now<'_>, handle: &Handle, report: &mut Report<'_>) -> Said {
         let owner = handle.owner.filter(|_| by_owner(now, handle))?;
         report.exercised();
         self.closed.truncate(MOST_CLOSED - 1);
@@ -46,14 +46,14 @@ impl Life {
         report.broken(prepare, expected, "it was left out")
     }
 
-    fn closed_again(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn closed_again(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (id, filter) = now.call.map(Call::handle).zip(now.parent().map(Call::layer))?;
         let (.., first) = self.closed.iter().find(|one| (one.0, one.1) == (id, filter))?;
         let expected = format!("one close of handle {id} of L{}", now.event.layer);
         report.broken(first, expected, "another one")
     }
 
-    fn answered(&mut self, now: &Now<'_>) -> Given {
+    fn answered(&mut self, now: &Now<'_>) -> Said {
         let ask = now.asking()?;
         match now.event.below() {
             Some(Below::Context(ContextFunction::Open)) if now.event.b != 0 => {
@@ -71,7 +71,7 @@ impl Life {
         }
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Answer, _) => self.answered(now),
             (Kind::Exit, _) => {
@@ -84,7 +84,7 @@ impl Life {
         }
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         given(history.ended_cleanly())?;
         let mut left: Vec<&Handle> = history
             .handles()

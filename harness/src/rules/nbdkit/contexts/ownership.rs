@@ -4,7 +4,7 @@ use layers_trace::Callback::{Close, Finalize};
 use layers_trace::Event;
 use layers_trace::event::{Below, ContextFunction};
 
-use crate::rules::check::{Given, Kept, Now, Report, given};
+use crate::rules::check::{Kept, Now, Report, Said, given};
 
 /// The pointer changes hands.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let ask = now.asking()?;
         match now.event.below() {
             Some(Below::Context(ContextFunction::SetNext)) => self.set(now, ask, report),
@@ -37,7 +37,7 @@ impl Ownership {
         self.below.push((handle, layer, next));
     }
 
-    fn set(&mut self, now: &Now<'_>, ask: &Event, report: &mut Report<'_>) -> Given {
+    fn set(&mut self, now: &Now<'_>, ask: &Event, report: &mut Report<'_>) -> Said {
         let (layer, context) = (ask.layer, ask.context);
         let known = self.associations.take((layer, context));
         let mut handles = now.history.handles();
@@ -64,7 +64,7 @@ impl Ownership {
     }
 
     /// The server finalizes or closes what is no longer its own.
-    fn ended(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn ended(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (call, id) = (now.call?, now.call?.handle());
         if let Some(answer) = self.taken.get(id).filter(|_| call.parent.is_none()) {
             let expected = format!("handle {id} of L{} is the filter's to finalize and close", call.layer());
@@ -78,7 +78,7 @@ impl Ownership {
         Some(())
     }
 
-    fn called(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn called(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let handle = now.handle?;
         // On another thread the call may have begun before.
         let own = self.associations.get((handle.layer, handle.context()));
@@ -89,7 +89,7 @@ impl Ownership {
         report.expect(now.event.context == ask.b, ask, expected, actual)
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.callback() {
             None => self.answered(now, report),
             Some(callback) => {

@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind};
 
 use super::{by_owner, opens_manual, top_of_manual};
 use crate::history::ConnectionId;
-use crate::rules::check::{Given, Kept, Now, PerLayer, Report, given, unless};
+use crate::rules::check::{Kept, Now, PerLayer, Report, Said, given, unless};
 
 /// Opened where it may be, and used by whom it is for.
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn opened(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn opened(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let call = now.call?;
         let owner = opens_manual(call)?;
         let root = now.history.root(call);
@@ -31,28 +31,24 @@ impl Place {
         report.broken(root, format!("what L{owner} opens in {} is shared", root.callback), "it is not")
     }
 
-    fn bound(&mut self, now: &Now<'_>) -> Given {
+    fn bound(&mut self, now: &Now<'_>) -> Said {
         let call = now.call.filter(|call| opens_manual(call).is_some())?;
         given(now.asking().is_some_and(|ask| ask.c == 0) && now.event.result() != 0)?;
         self.bound.set(now.event.handle, call.connection?)
     }
 
-    fn used(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn used(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let handle = top_of_manual(now).filter(|handle| by_owner(now, handle))?;
         let connection = self.bound.get(handle.id)?;
         let root = now.history.root(now.call?);
-        report.expect(
-            root.connection == Some(*connection),
-            &handle.open,
-            format_args!(
-                "handle {} of L{} is used for the client that it was opened for",
-                handle.id, handle.layer
-            ),
-            format_args!("in {} for another one, or none", root.callback),
-        )
+        report.exercised();
+        unless(root.connection == Some(*connection))?;
+        let (id, layer) = (handle.id, handle.layer);
+        let expected = format!("handle {id} of L{layer} is used for the client that it was opened for");
+        report.broken(&handle.open, expected, format!("in {} for another one, or none", root.callback))
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Enter, Some(Open)) => Place::opened(now, report),
             (Kind::Exit, Some(Open)) => self.bound(now),
@@ -75,7 +71,7 @@ fn within<'a>(now: &Now<'a>, callback: Callback) -> Option<&'a Event> {
 }
 
 /// What is opened in after_fork is ready for it.
-pub(super) fn in_after_fork(ready: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn in_after_fork(ready: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     if now.is_exit() {
         given(now.event.result() == 0)?;
@@ -87,7 +83,7 @@ pub(super) fn in_after_fork(ready: &mut PerLayer<()>, now: &Now<'_>, report: &mu
 }
 
 /// What is closed in cleanup has not been cleaned up.
-pub(super) fn in_cleanup(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn in_cleanup(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     within(now, Cleanup).filter(|_| now.history.records(layer, Cleanup))?;
     let begun = now.history.entered(layer, Cleanup);

@@ -5,7 +5,7 @@ use layers_trace::{Event, Kind};
 
 use super::opens_manual;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Given, Kept, Now, Report, given};
+use crate::rules::check::{Kept, Now, Report, Said, given};
 
 /// A request in which a filter has closed what was below it.
 struct Below {
@@ -32,7 +32,7 @@ fn request<'a>(now: &Now<'a>) -> Option<&'a Call> {
 }
 
 impl Reopen {
-    fn closes(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn closes(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if let Some(call) = request(now) {
             let (layer, tid, close) = (call.layer(), now.event.tid, now.event.clone());
             self.running.set(call.id(), Below { layer, tid, handle: call.handle(), close, opened: None });
@@ -45,7 +45,7 @@ impl Reopen {
         report.broken(&close, expected, "it was left out")
     }
 
-    fn opened(&mut self, now: &Now<'_>) -> Given {
+    fn opened(&mut self, now: &Now<'_>) -> Said {
         let owner = now.call.and_then(opens_manual)?;
         let one = self.running.get_mut(request(now)?.id()).filter(|one| one.layer == owner)?;
         one.opened = Some(now.event.result() != 0);
@@ -53,7 +53,7 @@ impl Reopen {
     }
 
     /// A layer above the filter is called from inside.
-    fn above(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn above(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let mut running = self.running.iter().map(|(_, one)| one);
         let one = running.find(|one| one.tid == now.event.tid && now.event.layer > one.layer)?;
         let expected = format!("L{} reopens what is below, and no layer above it is called", one.layer);
@@ -61,13 +61,13 @@ impl Reopen {
         report.broken(&one.close, expected, actual)
     }
 
-    fn over(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn over(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let one = self.running.take(now.call?.id()).filter(|one| one.opened.is_some())?;
         report.exercised();
         self.survivors.set(one.handle, one.close)
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Enter, Some(callback)) => {
                 self.above(now, report);
@@ -80,7 +80,7 @@ impl Reopen {
         }
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         // A server that is told to stop while clients are connected has a rule of its own.
         let last = history.signals().first().map_or(u32::MAX, |signal| signal.position);
         given(history.ended_cleanly())?;

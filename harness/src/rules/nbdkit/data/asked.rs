@@ -11,11 +11,10 @@ use crate::history::{
 };
 use crate::protocol::MOST_SERVED;
 use crate::rules::check::{
-    Check, Given, Now, Report, Rule, at, by, enters, enters_where, given, notes, only, unless,
+    Check, Now, Report, Rule, Said, at, by, enters, enters_where, given, notes, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.one-per-request",
         statement: "Each request of a client that is accepted leads to one call at the outermost layer that has the callback, and each that is refused to none.",
@@ -105,11 +104,11 @@ fn unacceptable(history: &History, request: &Request, top: &Handle) -> Option<&'
 }
 
 /// As many calls as requests.
-fn one_per_request(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn one_per_request(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_enter() { asked_for(now, report) } else { called_for(now, report) }
 }
 
-fn asked_for(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_for(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|call| call.request.is_none())?;
     let client = now.history.client(call.client?)?;
     // The harness itself asks for extents to find out whether a server is stopping.
@@ -118,11 +117,12 @@ fn asked_for(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(client.waiting.last(), expected, "one that it has not asked for")
 }
 
-fn called_for(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn called_for(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (_, request, top) = answered(now)?;
     let callback = callback_of(request.operation)?;
     let calls = request.made.calls();
-    let cited = only((request, (calls.first(), calls.get(1))));
+    let cited = (request, (calls.first(), calls.get(1)));
+    let mut report = report.without_present();
     if let Some(why) = unacceptable(now.history, request, top) {
         let expected = format!("no call, because {why}");
         return report.expect(calls.is_empty(), cited, expected, format_args!("{} calls", calls.len()));
@@ -135,9 +135,10 @@ fn called_for(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     };
     let own = || calls.iter().filter(|made| present(made.callback) == callback);
     let count = own().count();
-    let holds = (least..=most).contains(&count) && own().all(|made| made.layer() == at);
+    report.exercised();
+    unless((least..=most).contains(&count) && own().all(|made| made.layer() == at))?;
     let expected = format!("{most} call of {callback}, of L{at}");
-    report.expect(holds, cited, expected, format_args!("{count} of them"))
+    report.broken(cited, expected, format!("{count} of them"))
 }
 
 /// What the client has said in this flag is passed on to this callback.
@@ -153,9 +154,11 @@ fn passed(callback: Callback, flag: u32) -> impl Check {
 }
 
 /// Success is success of the layers.
-fn reply_after_exit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn reply_after_exit(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (_, request, _) = answered(now).filter(|_| now.event.result() == 0)?;
     let last = request.made.calls().last()?;
+    report.exercised();
+    given(last.exit.is_none())?;
     let expected = format!("the answer after {} has returned", last.callback);
-    report.expect(last.exit.is_some(), (request, last), expected, "it is still at work")
+    report.broken((request, last), expected, "it is still at work")
 }

@@ -3,10 +3,9 @@
 use layers_trace::Callback::{Pread, Pwrite};
 use layers_trace::{Event, Operation};
 
-use crate::rules::check::{Given, Now, Report, Rule, by, calls, given, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, by, calls, given, remembering};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[Rule {
     id: "data.buf.distinct",
     statement: "Reads and writes of clients that are served at the same time have buffers of their own.",
     clause: "not in the manual",
@@ -19,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// Buffers in use do not overlap.
-fn distinct(in_flight: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn distinct(in_flight: &mut Vec<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|call| call.client.is_some())?;
     if now.is_exit() {
         in_flight.retain(|other| other.position != call.id());

@@ -9,10 +9,9 @@ use layers_trace::{Kind, Operation};
 
 use super::asked::answered;
 use crate::history::present;
-use crate::rules::check::{Cited, Given, Now, Report, Rule, at, by, exits, given, notes, unless};
+use crate::rules::check::{Cited, Now, Report, Rule, Said, at, by, exits, given, notes, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.read.bytes",
         statement: "The answer to a read has the bytes that the outermost layer has put into its buffer; where that has failed, it has none.",
@@ -72,7 +71,7 @@ fn compare<'e>(
     cited: impl Cited<'e>,
     what: impl Display,
     report: &mut Report<'_>,
-) -> Given {
+) -> Said {
     unless(sent == NONE || got == NONE || (sent, got) == (ZEROES, ZEROES))?;
     report.exercised();
     given(sent != got)?;
@@ -80,7 +79,7 @@ fn compare<'e>(
 }
 
 /// The answer is the buffer.
-fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (_, request, _) = answered(now)?;
     given(request.operation == Operation::Read)?;
     let reads = || request.made.calls().iter().filter(|made| present(made.callback) == Pread);
@@ -96,25 +95,26 @@ fn read_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Nothing is left out, nothing told twice.
-fn read_whole(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn read_whole(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.succeeds(Operation::Read) && now.history.has_digests())?;
     let request = now.request()?;
     let (told, sent, count) = (now.event.d, now.event.context, request.event.count());
+    report.exercised();
+    unless(told == count && sent == u64::from(count))?;
     let (from, end) = (request.event.offset(), request.event.offset().saturating_add(count.into()));
     let expected = format!("each of the {count} bytes of {from}..{end} once");
-    let actual = format!("{told} of them, and {sent} bytes in all");
-    report.expect(told == count && sent == u64::from(count), request, expected, actual)
+    report.broken(request, expected, format!("{told} of them, and {sent} bytes in all"))
 }
 
 /// What was sent is what comes.
-fn write_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn write_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (client, request) = now.served_request()?;
     given(request.operation == Operation::Write && !client.is_ambiguous(request))?;
     compare(request.event.context, now.event.b, (request, now.call), "what the client has sent", report)
 }
 
 /// What passes a filter is not changed between it and the layer below.
-fn handed_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn handed_bytes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|call| call.layer() > 0)?;
     let once = call.handed.times == 1 && call.handed.result == Some(0) && now.event.result() == 0;
     given(once && now.history.hands_on(call.layer(), call.callback))?;

@@ -7,11 +7,10 @@ use layers_trace::Callback::{self, Zero};
 use crate::history::FAST_ZERO;
 use crate::protocol::is_told;
 use crate::rules::check::{
-    Given, Now, Party, Report, Rule, at, by, exits, exits_where, given, remembering, unless,
+    Now, Party, Report, Rule, Said, at, by, exits, exits_where, given, remembering, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.error.err",
         statement: "A filter whose request fails has set err to a positive error number.",
@@ -48,7 +47,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A client learns what a filter says.
-fn is_on_the_wire(failed: &mut HashMap<u32, u32>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn is_on_the_wire(failed: &mut HashMap<u32, u32>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|_| now.event.result() == -1)?;
     let before = failed.insert(now.event.tid, call.id());
     let err = now.event.err().map(u32::cast_signed).filter(|err| *err > 0 && call.layer() > 0)?;
@@ -59,14 +58,14 @@ fn is_on_the_wire(failed: &mut HashMap<u32, u32>, now: &Now<'_>, report: &mut Re
 }
 
 /// There is a reason for every failure.
-fn err_is_set(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn err_is_set(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.event.result() < 0 && now.event.layer > 0)?;
     let (call, err) = (now.call?, now.event.err()?.cast_signed());
     report.expect(err > 0, call, "an error number in err", err)
 }
 
 /// Only a fast zero may be said not to be supported.
-fn zero_is_supported(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn zero_is_supported(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, err) = (now.call?, now.event.err()?);
     given(now.event.result() < 0 && call.layer() > 0 && call.enter.flags() & FAST_ZERO == 0)?;
     let holds = ![libc::ENOTSUP, libc::EOPNOTSUPP].contains(&err.cast_signed());

@@ -9,10 +9,9 @@ use layers_trace::{Event, Field, Kind, Operation, Probe};
 use super::super::emulation::task::{Task, watches};
 use super::asked::answered;
 use crate::history::{REQ_ONE, Way};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, notes, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, notes, remembering, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.extents.told",
         statement: "A client is told of each byte what the list of the outermost layer says of it: the extents from the offset on, of the same types, none but the last beyond the range, and nothing beyond the disk.",
@@ -107,7 +106,7 @@ fn named(kind: u32) -> &'static str {
 }
 
 /// The answer is the list.
-fn told_as_added(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_as_added(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.succeeds(Operation::BlockStatus))?;
     let (_, request, top) = answered(now)?;
     let made = request.made.calls().iter().find(|made| made.callback == Extents)?;
@@ -142,7 +141,7 @@ fn told_as_added(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// One is enough.
-fn only_one(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn only_one(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.succeeds(Operation::BlockStatus) && now.history.has_digests())?;
     let request = now.request().filter(|request| request.flags() & REQ_ONE != 0)?;
     let told = told_by(now.event);
@@ -155,7 +154,7 @@ fn only_one(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// The list is what was added.
-fn list_as_added(added: &mut BTreeMap<u32, Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn list_as_added(added: &mut BTreeMap<u32, Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.event.probe() == Some(Probe::Added) {
         let call = now.during().filter(|call| call.callback == Extents)?;
         added.insert(call.id(), now.event.clone());
@@ -172,7 +171,7 @@ fn list_as_added(added: &mut BTreeMap<u32, Event>, now: &Now<'_>, report: &mut R
 }
 
 /// Who has nothing to say has a disk without holes.
-fn allocated(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn allocated(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::of(Extents, now)?;
     given(task.succeeded() && now.history.has_digests() && matches!(task.way(now)?, Way::Itself(_)))?;
     // Of a filter it is known only if it adds nothing itself.
@@ -184,12 +183,8 @@ fn allocated(now: &Now<'_>, report: &mut Report<'_>) -> Given {
         Some(extent) => format!("an extent of type {}", extent.kind),
         None => format!("{length} bytes of it"),
     };
-    report.expect(
-        other.is_none() && length >= task.count,
-        task.asked,
-        format_args!("{} bytes of data", task.count),
-        actual,
-    )
+    let expected = format!("{} bytes of data", task.count);
+    report.expect(other.is_none() && length >= task.count, task.asked, expected, actual)
 }
 
 #[cfg(test)]

@@ -5,11 +5,10 @@ use layers_trace::Callback::{self, Cache, CanFastZero, CanFua, Extents, Flush, P
 use super::{caller, flag_names};
 use crate::history::{FAST_ZERO, FUA, FUA_NATIVE, MAY_TRIM, REQ_ONE};
 use crate::rules::check::{
-    Check, Given, Now, Party, Report, Rule, at, by, enters, enters_where, given, unless,
+    Check, Now, Party, Report, Rule, Said, at, by, enters, enters_where, given, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.flags.none",
         statement: "pread, flush and cache get no flags.",
@@ -84,7 +83,7 @@ fn own_flags(callback: Callback) -> Option<u32> {
 const WRITING: &[Callback] = &[Pwrite, Trim, Zero];
 
 /// FUA only where it is understood.
-fn fua_gate(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fua_gate(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.event.flags() & FUA != 0)?;
     let handle = now.own_handle()?;
     let answer = now.history.offered(handle, CanFua)?;
@@ -98,7 +97,7 @@ fn fua_gate(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// FAST_ZERO only where it is understood.
-fn fast_gate(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fast_gate(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.event.flags() & FAST_ZERO != 0)?;
     let handle = now.own_handle()?;
     let answer = now.history.offered(handle, CanFastZero)?;

@@ -13,8 +13,7 @@ use crate::version::Version;
 /// From here on the server itself heeds a filter's can_zero.
 const FILTERS_EMULATE: Version = Version(1, 31, 9);
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.pwrite.gate",
         statement: "No pwrite, trim or zero reaches a layer that has answered no to can_write, or that is open read-only.",

@@ -7,12 +7,9 @@ use layers_trace::lent::{LEAST_KEPT, Seen};
 use layers_trace::{Event, Kind, Probe};
 
 use crate::history::{Call, present};
-use crate::rules::check::{
-    Given, Now, Party, PerLayer, Report, Rule, at, by, given, notes, only, remembering,
-};
+use crate::rules::check::{Now, Party, PerLayer, Report, Rule, Said, at, by, given, notes, remembering};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.pread.fills",
         statement: "A read that succeeds has put count bytes into its buffer: none of what was in it before is left.",
@@ -89,7 +86,7 @@ impl Ends {
 
 /// A stretch that was kept is found at once; of single bytes at either end it takes many, since one of 256 is there by
 /// chance.
-fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, seen) = lent(now).filter(|(call, _)| is_read(call) && is_judged(now.event))?;
     report.exercised();
     let expected = "all bytes of the buffer come from the layer";
@@ -102,7 +99,7 @@ fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) -> G
                 format!("bytes {start} to {last} of the {count} are as they were before the call")
             }
         };
-        return report.broken(only(call), expected, actual);
+        return report.without_present().broken(call, expected, actual);
     }
     let before = ends.get(call.layer()).copied().unwrap_or_default();
     let (head, tail) = (Ends::add(before.head, seen.head), Ends::add(before.tail, seen.tail));
@@ -111,29 +108,32 @@ fn fills(ends: &mut PerLayer<Ends>, now: &Now<'_>, report: &mut Report<'_>) -> G
         let (end, kept) = if head >= CERTAIN { ("first", seen.head) } else { ("last", seen.tail) };
         let bytes = if kept == 1 { "byte is".to_owned() } else { format!("{kept} bytes are") };
         let actual = format!("the {end} {bytes} as before the call, in this read and in others before it");
-        report.broken(only(call), expected, actual);
+        report.without_present().broken(call, expected, actual);
     }
     ends.set(call.layer(), Ends { head, tail, told: before.told || told })
 }
 
 /// What a write is given stays as it is.
-fn is_const(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn is_const(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, seen) = lent(now).filter(|(call, _)| !is_read(call))?;
+    report.exercised();
+    given(seen.length != 0)?;
     let last = seen.start.saturating_add(seen.length).saturating_sub(1);
     let actual = match seen.length {
         1 => format!("byte {} has changed", seen.start),
         _ => format!("bytes have changed, the first at {} and the last at {last}", seen.start),
     };
-    report.expect(seen.length == 0, only(call), "the buffer is the same after the call", actual)
+    report.without_present().broken(call, "the buffer is the same after the call", actual)
 }
 
 /// So does what lies around a buffer.
-fn within_bounds(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn within_bounds(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, seen) = lent(now)?;
-    let (place, side) =
-        (nth(seen.outside.unsigned_abs()), if seen.outside < 0 { "before" } else { "behind" });
-    let actual = format!("{place} {side} the buffer has changed");
-    report.expect(seen.outside == 0, only(call), "what lies around the buffer is the same", actual)
+    report.exercised();
+    given(seen.outside != 0)?;
+    let side = if seen.outside < 0 { "before" } else { "behind" };
+    let actual = format!("{} {side} the buffer has changed", nth(seen.outside.unsigned_abs()));
+    report.without_present().broken(call, "what lies around the buffer is the same", actual)
 }
 
 fn nth(place: u32) -> String {
@@ -211,10 +211,9 @@ mod tests {
 
     #[test]
     fn nothing_outside_is_changed() {
-        const RULE: &str = "data.buffer.bounds";
         for callback in [Callback::Pread, Callback::Pwrite] {
-            let outside =
-                |outside, judged| says(RULE, calls(callback, &[(512, Seen { outside, ..GOOD }, judged)]));
+            let all = |outside, judged| calls(callback, &[(512, Seen { outside, ..GOOD }, judged)]);
+            let outside = |outside, judged| says("data.buffer.bounds", all(outside, judged));
             assert_eq!(outside(0, true), (1, 0));
             assert_eq!(outside(1, true), (1, 1));
             assert_eq!(outside(-4, false), (1, 1), "a call that fails, too");

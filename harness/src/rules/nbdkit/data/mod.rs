@@ -1,17 +1,17 @@
 //! Requests: how they come to the layers.
 
-pub mod asked;
-pub mod buffers;
-pub mod bytes;
-pub mod errors;
-pub mod extents;
-pub mod flags;
-pub mod gates;
-pub mod lent;
-pub mod nesting;
-pub mod range;
+mod asked;
+mod buffers;
+mod bytes;
+mod errors;
+mod extents;
+mod flags;
+mod gates;
+mod lent;
+mod nesting;
+mod range;
 mod request;
-pub mod window;
+mod window;
 
 use crate::rules::check::Rule;
 use request::{caller, flag_names};

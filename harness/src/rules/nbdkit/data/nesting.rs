@@ -4,10 +4,9 @@ use layers_trace::Callback::{self, Cache, Flush, Pread, Pwrite, Trim, Zero};
 
 use super::super::pass_through::passed_through;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, calls_where, enters_where, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, calls_where, enters_where, given, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[Rule {
     id: "data.nested",
     statement: "A request enters at the outermost layer and reaches the layers below only through the filters above.",
     clause: "nbdkit-filter(3), NEXT PLUGIN and .pread … .cache",
@@ -23,7 +22,7 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// A filter stands between the server and the layers below it.
-fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, handle) = (now.call?, now.handle?);
     given(handle.layer == call.layer() && now.history.is_servers(handle))?;
     let parent = now.parent();

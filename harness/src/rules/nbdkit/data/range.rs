@@ -4,10 +4,9 @@ use layers_trace::Callback::{self, CanWrite, Flush, FlushV1, GetSize, Pread, Pre
 
 use super::caller;
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, enters_where, given};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, enters, enters_where, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "data.range",
         statement: "A request is for at least one byte, and for none behind the size that the layer has given.",
@@ -48,7 +47,7 @@ fn has_range(callback: Callback) -> bool {
 }
 
 /// Inside the size.
-fn in_range(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn in_range(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.own_handle()?;
     let size = u64::try_from(now.history.offered(handle, GetSize)?).ok()?;
     report.exercised();
@@ -59,7 +58,7 @@ fn in_range(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// What the server must know before it can check the arguments of a request.
-fn size_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn size_first(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.own_handle()?;
     given(now.parent()?.layer() > handle.layer)?;
     let asked = |query| !now.history.records(handle.layer, query) || handle.answer(query).is_some();
@@ -73,7 +72,7 @@ fn size_first(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// No more than the server takes from a client.
-fn max_io(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn max_io(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.exercised();
     given(now.event.count() > MOST_SERVED)?;
     let actual = format!("{} bytes", now.event.count());

@@ -2,10 +2,9 @@
 
 use layers_trace::Callback::{self, Prepare};
 
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters_where, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[Rule {
     id: "data.window",
     statement: "Requests reach a filter between its successful prepare and its finalize, the plugin between its open and its close.",
     clause: "nbdkit-filter(3), .prepare and .finalize; nbdkit-plugin(3), .open and .close",
@@ -19,7 +18,7 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// A handle takes requests while it is ready for them.
-fn in_window(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn in_window(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let Some(handle) = now.handle else {
         given(now.history.was_minted(now.event.handle))?;
         return report.expect(false, (), "no request on a handle once it is closed", "there is one");

@@ -5,10 +5,9 @@ use layers_trace::Callback::{Cache, Pread};
 use super::task::{Task, watches};
 use crate::history::Way;
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(super) const RULES: &[Rule] = &[Rule {
     id: "emul.cache.as-reads",
     statement: "Where can_cache says emulate, the range is read, in ascending pieces of 64 MiB or less without flags; where it says native and there is no cache, the request succeeds without a call.",
     clause: "nbdkit-plugin(3), Flags, .can_cache and .cache",
@@ -21,7 +20,7 @@ pub const RULES: &[Rule] = &[Rule {
 }];
 
 /// Reading is caching.
-fn as_reads(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn as_reads(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::of(Cache, now)?;
     unless(task.made().is_empty() && (task.of_filter || !task.succeeded()))?;
     let by = match task.way(now) {

@@ -4,10 +4,9 @@ use layers_trace::Callback::Extents;
 
 use super::task::{Task, watches};
 use crate::history::Way;
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, given};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "emul.extents.synthetic",
         statement: "Where can_extents says no the server answers by itself, and neither that layer nor one inside it is asked for extents.",
@@ -34,7 +33,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Nobody is asked who has nothing to say.
-fn synthetic(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn synthetic(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::of(Extents, now)?;
     let Some(Way::Itself(handle)) = task.way(now) else { return None };
     // It may fail before anybody thinks of the layers: on a connection that is over, or without a context.
@@ -46,7 +45,7 @@ fn synthetic(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// An answer without an extent is none.
-fn nonempty(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn nonempty(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() && now.event.layer == 0 {
         return of_plugin(now, report);
     }
@@ -59,7 +58,7 @@ fn nonempty(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// A reference plugin leaves its list empty on purpose, and is not blamed for it.
-fn of_plugin(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn of_plugin(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|_| now.event.result() == 0)?;
     if now.event.b > 0 {
         return report.exercised();

@@ -4,10 +4,9 @@ use layers_trace::Callback::{self, CanFua, Flush, Pwrite, Trim, Zero};
 
 use super::task::{Task, watches};
 use crate::history::{FAST_ZERO, FUA, FUA_EMULATE, FUA_NATIVE, Handle, Made, Way, present};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, only};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "emul.fua.flush-after",
         statement: "Where a plugin's can_fua says emulate, a write, trim or zero with FUA comes to it without the flag, and one flush follows on the same thread if it has succeeded, and none if it has failed.",
@@ -40,7 +39,7 @@ fn plugin_of<'a>(now: &Now<'a>, task: &Task<'_>) -> Option<&'a Handle> {
 }
 
 /// A flush makes up for FUA.
-fn flush_after(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn flush_after(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::ending(now)?;
     let on_plugin = task.made().iter().any(|made| made.layer() == 0);
     given(WRITING.contains(&task.callback) && task.flags & FUA != 0 && on_plugin)?;
@@ -65,14 +64,14 @@ fn flush_after(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     }
     if let Some(flush) = first.filter(|flush| flush.enter.position < last.enter.position) {
         let what = format!("the flush after {}", last.callback);
-        return report.broken(only((task.asked, (flush, last))), what, "before it");
+        return report.without_present().broken((task.asked, (flush, last)), what, "before it");
     }
     let flush = first.filter(|flush| flush.enter.flags() != 0)?;
     report.broken((task.asked, flush), "no flags", format!("{:#x}", flush.enter.flags()))
 }
 
 /// FUA of something that is done in pieces.
-fn split(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn split(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::ending(now)?;
     given(task.callback == Zero && task.flags & FUA != 0 && task.flags & FAST_ZERO == 0)?;
     let pieces = || task.made_of(Pwrite);

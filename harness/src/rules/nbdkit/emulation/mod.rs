@@ -1,10 +1,10 @@
 //! What the server does instead of a layer: zeroes as writes, FUA as a flush, cache as reads, extents made up.
 
-pub mod cache;
-pub mod extents;
-pub mod fua;
+mod cache;
+mod extents;
+mod fua;
 pub(super) mod task;
-pub mod zero;
+mod zero;
 
 use crate::rules::check::Rule;
 

@@ -3,7 +3,7 @@
 use layers_trace::{Callback, Event, Kind};
 
 use crate::history::{Handle, Inside, Made, MadeList, Way, callback_of, present};
-use crate::rules::check::{Given, Now, Report, Watch, exits, given, unless};
+use crate::rules::check::{Now, Report, Said, Watch, exits, given, unless};
 
 /// A client's request, or a data call of a filter that passes on what it gets, at the moment when it is over.
 pub(in crate::rules) struct Task<'a> {
@@ -126,7 +126,7 @@ impl<'a> Task<'a> {
         pieces: impl Iterator<Item = &'a Made>,
         most: u32,
         report: &mut Report<'_>,
-    ) -> Given {
+    ) -> Said {
         let mut next = self.offset;
         let end = self.offset.saturating_add(self.count);
         let mut failed = false;

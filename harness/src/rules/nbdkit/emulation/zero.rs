@@ -5,10 +5,9 @@ use layers_trace::Callback::{self, CanFastZero, CanZero, Pwrite, Zero};
 use super::task::{Task, watches};
 use crate::history::{FAST_ZERO, MAY_TRIM, Made, Way, ZERO_NATIVE};
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "emul.zero.as-writes",
         statement: "Where can_zero says emulate, zeroes are written with that layer's pwrite: in ascending pieces of 64 MiB or less that cover the range, without MAY_TRIM.",
@@ -45,7 +44,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The range is written with this callback, and with zeroes.
-fn is_written(task: &Task<'_>, write: Callback, report: &mut Report<'_>) -> Given {
+fn is_written(task: &Task<'_>, write: Callback, report: &mut Report<'_>) -> Said {
     task.tiles(task.made_of(write), MOST_SERVED, report);
     for piece in task.made_of(write).filter(|piece| piece.inside.nonzero > 0) {
         report.broken((task.asked, piece), "a buffer full of zeroes", "other bytes in it");
@@ -54,7 +53,7 @@ fn is_written(task: &Task<'_>, write: Callback, report: &mut Report<'_>) -> Give
 }
 
 /// Where a layer wants it, the server writes.
-fn as_writes(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn as_writes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::of(Zero, now)?;
     given(task.flags & FAST_ZERO == 0)?;
     // A filter that makes nothing of it has its reasons.
@@ -93,7 +92,7 @@ fn unsupported<'a>(now: &Now<'_>, task: &Task<'a>) -> Option<&'a Made> {
 }
 
 /// What a plugin cannot do is done with its pwrite.
-fn fallback(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fallback(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::of(Zero, now)?;
     given(task.flags & FAST_ZERO == 0)?;
     let plugin = now.history.chain(task.from.chain).into_iter().find(|handle| handle.layer == 0)?;
@@ -106,7 +105,7 @@ fn fallback(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// What is not fast is not done.
-fn fast_no_fallback(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fast_no_fallback(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::ending(now)?;
     given(task.callback == Zero && task.flags & FAST_ZERO != 0)?;
     report.exercised();

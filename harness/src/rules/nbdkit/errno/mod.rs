@@ -2,9 +2,9 @@
 //! "Setting errno"; nbdkit-filter(3), "ERROR HANDLING"; the NBD protocol, "Error values").
 
 mod error;
-pub mod pieces;
-pub mod refused;
-pub mod wire;
+mod pieces;
+pub(super) mod refused;
+mod wire;
 
 use crate::rules::check::Rule;
 #[cfg(test)]

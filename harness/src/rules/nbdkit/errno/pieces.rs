@@ -6,10 +6,9 @@ use layers_trace::Kind;
 use super::super::emulation::task::Task;
 use super::name;
 use crate::history::{FAST_ZERO, History, Made, present};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, exits_where, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, exits_where, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "errno.success",
         statement: "A request succeeds only if every call made for it has: each piece of a range that is split, the writes in place of a zero, and the flush in place of FUA.",
@@ -58,7 +57,7 @@ fn is_strange(now: &Now<'_>, task: &Task<'_>) -> bool {
 }
 
 /// Nothing has failed.
-fn success(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn success(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let task = Task::ending(now).filter(|task| task.succeeded())?;
     unless(is_strange(now, &task) || task.made().is_empty())?;
     report.exercised();
@@ -69,7 +68,7 @@ fn success(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// A filter is told what the layer below has said.
-fn told(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call.filter(|call| call.layer() > 0 && now.event.result() < 0)?;
     let err = now.event.err().filter(|_| now.history.hands_on(call.layer(), call.callback))?;
     let piece = failing(now.history, call.made.calls());

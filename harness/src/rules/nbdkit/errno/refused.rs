@@ -10,10 +10,9 @@ use super::{Answered, ORDINARY, names, told};
 use crate::history::{ConnectionId, History};
 use crate::protocol::MOST_SERVED;
 use crate::protocol::flag::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, notes, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, notes, remembering, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "errno.refused",
         statement: "The server refuses what it must: with EPERM a request that writes to a read-only export, with ENOSPC one that writes beyond the end, with EINVAL any other that goes beyond the end, and with EINVAL an unknown request or flag, or a flag that the request does not have.",
@@ -105,7 +104,7 @@ pub(in super::super) fn is_wrong_success(now: &Now<'_>) -> bool {
 }
 
 /// The server refuses, and says why.
-fn refused(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn refused(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let answered = Answered::by(now)?;
     let reasons = reasons(now.history, &answered);
     let (why, _) = reasons.first()?;
@@ -126,7 +125,7 @@ fn refused(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 type Ended = (ConnectionId, u32, Option<Event>);
 
 /// After the end of a connection has been asked for.
-fn shutdown(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn shutdown(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let event = now.event;
     match event.kind {
         Kind::Probe => {

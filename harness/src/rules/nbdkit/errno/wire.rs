@@ -7,10 +7,9 @@ use super::{Answered, ORDINARY, name, names, refused, told};
 use crate::history::{Made, Way, callback_of};
 use crate::protocol::ERRORS;
 use crate::protocol::flag::{DF, FAST_ZERO};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, given, notes, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, notes, remembering, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "errno.wire",
         statement: "A client is told the error of the layer that has failed: EPERM, EIO, ENOMEM, EINVAL, ENOSPC and ESHUTDOWN as they are, EDQUOT and EFBIG as ENOSPC, ENOTSUP for a fast zero, EOVERFLOW for a read with NBD_CMD_FLAG_DF, and any other as one of EPERM, EIO, ENOMEM, EINVAL and ENOSPC.",
@@ -80,7 +79,7 @@ fn failed<'a>(now: &Now<'a>) -> Option<(Answered<'a>, &'a Made, i32)> {
 }
 
 /// The layer's error reaches the client.
-fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (answered, piece, error) = failed(now)?;
     let sent = answered.error()?;
     let allowed = allowed(error, &answered);
@@ -90,7 +89,7 @@ fn on_the_wire(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// What the protocol leaves open is done as always.
-fn others(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn others(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (answered, piece, error) = failed(now)?;
     let sent = answered.error().filter(|_| allowed(error, &answered) == ORDINARY)?;
     let usual = if error == libc::EROFS { libc::EPERM } else { libc::EINVAL };
@@ -99,7 +98,7 @@ fn others(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// The protocol has such an error.
-fn known(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn known(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.event.speaker().is_some() && now.event.result() < 0)?;
     let request = now.request()?;
     let error = now.event.errno().cast_signed();
@@ -122,7 +121,7 @@ struct Cause {
 }
 
 impl Cause {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if now.event.kind == Kind::Probe {
             self.ends |= matches!(now.event.probe(), Some(Probe::Shutdown | Probe::Disconnect));
             self.disconnects |= now.event.probe() == Some(Probe::Disconnect);

@@ -4,10 +4,10 @@ use layers_trace::Callback::{AfterFork, Cleanup, Unload};
 use layers_trace::Event;
 
 use crate::history::History;
-use crate::rules::check::{Given, Now, PerLayer, Report, given};
+use crate::rules::check::{Now, PerLayer, Report, Said, given};
 
 /// Cleanup visits the outermost layer first, and each returns before the next; `left` is the one that has returned last.
-pub(super) fn outer_first(left: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn outer_first(left: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         *left = Some(now.event.clone());
         return None;
@@ -19,7 +19,7 @@ pub(super) fn outer_first(left: &mut Option<Event>, now: &Now<'_>, report: &mut 
 }
 
 /// All cleanups are over when the first unload begins.
-pub(super) fn before_unload(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn before_unload(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     const EXPECTED: &str = "every cleanup is over before the first unload";
     let unload = now.history.first_enters(Unload).next();
     if now.is(Cleanup) {
@@ -31,7 +31,7 @@ pub(super) fn before_unload(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Cleanup is for runs that have come through every after_fork; `forked` are the layers of which it has succeeded.
-pub(super) fn after_every_fork(forked: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn after_every_fork(forked: &mut PerLayer<()>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         given(now.event.result() == 0)?;
         return forked.set(now.event.layer, ());
@@ -44,7 +44,7 @@ pub(super) fn after_every_fork(forked: &mut PerLayer<()>, now: &Now<'_>, report:
     report.broken((), format!("after_fork of L{layer} has returned 0 earlier"), "it has not")
 }
 
-pub(super) fn none_without_fork(_: &mut PerLayer<()>, history: &History, report: &mut Report<'_>) -> Given {
+pub(super) fn none_without_fork(_: &mut PerLayer<()>, history: &History, report: &mut Report<'_>) -> Said {
     let never_forked = history.failed_start().is_some() || !history.serves();
     let has_cleanup = history.outermost(Cleanup).is_some();
     given(never_forked && has_cleanup && history.end().is_some())?;

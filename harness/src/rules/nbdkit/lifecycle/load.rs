@@ -4,10 +4,10 @@ use layers_trace::Callback::Load;
 use layers_trace::Event;
 
 use crate::history::History;
-use crate::rules::check::{Given, Now, PerLayer, Report, given};
+use crate::rules::check::{Now, PerLayer, Report, Said, given};
 
 /// Each layer's first call is load, and no later one is.
-pub(super) fn is_first(first: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn is_first(first: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     if let Some(first) = first.get(layer) {
         given(now.is(Load) && first.callback() == Some(Load))?;
@@ -18,11 +18,7 @@ pub(super) fn is_first(first: &mut PerLayer<Event>, now: &Now<'_>, report: &mut 
     report.expect(now.is(Load), (), format_args!("L{layer} begins with load"), "load was not called")
 }
 
-pub(super) fn never_missing(
-    first: &mut PerLayer<Event>,
-    history: &History,
-    report: &mut Report<'_>,
-) -> Given {
+pub(super) fn never_missing(first: &mut PerLayer<Event>, history: &History, report: &mut Report<'_>) -> Said {
     given(history.ended_cleanly())?;
     for layer in history.recording(Load).filter(|layer| !first.has(*layer)) {
         report.expect(false, (), format_args!("one load of L{layer}"), "none in the whole run");

@@ -4,10 +4,15 @@ use layers_trace::Callback::{Cleanup, Close, Unload};
 use layers_trace::{Event, Kind};
 
 use crate::history::{Call, End, Handle, History};
-use crate::rules::check::{Given, Now, Report, given};
+use crate::rules::check::{Now, Report, Said, given};
 
 /// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
 const SHUTDOWN_SIGNALS: &[u64] = &[2, 3, 15];
+
+/// The first of them that the harness has sent.
+fn shutdown_signal(history: &History) -> Option<&Event> {
+    history.signals().iter().find(|signal| SHUTDOWN_SIGNALS.contains(&signal.a))
+}
 
 /// Handles of connections, whose closing the trace would show.
 fn clients_handles(history: &History) -> impl Iterator<Item = &Handle> {
@@ -21,7 +26,7 @@ fn clients_calls(history: &History) -> impl Iterator<Item = &Call> {
 }
 
 /// No handle of a connection is open when the first cleanup begins.
-pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.history.cleaning().is_none() && now.history.was_minted(1))?;
     report.exercised();
     let mut open: Vec<_> = clients_handles(now.history).collect();
@@ -35,7 +40,7 @@ pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Nothing is called for a client once the first cleanup has begun.
-pub(super) fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let begun = now.history.cleaning().is_some();
     if now.is(Cleanup) {
         return report.exercised_if(!begun && now.history.connections().next().is_some());
@@ -50,7 +55,6 @@ pub(super) fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 /// After a shutdown signal: running calls return, handles are closed, cleanup, unload, and the server exits cleanly.
 #[derive(Default)]
 pub(super) struct ShutdownSequence {
-    signal: Option<Event>,
     /// A client had been there before the signal, and so the server had begun to serve.
     served: bool,
     begun: bool,
@@ -59,20 +63,18 @@ pub(super) struct ShutdownSequence {
 }
 
 impl ShutdownSequence {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+        let signal = shutdown_signal(now.history);
         if now.event.kind == Kind::Signal {
-            if SHUTDOWN_SIGNALS.contains(&now.event.a) && self.signal.is_none() {
-                self.signal = Some(now.event.clone());
-                self.served = now.history.connections().next().is_some();
-            }
+            let first = signal.is_none() && SHUTDOWN_SIGNALS.contains(&now.event.a);
+            self.served |= first && now.history.connections().next().is_some();
             return None;
         }
-        if now.event.kind == Kind::Exit {
+        if now.is_exit() {
             self.unloaded += 1;
             return None;
         }
-        let signalled = self.signal.is_some() || now.history.is_captive();
-        given(signalled && !std::mem::replace(&mut self.begun, true))?;
+        given((signal.is_some() || now.history.is_captive()) && !std::mem::replace(&mut self.begun, true))?;
         report.exercised();
         if let Some(call) = clients_calls(now.history).min_by_key(|call| call.id()) {
             let expected = format!("{} of L{} returns first", call.callback, call.layer());
@@ -84,11 +86,11 @@ impl ShutdownSequence {
         }
         let layer = now.history.outermost(Cleanup).filter(|_| now.is(Unload))?;
         let expected = format!("cleanup of L{layer} comes before any unload");
-        report.broken(self.signal.as_ref(), expected, "unload comes first")
+        report.broken(signal, expected, "unload comes first")
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
-        let signal = self.signal.as_ref()?;
+    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
+        let signal = shutdown_signal(history)?;
         let unloads = history.layers().iter().filter(|layer| layer.records(Unload)).count();
         // A module can end the process in any of its calls; after the last of them nobody but the server does.
         let ends_itself = unloads > 0 && self.unloaded == unloads && !history.is_captive();

@@ -5,14 +5,14 @@ use layers_trace::Callback::{
 };
 use layers_trace::Event;
 
-use crate::rules::check::{Given, Now, Report};
+use crate::rules::check::{Now, Report, Said};
 
 /// The callbacks of start-up.
 pub(super) const START: &[Callback] =
     &[Load, Config, ConfigComplete, ThreadModel, DumpPlugin, GetReady, AfterFork];
 
 /// One thread of a process makes all start-up calls.
-pub(super) fn one_thread_starts(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn one_thread_starts(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let same_process = first.as_ref().filter(|first| first.pid == now.event.pid);
     let Some(earlier) = same_process else {
         *first = Some(now.event.clone());
@@ -23,7 +23,7 @@ pub(super) fn one_thread_starts(first: &mut Option<Event>, now: &Now<'_>, report
 }
 
 /// The main thread starts and stops all layers.
-pub(super) fn on_main_thread(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn on_main_thread(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let on_main = now.event.tid == now.event.pid;
     report.expect(on_main, (), "it runs on the main thread", "it runs on another thread")
 }

@@ -6,7 +6,7 @@ use layers_trace::Event;
 
 use super::super::order::once;
 use crate::history::History;
-use crate::rules::check::{Check, Given, Now, Report, at, enters, given};
+use crate::rules::check::{Check, Now, Report, Said, at, enters, given};
 
 /// This callback is called at most once in each layer, and exactly once where the run owes it.
 pub(super) fn once_by_the_end(callback: Callback, owed: fn(&History) -> bool) -> impl Check {
@@ -25,16 +25,16 @@ pub(super) fn once_by_the_end(callback: Callback, owed: fn(&History) -> bool) ->
 }
 
 /// After a failed start there is neither cleanup nor unload.
-pub(super) fn nothing_after_failure(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn nothing_after_failure(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.broken(now.history.failed_start()?, "the process exits without it", "it is called")
 }
 
-pub(super) fn nothing_after_failure_at_end(history: &History, report: &mut Report<'_>) -> Given {
+pub(super) fn nothing_after_failure_at_end(history: &History, report: &mut Report<'_>) -> Said {
     report.exercised_if(history.failed_start().is_some())
 }
 
 /// A layer is not called once its unload was entered.
-pub(super) fn is_last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn is_last(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is(Unload) {
         return report.exercised();
     }
@@ -44,7 +44,7 @@ pub(super) fn is_last(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// An unload runs alone.
-pub(super) fn runs_alone(running: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+pub(super) fn runs_alone(running: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         *running = None;
         return None;

@@ -4,7 +4,7 @@ use layers_trace::Callback::{self, Close, ExportDescription};
 use layers_trace::event::Below;
 use layers_trace::{Event, Kind};
 
-use crate::rules::check::{Given, Kept, Now, Report, given};
+use crate::rules::check::{Kept, Now, Report, Said, given};
 
 /// One that it asks again.
 struct Again {
@@ -29,7 +29,7 @@ fn question(now: &Now<'_>) -> Option<(u8, u64, Callback)> {
 }
 
 impl AskedAgain {
-    fn asks(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn asks(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (layer, next, query) = question(now)?;
         // Who has not the callback is not asked; nor is one below a layer that does not pass on.
         given(now.history.inner(layer, query)? + 1 == layer)?;
@@ -39,7 +39,7 @@ impl AskedAgain {
         Some(())
     }
 
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if let Some(index) = self.again.iter().position(|again| again.ask.position == now.event.call) {
             let again = self.again.swap_remove(index);
             if !again.reached {
@@ -53,7 +53,7 @@ impl AskedAgain {
         self.failed.set((layer, next, query), now.event.clone())
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Ask, _) => self.asks(now, report),
             (Kind::Answer, _) => self.answered(now, report),

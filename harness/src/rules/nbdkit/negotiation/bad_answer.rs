@@ -6,7 +6,6 @@ use layers_trace::{Event, Kind};
 use super::asked_by_server;
 use crate::rules::check::{Check, Kept, Now, Party, Report, Rule, by, exits, given, remembering};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "nego.size.range",
     statement: "A size is not negative; -1 reports an error, and then the client is refused.",

@@ -8,10 +8,9 @@ use layers_trace::Callback::{
 use super::told::{Told, at_told};
 use crate::history::{History, Layer};
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY};
-use crate::rules::check::{Given, Now, Report, Rule, by, given};
+use crate::rules::check::{Now, Report, Rule, Said, by, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.multi_conn.gated",
         statement: "Where connections are serialized the client is not told of can_multi_conn, whatever the answer was.",
@@ -37,7 +36,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// No multi-conn under NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS, which filters are told is in force.
-fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn multi_conn_gated(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let mut filters = now.history.first_enters(Callback::GetReady).filter(|enter| enter.layer > 0);
     let answer = told.choice.answer(Callback::CanMultiConn).and_then(|answer| answer.exit.as_ref());
     let answer = answer.filter(|answer| answer.result() > 0)?;
@@ -100,7 +99,7 @@ fn is_first_version(plugin: &Layer) -> bool {
 }
 
 /// The flags follow from which data callbacks there are.
-fn defaults(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn defaults(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let plugin = now.history.layer(0).filter(|plugin| !is_first_version(plugin));
     let plugin = plugin.filter(|_| told.reply.b & HAS_FLAGS != 0)?;
     let said = |set: bool, flag: &str| format!("{}{flag}", if set { "" } else { "no " });

@@ -9,8 +9,7 @@ use crate::history::Request;
 use crate::protocol::info;
 use crate::rules::check::{Check, Now, Party, Report, Rule, at, by, enters, given};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.block_size.on-request",
         statement: "block_size is asked only for a client that requests NBD_INFO_BLOCK_SIZE.",

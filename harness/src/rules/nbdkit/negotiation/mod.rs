@@ -3,11 +3,11 @@
 mod asked_again;
 mod asker;
 mod bad_answer;
-pub mod flags;
-pub mod info;
-pub mod questions;
-pub mod shortcuts;
-pub mod told;
+mod flags;
+pub(super) mod info;
+mod questions;
+mod shortcuts;
+mod told;
 
 use crate::rules::check::Rule;
 use asker::asked_by_server;

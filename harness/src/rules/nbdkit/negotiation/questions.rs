@@ -10,11 +10,10 @@ use super::super::pass_through::passed_through;
 use super::asked_again::AskedAgain;
 use super::asked_by_server;
 use crate::rules::check::{
-    Given, Now, Report, Rule, at, by, calls_where, enters_where, given, remembering, unless,
+    Now, Report, Rule, Said, at, by, calls_where, enters_where, given, remembering, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.outer-to-inner",
         statement: "A query enters at the outermost layer and reaches the layers below only through the filters above.",
@@ -83,7 +82,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// A filter stands between the server and the layers below it.
-fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn through_filters(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, handle) = (now.call?, now.handle?);
     given(handle.layer == call.layer() && now.history.is_servers(handle))?;
     let outer = now.history.handle_outside(handle, call.callback)?;
@@ -117,7 +116,7 @@ fn is_cached(query: Callback) -> bool {
 }
 
 /// An answer holds for the life of the handle.
-fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, handle) = (now.call?, now.handle?);
     let answer = handle.answered(call.callback);
     let expected = || format!("one answer of L{}.{} for handle {}", call.layer(), call.callback, handle.id);
@@ -130,7 +129,7 @@ fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Negotiation is over before the first request.
-fn asked_before_data(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_before_data(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, handle) = (now.call?, now.handle?);
     if call.callback.is_data() {
         let first = call.parent.is_none() && handle.first_served.is_none();
@@ -167,7 +166,7 @@ const EVERYTHING: &[Callback] = &[
 const OF_WRITES: &[Callback] = &[CanZero, CanFastZero, CanTrim, CanFua];
 
 /// The outermost layer is where the server's own order shows.
-fn in_order(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn in_order(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, handle) = (now.call?, now.handle?);
     let top = now.history.layers().last().map(|layer| layer.number);
     given(Some(call.layer()) == top && asked_by_server(now.history, call))?;
@@ -176,7 +175,7 @@ fn in_order(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(early, format!("{} before {}", call.callback, early.callback()?), "after it")
 }
 
-fn complete(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn complete(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.handle.filter(|handle| handle.first_served.is_none())?;
     now.root().filter(|_| now.history.is_servers(handle))?;
     let chain = now.history.chain(handle.chain);
@@ -205,7 +204,7 @@ fn complete(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Everything is asked, in the order that the servers have.
-fn asked_everything(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_everything(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match now.event.callback() {
         Some(data) if data.is_data() => complete(now, report),
         _ => in_order(now, report),

@@ -5,8 +5,7 @@ use layers_trace::Callback::{self, CanFastZero, CanFua, CanTrim, CanWrite, CanZe
 use crate::history::Handle;
 use crate::rules::check::{Check, Now, Report, Rule, at, by, enters, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.readonly-shortcut",
         statement: "A layer whose handle was opened read-only is asked neither can_write nor what needs writing.",

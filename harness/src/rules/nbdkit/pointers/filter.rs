@@ -6,10 +6,9 @@ use layers_trace::{Below, Event, Kind};
 use super::handle::context_still_answers;
 use crate::history::{Handle, History};
 use crate::rules::check::{
-    Given, Now, Party, PerLayer, Report, Rule, at, by, enters, enters_where, given, remembering, unless,
+    Now, Party, PerLayer, Report, Rule, Said, at, by, enters, enters_where, given, remembering, unless,
 };
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "ptr.backend.stable",
@@ -64,7 +63,7 @@ fn backend(event: &Event) -> u64 {
 }
 
 /// A filter is given one backend.
-fn backend_is_stable(seen: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn backend_is_stable(seen: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     if now.event.kind == Kind::Probe {
         let expected = "nbdkit_context_get_backend gives in close what it gave in open";
@@ -73,8 +72,10 @@ fn backend_is_stable(seen: &mut PerLayer<Event>, now: &Now<'_>, report: &mut Rep
     let got = backend(now.event);
     unless(layer == 0 || (got == 0 && now.is(Open)))?;
     let Some(first) = seen.get(layer) else { return seen.set(layer, now.event.clone()) };
+    report.exercised();
+    given(backend(first) != got)?;
     let expected = format!("L{layer} gets the same backend in every callback");
-    report.expect(backend(first) == got, first, expected, if got == 0 { "NULL" } else { "another one" })
+    report.broken(first, expected, if got == 0 { "NULL" } else { "another one" })
 }
 
 /// All callbacks of a filter that are given both a handle and a next.
@@ -83,7 +84,7 @@ fn given_next(callback: Callback) -> bool {
 }
 
 /// A handle's next does not change.
-fn next_is_stable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn next_is_stable(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.own_handle()?;
     let next = handle.next.filter(|_| now.history.keeps_next(handle.layer))?;
     report.exercised();
@@ -93,7 +94,7 @@ fn next_is_stable(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// What a filter did not open it is not given.
-fn null_when_skipped(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn null_when_skipped(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.event.kind == Kind::Ask {
         let Some(Below::Next(operation)) = now.event.below() else { return None };
         given(now.event.context == 0)?;

@@ -4,9 +4,8 @@ use layers_trace::Callback::{self, Close, Open};
 use layers_trace::event::{HANDLE_FOREIGN, HANDLE_NULL};
 use layers_trace::{Below, ContextFunction, Kind, Probe};
 
-use crate::rules::check::{Given, Now, Party, Report, Rule, at, by, enters, enters_where, given};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, enters, enters_where, given};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "ptr.context.lifetime",
@@ -42,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// A context belongs to its handle until close.
-fn context_lives(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn context_lives(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     if now.event.kind == Kind::Probe {
         return context_still_answers(now, report, "the context answers in close as it did in open");
@@ -60,14 +59,14 @@ fn context_lives(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// In close, a filter's context gives the backend that it gave in open; `expected` is how a finding puts that.
-pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) -> Given {
+pub(super) fn context_still_answers(now: &Now<'_>, report: &mut Report<'_>, expected: &str) -> Said {
     given(now.event.probe() == Some(Probe::ContextBackend))?;
     let open = now.history.handle(now.event.handle).map(|handle| &handle.open);
     report.expect(now.event.a != 0, open, expected, "another backend")
 }
 
 /// A filter associates something with a context: one of a handle that is open, or being opened.
-fn used(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn used(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (layer, context) = (now.event.layer, now.event.context);
     given(now.event.below() == Some(Below::Context(ContextFunction::SetNext)))?;
     let open = now.history.handles().any(|handle| handle.layer == layer && handle.context() == context);
@@ -78,7 +77,7 @@ fn used(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// A layer gets its own handles.
-fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn handle_is_own(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     if let Some(handle) = now.handle {
         report.exercised();

@@ -4,7 +4,6 @@ use layers_trace::Probe;
 
 use crate::rules::check::{Rule, by, probed};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "ptr.exportname.scope",

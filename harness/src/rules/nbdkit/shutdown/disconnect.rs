@@ -5,9 +5,8 @@ use layers_trace::{Callback, Event, Kind, Probe};
 use super::super::connection::survival::{is_lost, is_timed_out};
 use super::request::request_of;
 use crate::history::{ConnectionId, History, callback_of};
-use crate::rules::check::{Given, Now, Report, Rule, Watch, by, given, notes, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, Watch, by, given, notes, remembering};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "disconnect.soft",
@@ -74,7 +73,7 @@ fn answered(ended: &mut [Ended], reply: &Event) -> Vec<[Event; 2]> {
 }
 
 /// What is running is finished and answered; no more is begun.
-fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let data = now.event.operation().is_some_and(|operation| callback_of(operation).is_some());
     match now.event.kind {
         Kind::Probe => ended.extend(Ended::of(now, false)),
@@ -101,7 +100,7 @@ fn soft(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given
     Some(())
 }
 
-fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = now.call?;
     let ended = ended.iter().find(|ended| Some(ended.connection) == call.connection)?;
     let (known, (_, request)) = (ended.known.as_ref()?, request_of(now, call)?);
@@ -112,7 +111,7 @@ fn begun(ended: &[Ended], now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Nothing is answered any more; what is running returns.
-fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match now.event.kind {
         Kind::Probe => ended.extend(Ended::of(now, true)),
         Kind::Reply => {
@@ -129,7 +128,7 @@ fn hard(ended: &mut Vec<Ended>, now: &Now<'_>, report: &mut Report<'_>) -> Given
 }
 
 #[expect(clippy::ptr_arg, reason = "it is what the check remembers")]
-fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) -> Given {
+fn hard_at_end(ended: &mut Vec<Ended>, history: &History, report: &mut Report<'_>) -> Said {
     given(history.has_exited())?;
     for call in history.in_flight().filter(|call| call.callback.is_data() && call.parent.is_none()) {
         if let Some(ended) = ended.iter().find(|ended| Some(ended.connection) == call.connection) {

@@ -6,10 +6,9 @@ use super::super::connection::survival::{is_lost, is_timed_out};
 use super::request::request_of;
 use crate::history::{Call, History, callback_of};
 use crate::rules::check::{
-    Given, Now, Report, Rule, by, enters_where, exits_where, given, notes, remembering, unless,
+    Now, Report, Rule, Said, by, enters_where, exits_where, given, notes, remembering, unless,
 };
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "quit.finish-running",
@@ -100,7 +99,7 @@ struct FinishRunning {
 }
 
 impl FinishRunning {
-    fn stops(&mut self, now: &Now<'_>) -> Given {
+    fn stops(&mut self, now: &Now<'_>) -> Said {
         unless(std::mem::replace(&mut self.told, true))?;
         let owed = |call: &Call| {
             let (client, request) = request_of(now, call)?;
@@ -112,7 +111,7 @@ impl FinishRunning {
         Some(())
     }
 
-    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn answered(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let index = self.owed.iter().position(|owed| owed.request == now.event.call)?;
         let owed = self.owed.swap_remove(index);
         // The client has given up; it may be about to be answered.
@@ -122,7 +121,7 @@ impl FinishRunning {
         report.expect(!is_lost(now.event), (&owed.call, &owed.stop), expected, actual)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.kind {
             Kind::Signal | Kind::Probe if tells_to_stop(now.event) => self.stops(now),
             Kind::Reply => self.answered(now, report),
@@ -141,7 +140,7 @@ impl FinishRunning {
         }
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         given(history.has_exited())?;
         for owed in self.owed.iter().filter(|owed| !owed.returned) {
             let expected = "a callback that was running when the server was told to stop returns";
@@ -166,7 +165,7 @@ fn refuses(reply: &Event) -> bool {
 }
 
 impl NoNewData {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.kind {
             Kind::Probe if now.event.probe() == Some(Probe::Shutdown) && self.asked.is_none() => {
                 self.asked = now.during().map(|call| call.id());
@@ -201,7 +200,7 @@ impl NoNewData {
 const PATIENCE: u64 = 2_000_000_000;
 
 /// nbdkit_nanosleep sleeps as long as it should; `told` is what has told the server to stop.
-fn nanosleep(told: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn nanosleep(told: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if tells_to_stop(now.event) {
         told.get_or_insert_with(|| now.event.clone());
         return None;

@@ -4,10 +4,9 @@ use layers_trace::Callback::{Cleanup, Preconnect, Unload};
 use layers_trace::Event;
 
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, Rule, by, enters, given, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, by, enters, given, remembering};
 use crate::run::Start;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "single.one-connection",
@@ -36,7 +35,7 @@ fn is_single(history: &History) -> bool {
 }
 
 /// One connection, then the end.
-fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     now.root().filter(|_| is_single(now.history))?;
     if let Some(first) = &*first {
         return report.broken(first, "one connection", "another one");
@@ -45,7 +44,7 @@ fn one_connection(first: &mut Option<Event>, now: &Now<'_>, report: &mut Report<
     Some(())
 }
 
-fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Given {
+fn one_connection_at_end(first: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Said {
     given(is_single(history) && history.has_exited())?;
     given(history.signals().is_empty() && history.serving().is_some())?;
     report.exercised();

@@ -9,11 +9,10 @@ use layers_trace::{Field, Kind};
 
 use super::super::order::once;
 use crate::history::{History, Layer, ThreadModel};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, notes, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters_where, given, notes, unless};
 use crate::run::Start;
 use crate::version::Version;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "dump.sequence",
@@ -96,7 +95,7 @@ fn phase(callback: Option<Callback>) -> Option<usize> {
 }
 
 /// Only these, in this order.
-fn sequence(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn sequence(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (history, layer) = (now.history, now.event.layer);
     given(history.is_dump())?;
     let Some(own) = phase(now.event.callback()) else {
@@ -114,7 +113,7 @@ fn sequence(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken((), format!("dump_plugin of L{below} comes first"), "it has not been called")
 }
 
-fn sequence_at_end(history: &History, report: &mut Report<'_>) -> Given {
+fn sequence_at_end(history: &History, report: &mut Report<'_>) -> Said {
     given(history.is_dump() && history.ended_cleanly() && !history.layers().is_empty())?;
     report.exercised();
     for layer in history.left_out(DumpPlugin) {
@@ -125,10 +124,7 @@ fn sequence_at_end(history: &History, report: &mut Report<'_>) -> Given {
 
 /// Version from which the server prints the line for this callback; the oldest that filters can be recorded in is 1.26.
 fn printed_since(callback: Callback) -> Version {
-    match callback {
-        BlockSize => Version(1, 29, 16),
-        _ => Version(1, 26, 0),
-    }
+    if callback == BlockSize { Version(1, 29, 16) } else { Version(1, 26, 0) }
 }
 
 /// A plugin of the present API can have it.
@@ -137,7 +133,7 @@ fn is_plugins(callback: Callback) -> bool {
 }
 
 /// The lines `has_X=1` are those of the plugin's table.
-fn has_fields(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn has_fields(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let run = now.history.run().filter(|run| run.start == Start::DumpPlugin)?;
     let (output, plugin) = (now.event.text(Field::Message)?, now.history.layer(0)?);
     let lines: Vec<&[u8]> = output.bytes.split(|byte| *byte == b'\n').collect();
@@ -162,12 +158,12 @@ fn only_tells(history: &History) -> bool {
 }
 
 /// `--help` and `--version` call nothing but load and unload.
-fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn load_and_unload_only(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(only_tells(now.history))?;
     report.broken((), "load and unload only", "another call")
 }
 
-fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) -> Given {
+fn load_and_unload_only_at_end(history: &History, report: &mut Report<'_>) -> Said {
     report.exercised_if(only_tells(history) && !history.layers().is_empty() && history.end().is_some())
 }
 
@@ -191,7 +187,7 @@ impl<'a> Output<'a> {
     }
 
     /// Checks that the field stands there once with this value, or not at all.
-    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) -> Given {
+    fn expect(&self, key: &str, value: Option<&str>, report: &mut Report<'_>) -> Said {
         let actual = self.values(key);
         // A value of several lines is not printed for programs to read.
         unless(value.is_some_and(|value| value.contains('\n')))?;
@@ -223,7 +219,7 @@ fn model(plugin: &Layer) -> Option<ThreadModel> {
 }
 
 /// The fields are those of the plugin's structure.
-fn fields(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn fields(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (output, plugin) = (Output::of(now)?, now.history.layer(0)?);
     let structure = plugin.structure.as_ref()?;
     output.expect("name", Some(&plugin.name), report);
@@ -250,7 +246,7 @@ fn fields(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// The thread models are the macro, and what the layers have settled on.
-fn models(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn models(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let output = Output::of(now)?;
     if let Some(most) = now.history.layer(0).and_then(model) {
         output.expect("max_thread_model", Some(name(most)), report);
@@ -263,7 +259,7 @@ fn models(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 const OWN: (&str, &str) = ("layers_reference", "1");
 
 /// What the plugin prints itself comes out, too.
-fn own(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn own(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let output = Output::of(now).filter(|_| is_reference(now.history))?;
     let printed = output.0.iter().filter(|field| **field == OWN).count();
     if let Some(call) = now.history.returned(0, DumpPlugin) {

@@ -8,11 +8,10 @@ use layers_trace::Event;
 use super::super::order::{before, none_left_out, once};
 use crate::history::History;
 use crate::rules::check::{
-    Given, Now, Party, Report, Rule, Watch, at, at_end, by, enters, given, remembering, unless,
+    Now, Party, Report, Rule, Said, Watch, at, at_end, by, enters, given, remembering, unless,
 };
 use crate::run::Start;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "get_ready.inner-to-outer",
@@ -116,7 +115,7 @@ pub(super) const RULES: &[Rule] = &[
 const CLIENT: Watch = enters(&[Preconnect, Open]);
 
 /// get_ready and after_fork visit each layer once, the innermost first, each after the one below has succeeded.
-fn visit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn visit(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, layer) = (now.call?, now.event.layer);
     report.exercised();
     once(now, report);
@@ -126,7 +125,7 @@ fn visit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(now.history.entered(below, call.callback), expected, "it has not")
 }
 
-fn ready(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn ready(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match now.event.callback() {
         Some(GetReady) => visit(now, report),
         Some(ThreadModel) => before(GetReady, now, report),
@@ -138,7 +137,7 @@ fn ready(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     }
 }
 
-fn forked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn forked(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     match now.event.callback() {
         Some(AfterFork) => visit(now, report),
         _ => before(AfterFork, now, report),
@@ -146,20 +145,20 @@ fn forked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// get_ready and load share a process.
-fn ready_before_fork(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn ready_before_fork(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let load = now.history.entered(now.event.layer, Load)?;
     let (expected, actual) = ("get_ready runs in the process of load", "in another process");
     report.expect(load.pid == now.event.pid, load, expected, actual)
 }
 
 /// Every run that serves calls after_fork of every layer: `client` is its first call for a client.
-fn first_client(client: &mut Option<Event>, now: &Now<'_>, _: &mut Report<'_>) -> Given {
+fn first_client(client: &mut Option<Event>, now: &Now<'_>, _: &mut Report<'_>) -> Said {
     given(client.is_none() && now.call.is_some_and(|call| now.history.is_for_client(call)))?;
     *client = Some(now.event.clone());
     Some(())
 }
 
-fn always_after_fork(client: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Given {
+fn always_after_fork(client: &mut Option<Event>, history: &History, report: &mut Report<'_>) -> Said {
     let serves = history.run().is_some_and(|run| run.start.serves());
     given(serves && (client.is_some() || history.ended_cleanly()))?;
     for layer in history.recording(AfterFork) {
@@ -170,7 +169,7 @@ fn always_after_fork(client: &mut Option<Event>, history: &History, report: &mut
 }
 
 /// A daemon changes its process before after_fork; in the foreground it stays.
-fn forks_as_asked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn forks_as_asked(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let starts = [Load, Config, ConfigComplete, ThreadModel, GetReady];
     let before = starts.into_iter().flat_map(|callback| now.history.first_enters(callback));
     let (before, run) = before.max_by_key(|enter| enter.position).zip(now.history.run())?;
@@ -185,7 +184,7 @@ fn forks_as_asked(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// A client is served only when every after_fork has returned.
-fn forked_before_clients(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn forked_before_clients(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     now.server_call().filter(|_| now.history.outermost(AfterFork).is_some())?;
     report.exercised();
     let mut layers = now.history.recording(AfterFork);
@@ -199,7 +198,7 @@ fn forked_before_clients(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 type Processes = Vec<Event>;
 
 /// What a fork leaves behind calls nothing.
-fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if let Some((current, left)) = processes.split_last() {
         unless(current.pid == now.event.pid)?;
         if left.iter().any(|first| first.pid == now.event.pid) {
@@ -212,7 +211,7 @@ fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'
 }
 
 /// No process exits from inside a call for a client.
-fn no_exit_while_serving(history: &History, report: &mut Report<'_>) -> Given {
+fn no_exit_while_serving(history: &History, report: &mut Report<'_>) -> Said {
     let served = history.was_minted(1) || history.connections().next().is_some();
     // Under --run the status is not that of the process that serves.
     given(served && !history.is_captive() && history.has_exited())?;

@@ -4,10 +4,9 @@ use layers_trace::Callback::{Config, ConfigComplete, GetReady, ThreadModel};
 
 use super::super::order::{before, none_left_out, once};
 use crate::history::History;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, given, unless};
 use crate::version::Version;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "thread_model.inner-to-outer",
@@ -60,7 +59,7 @@ pub(super) const RULES: &[Rule] = &[
 const TOLD: Version = Version(1, 43, 0);
 
 /// Each layer is asked once, between config_complete and get_ready.
-fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (history, layer) = (now.history, now.event.layer);
     unless(history.is_dump())?;
     let ready = history.first_enters(GetReady).next();
@@ -84,7 +83,7 @@ fn asked_once(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// `--dump-plugin` asks too, after the parameters.
-fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.history.is_dump())?;
     if now.is(ThreadModel) {
         return report.exercised();
@@ -93,7 +92,7 @@ fn asked_in_dump(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(asked, "every parameter comes before thread_model", "one comes later")
 }
 
-fn all_asked_in_dump(history: &History, report: &mut Report<'_>) -> Given {
+fn all_asked_in_dump(history: &History, report: &mut Report<'_>) -> Said {
     given(history.is_dump() && history.ended_cleanly())?;
     for layer in history.left_out(ThreadModel) {
         report.expect(false, (), format_args!("thread_model of L{layer}"), "it was never called");
@@ -110,7 +109,7 @@ fn least(history: &History) -> Option<i64> {
 }
 
 /// A filter's callback is told the most serial model of the layers that have answered.
-fn told_least(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_least(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (least, callback) = least(now.history).zip(now.event.callback())?;
     let told = now.event.a.cast_signed();
     let expected = format!("L{}.{callback} is told thread model {least}", now.event.layer);
@@ -118,13 +117,13 @@ fn told_least(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// get_ready of a filter is told the most serial of all models.
-fn most_serial_wins(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn most_serial_wins(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.event.layer > 0)?;
     told_least(now, report)
 }
 
 /// thread_model of a filter is told the most serial model below it.
-fn told_model_below(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_model_below(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let layer = now.event.layer;
     // Asked in another order, it could not be told; that is another rule.
     let answered = |other: u8| now.history.returned(other, ThreadModel).is_some();

@@ -10,7 +10,7 @@ use crate::history::ThreadModel::{
     self, Parallel, SerializeAllRequests, SerializeConnections, SerializeRequests,
 };
 use crate::history::{Call, History};
-use crate::rules::check::{Check, Given, Now, Report, Rule, Watch, at, by, calls_where, enters_where};
+use crate::rules::check::{Check, Now, Report, Rule, Said, Watch, at, by, calls_where, enters_where};
 
 /// SERIALIZE_CONNECTIONS.
 pub(super) const CONNECTIONS: &[Rule] = &[
@@ -174,7 +174,7 @@ fn tightened(history: &History) -> Option<ThreadModel> {
     (force < plugin).then_some(force)
 }
 
-fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn judge_tightened(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (history, scope) = (now.history, Scope::Plugin);
     let (model, call) = tightened(history).zip(scope.of(now))?;
     if now.is_exit() {

@@ -4,9 +4,8 @@ use layers_trace::Callback;
 
 use super::scope::{Clash, Scope, other_thread, requests_on, shown};
 use crate::history::{Call, History, ThreadModel};
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters_where, given, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters_where, given, unless};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "tm.parallel.control-exclusive",
@@ -53,7 +52,7 @@ fn data_beside<'a>(history: &'a History, call: &'a Call) -> impl Iterator<Item =
     Scope::Stack.beside(history, call).filter(same)
 }
 
-fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (call, limit) = Scope::Stack.of(now).zip(limit(now.history))?;
     if now.is_exit() {
         return report.exercised_if(requests_on(now.history, call.connection, call) > limit);
@@ -67,7 +66,7 @@ fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Given {
     report.broken(data_beside(now.history, call).next(), expected, beside + 1)
 }
 
-fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = Scope::Stack.of(now)?;
     given(now.history.thread_model() == Some(ThreadModel::Parallel))?;
     unless(call.connection.is_none() && call.callback.is_data())?;

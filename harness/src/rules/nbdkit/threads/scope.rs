@@ -4,7 +4,7 @@ use layers_trace::Callback::{self, Open};
 use layers_trace::{Event, Operation};
 
 use crate::history::{Call, Client, ConnectionId, History};
-use crate::rules::check::{Given, Now, Report, given, unless};
+use crate::rules::check::{Now, Report, Said, given, unless};
 
 /// Calls that the server makes on its own threads, for clients.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ pub(super) struct Clash<'a> {
 }
 
 impl Clash<'_> {
-    pub(super) fn broken(self, report: &mut Report<'_>) -> Given {
+    pub(super) fn broken(self, report: &mut Report<'_>) -> Said {
         report.broken(self.with, self.expected, self.actual)
     }
 

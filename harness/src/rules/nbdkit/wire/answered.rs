@@ -6,14 +6,13 @@ use super::super::connection::survival::{is_lost, is_timed_out};
 use super::blamed::Blamed;
 use super::reply::is_option;
 use crate::history::{Client, End, History, Request};
-use crate::rules::check::{Given, Now, Report, Rule, by, given, only, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, by, given, remembering, unless};
 use crate::run::Start;
 
 /// A server that has had nothing to do for so long (in nanoseconds) does not answer any more. No callback of ours sleeps
 /// that long, and what a callback does is not the server's time.
 const IDLE: u64 = 1_000_000_000;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.answered",
     statement: "Each request and option of a client that stays, and each request that a layer was working on when the client sent NBD_CMD_DISC, has its whole reply once the calls made for it have returned; the server does not end the connection instead, unless it stops or the client has broken the protocol.",
@@ -48,7 +47,7 @@ impl Answered {
         stays && idle && !self.blamed.stops(history)
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.kind {
             Kind::Reply => {}
             Kind::Signal => {
@@ -76,7 +75,7 @@ impl Answered {
         report.broken((request, made.and_then(|made| made.exit.as_ref())), "a whole reply", actual)
     }
 
-    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Given {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         // A server that has crashed is another finding.
         unless(matches!(history.end(), Some(End::Killed(_))))?;
         // That of `-s` ends with its only connection.
@@ -85,7 +84,7 @@ impl Answered {
         }
         for [request, reply] in &self.outlived {
             let actual = "none: the server has ended the connection";
-            report.broken(only((request, reply)), "a whole reply", actual);
+            report.without_present().broken((request, reply), "a whole reply", actual);
         }
         Some(())
     }

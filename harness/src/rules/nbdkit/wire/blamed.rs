@@ -9,7 +9,7 @@ use super::super::connection::default_export::is_name;
 use super::super::negotiation::info::are_valid;
 use crate::history::{ConnectionId, History, Request};
 use crate::protocol::MOST_SERVED;
-use crate::rules::check::{Given, Now, Watch, exits_where};
+use crate::rules::check::{Now, Said, Watch, exits_where};
 
 /// Causes that lie with a layer or with a client, as far as a trace has come.
 #[derive(Default)]
@@ -26,11 +26,9 @@ pub(super) struct Blamed {
 /// The client that sends this owes and is owed nothing any more: it is no message, or half of one, or has more data than
 /// the server takes.
 fn breaks(request: &Event) -> bool {
-    match request.operation() {
-        Some(Operation::Garbage) => true,
-        Some(Operation::Write) => request.b != 0 || request.count() > MOST_SERVED,
-        _ => false,
-    }
+    let cut_or_too_large = request.b != 0 || request.count() > MOST_SERVED;
+    request.operation() == Some(Operation::Garbage)
+        || request.operation() == Some(Operation::Write) && cut_or_too_large
 }
 
 /// With this exit a layer has failed, or has answered what cannot be told.
@@ -52,7 +50,7 @@ impl Blamed {
     }
 
     /// Notes what this event is the cause of.
-    pub(super) fn see(&mut self, now: &Now<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>) -> Said {
         let event = now.event;
         match event.kind {
             Kind::Exit if fails(event) => {

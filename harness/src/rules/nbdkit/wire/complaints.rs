@@ -5,7 +5,6 @@ use layers_trace::{Breach, Event, Field, Kind, Operation, Speaker};
 use super::reply::{is_option, is_silent};
 use crate::rules::check::{Check, Now, Report, Rule, at, by, notes};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "wire.message",

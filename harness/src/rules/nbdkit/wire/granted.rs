@@ -8,10 +8,9 @@ use super::blamed::Blamed;
 use super::reply::is_silent;
 use crate::history::{Client, History};
 use crate::protocol::LONGEST_STRING;
-use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, by, given, remembering};
 use crate::run::Tls;
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.granted",
     statement: "An option that the server has is refused only if a layer has failed, TLS is missing, or the option came before its time, is not well-formed or is a second NBD_OPT_LIST.",
@@ -55,7 +54,7 @@ fn is_well_formed(request: &Event) -> bool {
 }
 
 impl Granted {
-    fn answered(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn answered(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let (history, reply) = (now.history, now.event);
         let client = now.client().filter(|client| !client.pipelines)?;
         let request = now.request()?;
@@ -72,7 +71,7 @@ impl Granted {
         report.expect(!refused, request, "it is granted", "it is refused")
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if now.event.kind != Kind::Reply {
             return self.blamed.see(now);
         }

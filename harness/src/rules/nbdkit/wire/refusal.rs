@@ -7,9 +7,8 @@ use layers_trace::{Breach, Callback, Field, Kind};
 use super::super::errno::refused::is_wrong_success;
 use super::reply::is_silent;
 use crate::history::ConnectionId;
-use crate::rules::check::{Given, Now, Report, Rule, by, given, notes, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, by, given, notes, remembering};
 
-/// The rules of this topic.
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "wire.refusal",
     statement: "What the manual or the protocol wants to be refused is refused: a request that is not offered or out of range, an option before its time, an export whose layers fail.",
@@ -32,7 +31,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let event = now.event;
         if now.is_exit() {
             self.failed.extend(now.connection().filter(|_| event.result() < 0));

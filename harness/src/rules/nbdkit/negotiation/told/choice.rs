@@ -6,7 +6,7 @@ use layers_trace::{Event, Kind, Operation};
 use crate::history::{ChainId, Handle, History};
 use crate::protocol::info;
 use crate::rules::check::{
-    Check, Given, Now, PerConnection, Report, Watch, enters, given, remembering, unless,
+    Check, Now, PerConnection, Report, Said, Watch, enters, given, remembering, unless,
 };
 
 /// An answer of the layers to a query of the server, as it reaches the server.
@@ -40,11 +40,8 @@ impl Choice {
             let answering = answering(history, top, query).filter(|by| own || by.layer == top.layer);
             let exit = answering.and_then(|handle| handle.answered(query)).cloned();
             let value = history.offered(top, query).filter(|_| own || exit.is_some());
-            (value.is_some() || exit.is_some() || answering.is_none() && own).then_some(Answer {
-                query,
-                value,
-                exit,
-            })
+            given(value.is_some() || exit.is_some() || answering.is_none() && own)?;
+            Some(Answer { query, value, exit })
         });
         Choice {
             chain: top.chain,
@@ -133,7 +130,7 @@ impl Choices {
     }
 
     /// The handles of a choice are about to go.
-    fn ends(&mut self, now: &Now<'_>) -> Given {
+    fn ends(&mut self, now: &Now<'_>) -> Said {
         let connection = now.connection()?;
         let chain = now.handle.map(|handle| handle.chain);
         let top = now.history.top(connection).filter(|top| Some(top.chain) == chain)?;
@@ -143,7 +140,7 @@ impl Choices {
 }
 
 /// Judges what each client is told of an export.
-pub(in super::super) fn at_told(see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>) -> Given) -> impl Check {
+pub(in super::super) fn at_told(see: fn(&Told<'_>, &Now<'_>, &mut Report<'_>) -> Said) -> impl Check {
     remembering(Choices::WATCH, move |choices: &mut Choices, now: &Now<'_>, report: &mut Report<'_>| {
         see(&choices.see(now)?, now, report)
     })

@@ -9,10 +9,9 @@ use super::{Choices, Told, at_told};
 use crate::history::ThreadModel;
 use crate::protocol::info;
 use crate::protocol::transmission::{HAS_FLAGS, MULTI_CONN, READ_ONLY, SEND_DF};
-use crate::rules::check::{Given, Now, Report, Rule, by, given, remembering, unless};
+use crate::rules::check::{Now, Report, Rule, Said, by, given, remembering, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(in super::super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.told.size",
         statement: "The size that a client is told is the one that the outermost layer has answered for this export.",
@@ -49,7 +48,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The size is get_size's.
-fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Said {
     let answer = told.choice.answer(GetSize).filter(|_| told.has(info::EXPORT))?;
     let (value, exit) = (answer.value?, answer.exit.as_ref()?);
     let (expected, size) = (format!("the client is told {value} bytes"), told.reply.context);
@@ -67,7 +66,7 @@ struct Flags {
 }
 
 impl Flags {
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         self.options.see(now);
         let told = self.choices.see(now).filter(|told| told.has(info::EXPORT));
         let Told { reply, choice, .. } = told?;
@@ -102,7 +101,7 @@ impl Flags {
 }
 
 /// The block sizes are block_size's.
-fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn block_size(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Said {
     let answer = told.choice.answer(BlockSize).filter(|_| told.is_asked(info::BLOCK_SIZE))?;
     let (minimum, preferred, maximum) = answer.exit.as_ref().map_or((0, 0, 0), |exit| exit.block_size());
     let expected = (minimum != 0).then_some([minimum, preferred, maximum]);

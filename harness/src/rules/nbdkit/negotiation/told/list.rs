@@ -5,11 +5,10 @@ use layers_trace::{Event, Field, Kind, Operation};
 
 use crate::protocol::is_gone;
 use crate::rules::check::{
-    Given, Now, PerConnection, Report, Rule, by, exits, given, quoted, remembering, unless,
+    Now, PerConnection, Report, Rule, Said, by, exits, given, quoted, remembering, unless,
 };
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[Rule {
+pub(in super::super) const RULES: &[Rule] = &[Rule {
     id: "nego.told.list",
     statement: "A client that lists is told the exports of the outermost layer's list: all of them, in order, with their descriptions.",
     clause: "nbdkit-plugin(3) and nbdkit-filter(3), .list_exports",
@@ -51,7 +50,7 @@ fn said(exports: &[Export<'_>]) -> String {
 }
 
 /// The list that a client is told is the one that was made for it: the last one of its connection.
-fn told_list(made: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_list(made: &mut PerConnection<Event>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let (history, event) = (now.history, now.event);
     if event.kind != Kind::Reply {
         given(history.outermost(ListExports) == Some(event.layer))?;

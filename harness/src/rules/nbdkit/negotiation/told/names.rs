@@ -5,10 +5,9 @@ use layers_trace::{Event, Field};
 
 use super::{Told, at_told};
 use crate::protocol::info;
-use crate::rules::check::{Given, Now, Report, Rule, at, by, enters, quoted, unless};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, quoted, unless};
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(in super::super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.name.opened",
         statement: "The outermost layer is opened for the export that the client has named.",
@@ -45,7 +44,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Open gets the client's name.
-fn opened(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn opened(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     now.server_call().filter(|_| now.history.is_complete())?;
     let request = now.served()?.selects()?;
     let (asked, opened) = (name(&request.event)?, name(now.event)?);
@@ -74,7 +73,7 @@ fn canonical(now: &Now<'_>, asked: &[u8], request: &Event) -> Option<(Vec<u8>, E
 }
 
 /// The canonical name.
-fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_name(told: &Told<'_>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let asked = told.request.and_then(name).filter(|_| told.is_asked(info::NAME))?;
     let actual: Vec<&[u8]> = texts(told.reply, Field::Export);
     let said = actual.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
@@ -95,7 +94,7 @@ pub(super) fn texts(event: &Event, field: Field) -> Vec<&[u8]> {
 }
 
 /// The description.
-fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn told_description(told: &Told<'_>, _: &Now<'_>, report: &mut Report<'_>) -> Said {
     let answer = told.choice.answer(ExportDescription).filter(|_| told.is_asked(info::DESCRIPTION))?;
     let answered = answer.exit.as_ref().filter(|exit| exit.result() != 0);
     let expected = answered.and_then(|exit| exit.text(Field::Description)).map(|text| text.bytes.as_slice());

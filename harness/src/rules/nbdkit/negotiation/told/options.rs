@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use layers_trace::{Event, Field, Kind, Operation};
 
 use super::names::texts;
-use crate::rules::check::{Given, Now, Report, Rule, Watch, at, by, given, notes, quoted, remembering};
+use crate::rules::check::{Now, Report, Rule, Said, Watch, at, by, given, notes, quoted, remembering};
 
 /// The only metadata context that the server has.
 const ALLOCATION: &[u8] = b"base:allocation";
 /// Of that.
 const NAMESPACE: &[u8] = b"base:";
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(in super::super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.meta_context.told",
         statement: "A client that sets metadata contexts, or asks which there are, is told base:allocation where it has named that, and no other.",
@@ -66,7 +65,7 @@ impl Options {
     pub(super) const WATCH: Watch = notes(&[Kind::Reply]);
 
     /// Notes what has been negotiated.
-    pub(super) fn see(&mut self, now: &Now<'_>) -> Given {
+    pub(super) fn see(&mut self, now: &Now<'_>) -> Said {
         let (reply, ok) = (now.event, now.event.result() == 0);
         given(reply.kind == Kind::Reply)?;
         let operation = reply.operation()?;
@@ -120,7 +119,7 @@ impl Options {
 }
 
 /// What is told is what was asked for.
-fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let lists = now.succeeds(Operation::ListMetaContext);
     given(lists || now.succeeds(Operation::SetMetaContext))?;
     let request = now.request()?;
@@ -138,7 +137,7 @@ fn contexts_told(now: &Now<'_>, report: &mut Report<'_>) -> Given {
 }
 
 /// Block status needs a context.
-fn context_holds(options: &mut Options, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn context_holds(options: &mut Options, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if !now.is_about(Operation::BlockStatus) {
         return options.see(now);
     }

@@ -10,11 +10,10 @@ use super::Choices;
 use super::options::Options;
 use crate::protocol::info;
 use crate::protocol::transmission::SEND_DF;
-use crate::rules::check::{Given, Now, PerConnection, Report, Rule, by, given, notes, remembering, unless};
+use crate::rules::check::{Now, PerConnection, Report, Rule, Said, by, given, notes, remembering, unless};
 use crate::run::Tls;
 
-/// The rules of this topic.
-pub const RULES: &[Rule] = &[
+pub(in super::super) const RULES: &[Rule] = &[
     Rule {
         id: "nego.tls.required",
         statement: "With --tls=require a client without TLS is told nothing: every option but STARTTLS and ABORT is refused with NBD_REP_ERR_TLS_REQD.",
@@ -47,7 +46,7 @@ pub const RULES: &[Rule] = &[
 const TLS_REQUIRED: u64 = 1 << 31 | 5;
 
 /// Nothing is told; `secure` are the clients that have completed STARTTLS.
-fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+fn required(secure: &mut BTreeSet<u32>, now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let reply = now.event;
     given(now.history.run()?.tls == Tls::Require)?;
     if now.is_about(Operation::Connect) {
@@ -84,21 +83,21 @@ struct Forgets {
 }
 
 impl Forgets {
-    fn upgraded(&mut self, now: &Now<'_>) -> Given {
+    fn upgraded(&mut self, now: &Now<'_>) -> Said {
         let (connection, outermost) = (now.connection()?, now.history.outermost(DefaultExport)?);
         now.history.connection(connection)?.named(outermost)?;
         self.stale.renew(now.history, connection, now.event.clone())
     }
 
     /// A client that asks for structured replies once more gets them: the first ones are forgotten.
-    fn anew(&self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn anew(&self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         given(now.is_about(Operation::StructuredReply) && !now.client()?.lost)?;
         let upgrade = self.options.forgotten(now.event.handle)?;
         let expected = "structured replies are granted: those of before STARTTLS are forgotten";
         report.expect(now.event.result() == 0, upgrade, expected, "they are refused")
     }
 
-    fn called(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn called(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let call = now.call.filter(|call| now.history.is_for_client(call))?;
         let connection = call.connection.filter(|connection| self.stale.has(*connection))?;
         if call.callback == DefaultExport {
@@ -112,7 +111,7 @@ impl Forgets {
         report.expect(false, &upgrade, "the default export is asked for anew", "open comes without that")
     }
 
-    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Given {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         if matches!(now.event.callback(), Some(DefaultExport | Open)) {
             return self.called(now, report);
         }
