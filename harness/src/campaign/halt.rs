@@ -21,6 +21,8 @@ pub enum Halt {
     Refused(i32),
     /// Something was found, and the run was to end at the first finding.
     Found,
+    /// A file of the subject is not what it was when the run began.
+    Changed,
 }
 
 impl Halt {
@@ -31,6 +33,9 @@ impl Halt {
             Halt::Signal(libc::SIGINT) => "the run was interrupted".to_owned(),
             Halt::Signal(_) => "the run was told to stop".to_owned(),
             Halt::Found => "--fail-fast ended the run at its first finding".to_owned(),
+            Halt::Changed => {
+                "a file of the subject has changed or gone since the run began: judge it again".to_owned()
+            }
             Halt::Refused(number) => {
                 let error = io::Error::from_raw_os_error(number);
                 format!("the system did not let a server be started: {}", Explained(&error))

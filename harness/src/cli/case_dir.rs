@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::failure::Failure;
+use super::failure::{Failure, working_directory};
 use crate::outcome::Exit;
 use crate::server::removal::remove_all;
 
@@ -22,7 +22,7 @@ pub(super) fn directory(subject: &str) -> Result<PathBuf, Failure> {
     };
     own(&base, user).map_err(cannot)?;
     let mut hasher = DefaultHasher::new();
-    (subject, std::env::current_dir()?).hash(&mut hasher);
+    (subject, working_directory()?).hash(&mut hasher);
     let directory = base.join(format!("{:016x}", hasher.finish()));
     match remove_all(&directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot(error)),

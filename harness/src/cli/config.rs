@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::failure::Failure;
+use super::failure::{Failure, working_directory};
 use super::reports::Opened;
 use super::settings::{ConformSettings, SnapshotSettings, ValidateSettings};
 use crate::foreign::bounded;
@@ -52,7 +52,7 @@ impl Arguments {
             Some(path) => Some(path.clone()),
             None if self.no_config => None,
             None => {
-                let here = std::env::current_dir()?;
+                let here = working_directory()?;
                 // A link that leads nowhere is one as well: nothing is left aside without a word.
                 let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
                 let found = here.ancestors().map(|above| above.join(NAME)).find(is_there);

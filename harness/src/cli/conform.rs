@@ -18,6 +18,7 @@ use crate::campaign::select::Selection;
 use crate::conform::{
     ConformListener, ConformPlan, Conformance, Fault, ScenarioVerdict, Source, TIMEOUT, conform, updated,
 };
+use crate::foreign::pipe;
 use crate::outcome::Exit;
 use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};
@@ -165,7 +166,7 @@ fn baseline(arguments: &Arguments, which: Which, version: Version) -> Result<Bas
 }
 
 fn update(path: &Path, old: &Baseline, server: &Installed, run: &Conformance) -> Result<(), Failure> {
-    std::fs::write(path, updated(old, server.which().name(), server.version(), run)).map_err(|error| {
+    pipe::write(path, updated(old, server.which().name(), server.version(), run)).map_err(|error| {
         Failure::new(Exit::Usage, format!("cannot write the baseline `{}`: {error}", path.display()))
     })
 }

@@ -1,6 +1,7 @@
 //! The one line with which a command fails, and its exit code.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::outcome::Exit;
 use crate::server::haproxy::HaproxyError;
@@ -19,6 +20,14 @@ impl Failure {
     pub(super) fn new(exit: Exit, message: impl ToString) -> Failure {
         Failure { exit, message: message.to_string(), broken_pipe: false }
     }
+}
+
+/// Returns the working directory; that it was removed is an error that says so.
+pub(super) fn working_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        let what = format!("the working directory cannot be found ({error}): change to one that is there");
+        Failure::new(Exit::Harness, what)
+    })
 }
 
 impl From<ServerError> for Failure {

@@ -1,11 +1,13 @@
 //! Where a report goes: a stream that is written as things happen, or a file that is there whole or not at all.
 
 use std::cell::RefCell;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use crate::foreign::pipe::Patient;
 
 /// What a new file may be, before the user's mask.
 const NEW: u32 = 0o666;
@@ -29,7 +31,7 @@ enum Target {
     /// As a file of another name, which then takes its place.
     Beside(PathBuf),
     /// Written in its place: it is no regular file, or nothing can be put beside it.
-    Over(File),
+    Over(Patient),
 }
 
 /// Adds to what has been written.
@@ -62,7 +64,8 @@ impl Place {
     /// A file that is written as things happen.
     pub(super) fn stream(path: &Path) -> io::Result<(Box<dyn Write>, Place)> {
         let place = Place { shown: shown(path), is_stdout: false, whole: None };
-        Ok((Box::new(anstream::StripStream::new(File::create(path)?)), place))
+        let file: Box<dyn Write> = Box::new(Patient::create(path)?);
+        Ok((Box::new(anstream::StripStream::new(file)), place))
     }
 
     /// A file that keeps what it has until the report is whole.
@@ -130,10 +133,10 @@ impl Target {
             }
             Ok(found) if found.is_file() && is_open.is_ok() => {
                 // One that may not be written to is not replaced, either.
-                OpenOptions::new().write(true).open(&path)?;
+                Patient::over(&path)?;
                 Ok(Target::Beside(path))
             }
-            _ => Ok(Target::Over(OpenOptions::new().write(true).open(&path)?)),
+            _ => Ok(Target::Over(Patient::over(&path)?)),
         }
     }
 }
@@ -151,11 +154,11 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes to a file in the place of what it has.
-fn over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
+fn over(to: &mut Patient, bytes: &[u8]) -> io::Result<()> {
+    if to.file().metadata()?.is_file() {
+        to.file().set_len(0)?;
     }
-    file.write_all(bytes)
+    to.write_all(bytes)
 }
 
 fn shown(path: &Path) -> String {

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::output::complain;
 use super::place::{Place, Unwritten};
 use crate::campaign::event_budget::ROOM;
+use crate::foreign::pipe::Patient;
 use crate::foreign::visible::visible;
 use crate::outcome::Exit;
 use crate::report::Format;
@@ -212,8 +213,8 @@ impl Course {
             None => Box::new(anstream::stdout()),
             Some(path) if path == Path::new("/dev/stderr") => Box::new(anstream::stderr()),
             // What stands there is of another run.
-            Some(path) if !self.begun => Box::new(std::fs::File::create(path)?),
-            Some(path) => Box::new(std::fs::File::options().append(true).open(path)?),
+            Some(path) if !self.begun => Box::new(Patient::create(path)?),
+            Some(path) => Box::new(Patient::append(path)?),
         };
         writeln!(to, "{line}")?;
         to.flush()

@@ -8,6 +8,19 @@ use crate::run::options;
 use crate::run::stack::{Layers, Stack};
 use crate::validate::subject;
 
+/// Threads that may be asked for: as many as a process of Linux has at most in practice.
+const MOST_THREADS: i64 = 1 << 15;
+
+/// Returns a debug flag that is written as nbdkit(1) has it.
+fn debug_flag(word: &str) -> Result<String, &'static str> {
+    let (flag, number) = word.split_once('=').ok_or("it is LAYER.FLAG=N")?;
+    let named = flag.split_once('.').is_some_and(|(layer, flag)| !layer.is_empty() && !flag.is_empty());
+    match named && number.parse::<i32>().is_ok() {
+        true => Ok(word.to_owned()),
+        false => Err("it is LAYER.FLAG=N, where N is a number"),
+    }
+}
+
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(super) struct StackArgs {
@@ -18,10 +31,10 @@ pub(super) struct StackArgs {
     #[arg(short, long)]
     readonly: bool,
     /// Worker threads for each connection
-    #[arg(short, long, value_name = "NUMBER")]
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MOST_THREADS))]
     threads: Option<u32>,
     /// A debug flag of the server or a layer, as nbdkit takes it; may be repeated
-    #[arg(short = 'D', long = "debug", value_name = "LAYER.FLAG=N")]
+    #[arg(short = 'D', long = "debug", value_name = "LAYER.FLAG=N", value_parser = debug_flag)]
     debug: Vec<String>,
     /// One more argument for the server, as it is; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::failure::Failure;
+use super::failure::{Failure, working_directory};
 use super::output::{complain, output};
 use super::relay::Relay;
 use super::reports::{self, Course};
@@ -334,7 +334,7 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
         let shown = directory.display();
         Failure::new(Exit::Usage, format!("cannot write the cases to `{shown}` (see --repro): {error}"))
     };
-    let here = std::env::current_dir()?;
+    let here = working_directory()?;
     let mut names: Vec<&str> = Vec::new();
     let mut files = Vec::new();
     for (finding, repro) in validation.findings().filter_map(|one| Some((one, one.repro.as_ref()?))) {

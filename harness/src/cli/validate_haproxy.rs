@@ -10,6 +10,7 @@ use super::relay::Relay;
 use super::reports::{self, Course};
 use super::settings::ValidateSettings;
 use super::{bounds, haproxy_files};
+use crate::foreign::pipe;
 use crate::outcome::Exit;
 use crate::report::ValidationReporter;
 use crate::server::interrupt;
@@ -68,7 +69,7 @@ pub(super) fn list() -> Result<Exit, Failure> {
 
 /// Writes a baseline anew, after this run.
 pub(super) fn write_baseline(path: &Path, known: &Known, validation: &Validation) -> Result<(), Failure> {
-    std::fs::write(path, known.updated(validation)).map_err(|error| {
+    pipe::write(path, known.updated(validation)).map_err(|error| {
         let shown = path.display();
         Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
     })

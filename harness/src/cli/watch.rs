@@ -15,6 +15,7 @@ use crate::campaign::select;
 use crate::campaign::trace_room as room;
 use crate::conform::{Standing, verdict_of_troubles};
 use crate::deadline::Deadline;
+use crate::foreign::pipe;
 use crate::outcome::{Exit, Verdict};
 use crate::report::account::{Account, JudgedServer};
 use crate::report::html::Traced;
@@ -146,7 +147,7 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     let summary = Summary::of(watch.finish()?, level, &knowledge);
     let summary = summary.map_err(|error| Failure::new(Exit::Harness, error))?;
     if let Some(path) = arguments.baseline.as_deref().filter(|_| arguments.update_baseline) {
-        let written = std::fs::write(path, summary.baseline(&knowledge.own));
+        let written = pipe::write(path, summary.baseline(&knowledge.own));
         written
             .map_err(|error| usage(&format!("cannot write the baseline `{}`: {error}", path.display())))?;
     }

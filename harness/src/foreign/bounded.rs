@@ -2,41 +2,29 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::retry_on_intr;
+use super::pipe::Patient;
 
 /// Bytes that a text may have that people or `layers` write.
 const MOST_TEXT: u64 = 64 << 20;
-/// That long somebody may think before they write to a pipe.
-const PIPE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// Bytes that a module or a program may have.
 const MOST_MODULE: u64 = 4 << 30;
 
 /// Reads the text of a file that the user has named: it may be a pipe, if somebody writes to it.
 pub(crate) fn text(path: &Path) -> io::Result<String> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.file_type().is_fifo() {
-        let mut watched = [PollFd::new(&file, PollFlags::IN)];
-        if retry_on_intr(|| poll(&mut watched, Some(&PIPE)))? == 0 {
-            return Err(io::Error::new(ErrorKind::TimedOut, "it is a pipe, and nobody writes to it"));
-        }
-    }
-    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
-    in_utf8(all(&file, MOST_TEXT)?)
+    in_utf8(all(Patient::read(path)?, MOST_TEXT)?)
 }
 
 /// Reads the text of a file that nobody has named, and that is read only where it is a regular one.
 pub(crate) fn found_text(path: &Path) -> io::Result<String> {
-    in_utf8(all(&regular(path)?, MOST_TEXT)?)
+    in_utf8(all(regular(path)?, MOST_TEXT)?)
 }
 
 /// Reads a module or a program, which is a regular file.
 pub(crate) fn module(path: &Path) -> io::Result<Vec<u8>> {
-    all(&regular(path)?, MOST_MODULE)
+    all(regular(path)?, MOST_MODULE)
 }
 
 /// Opens a regular file. Something else is an error, and is not waited for.
@@ -48,7 +36,7 @@ pub(crate) fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-fn all(file: &File, most: u64) -> io::Result<Vec<u8>> {
+fn all(file: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > most {

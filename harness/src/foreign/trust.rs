@@ -5,11 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Says why somebody else may have written this file, if so: both it and its directory must belong to this user or to root,
-/// and nobody else may write to either. Of a link this holds where it is, and where it leads to.
+/// and nobody else may write to either. Of a link this holds where it is, and at each place to which it leads on the way.
 pub(crate) fn doubt(path: &Path) -> io::Result<Option<String>> {
-    match doubt_at(path)? {
-        None if path.is_symlink() => doubt_at(&path.canonicalize()?),
-        doubt => Ok(doubt),
+    let mut at = path.to_owned();
+    loop {
+        // A link that leads in a circle is an error here.
+        if let Some(doubt) = doubt_at(&at)? {
+            return Ok(Some(doubt));
+        }
+        match at.read_link() {
+            Ok(target) => at = at.parent().unwrap_or(Path::new("/")).join(target),
+            // Its directory may have been named by links.
+            Err(_) => return doubt_at(&at.canonicalize()?),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod guard;
 pub mod haproxy;
 pub mod instruments;
 pub mod interrupt;
+pub(crate) mod margins;
 pub mod nbdkit;
 mod observer;
 pub mod process;

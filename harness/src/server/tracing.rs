@@ -15,6 +15,7 @@ use rustix::process::Signal;
 
 use super::interrupt;
 use super::process::above_standard;
+use crate::foreign::pipe::Patient;
 use crate::history::End;
 use crate::run::Run;
 
@@ -35,7 +36,7 @@ impl Tracing {
     /// A trace for so many records that begins with this description; in memory, or in the file `keep`.
     pub(super) fn begin(run: &Run, run_id: u64, capacity: u64, keep: Option<&Path>) -> io::Result<Tracing> {
         // First, so that a path that cannot be written to is an error before anything has run.
-        let keep = keep.map(File::create).transpose()?;
+        let keep = keep.map(Patient::create).transpose()?;
         let (file, writer) = POOL.take(capacity, run_id, || fresh(capacity, run_id))?;
         let writer = Arc::new(writer);
         let keep = match keep {
@@ -98,7 +99,7 @@ struct Keep {
     memory: File,
     writer: Arc<Writer>,
     /// The file, until it has been written.
-    to: Mutex<Option<File>>,
+    to: Mutex<Option<Patient>>,
 }
 
 impl Keep {

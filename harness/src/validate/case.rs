@@ -15,6 +15,7 @@ use super::op::Op;
 use super::played::{Played, Terms, Trouble};
 use super::reports;
 use super::stop::{Stop, Symptom, Wrong};
+use super::unchanged::Files;
 use super::usage::{self, Usage};
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::{Halt, Limit};
@@ -49,6 +50,8 @@ const QUICK: Duration = Duration::from_millis(300);
 pub(super) struct Bench<'a> {
     /// The server.
     pub(super) nbdkit: &'a Nbdkit,
+    /// The files of the subject, as they were when the run began.
+    pub(super) files: &'a Files,
     /// For one step of a case.
     pub(super) timeout: Duration,
     /// For all cases together.
@@ -85,7 +88,7 @@ impl Bench<'_> {
             Ok(server)
         };
         let mut server = start()?;
-        let usage = Usage::watch(server.process.pid(), server.run_id(), self.terms.memory);
+        let usage = Usage::watch(&server, self.terms.memory);
         let mut run = Run {
             plan,
             timeout: self.timeout,
@@ -134,8 +137,9 @@ impl Bench<'_> {
             // Told to end, it would have come back from every call first.
             trouble = Some(Trouble::Exit(code));
         }
-        let halt = self.limit.reached().filter(|halt| match halt {
-            Halt::Signal(_) | Halt::Refused(_) => true,
+        let reached = || self.limit.reached();
+        let halt = self.files.changed().or_else(reached).filter(|halt| match halt {
+            Halt::Signal(_) | Halt::Refused(_) | Halt::Changed => true,
             Halt::Time(_) => matches!(trouble, Some(Trouble::Hang(_))),
             // It came to its own end.
             Halt::Found => false,
@@ -151,8 +155,11 @@ impl Bench<'_> {
         if trouble.is_some() || stop.is_some() || did_not_start {
             let run = server.socket().and_then(Path::parent);
             let unheard = || few_threads().filter(|_| plan.start == Start::Daemon);
-            let heard = shortage(&stderr).or_else(|| no_room(&stderr, run?));
-            trouble = heard.map(str::to_owned).or_else(unheard).map(Trouble::Shortage).or(trouble);
+            let of_limit = shortage(&stderr).map(|line| format!("{line} (see ulimit)"));
+            let heard = || no_room(&stderr, run?).map(str::to_owned);
+            let short = of_limit.or_else(heard).or_else(unheard).or_else(|| peak.shortage.clone());
+            let no_more = |what| format!("the system had no more for the server: {what}");
+            trouble = short.map(no_more).map(Trouble::Environment).or(trouble);
         }
         if trouble == Some(Trouble::Exit(0)) && unloaded(&events) {
             trouble = None;

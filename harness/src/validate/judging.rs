@@ -75,11 +75,6 @@ fn background_trouble(plan: &CasePlan, played: &Played) -> Option<String> {
     }
 }
 
-/// Says that the system was short of something, and how the server told so.
-pub(super) fn no_more(line: &str) -> String {
-    format!("the system had no more for the server (see ulimit): {line}")
-}
-
 /// What a case says; what is wrong comes with the index of the step.
 pub(super) fn verdict_of(
     check: &ModuleCheck,
@@ -96,9 +91,7 @@ pub(super) fn verdict_of(
         Some(Trouble::Hang(_)) => return inconclusive("the server hung: see process.hang"),
         Some(Trouble::Exit(_)) => return inconclusive("the server went away: see process.exit"),
         Some(Trouble::Memory(_)) => return inconclusive("the server was killed: see process.memory"),
-        Some(Trouble::Shortage(line)) => {
-            return inconclusive(&no_more(line));
-        }
+        Some(Trouble::Environment(why)) => return inconclusive(why),
         Some(Trouble::Lost) => return inconclusive("something else killed the server with SIGKILL"),
         None => {}
     }

@@ -54,6 +54,7 @@ mod suspects;
 mod tally;
 mod task;
 mod twist;
+mod unchanged;
 mod unfit;
 mod usage;
 mod validation;

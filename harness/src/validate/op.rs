@@ -418,6 +418,8 @@ fn parse(line: &str) -> Option<Op> {
 const MOST_CLIENTS: u32 = 64;
 const MOST_DEPTH: u32 = 256;
 const MOST_BYTES: u32 = 1 << 20;
+/// Bytes that a request to read or to write has at most: twice of what any server takes.
+const MOST_DATA: u32 = 128 << 20;
 /// For how long clients of a crowd come and go, at most.
 const MOST_MILLISECONDS: u32 = 60_000;
 
@@ -432,7 +434,8 @@ fn request<'a>(word: &str, words: &mut impl Iterator<Item = &'a str>) -> Option<
     if operation != Operation::Flush {
         // A server's disk has no bytes behind the largest off_t.
         offset = field(words.next()?, "offset").filter(|offset| *offset <= i64::MAX as u64)?;
-        count = field(words.next()?, "count")?;
+        let carries = matches!(operation, Operation::Read | Operation::Write);
+        count = field(words.next()?, "count").filter(|count| !carries || *count <= MOST_DATA)?;
     }
     if operation == Operation::Write {
         data = field(words.next()?, "data")?;

@@ -82,8 +82,8 @@ pub(super) enum Trouble {
     Memory(u64),
     /// Somebody else killed it.
     Lost,
-    /// The system had no more processes, threads or memory for it; this is how it told so.
-    Shortage(String),
+    /// What is around it has made it go wrong: the system had no more for it, or its files have changed. Says what.
+    Environment(String),
 }
 
 /// How a server has ended.

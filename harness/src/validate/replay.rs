@@ -13,6 +13,7 @@ use super::repro::Repro;
 use super::stop::Wrong;
 use super::tally::is_of_subject;
 use super::twist::innermost;
+use super::unchanged::Files;
 use crate::campaign::halt::Limit;
 use crate::campaign::trace_room;
 use crate::outcome::Verdict;
@@ -61,7 +62,9 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, budget: &Budget) -> Result<Replaye
     let timeout = debugger.map_or(timeout, |debugger| debugger.patience(timeout));
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
     let limit = Limit::new(time);
-    let bench = Bench { nbdkit, timeout, limit, room: room.map_or(CAPACITY, trace_room::records), terms };
+    let room = room.map_or(CAPACITY, trace_room::records);
+    let files = Files::of(nbdkit.targets(&repro.stack).into_iter().map(|(_, file)| file));
+    let bench = Bench { nbdkit, files: &files, timeout, limit, room, terms };
     let plan = repro.plan();
     let played = bench.play(&repro.check, &repro.stack, &plan)?;
     if let Some(halt) = played.halt {

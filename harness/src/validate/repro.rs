@@ -16,6 +16,9 @@ use crate::server::nbdkit::Conditions;
 /// Version of the format.
 pub const FORMAT: u32 = 2;
 
+/// Threads that a case may ask for: as many as a process of Linux has at most in practice.
+const MOST_THREADS: u32 = 1 << 15;
+
 /// One case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +78,14 @@ pub enum ReproError {
         /// What it says.
         found: u64,
     },
+    /// A number in it is of no use.
+    #[error("`{}` is no case that can be played: {what}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Which number, and what it may be.
+        what: String,
+    },
     /// Of a check that this program has not.
     #[error("`{}` is a case of `{check}`, which is neither a check nor a rule: see `layers rules`", path.display())]
     Unknown {
@@ -104,6 +115,14 @@ impl Repro {
         }
     }
 
+    /// Says what no server can be given.
+    fn unfit(&self) -> Option<String> {
+        let threads = self.stack.threads.filter(|threads| *threads > MOST_THREADS);
+        let threads = threads.map(|threads| format!("`threads` is {threads}, and {MOST_THREADS} at most"));
+        let memory = || (self.memory == 0).then(|| "`memory` is 0, and at least 1 MiB".to_owned());
+        threads.or_else(memory)
+    }
+
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Repro, ReproError> {
         let named = || path.to_owned();
@@ -119,7 +138,10 @@ impl Repro {
         if checks::find(&repro.check).is_none() && rules::find(&repro.check).is_none() {
             return Err(ReproError::Unknown { path: named(), check: repro.check });
         }
-        Ok(repro)
+        match repro.unfit() {
+            Some(what) => Err(ReproError::Unfit { path: named(), what }),
+            None => Ok(repro),
+        }
     }
 
     /// Writes it into this directory, which is made if it is not there; gives the file.

@@ -16,13 +16,13 @@ use super::discovery::{Explored, Found, discover};
 use super::fact::{EXPECTED, Fact};
 use super::image::{self, ImageError, Role};
 use super::in_flight::failed;
-use super::judging::no_more;
 use super::listener::Listener;
 use super::played::{Terms, Trouble};
 use super::selection::Selection;
 use super::stop::Wrong;
 use super::tally::Tally;
 use super::task::{Outcome, Task, tasks};
+use super::unchanged::Files;
 use super::validation::{Subject, Validation};
 use super::variants::ProbedStack;
 use super::verdicts::ModuleFinding;
@@ -61,7 +61,8 @@ pub(super) fn run(
     let terms = Terms { seed: validate.seed, memory: validate.memory, under };
     let timeout = validate.timeout.saturating_mul(under.map_or(1, Under::slowness));
     let limit = validate.limit.unwrap_or_else(|| Limit::new(validate.time));
-    let bench = Bench { nbdkit, timeout, limit, room: validate.room, terms };
+    let files = Files::of(nbdkit.targets(&stack).into_iter().map(|(_, file)| file));
+    let bench = Bench { nbdkit, files: &files, timeout, limit, room: validate.room, terms };
     listener.begins(&Subject {
         set: validate.set.clone(),
         words: visible_line(&subject::words(&validate.stack)),
@@ -188,7 +189,7 @@ impl Runner<'_> {
             }
             Found::Troubled => {
                 let reason = match explored.last().and_then(|one| one.played.trouble.as_ref()) {
-                    Some(Trouble::Shortage(line)) => no_more(line),
+                    Some(Trouble::Environment(why)) => why.clone(),
                     _ => "the server did not survive the first connection".to_owned(),
                 };
                 self.say_of_file(None);
@@ -340,6 +341,9 @@ impl Runner<'_> {
         // Two cases that hang are enough: the others need not begin.
         let hung = AtomicBool::new(collected.hangs());
         let work = |index: usize| match tasks.get(index) {
+            Some(_) if bench.files.changed().is_some() => {
+                Ok(Outcome { halt: Some(Halt::Changed), ..Outcome::default() })
+            }
             Some(task) if !hung.load(Ordering::Relaxed) => task.play(bench).or_else(|error| {
                 // In a run beside the cases: what they are compared with is missing.
                 let halt = Some(Halt::of(&error).ok_or(error)?);

@@ -1,5 +1,6 @@
 //! What the server and the processes that it has started hold: descriptors, threads, memory.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Rlimit, Signal, pidfd_open, pidfd_send_si
 use super::op::Resource;
 use crate::deadline::Deadline;
 use crate::server::descent::{family, kill_of_run};
+use crate::server::margins::{Margins, bytes};
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
 
@@ -17,6 +19,8 @@ use crate::server::process::Woken;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long what is given back may take to be gone: threads of connections end after their clients have left.
 const SETTLE: Duration = Duration::from_millis(1500);
+/// The key of anonymous resident bytes in /proc/PID/status.
+const ANONYMOUS: &str = "RssAnon:";
 /// Memory that may come from one look to the next for other reasons.
 const SLACK: u64 = 512 << 10;
 
@@ -78,10 +82,11 @@ fn holds(pid: u32) -> Option<Holds> {
 }
 
 fn anonymous(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024)
+    bytes(&status(pid)?, ANONYMOUS)
+}
+
+fn status(pid: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 /// Waits until the server holds no more of this than it did; else says what it holds in the end.
@@ -123,25 +128,33 @@ pub(super) fn limit(pid: u32, most: u64) {
 /// A thread that looks at a server's memory and kills it before the machine suffers.
 #[derive(Debug)]
 pub(super) struct Usage {
+    pid: u32,
     stop: Arc<(Mutex<bool>, Condvar)>,
     excess: Arc<(AtomicBool, AtomicU64)>,
     /// The memory could be seen.
     looked: Arc<AtomicBool>,
+    margins: Arc<Mutex<Margins>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What was seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Peak {
     /// It was killed when it held so many bytes.
     pub(super) excess: Option<u64>,
     /// Somebody has looked.
     pub(super) was_seen: bool,
+    /// What the system had too little of.
+    pub(super) shortage: Option<String>,
 }
 
 impl Usage {
     /// Watches this server and what it starts, which together may hold so many anonymous resident bytes.
-    pub(super) fn watch(pid: u32, run_id: u64, most: u64) -> Usage {
+    pub(super) fn watch(server: &Server, most: u64) -> Usage {
+        let (pid, run_id) = (server.process.pid(), server.run_id());
+        let margins = Margins::new(server.socket().and_then(Path::parent));
+        let margins = Arc::new(Mutex::new(margins));
+        let narrowed = Arc::clone(&margins);
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let excess = Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
         let looked = Arc::new(AtomicBool::new(false));
@@ -156,7 +169,11 @@ impl Usage {
             while !*over {
                 let all =
                     family(pid, run_id).into_iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
-                let each: Vec<u64> = all.filter_map(anonymous).collect();
+                let statuses: Vec<String> = all.filter_map(status).collect();
+                // The server comes first.
+                let own = statuses.first().map_or("", String::as_str);
+                narrowed.lock().unwrap_or_else(PoisonError::into_inner).look(own);
+                let each: Vec<u64> = statuses.iter().filter_map(|status| bytes(status, ANONYMOUS)).collect();
                 if !each.is_empty() {
                     has_looked.store(true, Ordering::Relaxed);
                 }
@@ -172,14 +189,19 @@ impl Usage {
                 over = condition.wait_timeout(over, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             }
         });
-        Usage { stop, excess, looked, thread: thread.ok() }
+        Usage { pid, stop, excess, looked, margins, thread: thread.ok() }
     }
 
     /// Ends the watching.
     pub(super) fn finish(mut self) -> Peak {
         self.end();
+        let own = status(self.pid).unwrap_or_default();
+        let mut margins = self.margins.lock().unwrap_or_else(PoisonError::into_inner);
+        margins.look(&own);
+        let shortage = margins.shortage();
+        drop(margins);
         let excess = self.excess.0.load(Ordering::Acquire).then(|| self.excess.1.load(Ordering::Relaxed));
-        Peak { excess, was_seen: self.looked.load(Ordering::Relaxed) }
+        Peak { excess, was_seen: self.looked.load(Ordering::Relaxed), shortage }
     }
 
     fn end(&mut self) {

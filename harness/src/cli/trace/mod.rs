@@ -15,6 +15,7 @@ use super::reports;
 use crate::campaign::select::{nearest, or_rather};
 use crate::campaign::trace_room;
 use crate::conform::verdict_of;
+use crate::foreign::pipe::is_pipe;
 use crate::outcome::Exit;
 use crate::report::html::Traced;
 use crate::scenario::{Player, SessionPlayer, named};
@@ -38,7 +39,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.scenario.is_none() && arguments.words.plugin.is_empty() {
         return Err(Failure::new(Exit::Usage, NO_PLUGIN));
     }
-    if let Some(path) = &arguments.save {
+    // Whoever reads a pipe would take a first opening of it for the whole.
+    if let Some(path) = arguments.save.as_deref().filter(|path| !is_pipe(path)) {
         let opened = File::options().create(true).append(true).open(path);
         opened.map_err(|error| {
             Failure::new(Exit::Usage, format!("cannot keep the trace in `{}`: {error}", path.display()))

@@ -1,0 +1,139 @@
+//! How close a server has come to the ends of memory and of disks: what goes wrong there is nobody's fault.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::statvfs;
+use rustix::process::{Resource, getrlimit};
+
+/// Memory that a server may want at once: the buffers of the largest requests, and stacks and arenas of some threads.
+const MEMORY: u64 = 512 << 20;
+/// Room on a disk that a server may want at once: the largest request, twice.
+const ROOM: u64 = 64 << 20;
+/// Files that a server may want to make at once.
+const FILES: u64 = 16;
+
+/// The smallest margins that were seen while a server ran.
+#[derive(Clone, Debug)]
+pub(crate) struct Margins {
+    /// What a process may have, of this kind, and what the server had at most.
+    memory: Vec<(&'static Limit, u64, u64)>,
+    places: Vec<Place>,
+}
+
+/// A limit on the memory of a process.
+#[derive(Debug)]
+struct Limit {
+    resource: Resource,
+    /// In /proc/PID/status, proc_pid_status(5).
+    key: &'static str,
+    /// What the shell calls it.
+    option: &'static str,
+}
+
+const LIMITS: [Limit; 2] = [
+    Limit { resource: Resource::As, key: "VmPeak:", option: "ulimit -v" },
+    Limit { resource: Resource::Data, key: "VmData:", option: "ulimit -d" },
+];
+
+/// A directory in which a server makes files.
+#[derive(Clone, Debug)]
+struct Place {
+    path: PathBuf,
+    /// Bytes and files that were free when the fewest were.
+    least: Option<(u64, u64)>,
+}
+
+impl Margins {
+    /// Begins to look, for a server that makes its files in the directory of its run, and its plugins' in that of temporary
+    /// files.
+    pub(crate) fn new(run: Option<&Path>) -> Margins {
+        let limits = LIMITS.iter().filter_map(|limit| Some((limit, getrlimit(limit.resource).current?, 0)));
+        let temporary = std::env::var_os("TMPDIR").map_or(PathBuf::from("/var/tmp"), PathBuf::from);
+        let paths = run.map(Path::to_owned).into_iter().chain([temporary]);
+        Margins { memory: limits.collect(), places: paths.map(|path| Place { path, least: None }).collect() }
+    }
+
+    /// Looks: at what the server has by this `/proc/PID/status`, and at what is free.
+    pub(crate) fn look(&mut self, status: &str) {
+        for (limit, _, peak) in &mut self.memory {
+            *peak = bytes(status, limit.key).unwrap_or_default().max(*peak);
+        }
+        for place in &mut self.places {
+            place.look();
+        }
+    }
+
+    /// Says what there was too little of, if anything, and what gives more.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let memory = self.memory.iter().find(|(_, most, peak)| most.saturating_sub(*peak) < MEMORY);
+        let memory = memory.map(|(limit, most, peak)| {
+            let peak = peak >> 20;
+            format!("a process may have {most} bytes of memory (`{}`), and it had {peak} MiB", limit.option)
+        });
+        memory.or_else(|| self.places.iter().find_map(Place::shortage))
+    }
+}
+
+impl Place {
+    fn look(&mut self) {
+        let Ok(found) = statvfs(&self.path) else { return };
+        let bytes = found.f_bavail.saturating_mul(found.f_frsize);
+        // Some file systems do not count files.
+        let files = if found.f_files == 0 { u64::MAX } else { found.f_favail };
+        let (least_bytes, least_files) = self.least.unwrap_or((u64::MAX, u64::MAX));
+        self.least = Some((bytes.min(least_bytes), files.min(least_files)));
+    }
+
+    fn shortage(&self) -> Option<String> {
+        let (bytes, files) = self.least?;
+        let what = match (bytes < ROOM, files < FILES) {
+            (true, _) => format!("{} KiB", bytes >> 10),
+            (_, true) => format!("{files} files"),
+            _ => return None,
+        };
+        let place = self.path.display();
+        Some(format!(
+            "there was room for {what} more in `{place}`; TMPDIR names another place for temporary files"
+        ))
+    }
+}
+
+/// The number of bytes behind this key.
+pub(crate) fn bytes(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn margins(most: u64) -> Margins {
+        Margins { memory: vec![(&LIMITS[0], most, 0)], places: Vec::new() }
+    }
+
+    #[test]
+    fn a_server_that_has_come_close_to_its_limit_was_short_of_memory() {
+        let status = "Name:\tnbdkit\nVmPeak:\t  524288 kB\nVmData:\t 1 kB\n";
+        let (mut wide, mut narrow) = (margins(2 << 30), margins(800 << 20));
+        wide.look(status);
+        narrow.look(status);
+        assert_eq!(wide.shortage(), None);
+        let said = narrow.shortage().unwrap();
+        assert_eq!(said, "a process may have 838860800 bytes of memory (`ulimit -v`), and it had 512 MiB");
+        // What was never seen may have come from nothing to the limit.
+        assert!(margins(256 << 20).shortage().is_some());
+    }
+
+    #[test]
+    fn a_disk_that_was_full_once_was_full() {
+        let mut place = Place { path: PathBuf::from("/proc"), least: Some((1 << 30, 1 << 20)) };
+        assert_eq!(place.shortage(), None);
+        // A file system without room.
+        place.look();
+        assert!(place.shortage().is_some_and(|said| said.contains("0 KiB more in `/proc`")));
+        let few = Place { least: Some((1 << 30, 3)), ..place };
+        assert!(few.shortage().is_some_and(|said| said.contains("3 files more")));
+    }
+}
