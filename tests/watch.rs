@@ -181,6 +181,26 @@ fn a_server_that_is_linked_statically_is_told_of() {
     assert_eq!(watched.status, Some(0));
 }
 
+/// What it inherits is not taken for its own by the dynamic linker, and nobody but root may look into it.
+#[test]
+fn a_server_that_is_setuid_is_told_of() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: it needs root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "chmod 777 .; cp $(command -v nbdkit) nbdkit-setuid; chmod 4755 nbdkit-setuid; cp $LAYERS layers; chmod 755 layers
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups ./layers watch -- \
+            sh -c './nbdkit-setuid -f -U - null --run \"sleep 2\"; true'";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).env("LAYERS", assert_cmd::cargo::cargo_bin("layers"));
+    let watched = told(&command.current_dir(&directory).env("TMPDIR", directory.path()).output().unwrap());
+    // Where the file system has no such programs it is one like any other.
+    if !watched.stderr.contains("1 server (1 of nbdkit ") {
+        watched.says("`nbdkit-setuid` is statically linked, or setuid");
+    }
+}
+
 #[test]
 fn a_server_that_is_killed_is_judged_up_to_its_end() {
     let script = "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'; kill -KILL $(cat pid)";
@@ -423,10 +443,24 @@ fn what_is_known_of_a_server_is_known_in_its_circumstances() {
 
 #[test]
 fn haproxy_is_watched_by_the_same_way() {
+    haproxy_is_watched("");
+}
+
+#[test]
+fn a_haproxy_in_a_root_of_its_own_is_watched() {
+    if rustix::process::geteuid().is_root() {
+        haproxy_is_watched("  chroot {at}/empty\n  user nobody\n  group nogroup\n");
+    }
+}
+
+/// It is asked on its command line, with this more in the `global` section, where `{at}` stands for its directory.
+fn haproxy_is_watched(more: &str) {
     let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("empty")).unwrap();
     let at = directory.path().display();
+    let more = more.replace("{at}", &at.to_string());
     let configuration = format!(
-        "global\n  stats socket {at}/cli level admin\ndefaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  \
+        "global\n{more}  stats socket {at}/cli level admin\ndefaults\n  mode http\n  timeout client 5s\n  timeout connect 5s\n  \
          timeout server 5s\nfrontend f\n  bind unix@{at}/http\n  stats enable\n  stats uri /\n"
     );
     std::fs::write(directory.path().join("haproxy.cfg"), configuration).unwrap();

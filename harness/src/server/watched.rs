@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -215,17 +215,45 @@ pub(crate) fn is_anybody_left(directory: &Path) -> bool {
 
 /// Programs with the name of a server into which the dynamic linker has not loaded anything of ours, by their process.
 pub(crate) fn unloaded(directory: &Path) -> Vec<(u32, PathBuf)> {
-    let is_server = |program: &Path| {
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        [Which::Nbdkit, Which::Haproxy].iter().any(|which| name.starts_with(which.name()))
-    };
-    let unloaded = processes(directory).filter_map(|process| {
+    let ours: Vec<PathBuf> = processes(directory).collect();
+    let unloaded = ours.iter().filter_map(|process| {
         let program = std::fs::read_link(process.join("exe")).ok().filter(|program| is_server(program))?;
         let maps = std::fs::read_to_string(process.join("maps")).ok()?;
-        let pid = process.file_name()?.to_str()?.parse().ok()?;
-        (!maps.contains(LIBRARY)).then_some((pid, program))
+        (!maps.contains(LIBRARY)).then_some((number(process)?, program))
     });
-    unloaded.collect()
+    unloaded.chain(hidden(&ours)).collect()
+}
+
+/// Programs with the name of a server that these processes have started, and into which this process may not look, because
+/// they are setuid.
+fn hidden(ours: &[PathBuf]) -> Vec<(u32, PathBuf)> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let hidden = all.filter_map(|process| {
+        let name = std::fs::read_to_string(process.join("comm")).ok()?;
+        let name = PathBuf::from(name.trim_end());
+        let environment = || std::fs::read(process.join("environ"));
+        let is_hidden =
+            is_server(&name) && environment().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        (is_hidden && ours.contains(&parent(&process)?)).then_some((number(&process)?, name))
+    });
+    hidden.collect()
+}
+
+fn is_server(program: &Path) -> bool {
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    [Which::Nbdkit, Which::Haproxy].iter().any(|which| name.starts_with(which.name()))
+}
+
+/// The number of a process, by its directory in /proc.
+fn number(process: &Path) -> Option<u32> {
+    process.file_name()?.to_str()?.parse().ok()
+}
+
+/// The directory of its parent.
+fn parent(process: &Path) -> Option<PathBuf> {
+    let status = std::fs::read_to_string(process.join("status")).ok()?;
+    let number = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim();
+    Some(Path::new("/proc").join(number))
 }
 
 /// What was preloaded before comes before: some libraries insist on being the first.
