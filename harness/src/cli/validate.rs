@@ -127,6 +127,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
+    // What relative names mean: a module that is not found for the want of it is not at fault.
+    working_directory()?;
     let config = arguments.config.load()?;
     let settings = arguments.settings.clone().or(config.validate.clone());
     if arguments.config.show_config {

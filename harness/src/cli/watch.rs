@@ -24,6 +24,7 @@ use crate::report::watched::{self, Outcome, of_servers};
 use crate::report::{Format, traces};
 use crate::rules::Rule;
 use crate::server::interrupt;
+use crate::server::shortage::is_full;
 use crate::server::watched::{
     Notices, Place, PlaceError, Running, Woken, is_anybody_left, status_code, unloaded,
 };
@@ -126,7 +127,9 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
         None => Place::private(places(arguments.memory)?),
     };
     let place = place.map_err(|error| match &error {
-        PlaceError::Unwritable { .. } if arguments.dir.is_none() => Failure::new(Exit::Harness, error),
+        PlaceError::Unwritable { source, .. } if arguments.dir.is_none() || is_full(source) => {
+            Failure::new(Exit::Harness, error)
+        }
         _ => usage(&error),
     })?;
     let (program, rest) = arguments.command.split_first().ok_or_else(|| usage(&"name a command"))?;

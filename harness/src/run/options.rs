@@ -45,6 +45,7 @@ const USER: Option<&str> = Some("the server runs as the user of layers");
 const FILTER: Option<&str> = Some("filters are named to layers, which wraps them (--filter)");
 const UNKNOWN: &str = "no such option is known to start no program and to listen nowhere";
 const BARE: &str = "the server would take it for its plugin; an argument of an option stands behind `=`";
+const ALONE: &str = "it takes an argument, and the server would take its plugin for that";
 const PARAMETER: &str = "the server would take it for an option, and not for a parameter";
 
 /// Those of nbdkit 1.48 and before (nbdkit(1), "OPTIONS").
@@ -106,7 +107,8 @@ pub(crate) fn check(arguments: &[String], words: Words) -> Result<(), Refused> {
             },
         };
         match takes_next {
-            Ok(true) => drop(rest.next()),
+            Ok(true) if rest.next().is_none() => return refused(ALONE),
+            Ok(true) => {}
             Ok(false) => {}
             Err(why) => return refused(why),
         }

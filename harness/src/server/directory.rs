@@ -20,7 +20,7 @@ use crate::foreign::bounded;
 use crate::random::random;
 
 /// Begins the name of each: then follow the number of the session and what makes the name the only one.
-const PREFIX: &str = "layers-";
+pub(super) const PREFIX: &str = "layers-";
 /// In the directory of a run with `--run`: where the server listens, in a directory that it has made by itself.
 pub(super) const CAPTIVE: &str = "captive";
 /// Lies in each directory of a run: no other that is named like one is swept.

@@ -1,6 +1,7 @@
 //! How close a server has come to the ends of memory and of disks: what goes wrong there is nobody's fault.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
@@ -12,12 +13,18 @@ const ROOM: u64 = 64 << 20;
 /// Files that a server may want to make at once.
 const FILES: u64 = 16;
 
+/// Whoever looks every few milliseconds, and then not for so long, was stopped, or had no processor.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The smallest margins that were seen while a server ran.
 #[derive(Clone, Debug)]
 pub(crate) struct Margins {
     /// What a process may have, of this kind, and what the server had at most.
     memory: Vec<(&'static Limit, u64, u64)>,
     places: Vec<Place>,
+    /// When it was looked last, and the longest time between two looks.
+    last: Instant,
+    longest: Duration,
 }
 
 /// A limit on the memory of a process.
@@ -50,11 +57,14 @@ impl Margins {
         let limits = LIMITS.iter().filter_map(|limit| Some((limit, getrlimit(limit.resource).current?, 0)));
         let temporary = std::env::var_os("TMPDIR").map_or(PathBuf::from("/var/tmp"), PathBuf::from);
         let paths = run.map(Path::to_owned).into_iter().chain([temporary]);
-        Margins { memory: limits.collect(), places: paths.map(|path| Place { path, least: None }).collect() }
+        let places = paths.map(|path| Place { path, least: None }).collect();
+        Margins { memory: limits.collect(), places, last: Instant::now(), longest: Duration::ZERO }
     }
 
     /// Looks: at what the server has by this `/proc/PID/status`, and at what is free.
     pub(crate) fn look(&mut self, status: &str) {
+        self.longest = self.longest.max(self.last.elapsed());
+        self.last = Instant::now();
         for (limit, _, peak) in &mut self.memory {
             *peak = bytes(status, limit.key).unwrap_or_default().max(*peak);
         }
@@ -70,7 +80,12 @@ impl Margins {
             let peak = peak >> 20;
             format!("a process may have {most} bytes of memory (`{}`), and it had {peak} MiB", limit.option)
         });
-        memory.or_else(|| self.places.iter().find_map(Place::shortage))
+        let room = || self.places.iter().find_map(Place::shortage);
+        memory.or_else(room).or_else(|| {
+            let paused = self.longest > PAUSE;
+            paused
+                .then(|| format!("nothing ran for {:.1} s, this command neither", self.longest.as_secs_f64()))
+        })
     }
 }
 
@@ -110,7 +125,8 @@ mod tests {
     use super::*;
 
     fn margins(most: u64) -> Margins {
-        Margins { memory: vec![(&LIMITS[0], most, 0)], places: Vec::new() }
+        let (last, longest) = (Instant::now(), Duration::ZERO);
+        Margins { memory: vec![(&LIMITS[0], most, 0)], places: Vec::new(), last, longest }
     }
 
     #[test]
@@ -124,6 +140,15 @@ mod tests {
         assert_eq!(said, "a process may have 838860800 bytes of memory (`ulimit -v`), and it had 512 MiB");
         // What was never seen may have come from nothing to the limit.
         assert!(margins(256 << 20).shortage().is_some());
+    }
+
+    #[test]
+    fn a_time_in_which_nothing_ran_is_told() {
+        let mut margins = margins(2 << 30);
+        margins.look("");
+        assert_eq!(margins.shortage(), None);
+        margins.longest = Duration::from_millis(3200);
+        assert!(margins.shortage().is_some_and(|said| said.contains("3.2 s")));
     }
 
     #[test]

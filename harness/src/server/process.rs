@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, retry_on_intr};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
@@ -366,7 +366,7 @@ pub fn run_client(
     super::interrupt::began(run_id, pid);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
-    let ended = poll(&mut watched, Some(&timespec(deadline.left())))? > 0;
+    let ended = retry_on_intr(|| poll(&mut watched, Some(&timespec(deadline.left()))))? > 0;
     // Also what it may have left running in its group.
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;

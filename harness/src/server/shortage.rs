@@ -36,6 +36,16 @@ pub(crate) fn no_room<'a>(printed: &'a str, directory: &Path) -> Option<&'a str>
     printed.lines().find(|line| line.contains(directory) && texts.iter().any(|text| has(line, text)))
 }
 
+/// The line in which a server says that there is no room for what it makes in the directory of its run.
+pub(crate) fn no_room_for_run(printed: &str) -> Option<&str> {
+    directory::bases().iter().find_map(|base| no_room(printed, &base.join(directory::PREFIX)))
+}
+
+/// There is no room for what was to be written.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(number(error), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
 /// The number of this error, or of the one that it comes from.
 pub(crate) fn number(error: &io::Error) -> Option<i32> {
     let cause = || error.get_ref()?.source()?.downcast_ref::<io::Error>()?.raw_os_error();
@@ -68,6 +78,20 @@ impl fmt::Display for Explained<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Memory without which no server begins.
+const LEAST: u64 = 1 << 30;
+
+/// Names a limit of memory under which a server may fail to begin, if there is one.
+pub(crate) fn lowest() -> Option<String> {
+    [(Resource::As, "-v"), (Resource::Data, "-d"), (Resource::Stack, "-s")].into_iter().find_map(
+        |(limit, option)| {
+            let least = if limit == Resource::Stack { 1 << 20 } else { LEAST };
+            let most = getrlimit(limit).current.filter(|most| *most < least)?;
+            Some(format!("a process may have so many bytes of memory: {most}, `ulimit {option}`"))
+        },
+    )
 }
 
 /// Threads that a few servers side by side may want, each with two clients.

@@ -1,5 +1,6 @@
 //! Playing the chosen scenarios, and holding each tree against what is stored.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::run::stack::Stack;
 use crate::scenario::{Player, Scenario, UnfitSubject, named};
 use crate::server::Which;
 use crate::server::nbdkit::{Nbdkit, ServerError};
+use crate::server::shortage::no_room_for_run;
 use crate::validate::subject;
 
 /// Runs that must agree before a tree is said to be new, or another one.
@@ -170,6 +172,9 @@ fn serves_together(plan: &SnapshotPlan<'_>, player: &Player<'_>) -> Result<bool,
     let Some(probe) = probe else { return Ok(true) };
     let recording = player.play(&probe)?;
     match (verdict_of(&recording, &probe), not_started(&recording)) {
+        (Verdict::Inconclusive(_), Some(_)) if no_room_for_run(&recording.stderr).is_some() => {
+            Err(ServerError::Harness(io::Error::from_raw_os_error(libc::ENOSPC)).into())
+        }
         (Verdict::Inconclusive(_), Some(complaint)) => {
             Err(CompareError::NotStarted { stack: words(plan.stack), complaint })
         }

@@ -157,7 +157,10 @@ impl Bench<'_> {
             let unheard = || few_threads().filter(|_| plan.start == Start::Daemon);
             let of_limit = shortage(&stderr).map(|line| format!("{line} (see ulimit)"));
             let heard = || no_room(&stderr, run?).map(str::to_owned);
-            let short = of_limit.or_else(heard).or_else(unheard).or_else(|| peak.shortage.clone());
+            // What is on a disk is right or wrong however little there is.
+            let is_of_bytes = matches!(&stop, Some((_, Stop::Wrong(wrong))) if wrong.symptom.is_of_bytes());
+            let seen = || peak.shortage.clone().filter(|_| !is_of_bytes);
+            let short = of_limit.or_else(heard).or_else(unheard).or_else(seen);
             let no_more = |what| format!("the system had no more for the server: {what}");
             trouble = short.map(no_more).map(Trouble::Environment).or(trouble);
         }

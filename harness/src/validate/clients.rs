@@ -18,7 +18,7 @@ use super::origin::{Change, Origin};
 use super::played::Answers;
 use super::stop::{Asked, Refusal, Stop, Symptom, Wrong};
 use super::usage;
-use crate::campaign::halt::Limit;
+use crate::campaign::halt::{Halt, Limit};
 use crate::client::nbd::{ClientError, Command, NbdClient, Wishes};
 use crate::deadline::Deadline;
 use crate::protocol::is_gone;
@@ -192,8 +192,17 @@ impl Clients {
         }
     }
 
+    /// Goes on only within the time of the whole run: what one step does again and again is many steps.
+    fn goes_on(&self, what: impl ToString) -> Result<(), Stop> {
+        match self.limit.reached() {
+            Some(Halt::Time(_)) => Err(Stop::NoAnswer(what.to_string())),
+            _ => Ok(()),
+        }
+    }
+
     /// One step of the script.
     pub(super) fn step(&mut self, server: &mut Server, op: &Op) -> Result<(), Stop> {
+        self.goes_on(op)?;
         match op {
             // What becomes of the server is not the clients' doing.
             Op::Judge | Op::IfQuick | Op::Kill | Op::Restart => Ok(()),
@@ -251,7 +260,7 @@ impl Clients {
     }
 
     fn client(&mut self, number: u32) -> Result<&mut Connected, Stop> {
-        self.clients.get_mut(&number).ok_or_else(|| Stop::Gone(format!("client {number}")))
+        self.clients.get_mut(&number).ok_or(Stop::Unconnected(number))
     }
 
     fn greeted(&self, server: &Server, number: u32) -> Result<NbdClient, Stop> {
@@ -260,8 +269,13 @@ impl Clients {
         let socket = server.socket().ok_or_else(gone)?;
         let mut client = NbdClient::new(number, Wishes::default(), trace, self.deadline)
             .map_err(|error| stop(Asked::Open, "connect", error))?;
-        client.connect(socket).map_err(|error| stop(Asked::Open, "connect", error))?;
-        Ok(client)
+        match client.connect(socket) {
+            // A server that ends removes its socket; then its end is told.
+            Err(ClientError::Refused { errno: libc::ENOENT, .. }) if server.process.end().is_none() => {
+                Err(Stop::NoSocket)
+            }
+            connected => connected.map(|()| client).map_err(|error| stop(Asked::Open, "connect", error)),
+        }
     }
 
     fn connect(&mut self, server: &mut Server, number: u32, export: &str) -> Result<(), Stop> {
@@ -285,7 +299,7 @@ impl Clients {
                 let parted = part(server, &mut connected.client);
                 parted.map_err(|error| stop(Asked::Other, "disconnect", error))
             }
-            None => Err(Stop::Gone(format!("client {number}"))),
+            None => Err(Stop::Unconnected(number)),
         }
     }
 
@@ -333,7 +347,7 @@ impl Clients {
         self.is_offered(request)?;
         let Clients { clients, evidence, changes, .. } = self;
         let Some(Connected { client, disk, .. }) = clients.get_mut(&request.client) else {
-            return Err(Stop::Gone(format!("client {}", request.client)));
+            return Err(Stop::Unconnected(request.client));
         };
         let (length, data) = (u64::from(count), data ^ seed);
         let failed = |error| stop(Asked::Request(operation), request, error);
@@ -498,6 +512,7 @@ impl Clients {
             if cycle >= FEWEST_CYCLES && begun.elapsed() > MOST_CYCLING {
                 break;
             }
+            self.goes_on("cycles")?;
             self.begin_step();
             self.connect(server, OWN, export)?;
             if let Some(Connected { client, .. }) = self.clients.get_mut(&OWN) {

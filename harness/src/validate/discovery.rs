@@ -86,7 +86,12 @@ pub(super) fn refusal(played: &Played) -> Option<String> {
     match &played.stop.as_ref()?.1 {
         Stop::Wrong(wrong) => Some(wrong.actual.clone()),
         Stop::Refused(refusal) => Some(with_words(&refusal.how, &played.stderr)),
-        stop @ (Stop::Changed(_) | Stop::Ended | Stop::Unmeasured | Stop::Short(_)) => Some(stop.to_string()),
+        stop @ (Stop::Changed(_)
+        | Stop::Ended
+        | Stop::Unmeasured
+        | Stop::Unconnected(_)
+        | Stop::NoSocket
+        | Stop::Short(_)) => Some(stop.to_string()),
         Stop::Gone(what) | Stop::NoAnswer(what) | Stop::Slow(what) => {
             let said = words::last_error(&played.stderr).map(|said| format!(": {said}"));
             Some(what.clone() + &said.unwrap_or_default())

@@ -143,9 +143,10 @@ pub(super) fn verdict_of(
         Some((_, stop @ Stop::Slow(_))) => {
             (Verdict::Skipped(format!("{stop}, and the server has ended when it was told to")), None)
         }
-        Some((_, stop @ (Stop::Ended | Stop::Unmeasured | Stop::Short(_)))) => {
-            inconclusive(&stop.to_string())
-        }
+        Some((
+            _,
+            stop @ (Stop::Ended | Stop::Unmeasured | Stop::Unconnected(_) | Stop::NoSocket | Stop::Short(_)),
+        )) => inconclusive(&stop.to_string()),
         Some((_, Stop::Gone(_) | Stop::NoAnswer(_))) if played.incomplete.is_some() => {
             inconclusive(played.incomplete.as_deref().unwrap_or_default())
         }

@@ -356,10 +356,10 @@ fn parse(line: &str) -> Option<Op> {
         "list" => Op::List,
         "open-listed" => Op::OpenListed,
         "share" => Op::Share(words.next()?.parse().ok()?, words.next()?.parse().ok()?),
-        "cycles" => Op::Cycles(words.next()?.parse().ok()?, export),
-        "refusals" => Op::Refusals(words.next()?.parse().ok()?),
+        "cycles" => Op::Cycles(number(words.next()?, MOST_TIMES)?, export),
+        "refusals" => Op::Refusals(number(words.next()?, MOST_TIMES)?),
         "rounds" => {
-            let times = words.next()?.parse().ok()?;
+            let times = number(words.next()?, MOST_TIMES)?;
             let word = words.next()?;
             let clients = Repeated::CLIENTS.into_iter().find(|(one, _)| *one == word);
             let what = match clients {
@@ -374,11 +374,11 @@ fn parse(line: &str) -> Option<Op> {
             Op::Compare(Resource::ALL.into_iter().find(|resource| resource.word() == word)?)
         }
         "load" => Op::Load(Load {
-            clients: words.next()?.parse().ok().filter(|clients| *clients <= MOST_CLIENTS)?,
-            depth: field(words.next()?, "depth").filter(|depth| *depth <= MOST_DEPTH)?,
-            count: field(words.next()?, "count").filter(|count| *count <= MOST_BYTES)?,
+            clients: number(words.next()?, MOST_CLIENTS)?,
+            depth: field(words.next()?, "depth").filter(|depth| (1..=MOST_DEPTH).contains(depth))?,
+            count: field(words.next()?, "count").filter(|count| (1..=MOST_BYTES).contains(count))?,
             data: field(words.next()?, "data")?,
-            again: field(words.next()?, "again")?,
+            again: field(words.next()?, "again").filter(|again| *again <= MOST_MILLISECONDS)?,
             zeroes: match words.next() {
                 None => false,
                 Some("zeroes") => true,
@@ -387,7 +387,7 @@ fn parse(line: &str) -> Option<Op> {
             export,
         }),
         "crowd" => Op::Crowd(
-            words.next()?.parse().ok().filter(|clients| *clients <= MOST_CLIENTS)?,
+            number(words.next()?, MOST_CLIENTS)?,
             words.next()?.parse().ok().filter(|milliseconds| *milliseconds <= MOST_MILLISECONDS)?,
             export,
         ),
@@ -417,11 +417,18 @@ fn parse(line: &str) -> Option<Op> {
 /// Clients of a load, requests that each has in flight, and bytes of one, at most: a file may ask for anything.
 const MOST_CLIENTS: u32 = 64;
 const MOST_DEPTH: u32 = 256;
+/// How often something is done again and again, at most.
+const MOST_TIMES: u32 = 100_000;
 const MOST_BYTES: u32 = 1 << 20;
 /// Bytes that a request to read or to write has at most: twice of what any server takes.
 const MOST_DATA: u32 = 128 << 20;
 /// For how long clients of a crowd come and go, at most.
 const MOST_MILLISECONDS: u32 = 60_000;
+
+/// Returns how many of something there are: one at least.
+fn number(word: &str, most: u32) -> Option<u32> {
+    word.parse().ok().filter(|number| (1..=most).contains(number))
+}
 
 fn field<T: FromStr>(word: &str, name: &str) -> Option<T> {
     word.strip_prefix(name)?.strip_prefix('=')?.parse().ok()

@@ -10,7 +10,8 @@ use super::op::Op;
 use crate::foreign::bounded;
 use crate::rules;
 use crate::run::Start;
-use crate::run::stack::Stack;
+use crate::run::parameter::{parameter, parameter_text};
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::Conditions;
 
 /// Version of the format.
@@ -18,6 +19,17 @@ pub const FORMAT: u32 = 2;
 
 /// Threads that a case may ask for: as many as a process of Linux has at most in practice.
 const MOST_THREADS: u32 = 1 << 15;
+
+/// Bytes of one word of a command line, at most (execve(2), "Limits on size of arguments").
+const MOST_WORD: usize = 128 << 10;
+
+/// Says why no program can be given this word.
+fn not_a_word(word: String) -> Option<String> {
+    match word.len() < MOST_WORD {
+        true => word.contains('\0').then(|| "a word of its command line has a NUL in it".to_owned()),
+        false => Some(format!("a word of its command line has {} bytes", word.len())),
+    }
+}
 
 /// One case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,7 +132,19 @@ impl Repro {
         let threads = self.stack.threads.filter(|threads| *threads > MOST_THREADS);
         let threads = threads.map(|threads| format!("`threads` is {threads}, and {MOST_THREADS} at most"));
         let memory = || (self.memory == 0).then(|| "`memory` is 0, and at least 1 MiB".to_owned());
-        threads.or_else(memory)
+        threads.or_else(memory).or_else(|| self.words().find_map(not_a_word))
+    }
+
+    /// What goes to the command line of the server.
+    fn words(&self) -> impl Iterator<Item = String> {
+        let (filters, plugin) = match &self.stack.layers {
+            Layers::Wrapped { filters, plugin } => (filters.clone(), Some(plugin.clone())),
+            Layers::Over { filters, .. } => (filters.clone(), None),
+            Layers::Reference(_) => (Vec::new(), None),
+        };
+        let parameters: Vec<String> = self.stack.parameters.iter().map(parameter_text).collect();
+        let arguments = self.stack.arguments.clone();
+        filters.into_iter().chain(plugin).chain(parameters).chain(arguments)
     }
 
     /// Reads a file.
@@ -134,7 +158,11 @@ impl Repro {
             return Err(ReproError::Version { path: named(), found });
         }
         // Read once more, for the place of a mistake.
-        let repro: Repro = serde_json::from_str(&text).map_err(json)?;
+        let mut repro: Repro = serde_json::from_str(&text).map_err(json)?;
+        // As the server will read its command line, however the file has taken the words apart.
+        for one in &mut repro.stack.parameters {
+            *one = parameter(&parameter_text(one));
+        }
         if checks::find(&repro.check).is_none() && rules::find(&repro.check).is_none() {
             return Err(ReproError::Unknown { path: named(), check: repro.check });
         }

@@ -27,6 +27,10 @@ pub(super) enum Stop {
     Gone(String),
     /// What the server holds cannot be seen.
     Unmeasured,
+    /// The script speaks of a client that is not connected.
+    Unconnected(u32),
+    /// The socket of the server was removed.
+    NoSocket,
     /// The system had no more threads or descriptors for the clients, at this.
     Short(String),
 }
@@ -39,6 +43,10 @@ impl fmt::Display for Stop {
             Stop::Changed(how) => f.write_str(how),
             Stop::Ended => f.write_str(ENDED),
             Stop::Unmeasured => f.write_str(UNMEASURED),
+            Stop::Unconnected(number) => {
+                write!(f, "the script speaks of client {number}, which is not connected")
+            }
+            Stop::NoSocket => f.write_str("the socket of the server was removed"),
             Stop::Short(what) => write!(f, "the system had no more for the client (see ulimit): {what}"),
             Stop::NoAnswer(what) => write!(f, "no answer to `{what}`"),
             Stop::Slow(what) => write!(f, "no answer to `{what}` so soon"),
@@ -106,6 +114,13 @@ pub(super) enum Symptom {
     Refused(Asked),
     /// Otherwise.
     Other,
+}
+
+impl Symptom {
+    /// Returns true where bytes, or what is said of them, are not what they must be.
+    pub(super) fn is_of_bytes(self) -> bool {
+        matches!(self, Symptom::Data { .. } | Symptom::ToldZero | Symptom::Alone)
+    }
 }
 
 impl Wrong {

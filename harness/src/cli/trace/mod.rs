@@ -39,6 +39,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.scenario.is_none() && arguments.words.plugin.is_empty() {
         return Err(Failure::new(Exit::Usage, NO_PLUGIN));
     }
+    if let Some(path) = arguments.save.as_deref()
+        && arguments.report.iter().any(|report| report.file.as_deref() == Some(path))
+    {
+        let what = format!("`{}` cannot have both the trace and a report: give each its own", path.display());
+        return Err(Failure::new(Exit::Usage, what));
+    }
     // Whoever reads a pipe would take a first opening of it for the whole.
     if let Some(path) = arguments.save.as_deref().filter(|path| !is_pipe(path)) {
         let opened = File::options().create(true).append(true).open(path);

@@ -16,6 +16,7 @@ use crate::outcome::{Exit, Verdict};
 use crate::run::Start;
 use crate::server::nbdkit::{Conditions, Nbdkit, Serve, Server};
 use crate::server::process::Woken;
+use crate::server::shortage::no_room_for_run;
 
 /// Records of a user's own run: 256 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 22;
@@ -41,7 +42,9 @@ pub(super) fn trace_stack(arguments: &Arguments) -> Result<Exit, Failure> {
         Woken::Happened => {}
         Woken::Dead => {
             let complaint = server.complaint();
-            return Err(Failure::new(Exit::Unloadable, format!("the server did not start: {complaint}")));
+            let short = no_room_for_run(&server.process.stderr()).is_some();
+            let exit = if short { Exit::Harness } else { Exit::Unloadable };
+            return Err(Failure::new(exit, format!("the server did not start: {complaint}")));
         }
         Woken::Late => return not_ready(limit),
     }

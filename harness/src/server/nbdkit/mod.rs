@@ -37,7 +37,7 @@ use super::directory::{CAPTIVE, Names};
 use super::haproxy::HaproxyError;
 use super::observer::Observer;
 use super::process::{Launch, Process, above_standard};
-use super::shortage::Explained;
+use super::shortage::{self, Explained};
 use super::tracing::Tracing;
 use super::{instruments, interrupt};
 use crate::deadline::Deadline;
@@ -150,7 +150,8 @@ impl Nbdkit {
             Some(_) => {
                 let said = process.stderr();
                 let said = said.trim_end().lines().next_back().map_or("without a word", str::trim);
-                return Err(not(&format!("`--dump-config` fails: {said}")));
+                let limit = shortage::lowest().map_or(String::new(), |limit| format!(" ({limit})"));
+                return Err(not(&format!("`--dump-config` fails: {said}{limit}")));
             }
             None => return Err(not("`--dump-config` does not come to an end")),
         }

@@ -81,7 +81,9 @@ impl Under {
             Under::Helgrind => &["--tool=helgrind"],
             _ => &["--tool=memcheck", "--leak-check=no"],
         };
-        let options = tool.iter().chain(&["-q", "--xml=yes", "--child-silent-after-fork=yes"]);
+        // Files of settings, which may lie where a case is played, can have it write anywhere.
+        let always = ["--command-line-only=yes", "-q", "--xml=yes", "--child-silent-after-fork=yes"];
+        let options = tool.iter().chain(&always);
         let mut arguments: Vec<OsString> = options.map(OsString::from).collect();
         arguments.extend([report, server.into()]);
         Some((PathBuf::from("valgrind"), arguments))

@@ -75,6 +75,7 @@ impl Clients {
         let parts: Vec<Part> = (0..depth).flat_map(of_client).collect();
         let mut known = Disk::default();
         for round in 0_u64.. {
+            self.goes_on("load")?;
             self.begin_step();
             let data = (data ^ self.seed << 32).wrapping_add(round << 44);
             if writable {
@@ -212,7 +213,11 @@ impl Clients {
             let open = |error| stop(Asked::Open, format!("open export {export:?}"), error);
             let deadline = Deadline::after(timeout);
             let mut client = NbdClient::new(number, NOTHING, trace.clone(), deadline).map_err(open)?;
-            client.connect(socket).map_err(open)?;
+            client.connect(socket).map_err(|error| match error {
+                // Where the server has ended, its end is told.
+                ClientError::Refused { errno: libc::ENOENT, .. } => Stop::NoSocket,
+                error => open(error),
+            })?;
             client.go(export).map_err(open)?;
             let command = Command { operation: Operation::Read, offset: 0, count, flags: 0 };
             let bytes = match count {

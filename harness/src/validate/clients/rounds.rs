@@ -39,6 +39,7 @@ impl Clients {
     /// So many clients ask for an export that is not listed. A plugin may serve it all the same.
     pub(super) fn refusals(&mut self, server: &mut Server, times: u32) -> Result<(), Stop> {
         for _ in 0..times {
+            self.goes_on("refusals")?;
             self.begin_step();
             self.one_refusal(server)?;
         }
@@ -110,12 +111,14 @@ impl Clients {
             self.begin_step();
             self.connect(server, OWN, export)?;
             while goes_on(done) {
+                self.goes_on("rounds")?;
                 self.begin_step();
                 whatever(self.request(&DiskRequest { client: OWN, ..*request }))?;
                 done += 1;
             }
         } else {
             while goes_on(done) {
+                self.goes_on("rounds")?;
                 self.begin_step();
                 match what {
                     Repeated::Refusals => self.one_refusal(server)?,
