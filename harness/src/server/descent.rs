@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -252,6 +253,32 @@ fn dead_orphans(found: impl Iterator<Item = Found>) -> Vec<Pid> {
 /// Reaps a child that is dead.
 fn reap(child: Pid) {
     let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
+/// Dead orphans that may wait to be reaped until the end of their run: they tell of what has started them.
+const MOST_DEAD: usize = 1000;
+/// How often they are counted.
+const COUNT: Duration = Duration::from_millis(20);
+/// When they were counted last.
+static COUNTED: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Reaps dead orphans where they have become many, while their run goes on: a process that replaces itself again and again would
+/// use up all the numbers that a machine has for processes.
+pub(crate) fn reap_many() {
+    if !ORPHANS_ARE_OURS.load(Ordering::Relaxed) {
+        return;
+    }
+    // Whoever comes while somebody counts need not.
+    let Ok(mut counted) = COUNTED.try_lock() else { return };
+    if counted.is_some_and(|last| last.elapsed() < COUNT) {
+        return;
+    }
+    let children = children(None);
+    if children.len() > MOST_DEAD {
+        let dead = children.into_iter().filter(|pid| is_dead(*pid) && is_orphan(*pid)).skip(MOST_DEAD / 10);
+        dead.for_each(reap);
+    }
+    *counted = Some(Instant::now());
 }
 
 /// All processes that /proc shows.

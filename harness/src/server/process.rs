@@ -35,6 +35,9 @@ const FIRST_LISTENER: RawFd = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(4);
 
+/// How often what a run has left is looked at while its client works.
+const LONGEST_LOOK: Duration = Duration::from_millis(20);
+
 /// Pauses that begin at 100 µs and grow to 4 ms; what is watched ends one at once.
 #[derive(Debug)]
 pub(super) struct Pause {
@@ -53,6 +56,7 @@ impl Pause {
         if left.is_zero() {
             return false;
         }
+        descent::reap_many();
         // An early return only means an early look.
         let _ = poll(&mut watched.to_vec(), Some(&timespec(self.next.min(left))));
         // What was waited for is seen late by an eighth of the wait, at most.
@@ -366,7 +370,14 @@ pub fn run_client(
     super::interrupt::began(run_id, pid);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut watched = [PollFd::new(&pidfd, PollFlags::IN)];
-    let ended = retry_on_intr(|| poll(&mut watched, Some(&timespec(deadline.left()))))? > 0;
+    let ended = loop {
+        let time = deadline.left().min(LONGEST_LOOK);
+        match retry_on_intr(|| poll(&mut watched, Some(&timespec(time))))? {
+            0 if deadline.passed() => break false,
+            0 => descent::reap_many(),
+            _ => break true,
+        }
+    };
     // Also what it may have left running in its group.
     let _ = kill_process_group(pid, Signal::KILL);
     let status = child.wait()?;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Rlimit, Signal, pidfd_open, pidfd_send_si
 
 use super::op::Resource;
 use crate::deadline::Deadline;
-use crate::server::descent::{family, kill_of_run};
+use crate::server::descent::{family, kill_of_run, reap_many};
 use crate::server::margins::{Margins, bytes};
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
@@ -167,6 +167,7 @@ impl Usage {
             let (flag, condition) = &*told;
             let mut over = flag.lock().unwrap_or_else(PoisonError::into_inner);
             while !*over {
+                reap_many();
                 let all =
                     family(pid, run_id).into_iter().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
                 let statuses: Vec<String> = all.filter_map(status).collect();
