@@ -22,8 +22,10 @@ impl Circumstances {
     /// Of a server with this history.
     pub(super) fn of(history: &History) -> Circumstances {
         let single = history.run().is_some_and(|run| run.start == Start::Single);
+        // A stack may have no `cleanup` at all.
+        let stops = history.cleaning().or(history.unloading()).is_some();
         Circumstances {
-            stopping: !history.signals().is_empty() || !single && history.cleaning().is_some(),
+            stopping: !history.signals().is_empty() || !single && stops,
             parallel: history.most_data_at_once() > 1,
         }
     }
@@ -32,5 +34,26 @@ impl Circumstances {
     pub(super) fn fit(self, entry: &Entry) -> bool {
         let is_in = |families: &[&str]| families.iter().any(|family| entry.scenario.starts_with(family));
         (self.stopping || !is_in(STOPPING)) && (self.parallel || !is_in(PARALLEL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layers_trace::Callback;
+
+    use super::*;
+    use crate::rules::testing::{Script, judged, run};
+
+    #[test]
+    fn a_server_whose_layers_are_unloaded_is_stopping_whether_or_not_one_has_a_cleanup() {
+        let stops = |callback: Option<Callback>| {
+            let mut script = Script::new(&run(0));
+            if let Some(callback) = callback {
+                script.call(0, callback, 0);
+            }
+            Circumstances::of(&judged(script).history).stopping
+        };
+        assert!(!stops(None) && !stops(Some(Callback::Load)));
+        assert!(stops(Some(Callback::Cleanup)) && stops(Some(Callback::Unload)));
     }
 }
