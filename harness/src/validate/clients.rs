@@ -4,6 +4,7 @@ mod crowds;
 mod expected;
 mod measured;
 mod rounds;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,19 +15,19 @@ use super::disk_model::{Difference, Disk, pattern};
 use super::durable::left_volatile;
 use super::evidence::Evidence;
 use super::op::{DiskRequest, Op, Resource};
-use super::origin::{Change, Origin};
+use super::origin::Change;
 use super::played::Answers;
-use super::stop::{Asked, Refusal, Stop, Symptom, Wrong};
+use super::stop::{Asked, Stop, Symptom, Wrong};
 use super::usage;
 use crate::campaign::halt::{Halt, Limit};
 use crate::client::nbd::{ClientError, Command, NbdClient, Wishes};
 use crate::deadline::Deadline;
-use crate::protocol::is_gone;
 use crate::protocol::transmission::{READ_ONLY, SEND_CACHE, SEND_FLUSH, SEND_TRIM, SEND_ZERO};
 use crate::rules::CallRef;
 use crate::scenario::flag;
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
+use stops::{differs, differs_from, perhaps, stop, whatever, wrong};
 
 /// NBD_STATE_ZERO.
 const STATE_ZERO: u32 = 1 << 1;
@@ -76,26 +77,6 @@ pub(super) struct Clients {
     changes: Vec<Change>,
 }
 
-/// What went on, for a client that got no proper answer.
-fn stop(asked: Asked, what: impl ToString, error: ClientError) -> Stop {
-    let what = what.to_string();
-    let refused = |how| Stop::Refused(Refusal { asked, how });
-    match error {
-        ClientError::Timeout => Stop::NoAnswer(what),
-        ClientError::Gone => Stop::Gone(what),
-        // No server answers with these.
-        ClientError::Refused { message, errno: libc::EMFILE | libc::ENFILE } => {
-            Stop::Short(format!("{what} ({message})"))
-        }
-        ClientError::Refused { message, errno } if is_gone(errno) || errno == libc::ECONNREFUSED => {
-            Stop::Gone(format!("{what} ({message})"))
-        }
-        ClientError::Refused { errno, .. } => refused(format!("`{what}` fails with {}", named(errno))),
-        ClientError::Breach { message, .. } => Stop::Gone(format!("{what} ({message})")),
-        ClientError::Nul => refused(format!("`{what}`: {error}")),
-    }
-}
-
 /// Says goodbye, and waits until the server has closed the connection, or has at least closed a handle for it: a child that
 /// holds the socket keeps it open.
 fn part(server: &mut Server, client: &mut NbdClient) -> Result<(), ClientError> {
@@ -107,60 +88,6 @@ fn part(server: &mut Server, client: &mut NbdClient) -> Result<(), ClientError> 
         observer.look(&trace);
         observer.open() < before
     })
-}
-
-/// Being refused is as good as not.
-fn perhaps(outcome: Result<(), Stop>) -> Result<(), Stop> {
-    match outcome {
-        Err(Stop::Refused(_)) => Ok(()),
-        other => other,
-    }
-}
-
-/// Neither what is refused nor what is wrong is asked for.
-fn whatever(outcome: Result<(), Stop>) -> Result<(), Stop> {
-    match outcome {
-        Err(Stop::Refused(_) | Stop::Wrong(_)) => Ok(()),
-        other => other,
-    }
-}
-
-/// The name of an error number, where the protocol has it.
-fn named(errno: i32) -> String {
-    let name = match errno {
-        libc::EPERM => "EPERM",
-        libc::ENOENT => "ENOENT",
-        libc::EIO => "EIO",
-        libc::ENOMEM => "ENOMEM",
-        libc::EINVAL => "EINVAL",
-        libc::ENOSPC => "ENOSPC",
-        libc::EOVERFLOW => "EOVERFLOW",
-        libc::ENOTSUP => "ENOTSUP",
-        libc::ESHUTDOWN => "ESHUTDOWN",
-        _ => return format!("error {errno}"),
-    };
-    name.to_owned()
-}
-
-fn wrong(expected: impl Into<String>, actual: impl Into<String>, range: (u64, u64)) -> Stop {
-    Stop::Wrong(Wrong { range: Some(range), ..Wrong::new(expected, actual) })
-}
-
-/// What was read from `start` on differs, after these changes of the disk.
-fn differs_from(difference: Difference, changes: &[Change], start: u64, bytes: &[u8]) -> Stop {
-    let at = usize::try_from(difference.offset.saturating_sub(start)).unwrap_or(usize::MAX);
-    let origin = Origin::of(changes, difference.offset, bytes.get(at..).unwrap_or_default());
-    match differs(difference) {
-        Stop::Wrong(wrong) => Stop::Wrong(Wrong { origin, ..wrong }),
-        other => other,
-    }
-}
-
-fn differs(difference: Difference) -> Stop {
-    let Difference { offset, expected, actual, learnt } = difference;
-    let expected = format!("byte {offset} of the disk reads as {expected:#04x}");
-    let wrong = Wrong::new(expected, format!("it reads as {actual:#04x}"));
-    Stop::Wrong(Wrong { range: Some((offset, 1)), symptom: Symptom::Data { learnt }, ..wrong })
 }
 
 impl Clients {

@@ -3,7 +3,8 @@
 use layers_trace::Operation;
 use ring::digest::{Context, SHA256};
 
-use super::{Asked, Clients, Command, OWN, Stop, Wrong, stop};
+use super::stops::stop;
+use super::{Asked, Clients, Command, OWN, Stop, Wrong};
 use crate::foreign::visible::visible_line;
 use crate::server::nbdkit::Server;
 use crate::validate::fact::{BlockSize, Fact};

@@ -12,7 +12,8 @@ use layers_trace::{Callback, Kind, Probe, Writer};
 
 use super::super::op::{DiskRequest, Repeated};
 use super::super::stop::{Stop, Wrong};
-use super::{Clients, OWN, perhaps, whatever};
+use super::stops::{perhaps, whatever};
+use super::{Clients, OWN};
 use crate::server::Observer;
 use crate::server::nbdkit::Server;
 use crate::server::process::Woken;
