@@ -1,5 +1,6 @@
 //! How close a server has come to the ends of memory and of disks: what goes wrong there is nobody's fault.
 
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,25 @@ const LIMITS: [Limit; 2] = [
     Limit { resource: Resource::As, key: "VmPeak:", option: "ulimit -v" },
     Limit { resource: Resource::Data, key: "VmData:", option: "ulimit -d" },
 ];
+
+/// Address space that this command needs by itself, and for each case that it plays: a trace, buffers of the largest requests.
+const OWN: u64 = 1 << 30;
+const EACH: u64 = 512 << 20;
+
+/// Makes sure that this command has address space enough for so many cases at a time: what it cannot have would end it in the
+/// middle.
+pub(crate) fn look_at_own(jobs: usize) -> io::Result<()> {
+    let wanted = OWN + EACH * jobs as u64;
+    match getrlimit(Resource::As).current.filter(|most| *most < wanted) {
+        Some(most) => Err(io::Error::new(
+            ErrorKind::OutOfMemory,
+            format!(
+                "a process may have {most} bytes of memory (`ulimit -v`), and {jobs} cases at a time (--jobs) want {wanted}"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
 
 /// A directory in which a server makes files.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use crate::campaign::halt::Limit;
 use crate::campaign::trace_room;
 use crate::outcome::Verdict;
 use crate::rules::Trouble;
+use crate::server::margins::look_at_own;
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 
 /// What a replay may take.
@@ -61,6 +62,7 @@ pub fn replay(repro: &Repro, nbdkit: &Nbdkit, budget: &Budget) -> Result<Replaye
     let timeout = timeout.saturating_mul(under.map_or(1, Under::slowness));
     let timeout = debugger.map_or(timeout, |debugger| debugger.patience(timeout));
     let terms = Terms { seed: repro.seed, memory: repro.memory.saturating_mul(1 << 20), under };
+    look_at_own(1).map_err(ServerError::Harness)?;
     let limit = Limit::new(time);
     let room = room.map_or(CAPACITY, trace_room::records);
     let files = Files::of(nbdkit.targets(&repro.stack).into_iter().map(|(_, file)| file));

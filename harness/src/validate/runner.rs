@@ -33,6 +33,7 @@ use crate::campaign::schedule::{Items, in_order};
 use crate::foreign::visible::visible_line;
 use crate::outcome::Verdict;
 use crate::run::stack::{Layers, Stack};
+use crate::server::margins::look_at_own;
 use crate::server::nbdkit::{Nbdkit, ServerError, Under};
 use crate::version::Which;
 
@@ -48,6 +49,7 @@ pub(super) fn run(
     // What a parameter names (a disk, a log, a socket) is there only once, and several servers would share it.
     let shared = !consent.is_free() || (validate.allow_writes && !consent.copied.is_empty());
     let jobs = if shared { NonZeroUsize::MIN } else { validate.jobs };
+    look_at_own(jobs.get()).map_err(ServerError::Harness)?;
     let given = validate.allow_writes;
     let spared = (!consent.is_free() && !given && !stack.readonly).then(|| consent.spared.join("; "));
     let copied: Vec<String> = if given { Vec::new() } else { consent.copied.iter().cloned().collect() };
