@@ -7,7 +7,8 @@ use layers_trace::{Kind, Operation};
 
 use super::flag_names;
 use crate::history::{
-    Client, FAST_ZERO, FUA, Handle, History, MAY_TRIM, REQ_ONE, Request, Way, callback_of, present,
+    Client, FAST_ZERO, FUA, FUA_NATIVE, Handle, History, MAY_TRIM, REQ_ONE, Request, Way, callback_of,
+    present,
 };
 use crate::protocol::MOST_SERVED;
 use crate::rules::check::{
@@ -47,6 +48,17 @@ pub(super) const RULES: &[Rule] = &[
         fix: "pass on whether it must be fast",
         check: by!(passed(Callback::Zero, FAST_ZERO)),
         ..Rule::REQUIRED.since(1, 15, 0)
+    },
+    Rule {
+        id: "data.fua.passed",
+        statement: "Where the outermost layer's can_fua says native, a write, trim or zero has FUA when the client has set that flag, and only then.",
+        clause: "nbdkit-plugin(3), Flags (NBDKIT_FUA_NATIVE) and .can_fua",
+        antecedent: "a pwrite, trim or zero that the server calls for a client's request, where can_fua says native",
+        good: "NBD_CMD_WRITE flags=FUA { L0.pwrite flags=FUA }",
+        bad: "NBD_CMD_WRITE flags=FUA { L0.pwrite flags=0 }",
+        fix: "pass on whether it must be durable when it is answered",
+        check: by!(at(enters(&[Callback::Pwrite, Callback::Trim, Callback::Zero]), fua_passed)),
+        ..Rule::REQUIRED.since(1, 3, 0)
     },
     Rule {
         id: "data.extents.req-one",
@@ -143,13 +155,22 @@ fn called_for(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 
 /// What the client has said in this flag is passed on to this callback.
 fn passed(callback: Callback, flag: u32) -> impl Check {
-    at(enters(&[callback]), move |now: &Now<'_>, report: &mut Report<'_>| {
-        let (client, request) = now.served_request()?;
-        given(callback_of(request.operation) == Some(callback) && !client.is_ambiguous(request))?;
-        let (asked, passed) = (request.flags() & flag != 0, now.event.flags() & flag != 0);
-        report.same(request, asked, passed, |is_set| {
-            format!("{}{}", if is_set { "" } else { "no " }, flag_names(flag))
-        })
+    at(enters(&[callback]), move |now: &Now<'_>, report: &mut Report<'_>| as_asked(flag, now, report))
+}
+
+/// FUA is passed on to a layer that has said that it sees to it itself.
+fn fua_passed(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    given(now.history.offered(now.own_handle()?, CanFua) == Some(FUA_NATIVE))?;
+    as_asked(FUA, now, report)
+}
+
+/// The call has this flag if the request has it that it serves.
+fn as_asked(flag: u32, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    let (client, request) = now.served_request()?;
+    given(callback_of(request.operation) == Some(now.call?.callback) && !client.is_ambiguous(request))?;
+    let (asked, passed) = (request.flags() & flag != 0, now.event.flags() & flag != 0);
+    report.same(request, asked, passed, |is_set| {
+        format!("{}{}", if is_set { "" } else { "no " }, flag_names(flag))
     })
 }
 
