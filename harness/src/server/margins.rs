@@ -50,7 +50,7 @@ const EACH: u64 = 512 << 20;
 /// Makes sure that this command has address space enough for so many cases at a time: what it cannot have would end it in the
 /// middle.
 pub(crate) fn look_at_own(jobs: usize) -> io::Result<()> {
-    let wanted = OWN + EACH * jobs as u64;
+    let wanted = EACH.saturating_mul(jobs as u64).saturating_add(OWN);
     match getrlimit(Resource::As).current.filter(|most| *most < wanted) {
         Some(most) => Err(io::Error::new(
             ErrorKind::OutOfMemory,
