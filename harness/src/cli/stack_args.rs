@@ -5,11 +5,8 @@ use clap::Args;
 use super::failure::Failure;
 use crate::outcome::Exit;
 use crate::run::options;
-use crate::run::stack::{Layers, Stack};
+use crate::run::stack::{Layers, MOST_THREADS, Stack};
 use crate::validate::subject;
-
-/// Threads that may be asked for: as many as a process of Linux has at most in practice.
-const MOST_THREADS: i64 = 1 << 15;
 
 /// Returns a debug flag that is written as nbdkit(1) has it.
 fn debug_flag(word: &str) -> Result<String, &'static str> {
@@ -31,7 +28,7 @@ pub(super) struct StackArgs {
     #[arg(short, long)]
     readonly: bool,
     /// Worker threads for each connection
-    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=MOST_THREADS))]
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(..=i64::from(MOST_THREADS)))]
     threads: Option<u32>,
     /// A debug flag of the server or a layer, as nbdkit takes it; may be repeated
     #[arg(short = 'D', long = "debug", value_name = "LAYER.FLAG=N", value_parser = debug_flag)]

@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::run::credentials::Proof;
 use crate::run::{Parameter, Tls};
 
+/// Worker threads that may be asked for: as many as a process of Linux has at most in practice.
+pub(crate) const MOST_THREADS: u32 = 1 << 15;
+
 /// One server process with its plugin and ordered filters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

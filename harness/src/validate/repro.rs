@@ -11,14 +11,11 @@ use crate::foreign::bounded;
 use crate::rules;
 use crate::run::Start;
 use crate::run::parameter::{parameter, parameter_text};
-use crate::run::stack::{Layers, Stack};
+use crate::run::stack::{Layers, MOST_THREADS, Stack};
 use crate::server::nbdkit::Conditions;
 
 /// Version of the format.
 pub const FORMAT: u32 = 2;
-
-/// Threads that a case may ask for: as many as a process of Linux has at most in practice.
-const MOST_THREADS: u32 = 1 << 15;
 
 /// Bytes of one word of a command line, at most (execve(2), "Limits on size of arguments").
 const MOST_WORD: usize = 128 << 10;
