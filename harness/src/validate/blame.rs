@@ -36,22 +36,9 @@ impl Scene<'_> {
     ) -> ModuleFinding {
         let blame = blame(self.stack, calls.last().map(|call| call.layer), check.party);
         ModuleFinding {
-            id: check.id,
-            level: check.level,
-            statement: check.statement,
-            clause: check.clause,
-            fix: check.fix,
-            expected: wrong.expected.clone(),
-            actual: wrong.actual.clone(),
             calls,
-            guilty: None,
-            hint: None,
-            blame,
             repro: Some(Box::new(self.repro(check.id, wrong))),
-            replay: None,
-            run: None,
-            said: Vec::new(),
-            also: Vec::new(),
+            ..ModuleFinding::of_check(check, wrong.expected.clone(), wrong.actual.clone(), blame)
         }
     }
 

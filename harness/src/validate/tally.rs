@@ -347,23 +347,13 @@ impl Tally {
             }
             let rule = result.rule;
             let wrong = Wrong::new(found.expected.clone(), found.actual.clone());
+            let blame = scene.of_rule(found, &played.events);
             said.findings.push(ModuleFinding {
-                id: rule.id,
-                level: ModuleRuleVerdict::level(rule),
-                statement: rule.statement,
-                clause: rule.clause,
-                fix: rule.fix,
-                expected: found.expected.clone(),
-                actual: found.actual.clone(),
-                calls: found.calls.clone(),
-                guilty: None,
                 hint: hints::of(found, &played.events),
-                blame: scene.of_rule(found, &played.events),
                 repro: Some(Box::new(scene.repro(rule.id, &wrong))),
-                replay: None,
                 run: self.keeper.keep(Some(&played.events)),
                 said: words::said(&played.stderr),
-                also: Vec::new(),
+                ..ModuleFinding::of_rule(rule, found, blame)
             });
         }
     }

@@ -6,7 +6,7 @@ use super::evidence::Evidence;
 use super::repro::Repro;
 use crate::campaign::event_budget::Events;
 use crate::outcome::Verdict;
-use crate::rules::{CallRef, Kind, Party, Rule};
+use crate::rules::{CallRef, Finding, Kind, Party, Rule};
 
 /// The layer at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,55 @@ pub struct ModuleFinding {
 }
 
 impl ModuleFinding {
+    /// This breaks a check; nothing else is known of it.
+    pub(super) fn of_check(
+        check: &ModuleCheck,
+        expected: String,
+        actual: String,
+        blame: Blame,
+    ) -> ModuleFinding {
+        ModuleFinding {
+            id: check.id,
+            level: check.level,
+            statement: check.statement,
+            clause: check.clause,
+            fix: check.fix,
+            expected,
+            actual,
+            calls: Vec::new(),
+            guilty: None,
+            hint: None,
+            blame,
+            repro: None,
+            replay: None,
+            run: None,
+            said: Vec::new(),
+            also: Vec::new(),
+        }
+    }
+
+    /// This breaks a rule; nothing is known of it but what the rule says.
+    pub(super) fn of_rule(rule: &'static Rule, found: &Finding, blame: Blame) -> ModuleFinding {
+        ModuleFinding {
+            id: rule.id,
+            level: ModuleRuleVerdict::level(rule),
+            statement: rule.statement,
+            clause: rule.clause,
+            fix: rule.fix,
+            expected: found.expected.clone(),
+            actual: found.actual.clone(),
+            calls: found.calls.clone(),
+            guilty: None,
+            hint: None,
+            blame,
+            repro: None,
+            replay: None,
+            run: None,
+            said: Vec::new(),
+            also: Vec::new(),
+        }
+    }
+
     pub(super) fn hide(&mut self, secrets: &Secrets) {
         let of_case = self.repro.iter_mut().flat_map(|repro| [&mut repro.expected, &mut repro.actual]);
         [&mut self.expected, &mut self.actual]

@@ -82,23 +82,11 @@ impl Run<'_> {
         actual: &str,
         hint: Option<String>,
     ) -> ModuleFinding {
+        let blame = Blame { layer: None, name: entry.name.clone(), party: Party::Handler };
         ModuleFinding {
-            id: check.id,
-            level: check.level,
-            statement: check.statement,
-            clause: check.clause,
-            fix: check.fix,
-            expected: visible_line(expected),
-            actual: visible_line(actual),
-            calls: Vec::new(),
-            guilty: None,
             hint,
-            blame: Blame { layer: None, name: entry.name.clone(), party: Party::Handler },
-            repro: None,
             replay: Some(self.replay(check.id, entry)),
-            run: None,
-            said: Vec::new(),
-            also: Vec::new(),
+            ..ModuleFinding::of_check(check, visible_line(expected), visible_line(actual), blame)
         }
     }
 
@@ -129,23 +117,10 @@ impl Run<'_> {
             if verdict.findings.iter().any(|one| one.blame.name == entry.name) {
                 continue;
             }
+            let blame = Blame { layer: None, name: entry.name.clone(), party: Party::Handler };
             verdict.findings.push(ModuleFinding {
-                id: rule.id,
-                level: ModuleRuleVerdict::level(rule),
-                statement: rule.statement,
-                clause: rule.clause,
-                fix: rule.fix,
-                expected: found.expected.clone(),
-                actual: found.actual.clone(),
-                calls: found.calls.clone(),
-                guilty: None,
-                hint: None,
-                blame: Blame { layer: None, name: entry.name.clone(), party: Party::Handler },
-                repro: None,
                 replay: Some(self.replay(rule.id, entry)),
-                run: None,
-                said: Vec::new(),
-                also: Vec::new(),
+                ..ModuleFinding::of_rule(rule, found, blame)
             });
         }
         if verdict.exercised == 0 && verdict.broken == 0 {
