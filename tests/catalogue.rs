@@ -82,6 +82,7 @@ const BEYOND: &[&str] = &[
     "data.error.wire",
     "data.zero.fast",
     "data.extents.",
+    "data.fua.passed",
     "data.handed.bytes",
     "data.read.bytes",
     "data.read.whole",
