@@ -3,7 +3,7 @@
 pub use crate::cli::read_settings as settings;
 use crate::server::haproxy;
 use crate::server::haproxy::reloads;
-use crate::server::nbdkit::configuration::Configuration;
+use crate::server::nbdkit::dump_config::Configuration;
 
 /// Reads what `nbdkit --dump-config` has printed.
 pub fn nbdkit_configuration(output: &str) {

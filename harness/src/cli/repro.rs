@@ -14,8 +14,8 @@ use crate::outcome::Exit;
 use crate::server::interrupt::leave_interrupts_to_others;
 use crate::server::nbdkit::{Conditions, Debugger, Nbdkit, ServerError, Under, UnderError};
 use crate::server::process::become_subreaper;
-use crate::validate::consent::HIDDEN;
-use crate::validate::intent::{Intent, Leave};
+use crate::validate::repro::intent::{Intent, Leave};
+use crate::validate::subject::consent::HIDDEN;
 use crate::validate::{Budget, Replayed, Repro, Wrong, replay, subject};
 
 #[derive(Debug, Args)]

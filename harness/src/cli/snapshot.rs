@@ -20,7 +20,8 @@ use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::Nbdkit;
 use crate::server::process::become_subreaper;
 use crate::snapshot::{CompareError, ScenarioSelection, SnapshotPlan, Store, StoreError, compare};
-use crate::validate::{ValidateError, consent, subject};
+use crate::validate::ValidateError;
+use crate::validate::subject::{self, consent};
 
 /// Where insta keeps the snapshots of tests in `tests/`.
 const DIRECTORY: &str = "tests/snapshots";
@@ -104,7 +105,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         .map_err(|error| usage(&error))?;
     become_subreaper()?;
     let server = Nbdkit::find(settings.server.as_deref())?;
-    let several = subject::keeps_to_itself(&stack).then(|| jobs(None));
+    let several = subject::consent::keeps_to_itself(&stack).then(|| jobs(None));
     let plan = SnapshotPlan {
         server: &server,
         stack: &stack,

@@ -211,7 +211,7 @@ fn prepared(
     stack: Stack,
     set: Option<&Set>,
 ) -> Result<Validate, Failure> {
-    let several = subject::keeps_to_itself(&stack).then(|| jobs(None));
+    let several = subject::consent::keeps_to_itself(&stack).then(|| jobs(None));
     let jobs = settings.jobs.or(several).unwrap_or(NonZeroUsize::MIN);
     let mut validate =
         settings.apply(Validate::stack(stack))?.allow_writes(arguments.allow_writes).jobs(jobs);

@@ -8,7 +8,7 @@ use anstyle::{AnsiColor, Style};
 use super::{ValidationReporter, marks};
 use crate::foreign::quoted::quoted;
 use crate::outcome::{Exit, Verdict};
-use crate::validate::intent::leave_for;
+use crate::validate::repro::intent::leave_for;
 use crate::validate::{
     CheckStanding, KnownFinding, ModuleCheck, ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject,
     Validation,

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 
 use super::descent::session;
 use super::removal::remove_all;
-use super::scripts;
+use super::script_directories;
 
 use crate::foreign::bounded;
 use crate::random::random;
@@ -192,7 +192,7 @@ pub(super) fn remove(directory: &Path) {
 /// Removes what the server of this run has made elsewhere.
 fn remove_elsewhere(directory: &Path) {
     remove_captive(directory);
-    scripts::remove(directory);
+    script_directories::remove(directory);
 }
 
 /// `-U -` makes a directory of its own, which a server that was killed leaves behind.

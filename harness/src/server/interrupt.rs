@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::descent::{kill_escaped, kill_of_run};
 use super::directory::{self, Names, RunDirectory};
-use super::scripts;
+use super::script_directories;
 
 /// What would be left behind.
 #[derive(Debug)]
@@ -199,7 +199,7 @@ fn note_scripts(all: &[Live]) {
         let of_run = |live: &&Live| live.run_id == run_id;
         let directory = all.iter().filter(of_run).find_map(|live| live.directory.as_deref());
         if let Some(directory) = directory {
-            scripts::note(group.as_raw_nonzero().get().cast_unsigned(), directory);
+            script_directories::note(group.as_raw_nonzero().get().cast_unsigned(), directory);
         }
     }
 }

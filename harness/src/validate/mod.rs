@@ -1,7 +1,7 @@
 //! `layers validate`: judging somebody else's plugin and filters.
 //!
 //! ```text
-//!  files ─▶ image ─▶ discovery ─▶ claims ─▶ checks ─▶ plans ─▶ cases ─▶ findings ─▶ profiles
+//!  subject ─▶ claims ─▶ checks ─▶ scripts ─▶ cases ─▶ findings ─▶ verdicts
 //! ```
 //!
 //! The subject runs in a server, wrapped by the instruments, and never in this process. Its claims decide which checks
@@ -9,79 +9,38 @@
 //! against a model of the disk. The rules of the catalogue whose party is a plugin or a filter are held against every
 //! trace.
 
-mod accepted;
-mod blame;
-mod builder;
-mod case;
-mod cause;
-pub mod check;
 pub mod checks;
-mod claimed;
-pub mod claims;
-mod clients;
-pub mod consent;
-mod discovery;
-pub mod disk_model;
-mod documented;
-mod durable;
-mod evidence;
-pub mod fact;
 pub mod haproxy;
-mod hints;
-mod image;
-mod in_flight;
-pub mod intent;
-mod judging;
-mod listener;
-mod modules;
-pub mod op;
-mod origin;
-mod played;
-mod processes;
-mod profile;
-mod quoted;
-mod refusers;
-mod replay;
-mod reports;
+mod judge;
+mod play;
 pub mod repro;
-mod runner;
-mod selection;
-mod standing;
-mod stock;
-mod stop;
+mod run;
+pub mod script;
 pub mod subject;
-mod suspects;
-mod tally;
-mod task;
-mod twist;
-mod unchanged;
-mod unfit;
-mod usage;
-mod validation;
-mod variants;
-mod verdicts;
-mod words;
+mod verdict;
 
-pub use accepted::{Known, KnownFinding};
-pub use builder::{Validate, ValidateError};
-pub use check::{Level, ModuleCheck, Profile};
-pub use evidence::Evidence;
-pub use fact::Fact;
+pub use checks::check::{Level, ModuleCheck, Profile};
 pub use haproxy::Haproxy;
-pub use image::{ImageError, Role};
-pub(crate) use in_flight::in_flight;
-pub use listener::Listener;
-pub(crate) use modules::is_module;
-pub use modules::module_rules;
-pub use profile::{ProfileResult, ProfileVerdict};
-pub use replay::{Budget, Replayed, replay};
+pub use play::evidence::Evidence;
+pub(crate) use play::in_flight::in_flight;
+pub use play::stop::Wrong;
 pub use repro::Repro;
-pub use stop::Wrong;
-pub use validation::{CheckStanding, Subject, Validation};
-pub use verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict};
+pub use run::builder::{Validate, ValidateError};
+pub use run::listener::Listener;
+pub use run::replay::{Budget, Replayed, replay};
+pub use script::fact::Fact;
+pub use subject::module_file::{ImageError, Role};
+pub use verdict::accepted::{Known, KnownFinding};
+pub(crate) use verdict::module_rules::is_module;
+pub use verdict::module_rules::module_rules;
+pub use verdict::profile::{ProfileResult, ProfileVerdict};
+pub use verdict::validation::{CheckStanding, Subject, Validation};
+pub use verdict::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 
 use crate::server::nbdkit::{Nbdkit, ServerError};
-use selection::Selection;
+use run::runner;
+use run::selection::Selection;
+use subject::consent;
 
 impl Validate {
     /// Runs it.

@@ -21,7 +21,8 @@ use super::check::Rule;
 
 /// The families, in the order of the catalogue; each is a list for each topic.
 pub const RULES: &[&[&[Rule]]] = &[
-    &[lifecycle::RULES, config::RULES],
+    lifecycle::RULES,
+    config::RULES,
     start::RULES,
     pointers::RULES,
     connection::RULES,

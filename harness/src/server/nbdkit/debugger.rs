@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::process::Pause;
-use super::program::find_program;
+use super::path_search::find_program;
 use crate::deadline::Deadline;
 
 /// How gdb is used.

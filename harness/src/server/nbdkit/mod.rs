@@ -1,9 +1,9 @@
 //! nbdkit: finding it, and starting a stack in it.
 
 mod conditions;
-pub(crate) mod configuration;
 mod debugger;
-mod program;
+pub(crate) mod dump_config;
+mod path_search;
 mod running;
 mod under;
 
@@ -25,9 +25,9 @@ use rustix::fs::{FileType, MemfdFlags, Mode, memfd_create, mknodat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 pub use conditions::{Buffers, Conditions, Malloc};
-use configuration::Configuration;
 pub use debugger::Debugger;
-use program::find_program;
+use dump_config::Configuration;
+use path_search::find_program;
 use running::PID_FILE;
 pub use running::Server;
 pub use under::{Under, UnderError};

@@ -17,7 +17,7 @@ use super::super::directory::RunDirectory;
 use super::super::interrupt;
 use super::super::observer::Observer;
 use super::super::process::{Pause, Process, Woken, run_client};
-use super::super::scripts;
+use super::super::script_directories;
 use super::super::tracing::Tracing;
 use super::debugger::Attached;
 use super::under::Under;
@@ -167,7 +167,7 @@ impl Server {
     fn note_scripts(&self) {
         let server = self.observer.ready().unwrap_or(self.process.pid());
         if let Some(directory) = self.directory.as_ref().filter(|_| self.process.end().is_none()) {
-            scripts::note(server, directory.path());
+            script_directories::note(server, directory.path());
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::program::find_program;
+use super::path_search::find_program;
 use crate::foreign::bounded;
 
 /// What looks.

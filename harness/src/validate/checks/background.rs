@@ -1,10 +1,10 @@
 //! A server that goes into the background: it forks after .get_ready, and its working directory is another one then.
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
 use crate::rules::Party;
 use crate::run::Start;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
-use crate::validate::claims::{Claims, flush, read, write};
-use crate::validate::op::Op;
+use crate::validate::script::claims::{Claims, flush, read, write};
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[ModuleCheck {
     id: "start.background",

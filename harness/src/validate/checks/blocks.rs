@@ -3,12 +3,12 @@
 use layers_behaviour::Behaviour;
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
-use crate::validate::claims::{Claims, read, request, write};
-use crate::validate::fact::BlockSize;
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, read, request, write};
+use crate::validate::script::fact::BlockSize;
+use crate::validate::script::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".block_size\"";
 

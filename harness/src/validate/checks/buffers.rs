@@ -2,12 +2,12 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Play, Profile, Unfit};
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Play, Profile, Unfit};
-use crate::validate::claims::{Claims, flagged, flush, request, write};
-use crate::validate::op::Op;
+use crate::validate::script::claims::{Claims, flagged, flush, request, write};
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

@@ -2,11 +2,11 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, read, request, write};
-use crate::validate::op::Op;
+use crate::validate::script::claims::{Claims, read, request, write};
+use crate::validate::script::op::Op;
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".can_cache\", \".cache\"";
 

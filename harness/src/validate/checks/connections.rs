@@ -2,12 +2,12 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, request};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, request};
+use crate::validate::script::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".can_multi_conn\"";
 

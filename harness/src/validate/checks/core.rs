@@ -1,14 +1,12 @@
 //! Loading, information, configuration, open.
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist, Unfit};
 use super::script;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
-use crate::validate::check::{
-    CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist, Unfit,
-};
-use crate::validate::claims::Claims;
-use crate::validate::fact::Fact;
-use crate::validate::op::Op;
+use crate::validate::script::claims::Claims;
+use crate::validate::script::fact::Fact;
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

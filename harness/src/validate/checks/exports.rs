@@ -1,9 +1,9 @@
 //! Lists of exports.
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::Claims;
-use crate::validate::op::Op;
+use crate::validate::script::claims::Claims;
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

@@ -5,14 +5,14 @@
 use layers_behaviour::{Behaviour, Failure, Telling};
 use layers_trace::{Callback, Operation};
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
 use super::filter::over;
 use super::script;
 use crate::rules::Party;
 use crate::run::Start;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome};
-use crate::validate::claims::{Claims, flush, read, request, write};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, flush, read, request, write};
+use crate::validate::script::op::{DiskRequest, Op};
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

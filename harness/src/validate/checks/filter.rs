@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use layers_behaviour::{Behaviour, Failure, Telling};
 use layers_trace::{Callback, Operation};
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist};
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist};
-use crate::validate::claims::{Claims, flagged, flush, read, request, write};
-use crate::validate::op::Op;
+use crate::validate::script::claims::{Claims, flagged, flush, read, request, write};
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {
@@ -102,7 +102,7 @@ fn bare() -> Behaviour {
 }
 
 /// Reads, writes and zeroes in turn. Zeroes are asked for by writing them, so that it fits a plugin of any kind.
-fn data(claims: &Claims, flushes: bool) -> Result<CasePlan, super::super::check::Unfit> {
+fn data(claims: &Claims, flushes: bool) -> Result<CasePlan, super::check::Unfit> {
     claims.writes()?;
     let steps = |(data, place): (u64, (u64, u32))| {
         let around = claims.around(place, 5000).unwrap_or(place);

@@ -1,9 +1,9 @@
 //! Flushing.
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, flush, read, write};
+use crate::validate::script::claims::{Claims, flush, read, write};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".flush\"";
 

@@ -3,11 +3,11 @@
 use layers_behaviour::Behaviour;
 use layers_trace::{Callback, Operation};
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
-use crate::validate::claims::{Claims, request};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, request};
+use crate::validate::script::op::{DiskRequest, Op};
 
 /// A request of no bytes, which the server answers by itself.
 const NONE: u32 = 0;

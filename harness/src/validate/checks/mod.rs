@@ -7,6 +7,7 @@ mod background;
 mod blocks;
 mod buffers;
 mod cache;
+pub mod check;
 mod connections;
 mod core;
 mod exports;
@@ -19,15 +20,16 @@ mod process;
 mod read;
 mod refused;
 mod resources;
-mod scripts;
+mod script_beginning;
 mod survives;
 mod threads;
 mod trim;
+pub(super) mod unfit;
 mod write;
 mod zero;
 
-use super::check::ModuleCheck;
-use scripts::script;
+use check::ModuleCheck;
+use script_beginning::script;
 
 /// Every check, in the order in which they are played.
 pub fn all() -> impl Iterator<Item = &'static ModuleCheck> {
@@ -76,8 +78,8 @@ pub fn markdown<'a>(checks: impl Iterator<Item = &'a ModuleCheck>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::claims::Claims;
-    use super::super::op::Op;
+    use crate::validate::script::claims::Claims;
+    use crate::validate::script::op::Op;
 
     /// A subject that offers everything.
     fn claims(size: u64, block: Option<[u32; 3]>) -> Claims {
@@ -94,7 +96,7 @@ mod tests {
     }
 
     /// All requests of all checks on this disk.
-    fn requests(claims: &Claims) -> Vec<(&'static str, super::super::op::DiskRequest)> {
+    fn requests(claims: &Claims) -> Vec<(&'static str, crate::validate::script::op::DiskRequest)> {
         let mut all = Vec::new();
         for check in super::all() {
             let both = check.play.on_stack().into_iter().chain(check.play.on_filters());

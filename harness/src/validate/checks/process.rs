@@ -1,7 +1,7 @@
 //! Checks on the server process as a whole: judged in every case, whatever it is played for.
 
+use super::check::{Level, ModuleCheck, Play, Profile};
 use crate::rules::Party;
-use crate::validate::check::{Level, ModuleCheck, Play, Profile};
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

@@ -6,10 +6,10 @@
 use layers_behaviour::{Failing, Refused};
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Unfit};
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Unfit};
-use crate::validate::claims::{Claims, fua, request};
-use crate::validate::op::{DiskRequest, Op, Repeated};
+use crate::validate::script::claims::{Claims, fua, request};
+use crate::validate::script::op::{DiskRequest, Op, Repeated};
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

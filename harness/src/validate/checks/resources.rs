@@ -2,10 +2,10 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, request};
-use crate::validate::op::{DiskRequest, Op, Repeated, Resource};
+use crate::validate::script::claims::{Claims, request};
+use crate::validate::script::op::{DiskRequest, Op, Repeated, Resource};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".close\"";
 

@@ -5,11 +5,11 @@
 use super::script;
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, flagged, flush, read, request, write};
-use crate::validate::op::Op;
+use crate::validate::script::claims::{Claims, flagged, flush, read, request, write};
+use crate::validate::script::op::Op;
 
 pub(super) const CHECKS: &[ModuleCheck] = &[
     ModuleCheck {

@@ -1,10 +1,10 @@
 //! The thread model that is claimed, under parallel load.
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, Twist, Unfit};
-use crate::validate::claims::Claims;
-use crate::validate::op::{Load, Op};
+use crate::validate::script::claims::Claims;
+use crate::validate::script::op::{Load, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \"Threads\"";
 const FIX: &str = "hold a lock round what requests share, or claim a stricter thread model";

@@ -2,11 +2,11 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use super::script;
 use crate::rules::Party;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, fua, read, request, write};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, fua, read, request, write};
+use crate::validate::script::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".trim\"";
 

@@ -2,13 +2,13 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist};
 use super::script;
 use crate::rules::Party;
 use crate::run::Start;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile, ServerOutcome, Twist};
-use crate::validate::claims::{Claims, flagged, fua, read, request, write};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, flagged, fua, read, request, write};
+use crate::validate::script::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".pwrite\"";
 

@@ -2,12 +2,12 @@
 
 use layers_trace::Operation;
 
+use super::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
 use super::script;
 use crate::rules::Party;
 use crate::scenario::flag;
-use crate::validate::check::{CasePlan, Level, ModuleCheck, Planned, Play, Profile};
-use crate::validate::claims::{Claims, LONG, fua, read, request, write};
-use crate::validate::op::{DiskRequest, Op};
+use crate::validate::script::claims::{Claims, LONG, fua, read, request, write};
+use crate::validate::script::op::{DiskRequest, Op};
 
 const CLAUSE: &str = "nbdkit-plugin(3), \".zero\"";
 const FIX: &str = "write zeroes to exactly the range, or fail with EOPNOTSUPP so that the server writes them";

@@ -2,7 +2,7 @@
 
 use super::acts::{self, Act};
 use crate::rules::Party;
-use crate::validate::check::{Level, ModuleCheck, Play, Profile};
+use crate::validate::checks::check::{Level, ModuleCheck, Play, Profile};
 
 /// A check, and how an entry is judged by it; those without are told from all servers.
 pub(super) struct Row {

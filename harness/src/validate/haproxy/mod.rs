@@ -26,14 +26,14 @@ pub use subject::HaproxyValidation as Haproxy;
 
 use std::path::Path;
 
-use super::accepted::Known;
-use super::builder::ValidateError;
-use super::listener::Listener;
-use super::validation::{Subject, Validation};
 use crate::baseline::BaselineError;
 use crate::campaign::halt::Limit;
 use crate::rules::Rule;
 use crate::server::nbdkit::ServerError;
+use crate::validate::run::builder::ValidateError;
+use crate::validate::run::listener::Listener;
+use crate::validate::verdict::accepted::Known;
+use crate::validate::verdict::validation::{Subject, Validation};
 use crate::version::Which;
 use playing::Run;
 use selection::Selection;

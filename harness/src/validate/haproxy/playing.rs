@@ -19,9 +19,9 @@ use crate::outcome::Exit;
 use crate::rules;
 use crate::server::haproxy::{self, HaproxyError};
 use crate::server::nbdkit::ServerError;
-use crate::validate::check::ModuleCheck;
-use crate::validate::listener::Listener;
-use crate::validate::validation::Validation;
+use crate::validate::checks::check::ModuleCheck;
+use crate::validate::run::listener::Listener;
+use crate::validate::verdict::validation::Validation;
 
 /// So often an act with code in Lua is played anew after its server has died of a fault: HAProxy 2.6.12 does of clients
 /// that leave all at once, whatever the code is.

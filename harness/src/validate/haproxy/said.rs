@@ -1,8 +1,8 @@
 //! What a check says of one entry.
 
 use crate::outcome::Verdict;
-use crate::validate::check::ModuleCheck;
-use crate::validate::verdicts::broken;
+use crate::validate::checks::check::ModuleCheck;
+use crate::validate::verdict::verdicts::broken;
 
 /// What is said of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::checks::{self, Row};
 use super::subject::{HaproxyValidation, of_handlers};
 use crate::campaign::select::{matches, nearest};
 use crate::rules::Rule;
-use crate::validate::builder::ValidateError;
+use crate::validate::run::builder::ValidateError;
 use crate::version::Version;
 
 /// What is to be judged.

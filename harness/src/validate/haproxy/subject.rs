@@ -10,7 +10,7 @@ use crate::campaign::trace_room;
 use crate::foreign::visible::visible_line;
 use crate::rules::{self, Party, Rule};
 use crate::server::haproxy::Configuration;
-use crate::validate::accepted::Known;
+use crate::validate::verdict::accepted::Known;
 use crate::version::Which;
 
 /// How long an answer may take, unless somebody says otherwise.

@@ -9,11 +9,13 @@ use crate::foreign::quoted::quoted;
 use crate::foreign::visible::visible_line;
 use crate::outcome::{Exit, Verdict};
 use crate::rules::{Party, Rule};
-use crate::validate::check::{ModuleCheck, Profile};
-use crate::validate::evidence::Evidence;
-use crate::validate::profile::{ProfileResult, ProfileVerdict};
-use crate::validate::validation::Validation;
-use crate::validate::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict, broken, worse};
+use crate::validate::checks::check::{ModuleCheck, Profile};
+use crate::validate::play::evidence::Evidence;
+use crate::validate::verdict::profile::{ProfileResult, ProfileVerdict};
+use crate::validate::verdict::validation::Validation;
+use crate::validate::verdict::verdicts::{
+    Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict, broken, worse,
+};
 use crate::version::Which;
 
 impl Run<'_> {

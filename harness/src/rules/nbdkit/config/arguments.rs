@@ -1,17 +1,92 @@
 //! The command line against what the outermost layer was given.
 
 use layers_trace::Callback::{
-    self, AfterFork, Config, ConfigComplete, DumpPlugin, GetReady, Open, Preconnect, ThreadModel,
+    self, AfterFork, Config, ConfigComplete, DumpPlugin, GetReady, Load, Open, Preconnect, ThreadModel,
 };
+use layers_trace::Probe;
 use layers_trace::{Event, Field, Text};
 
+use super::super::order::inwards;
+use super::super::pass_through::passed_through;
 use crate::history::History;
-use crate::rules::check::{Now, Report, Said, given, quoted, unless};
+use crate::rules::check::{
+    Now, Party, Report, Rule, Said, at, by, calls, enters, given, probed, quoted, remembering, unless,
+};
 use crate::run::{Parameter, Start};
 use crate::version::Version;
 
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "config.outer-to-inner",
+        statement: "A parameter enters the outermost layer and comes inwards only by each filter's own call of next.",
+        clause: "nbdkit-filter(3), Next config, open and close",
+        antecedent: "a parameter that reaches a layer below another one with config",
+        good: r#"run parameter="a=1"; L1.config "a" "1" { L0.config "a" "1" }"#,
+        bad: r#"run parameter="a=1"; L1.config "a" "1"; L0.config "a" "1""#,
+        fix: "call next from within config only, with the parameter or what it stands for",
+        check: by!(passed_through(calls(&[Config]), at(enters(&[Config]), inwards))),
+        ..Rule::REQUIRED.since(1, 1, 27).of(Party::Filter)
+    },
+    Rule {
+        id: "config.once-per-arg",
+        statement: "The outermost layer gets each parameter of the command line once, in the order given there.",
+        clause: "nbdkit-plugin(3), Callback lifecycle and .config",
+        antecedent: "a parameter, and a layer with config",
+        good: r#"run parameter="a=1" parameter="b=2"; load L0.config "a" "1" L0.config "b" "2""#,
+        bad: r#"run parameter="a=1" parameter="b=2"; load L0.config "b" "2""#,
+        fix: "walk through the arguments once, from the first to the last, before config_complete",
+        check: by!(remembering(enters(&[Config]).enters(AFTER_CONFIG), OncePerArgument::see)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "config.phase",
+        statement: "Parameters are handed out after every layer is loaded and before any layer's config_complete.",
+        clause: "nbdkit-plugin(3), Callback lifecycle and .config_complete",
+        antecedent: "a parameter that reaches a layer with config",
+        good: r#"run parameter="a=1"; config config_complete"#,
+        bad: r#"config_complete L0.config "a" "1""#,
+        fix: "finish the parameters before calling config_complete",
+        check: by!(at(enters(&[Load, Config, ConfigComplete]), in_its_phase)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "config.key-value-shape",
+        statement: "A key begins with a letter and goes on with letters, digits, `.`, `_` and `-`; the value is not NULL.",
+        clause: "nbdkit-plugin(3), .config",
+        antecedent: "a parameter that reaches a layer with config",
+        good: r#"run parameter="a=1"; L0.config "a" "1""#,
+        bad: r#"run parameter="1st=x"; L0.config "1st" "1st=x""#,
+        also: &["config.bare-arg"],
+        fix: "treat an argument whose part before `=` is no key as a bare one",
+        check: by!(at(enters(&[Config]), key_and_value)),
+        ..Rule::REQUIRED
+    },
+    Rule {
+        id: "config.bare-arg",
+        statement: "A bare argument comes under the magic key; without one only the first may be bare, and is `script`.",
+        clause: "nbdkit-plugin(3), .magic_config_key",
+        antecedent: "an argument without `=` that reaches a layer with config",
+        good: r#"L0 magic="file"; run parameter="disk"; L0.config "file" "disk""#,
+        bad: r#"L0 magic="file"; run parameter="disk"; L0.config "script" "disk""#,
+        fix: "deliver bare arguments under the plugin's magic_config_key, and refuse what has no key",
+        check: by!(remembering(enters(&[Config]), BareArguments::see)),
+        ..Rule::REQUIRED.since(1, 7, 0)
+    },
+    Rule {
+        id: "config.string-lifetime",
+        statement: "The key and the value that config got stay as they are until the plugin is unloaded.",
+        clause: "nbdkit-plugin(3), .config",
+        antecedent: "a parameter, and a layer with config and cleanup, or a plugin with config and unload",
+        good: "L0.unload { ConfigStrings }",
+        bad: "L0.unload { ConfigStrings = 0 }",
+        fix: "keep the strings of all parameters until the last unload",
+        check: by!(probed(&[Probe::ConfigStrings], "keys and values read as when config got them")),
+        ..Rule::REQUIRED
+    },
+];
+
 /// Whatever comes after the parameters, at any layer.
-pub(super) const AFTER_CONFIG: &[Callback] =
+const AFTER_CONFIG: &[Callback] =
     &[ConfigComplete, ThreadModel, DumpPlugin, GetReady, AfterFork, Preconnect, Open];
 
 /// Version from which `@FILE` stands for the parameters in a file, so that the command line alone does not tell them.
@@ -81,14 +156,14 @@ fn is_outermost(now: &Now<'_>) -> bool {
 
 /// The n-th config of the outermost layer is the n-th argument.
 #[derive(Default)]
-pub(super) struct OncePerArgument {
+struct OncePerArgument {
     given: usize,
     last: Option<Event>,
     over: bool,
 }
 
 impl OncePerArgument {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         unless(self.over)?;
         let parameters = parameters(now.history)?;
         let number = self.given + 1;
@@ -112,7 +187,7 @@ impl OncePerArgument {
 }
 
 /// Keys are keys, and values are there.
-pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     // Inner layers get what the filters pass down.
     given(is_outermost(now))?;
     let key = now.event.text(Field::Key);
@@ -125,7 +200,7 @@ pub(super) fn key_and_value(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 
 /// A bare argument comes under the magic key, or as `script`.
 #[derive(Default)]
-pub(super) struct BareArguments {
+struct BareArguments {
     given: usize,
     /// The first bare argument delivered.
     first: Option<Event>,
@@ -141,7 +216,7 @@ fn key_of_bare(history: &History, index: usize) -> Option<Result<&str, ()>> {
 }
 
 impl BareArguments {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let parameters = parameters(now.history).filter(|_| is_outermost(now))?;
         let index = self.given;
         self.given += 1;
@@ -170,4 +245,15 @@ impl BareArguments {
             None => report.broken(first, "the same key for every bare argument", "another one"),
         }
     }
+}
+
+/// Config comes after every load and before every config_complete.
+fn in_its_phase(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    let first = |callback| now.history.first_enters(callback).next();
+    if now.is(Load) {
+        return report.broken(first(Config)?, "all layers are loaded first", "a layer is loaded later");
+    }
+    given(now.is(Config))?;
+    let complete = first(ConfigComplete);
+    report.expect(complete.is_none(), complete, "no parameter after config_complete", "another parameter")
 }

@@ -1,11 +1,24 @@
 //! Whom a shared context is for: nobody.
 
-use layers_trace::Callback::Open;
+use layers_trace::Callback::{DefaultExport, Open};
+use layers_trace::Kind;
 use layers_trace::{Event, Probe};
 
 use crate::history::Call;
-use crate::rules::check::{Now, Report, Said, given};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, given, notes};
 use crate::run::Tls;
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "manual.shared-anonymous",
+    statement: "In a shared context there is no export name, default_export is not asked, and is_tls is 1 with --tls=require only.",
+    clause: "nbdkit-filter(3), nbdkit_next_context_open",
+    antecedent: "a reference plugin that asks who its client is when a shared context is opened",
+    good: "L0.after_fork L1.after_fork { L0.open { Identity = 0 b=0 } }",
+    bad: "L0.after_fork L1.after_fork { L0.open { Identity = 1 b=0 } }",
+    fix: "bind a shared context to no connection",
+    check: by!(at(notes(&[Kind::Probe]).enters(&[DefaultExport]), anonymous)),
+    ..Rule::REQUIRED.since(1, 25, 8)
+}];
 
 /// The call opens a context for nobody in particular.
 fn opens_shared(now: &Now<'_>, call: &Call) -> bool {
@@ -15,7 +28,7 @@ fn opens_shared(now: &Now<'_>, call: &Call) -> bool {
 }
 
 /// No name, no TLS but where all have it, no default export.
-pub(super) fn anonymous(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+fn anonymous(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_enter() {
         let open = now.parent().filter(|parent| opens_shared(now, parent))?;
         return report.broken(open, "default_export is not asked", "it is");

@@ -1,17 +1,36 @@
 //! From open to close, in a filter's hands.
 
+use layers_trace::Callback::{Close, Finalize, Open, Prepare};
 use std::collections::VecDeque;
 
-use layers_trace::Callback::{Close, Finalize, Prepare};
 use layers_trace::{Below, ContextFunction, Event, Kind};
 
 use super::{by_owner, top_of_manual};
 use crate::history::{Call, ChainId, Handle, History};
-use crate::rules::check::{Kept, Now, Report, Said, given};
+use crate::rules::check::{Kept, Now, Party, Report, Rule, Said, by, enters_where, given, remembering};
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "manual.life",
+    statement: "A filter prepares a context of its own before it uses it, finalizes what is prepared, and closes it once.",
+    clause: "nbdkit-filter(3), nbdkit_next and nbdkit_next_context_close",
+    antecedent: "a context that a filter has opened itself, and then uses or closes",
+    good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.get_size of=2 L0.pread of=2 L0.close of=2 } }",
+    bad: "NBD_CMD_READ { L2.pread { L2.context_open { L1.open { L0.open } } = 77 L1.get_size of=2 } }",
+    fix: "call next->prepare after nbdkit_next_context_open, and next->finalize before nbdkit_next_context_close",
+    check: by!(remembering(
+        enters_where(|callback| callback.is_query() || callback.is_data())
+            .enters(&[Close])
+            .exits(&[Open])
+            .notes(&[Kind::Answer]),
+        Life::see
+    )
+    .and_end(Life::end)),
+    ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
+}];
 
 /// Prepared, used, finalized, closed.
 #[derive(Default)]
-pub(super) struct Life {
+struct Life {
     /// Contexts of filters that write down what they do, by opener and `next`.
     contexts: Kept<(u8, u64), ChainId>,
     /// Those of them that a filter has handed over to the server.
@@ -71,7 +90,7 @@ impl Life {
         }
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Answer, _) => self.answered(now),
             (Kind::Exit, _) => {
@@ -84,7 +103,7 @@ impl Life {
         }
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         given(history.ended_cleanly())?;
         let mut left: Vec<&Handle> = history
             .handles()

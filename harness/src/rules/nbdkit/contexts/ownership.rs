@@ -1,14 +1,27 @@
 //! nbdkit_context_set_next.
 
-use layers_trace::Callback::{Close, Finalize};
+use layers_trace::Callback::{self, Close, Finalize};
 use layers_trace::Event;
+use layers_trace::Kind;
 use layers_trace::event::{Below, ContextFunction};
 
-use crate::rules::check::{Kept, Now, Report, Said, given};
+use crate::rules::check::{Kept, Now, Report, Rule, Said, by, enters_where, given, remembering};
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "manual.set_next.ownership",
+    statement: "nbdkit_context_set_next gives back what was associated before, which is the filter's from then on; later callbacks get what is associated now.",
+    clause: "nbdkit-filter(3), nbdkit_context_set_next",
+    antecedent: "a filter that changes its next, and writes that down",
+    good: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = 0xc000 } }",
+    bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
+    fix: "exchange the pointer in the context and nothing else",
+    check: by!(remembering(enters_where(Callback::has_handle).notes(&[Kind::Answer]), Ownership::see)),
+    ..Rule::REQUIRED.since(1, 25, 4)
+}];
 
 /// The pointer changes hands.
 #[derive(Default)]
-pub(super) struct Ownership {
+struct Ownership {
     /// Filters' own contexts, by layer, as far as they write down what they associate with them: who said so last.
     associations: Kept<(u8, u64), Event>,
     /// The first handle of each chain that begins below a filter which manages contexts, and the `next` for it.
@@ -89,7 +102,7 @@ impl Ownership {
         report.expect(now.event.context == ask.b, ask, expected, actual)
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match now.event.callback() {
             None => self.answered(now, report),
             Some(callback) => {

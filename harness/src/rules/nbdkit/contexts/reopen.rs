@@ -5,7 +5,19 @@ use layers_trace::{Event, Kind};
 
 use super::opens_manual;
 use crate::history::{Call, Handle, History};
-use crate::rules::check::{Kept, Now, Report, Said, given};
+use crate::rules::check::{Kept, Now, Report, Rule, Said, Watch, by, given, remembering};
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "manual.reopen",
+    statement: "A filter can reopen what is below it during a request: the layers above see nothing of it, and its own handle is finalized and closed later, even if that failed.",
+    clause: "nbdkit-filter(3), nbdkit_context_set_next; nbdkit-retry-filter(1)",
+    antecedent: "a request in which a filter closes what is below it and opens it again",
+    good: "NBD_CMD_READ { L1.pread { L0.close L0.open = NULL } = EIO } = EIO",
+    bad: "NBD_CMD_READ { L2.pread { L1.pread { L0.close L2.block_size } } }",
+    fix: "keep a filter's handle whatever becomes of the contexts below it",
+    check: by!(remembering(Watch::CALLS, Reopen::see).and_end(Reopen::end)),
+    ..Rule::REQUIRED.since(1, 25, 4)
+}];
 
 /// A request in which a filter has closed what was below it.
 struct Below {
@@ -19,7 +31,7 @@ struct Below {
 
 /// The filter's handle outlives what is below.
 #[derive(Default)]
-pub(super) struct Reopen {
+struct Reopen {
     /// By the filter's call.
     running: Kept<u32, Below>,
     /// Handles of filters that have reopened what is below, with their closes of that.
@@ -67,7 +79,7 @@ impl Reopen {
         self.survivors.set(one.handle, one.close)
     }
 
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         match (now.event.kind, now.event.callback()) {
             (Kind::Enter, Some(callback)) => {
                 self.above(now, report);
@@ -80,7 +92,7 @@ impl Reopen {
         }
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         // A server that is told to stop while clients are connected has a rule of its own.
         let last = history.signals().first().map_or(u32::MAX, |signal| signal.position);
         given(history.ended_cleanly())?;

@@ -4,7 +4,48 @@ use layers_trace::Callback::{Cleanup, Close, Unload};
 use layers_trace::{Event, Kind};
 
 use crate::history::{Call, End, Handle, History};
-use crate::rules::check::{Now, Report, Said, given};
+use crate::rules::check::{Now, Report, Rule, Said, at, by, enters, enters_where, given, notes, remembering};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "lifecycle.cleanup.all-closed",
+        statement: "When the first cleanup begins, every handle of every connection has been closed.",
+        clause: "nbdkit-plugin(3), .cleanup and SHUTDOWN; nbdkit-filter(3), .cleanup",
+        antecedent: "a run in which a handle was opened and that comes to cleanup",
+        good: "NBD_CMD_DISC { close } cleanup",
+        bad: "NBD_CMD_READ L0.cleanup",
+        fix: "close the handles of all connections, also of those cut off by the shutdown, before calling cleanup",
+        check: by!(at(enters(&[Cleanup]), all_closed)),
+        ..Rule::REQUIRED.since(1, 25, 8)
+    },
+    Rule {
+        id: "lifecycle.cleanup.quiescent",
+        statement: "Once the first cleanup has begun no connected callback does, but for a filter's use of its own contexts.",
+        clause: "nbdkit-filter(3), .cleanup",
+        antecedent: "a run with a client that comes to cleanup",
+        good: "NBD_CMD_DISC stop",
+        bad: "start connect cleanup L0.list_exports",
+        also: &["conn.list.only-on-request"],
+        fix: "accept no client, and wait for the threads of all connections, before the first cleanup",
+        check: by!(at(enters_where(|callback| callback == Cleanup || callback.is_connected()), quiescent)),
+        ..Rule::FORBIDDEN.since(1, 25, 8)
+    },
+    Rule {
+        id: "lifecycle.shutdown.sequence",
+        statement: "On a shutdown signal running callbacks finish, handles are closed, cleanup, then unload follow, and the server exits cleanly.",
+        clause: "nbdkit-plugin(3), SHUTDOWN; nbdkit(1), SIGNALS",
+        antecedent: "SIGINT, SIGQUIT or SIGTERM, or the end of the command of --run",
+        good: "NBD_CMD_DISC SIGTERM cleanup unload ends",
+        bad: "NBD_CMD_DISC SIGTERM L0.unload",
+        fix: "call close for each connection that the shutdown ends, then cleanup, then unload",
+        check: by!(remembering(
+            notes(&[Kind::Signal]).enters(&[Cleanup, Unload]).exits(&[Unload]),
+            ShutdownSequence::see
+        )
+        .and_end(ShutdownSequence::end)),
+        ..Rule::REQUIRED.since(1, 25, 8)
+    },
+];
 
 /// SIGINT, SIGQUIT and SIGTERM (nbdkit(1), "SIGNALS").
 const SHUTDOWN_SIGNALS: &[u64] = &[2, 3, 15];
@@ -26,7 +67,7 @@ fn clients_calls(history: &History) -> impl Iterator<Item = &Call> {
 }
 
 /// No handle of a connection is open when the first cleanup begins.
-pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     given(now.history.cleaning().is_none() && now.history.was_minted(1))?;
     report.exercised();
     let mut open: Vec<_> = clients_handles(now.history).collect();
@@ -40,7 +81,7 @@ pub(super) fn all_closed(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 }
 
 /// Nothing is called for a client once the first cleanup has begun.
-pub(super) fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let begun = now.history.cleaning().is_some();
     if now.is(Cleanup) {
         return report.exercised_if(!begun && now.history.connections().next().is_some());
@@ -54,7 +95,7 @@ pub(super) fn quiescent(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 
 /// After a shutdown signal: running calls return, handles are closed, cleanup, unload, and the server exits cleanly.
 #[derive(Default)]
-pub(super) struct ShutdownSequence {
+struct ShutdownSequence {
     /// A client had been there before the signal, and so the server had begun to serve.
     served: bool,
     begun: bool,
@@ -63,7 +104,7 @@ pub(super) struct ShutdownSequence {
 }
 
 impl ShutdownSequence {
-    pub(super) fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said {
         let signal = shutdown_signal(now.history);
         if now.event.kind == Kind::Signal {
             let first = signal.is_none() && SHUTDOWN_SIGNALS.contains(&now.event.a);
@@ -89,7 +130,7 @@ impl ShutdownSequence {
         report.broken(signal, expected, "unload comes first")
     }
 
-    pub(super) fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
+    fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         let signal = shutdown_signal(history)?;
         let unloads = history.layers().iter().filter(|layer| layer.records(Unload)).count();
         // A module can end the process in any of its calls; after the last of them nobody but the server does.

@@ -1,0 +1,198 @@
+//! What is said of a whole subject.
+
+use super::accepted::KnownFinding;
+use super::profile::ProfileResult;
+use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
+use crate::campaign::halt::Halt;
+use crate::outcome::{Exit, Verdict};
+use crate::validate::checks::check::Level;
+use crate::validate::script::claims::Claims;
+use crate::validate::subject::consent::Secrets;
+use crate::version::Which;
+
+/// What is to be judged.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The name of its set of parameters, where there are several.
+    pub set: Option<String>,
+    /// As on the server's command line.
+    pub words: String,
+    /// Which server it is of.
+    pub which: Which,
+    /// The server: its version.
+    pub server: String,
+    /// The storage that is the user's, and so is not written to.
+    pub spared: Option<String>,
+    /// The files of which each case has a copy.
+    pub copied: Vec<String>,
+    /// How much is asked.
+    pub level: Level,
+    /// Checks that are selected.
+    pub checks: usize,
+    /// Rules that are selected.
+    pub rules: usize,
+}
+
+/// What a verdict means for the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckStanding {
+    /// What it says.
+    Plain,
+    /// Nothing: it is in the baseline.
+    Known,
+    /// A failure: such warnings are denied.
+    Denied,
+}
+
+impl CheckStanding {
+    /// One lower-case word.
+    pub fn word(self) -> &'static str {
+        match self {
+            CheckStanding::Plain => "plain",
+            CheckStanding::Known => "known",
+            CheckStanding::Denied => "denied",
+        }
+    }
+}
+
+/// All that is said of a subject.
+#[derive(Debug)]
+pub struct Validation {
+    /// The name of its set of parameters, where there are several.
+    pub set: Option<String>,
+    /// The subject, as on the server's command line.
+    pub subject: String,
+    /// Which server it is of.
+    pub which: Which,
+    /// The server: its version.
+    pub server: String,
+    /// The storage that is the user's, and so was not written to.
+    pub spared: Option<String>,
+    /// The files of which each case had a copy.
+    pub copied: Vec<String>,
+    /// Parameters that its modules document and that were not given.
+    pub untried: Vec<String>,
+    /// What it offers, where that could be found out.
+    pub claims: Option<Claims>,
+    /// Why it cannot be loaded, if it cannot.
+    pub unloadable: Option<String>,
+    /// Why nothing could be said of most of it, if so; and then it is not conformant.
+    pub cut_short: Option<String>,
+    /// What has ended the run before everything was judged.
+    pub halt: Option<Halt>,
+    /// One for each selected check.
+    pub checks: Vec<CheckVerdict>,
+    /// One for each selected rule.
+    pub rules: Vec<ModuleRuleVerdict>,
+    /// One for each profile with a selected check.
+    pub profiles: Vec<ProfileResult>,
+    /// Servers that were played.
+    pub cases: u32,
+    /// The ids all of whose findings are in the baseline.
+    pub known: Vec<&'static str>,
+    /// The ids whose warnings count like failures.
+    pub denied: Vec<&'static str>,
+    /// What the baseline lists, and what did not happen although it was looked for.
+    pub stale: Vec<KnownFinding>,
+}
+
+impl Validation {
+    /// All verdicts, with their ids.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
+        let checks = self.checks.iter().map(|one| (one.check.id, &one.verdict));
+        checks.chain(self.rules.iter().map(|one| (one.rule.id, &one.verdict)))
+    }
+
+    /// All findings, in the order of the checks.
+    pub fn findings(&self) -> impl Iterator<Item = &ModuleFinding> {
+        let checks = self.checks.iter().flat_map(|one| &one.findings);
+        checks.chain(self.rules.iter().flat_map(|one| &one.findings))
+    }
+
+    /// How many verdicts have this word.
+    pub fn count(&self, word: &str) -> usize {
+        self.verdicts().filter(|(_, verdict)| verdict.word() == word).count()
+    }
+
+    /// The ids that fired: those with a finding.
+    pub fn fired(&self) -> Vec<&'static str> {
+        let mut ids: Vec<&str> = self.findings().map(|finding| finding.id).collect();
+        ids.dedup();
+        ids
+    }
+
+    /// Nothing of it tells a secret.
+    pub(in crate::validate) fn hide(&mut self, secrets: &Secrets) {
+        let texts = [&mut self.unloadable, &mut self.cut_short];
+        texts.into_iter().flatten().for_each(|text| secrets.hide(text));
+        let checks =
+            self.checks.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, Some(&mut one.held)));
+        let rules = self.rules.iter_mut().map(|one| (&mut one.verdict, &mut one.findings, None));
+        for (verdict, findings, held) in checks.chain(rules) {
+            if let Some(reason) = verdict.reason_mut() {
+                secrets.hide(reason);
+            }
+            findings.iter_mut().chain(held.into_iter().flatten()).for_each(|one| one.hide(secrets));
+        }
+        let reasons = self.profiles.iter_mut().filter_map(|one| one.reason.as_mut());
+        reasons.for_each(|reason| secrets.hide(reason));
+    }
+
+    /// What the verdict of this id means for the run.
+    pub fn standing(&self, id: &str) -> CheckStanding {
+        match (self.known.contains(&id), self.denied.contains(&id)) {
+            (true, _) => CheckStanding::Known,
+            (false, true) => CheckStanding::Denied,
+            (false, false) => CheckStanding::Plain,
+        }
+    }
+
+    /// What fails the run, with ids.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
+        self.verdicts().filter(|(id, verdict)| match self.standing(id) {
+            CheckStanding::Plain => verdict.exit() == Exit::Violation,
+            CheckStanding::Denied => true,
+            CheckStanding::Known => false,
+        })
+    }
+
+    /// Everything that was judged holds, and something was.
+    pub fn is_conformant(&self) -> bool {
+        self.exit() == Exit::Conformant
+    }
+
+    /// What the exit code means here, in one line.
+    pub fn meaning(&self) -> String {
+        match (self.exit(), self.known.len()) {
+            (Exit::Conformant, known @ 1..) => {
+                let findings = if known == 1 { "finding" } else { "findings" };
+                let left_out = match self.count("skipped") {
+                    0 => String::new(),
+                    skipped => format!(", with {skipped} checks left out"),
+                };
+                format!("conformant except {known} known {findings}{left_out}")
+            }
+            (exit, _) => exit.meaning().to_owned(),
+        }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        if let Some(Halt::Signal(signal)) = self.halt {
+            return Exit::of_signal(signal);
+        }
+        let loads = self.unloadable.is_none();
+        let unloadable = (!loads).then_some(Exit::Unloadable);
+        // That a file cannot be loaded is one cause, and not a violation besides.
+        let failed = (loads && self.failures().next().is_some()).then_some(Exit::Violation);
+        let verdicts = self.verdicts().map(|(_, verdict)| verdict.exit());
+        let others = verdicts.filter(|exit| loads && !matches!(exit, Exit::Conformant | Exit::Violation));
+        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
+        let missing = self.profiles.iter().any(|one| one.missing);
+        let cut_short = (self.cut_short.is_some() || (loads && missing)).then_some(Exit::Inconclusive);
+        let words = ["pass", "fail", "warn", "crash", "hang"];
+        let judged = words.iter().any(|word| self.count(word) > 0);
+        let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
+        Exit::of(others.chain(failed).chain(unloadable).chain(cut_short).chain(stale).chain([floor]))
+    }
+}
