@@ -73,7 +73,9 @@ impl Layers {
     }
 
     pub(super) fn get(&self, number: u8) -> Option<&Layer> {
-        self.all.iter().find(|layer| layer.number == number)
+        // Where none is missing, each stands at its number.
+        let at = self.all.get(usize::from(number)).filter(|layer| layer.number == number);
+        at.or_else(|| self.all.iter().find(|layer| layer.number == number))
     }
 
     /// The numbers of those that record this callback, the plugin's first.

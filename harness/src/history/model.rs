@@ -37,6 +37,8 @@ pub(super) struct Models {
     pub(super) filters: Option<ThreadModel>,
     /// The most serial one that a filter's get_ready was told.
     pub(super) told: Option<ThreadModel>,
+    /// The one that the server is bound to by all of them.
+    pub(super) in_force: Option<ThreadModel>,
 }
 
 impl Models {

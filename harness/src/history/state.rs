@@ -214,8 +214,13 @@ impl History {
     /// The model that the server is bound to: the most serial one that any layer asks for, or that a filter was told.
     /// `None` where a layer may have asked for another without a record of it.
     pub fn thread_model(&self) -> Option<ThreadModel> {
+        self.models.in_force
+    }
+
+    /// Works out anew what each data call is held against.
+    pub(super) fn note_models(&mut self) {
         let asked = self.plugin_model().into_iter().chain(self.models.filters).min();
-        asked.filter(|_| self.is_complete()).into_iter().chain(self.models.told).min()
+        self.models.in_force = asked.filter(|_| self.is_complete()).into_iter().chain(self.models.told).min();
     }
 
     /// The most calls of this callback, for clients, that have been in progress at the same time.

@@ -61,9 +61,13 @@ impl History {
             (Kind::Exit, Some(call)) => self.exited(event, &call),
             (Kind::Layer, _) if is_registration(event) => self.sessions.register(event),
             (Kind::Probe, _) => self.sessions.probed(event),
-            (Kind::Layer, _) => self.layers.register(event),
+            (Kind::Layer, _) => {
+                self.layers.register(event);
+                self.note_models();
+            }
             (Kind::Run, _) => {
                 self.run = Run::of(event);
+                self.note_models();
             }
             (Kind::Signal, _) => self.signals.push(event.clone()),
             (Kind::End, _) => {
@@ -184,7 +188,10 @@ impl History {
             Callback::Unload => self.unloading = self.unloading.or(Some(position)),
             Callback::Open => self.open_entered(&call),
             Callback::Close => self.close_entered(&call),
-            Callback::GetReady => self.models.was_told(&call.enter),
+            Callback::GetReady => {
+                self.models.was_told(&call.enter);
+                self.note_models();
+            }
             Callback::Finalize => self.finalize_entered(&call),
             _ => {}
         }
@@ -223,7 +230,10 @@ impl History {
         match call.callback {
             Callback::Open if event.result() != 0 => self.handles.opened(event, call),
             Callback::Close => self.handles.closed(call),
-            Callback::ThreadModel => self.models.answered(event),
+            Callback::ThreadModel => {
+                self.models.answered(event);
+                self.note_models();
+            }
             Callback::DefaultExport if event.result() != 0 => self.connections.named(call.connection, event),
             Callback::Preconnect if call.parent.is_none() && event.result() < 0 => {
                 self.connections.denied(call.connection)

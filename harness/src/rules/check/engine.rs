@@ -110,7 +110,6 @@ impl Judgement {
 
 struct Running {
     rule: &'static Rule,
-    check: Box<dyn Check>,
     tally: Tally,
 }
 
@@ -125,9 +124,37 @@ impl Running {
 pub struct Judge {
     history: History,
     running: Vec<Running>,
+    /// The check of each of them, close together: every event asks some dozens.
+    checks: Vec<Box<dyn Check>>,
     /// Which checks want an event, by kind and number.
-    routes: Vec<Vec<u16>>,
+    routes: Vec<Route>,
+    /// How many events have changed which checks mind data calls.
+    changes: u64,
     events: u64,
+}
+
+/// The checks that want one sort of event.
+#[derive(Clone, Debug, Default)]
+struct Route {
+    watching: Vec<u16>,
+    /// Those of them that mind a data call, after so many changes.
+    minding: Vec<u16>,
+    changes: Option<u64>,
+}
+
+impl Route {
+    /// Returns the checks that mind a data call, asking them anew if anything has changed.
+    fn minding(&mut self, changes: u64, checks: &[Box<dyn Check>], history: &History) -> &[u16] {
+        if self.changes != Some(changes) {
+            let minds = |index: &&u16| {
+                checks.get(usize::from(**index)).is_some_and(|check| check.minds_data(history))
+            };
+            self.minding.clear();
+            self.minding.extend(self.watching.iter().filter(minds));
+            self.changes = Some(changes);
+        }
+        &self.minding
+    }
 }
 
 /// Callbacks that there can be: a set of them is one u64.
@@ -146,17 +173,18 @@ fn route(kind: Kind, number: u8) -> usize {
 impl Judge {
     /// Judges by those of `rules` that can be judged from a trace and that `version` promises.
     pub fn new(rules: impl IntoIterator<Item = &'static Rule>, version: Version) -> Judge {
-        let mut running = Vec::new();
+        let (mut running, mut checks) = (Vec::new(), Vec::new());
         for rule in rules {
             if let Checker::Trace(check) = rule.check
                 && rule.since <= version
             {
-                running.push(Running { rule, check: check(), tally: Tally::of(rule.id, rule.party) });
+                running.push(Running { rule, tally: Tally::of(rule.id, rule.party) });
+                checks.push(check());
             }
         }
-        let mut routes = vec![Vec::new(); ROUTES];
-        for (index, one) in running.iter().enumerate() {
-            let watch = one.check.watches();
+        let mut routes = vec![Route::default(); ROUTES];
+        for (index, check) in checks.iter().enumerate() {
+            let watch = check.watches();
             let calls = Callback::ALL.iter().flat_map(|c| [(Kind::Enter, Some(*c)), (Kind::Exit, Some(*c))]);
             let notes = (0..=u8::MAX).map_while(|n| Kind::from_number(n + 1)).map(|kind| (kind, None));
             for (kind, callback) in
@@ -164,11 +192,11 @@ impl Judge {
             {
                 let number = callback.map_or(0, |callback| callback as u8);
                 if let Some(takers) = routes.get_mut(route(kind, number)) {
-                    takers.push(index as u16);
+                    takers.watching.push(index as u16);
                 }
             }
         }
-        Judge { history: History::new(), running, routes, events: 0 }
+        Judge { history: History::new(), running, checks, routes, changes: 0, events: 0 }
     }
 
     /// The next event.
@@ -178,9 +206,17 @@ impl Judge {
         let (history, call) = (step.history(), step.call());
         let handle = call.filter(|call| call.handle() > 0).and_then(|call| history.handle(call.handle()));
         let now = Now { history, event, call, handle };
-        for index in self.routes.get(route(event.kind, event.number)).into_iter().flatten() {
-            if let Some(one) = self.running.get_mut(usize::from(*index)) {
-                one.check.see(&now, &mut Report { tally: &mut one.tally, present: Some(event) });
+        let Some(route) = self.routes.get_mut(route(event.kind, event.number)) else { return };
+        let is_data = event.callback().is_some_and(Callback::is_data);
+        self.changes += u64::from(!is_data && !matches!(event.kind, Kind::Request | Kind::Reply));
+        let takers = match is_data {
+            true => route.minding(self.changes, &self.checks, history),
+            false => &route.watching,
+        };
+        for index in takers {
+            let index = usize::from(*index);
+            if let (Some(check), Some(one)) = (self.checks.get_mut(index), self.running.get_mut(index)) {
+                check.see(&now, &mut Report { tally: &mut one.tally, present: Some(event) });
             }
         }
     }
@@ -208,10 +244,10 @@ impl Judge {
 
     /// No more events; unless it is the end of the run, nothing is asked for that may still have come.
     pub(in crate::rules) fn finish_at(mut self, is_end: bool) -> Judgement {
-        for one in &mut self.running {
+        for (one, check) in self.running.iter_mut().zip(&mut self.checks) {
             if is_end {
                 let present = self.history.end_event();
-                one.check.end(&self.history, &mut Report { tally: &mut one.tally, present });
+                check.end(&self.history, &mut Report { tally: &mut one.tally, present });
             }
             // Some checks count only what comes to its end; a broken rule has had something to say all the same.
             one.tally.exercised = one.tally.exercised.max(u64::from(one.tally.broken > 0));

@@ -35,6 +35,11 @@ impl<K: PartialEq, T> Kept<K, T> {
         self.0.iter()
     }
 
+    /// Nothing is remembered.
+    pub(in crate::rules) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Something is remembered of this one.
     pub(in crate::rules) fn has(&self, key: K) -> bool {
         self.get(key).is_some()

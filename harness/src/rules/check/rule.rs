@@ -121,6 +121,12 @@ pub trait Check {
     /// One of them; `now.history` is still as it was just before.
     fn see(&mut self, now: &Now<'_>, report: &mut Report<'_>) -> Said;
 
+    /// Data calls mean something to it now. They are the bulk of a trace, and many rules wait for something rare that makes
+    /// them matter; no data call makes it so.
+    fn minds_data(&self, _history: &History) -> bool {
+        true
+    }
+
     /// The trace is over.
     fn end(&mut self, history: &History, report: &mut Report<'_>) -> Said {
         let _ = (history, report);

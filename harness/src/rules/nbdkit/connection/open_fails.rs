@@ -30,7 +30,8 @@ pub(super) const RULES: &[Rule] = &[
         good: r#"NBD_OPT_GO "a" { L2.open { L1.open { L0.open } = NULL L0.close } = NULL } = EIO"#,
         bad: r#"send NBD_OPT_GO "a" enter L2.open enter L1.open L0.open exit L1.open = NULL exit L2.open = NULL"#,
         fix: "close what lies below before the failure is handed to the layer above",
-        check: by!(remembering(enters_where(Callback::is_connected).exits(&[Open]), inner_is_closed)),
+        check: by!(remembering(enters_where(Callback::is_connected).exits(&[Open]), inner_is_closed)
+            .minding_data_if(|undoing, _| !undoing.is_empty())),
         ..Rule::REQUIRED.since(1, 15, 5)
     },
     Rule {

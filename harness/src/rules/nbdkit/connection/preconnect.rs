@@ -49,7 +49,8 @@ pub(super) const RULES: &[Rule] = &[
         check: by!(remembering(
             exits(&[Preconnect]).enters_where(Callback::is_connected).notes(&[Kind::Reply]),
             denied_is_dropped
-        )),
+        )
+        .minding_data_if(|denied, _| !denied.is_empty())),
         ..Rule::REQUIRED.since(1, 17, 1)
     },
 ];

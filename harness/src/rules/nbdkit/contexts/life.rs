@@ -24,6 +24,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
             .notes(&[Kind::Answer]),
         Life::see
     )
+    .minding_data_if(|_, history| history.handles().any(|handle| handle.manual))
     .and_end(Life::end)),
     ..Rule::REQUIRED.since(1, 25, 4).of(Party::Filter)
 }];

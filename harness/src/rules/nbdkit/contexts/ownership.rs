@@ -15,7 +15,8 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = 0xc000 } }",
     bad: "NBD_CMD_READ { L1.pread { L1.set_next new=77 = NULL } }",
     fix: "exchange the pointer in the context and nothing else",
-    check: by!(remembering(enters_where(Callback::has_handle).notes(&[Kind::Answer]), Ownership::see)),
+    check: by!(remembering(enters_where(Callback::has_handle).notes(&[Kind::Answer]), Ownership::see)
+        .minding_data_if(|ownership, _| !ownership.associations.is_empty())),
     ..Rule::REQUIRED.since(1, 25, 4)
 }];
 

@@ -18,7 +18,8 @@ pub(super) const RULES: &[Rule] = &[
         good: "NBD_CMD_READ { L1.pread { L1.context_open { L0.open } = 77 L0.close of=2 } }",
         bad: "L0 without=get_ready; L1.get_ready { L0.open }",
         fix: "open shared contexts in after_fork at the earliest, others in callbacks of their connection",
-        check: by!(remembering(enters_where(Callback::has_handle).calls(&[Open]), Place::see)),
+        check: by!(remembering(enters_where(Callback::has_handle).calls(&[Open]), Place::see)
+            .minding_data_if(|place, _| !place.bound.is_empty())),
         ..Rule::REQUIRED.since(1, 25, 8).of(Party::Filter)
     },
     Rule {

@@ -15,7 +15,9 @@ pub(super) const RULES: &[Rule] = &[Rule {
     good: "NBD_CMD_READ { L1.pread { L0.close L0.open = NULL } = EIO } = EIO",
     bad: "NBD_CMD_READ { L2.pread { L1.pread { L0.close L2.block_size } } }",
     fix: "keep a filter's handle whatever becomes of the contexts below it",
-    check: by!(remembering(Watch::CALLS, Reopen::see).and_end(Reopen::end)),
+    check: by!(remembering(Watch::CALLS, Reopen::see)
+        .minding_data_if(|reopen, _| !reopen.running.is_empty())
+        .and_end(Reopen::end)),
     ..Rule::REQUIRED.since(1, 25, 4)
 }];
 

@@ -27,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
         bad: "start connect cleanup L0.list_exports",
         also: &["conn.list.only-on-request"],
         fix: "accept no client, and wait for the threads of all connections, before the first cleanup",
-        check: by!(at(enters_where(|callback| callback == Cleanup || callback.is_connected()), quiescent)),
+        check: by!(at(enters_where(|callback| callback == Cleanup || callback.is_connected()), quiescent)
+            .minding_data_if(|history| history.cleaning().is_some())),
         ..Rule::FORBIDDEN.since(1, 25, 8)
     },
     Rule {

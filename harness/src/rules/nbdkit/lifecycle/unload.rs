@@ -53,7 +53,9 @@ pub(super) const RULES: &[Rule] = &[
         bad: "cleanup L0.unload L0.cleanup",
         also: &["lifecycle.cleanup.before-unload", "lifecycle.cleanup.once"],
         fix: "end every thread that may still call the module before unloading it",
-        check: by!(at(enters_where(|_| true), is_last)),
+        check: by!(
+            at(enters_where(|_| true), is_last).minding_data_if(|history| history.unloading().is_some())
+        ),
         ..Rule::FORBIDDEN
     },
     Rule {
@@ -64,7 +66,8 @@ pub(super) const RULES: &[Rule] = &[
         good: "stop",
         bad: "run start=help; load enter L0.unload L1.unload",
         fix: "wait for all callbacks to return before the first unload",
-        check: by!(remembering(enters_where(|_| true).exits(&[Unload]), runs_alone)),
+        check: by!(remembering(enters_where(|_| true).exits(&[Unload]), runs_alone)
+            .minding_data_if(|running, _| running.is_some())),
         ..Rule::FORBIDDEN.since(1, 1, 17)
     },
 ];

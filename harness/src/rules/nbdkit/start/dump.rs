@@ -22,7 +22,9 @@ pub(super) const RULES: &[Rule] = &[
         good: "run start=dump-plugin; load config thread_model dump_plugin unload ends",
         bad: "run start=dump-plugin; load config thread_model L0.get_ready",
         fix: "stop short of get_ready when only information is wanted",
-        check: by!(at(enters_where(|_| true), sequence).and_end(sequence_at_end)),
+        check: by!(at(enters_where(|_| true), sequence)
+            .and_end(sequence_at_end)
+            .minding_data_if(History::is_dump)),
         ..Rule::REQUIRED
     },
     Rule {

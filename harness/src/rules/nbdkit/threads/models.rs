@@ -97,7 +97,8 @@ pub(super) const TIGHTENED: &[Rule] = &[Rule {
     bad: "L1 thread_model=2; send NBD_CMD_READ send NBD_CMD_READ enter L1.pread enter L0.pread t7: L1.pread { L0.pread }",
     also: &["tm.parallel.limit", "tm.req.per-handle"],
     fix: "apply the most serial model of all layers to every call of every layer",
-    check: by!(at(calls_for_clients(is_request), judge_tightened)),
+    check: by!(at(calls_for_clients(is_request), judge_tightened)
+        .minding_data_if(|history| tightened(history).is_some())),
     ..Rule::REQUIRED.since(1, 13, 4)
 }];
 
@@ -116,6 +117,7 @@ fn under(
         }
         clashes(now.history, call, Scope::Stack)?.broken(report)
     })
+    .minding_data_if(move |history| history.thread_model() == Some(model))
 }
 
 /// The calls for clients, from their first; and the exits of those for which this holds.

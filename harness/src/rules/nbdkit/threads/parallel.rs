@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
         bad: "send NBD_CMD_READ t7: enter L0.pread L0.close",
         also: &["close.after-inflight"],
         fix: "none needed; a layer that counts on it should take a lock",
-        check: by!(at(enters_where(Callback::is_connected), control_exclusive)),
+        check: by!(at(enters_where(Callback::is_connected), control_exclusive).minding_data_if(is_parallel)),
         ..Rule::OBSERVED
     },
     Rule {
@@ -27,7 +27,8 @@ pub(super) const RULES: &[Rule] = &[
         good: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ L0.pread",
         bad: "run threads=1; send NBD_CMD_READ send NBD_CMD_READ enter L0.pread t7: L0.pread",
         fix: "start that many threads for a connection, and none where one request at a time is allowed",
-        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), judge_limit)),
+        check: by!(at(enters_where(Callback::is_connected).exits_where(Callback::is_data), judge_limit)
+            .minding_data_if(|history| limit(history).is_some())),
         ..Rule::REQUIRED
     },
 ];
@@ -66,9 +67,13 @@ fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.broken(data_beside(now.history, call).next(), expected, beside + 1)
 }
 
+fn is_parallel(history: &History) -> bool {
+    history.thread_model() == Some(ThreadModel::Parallel)
+}
+
 fn control_exclusive(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let call = Scope::Stack.of(now)?;
-    given(now.history.thread_model() == Some(ThreadModel::Parallel))?;
+    given(is_parallel(now.history))?;
     unless(call.connection.is_none() && call.callback.is_data())?;
     if call.callback.is_data() {
         let mut beside = Scope::Stack.beside(now.history, call);
