@@ -16,7 +16,7 @@ use side_by_side::{SideBySide, verdict};
 const ROUNDS: usize = 20;
 const REQUESTS: u64 = 60_000;
 const STARTS: u32 = 20;
-/// Of a request: three filters and a plugin, each called and returning.
+/// Of a request: three filters that have a `.pread` and a plugin, each called and returning.
 const EVENTS_A_REQUEST: u64 = 8;
 /// MiB that a server may take, with what judges it.
 const MEMORY: u64 = 64;
@@ -75,7 +75,7 @@ fn printed(command: &mut Command) -> String {
 }
 
 fn script(requests: u64) -> String {
-    let filters = "--filter=nofilter ".repeat(3);
+    let filters = "--filter=offset ".repeat(3);
     format!("nbdkit -U - {filters} memory 1M --run 'qemu-img bench -f raw -c {requests} -d 16 -s 4096 $uri'")
 }
 

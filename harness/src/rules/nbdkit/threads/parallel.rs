@@ -58,7 +58,9 @@ fn judge_limit(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is_exit() {
         return report.exercised_if(requests_on(now.history, call.connection, call) > limit);
     }
-    if let Some(clash) = other_thread(now.history, call, Scope::Stack).filter(|_| limit == 1) {
+    if limit == 1
+        && let Some(clash) = other_thread(now.history, call, Scope::Stack)
+    {
         clash.broken(report);
     }
     let beside = data_beside(now.history, call).count();
