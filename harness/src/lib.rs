@@ -32,8 +32,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(
+    not(feature = "command"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "what the command alone uses is there, and quickly built"
+    )
+)]
+
 pub mod baseline;
 pub mod campaign;
+pub mod cases;
+#[cfg(feature = "command")]
 pub mod cli;
 pub mod client;
 pub mod conform;
@@ -47,6 +59,7 @@ pub mod history;
 pub mod outcome;
 pub mod protocol;
 mod random;
+#[cfg(feature = "command")]
 pub mod report;
 pub mod rules;
 pub mod run;
@@ -56,6 +69,7 @@ pub mod snapshot;
 pub mod tree;
 pub mod validate;
 pub mod version;
+#[cfg(feature = "command")]
 pub mod watch;
 
 pub use campaign::{event_budget, halt, level, select};

@@ -17,8 +17,8 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use crate::outcome::Exit;
-use crate::report::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use crate::run::stack::Layers;
 use crate::server::process::become_subreaper;
 use crate::validate::{Validate, checks, module_rules};

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::cases::CaseRun;
 use super::{Reporter, ValidationReporter};
+use crate::cases::CaseRun;
 use crate::conform::{ConformPlan, Conformance};
 use crate::outcome::Exit;
 use crate::validate::Validation;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
+use crate::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use crate::outcome::Exit;
 
 /// An annotation for each cause for which a case is broken, could not be told, or warns.

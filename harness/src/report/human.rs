@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::wrapped::{many, names, one_line, wrapped};
-use super::{Reporter, finding, reproduce};
+use super::{Reporter, finding};
 use crate::baseline::{Entry, How, What};
+use crate::cases::reproduce;
 use crate::conform::{
     Cause, ConformPlan, Conformance, Fault, Group, NotPlayed, RuleVerdict, ScenarioVerdict, Standing,
     Unclear, groups, shape,

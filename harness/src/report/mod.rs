@@ -2,18 +2,15 @@
 
 pub mod account;
 pub mod buffered;
-pub mod cases;
 pub mod catalogue;
 pub mod finding;
 pub mod github;
 pub mod html;
 pub mod human;
 pub mod junit;
-mod marks;
 pub mod ndjson;
 pub mod perfetto;
 mod reporter;
-mod reproduce;
 pub mod snapshot;
 pub mod tap;
 pub mod traces;
@@ -26,7 +23,6 @@ use std::io::Write;
 use buffered::Buffered;
 
 pub use reporter::{Reporter, ValidationReporter};
-pub use reproduce::reproduce;
 
 /// The formats, each with what makes its reporters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

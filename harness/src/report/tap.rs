@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
+use crate::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 
 /// Writes it.
 pub fn write(to: &mut dyn Write, run: &CaseRun) -> io::Result<()> {

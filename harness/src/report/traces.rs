@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use super::account::{Account, JudgedServer};
-use super::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use super::html::{self, Traced};
 use super::ndjson::{Ndjson, traces};
 use super::{Format, github, junit, tap};
 use crate::baseline::What;
+use crate::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
 use crate::conform::{Fault, Group, Standing, groups};
 use crate::rules::Rule;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{ValidationReporter, marks};
+use super::ValidationReporter;
+use crate::cases::marks;
 use crate::foreign::quoted::quoted;
 use crate::outcome::{Exit, Verdict};
 use crate::validate::repro::intent::leave_for;

@@ -2,12 +2,12 @@
 
 use super::page::{Cell, Finding, Page, Section};
 use crate::baseline::What;
+use crate::cases::reproduce;
 use crate::conform::{
     ConformPlan, Conformance, Fault, Group, RuleVerdict, ScenarioVerdict, Standing, groups,
 };
 use crate::history::Wrapped;
 use crate::outcome::Verdict;
-use crate::report::reproduce;
 use crate::validate::in_flight;
 
 pub(super) fn page(plan: &ConformPlan<'_>, conformance: &Conformance) -> Page {

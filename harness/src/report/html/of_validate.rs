@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::page::{Cell, Finding, Page, Section};
+use crate::cases::marks;
 use crate::foreign::quoted::quoted;
 use crate::outcome::Verdict;
-use crate::report::marks;
 use crate::validate::{self, CheckStanding, ProfileResult, ProfileVerdict, Validation};
 
 pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::{CallLine, Ndjson, Word, calls, line};
 use crate::baseline::{Entry, How, What};
+use crate::cases::reproduce;
 use crate::conform::{ConformPlan, Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
 use crate::outcome::{Exit, Verdict};
-use crate::report::{Reporter, reproduce};
+use crate::report::Reporter;
 use crate::rules::Finding;
 use crate::version::Version;
 

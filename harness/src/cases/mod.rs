@@ -1,5 +1,8 @@
 //! What a run says, one case at a time: what the formats of test runners have in common.
 
+pub(crate) mod marks;
+mod reproduce;
+
 use std::path::PathBuf;
 
 use crate::baseline::What;
@@ -9,9 +12,9 @@ use crate::conform::{
 use crate::outcome::{Exit, Verdict};
 use crate::validate::{self, Validation};
 
-use super::marks;
-use super::reproduce::reproduce;
 use crate::foreign::quoted::quoted;
+
+pub use reproduce::reproduce;
 
 /// A whole run.
 #[derive(Clone, Debug)]

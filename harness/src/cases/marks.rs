@@ -7,12 +7,12 @@ use crate::rules::CallRef;
 use crate::validate::ModuleFinding;
 
 /// The call that a finding is about: the guilty one, or the last.
-pub(super) fn main(finding: &ModuleFinding) -> Option<u32> {
+pub(crate) fn main(finding: &ModuleFinding) -> Option<u32> {
     finding.guilty.or_else(|| finding.calls.last().map(|call| call.position))
 }
 
 /// What is to be said of each of its calls, in their order.
-pub(super) fn marks(finding: &ModuleFinding) -> impl Iterator<Item = (&CallRef, Option<String>)> {
+pub(crate) fn marks(finding: &ModuleFinding) -> impl Iterator<Item = (&CallRef, Option<String>)> {
     let main = main(finding);
     finding.calls.iter().map(move |call| {
         let guilty = finding.guilty == Some(call.position);
@@ -27,7 +27,7 @@ pub(super) fn marks(finding: &ModuleFinding) -> impl Iterator<Item = (&CallRef, 
 }
 
 /// The calls as lines of text.
-pub(super) fn lines(finding: &ModuleFinding) -> String {
+pub(crate) fn lines(finding: &ModuleFinding) -> String {
     let line = |(call, mark): (&CallRef, Option<String>)| {
         let mark = mark.map_or(String::new(), |mark| format!("   <- {mark}"));
         format!("{:>6} | {call}{mark}\n", call.position)
