@@ -26,6 +26,7 @@ const SESSIONS: &[&str] = &[
     "shut-down/wait",
     "http/service/full",
     "http/failing-init",
+    "own/tried",
 ];
 
 /// Bits of an appctx's state that an event carries ([`layers_trace::appctx::State`]).

@@ -20,6 +20,7 @@ const EMBEDDED: &[(&str, Version, &str)] = &[
     ("nbdkit", Version(1, 32, 5), include_str!("../scenario/baseline/nbdkit-1.32.5.toml")),
     ("nbdkit", Version(1, 42, 3), include_str!("../scenario/baseline/nbdkit-1.42.3.toml")),
     ("nbdkit", Version(1, 48, 1), include_str!("../scenario/baseline/nbdkit-1.48.1.toml")),
+    ("haproxy", Version(2, 2, 9), include_str!("../scenario/baseline/haproxy-2.2.9.toml")),
     ("haproxy", Version(2, 6, 12), include_str!("../scenario/baseline/haproxy-2.6.12.toml")),
     ("haproxy", Version(3, 0, 11), include_str!("../scenario/baseline/haproxy-3.0.11.toml")),
     ("haproxy", Version(3, 2, 26), include_str!("../scenario/baseline/haproxy-3.2.26.toml")),

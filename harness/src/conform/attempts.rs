@@ -7,6 +7,7 @@ use crate::campaign::event_budget::Events;
 use crate::campaign::halt::{Halt, Limit};
 use crate::history::Wrapped;
 use crate::outcome::Verdict;
+use crate::rules::haproxy::joined;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};
 use crate::server::nbdkit::ServerError;
@@ -268,7 +269,7 @@ impl Tries {
     }
 
     fn add_result(&mut self, result: RuleResult, kept: &Kept, cut: Option<&Verdict>) {
-        let first = result.findings.into_iter().next();
+        let first = joined(result.rule, result.findings);
         let tries = u32::from(result.broken > 0);
         let Kept { run, wrote } = if first.is_some() { kept.clone() } else { Kept::default() };
         let known = self.rules.iter().position(|one| one.rule.id == result.rule.id);

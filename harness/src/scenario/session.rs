@@ -1,5 +1,7 @@
 //! What clients of HAProxy do: the script of a session, in place of a script of NBD clients.
 
+use layers_trace::Trial;
+
 use crate::server::haproxy::Loading;
 use crate::version::Version;
 
@@ -8,6 +10,8 @@ use crate::version::Version;
 pub struct Session {
     /// Text of the configuration; `{dir}` in it is the directory of the run.
     pub configuration: &'static str,
+    /// What stands there for `{buffers}`.
+    pub buffers: &'static str,
     /// Options of the server, beyond its configuration.
     pub arguments: &'static [&'static str],
     /// How the instrument gets into the server.
@@ -97,6 +101,8 @@ pub enum SessionStep {
         /// Commands of a client, each on a connection of its own.
         commands: Vec<String>,
     },
+    /// This is tried of each of these commands.
+    Try(Trial, Tried),
     /// Every session of the command line is shut down by another one.
     ShutDownSessions,
     /// Send the server this signal.
@@ -105,6 +111,17 @@ pub enum SessionStep {
     Reloaded,
     /// Kill the worker that ran the last command.
     KillWorker,
+}
+
+/// Commands of which something is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// All that the server has, with sensible arguments and without.
+    Found,
+    /// This one.
+    Only(&'static str),
+    /// This one of the harness's own, where the server has nothing else to show.
+    Own(&'static str),
 }
 
 /// A command on a connection of its own, and its answer.

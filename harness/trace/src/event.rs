@@ -170,6 +170,9 @@ numbered! {
         /// The process is about to end. `a` is 1 where it does so by exit(3), and `b` its status; else `b` is the signal that
         /// ends it. Only in a run of `layers watch`, whose servers are not its children. Nothing was promised of it.
         Ended = 45,
+        /// A client of the harness has tried this of a command of HAProxy's ([`Field::Keyword`]): the number of the [`Trial`] in
+        /// `b`. Where it was otherwise than promised, [`Field::Message`] is what was expected and [`Field::Value`] what came.
+        Tried = 46,
         /// What the reference plugin has added to the list in this `extents`, extent by extent from the offset of the call on
         /// ([`Field::Extents`]). Nothing was promised.
         Added = 10,
@@ -178,6 +181,26 @@ numbered! {
         /// A reference layer calls `nbdkit_disconnect` next, with `force` in `b`; `a` is 0 when the server has no such
         /// function, and then nothing is called.
         Disconnect = 9,
+    }
+}
+
+numbered! {
+    /// What a client of the harness tries of a command, beside asking for it.
+    Trial {
+        /// Reading its answer slowly, or through small buffers.
+        Whole = 1,
+        /// Asking for it after arguments that are refused.
+        AfterRefused = 2,
+        /// Counting what is in use after each round of it.
+        Counted = 3,
+        /// Asking for it at a level for which the manual restricts it.
+        Restricted = 4,
+        /// Asking for it at level user, where it says that it changes something.
+        Changing = 5,
+        /// Reading its answer while what it shows is changed.
+        Changed = 6,
+        /// Asking for it while requests wait.
+        Waiting = 7,
     }
 }
 

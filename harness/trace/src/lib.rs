@@ -47,7 +47,7 @@ mod wrapping;
 pub mod writer;
 
 pub use callback::Callback;
-pub use event::{Below, Breach, ContextFunction, Event, Field, Kind, Operation, Probe, Speaker, Text};
+pub use event::{Below, Breach, ContextFunction, Event, Field, Kind, Operation, Probe, Speaker, Text, Trial};
 pub use reader::{ReadError, Reader};
 pub use writer::{CallId, Writer};
 

@@ -5,6 +5,7 @@ mod context;
 mod good;
 mod interference;
 mod keyword;
+mod outside;
 pub(crate) mod service;
 
 use std::ffi::c_void;
@@ -19,7 +20,8 @@ pub(crate) use keyword::has_keyword;
 
 /// Adds the keywords to the server's, a list each.
 pub(crate) fn register(instrument: &Instrument) {
-    let nodes = NODES.get_or_init(|| good::ALL.iter().chain(bad::ALL).map(node).collect());
+    let nodes =
+        NODES.get_or_init(|| good::ALL.iter().chain(bad::ALL).chain(outside::ALL).map(node).collect());
     for node in nodes {
         // SAFETY: a list of keywords that lives for ever.
         unsafe { (instrument.server.register_keywords)(*node as *mut c_void) };

@@ -128,6 +128,12 @@ impl Player {
                     let ok = step.result.as_deref().map_or(1, number).cast_unsigned();
                     let event = self.script.note(Kind::Probe, probe as u8);
                     (event.handle, event.a) = (1, ok);
+                    for argument in &step.arguments {
+                        match argument.key.as_deref() {
+                            Some("trial") => event.b = number(&argument.value).cast_unsigned(),
+                            other => panic!("a probe has no `{other:?}`"),
+                        }
+                    }
                 }
                 _ => panic!("`{head}` is no word of an example"),
             },

@@ -9,10 +9,20 @@ mod reserve;
 mod seen;
 mod storage;
 mod svcctx;
+mod tried;
 
 use crate::rules::check::Rule;
+pub(crate) use tried::{is_tried, joined};
+
 use seen::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 
 /// The rules of this family.
-pub(super) const RULES: &[&[Rule]] =
-    &[svcctx::RULES, storage::RULES, reserve::RULES, print::RULES, release::RULES, applet::RULES];
+pub(super) const RULES: &[&[Rule]] = &[
+    svcctx::RULES,
+    storage::RULES,
+    reserve::RULES,
+    print::RULES,
+    release::RULES,
+    applet::RULES,
+    tried::RULES,
+];

@@ -8,11 +8,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::super::mishap::Mishap;
 use super::super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
 use super::super::{Ending, Scenario};
+use super::tried::{DIRECTORY, directory_of};
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::client::http::Http;
 use crate::deadline::Deadline;
-use crate::server::haproxy::{HaproxyServer, Progress, reloads};
+use crate::run::Start;
+use crate::server::haproxy::{Haproxy, HaproxyServer, Progress, ServeHaproxy, reloads};
 use crate::server::process::Woken;
+use crate::version::Version;
 
 /// How long a command may take to be released once its client has gone: longer than the `stats timeout` of those
 /// configurations whose clients leave in the middle.
@@ -30,6 +33,11 @@ const OWN_CLIENTS: u32 = 1000;
 const MOST_QUESTIONS: u32 = 20;
 const QUESTION: Duration = Duration::from_secs(1);
 
+/// Records of the trace of a server beside that of the session: nobody reads them.
+const CAPACITY_OF_OTHERS: u64 = 1 << 12;
+/// What stands in a configuration for the size of its buffers.
+pub(super) const BUFFERS: &str = "{buffers}";
+
 /// Sends these commands, and reads to the end what is answered. `half_close`: nothing more is sent.
 fn answers(mut client: CliClient, commands: &str, half_close: bool) -> Result<Vec<u8>, CliError> {
     let answer = client.send(format!("{commands}\n").as_bytes()).and_then(|()| {
@@ -46,7 +54,8 @@ fn answers(mut client: CliClient, commands: &str, half_close: bool) -> Result<Ve
 pub(super) struct Acting<'a> {
     pub(super) server: &'a mut HaproxyServer,
     clients: BTreeMap<u32, (CliClient, Http)>,
-    own: u32,
+    /// The number of the last client of the harness's own.
+    pub(super) own: u32,
     pub(super) deadline: Deadline,
     /// The youngest appctx when a client of the script connected last.
     before: u32,
@@ -56,12 +65,75 @@ pub(super) struct Acting<'a> {
     silent: &'a [String],
     /// The keyword that has had none now.
     stuck: Option<String>,
+    /// How long a session may take.
+    pub(super) timeout: Duration,
+    /// The session is over before its end.
+    pub(super) is_over: bool,
+    installed: &'a Haproxy,
+    pub(super) session: &'a Session,
 }
 
 impl<'a> Acting<'a> {
-    pub(super) fn new(server: &'a mut HaproxyServer, deadline: Deadline, silent: &'a [String]) -> Acting<'a> {
-        let (clients, own) = (BTreeMap::new(), OWN_CLIENTS);
-        Acting { server, clients, own, deadline, before: 0, forgotten: false, silent, stuck: None }
+    pub(super) fn new(
+        server: &'a mut HaproxyServer,
+        (installed, session): (&'a Haproxy, &'a Session),
+        timeout: Duration,
+        silent: &'a [String],
+    ) -> Acting<'a> {
+        let (clients, own, deadline) = (BTreeMap::new(), OWN_CLIENTS, Deadline::after(timeout));
+        let (before, forgotten, stuck) = (0, false, None);
+        Acting {
+            server,
+            clients,
+            own,
+            deadline,
+            before,
+            forgotten,
+            silent,
+            stuck,
+            timeout,
+            is_over: false,
+            installed,
+            session,
+        }
+    }
+
+    /// Another server of the same configuration, but for its buffers.
+    pub(super) fn another(&self, buffers: &str) -> Result<HaproxyServer, CliError> {
+        let configuration = self.session.configuration.replace(BUFFERS, buffers);
+        let serve = ServeHaproxy {
+            scenario: "another",
+            configuration: &configuration,
+            users: None,
+            modules: &[],
+            arguments: self.session.arguments,
+            start: Start::Foreground,
+            load: self.session.load,
+            capacity: CAPACITY_OF_OTHERS,
+            keep: None,
+        };
+        self.installed.start(&serve).map_err(|error| CliError::Other(error.to_string()))
+    }
+
+    /// The number of the next client.
+    pub(super) fn number(&mut self) -> u32 {
+        self.own += 1;
+        self.own
+    }
+
+    /// What comes next has as much time as the whole session.
+    pub(super) fn renew(&mut self) {
+        self.deadline = Deadline::after(self.timeout);
+    }
+
+    /// The version of the server.
+    pub(super) fn version(&self) -> Version {
+        self.installed.version
+    }
+
+    /// The steps end with this keyword.
+    pub(super) fn give_up(&mut self, words: &str) {
+        self.stuck = Some(words.to_owned());
     }
 
     /// Returns the keyword that has had no answer, if the steps have ended with it.
@@ -81,12 +153,15 @@ impl<'a> Acting<'a> {
             error => Mishap::Script { step, what, how: error.to_string() },
         };
         for (index, step) in session.steps.iter().enumerate() {
+            if self.is_over {
+                break;
+            }
             self.step(step).map_err(|error| match &self.stuck {
                 Some(words) => wrong(index + 1, format!("`{words}`, of every keyword"), error),
                 None => wrong(index + 1, format!("{step:?}"), error),
             })?;
         }
-        if session.dies {
+        if session.dies || self.is_over {
             return Ok(());
         }
         let last = session.steps.len() + 1;
@@ -138,7 +213,7 @@ impl<'a> Acting<'a> {
         }
     }
 
-    fn signal(&mut self, signal: i32) -> Result<(), CliError> {
+    pub(super) fn signal(&mut self, signal: i32) -> Result<(), CliError> {
         let signal = Signal::from_named_raw(signal).ok_or_else(|| std::io::Error::other("no such signal"))?;
         self.server.signal(signal).map_err(CliError::Io)
     }
@@ -149,17 +224,17 @@ impl<'a> Acting<'a> {
 
     /// A connection of the harness's own.
     pub(super) fn connect(&mut self, socket: Socket) -> Result<CliClient, CliError> {
-        self.own += 1;
-        self.server.connect(self.own, socket.file(), self.deadline)
+        let number = self.number();
+        self.server.connect(number, socket.file(), self.deadline)
     }
 
     /// With the directory of the run in it.
     pub(super) fn placed(&self, text: &str) -> String {
-        text.replace("{dir}", self.server.file("").to_string_lossy().trim_end_matches('/'))
+        text.replace(DIRECTORY, &directory_of(self.server))
     }
 
     /// Commands on a connection of their own, and all their answers.
-    fn ask(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
+    fn ask_all(&mut self, socket: Socket, commands: &str) -> Result<Vec<u8>, CliError> {
         let client = self.connect(socket)?;
         // The command line of the master closes only when nothing more can come.
         answers(client, &self.placed(commands), socket == Socket::Master)
@@ -202,8 +277,8 @@ impl<'a> Acting<'a> {
             SessionStep::Ask(Socket::Master, commands) => {
                 self.ask_master(commands, |answer| !answer.trim().is_empty())
             }
-            SessionStep::Ask(socket, commands) => self.ask(*socket, commands).map(drop),
-            SessionStep::Perhaps(socket, commands) => match self.ask(*socket, commands) {
+            SessionStep::Ask(socket, commands) => self.ask_all(*socket, commands).map(drop),
+            SessionStep::Perhaps(socket, commands) => match self.ask_all(*socket, commands) {
                 Err(CliError::Timeout) => Err(CliError::Timeout),
                 _ => Ok(()),
             },
@@ -220,6 +295,7 @@ impl<'a> Acting<'a> {
             SessionStep::LeaveAtEveryCall(socket, text) => self.leave_at_every_call(*socket, text),
             SessionStep::LeaveOthersAtEveryCall => self.leave_others_at_every_call(),
             SessionStep::EveryKeyword { complete } => self.every_keyword(*complete),
+            SessionStep::Try(trial, tried) => self.try_each(*trial, *tried),
             SessionStep::Crowd { clients, commands } => self.crowd(*clients, commands),
             SessionStep::ShutDownSessions => self.shut_down_sessions(),
             SessionStep::Signal(signal) => self.signal(*signal),
@@ -280,7 +356,7 @@ impl<'a> Acting<'a> {
                 Some(arguments) => format!("{words} {arguments}"),
                 None => words.clone(),
             };
-            self.of_keyword(&words, |acting| acting.ask(Socket::Cli, &command).map(drop))?;
+            self.of_keyword(&words, |acting| acting.ask_all(Socket::Cli, &command).map(drop))?;
         }
         Ok(())
     }
@@ -309,11 +385,11 @@ impl<'a> Acting<'a> {
 
     /// The list has an address for each session; our own is over when the next command comes.
     fn shut_down_sessions(&mut self) -> Result<(), CliError> {
-        let listed = self.ask(Socket::Cli, "show sess")?;
+        let listed = self.ask_all(Socket::Cli, "show sess")?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
         for line in listed.lines().filter(|line| line.contains("fe=GLOBAL")) {
             if let Some((address, _)) = line.split_once(':') {
-                self.ask(Socket::Cli, &format!("shutdown session {address}"))?;
+                self.ask_all(Socket::Cli, &format!("shutdown session {address}"))?;
             }
         }
         Ok(())

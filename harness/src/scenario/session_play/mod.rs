@@ -1,7 +1,11 @@
 //! Playing a session on a real HAProxy.
 
 mod acting;
+mod again;
 mod sweep;
+mod trials;
+mod tried;
+mod whole;
 
 use std::sync::Arc;
 
@@ -11,15 +15,18 @@ use rustix::process::Signal;
 use super::Scenario;
 use super::mishap::Mishap;
 use super::player::{Recording, Running, SessionPlayer};
+use super::session::SessionStep;
 use crate::deadline::Deadline;
 use crate::history::End;
 use crate::rules::Trouble;
 use crate::server::haproxy::{HaproxyError, HaproxyServer, ServeHaproxy};
 use crate::server::process::Process;
-use acting::Acting;
+use acting::{Acting, BUFFERS};
 
 /// Records of a session's trace: 8 MiB of address space, touched as it fills.
 const CAPACITY: u64 = 1 << 17;
+/// The same of one in which something is tried of every command.
+const CAPACITY_OF_TRIALS: u64 = 1 << 20;
 
 impl Running for HaproxyServer {
     fn process(&mut self) -> &mut Process {
@@ -66,21 +73,23 @@ impl SessionPlayer<'_> {
         let Some(session) = &scenario.session else {
             return Err(std::io::Error::other(format!("`{}` is a scenario of nbdkit", scenario.name)).into());
         };
-        let deadline = Deadline::after(self.timeout);
+        let tries = session.steps.iter().any(|step| matches!(step, SessionStep::Try(..)));
+        let configuration = session.configuration.replace(BUFFERS, session.buffers);
         let serve = ServeHaproxy {
             scenario: &scenario.name,
-            configuration: session.configuration,
+            configuration: &configuration,
             users: None,
             modules: &[],
             arguments: session.arguments,
             start: scenario.start,
             load: session.load,
-            capacity: self.room.unwrap_or(CAPACITY),
+            capacity: self.room.unwrap_or(if tries { CAPACITY_OF_TRIALS } else { CAPACITY }),
             keep: self.keep,
         };
         let mut server = self.server.start(&serve)?;
-        let mut acting = Acting::new(&mut server, deadline, silent);
+        let mut acting = Acting::new(&mut server, (self.server, session), self.timeout, silent);
         let played = acting.perform(scenario, session);
+        let deadline = acting.deadline;
         let stuck = acting.take_stuck().filter(|_| !deadline.passed());
         let departed = played.is_err().then(|| acting.depart()).flatten();
         let recording = self.finish(&mut server, played, departed, deadline);

@@ -1,10 +1,13 @@
 //! HAProxy: finding it, and running it with the instrument.
 
+pub(crate) mod asking;
 mod configuration;
 mod load;
 mod master;
 mod progress;
+pub(crate) mod rounds;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -188,6 +191,9 @@ impl Haproxy {
             let more: String = (0..ENTRIES).map(|number| format!("key{number} value{number}\n")).collect();
             std::fs::write(folder.join(name), format!("{entry}\n{more}"))?;
         }
+        for name in numbered(serve.configuration) {
+            std::fs::write(folder.join(name), "one value\nother value\n")?;
+        }
         std::fs::write(folder.join(COLLECT), COLLECTS)?;
         std::fs::write(folder.join(TELLING), TELLS)?;
         std::fs::write(folder.join(PAGE), "All work and no play. ".repeat(PAGE_LINES))?;
@@ -232,6 +238,17 @@ impl Haproxy {
         let (directory, progress) = (Some(directory), Progress::default());
         Ok(HaproxyServer { process, run_id, directory, progress, names, _modules: modules, tracing })
     }
+}
+
+/// Files of patterns with a number behind their name that a configuration names.
+fn numbered(configuration: &str) -> BTreeSet<&str> {
+    let names = configuration.split(load::DIRECTORY_MARK).filter_map(|rest| rest.strip_prefix('/'));
+    let names = names.filter_map(|rest| rest.split(|letter: char| !letter.is_ascii_alphanumeric()).next());
+    let is_numbered = |name: &&str| {
+        let number = [ACL, MAP].iter().find_map(|kind| name.strip_prefix(kind));
+        number.is_some_and(|number| number.parse::<u16>().is_ok())
+    };
+    names.filter(is_numbered).collect()
 }
 
 /// What a line of level ALERT says, without its time and its process.

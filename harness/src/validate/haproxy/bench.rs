@@ -9,7 +9,6 @@ use std::time::Duration;
 use layers_trace::Reader;
 use rustix::process::Signal;
 
-use super::asking::{Answered, Pace, converse, text_of};
 use super::subject::{HaproxyValidation, canonical, of_handlers};
 use crate::campaign::halt::Limit;
 use crate::client::asked::Asked;
@@ -19,6 +18,7 @@ use crate::deadline::Deadline;
 use crate::history::End;
 use crate::rules;
 use crate::run::Start;
+use crate::server::haproxy::asking::{Answered, Pace, converse, text_of};
 use crate::server::haproxy::{
     self, Configuration, HaproxyError, HaproxyServer, Loading, ServeHaproxy, lua_error,
 };

@@ -8,12 +8,10 @@
 //! on servers of its own; crashes, errors of Lua and broken rules are taken from all of them.
 
 mod acts;
-mod asking;
 mod bench;
 mod checks;
 mod discovery;
 mod playing;
-mod rounds;
 mod said;
 mod selection;
 mod subject;

@@ -8,6 +8,7 @@ use crate::campaign::level::Level;
 use crate::campaign::select::matches;
 use crate::campaign::trace_room;
 use crate::foreign::visible::visible_line;
+use crate::rules::haproxy::is_tried;
 use crate::rules::{self, Party, Rule};
 use crate::server::haproxy::Configuration;
 use crate::validate::verdict::accepted::Known;
@@ -184,9 +185,10 @@ impl HaproxyValidation {
     }
 }
 
-/// The rules that a keyword or a service can break; what the server owes is for `conform` to say.
+/// The rules that a keyword or a service can break; what the server owes is for `conform` to say, and what clients try, checks
+/// say here.
 pub(super) fn of_handlers() -> impl Iterator<Item = &'static Rule> {
-    rules::of(Which::Haproxy).filter(|rule| rule.party == Party::Handler)
+    rules::of(Which::Haproxy).filter(|rule| rule.party == Party::Handler && !is_tried(rule))
 }
 
 /// The file as the dynamic linker names it in a process.

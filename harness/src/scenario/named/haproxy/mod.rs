@@ -9,6 +9,7 @@ mod masters;
 mod memory;
 mod own;
 mod sessions;
+mod trying;
 
 use super::super::Scenario;
 use sessions::{CACHED, CONTEXTS, OLDEST, PLAIN, SERVICE, SMALL, send, session, waiting, with};
@@ -25,6 +26,7 @@ pub(super) fn all() -> Vec<Scenario> {
         http::all(),
         ending::all(),
         memory::all(),
+        trying::all(),
     ]
     .concat()
 }

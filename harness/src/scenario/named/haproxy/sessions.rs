@@ -26,6 +26,7 @@ pub(super) const CONTEXTS: Version = Version(2, 6, 0);
 pub(super) fn session(name: impl Into<String>, about: &'static str, steps: Vec<SessionStep>) -> Scenario {
     let session = Session {
         configuration: PLAIN,
+        buffers: "",
         arguments: &[],
         load: Loading::Preload,
         since: OLDEST,

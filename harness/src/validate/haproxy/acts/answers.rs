@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::asking::{Answered, Pace};
 use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
-use super::common::{asked, difference, no_answer, on_server};
+use super::common::{asked, no_answer, on_server};
 use crate::server::haproxy::HaproxyError;
+use crate::server::haproxy::asking::{Answered, Pace, difference};
 
+/// Reads of a client that takes its time.
+const SIPS: usize = 48;
 /// How long a client stops reading: long enough for a handler that has an eye on the time.
 const PAUSE: Duration = Duration::from_millis(700);
 
@@ -54,9 +56,9 @@ pub(in super::super) fn whole(bench: &Bench<'_>, entry: &Handler) -> Result<Said
         return Ok(Said::Unfit("what it answers differs from one server to the next".to_owned()));
     }
     for (buffers, pace, how) in [
-        (Buffers::Usual, Pace::Slow, "read slowly"),
+        (Buffers::Usual, Pace::Slow(SIPS), "read slowly"),
         (Buffers::Small, Pace::Quick, "through buffers of 2 KiB"),
-        (Buffers::Small, Pace::Slow, "through buffers of 2 KiB, read slowly"),
+        (Buffers::Small, Pace::Slow(SIPS), "through buffers of 2 KiB, read slowly"),
         (Buffers::Small, Pace::Pausing(PAUSE), "through buffers of 2 KiB, read after a pause"),
     ] {
         let (said, answered) = first(buffers, pace, Some(one.len()))?;

@@ -1,6 +1,5 @@
 //! Arguments that are refused, and the level of whoever asks.
 
-use super::super::asking::{Answered, Pace};
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
@@ -8,17 +7,7 @@ use super::super::written::Written;
 use super::common::{asked, is_alive, on_server};
 use crate::client::asked::Asked;
 use crate::server::haproxy::HaproxyError;
-
-/// Arguments that are most likely to be refused, each behind the words of the keyword.
-fn arguments() -> Vec<String> {
-    let mut all: Vec<String> =
-        ["bad", "no-such-thing", "-1", "0", "99999999999999999999", "1.5x", "#", "a/b"]
-            .map(str::to_owned)
-            .into();
-    all.push("x".repeat(1000));
-    all.push(["many"; 40].join(" "));
-    all
-}
+use crate::server::haproxy::asking::{Answered, Pace, changing, odd_arguments};
 
 /// After arguments that are refused it goes on working.
 pub(in super::super) fn after_refused(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
@@ -31,8 +20,7 @@ pub(in super::super) fn after_refused(bench: &Bench<'_>, entry: &Handler) -> Res
             Answered::Whole(_) => {}
             other => return Said::Undecided(format!("`{good}` alone: {}", other.said())),
         }
-        let words = std::iter::once(String::new()).chain(arguments());
-        for argument in words {
+        for argument in odd_arguments() {
             let odd = Asked::Command(format!("{} {argument}", entry.name).trim_end().to_owned());
             let shown: String = odd.to_string().chars().take(60).collect();
             match bench.ask(server, &odd) {
@@ -57,12 +45,6 @@ pub(in super::super) fn after_refused(bench: &Bench<'_>, entry: &Handler) -> Res
     })
 }
 
-/// Verbs of commands that change something.
-const CHANGING: &[&str] = &[
-    "set", "clear", "del", "add", "enable", "disable", "shutdown", "update", "commit", "new", "abort",
-    "reset", "flush", "kill", "drop", "write", "delete", "remove", "create", "stop", "start", "reload",
-];
-
 /// A command that changes something is not for everybody.
 pub(in super::super) fn level(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
     if entry.service {
@@ -85,7 +67,7 @@ pub(in super::super) fn level(bench: &Bench<'_>, entry: &Handler) -> Result<Said
         // The first time something may be made that is kept.
         let changes =
             states.windows(2).skip(1).all(|pair| pair.first() != pair.last() && pair.first() != Some(&None));
-        let verb = entry.name.split(' ').find(|word| CHANGING.contains(word));
+        let verb = changing(&entry.name);
         let expected = "a command that changes something is refused at level user";
         match (verb, changes) {
             (Some(verb), _) => Said::broken(

@@ -6,10 +6,10 @@ use crate::client::asked::Asked;
 use crate::deadline::Deadline;
 use crate::server::haproxy::{HaproxyError, HaproxyServer};
 
-use super::super::asking::Answered;
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
+use crate::server::haproxy::asking::{Answered, difference};
 
 /// How long a server that has closed a connection may take to be dead.
 const DEATH: Duration = Duration::from_millis(500);
@@ -92,12 +92,4 @@ impl Undisturbed {
 /// Says that there is nothing to compare with.
 pub(in super::super) fn no_answer(asked: &Asked) -> String {
     format!("`{asked}` has no whole answer: see handler.answers")
-}
-
-/// Says where two answers differ.
-pub(super) fn difference(expected: &[u8], got: &[u8]) -> String {
-    let place = expected.iter().zip(got).position(|(one, other)| one != other);
-    let place = place.unwrap_or(expected.len().min(got.len()));
-    let line = expected.get(..place).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1;
-    format!("{} bytes, which differ from byte {place} on, in line {line}", got.len())
 }

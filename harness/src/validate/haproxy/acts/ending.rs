@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::super::asking::{Answered, read_rest, text_of};
 use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
@@ -12,6 +11,7 @@ use super::common::{Undisturbed, asked, on_server};
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
+use crate::server::haproxy::asking::{Answered, read_rest, text_of};
 use crate::server::haproxy::{HaproxyError, HaproxyServer, reloads};
 
 const IDLE: Duration = Duration::from_millis(200);

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::asking::Answered;
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
-use super::common::{Undisturbed, asked, difference, on_server};
+use super::common::{Undisturbed, asked, on_server};
 use crate::client::asked::{Asked, HttpRequest};
 use crate::client::haproxy_cli::CliError;
 use crate::client::http::Http;
 use crate::deadline::Deadline;
+use crate::server::haproxy::asking::{Answered, difference};
 use crate::server::haproxy::{HaproxyError, HaproxyServer};
 
 const IDLE: Duration = Duration::from_millis(100);

@@ -2,11 +2,12 @@
 
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
-use super::super::rounds::{Grown, grown};
 use super::super::said::Said;
 use super::common::{asked, on_server};
 use crate::client::asked::Asked;
-use crate::server::haproxy::HaproxyError;
+use crate::server::haproxy::asking::{Answered, text_of};
+use crate::server::haproxy::rounds::{Counted, Counting, Grown, grown};
+use crate::server::haproxy::{HaproxyError, HaproxyServer};
 
 /// Memory and objects of pools do not grow with every round.
 pub(in super::super) fn memory(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
@@ -61,7 +62,7 @@ fn of(
             None => Said::Holds,
             Some(each) => Said::broken(
                 format!("the {what} are no more after each further round than after the one before"),
-                format!("{each} more after each {} of `{asked}`", super::super::rounds::ROUNDS),
+                format!("{each} more after each {} of `{asked}`", Counting::LONG.commands),
             ),
         },
     })
@@ -71,11 +72,32 @@ fn of(
 fn grown_by(bench: &Bench<'_>, asked: &Asked, lua: bool) -> Result<Result<Grown, Said>, HaproxyError> {
     let mut grows = Ok(Grown::default());
     let said = on_server(bench, &Conditions::default(), |server| {
-        grows = grown(bench, server, asked, lua);
+        let counted = match asked {
+            _ if lua => Counted::Lua,
+            Asked::Command(_) => Counted::Keyword,
+            Asked::Request(_) => Counted::Service,
+        };
+        let visit = |server: &mut HaproxyServer, leaves: bool| visit(bench, server, asked, leaves);
+        grows = grown(server, bench.patience(), (counted, Counting::LONG), visit);
         Said::Holds
     })?;
     Ok(match said {
         Said::Holds => grows.map_err(Said::Undecided),
         other => Err(other),
     })
+}
+
+/// Asks, and reads the answer to its end or leaves at once.
+fn visit(bench: &Bench<'_>, server: &mut HaproxyServer, asked: &Asked, leaves: bool) -> Result<(), String> {
+    if !leaves {
+        return match bench.ask(server, asked) {
+            Answered::Whole(_) | Answered::Cut(_) => Ok(()),
+            other => Err(format!("`{asked}`: {}", other.said())),
+        };
+    }
+    let client = bench.connect(server, asked, "cli");
+    let mut client = client.map_err(|error| format!("no connection: {error}"))?;
+    let sent = client.send(text_of(asked).as_bytes());
+    client.hang_up();
+    sent.map_err(|error| format!("nothing could be sent: {error}"))
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::asking::text_of;
 use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
 use super::common::{asked, is_alive, on_server};
 use crate::deadline::Deadline;
 use crate::server::haproxy::HaproxyError;
+use crate::server::haproxy::asking::text_of;
 use crate::server::process::Woken;
 
 /// Clients that leave, each after one sip more, at most.

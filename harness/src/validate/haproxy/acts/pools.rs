@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::asking::{Answered, text_of};
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
 use super::common::{asked, dies, is_alive, on_server};
 use crate::client::asked::Asked;
 use crate::deadline::Deadline;
+use crate::server::haproxy::asking::{Answered, text_of};
 use crate::server::haproxy::{HaproxyError, HaproxyServer};
 use crate::version::Version;
 

@@ -1,13 +1,13 @@
 //! Other ways to the command line: several commands in one session, and a master process in between.
 
-use super::super::asking::Answered;
 use super::super::bench::{Bench, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
-use super::common::{Undisturbed, asked, difference, on_server};
+use super::common::{Undisturbed, asked, on_server};
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
+use crate::server::haproxy::asking::{Answered, difference};
 use crate::server::haproxy::{HaproxyError, HaproxyServer};
 
 /// What stands before the next command in prompt mode.

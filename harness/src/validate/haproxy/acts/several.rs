@@ -1,11 +1,11 @@
 //! Several clients at the same time, on several threads.
 
-use super::super::asking::{Answered, read_all};
 use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
-use super::common::{Undisturbed, asked, dies, difference, on_server};
+use super::common::{Undisturbed, asked, dies, on_server};
 use crate::client::asked::Asked;
+use crate::server::haproxy::asking::{Answered, difference, read_all};
 use crate::server::haproxy::{HaproxyError, HaproxyServer};
 
 /// Clients at a time, and how often each of them asks.

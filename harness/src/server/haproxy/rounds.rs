@@ -2,17 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
-use super::asking::{Answered, text_of};
-use super::bench::Bench;
-use crate::client::asked::Asked;
+use super::HaproxyServer;
 use crate::deadline::Deadline;
-use crate::server::haproxy::HaproxyServer;
 
-/// Commands between two looks, and looks. The first ones are for what is made once.
-pub(super) const ROUNDS: usize = 20;
-const LOOKS: usize = 9;
-const FIRST: usize = 3;
+/// How much is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counting {
+    /// Commands between two looks.
+    pub(crate) commands: usize,
+    /// Looks, of which the first ones are for what is made once.
+    pub(crate) looks: usize,
+    pub(crate) first: usize,
+}
+
+impl Counting {
+    /// Enough to tell what each command keeps from what the server keeps now and then.
+    pub(crate) const LONG: Counting = Counting { commands: 20, looks: 9, first: 3 };
+    /// Enough to tell what keeps nothing.
+    pub(crate) const SHORT: Counting = Counting { commands: 4, looks: 4, first: 1 };
+}
+
+/// What is counted of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// A keyword in C.
+    Keyword,
+    /// A service in C, or the server's own share in each request of one.
+    Service,
+    /// A keyword or a service in Lua.
+    Lua,
+}
+
 /// Each so many-th client leaves at once.
 const LEAVES: usize = 4;
 /// Bytes a round that nobody is blamed for: of a keyword in C, and of what the server itself keeps for each function in Lua and
@@ -24,15 +46,15 @@ const NOBODY: u32 = u32::MAX;
 
 /// What has grown from each look to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Grown {
+pub(crate) struct Grown {
     /// Bytes for each command.
-    pub(super) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
     /// A pool of which each command keeps an object.
-    pub(super) pool: Option<String>,
+    pub(crate) pool: Option<String>,
     /// Descriptors from one look to the next, at least.
-    pub(super) descriptors: Option<u64>,
+    pub(crate) descriptors: Option<u64>,
     /// Sessions, likewise.
-    pub(super) sessions: Option<u64>,
+    pub(crate) sessions: Option<u64>,
 }
 
 /// What a server uses.
@@ -45,42 +67,34 @@ struct Used {
     pools: BTreeMap<String, i64>,
 }
 
-/// Returns what grows with every round, or why that cannot be told.
-pub(super) fn grown(
-    bench: &Bench<'_>,
+/// Returns what grows with every round, or why that cannot be told. Each visit is one command; `true`: its client leaves at once.
+pub(crate) fn grown(
     server: &mut HaproxyServer,
-    asked: &Asked,
-    lua: bool,
+    patience: Duration,
+    (counted, counting): (Counted, Counting),
+    mut visit: impl FnMut(&mut HaproxyServer, bool) -> Result<(), String>,
 ) -> Result<Grown, String> {
+    let lua = counted == Counted::Lua;
+    // What another one has left running stays so.
+    server.look();
+    let live = server.progress().live();
     let mut used = Vec::new();
-    for _ in 0..LOOKS {
-        for round in 0..ROUNDS {
+    for _ in 0..counting.looks {
+        for round in 0..counting.commands {
             // HAProxy 2.6.12 dies of a client in some thousand that leaves a command in Lua: that is not the command's fault.
-            if !lua && round % LEAVES == LEAVES - 1 {
-                let client = bench.connect(server, asked, "cli");
-                let mut client = client.map_err(|error| format!("no connection: {error}"))?;
-                let sent = client.send(text_of(asked).as_bytes());
-                client.hang_up();
-                sent.map_err(|error| format!("nothing could be sent: {error}"))?;
-                continue;
-            }
-            match bench.ask(server, asked) {
-                Answered::Whole(_) | Answered::Cut(_) => {}
-                other => return Err(format!("`{asked}`: {}", other.said())),
-            }
+            visit(server, !lua && round % LEAVES == LEAVES - 1)?;
         }
-        let settled = Deadline::after(bench.patience());
-        server.wait_until(settled, |progress| progress.live() == 0);
-        used.push(in_use(bench, server, lua)?);
+        server.wait_until(Deadline::after(patience), |progress| progress.live() <= live);
+        used.push(in_use(server, patience, lua)?);
     }
-    let used = used.get(FIRST..).unwrap_or_default();
+    let used = used.get(counting.first..).unwrap_or_default();
     let least = |count: &dyn Fn(&Used) -> i64| {
         let counts: Vec<i64> = used.iter().map(count).collect();
         let steps = counts.windows(2).filter_map(|pair| Some(pair.last()? - pair.first()?));
         steps.min().unwrap_or(0)
     };
-    let rounds = i64::try_from(ROUNDS).unwrap_or(1);
-    let in_c = !lua && matches!(asked, Asked::Command(_));
+    let rounds = i64::try_from(counting.commands).unwrap_or(1);
+    let in_c = counted == Counted::Keyword;
     let is_rough = used.iter().any(|used| used.is_resident);
     let little = if in_c && !is_rough { LITTLE } else { LITTLE_ELSEWHERE };
     let each = least(&|used| used.bytes) / rounds;
@@ -98,8 +112,8 @@ pub(super) fn grown(
 
 /// Looks at it: at malloc's memory by a command of the instrument's own, at the rest by the server's, and by the kernel's
 /// list of descriptors.
-fn in_use(bench: &Bench<'_>, server: &mut HaproxyServer, lua: bool) -> Result<Used, String> {
-    let deadline = Deadline::after(bench.patience());
+fn in_use(server: &mut HaproxyServer, patience: Duration, lua: bool) -> Result<Used, String> {
+    let deadline = Deadline::after(patience);
     let ask = |server: &HaproxyServer, command: &str| {
         server.ask(NOBODY, command, deadline).map_err(|error| format!("`{command}`: {error}"))
     };

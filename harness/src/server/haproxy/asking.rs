@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use super::HaproxyServer;
 use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::client::http;
 use crate::deadline::Deadline;
-use crate::server::haproxy::HaproxyServer;
 
-/// Reads of a client that takes its time; after so many it hurries.
-const SIPS: usize = 48;
 const SIP: usize = 1;
 const IDLE: Duration = Duration::from_millis(200);
 /// An answer that is so much longer than it was has no end.
@@ -19,19 +17,19 @@ const MOST: usize = 64 << 20;
 
 /// How a client reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// As fast as it can.
     #[default]
     Quick,
-    /// Little at a time, each when the server waits for it.
-    Slow,
+    /// Little at a time, so many times, each when the server waits for it; and then as fast as it can.
+    Slow(usize),
     /// Nothing for so long, and then as fast as it can.
     Pausing(Duration),
 }
 
 /// What became of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
+pub(crate) enum Answered {
     /// It was answered: a command's text, or status and body of a service's answer.
     Whole(Vec<u8>),
     /// No end came in time.
@@ -44,7 +42,7 @@ pub(super) enum Answered {
 
 impl Answered {
     /// What came, where it came.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         match self {
             Answered::Whole(bytes) => format!("an answer of {} bytes", bytes.len()),
             Answered::Late => "no end of an answer in time".to_owned(),
@@ -55,7 +53,7 @@ impl Answered {
 }
 
 /// What a client sends.
-pub(super) fn text_of(asked: &Asked) -> String {
+pub(crate) fn text_of(asked: &Asked) -> String {
     match asked {
         Asked::Command(command) => format!("{command}\n"),
         Asked::Request(request) => request.text(true),
@@ -63,7 +61,7 @@ pub(super) fn text_of(asked: &Asked) -> String {
 }
 
 /// Sends this, and reads at this pace; `known` is how long the answer was before.
-pub(super) fn converse(
+pub(crate) fn converse(
     mut client: CliClient,
     server: &mut HaproxyServer,
     (asked, text): (&Asked, &str),
@@ -76,8 +74,8 @@ pub(super) fn converse(
     let mut got = Vec::new();
     match pace {
         Pace::Quick => {}
-        Pace::Slow => {
-            for _ in 0..SIPS {
+        Pace::Slow(sips) => {
+            for _ in 0..sips {
                 server.wait_idle(Deadline::after(IDLE));
                 match client.read_bytes(SIP) {
                     Ok(bytes) => got.extend(bytes),
@@ -95,7 +93,7 @@ pub(super) fn converse(
 }
 
 /// Asks, and reads the answer to its end.
-pub(super) fn read_all(mut client: CliClient, asked: &Asked) -> Answered {
+pub(crate) fn read_all(mut client: CliClient, asked: &Asked) -> Answered {
     match client.send(text_of(asked).as_bytes()) {
         Ok(()) => read_rest(client, asked, Vec::new()),
         Err(error) => Answered::Cut(format!("nothing could be sent: {error}")),
@@ -103,7 +101,7 @@ pub(super) fn read_all(mut client: CliClient, asked: &Asked) -> Answered {
 }
 
 /// Reads the rest of an answer of which this has come.
-pub(super) fn read_rest(client: CliClient, asked: &Asked, got: Vec<u8>) -> Answered {
+pub(crate) fn read_rest(client: CliClient, asked: &Asked, got: Vec<u8>) -> Answered {
     read_on(client, asked, got, MOST)
 }
 
@@ -145,4 +143,29 @@ fn whole(asked: &Asked, got: Vec<u8>) -> Answered {
             )),
         },
     }
+}
+
+/// Says where two answers differ.
+pub(crate) fn difference(expected: &[u8], got: &[u8]) -> String {
+    let place = expected.iter().zip(got).position(|(one, other)| one != other);
+    let place = place.unwrap_or(expected.len().min(got.len()));
+    let line = expected.get(..place).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() + 1;
+    format!("{} bytes, which differ from byte {place} on, in line {line}", got.len())
+}
+
+/// Arguments that are most likely to be refused, each behind the words of a keyword; the first are none.
+pub(crate) fn odd_arguments() -> Vec<String> {
+    let few = ["", "bad", "no-such-thing", "-1", "0", "99999999999999999999", "1.5x", "#", "a/b"];
+    few.map(str::to_owned).into_iter().chain(["x".repeat(1000), ["many"; 40].join(" ")]).collect()
+}
+
+/// Verbs of commands that change something.
+const CHANGING: &[&str] = &[
+    "set", "clear", "del", "add", "enable", "disable", "shutdown", "update", "commit", "new", "abort",
+    "reset", "flush", "kill", "drop", "write", "delete", "remove", "create", "stop", "start", "reload",
+];
+
+/// Returns the word by which a keyword says that it changes something.
+pub(crate) fn changing(words: &str) -> Option<&str> {
+    words.split(' ').find(|word| CHANGING.contains(word))
 }

@@ -1,0 +1,97 @@
+//! What clients of the harness have tried of each command, beside asking for it: nothing inside the server shows it.
+
+use layers_trace::{Field, Kind, Probe, Trial};
+
+use super::ALL;
+use crate::rules::check::{Check, Finding, Now, Party, Report, Rule, at, by, given, notes};
+
+const GUIDE: &str = "management guide, 9.3";
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "answer.whole",
+        statement: "An answer that is read slowly, or through small buffers, is the same, byte for byte, as one that fits.",
+        clause: GUIDE,
+        antecedent: "a command or a request whose answer is the same when nothing disturbs it",
+        good: "Tried trial=1",
+        bad: "Tried trial=1 = 0",
+        fix: "when there is no room, return 0, and write the same line at the next call",
+        check: by!(tried(Trial::Whole)),
+        ..REQUIRED
+    },
+    Rule {
+        id: "answer.after-refused",
+        statement: "After arguments that are missing, unknown, too many, too long or no numbers a command is answered as before.",
+        clause: GUIDE,
+        antecedent: "a command that is answered, and again after such arguments",
+        good: "Tried trial=2",
+        bad: "Tried trial=2 = 0",
+        fix: "give back on the error path what was taken",
+        check: by!(tried(Trial::AfterRefused)),
+        ..REQUIRED
+    },
+    Rule {
+        id: "command.leaves-nothing",
+        statement: "Commands, complete and aborted, leave no memory, no object of a pool, no descriptor and no session behind.",
+        clause: "doc/internals/api/appctx.txt; management guide, 9.3, \"show pools\"",
+        antecedent: "a command that adds nothing, in rounds",
+        good: "Tried trial=3",
+        bad: "Tried trial=3 = 0",
+        fix: "free in io_release, or at the end of parse, what was allocated",
+        check: by!(tried(Trial::Counted)),
+        ..REQUIRED
+    },
+    Rule {
+        id: "level.restricted",
+        statement: "A command that the manual restricts to level operator or admin is refused at lower levels.",
+        clause: GUIDE,
+        antecedent: "such a command at a lower level",
+        good: "Tried trial=4",
+        bad: "Tried trial=4 = 0",
+        fix: "begin parse with a look at cli_has_level",
+        check: by!(tried(Trial::Restricted)),
+        ..REQUIRED
+    },
+    Rule {
+        id: "level.changing",
+        statement: "A command that changes something is refused at level user.",
+        clause: "configuration manual, \"level\", says that no change is allowed there, and the management guide restricts some commands alone",
+        antecedent: "a command that says that it changes something, at level user",
+        good: "Tried trial=5",
+        bad: "Tried trial=5 = 0",
+        fix: "begin parse with a look at cli_has_level",
+        check: by!(tried(Trial::Changing)),
+        ..Rule::OBSERVED.of(Party::Handler).from(ALL)
+    },
+];
+
+/// A row of this family: what a command does is the duty of its functions.
+const REQUIRED: Rule = Rule::REQUIRED.of(Party::Handler).from(ALL);
+
+/// What was tried of a command went as it should.
+fn tried(trial: Trial) -> impl Check {
+    at(notes(&[Kind::Probe]), move |now: &Now<'_>, report: &mut Report<'_>| {
+        given(now.event.probe() == Some(Probe::Tried) && now.event.b == trial as u64)?;
+        let said = |field| now.event.text(field).map(|text| String::from_utf8_lossy(&text.bytes));
+        let (expected, actual) = (said(Field::Message), said(Field::Value));
+        report.expect(now.event.a != 0, (), expected.unwrap_or_default(), actual.unwrap_or_default())
+    })
+}
+
+/// The rule is about what clients have tried.
+pub(crate) fn is_tried(rule: &Rule) -> bool {
+    RULES.iter().any(|one| one.id == rule.id)
+}
+
+/// Returns one finding for all commands of which the same was expected: each is told of by what came instead.
+pub(crate) fn joined(rule: &Rule, findings: Vec<Finding>) -> Option<Finding> {
+    let mut findings = findings.into_iter();
+    let mut first = findings.next()?;
+    for other in findings.filter(|other| is_tried(rule) && other.expected == first.expected) {
+        if !first.actual.contains(&other.actual) {
+            first.actual.push_str("; ");
+            first.actual.push_str(&other.actual);
+        }
+    }
+    Some(first)
+}
