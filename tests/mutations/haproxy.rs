@@ -7,7 +7,7 @@ use layers::scenario::{Scenario, SessionPlayer, named};
 use layers::server::Which;
 use layers::server::haproxy::Haproxy;
 use layers::version::Version;
-use layers_trace::{Callback, Event, Kind};
+use layers_trace::{Callback, Event, Kind, Probe};
 
 use super::operators::{Try, altered, displaced};
 use super::recorded::{Ids, Said, Trace, judged};
@@ -99,9 +99,10 @@ fn ended_otherwise(trace: &mut Trace, place: usize, attempt: &mut Try<'_>) {
 
 /// A few of each sort, of the calls of commands and applets.
 fn samples(trace: &[Event]) -> Vec<usize> {
-    let mut seen: BTreeMap<(u8, u8), usize> = BTreeMap::new();
+    let mut seen: BTreeMap<(u8, u8, u64), usize> = BTreeMap::new();
     let mut few = |event: &Event| {
-        let count = seen.entry((event.kind as u8, event.number)).or_default();
+        let trial = if event.probe() == Some(Probe::Tried) { event.b } else { 0 };
+        let count = seen.entry((event.kind as u8, event.number, trial)).or_default();
         *count += 1;
         *count <= 3
     };
