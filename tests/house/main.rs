@@ -127,6 +127,37 @@ fn no_arrow_between_rooms_runs_up() {
     assert!(arrows.is_empty(), "arrows that run up:\n{}", arrows.join("\n"));
 }
 
+/// Returns the rooms inside `validate`, in the order of the page.
+fn rooms_of_validate() -> Vec<String> {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let row = page.lines().find(|line| line.starts_with("| `validate` |")).unwrap();
+    let names = row.split('`').filter_map(|part| part.strip_suffix('/'));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn no_arrow_inside_validate_runs_up() {
+    let order = rooms_of_validate();
+    let source = root().join("harness/src/validate");
+    let mut arrows = Vec::new();
+    for (own, room) in order.iter().enumerate() {
+        for file in sources(&source.join(room)) {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for later in &order[own + 1..] {
+                if code.contains(&format!("crate::validate::{later}::")) {
+                    arrows.push(format!(
+                        "{}: {room} imports {later}",
+                        file.strip_prefix(&source).unwrap().display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(order.len() > 5, "ARCHITECTURE.md lists the rooms of `validate`");
+    assert!(arrows.is_empty(), "arrows that run up:\n{}", arrows.join("\n"));
+}
+
 #[test]
 fn no_files_form_a_circle() {
     let members =

@@ -20,6 +20,8 @@ pub mod subject;
 mod verdict;
 
 pub use checks::check::{Level, ModuleCheck, Profile};
+pub(crate) use checks::module_rules::is_module;
+pub use checks::module_rules::module_rules;
 pub use haproxy::Haproxy;
 pub use play::evidence::Evidence;
 pub(crate) use play::in_flight::in_flight;
@@ -31,8 +33,6 @@ pub use run::replay::{Budget, Replayed, replay};
 pub use script::fact::Fact;
 pub use subject::module_file::{ImageError, Role};
 pub use verdict::accepted::{Known, KnownFinding};
-pub(crate) use verdict::module_rules::is_module;
-pub use verdict::module_rules::module_rules;
 pub use verdict::profile::{ProfileResult, ProfileVerdict};
 pub use verdict::validation::{CheckStanding, Subject, Validation};
 pub use verdict::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict};

@@ -12,8 +12,8 @@ use crate::validate::script::claims::Claims;
 use crate::validate::script::op::Op;
 use layers_behaviour::{Behaviour, Failing};
 
-pub use super::unfit::Unfit;
 pub use crate::campaign::level::Level;
+pub use crate::validate::script::unfit::Unfit;
 
 macro_rules! profiles {
     ($($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*) => {

@@ -16,6 +16,7 @@ mod failing;
 mod filter;
 mod flush;
 mod huge;
+pub(super) mod module_rules;
 mod process;
 mod read;
 mod refused;
@@ -24,7 +25,6 @@ mod script_beginning;
 mod survives;
 mod threads;
 mod trim;
-pub(super) mod unfit;
 mod write;
 mod zero;
 

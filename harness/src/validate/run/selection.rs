@@ -5,7 +5,7 @@ use crate::campaign::select::{matches, nearest};
 use crate::rules::Rule;
 use crate::validate::checks;
 use crate::validate::checks::check::ModuleCheck;
-use crate::validate::verdict::module_rules::module_rules;
+use crate::validate::checks::module_rules::module_rules;
 
 /// What is to be judged.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use layers_trace::{Callback, Event, Kind, Operation};
 
 use super::fact::Fact;
 use super::op::{DiskRequest, Op};
+use super::unfit::Unfit;
 use crate::protocol::{MOST_PORTABLE, transmission};
 use crate::scenario::flag;
-use crate::validate::checks::unfit::Unfit;
 
 /// What a stack offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,3 +3,4 @@
 pub mod claims;
 pub mod fact;
 pub mod op;
+pub(super) mod unfit;

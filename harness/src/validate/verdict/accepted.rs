@@ -5,12 +5,12 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::module_rules::module_rules;
 use super::verdicts::ModuleFinding;
 use crate::baseline::BaselineError;
 use crate::foreign::bounded;
 use crate::rules;
 use crate::validate::checks;
+use crate::validate::checks::module_rules::module_rules;
 
 /// The findings that a file lists, each with the reason why it is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

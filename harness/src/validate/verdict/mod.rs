@@ -2,7 +2,6 @@
 
 pub(super) mod accepted;
 pub(super) mod claimed_profiles;
-pub(super) mod module_rules;
 pub(super) mod profile;
 pub(super) mod standing;
 pub(super) mod validation;
