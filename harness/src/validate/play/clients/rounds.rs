@@ -26,7 +26,7 @@ const MORE_ROUNDS: usize = 5;
 const TELLING: u64 = 3;
 /// One round takes no longer, however slow the subject is, and makes at least so many.
 const MOST_TIME: Duration = Duration::from_millis(60);
-const FEWEST: u32 = 2;
+const FEWEST: u32 = 3;
 /// The least that one request or connection can leave behind: what malloc gives at the least, less its own overhead.
 const LEAST_EACH: u64 = 16;
 /// What malloc gives is a multiple of it.
