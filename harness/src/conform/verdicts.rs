@@ -19,8 +19,12 @@ pub fn verdict_of(recording: &Recording, scenario: &Scenario) -> Verdict {
     let mishap = recording.mishaps.first().filter(|mishap| !is_explained(mishap, &recording.judgement));
     match (mishap, of_trace) {
         (_, Some(crash @ Verdict::Crash(_))) => crash,
-        // What came after the last record is not told, and so it looks as if it had never come.
-        (Some(Mishap::Hang { .. }), Some(full)) if is_cut(&recording.judgement.troubles) => full,
+        // What came after the last record is not told, and so it looks as if it had never come; as does what is never recorded.
+        (Some(Mishap::Hang { .. }), Some(unseen))
+            if is_cut(&recording.judgement.troubles) || is_blind(&recording.judgement.troubles) =>
+        {
+            unseen
+        }
         (Some(mishap @ Mishap::Hang { .. }), _) => Verdict::Hang(mishap.to_string()),
         (Some(mishap), _) => Verdict::Inconclusive(mishap.to_string()),
         (None, Some(verdict)) => verdict,
@@ -61,6 +65,11 @@ pub(crate) fn is_ground(troubles: &[Trouble]) -> bool {
 /// The trace was full before the run was over.
 pub(crate) fn is_cut(troubles: &[Trouble]) -> bool {
     troubles.iter().any(|trouble| matches!(trouble, Trouble::Lost(_)))
+}
+
+/// The instrument does not know this server.
+fn is_blind(troubles: &[Trouble]) -> bool {
+    troubles.iter().any(|trouble| matches!(trouble, Trouble::Unwrapped(_)))
 }
 
 /// The client could not go on as the scenario says because of something that a rule has found.

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use super::{HaproxyServer, MASTER};
+use super::{CLI, HaproxyServer, MASTER};
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::server::process::Woken;
@@ -54,6 +54,25 @@ impl HaproxyServer {
             (None, Woken::Dead) => Err(CliError::Closed),
             (None, Woken::Late) => Err(CliError::Timeout),
         }
+    }
+
+    /// Waits until another process than this one answers commands, each time as a client of the next number. A master says that
+    /// it has reloaded before its new worker is ready (HAProxy 3.1), and until then the old one answers.
+    pub fn wait_for_another(
+        &mut self,
+        mut number: impl FnMut() -> u32,
+        before: u32,
+        deadline: Deadline,
+    ) -> Woken {
+        let Some(trace) = self.trace() else { return Woken::Dead };
+        let socket = self.file(CLI);
+        let progress = &mut self.progress;
+        self.process.wait_until(deadline, || {
+            let connected = CliClient::connect(number(), &socket, trace.clone(), deadline);
+            let answered = connected.and_then(|client| asked(client, "layers plain"));
+            progress.look(&trace);
+            answered.is_ok() && progress.last_process().is_some_and(|now| now != before)
+        })
     }
 }
 

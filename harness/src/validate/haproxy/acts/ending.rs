@@ -13,6 +13,7 @@ use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::server::haproxy::asking::{Answered, read_rest, text_of};
 use crate::server::haproxy::{HaproxyError, HaproxyServer, reloads};
+use crate::server::process::Woken;
 
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -86,6 +87,9 @@ pub(in super::super) fn reload(bench: &Bench<'_>, entry: &Handler) -> Result<Sai
             Ok(alone) => alone,
             Err(said) => return said,
         };
+        let Some(before) = process_of(server, bench) else {
+            return Said::Undecided("it cannot be told which process answers".to_owned());
+        };
         let reader = match Reader::begin(bench, server, &asked) {
             Ok(reader) => reader,
             Err(error) => return Said::Undecided(format!("`{asked}`, read a little: {error}")),
@@ -95,6 +99,9 @@ pub(in super::super) fn reload(bench: &Bench<'_>, entry: &Handler) -> Result<Sai
         let is_reloaded = |answer: &str| reloads(answer).is_some_and(|count| count > 0);
         if let Err(error) = server.ask_master(|| bench.client(), "show proc", deadline, is_reloaded) {
             return Said::Undecided(format!("the master process does not say that it has reloaded: {error}"));
+        }
+        if server.wait_for_another(|| bench.client(), before, deadline) != Woken::Happened {
+            return Said::Undecided("no new process answers after the reload".to_owned());
         }
         // While the old process is still there.
         let answered = bench.ask(server, &asked);
@@ -123,6 +130,13 @@ pub(in super::super) fn reload(bench: &Bench<'_>, entry: &Handler) -> Result<Sai
             ),
         }
     })
+}
+
+/// The process that answers commands.
+fn process_of(server: &mut HaproxyServer, bench: &Bench<'_>) -> Option<u32> {
+    server.ask(bench.client(), "layers plain", Deadline::after(bench.patience())).ok()?;
+    server.look();
+    server.progress().last_process()
 }
 
 /// The list of a master has a worker of before the last reload.
