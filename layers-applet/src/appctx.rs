@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) rounds: AtomicU32,
     /// Own keywords keep here what they stored in `svcctx`.
     pub(crate) memory: AtomicUsize,
+    /// The applet of which a function is running: its number and 1, or 0.
+    running: AtomicUsize,
     /// What an own keyword wants to be done to its appctx before it is called next ([`crate::own::meddle`]).
     pub(crate) meddle: AtomicU32,
 }
@@ -51,6 +53,7 @@ static ENTRIES_BY_ADDRESS: [Entry; ENTRIES] = [const {
         io_release: AtomicUsize::new(0),
         rounds: AtomicU32::new(0),
         memory: AtomicUsize::new(0),
+        running: AtomicUsize::new(0),
         meddle: AtomicU32::new(0),
     }
 }; ENTRIES];
@@ -92,7 +95,7 @@ pub(crate) unsafe fn identify(instrument: &Instrument, appctx: Appctx) -> (u32, 
         // SAFETY: as above.
         unsafe { mark.write(SEEN) };
         entry.id.store(instrument.writer.mint_handle(), Ordering::Relaxed);
-        for word in [&entry.io_handler, &entry.io_release, &entry.memory] {
+        for word in [&entry.io_handler, &entry.io_release, &entry.memory, &entry.running] {
             word.store(0, Ordering::Relaxed);
         }
         entry.calls.store(0, Ordering::Relaxed);
@@ -122,6 +125,20 @@ impl Entry {
         for slot in [&self.io_handler, &self.io_release] {
             slot.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Runs a function of the applet with this number.
+    pub(crate) fn running<T>(&self, number: usize, function: impl FnOnce() -> T) -> T {
+        let before = self.running.swap(number + 1, Ordering::Relaxed);
+        let result = function();
+        self.running.store(before, Ordering::Relaxed);
+        result
+    }
+
+    /// A function of another applet is running: it has called this one, and what it does with it is its own affair.
+    pub(crate) fn is_within_another(&self, number: usize) -> bool {
+        let running = self.running.load(Ordering::Relaxed);
+        running != 0 && running != number + 1
     }
 
     /// One more call: is it to be recorded?

@@ -257,6 +257,14 @@ fn target(row: usize, column: usize) -> Option<(&'static Instrument, usize, &'st
     Some((instrument()?, FIRST + number, TARGETS.get(number)?))
 }
 
+/// Runs a function of the applet with this number.
+fn running<T>(entry: Option<&Entry>, number: usize, real: impl FnOnce() -> T) -> T {
+    match entry {
+        Some(entry) => entry.running(number, real),
+        None => real(),
+    }
+}
+
 /// Before 2.6 it is passed two arguments more; later versions leave there whatever was.
 unsafe extern "C" fn init<const R: usize, const C: usize>(
     appctx: Appctx,
@@ -267,12 +275,16 @@ unsafe extern "C" fn init<const R: usize, const C: usize>(
     // SAFETY: an init function of the server; it takes what it takes of these arguments.
     let real = unsafe { function::<Init>(target.init.load(Ordering::Relaxed)) };
     let Some(real) = real else { return 0 };
+    // SAFETY: the applet's own function, with the server's arguments.
+    let real = || unsafe { real(appctx, second, third) };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Init, appctx, number) };
-    call.start();
-    // SAFETY: the applet's own function, with the server's arguments.
-    let result = unsafe { real(appctx, second, third) };
     let entry = call.entry;
+    if call.is_within_another() {
+        return real();
+    }
+    call.start();
+    let result = running(entry, number, real);
     call.finish(result.into(), false);
     if let (Some(entry), Some(own)) = (entry, OWN_SERVICES.get()) {
         // SAFETY: the server's own argument.
@@ -286,15 +298,19 @@ unsafe extern "C" fn fct<const R: usize, const C: usize>(appctx: Appctx) {
     // SAFETY: a function of an applet of the server.
     let real = unsafe { function::<Act>(target.fct.load(Ordering::Relaxed)) };
     let Some(real) = real else { return };
+    // SAFETY: the applet's own function, with the server's argument.
+    let real = || unsafe { real(appctx) };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Fct, appctx, number) };
+    let entry = call.entry;
+    if call.is_within_another() {
+        return real();
+    }
     let recorded = call.counted();
     if recorded {
         call.start();
     }
-    // SAFETY: the applet's own function, with the server's argument.
-    unsafe { real(appctx) };
-    let entry = call.entry;
+    running(entry, number, real);
     if recorded {
         call.finish(0, false);
     }
@@ -309,11 +325,15 @@ unsafe extern "C" fn release<const R: usize, const C: usize>(appctx: Appctx) {
     // SAFETY: a function of an applet of the server.
     let real = unsafe { function::<Act>(target.release.load(Ordering::Relaxed)) };
     let Some(real) = real else { return };
+    // SAFETY: the applet's own function, with the server's argument.
+    let real = || unsafe { real(appctx) };
     // SAFETY: the server's own argument.
     let mut call = unsafe { Call::new(instrument, Callback::Release, appctx, number) };
+    if call.is_within_another() {
+        return real();
+    }
     call.start();
-    // SAFETY: the applet's own function, with the server's argument.
-    unsafe { real(appctx) };
+    running(call.entry, number, real);
     call.finish(0, true);
     if let Some(own) = OWN_SERVICES.get() {
         // SAFETY: the server's own argument.

@@ -40,6 +40,11 @@ impl Call {
         Call { instrument, entry, callback, appctx, number: number as u16, id, call: CallId::LOST, errno }
     }
 
+    /// A function of another applet makes it, and not the server.
+    pub(crate) fn is_within_another(&self) -> bool {
+        self.entry.is_some_and(|entry| entry.is_within_another(self.number.into()))
+    }
+
     /// Whether this call of many is recorded.
     pub(crate) fn counted(&self) -> bool {
         match self.entry.map_or(Counted::Recorded, Entry::count) {

@@ -4,15 +4,24 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use layers::server::haproxy::Haproxy;
+use layers::version::Version;
+
 pub(crate) fn subjects() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("fixtures/haproxy/subjects")
 }
 
 /// Builds the keywords in C, with the faulty ones of this name or without.
 pub(crate) fn module(directory: &Path, faulty: Option<&str>) -> String {
-    let library = directory.join("keywords.so");
+    built(directory, "keywords", faulty)
+}
+
+/// Builds the module of this name, likewise.
+fn built(directory: &Path, name: &str, faulty: Option<&str>) -> String {
+    let library = directory.join(format!("{name}.so"));
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(subjects().join("keywords.c"));
+    let source = subjects().join(format!("{name}.c"));
+    compiler.args(["-shared", "-fPIC", "-pthread", "-o"]).arg(&library).arg(source);
     assert!(compiler.args(faulty).status().unwrap().success());
     library.display().to_string()
 }
@@ -33,18 +42,36 @@ fn found(arguments: &[&str]) -> (BTreeSet<(String, String)>, i32, String) {
     (found, output.status.code().unwrap(), text)
 }
 
-/// What is to be found in the subjects in this language, by fixtures/haproxy/subjects/faulty.list.
-fn expected(language: &str) -> BTreeSet<(String, String)> {
+/// What is to be found in the subjects of this file, by fixtures/haproxy/subjects/faulty.list.
+fn expected(file: &str) -> BTreeSet<(String, String)> {
     let list = std::fs::read_to_string(subjects().join("faulty.list")).unwrap();
-    let lines = list.lines().filter_map(|line| line.strip_prefix(language)?.trim().split_once(' '));
-    lines.map(|(id, name)| (id.to_owned(), name.to_owned())).collect()
+    let Version(major, minor, _) = Haproxy::find(None).unwrap().version;
+    let release = Version(major, minor, 0);
+    let mut expected = BTreeSet::new();
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let has_fault = |(first, last): (&str, &str)| {
+            let bound = |text: &str| text.parse::<Version>().ok();
+            bound(first).is_none_or(|first| first <= release)
+                && bound(last).is_none_or(|last| release <= last)
+        };
+        if words[0] == file && (words[1] == "all" || has_fault(words[1].split_once('-').unwrap())) {
+            expected.insert((words[2].to_owned(), words[3].to_owned()));
+        }
+    }
+    expected
 }
 
 #[test]
 fn keywords_and_services_without_a_fault_are_conformant() {
     let directory = tempfile::tempdir().unwrap();
-    let module = module(directory.path(), None);
-    for arguments in [&["-f", "plain.cfg", "--module", &module][..], &["-f", "good.cfg"]] {
+    let [keywords, contexts, services] =
+        ["keywords", "contexts", "services"].map(|name| built(directory.path(), name, None));
+    for arguments in [
+        &["-f", "plain.cfg", "--module", &keywords, "--module", &contexts][..],
+        &["-f", "services.cfg", "--module", &services],
+        &["-f", "good.cfg"],
+    ] {
         let (found, exit, text) = found(&[&["--jobs", "2"], arguments].concat());
         assert_eq!((found, exit), (BTreeSet::new(), 0), "{text}");
         assert!(text.contains("\"conformant\""), "{text}");
@@ -127,6 +154,25 @@ fn each_keyword_in_c_with_a_fault_is_named_by_its_check() {
     let (found, exit, text) =
         found(&["--jobs", "4", "--timeout", "3", "-f", "plain.cfg", "--module", &module]);
     assert_eq!((found, exit), (expected("c"), 1), "{text}");
+}
+
+/// Each way to keep a context that doc/internals/api/appctx.txt shows, gone about wrongly.
+#[test]
+fn each_context_with_a_fault_is_named_by_its_check_or_rule() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = built(directory.path(), "contexts", Some("-DFAULTY"));
+    let (found, exit, text) =
+        found(&["--jobs", "4", "--timeout", "3", "-f", "plain.cfg", "--module", &module]);
+    assert_eq!((found, exit), (expected("contexts"), 1), "{text}");
+}
+
+#[test]
+fn each_service_in_c_with_a_fault_is_named_by_its_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = built(directory.path(), "services", Some("-DFAULTY"));
+    let (found, exit, text) =
+        found(&["--jobs", "4", "--timeout", "3", "-f", "services-faulty.cfg", "--module", &module]);
+    assert_eq!((found, exit), (expected("services"), 1), "{text}");
 }
 
 #[test]

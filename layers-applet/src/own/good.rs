@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use layers_trace::Probe;
 
+use super::allocated::allocated;
 use super::context::Work;
 use super::keyword::Own;
 use crate::server::Appctx;
@@ -169,15 +170,9 @@ unsafe extern "C" fn memory_in_use(
     appctx: Appctx,
     _: *mut c_void,
 ) -> c_int {
-    type Mallinfo2 = unsafe extern "C" fn() -> libc::mallinfo2;
-    // SAFETY: a C string; where the C library has the function, since glibc 2.33, it has this type.
-    let info = unsafe {
-        let found = libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr());
-        std::mem::transmute::<*mut c_void, Option<Mallinfo2>>(found).map(|tell| tell())
-    };
     // SAFETY: what the server has just passed.
     if let Some(work) = unsafe { Work::on(appctx) } {
-        let bytes = info.map(|info| (info.uordblks + info.hblkhd) as u64);
+        let bytes = allocated();
         work.probe(Probe::Allocated, bytes.is_some(), bytes.unwrap_or(0));
     }
     1

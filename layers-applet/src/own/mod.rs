@@ -1,5 +1,6 @@
 //! Keywords of the instrument's own: they do what built-in ones do not, and some do what none may.
 
+mod allocated;
 mod bad;
 mod context;
 mod good;

@@ -79,13 +79,14 @@ pub(crate) fn grown(
     server.look();
     let live = server.progress().live();
     let mut used = Vec::new();
+    let mut shows_pools = true;
     for _ in 0..counting.looks {
         for round in 0..counting.commands {
             // HAProxy 2.6.12 dies of a client in some thousand that leaves a command in Lua: that is not the command's fault.
             visit(server, !lua && round % LEAVES == LEAVES - 1)?;
         }
         server.wait_until(Deadline::after(patience), |progress| progress.live() <= live);
-        used.push(in_use(server, patience, lua)?);
+        used.push(in_use(server, patience, lua, &mut shows_pools)?);
     }
     let used = used.get(counting.first..).unwrap_or_default();
     let least = |count: &dyn Fn(&Used) -> i64| {
@@ -112,7 +113,14 @@ pub(crate) fn grown(
 
 /// Looks at it: at malloc's memory by a command of the instrument's own, at the rest by the server's, and by the kernel's
 /// list of descriptors.
-fn in_use(server: &mut HaproxyServer, patience: Duration, lua: bool) -> Result<Used, String> {
+///
+/// `shows_pools`: it answers `show pools`, which HAProxy 3.4.0 through small buffers begins again and again.
+fn in_use(
+    server: &mut HaproxyServer,
+    patience: Duration,
+    lua: bool,
+    shows_pools: &mut bool,
+) -> Result<Used, String> {
     let deadline = Deadline::after(patience);
     let ask = |server: &HaproxyServer, command: &str| {
         server.ask(NOBODY, command, deadline).map_err(|error| format!("`{command}`: {error}"))
@@ -125,7 +133,10 @@ fn in_use(server: &mut HaproxyServer, patience: Duration, lua: bool) -> Result<U
     ask(server, "layers memory")?;
     server.look();
     let told = server.progress().allocated().and_then(|bytes| i64::try_from(bytes).ok());
-    let (pools, sessions) = (ask(server, "show pools")?, ask(server, "show sess")?);
+    let sessions = ask(server, "show sess")?;
+    let pools = if *shows_pools { ask(server, "show pools").ok() } else { None };
+    *shows_pools = pools.is_some();
+    let pools = pools.unwrap_or_default();
     let pid = server.progress().last_process().unwrap_or_else(|| server.process.pid());
     // An allocator of the server's own (jemalloc) leaves nothing for the C library to tell.
     let (bytes, is_resident) = match told.filter(|bytes| *bytes > 0) {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use layers_trace::Reader;
+use layers_trace::appctx::State;
 use rustix::process::Signal;
 
 use super::subject::{HaproxyValidation, canonical, of_handlers};
@@ -15,7 +16,7 @@ use crate::client::asked::Asked;
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::conform::is_ground;
 use crate::deadline::Deadline;
-use crate::history::End;
+use crate::history::{End, History};
 use crate::rules;
 use crate::run::Start;
 use crate::server::haproxy::asking::{Answered, Pace, converse, text_of};
@@ -34,6 +35,8 @@ const TELLING: &str = "    lua-load {dir}/telling.lua\n";
 const TELLING_PER_THREAD: &str = "    lua-load-per-thread {dir}/telling.lua\n";
 const PER_THREAD_SINCE: Version = Version(2, 4, 0);
 const REGISTERED: &str = "layers: registered: ";
+/// The applet of the server's command line.
+const COMMAND_LINE: &str = "<CLI>";
 /// Signals by which a fault in a program ends it.
 const FAULTS: &[i32] = &[libc::SIGSEGV, libc::SIGABRT, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];
 
@@ -128,6 +131,8 @@ pub(super) struct Round {
     pub(super) findings: Vec<rules::Finding>,
     /// What it says that code in Lua has registered, where it was asked to.
     pub(super) registered: Vec<String>,
+    /// A handler was running at its end.
+    pub(super) in_a_handler: bool,
 }
 
 /// What all servers of one act have shown.
@@ -261,6 +266,7 @@ impl<'a> Bench<'a> {
             },
             findings: Vec::new(),
             registered: registered.map(|what| what.trim().to_owned()).collect(),
+            in_a_handler: false,
         };
         if let Some(trace) = server.trace() {
             let judgement = rules::judge(&Reader::of(&trace), of_handlers());
@@ -272,9 +278,17 @@ impl<'a> Bench<'a> {
                 });
                 let of_others = |found: &&rules::Finding| !is_own(&judgement, found);
                 round.findings = judgement.findings().filter(of_others).cloned().collect();
+                round.in_a_handler = has_handler_in_flight(&judgement.history);
             }
         }
         self.show(|shown| shown.rounds.push(round));
+    }
+
+    /// Returns true where the last server that has ended died in a call of a keyword or an applet that is neither the server's
+    /// command line nor our own.
+    pub(super) fn has_died_in_a_handler(&self) -> bool {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.rounds.last().is_some_and(|round| round.crash.is_some() && round.in_a_handler)
     }
 
     /// Connects to where this is asked: a socket of the command line, or that of the frontend.
@@ -321,6 +335,14 @@ impl<'a> Bench<'a> {
             Err(error) => Answered::Cut(format!("no connection: {error}")),
         }
     }
+}
+
+/// A keyword or an applet is being called that is neither the server's command line nor our own.
+fn has_handler_in_flight(history: &History) -> bool {
+    history.in_flight().any(|call| {
+        let registered = State::of(&call.enter).and_then(|state| history.registered_as(state.number));
+        registered.is_some_and(|one| !one.own && one.words != COMMAND_LINE)
+    })
 }
 
 /// A command of our own is at fault, or the wait for the server to get ready.

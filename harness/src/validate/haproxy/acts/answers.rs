@@ -6,6 +6,7 @@ use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
 use super::common::{asked, no_answer, on_server};
+use crate::deadline::Deadline;
 use crate::server::haproxy::HaproxyError;
 use crate::server::haproxy::asking::{Answered, Pace, difference};
 
@@ -13,6 +14,24 @@ use crate::server::haproxy::asking::{Answered, Pace, difference};
 const SIPS: usize = 48;
 /// How long a client stops reading: long enough for a handler that has an eye on the time.
 const PAUSE: Duration = Duration::from_millis(700);
+
+/// Longer than a clock of seconds stands still.
+const TICK: Duration = Duration::from_millis(1100);
+
+/// Tells whether an answer is another one a little later, though nothing has happened; one that does not come at all is none.
+pub(in super::super) fn steady(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {
+    let asked = asked(entry);
+    on_server(bench, &Conditions::default(), |server| {
+        let first = bench.ask(server, &asked);
+        server.process.wait_until(Deadline::after(TICK), || false);
+        match (first, bench.ask(server, &asked)) {
+            (Answered::Whole(first), Answered::Whole(later)) if first != later => {
+                Said::Unfit("what it answers differs from one second to the next".to_owned())
+            }
+            _ => Said::Holds,
+        }
+    })
+}
 
 /// An undisturbed question is answered, twice.
 pub(in super::super) fn answers(bench: &Bench<'_>, entry: &Handler) -> Result<Said, HaproxyError> {

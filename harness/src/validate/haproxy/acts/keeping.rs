@@ -1,6 +1,6 @@
 //! What is left behind by commands and requests, complete and aborted: memory, pools, descriptors, sessions.
 
-use super::super::bench::{Bench, Conditions};
+use super::super::bench::{Bench, Buffers, Conditions};
 use super::super::discovery::Handler;
 use super::super::said::Said;
 use super::common::{asked, on_server};
@@ -71,7 +71,9 @@ fn of(
 /// What grows by this, on a server of its own; or what is said because that cannot be told.
 fn grown_by(bench: &Bench<'_>, asked: &Asked, lua: bool) -> Result<Result<Grown, Said>, HaproxyError> {
     let mut grows = Ok(Grown::default());
-    let said = on_server(bench, &Conditions::default(), |server| {
+    // Whoever leaves then leaves in the middle.
+    let conditions = Conditions { buffers: Buffers::Small, ..Conditions::default() };
+    let said = on_server(bench, &conditions, |server| {
         let counted = match asked {
             _ if lua => Counted::Lua,
             Asked::Command(_) => Counted::Keyword,

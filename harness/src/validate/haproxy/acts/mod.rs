@@ -11,7 +11,7 @@ mod pools;
 mod sessions;
 mod several;
 
-pub(super) use answers::{answers, whole};
+pub(super) use answers::{answers, steady, whole};
 pub(super) use arguments::{after_refused, level};
 pub(super) use common::{Act, no_answer};
 pub(super) use ending::{reload, stop};
