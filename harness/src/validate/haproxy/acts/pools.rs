@@ -20,6 +20,8 @@ const USE_AFTER_FREE_SINCE: Version = Version(2, 8, 0);
 /// Commands under each of them.
 const TIMES: usize = 60;
 const TIMES_WITHOUT_MEMORY: usize = 100;
+/// Requests without memory: most of them fail before they come to a service.
+const REQUESTS_WITHOUT_MEMORY: usize = 300;
 /// Servers that are started for the sake of one that has enough memory for that.
 const STARTS: usize = 10;
 /// A command that does nothing, and one that is answered at some length: HAProxy keeps clients for whose answer there was no room.
@@ -80,8 +82,12 @@ fn failing_once(bench: &Bench<'_>, asked: &Asked) -> Result<Said, HaproxyError> 
         fails: true,
         ..Conditions::default()
     };
+    let times = match asked {
+        Asked::Command(_) => TIMES_WITHOUT_MEMORY,
+        Asked::Request(_) => REQUESTS_WITHOUT_MEMORY,
+    };
     on_server(bench, &conditions, |server| {
-        for _ in 0..TIMES_WITHOUT_MEMORY {
+        for _ in 0..times {
             if let Ok(mut client) = bench.connect(server, asked, "cli") {
                 client.hurry(Deadline::after(PATIENCE));
                 let _ = client.send(text_of(asked).as_bytes()).and_then(|()| client.read_to_end());
