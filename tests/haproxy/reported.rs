@@ -65,6 +65,35 @@ fn clients_leave_in_the_middle_of_keywords_that_only_this_server_has() {
     assert!(told.contains("own deaf"), "{told}");
 }
 
+/// What `mine lossy`, `mine restart`, `mine lock bad` and `mine leak` do, beside stock keywords that are found in the same way.
+#[test]
+fn what_clients_alone_see_of_a_keyword_is_found_among_those_of_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let only: Vec<&str> = ["whole-small", "refused", "rounds", "changed", "waiting"]
+        .iter()
+        .flat_map(|name| ["--only", Box::leak(format!("sweep/{name}").into_boxed_str())])
+        .collect();
+    let command = [&["conform", "haproxy", "--no-baseline", "--level", "must"], &only[..]].concat();
+    let (exit, told, said) = layers(&command, &module(directory.path(), None));
+    assert_eq!(exit, Some(0), "{told} {said}");
+    let (exit, told, said) = layers(&command, &module(directory.path(), Some("-DFAULTY")));
+    assert_eq!(exit, Some(1), "{told} {said}");
+    let told: String = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (rule, name) in [
+        ("answer.whole", "`own short`: read at once"),
+        ("answer.whole", "`own again`: read at once: an answer without an end"),
+        ("answer.after-refused", "`own lock`: to `0`: no end"),
+        ("answer.after-refused", "`own wild`: to `#`"),
+        ("command.leaves-nothing", "`own leak`:"),
+        ("command.leaves-nothing", "`own file`: 20 descriptors"),
+    ] {
+        assert!(told.contains(&format!("FAIL {rule}")) && told.contains(name), "{name}: {told}");
+    }
+    for good in ["`own good`", "`own lines`", "`show info`"] {
+        assert!(!told.contains(good), "{good}: {told}");
+    }
+}
+
 #[test]
 fn a_trace_of_a_keyword_that_breaks_a_rule_says_so_and_ends_with_1() {
     for (command, rule) in [

@@ -1,10 +1,10 @@
 //! The storage area of an appctx.
 
-use layers_trace::Callback::{IoHandler, IoRelease, Parse};
+use layers_trace::Callback::{IoHandler, IoRelease, Parse, Release};
 use layers_trace::appctx::Place;
 
 use super::{FORBIDDEN, REQUIRED, SVCCTX, Seen};
-use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, enters, exits};
+use crate::rules::check::{Now, Party, Report, Rule, Said, at, by, enters, exits, given};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -40,12 +40,12 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "release.no-linked-storage",
-        statement: "When a command is over, no list element inside its storage area is linked from outside.",
+        statement: "When a command is over, or its applet is released, no list element inside its storage area is linked from outside.",
         antecedent: "a command whose context is in the storage area and that comes to its end",
         good: "parse = 0 svcctx=storage io_handler = 1 io_release",
         bad: "parse = 0 svcctx=storage io_handler = 1 io_release = 0 linked=1",
         fix: "unlink it in io_release",
-        check: by!(at(exits(&[IoHandler, IoRelease]), unlinked)),
+        check: by!(at(exits(&[IoHandler, IoRelease, Release]), unlinked)),
         ..FORBIDDEN.of(Party::Handler)
     },
 ];
@@ -78,6 +78,17 @@ fn bytes(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 
 fn unlinked(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
+    if seen.callback == Release {
+        // Whether an io_release came first or not; what other applets keep there is theirs.
+        given(seen.appctx.is_some_and(|appctx| appctx.command.is_some()))?;
+        let context = seen.state.context?;
+        return report.expect(
+            !context.linked,
+            (),
+            "nothing in the storage area is in a list",
+            "something is",
+        );
+    }
     let has_release = seen.state.slots.is_none_or(|slots| slots.io_release);
     let over = seen.callback == IoRelease || now.event.result() != 0 && !has_release;
     let context = seen.state.context.filter(|context| over && context.place == Place::Storage)?;

@@ -63,6 +63,28 @@ pub(super) const RULES: &[Rule] = &[
         check: by!(tried(Trial::Changing)),
         ..Rule::OBSERVED.of(Party::Handler).from(ALL)
     },
+    Rule {
+        id: "answer.while-changed",
+        statement: "An answer has an end, and the server goes on, when what it shows is changed before its client has read it.",
+        clause: GUIDE,
+        antecedent: "a command that dumps, and changes before its end",
+        good: "Tried trial=6",
+        bad: "Tried trial=6 = 0",
+        fix: "watch what the dump will go on from, or find it again by its name",
+        check: by!(tried(Trial::Changed)),
+        ..REQUIRED
+    },
+    Rule {
+        id: "answer.while-waiting",
+        statement: "A command that changes something is answered, and the server goes on, while requests wait for what it changes.",
+        clause: GUIDE,
+        antecedent: "a command that says that it changes something, while requests wait",
+        good: "Tried trial=7",
+        bad: "Tried trial=7 = 0",
+        fix: "give the requests that wait to somebody else, or end them",
+        check: by!(tried(Trial::Waiting)),
+        ..REQUIRED
+    },
 ];
 
 /// A row of this family: what a command does is the duty of its functions.

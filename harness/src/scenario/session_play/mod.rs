@@ -2,6 +2,7 @@
 
 mod acting;
 mod again;
+mod meanwhile;
 mod sweep;
 mod trials;
 mod tried;

@@ -9,10 +9,11 @@ use super::super::named::haproxy::{DUMPS, NOT_SWEPT};
 use super::super::session::{ARGUMENTS, LEFT_OUT, Tried};
 use super::acting::Acting;
 use super::again::restricted_commands;
+use super::meanwhile::aimed;
 use super::tried::{Command, Outcome, UNDISTURBED, ask_at};
-use super::whole::Controls;
+use super::whole::{Controls, filled};
 use crate::client::asked::Asked;
-use crate::client::haproxy_cli::CliError;
+use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::server::haproxy::asking::{Answered, Pace, changing};
 
@@ -29,6 +30,11 @@ impl Acting<'_> {
             Trial::Whole => Some(Controls::start(self, tried)?),
             _ => None,
         };
+        let mut shown = Vec::new();
+        if trial == Trial::Changed && tried == Tried::Found {
+            let to_fill = (self.session.configuration, &*self.server);
+            shown = filled(to_fill, &mut self.own, Deadline::after(self.timeout))?;
+        }
         for command in commands {
             if self.is_silent(&command.words) {
                 continue;
@@ -40,7 +46,9 @@ impl Acting<'_> {
                 (Trial::Counted, _) => self.counted(&command),
                 (Trial::Restricted, _) => self.restricted(&command),
                 (Trial::Changing, _) => self.changing(&command),
-                _ => Outcome::Unjudged,
+                (Trial::Changed, _) => self.changed(&command),
+                (Trial::Waiting, _) => self.while_requests_wait(&command),
+                (Trial::Whole, None) => Outcome::Unjudged,
             };
             let is_broken = matches!(outcome, Outcome::Broken { .. });
             self.tell(trial, &command.asked, outcome);
@@ -50,6 +58,7 @@ impl Acting<'_> {
             }
         }
         controls.into_iter().for_each(Controls::end);
+        shown.into_iter().for_each(CliClient::hang_up);
         self.renew();
         Ok(())
     }
@@ -80,15 +89,19 @@ impl Acting<'_> {
         }
         let progress = self.server.progress();
         let all = match trial {
-            Trial::Whole => progress.handled_keywords(),
+            Trial::Whole | Trial::Changed => progress.handled_keywords(),
             _ => progress.keywords(),
         };
-        let reads = |words: &&String| trial != Trial::Whole || changing(words).is_none();
+        let dumps = matches!(trial, Trial::Whole | Trial::Changed);
+        let reads = |words: &&String| !dumps || changing(words).is_none();
         let mut commands: Vec<Command> = Vec::new();
         for words in all.iter().filter(|words| has_end(words)).filter(reads) {
             let command = |text: String| Command { words: words.clone(), asked: Asked::Command(text) };
             match trial {
-                Trial::Whole => commands.extend(variants(words).into_iter().map(command)),
+                Trial::Whole | Trial::Changed => {
+                    commands.extend(variants(words).into_iter().map(command));
+                }
+                Trial::Waiting => commands.extend(aimed(words, &complete(words)).into_iter().map(command)),
                 Trial::Restricted => {
                     let is_of = |one: &&str| of_keyword(one, words);
                     commands.extend(restricted_commands().filter(is_of).map(str::to_owned).map(command));
@@ -96,7 +109,9 @@ impl Acting<'_> {
                 _ => commands.push(command(complete(words))),
             }
         }
-        if trial == Trial::Whole {
+        // After it no request can wait there any more.
+        commands.sort_by_key(|command| trial == Trial::Waiting && command.words == "shutdown frontend");
+        if dumps {
             let service =
                 |request: &&str| Command { words: (*request).to_owned(), asked: Asked::from(*request) };
             commands.extend(SERVICES.iter().map(service));

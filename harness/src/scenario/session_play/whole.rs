@@ -222,7 +222,7 @@ fn masked(text: &str, numbers: bool) -> String {
 }
 
 /// Has the server have something to show, as far as its configuration has room for it; returns the clients of its sessions.
-fn filled(
+pub(super) fn filled(
     (configuration, server): (&str, &HaproxyServer),
     number: &mut u32,
     deadline: Deadline,

@@ -7,6 +7,7 @@ use layers_trace::Trial;
 use super::super::super::Scenario;
 use super::super::super::session::{SessionStep, Tried};
 use super::{session, with};
+use crate::version::Version;
 
 /// More objects of each kind than fit into a buffer of 2 KiB.
 const MANY: usize = 40;
@@ -99,6 +100,27 @@ pub(super) fn all() -> Vec<Scenario> {
             SMALL,
             whole(Tried::Only("show cache")),
         ),
+        sweep(
+            "changed",
+            "every command that dumps, twice at once, while what it shows is changed",
+            &MUCH,
+            SMALL,
+            vec![SessionStep::Try(Trial::Changed, Tried::Found)],
+        ),
+        with(
+            sweep(
+                "changed-uaf",
+                "the same where memory that is used after it was freed ends the server",
+                &MUCH,
+                SMALL,
+                vec![SessionStep::Try(Trial::Changed, Tried::Found)],
+            ),
+            |session| {
+                session.arguments = &["-dMuaf"];
+                session.since = USE_AFTER_FREE;
+            },
+        ),
+        plain("waiting", "every command that changes something, while requests wait", Trial::Waiting),
         plain("refused", "every command again after arguments that are refused", Trial::AfterRefused),
         plain("rounds", "every command in rounds, complete and aborted", Trial::Counted),
         plain("restricted", "commands that the manual restricts, at lower levels", Trial::Restricted),
@@ -107,6 +129,13 @@ pub(super) fn all() -> Vec<Scenario> {
     all.extend(own());
     all
 }
+
+/// What a command breaks that never ends, beside that its client cannot have it released.
+const WAITS_CHANGED: &[&str] = &["answer.while-changed", "release.eventually"];
+const WAITS_WAITING: &[&str] = &["answer.while-waiting", "release.eventually"];
+
+/// The first version whose packages can tell memory that is used after it was freed.
+const USE_AFTER_FREE: Version = Version(2, 8, 0);
 
 /// Commands of the harness's own: some that do nothing wrong, and one that breaks each rule.
 fn own() -> Vec<Scenario> {
@@ -132,6 +161,8 @@ fn own() -> Vec<Scenario> {
                 (Trial::Counted, "layers plain"),
                 (Trial::Restricted, "show env"),
                 (Trial::Changing, "disable health shop/one"),
+                (Trial::Changed, "layers long"),
+                (Trial::Waiting, "layers plain"),
             ],
         ),
         bad("bad-short", Trial::Whole, "layers bad-short", &["answer.whole"]),
@@ -143,6 +174,8 @@ fn own() -> Vec<Scenario> {
         ),
         bad("bad-leak", Trial::Counted, "layers bad-leak", &["command.leaves-nothing"]),
         bad("bad-restricted", Trial::Restricted, "layers clear", &["level.restricted"]),
+        bad("bad-while-changed", Trial::Changed, "layers wait", WAITS_CHANGED),
+        bad("bad-while-waiting", Trial::Waiting, "layers wait", WAITS_WAITING),
         bad("bad-changing", Trial::Changing, "layers clear", &["level.changing"]),
     ]
 }
