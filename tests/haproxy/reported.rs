@@ -85,7 +85,7 @@ fn what_clients_alone_see_of_a_keyword_is_found_among_those_of_the_server() {
         ("answer.after-refused", "`own lock`: to `0`: no end"),
         ("answer.after-refused", "`own wild`: to `#`"),
         ("command.leaves-nothing", "`own leak`:"),
-        ("command.leaves-nothing", "`own file`: 20 descriptors"),
+        ("command.leaves-nothing", "descriptors for 20 commands"),
     ] {
         assert!(told.contains(&format!("FAIL {rule}")) && told.contains(name), "{name}: {told}");
     }
