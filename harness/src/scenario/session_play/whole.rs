@@ -211,7 +211,7 @@ fn masked(text: &str, numbers: bool) -> String {
     let (mut masked, mut letters) = (String::new(), text.chars().peekable());
     while let Some(letter) = letters.next() {
         let is_address = letter == '0' && letters.next_if_eq(&'x').is_some();
-        if !is_address && !(numbers && letter.is_ascii_digit()) {
+        if !(is_address || numbers && letter.is_ascii_digit()) {
             masked.push(letter);
             continue;
         }
