@@ -69,6 +69,41 @@ fn a_script_keeps_its_output_and_its_status() {
     watched.finds_nothing().says("layers: 1 server (1 of nbdkit ").says("1 exited with 0");
 }
 
+/// Signals that are ignored stay so, and streams that are closed.
+#[test]
+fn a_command_begins_as_it_would() {
+    // The last seven digits: those behind signal 28 are of C libraries and of real-time programs.
+    let script = "grep SigIgn /proc/$$/status | tail -c 8; test -e /proc/$$/fd/0 && echo open";
+    let begun = |program: &str| {
+        let script = format!("trap '' PIPE HUP; exec {program} sh -c '{script}' <&- 2>/dev/null");
+        alone(&script).stdout
+    };
+    let layers = assert_cmd::cargo::cargo_bin("layers");
+    assert_eq!(begun(""), "0001001\n");
+    assert_eq!(begun(&format!("{} watch --", layers.display())), "0001001\n");
+}
+
+/// They tell HAProxy to stop, and to reload.
+#[test]
+fn signals_of_users_are_handed_on() {
+    let script = "trap 'echo told; exit 4' USR1; kill -USR1 $PPID; while :; do read -t 1 line; done";
+    let watched = watch(&["--exit-with-command"], &format!("exec bash -c {}", shell_word(script)));
+    assert_eq!((watched.stdout.as_str(), watched.status), ("told\n", Some(4)));
+}
+
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The dynamic linker takes the name of what is preloaded apart at blanks and colons.
+#[test]
+fn what_cannot_be_preloaded_is_told_before_the_command_begins() {
+    let directory = tempfile::tempdir().unwrap();
+    let watched = told(&command(&directory, &["--dir", "a b"], "echo begun").output().unwrap());
+    watched.says("whose name has a blank or a colon");
+    assert_eq!((watched.status, watched.stdout.as_str()), (Some(2), ""));
+}
+
 /// What a server prints, of itself and of what is wrong with its command line, is the same to the letter.
 #[test]
 fn a_server_says_what_it_says_unwatched() {
@@ -177,7 +212,7 @@ fn a_server_that_is_linked_statically_is_told_of() {
     // It waits for what nobody writes, until it is told of; nobody tells this shell, which gives it three seconds.
     let script = "mkfifo hold; exec 3<>hold; timeout 3 ./nbdkit-static <&3; nbdkit -U - null --run true";
     let watched = told(&command(&directory, &[], script).output().unwrap());
-    watched.says("nbdkit-static` is statically linked, or setuid").says("1 server (1 of nbdkit ");
+    watched.says("nbdkit-static`: it is statically linked, setuid").says("1 server (1 of nbdkit ");
     assert_eq!(watched.status, Some(0));
 }
 
@@ -197,7 +232,7 @@ fn a_server_that_is_setuid_is_told_of() {
     let watched = told(&command.current_dir(&directory).env("TMPDIR", directory.path()).output().unwrap());
     // Where the file system has no such programs it is one like any other.
     if !watched.stderr.contains("1 server (1 of nbdkit ") {
-        watched.says("`nbdkit-setuid` is statically linked, or setuid");
+        watched.says("`nbdkit-setuid`: it is statically linked, setuid");
     }
 }
 

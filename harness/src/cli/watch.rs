@@ -34,7 +34,7 @@ use crate::watch::{Knowledge, News, Summary, WatchOptions, Watcher, faults};
 
 /// What servers get that are about to end when the command has.
 const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// WatchOptions often it is looked whether this process was told to stop.
+/// How often it is looked whether this process was told to stop.
 const LOOK: Duration = Duration::from_millis(100);
 /// MiB for a server.
 const MEMORY: u64 = 64;
@@ -75,7 +75,7 @@ pub(super) struct Arguments {
     /// Leave out the rules that match; may be repeated
     #[arg(long, value_name = "PATTERN")]
     skip: Vec<String>,
-    /// WatchOptions much is asked of servers, plugins and filters [default: should]
+    /// How much is asked of servers, plugins and filters [default: should]
     #[arg(long, value_enum)]
     level: Option<Asked>,
     /// Findings that are known and do not count; one that is gone is stale, with an exit code of its own
@@ -87,7 +87,7 @@ pub(super) struct Arguments {
     /// Nothing is known of the servers but what --baseline lists: every other finding counts
     #[arg(long)]
     no_baseline: bool,
-    /// WatchOptions to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
+    /// How to report, and to which file if not to standard error; may be repeated [default: human] [formats: human, ndjson, junit, tap, github, markdown, html]
     #[arg(long, value_name = "FORMAT[=FILE]")]
     report: Vec<Report>,
     /// End with the command's own status, whatever was found
@@ -235,7 +235,8 @@ fn afterwards(
     Ok(())
 }
 
-/// Servers that cannot be watched, because nothing is loaded into them: statically linked, or setuid.
+/// Servers that cannot be watched, because nothing is loaded into them: statically linked, setuid, or where the place for the
+/// traces is not to be seen.
 #[derive(Debug, Default)]
 struct Outsiders {
     /// Those that were there when it was looked last.
@@ -258,8 +259,9 @@ impl Outsiders {
             watch.cannot(
                 *pid,
                 format!(
-                    "`{}` is statically linked, or setuid: nothing can be loaded into it",
-                    program.display()
+                    "nothing is loaded into `{}`: it is statically linked, setuid, or where `{}` is another directory",
+                    program.display(),
+                    watch.directory().display()
                 ),
             );
         }

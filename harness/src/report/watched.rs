@@ -183,7 +183,7 @@ fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     let ends = summary.ends().into_iter().map(|(ended, servers)| match ended {
         Ended::Exited(status) => format!("{servers} exited with {status}"),
         Ended::Crashed(signal) => format!("{servers} crashed with signal {signal}"),
-        Ended::Unseen => format!("{servers} ended without exit(3), as by SIGKILL"),
+        Ended::Unseen => format!("{servers} ended without exit(3), as by a signal"),
         Ended::Unrecorded => format!("{servers} ended, and nobody has recorded how"),
         Ended::Running => format!(
             "{servers} still ran, and {} judged up to then",

@@ -132,7 +132,10 @@ pub(super) fn ended(run_id: u64) {
 /// What comes so soon after a signal means the same.
 const ONE_AND_THE_SAME: Duration = Duration::from_secs(2);
 
-const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXCPU];
+/// The last two end a process that does nothing about them, and tell HAProxy to stop or to reload, whose command `watch` hands
+/// them on to.
+const SIGNALS: [i32; 7] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXCPU, libc::SIGUSR1, libc::SIGUSR2];
 
 /// From now on the signals by which a process is told to end clean up before they end this one. To be called before any
 /// thread is started; children get the signals unblocked, see `unblock`. One that whoever started this process has made it
@@ -241,7 +244,7 @@ pub(super) fn unblock() {
 }
 
 /// This process has begun with ignoring the signal.
-fn is_ignored(signal: i32) -> bool {
+pub(super) fn is_ignored(signal: i32) -> bool {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: sigaction writes what the signal does now, and changes nothing; zeroes are an action.
     unsafe {

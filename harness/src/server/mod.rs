@@ -6,6 +6,7 @@ mod directory;
 pub mod guard;
 pub mod haproxy;
 pub(crate) mod headroom;
+mod inherited;
 pub mod instruments;
 pub mod interrupt;
 pub mod nbdkit;

@@ -406,7 +406,7 @@ pub fn hear_of_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// A child that has its signals as this process found them: what is blocked here is not blocked there.
+/// A child that has its signals and its standard streams as this process found them: what is blocked here is not blocked there.
 pub(super) fn with_our_signals(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes async-signal-safe calls only.
     unsafe {
@@ -414,6 +414,7 @@ pub(super) fn with_our_signals(command: &mut Command) {
             super::interrupt::unblock();
             // This process ignores it.
             libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+            super::inherited::restore();
             Ok(())
         });
     }

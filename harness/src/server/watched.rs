@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use layers_trace::handover::{DIRECTORY_VARIABLE, LIBRARY, PLACES, TRACES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::StatVfsMountFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
@@ -48,6 +49,12 @@ pub(crate) enum PlaceError {
     /// There are traces already.
     #[error("`{}` has the traces of another run: name another directory, or remove it", .0.display())]
     Used(PathBuf),
+    /// The dynamic linker takes a name in LD_PRELOAD apart at blanks and colons.
+    #[error("nothing can be preloaded from `{}`, whose name has a blank or a colon: name another directory ({})", .0.display(), .1)]
+    Unloadable(PathBuf, &'static str),
+    /// Nothing there may be mapped to be executed.
+    #[error("nothing can be loaded from `{}`, which is mounted noexec: name another directory ({})", .0.display(), .1)]
+    NoExec(PathBuf, &'static str),
 }
 
 impl Place {
@@ -57,6 +64,7 @@ impl Place {
         std::fs::create_dir_all(path).map_err(unwritable)?;
         // Servers may have other working directories.
         let path = path.canonicalize().map_err(unwritable)?;
+        is_loadable(&path, "--dir")?;
         if path.join(TRACES).exists() {
             return Err(PlaceError::Used(path));
         }
@@ -72,6 +80,7 @@ impl Place {
         let directory = interrupt::directory(run_id, Names::Text).map_err(unwritable)?;
         let path = directory.path().to_owned();
         let place = Place { path, private: Some((run_id, directory)) };
+        is_loadable(place.path(), "TMPDIR")?;
         // Programs of other users load what is in it, but nobody else sees what that is.
         let opened = std::fs::set_permissions(place.path(), Permissions::from_mode(0o711));
         let filled = opened.and_then(|()| fill(place.path()));
@@ -186,6 +195,18 @@ impl Drop for Place {
             interrupt::ended(run_id);
         }
     }
+}
+
+/// Makes sure that the dynamic linker can load what lies there; `by` names the directory.
+fn is_loadable(path: &Path, by: &'static str) -> Result<(), PlaceError> {
+    if path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
+        return Err(PlaceError::Unloadable(path.to_owned(), by));
+    }
+    let mounted = rustix::fs::statvfs(path);
+    if mounted.is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        return Err(PlaceError::NoExec(path.to_owned(), by));
+    }
+    Ok(())
 }
 
 /// Puts the instruments there, and makes room for the traces of servers of any user.

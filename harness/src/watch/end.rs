@@ -1,4 +1,4 @@
-//! WatchOptions a server has ended that is nobody's child here: what its own process has noted of that.
+//! How a server has ended that is nobody's child here: what its own process has noted of that.
 
 use layers_trace::{Event, Kind, Probe};
 

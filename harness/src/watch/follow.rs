@@ -154,7 +154,7 @@ impl<'a> Follower<'a> {
         &self.told
     }
 
-    /// WatchOptions many places its trace has, where that wraps.
+    /// How many places its trace has, where that wraps.
     pub(super) fn places(&self) -> Option<u64> {
         self.writer.wraps().then(|| self.writer.capacity())
     }

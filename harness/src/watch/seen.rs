@@ -70,7 +70,7 @@ pub struct Unseen {
 pub struct News {
     /// The server.
     pub server: FoundServer,
-    /// WatchOptions it has ended, if it has.
+    /// How it has ended, if it has.
     pub ended: Ended,
     /// The rules that it has broken, and that were not told of yet.
     pub broken: Vec<RuleResult>,

@@ -28,7 +28,7 @@ pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// What the name of a trace ends with.
 const EXTENSION: &str = "trace";
 
-/// WatchOptions servers are watched.
+/// How servers are watched.
 #[derive(Clone, Copy, Debug)]
 pub struct WatchOptions<'a> {
     /// They leave something in this directory.
@@ -55,7 +55,7 @@ pub struct Watcher<'a> {
     pause: Duration,
 }
 
-/// WatchOptions often it is looked how much there is to read: where nothing has happened for a while, and where something has.
+/// How often it is looked how much there is to read: where nothing has happened for a while, and where something has.
 const LONGEST: Duration = Duration::from_millis(160);
 /// As above.
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -136,7 +136,7 @@ impl<'a> Watcher<'a> {
         Ok(news)
     }
 
-    /// WatchOptions long nothing need be looked at, unless a server begins or ends; `None` for as long as that.
+    /// How long nothing need be looked at, unless a server begins or ends; `None` for as long as that.
     pub fn pause(&self) -> Option<Duration> {
         let places = self.following.iter().filter_map(Follower::places).min();
         let quickest = places.map(|places| Duration::from_secs(places / PART) / EVENTS_A_SECOND);
@@ -193,7 +193,7 @@ pub struct Watched {
     pub seen: Vec<Seen>,
     /// Those that could not be.
     pub unseen: Vec<Unseen>,
-    /// WatchOptions often each rule was put to the test, in all of them.
+    /// How often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
 }
 

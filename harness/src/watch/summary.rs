@@ -35,7 +35,7 @@ pub struct Summary {
     pub unseen: Vec<Unseen>,
     /// What was found in each; the scenario of each fault is the server, by its number and its command line.
     pub faults: Vec<Fault>,
-    /// WatchOptions often each rule was put to the test, in all of them.
+    /// How often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
     /// What the user has listed, and what did not happen although it was looked for.
     pub stale: Vec<KnownFinding>,
@@ -86,7 +86,7 @@ impl Summary {
         versions
     }
 
-    /// WatchOptions many have ended how.
+    /// How many have ended how.
     pub fn ends(&self) -> BTreeMap<Ended, usize> {
         let mut ends = BTreeMap::new();
         for one in &self.seen {
