@@ -160,10 +160,12 @@ impl Clients {
 /// Bytes that a round of so many leaves behind, after what has grown in each of several rounds.
 fn lost(growth: &[u64], times: u64) -> Option<u64> {
     let least = growth.iter().copied().min()?;
-    // Of what malloc gives a granule may be left over in one round.
-    let grain = GRANULE * times;
-    let is_of_each = times >= TELLING && least.next_multiple_of(grain.max(1)) - least <= GRANULE;
-    let enough = if is_of_each { LEAST_EACH * times } else { (LEAST_EACH * times).max(SLACK) };
+    // What each leaves is the same. Of what malloc gives a granule may be left over where a round begins, and where it ends.
+    let whole = least.next_multiple_of((GRANULE * times).max(1));
+    let lacks = |bytes: u64, granules: u64| bytes <= whole && whole - bytes <= granules * GRANULE;
+    let is_of_each = lacks(least, 2) && growth.iter().any(|bytes| lacks(*bytes, 1));
+    let enough =
+        if times >= TELLING && is_of_each { LEAST_EACH * times } else { (LEAST_EACH * times).max(SLACK) };
     (least >= enough).then_some(least)
 }
 
@@ -188,6 +190,8 @@ mod tests {
         assert_eq!(lost(&[96, 96, 96], 2), None, "so few tell nothing");
         assert_eq!(lost(&[1024, 1008, 1024], 16), Some(1008), "64 for each, and a granule was there");
         assert_eq!(lost(&[992, 992, 992], 16), None, "every number of bytes is a multiple of 16");
+        assert_eq!(lost(&[1424, 1616, 992, 1024], 16), Some(992), "a granule more in the round before");
+        assert_eq!(lost(&[1424, 1616, 976, 1024], 16), None);
         assert_eq!(lost(&[], 16), None);
     }
 }
