@@ -8,15 +8,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use layers::baseline::{Baseline, Entry};
-use layers::conform::{
-    ConformListener, ConformPlan, Conformance, ScenarioVerdict, Source, Standing, conform,
-};
+use layers::conform::{ConformListener, ConformPlan, Conformance, ScenarioVerdict, Source, conform};
 use layers::level::Level;
 use layers::rules::Checker;
 use layers::select::Selection;
 use layers::server::process::become_subreaper;
 use layers::server::{Installed, Which};
-use layers::verdict::{Exit, Verdict};
+use layers::verdict::{Exit, Standing, Verdict};
 use layers::version::Version;
 
 struct Nobody;

@@ -1,39 +1,6 @@
 //! The entries of a baseline: what goes wrong, in which scenario, how often, and why it is accepted.
 
-use std::fmt;
-
-use crate::outcome::Verdict;
-use crate::rules::Rule;
-
-/// What can go wrong in a scenario.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// This rule is broken.
-    Rule(&'static Rule),
-    /// The server crashes or hangs, in this way.
-    Verdict(Verdict),
-}
-
-impl PartialEq for What {
-    fn eq(&self, other: &What) -> bool {
-        match (self, other) {
-            (What::Rule(one), What::Rule(other)) => one.id == other.id,
-            (What::Verdict(one), What::Verdict(other)) => one == other,
-            _ => false,
-        }
-    }
-}
-
-impl Eq for What {}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            What::Rule(rule) => f.pad(rule.id),
-            What::Verdict(verdict) => f.pad(verdict.word()),
-        }
-    }
-}
+use crate::outcome::{Verdict, What};
 
 /// How often it goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

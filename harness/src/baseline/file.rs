@@ -6,8 +6,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Baseline, Entry, How, What};
-use crate::outcome::Verdict;
+use super::{Baseline, Entry, How};
+use crate::outcome::{Verdict, What};
 use crate::rules::{self, Kind};
 use crate::scenario::named;
 use crate::version::Version;

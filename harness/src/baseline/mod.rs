@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::foreign::bounded;
 use crate::version::Version;
 
-pub use entry::{Baseline, Entry, How, What};
+pub use entry::{Baseline, Entry, How};
 pub use file::BaselineError;
 #[cfg(test)]
 pub(crate) use file::parse;

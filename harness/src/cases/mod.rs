@@ -5,11 +5,8 @@ mod reproduce;
 
 use std::path::PathBuf;
 
-use crate::baseline::What;
-use crate::conform::{
-    ConformPlan, Conformance, Fault, Group, RuleVerdict, ScenarioVerdict, Standing, groups,
-};
-use crate::outcome::{Exit, Verdict};
+use crate::conform::{ConformPlan, Conformance, RuleVerdict, ScenarioVerdict};
+use crate::outcome::{Exit, Fault, Group, Standing, Verdict, What, groups};
 use crate::validate::{self, Validation};
 
 use crate::foreign::quoted::quoted;

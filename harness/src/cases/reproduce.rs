@@ -1,8 +1,9 @@
 //! The command that shows a finding of `conform` again.
 
 use crate::campaign::level::Level;
-use crate::conform::{ConformPlan, Fault, Source, Standing, TIMEOUT};
+use crate::conform::{ConformPlan, Source, TIMEOUT};
 use crate::foreign::quoted::quoted;
+use crate::outcome::{Fault, Standing};
 use crate::server::haproxy::DEBIANS as DEBIANS_HAPROXY;
 
 /// The command that shows this again.

@@ -9,14 +9,13 @@ use layers_trace::{ReadError, Reader};
 
 use super::failure::Failure;
 use super::reports::{self, Course, Report};
-use crate::baseline::What;
 use crate::campaign::event_budget::Events;
 use crate::campaign::level::Level;
-use crate::conform::{Fault, exit_of, verdict_of_troubles};
+use crate::conform::{exit_of, verdict_of_troubles};
 use crate::foreign::bounded;
 use crate::foreign::visible::visible_line;
 use crate::history::Call;
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::{Exit, Fault, Verdict, What};
 use crate::report::account::{Account, JudgedServer};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;

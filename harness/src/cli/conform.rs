@@ -16,10 +16,10 @@ use crate::baseline::Baseline;
 use crate::campaign::level::Level;
 use crate::campaign::select::Selection;
 use crate::conform::{
-    ConformListener, ConformPlan, Conformance, Fault, ScenarioVerdict, Source, TIMEOUT, conform, updated,
+    ConformListener, ConformPlan, Conformance, ScenarioVerdict, Source, TIMEOUT, conform, updated,
 };
 use crate::foreign::pipe;
-use crate::outcome::Exit;
+use crate::outcome::{Exit, Fault};
 use crate::report::ndjson::conform::failed;
 use crate::report::{Format, Reporter};
 use crate::server::process::become_subreaper;

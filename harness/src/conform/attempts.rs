@@ -2,11 +2,11 @@
 
 use super::unclear::Unclear;
 use super::verdicts::{is_ground, verdict_of, wrote};
-use crate::baseline::{Baseline, What};
+use crate::baseline::Baseline;
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::{Halt, Limit};
 use crate::history::Wrapped;
-use crate::outcome::Verdict;
+use crate::outcome::{Verdict, What};
 use crate::rules::haproxy::joined;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
 use crate::scenario::{Expectation, Mishap, Patience, Recording, Scenario};

@@ -1,7 +1,6 @@
 //! `layers conform`: every selected scenario on one server, judged by every selected rule.
 
 mod attempts;
-mod groups;
 mod outcome;
 mod summary;
 mod unclear;
@@ -18,6 +17,7 @@ use crate::campaign::halt::Limit;
 use crate::campaign::level::Level;
 use crate::campaign::schedule::{Items, in_order};
 use crate::campaign::select::Selection;
+use crate::outcome::{Fault, Standing};
 use crate::rules::Rule;
 use crate::scenario::{Patience, Player, Scenario, SessionPlayer};
 use crate::server::Installed;
@@ -26,9 +26,7 @@ use attempts::Conduct;
 
 pub use crate::campaign::halt::Halt;
 pub use attempts::{Astray, Control, RuleTries, Tries};
-pub(crate) use groups::shape;
-pub use groups::{Cause, Group, groups};
-pub use outcome::{Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
+pub use outcome::{Conformance, NotPlayed, RuleVerdict, ScenarioVerdict};
 pub use unclear::Unclear;
 pub use update::updated;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};

@@ -2,12 +2,11 @@
 
 use super::attempts::Control;
 use super::unclear::Unclear;
-use crate::baseline::{Entry, What};
-use crate::campaign::event_budget::Events;
+use crate::baseline::Entry;
 use crate::campaign::halt::Halt;
 use crate::history::Wrapped;
-use crate::outcome::{Exit, Verdict};
-use crate::rules::{Finding, Kind, Rule, RuleResult};
+use crate::outcome::{Exit, Fault, RunEnd, Verdict};
+use crate::rules::Rule;
 use crate::scenario::Unplayable;
 
 /// What the whole run says of one rule.
@@ -61,109 +60,6 @@ pub struct NotPlayed {
     pub why: Unplayable,
 }
 
-/// A rule that a scenario broke, or a crash or hang of the server in it.
-#[derive(Clone, Debug)]
-pub struct Fault {
-    /// Which.
-    pub what: What,
-    /// The scenario.
-    pub scenario: String,
-    /// In how many tries.
-    pub times: u32,
-    /// Of how many: those that were played, or, for a rule, those that could be judged.
-    pub tries: u32,
-    /// The first time.
-    pub first: Option<Finding>,
-    /// Position in the trace of that run at which it shows.
-    pub at: u32,
-    /// The events of that run, where they were asked for and there was room.
-    pub run: Option<Events>,
-    /// What a program of the scenario's has written in that run.
-    pub wrote: Option<String>,
-    /// What it means for the run.
-    pub standing: Standing,
-}
-
-impl Fault {
-    /// This, seen once in this scenario, with nothing else known of it.
-    pub(crate) fn new(what: What, scenario: &str) -> Fault {
-        Fault {
-            what,
-            scenario: scenario.to_owned(),
-            times: 1,
-            tries: 1,
-            first: None,
-            at: u32::MAX,
-            run: None,
-            wrote: None,
-            standing: Standing::New,
-        }
-    }
-
-    /// A rule that is broken in a trace by itself: no baseline, and the layers are somebody's own.
-    pub(crate) fn in_trace(scenario: &str, result: &RuleResult) -> Fault {
-        let first = result.findings.first();
-        let standing = if result.rule.kind == Kind::Observed { Standing::Habit } else { Standing::New };
-        Fault {
-            first: first.cloned(),
-            at: first.and_then(|finding| finding.calls.last()).map_or(0, |call| call.position),
-            standing,
-            ..Fault::new(What::Rule(result.rule), scenario)
-        }
-    }
-
-    /// Returns what was seen the first time: what came in place of what was expected, or how the server crashed or hung.
-    pub fn seen(&self) -> &str {
-        match (&self.what, &self.first) {
-            (What::Verdict(verdict), _) => verdict.reason().unwrap_or_default(),
-            (_, Some(first)) => &first.actual,
-            _ => "",
-        }
-    }
-}
-
-/// What a fault means for the run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The server is at fault.
-    New,
-    /// The server is at fault, and the baseline says so.
-    Known {
-        /// Why, as the baseline has it.
-        why: String,
-        /// Decided by chance.
-        race: bool,
-    },
-    /// A habit has changed: a warning.
-    Habit,
-    /// It is the duty of a plugin, filter or client, which here are the harness's own.
-    Ours,
-    /// The same, in a scenario in which the server is at fault: our layers did not get what they need.
-    Follows,
-}
-
-impl Standing {
-    /// One lower-case word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Standing::New => "new",
-            Standing::Known { .. } => "known",
-            Standing::Habit => "habit",
-            Standing::Ours => "harness",
-            Standing::Follows => "follows",
-        }
-    }
-
-    /// The exit code that it alone asks for.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Standing::New => Exit::Violation,
-            Standing::Known { .. } | Standing::Habit | Standing::Follows => Exit::Conformant,
-            Standing::Ours => Exit::Harness,
-        }
-    }
-}
-
 /// A whole run.
 #[derive(Clone, Debug)]
 pub struct Conformance {
@@ -190,25 +86,19 @@ pub struct Conformance {
 impl Conformance {
     /// The exit code.
     pub fn exit(&self) -> Exit {
-        if let Some(Halt::Signal(signal)) = self.halt {
-            return Exit::of_signal(signal);
-        }
         let faults = self.faults.iter().map(|fault| fault.standing.exit());
         // A crash or a hang is among the faults, where the baseline has been heard.
         let untold = |verdict: &Verdict| !matches!(verdict, Verdict::Crash(_) | Verdict::Hang(_));
         let scenarios = self.scenarios.iter().map(|scenario| &scenario.verdict).filter(|one| untold(one));
-        let stale = self.stale.first().map(|_| Exit::Stale);
-        let floor = if self.judged { Exit::Conformant } else { Exit::NothingJudged };
-        Exit::of(faults.chain(scenarios.map(Verdict::exit)).chain(stale).chain([floor]))
+        let end = RunEnd { halt: self.halt, judged: self.judged, stale: !self.stale.is_empty() };
+        end.exit(faults.chain(scenarios.map(Verdict::exit)))
     }
 
     /// What the exit code means here, in one line.
     pub fn meaning(&self) -> String {
-        match (self.exit(), self.known.len()) {
-            (Exit::Conformant, 1) => "conformant except 1 known finding".to_owned(),
-            (Exit::Conformant, known) if known > 1 => format!("conformant except {known} known findings"),
-            (Exit::Inconclusive, _) => format!("inconclusive: {}", self.unclear()),
-            (exit, _) => exit.meaning().to_owned(),
+        match self.exit() {
+            Exit::Inconclusive => format!("inconclusive: {}", self.unclear()),
+            exit => exit.meaning_except(self.known.len()),
         }
     }
 

@@ -1,12 +1,10 @@
 //! From what the tries of each scenario say to what the whole run says.
 
-use super::{
-    Astray, Conformance, Fault, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Standing, Tries, Unclear,
-};
-use crate::baseline::{Baseline, How, What};
+use super::{Astray, Conformance, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Tries, Unclear};
+use crate::baseline::{Baseline, How};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::level::Level;
-use crate::outcome::Verdict;
+use crate::outcome::{Fault, Standing, Verdict, What};
 use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
 use crate::version::Version;

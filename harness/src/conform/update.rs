@@ -1,7 +1,8 @@
 //! Writing a baseline file from a run.
 
-use super::{Conformance, Fault, Standing};
-use crate::baseline::{Baseline, Entry, How, What};
+use super::Conformance;
+use crate::baseline::{Baseline, Entry, How};
+use crate::outcome::{Fault, Standing, What};
 use crate::version::Version;
 
 /// The text of `old` after this run: without what is stale, with what is new, and with the rates of races added up.

@@ -1,7 +1,7 @@
 //! What is said of one run apart from the rules.
 
 use crate::history::{End, RecordingFault};
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::{Exit, RunEnd, Verdict};
 use crate::rules::{self, Judgement, Kind, Trouble};
 use crate::scenario::{Mishap, Recording, Scenario};
 
@@ -115,8 +115,8 @@ pub fn exit_of(judgement: &Judgement) -> Exit {
     let broken = judgement.results.iter().any(|result| result.broken > 0 && binding(result.rule.kind));
     let exercised = judgement.results.iter().any(|result| result.exercised > 0);
     let trouble = verdict_of_troubles(&judgement.troubles).map(|verdict| verdict.exit());
-    let causes = [broken.then_some(Exit::Violation), trouble, (!exercised).then_some(Exit::NothingJudged)];
-    Exit::of(causes.into_iter().flatten().chain(exercised.then_some(Exit::Conformant)))
+    let end = RunEnd { judged: exercised, ..RunEnd::default() };
+    end.exit(broken.then_some(Exit::Violation).into_iter().chain(trouble))
 }
 
 /// What a trace alone says, if it is not whole.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::campaign::halt::Halt;
+
 macro_rules! exits {
     ($($(#[doc = $doc:literal])* $variant:ident = $code:literal,)*) => {
         /// Exit codes of the command.
@@ -73,6 +75,15 @@ impl Exit {
         causes.into_iter().min_by_key(rank).unwrap_or(Exit::NothingJudged)
     }
 
+    /// What it means for a run with so many findings that are known, and so do not count.
+    pub fn meaning_except(self, known: usize) -> String {
+        match (self, known) {
+            (Exit::Conformant, 1) => "conformant except 1 known finding".to_owned(),
+            (Exit::Conformant, 2..) => format!("conformant except {known} known findings"),
+            _ => self.meaning().to_owned(),
+        }
+    }
+
     /// Says which of several causes wins, in one sentence.
     pub fn precedence() -> String {
         let of_signals = |exit: &&Exit| matches!(exit, Exit::Interrupted | Exit::Terminated);
@@ -84,6 +95,28 @@ impl Exit {
     /// The number.
     pub fn code(self) -> u8 {
         self as u8
+    }
+}
+
+/// How a run has ended: what its exit code follows from besides what was found in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunEnd {
+    /// What has ended it before everything was judged.
+    pub halt: Option<Halt>,
+    /// Something was judged.
+    pub judged: bool,
+    /// The baseline lists what did not happen.
+    pub stale: bool,
+}
+
+impl RunEnd {
+    /// The exit code of a run in which the verdicts and findings ask for these.
+    pub fn exit(self, causes: impl IntoIterator<Item = Exit>) -> Exit {
+        if let Some(Halt::Signal(signal)) = self.halt {
+            return Exit::of_signal(signal);
+        }
+        let floor = if self.judged { Exit::Conformant } else { Exit::NothingJudged };
+        Exit::of(causes.into_iter().chain(self.stale.then_some(Exit::Stale)).chain([floor]))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is said of a rule, of a scenario, and of a whole run; and the exit codes that follow.
+//! What is said of a rule, of a scenario, and of a whole run, whatever verb it is of; and the exit codes that follow.
 //!
 //! ```
 //! use layers::verdict::{Exit, Verdict};
@@ -10,8 +10,17 @@
 //! assert_eq!(Exit::of([]), Exit::NothingJudged, "nothing is never a pass");
 //! ```
 
+mod cause;
 mod exit;
+mod fault;
+mod standing;
 mod verdict;
+mod what;
 
-pub use exit::Exit;
+pub(crate) use cause::shape;
+pub use cause::{Cause, Group, groups};
+pub use exit::{Exit, RunEnd};
+pub use fault::Fault;
+pub use standing::Standing;
 pub use verdict::Verdict;
+pub use what::What;

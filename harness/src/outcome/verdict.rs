@@ -25,6 +25,20 @@ pub enum Verdict {
     HarnessError(String),
 }
 
+macro_rules! reason_of {
+    ($verdict:expr) => {
+        match $verdict {
+            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
+            Verdict::NotApplicable(why)
+            | Verdict::Skipped(why)
+            | Verdict::Crash(why)
+            | Verdict::Hang(why)
+            | Verdict::Inconclusive(why)
+            | Verdict::HarnessError(why) => Some(why),
+        }
+    };
+}
+
 impl Verdict {
     /// One lower-case word.
     pub fn word(&self) -> &'static str {
@@ -43,28 +57,12 @@ impl Verdict {
 
     /// Why, where that is part of the verdict.
     pub fn reason(&self) -> Option<&str> {
-        match self {
-            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
-            Verdict::NotApplicable(why)
-            | Verdict::Skipped(why)
-            | Verdict::Crash(why)
-            | Verdict::Hang(why)
-            | Verdict::Inconclusive(why)
-            | Verdict::HarnessError(why) => Some(why),
-        }
+        reason_of!(self).map(String::as_str)
     }
 
     /// The same, to be changed.
     pub(crate) fn reason_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Verdict::Pass | Verdict::Fail | Verdict::Warn => None,
-            Verdict::NotApplicable(why)
-            | Verdict::Skipped(why)
-            | Verdict::Crash(why)
-            | Verdict::Hang(why)
-            | Verdict::Inconclusive(why)
-            | Verdict::HarnessError(why) => Some(why),
-        }
+        reason_of!(self)
     }
 
     /// The exit code that this verdict alone asks for.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::html::Traced;
-use crate::conform::Fault;
-use crate::outcome::Exit;
+use crate::outcome::{Exit, Fault};
 use crate::rules::{Rule, Trouble};
 use crate::validate::KnownFinding;
 use crate::watch::{Ended, Unseen};

@@ -7,14 +7,11 @@ use anstyle::{AnsiColor, Style};
 
 use super::wrapped::{many, names, one_line, wrapped};
 use super::{Reporter, finding};
-use crate::baseline::{Entry, How, What};
+use crate::baseline::{Entry, How};
 use crate::cases::reproduce;
-use crate::conform::{
-    Cause, ConformPlan, Conformance, Fault, Group, NotPlayed, RuleVerdict, ScenarioVerdict, Standing,
-    Unclear, groups, shape,
-};
+use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict, Unclear};
 use crate::history::Wrapped;
-use crate::outcome::Verdict;
+use crate::outcome::{Cause, Fault, Group, Standing, Verdict, What, groups, shape};
 use crate::rules::Checker;
 
 const GOOD: Style = AnsiColor::Green.on_default();

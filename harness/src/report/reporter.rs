@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::conform::{ConformPlan, Conformance, Fault, ScenarioVerdict};
-use crate::outcome::Exit;
+use crate::conform::{ConformPlan, Conformance, ScenarioVerdict};
+use crate::outcome::{Exit, Fault};
 use crate::validate::{ModuleCheck, Subject, Validation};
 
 /// A format of the report of `conform`, told of things as they happen.

@@ -6,9 +6,8 @@ use super::account::{Account, JudgedServer};
 use super::html::{self, Traced};
 use super::ndjson::{Ndjson, traces};
 use super::{Format, github, junit, tap};
-use crate::baseline::What;
 use crate::cases::{Case, CaseOutcome, CaseRun, CaseTrouble};
-use crate::conform::{Fault, Group, Standing, groups};
+use crate::outcome::{Fault, Group, Standing, What, groups};
 use crate::rules::Rule;
 
 /// Writes it in this format, all in one piece.

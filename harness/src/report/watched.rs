@@ -6,8 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::finding;
 use super::wrapped::{many, one_line, wrapped};
-use crate::baseline::What;
-use crate::conform::{Fault, Group, Standing, groups};
+use crate::outcome::{Fault, Group, Standing, What, groups};
 use crate::rules::{self, Checker, Rule};
 use crate::server::Which;
 use crate::watch::{Ended, Summary};

@@ -13,7 +13,7 @@ use crate::campaign::halt::{Halt, Limit};
 use crate::campaign::schedule::{Items, in_order};
 use crate::conform::verdict_of;
 use crate::history::ThreadModel;
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::{Exit, RunEnd, Verdict};
 use crate::run::stack::Stack;
 use crate::scenario::{Player, Scenario, UnfitSubject, named};
 use crate::server::Which;
@@ -291,8 +291,9 @@ impl Comparison {
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
-        let stale = (!self.stale.is_empty() && !self.updated).then_some(Exit::Stale);
-        Exit::of(self.compared.iter().filter_map(|one| one.outcome.exit(self.updated)).chain(stale))
+        let exits = || self.compared.iter().filter_map(|one| one.outcome.exit(self.updated));
+        let stale = !self.stale.is_empty() && !self.updated;
+        RunEnd { halt: None, judged: exits().next().is_some(), stale }.exit(exits())
     }
 }
 

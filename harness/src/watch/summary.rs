@@ -6,10 +6,10 @@ use super::circumstances::Circumstances;
 use super::end::Ended;
 use super::seen::{News, Seen, Unseen};
 use super::server::Watched;
-use crate::baseline::{Baseline, BaselineError, Entry, What};
+use crate::baseline::{Baseline, BaselineError, Entry};
 use crate::campaign::level::Level;
-use crate::conform::{Fault, Standing, is_ground};
-use crate::outcome::{Exit, Verdict};
+use crate::conform::is_ground;
+use crate::outcome::{Exit, Fault, RunEnd, Standing, Verdict, What};
 use crate::rules::{RuleResult, Trouble};
 use crate::run::FoundServer;
 use crate::validate::{Known, KnownFinding};
@@ -58,10 +58,9 @@ impl Summary {
     /// The exit code of what was found, where anything was; the command's own counts else.
     pub fn exit(&self) -> Exit {
         let faults = self.faults.iter().map(|fault| fault.standing.exit());
-        let floor = if self.seen.is_empty() { Exit::NothingJudged } else { Exit::Conformant };
         let cut = self.seen.iter().any(Seen::is_cut).then_some(Exit::Inconclusive);
-        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
-        Exit::of(faults.chain([floor]).chain(cut).chain(stale))
+        let end = RunEnd { halt: None, judged: !self.seen.is_empty(), stale: !self.stale.is_empty() };
+        end.exit(faults.chain(cut))
     }
 
     /// What that means.

@@ -1,13 +1,10 @@
 //! The page of a run of `conform`.
 
 use super::page::{Cell, Finding, Page, Section};
-use crate::baseline::What;
 use crate::cases::reproduce;
-use crate::conform::{
-    ConformPlan, Conformance, Fault, Group, RuleVerdict, ScenarioVerdict, Standing, groups,
-};
+use crate::conform::{ConformPlan, Conformance, RuleVerdict, ScenarioVerdict};
 use crate::history::Wrapped;
-use crate::outcome::Verdict;
+use crate::outcome::{Fault, Group, Standing, Verdict, What, groups};
 use crate::validate::in_flight;
 
 pub(super) fn page(plan: &ConformPlan<'_>, conformance: &Conformance) -> Page {

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{CallLine, Ndjson, Word, calls, line};
-use crate::baseline::{Entry, How, What};
+use crate::baseline::{Entry, How};
 use crate::cases::reproduce;
-use crate::conform::{ConformPlan, Conformance, Fault, NotPlayed, RuleVerdict, ScenarioVerdict, Standing};
-use crate::outcome::{Exit, Verdict};
+use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict};
+use crate::outcome::{Exit, Fault, Standing, Verdict, What};
 use crate::report::Reporter;
 use crate::rules::Finding;
 use crate::version::Version;

@@ -5,9 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{CallLine, Ndjson, Word, calls, line};
-use crate::baseline::What;
-use crate::conform::{Fault, Standing};
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::{Exit, Fault, Standing, Verdict, What};
 use crate::report::account::{Account, JudgedServer};
 use crate::rules::Rule;
 use crate::watch::Ended;

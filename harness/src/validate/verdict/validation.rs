@@ -4,7 +4,7 @@ use super::accepted::KnownFinding;
 use super::profile::ProfileResult;
 use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 use crate::campaign::halt::Halt;
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::{Exit, RunEnd, Verdict};
 use crate::validate::checks::check::Level;
 use crate::validate::script::claims::Claims;
 use crate::validate::subject::consent::Secrets;
@@ -163,36 +163,29 @@ impl Validation {
 
     /// What the exit code means here, in one line.
     pub fn meaning(&self) -> String {
-        match (self.exit(), self.known.len()) {
-            (Exit::Conformant, known @ 1..) => {
-                let findings = if known == 1 { "finding" } else { "findings" };
-                let left_out = match self.count("skipped") {
-                    0 => String::new(),
-                    skipped => format!(", with {skipped} checks left out"),
-                };
-                format!("conformant except {known} known {findings}{left_out}")
+        let (exit, known) = (self.exit(), self.known.len());
+        let left_out = match self.count("skipped") {
+            skipped @ 1.. if exit == Exit::Conformant && known > 0 => {
+                format!(", with {skipped} checks left out")
             }
-            (exit, _) => exit.meaning().to_owned(),
-        }
+            _ => String::new(),
+        };
+        exit.meaning_except(known) + &left_out
     }
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
-        if let Some(Halt::Signal(signal)) = self.halt {
-            return Exit::of_signal(signal);
-        }
         let loads = self.unloadable.is_none();
         let unloadable = (!loads).then_some(Exit::Unloadable);
         // That a file cannot be loaded is one cause, and not a violation besides.
         let failed = (loads && self.failures().next().is_some()).then_some(Exit::Violation);
         let verdicts = self.verdicts().map(|(_, verdict)| verdict.exit());
         let others = verdicts.filter(|exit| loads && !matches!(exit, Exit::Conformant | Exit::Violation));
-        let stale = (!self.stale.is_empty()).then_some(Exit::Stale);
         let missing = self.profiles.iter().any(|one| one.missing);
         let cut_short = (self.cut_short.is_some() || (loads && missing)).then_some(Exit::Inconclusive);
         let words = ["pass", "fail", "warn", "crash", "hang"];
         let judged = words.iter().any(|word| self.count(word) > 0);
-        let floor = if judged { Exit::Conformant } else { Exit::NothingJudged };
-        Exit::of(others.chain(failed).chain(unloadable).chain(cut_short).chain(stale).chain([floor]))
+        let end = RunEnd { halt: self.halt, judged, stale: !self.stale.is_empty() };
+        end.exit(others.chain(failed).chain(unloadable).chain(cut_short))
     }
 }

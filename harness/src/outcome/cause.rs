@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fault, Standing};
-use crate::baseline::What;
-use crate::outcome::Verdict;
+use super::fault::Fault;
+use super::standing::Standing;
+use super::verdict::Verdict;
+use super::what::What;
 use crate::rules::Finding;
 use layers_trace::Callback;
 
