@@ -5,8 +5,9 @@ mod reproduce;
 
 use std::path::PathBuf;
 
-use crate::conform::{ConformPlan, Conformance, RuleVerdict, ScenarioVerdict};
+use crate::conform::{ConformPlan, Conformance, ScenarioVerdict};
 use crate::outcome::{Exit, Fault, Group, Standing, Verdict, What, groups};
+use crate::rules::Rule;
 use crate::validate::{self, Validation};
 
 use crate::foreign::quoted::quoted;
@@ -91,8 +92,9 @@ impl CaseRun {
     /// Of a run of `conform`.
     pub fn of_conformance(plan: &ConformPlan<'_>, conformance: &Conformance) -> CaseRun {
         let causes = groups(&conformance.faults);
-        let rules = conformance.rules.iter().map(|rule| rule_case(plan, &causes, rule));
-        let scenarios = conformance.scenarios.iter().map(|one| scenario_case(plan, &causes, one));
+        let causes = Causes { plan: Some(plan), all: causes.iter().collect() };
+        let rules = conformance.rules.iter().map(|one| causes.rule_case(one.rule, &one.verdict));
+        let scenarios = conformance.scenarios.iter().map(|one| scenario_case(&causes, one));
         let stale = conformance.stale.iter();
         let stale =
             stale.map(|entry| stale_case(format!("{} in {}", entry.what, entry.scenario), &entry.why));
@@ -172,7 +174,7 @@ impl CaseRun {
 }
 
 /// An entry of the baseline that did not happen.
-fn stale_case(name: String, why: &str) -> Case {
+pub(crate) fn stale_case(name: String, why: &str) -> Case {
     let message = format!("the baseline lists it, and it did not happen: {why}");
     Case { group: "baseline", name, outcome: CaseOutcome::Failed(CaseTrouble::new("stale", message)) }
 }
@@ -219,103 +221,114 @@ fn finding_text(finding: &validate::ModuleFinding, file: Option<&PathBuf>) -> St
     )
 }
 
-fn rule_case(plan: &ConformPlan<'_>, causes: &[Group<'_>], rule: &RuleVerdict) -> Case {
-    let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
-    let group = "rules";
-    Case { group, name: rule.rule.id.to_owned(), outcome: outcome(plan, causes, of_rule, &rule.verdict) }
-}
-
-fn scenario_case(plan: &ConformPlan<'_>, causes: &[Group<'_>], scenario: &ScenarioVerdict) -> Case {
+fn scenario_case(causes: &Causes<'_>, scenario: &ScenarioVerdict) -> Case {
     let of_scenario =
         |fault: &Fault| fault.scenario == scenario.name && matches!(fault.what, What::Verdict(_));
-    let outcome = outcome(plan, causes, of_scenario, &scenario.verdict);
+    let outcome = causes.outcome(of_scenario, &scenario.verdict);
     Case { group: "scenarios", name: scenario.name.clone(), outcome }
 }
 
-/// What counts most: what is new, what is our own fault, what is known, a habit; then the verdict itself. One cause is told
-/// at length in one case, that of the first fault of it.
-fn outcome(
-    plan: &ConformPlan<'_>,
-    causes: &[Group<'_>],
-    mine: impl Fn(&Fault) -> bool,
-    verdict: &Verdict,
-) -> CaseOutcome {
-    type Is = fn(&Standing) -> bool;
-    const NEW: Is = |standing| *standing == Standing::New;
-    const OURS: Is = |standing| *standing == Standing::Ours;
-    const KNOWN: Is = |standing| matches!(standing, Standing::Known { .. });
-    const HABIT: Is = |standing| matches!(standing, Standing::Habit | Standing::Follows);
-    // Each cause that begins here is told here.
-    let own = |is: Is, word| {
-        let begins =
-            |cause: &&Group<'_>| cause.example().is_some_and(|first| is(&first.standing) && mine(first));
-        let told: Vec<&Group<'_>> = causes.iter().filter(begins).collect();
-        let text: Vec<String> = told.iter().filter_map(|cause| cause_text(plan, cause)).collect();
-        let places: Vec<String> = told.iter().filter_map(|cause| cause.place()).collect();
-        (!told.is_empty()).then(|| CaseTrouble {
-            word,
-            message: format!("broken in {}", places.join("; ")),
-            text: text.join("\n"),
-        })
-    };
-    // Of the others the case says where that is.
-    let others = |is: Is, word| {
-        let cause =
-            causes.iter().find(|cause| cause.all().any(|fault| is(&fault.standing) && mine(fault)))?;
-        let first = cause.example()?;
-        let same = cause.faults.iter().any(|fault| mine(fault));
-        let how = if same { "the same cause as" } else { "seen only with" };
-        let name = match &first.what {
-            What::Rule(rule) => format!("{} in {}", rule.id, first.scenario),
-            What::Verdict(verdict) => format!("the {} in {}", verdict.word(), first.scenario),
+/// What was found, by its causes.
+pub(crate) struct Causes<'a> {
+    /// Of `conform`: what it was found with, and what shows it again.
+    pub(crate) plan: Option<&'a ConformPlan<'a>>,
+    /// Each is told at length in the case of its first fault.
+    pub(crate) all: Vec<&'a Group<'a>>,
+}
+
+impl Causes<'_> {
+    /// Where they show themselves.
+    fn places(&self) -> &'static str {
+        if self.plan.is_some() { "scenario" } else { "server" }
+    }
+
+    pub(crate) fn rule_case(&self, rule: &Rule, verdict: &Verdict) -> Case {
+        let outcome = self.outcome(|fault| fault.is_of(rule), verdict);
+        Case { group: "rules", name: rule.id.to_owned(), outcome }
+    }
+
+    /// What counts most: what is new, what is our own fault, what is known, a habit; then the verdict itself. One cause is told
+    /// at length in one case, that of the first fault of it.
+    fn outcome(&self, mine: impl Fn(&Fault) -> bool, verdict: &Verdict) -> CaseOutcome {
+        type Is = fn(&Standing) -> bool;
+        const NEW: Is = |standing| *standing == Standing::New;
+        const OURS: Is = |standing| *standing == Standing::Ours;
+        const KNOWN: Is = |standing| matches!(standing, Standing::Known { .. });
+        const HABIT: Is = |standing| matches!(standing, Standing::Habit | Standing::Follows);
+        // Each cause that begins here is told here.
+        let own = |is: Is, word| {
+            let begins =
+                |cause: &&&Group<'_>| cause.example().is_some_and(|first| is(&first.standing) && mine(first));
+            let told: Vec<&Group<'_>> = self.all.iter().filter(begins).copied().collect();
+            let text: Vec<String> = told.iter().filter_map(|cause| self.cause_text(cause)).collect();
+            let places: Vec<String> = told.iter().filter_map(|cause| cause.place(self.places())).collect();
+            (!told.is_empty()).then(|| CaseTrouble {
+                word,
+                message: format!("broken in {}", places.join("; ")),
+                text: text.join("\n"),
+            })
         };
-        Some(CaseTrouble::new(word, format!("{how} {name}")))
-    };
-    let failed = || own(NEW, "fail").map(CaseOutcome::Failed);
-    let ours = || own(OURS, "harness-error").map(CaseOutcome::Inconclusive);
-    let follows = || others(NEW, "fail").map(CaseOutcome::Follows);
-    let known = || own(KNOWN, "known").or_else(|| others(KNOWN, "known")).map(CaseOutcome::Known);
-    let habit = || own(HABIT, "warn").or_else(|| others(HABIT, "warn")).map(CaseOutcome::Warned);
-    failed()
-        .or_else(ours)
-        .or_else(follows)
-        .or_else(known)
-        .or_else(habit)
-        .unwrap_or_else(|| CaseOutcome::of(verdict))
-}
-
-/// A cause: its first fault at length, then where else it shows itself and what comes with it.
-fn cause_text(plan: &ConformPlan<'_>, cause: &Group<'_>) -> Option<String> {
-    let mut text = fault_text(plan, cause.example()?);
-    let scenarios = cause.scenarios();
-    if scenarios.len() > 1 {
-        text += &format!("{} scenarios: {}\n", scenarios.len(), scenarios.join(", "));
+        // Of the others the case says where that is.
+        let others = |is: Is, word| {
+            let cause =
+                self.all.iter().find(|cause| cause.all().any(|fault| is(&fault.standing) && mine(fault)))?;
+            let first = cause.example()?;
+            let same = cause.faults.iter().any(|fault| mine(fault));
+            let how = if same { "the same cause as" } else { "seen only with" };
+            let name = match &first.what {
+                What::Rule(rule) => format!("{} in {}", rule.id, first.scenario),
+                What::Verdict(verdict) => format!("the {} in {}", verdict.word(), first.scenario),
+            };
+            Some(CaseTrouble::new(word, format!("{how} {name}")))
+        };
+        let failed = || own(NEW, "fail").map(CaseOutcome::Failed);
+        let ours = || own(OURS, "harness-error").map(CaseOutcome::Inconclusive);
+        let follows = || others(NEW, "fail").map(CaseOutcome::Follows);
+        let known = || own(KNOWN, "known").or_else(|| others(KNOWN, "known")).map(CaseOutcome::Known);
+        let habit = || own(HABIT, "warn").or_else(|| others(HABIT, "warn")).map(CaseOutcome::Warned);
+        failed()
+            .or_else(ours)
+            .or_else(follows)
+            .or_else(known)
+            .or_else(habit)
+            .unwrap_or_else(|| CaseOutcome::of(verdict))
     }
-    let with: Vec<String> = cause.with.iter().filter_map(Group::heading).collect();
-    if !with.is_empty() {
-        text += &format!("seen only with this, and never before it: {}\n", with.join(", "));
-    }
-    Some(text)
-}
 
-fn fault_text(plan: &ConformPlan<'_>, fault: &Fault) -> String {
-    let mut text =
-        format!("{} in {}, in {} of {} tries\n", fault.what, fault.scenario, fault.times, fault.tries);
-    match &fault.what {
-        What::Rule(rule) => {
-            text += &format!("{}\n({})\nat fault: {}\n", rule.statement, rule.clause, rule.party);
+    /// A cause: its first fault at length, then where else it shows itself and what comes with it.
+    fn cause_text(&self, cause: &Group<'_>) -> Option<String> {
+        let mut text = self.fault_text(cause.example()?);
+        if self.plan.is_none() {
+            return Some(text);
         }
-        What::Verdict(verdict) => text += &format!("{}\n", verdict.reason().unwrap_or_default()),
+        let scenarios = cause.scenarios();
+        if scenarios.len() > 1 {
+            text += &format!("{} scenarios: {}\n", scenarios.len(), scenarios.join(", "));
+        }
+        let with: Vec<String> = cause.with.iter().filter_map(|one| one.heading(self.places())).collect();
+        if !with.is_empty() {
+            text += &format!("seen only with this, and never before it: {}\n", with.join(", "));
+        }
+        Some(text)
     }
-    if let Some(first) = &fault.first {
-        text += &format!("expected: {}\nactual:   {}\n", first.expected, first.actual);
-        text.extend(first.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)));
+
+    fn fault_text(&self, fault: &Fault) -> String {
+        let tries =
+            self.plan.map_or(String::new(), |_| format!(", in {} of {} tries", fault.times, fault.tries));
+        let mut text = format!("{} in {}{tries}\n", fault.what, fault.scenario);
+        match &fault.what {
+            What::Rule(rule) => {
+                text += &format!("{}\n({})\nat fault: {}\n", rule.statement, rule.clause, rule.party);
+            }
+            What::Verdict(verdict) => text += &format!("{}\n", verdict.reason().unwrap_or_default()),
+        }
+        if let Some(first) = &fault.first {
+            text += &format!("expected: {}\nactual:   {}\n", first.expected, first.actual);
+            text.extend(first.calls.iter().map(|call| format!("{:>6} | {call}\n", call.position)));
+        }
+        if let Some(wrote) = &fault.wrote {
+            text += &format!("{wrote}\n");
+        }
+        text += &fault.standing.why().map_or(String::new(), |why| format!("known: {why}\n"));
+        text + &self.plan.map_or(String::new(), |plan| format!("reproduce: {}\n", reproduce(plan, fault)))
     }
-    if let Some(wrote) = &fault.wrote {
-        text += &format!("{wrote}\n");
-    }
-    if let Standing::Known { why, .. } = &fault.standing {
-        text += &format!("known: {why}\n");
-    }
-    text + &format!("reproduce: {}\n", reproduce(plan, fault))
 }

@@ -1,7 +1,6 @@
 //! `layers check TRACE…`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,14 +13,12 @@ use crate::campaign::level::Level;
 use crate::conform::{exit_of, verdict_of_troubles};
 use crate::foreign::bounded;
 use crate::foreign::visible::visible_line;
-use crate::history::Call;
 use crate::outcome::{Exit, Fault, Verdict, What};
-use crate::report::account::{Account, JudgedServer};
+use crate::report::account::{Account, JudgedServer, of_servers};
 use crate::report::html::Traced;
 use crate::report::ndjson::traces::failed;
-use crate::report::watched::of_servers;
-use crate::report::{Format, finding, traces};
-use crate::rules::{self, CallRef, Judgement, Kind, Rule};
+use crate::report::{Format, Outcome};
+use crate::rules::{self, Judgement, Rule};
 use crate::run::Run;
 use crate::watch::{Ended, traces_in};
 
@@ -46,15 +43,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     say_when_cut_short();
     let traces = named(&arguments.traces)?;
-    let mut reports = course.open(&arguments.report)?;
+    let opened = course.open(&arguments.report)?.into_iter();
+    let mut reporters: Vec<_> = opened.map(|(format, to, place)| (format.reporter(to), place)).collect();
+    let tells_people =
+        arguments.report.is_empty() || arguments.report.iter().any(|report| report.format == Format::Human);
     let draws = reports::room_for_events(&arguments.report) > 0;
     let mut checked = Vec::new();
     for path in &traces {
         let one = check(path, draws)?;
-        for (_, to, _) in reports.iter_mut().filter(|(format, ..)| *format == Format::Human) {
-            course.spoken().set(true);
-            print(to, &one)?;
-        }
+        course.spoken().set(tells_people);
+        reporters.iter_mut().try_for_each(|(reporter, _)| reporter.trace(&one.subject()))?;
         let is_broken = exit_of(&one.judgement) == Exit::Violation;
         checked.push(one);
         if is_broken && arguments.fail_fast {
@@ -65,11 +63,11 @@ fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> 
     let faults: Vec<Fault> = checked.iter().flat_map(Checked::faults).collect();
     let exercised = exercised(&checked);
     let account = account(&checked, &faults, &exercised, exit);
-    for (format, to, _) in &mut reports {
-        traces::write(to, *format, &account)?;
+    for (reporter, _) in &mut reporters {
+        reporter.end(Outcome::Traces(&account))?;
     }
     course.has_ended();
-    reports::finish(reports.into_iter().map(|(_, _, place)| place))?;
+    reports::finish(reporters.into_iter().map(|(_, place)| place))?;
     Ok(exit)
 }
 
@@ -94,6 +92,8 @@ fn account<'a>(
         exit,
         meaning: exit.meaning().to_owned(),
         code: exit.code(),
+        why: exit.meaning().to_owned(),
+        kept: None,
     }
 }
 
@@ -198,39 +198,4 @@ fn check(path: &Path, draws: bool) -> Result<Checked, Failure> {
     let events = if draws { reader.events().flatten().collect() } else { Events::default() };
     let verdict = verdict_of_troubles(&judgement.troubles).unwrap_or(Verdict::Pass);
     Ok(Checked { name: visible_line(&shown.to_string()), judgement, events, verdict })
-}
-
-fn print(out: &mut impl Write, checked: &Checked) -> std::io::Result<()> {
-    let judgement = &checked.judgement;
-    writeln!(out, "{}: {} events", checked.name, judgement.events)?;
-    for result in judgement.results.iter().filter(|result| result.broken > 0) {
-        let word = if result.rule.kind == Kind::Observed { "warn" } else { "FAIL" };
-        writeln!(
-            out,
-            "  {word}  {} (broken {} of {} times)",
-            result.rule.id, result.broken, result.exercised
-        )?;
-        finding::write(out, result.rule, result.findings.first())?;
-    }
-    let mut in_flight: Vec<&Call> = judgement.history.in_flight().collect();
-    in_flight.sort_by_key(|call| (call.enter.tid, call.id()));
-    if !in_flight.is_empty() {
-        writeln!(out, "  in flight at the end:")?;
-    }
-    for call in in_flight {
-        writeln!(
-            out,
-            "        {:>6} | thread {}: {}",
-            call.id(),
-            call.enter.tid,
-            CallRef::from(&call.enter)
-        )?;
-    }
-    for trouble in &judgement.troubles {
-        writeln!(out, "  {trouble}")?;
-    }
-    let exercised = judgement.results.iter().filter(|result| result.exercised > 0).count();
-    let broken = judgement.results.iter().filter(|result| result.broken > 0).count();
-    let exit = exit_of(judgement);
-    writeln!(out, "  {exercised} rules exercised, {broken} broken; exit {}: {}", exit.code(), exit.meaning())
 }

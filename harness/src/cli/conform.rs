@@ -21,7 +21,7 @@ use crate::conform::{
 use crate::foreign::pipe;
 use crate::outcome::{Exit, Fault};
 use crate::report::ndjson::conform::failed;
-use crate::report::{Format, Reporter};
+use crate::report::{Begun, Format, Outcome};
 use crate::server::process::become_subreaper;
 use crate::server::{Installed, Which, interrupt};
 use crate::version::Version;
@@ -73,7 +73,7 @@ impl From<ServerKind> for Which {
 
 /// Tells of scenarios as they are played, and how many of them are.
 struct Telling {
-    relay: Relay<dyn Reporter>,
+    relay: Relay,
     done: usize,
     all: usize,
 }
@@ -129,21 +129,19 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
         all: arguments.all,
         keep_events: reports::room_for_events(&settings.report),
     };
-    let relay = Relay::new(
-        reporters.into_iter().map(|(format, to, place)| (format.reporter(to), place)),
-        course.spoken(),
-    );
+    let relay = Relay::new(reporters, course.spoken());
     let mut telling = Telling { relay, done: 0, all: selection.scenarios.len() };
-    telling.relay.each(|reporter| reporter.begin(&plan));
+    telling.relay.each(|reporter| reporter.begin(Begun::Server(&plan)));
     let conformance = conform(&plan, &mut telling)?;
-    let unwritten = telling.relay.finish(|reporter| reporter.end(&plan, &conformance));
+    let outcome = Outcome::Server(&plan, &conformance);
+    let unwritten = telling.relay.finish(|reporter| reporter.end(outcome));
     course.has_ended();
     if !reports::told(&settings.report, &unwritten)? {
         // Whoever started the command is told what was found, whatever became of the reports.
         let mut human = Format::Human.reporter(anstream::stderr());
-        human.begin(&plan)?;
+        human.begin(Begun::Server(&plan))?;
         conformance.faults.iter().try_for_each(|fault| human.found(fault))?;
-        human.end(&plan, &conformance)?;
+        human.end(outcome)?;
     } else if !reports::reach_the_terminal(&settings.report) {
         let exit = conformance.exit();
         writeln!(output(), "exit {}: {}", exit.code(), conformance.meaning())?;

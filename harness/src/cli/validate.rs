@@ -19,7 +19,7 @@ use crate::baseline::BaselineError;
 use crate::campaign::halt::{Halt, Limit};
 use crate::outcome::Exit;
 use crate::report::ndjson::validate::failed;
-use crate::report::{Format, ValidationReporter};
+use crate::report::{Begun, Format, Outcome};
 use crate::run::stack::Stack;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
@@ -160,10 +160,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     course.spoken().set(config.announce(&mut reporters)?);
     become_subreaper()?;
     interrupt::report_on_signals();
-    let mut relay = Relay::new(
-        reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)),
-        course.spoken(),
-    );
+    let mut relay = Relay::new(reporters, course.spoken());
     let limit = Limit::new(Some(bounds::time(settings.time))).failing_fast(arguments.fail_fast);
     let (mut judged, mut failed, mut broken_off) = (Vec::new(), None, None);
     let (mut of_all, count) = (OfAll::default(), chosen.len().max(1));
@@ -197,8 +194,8 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
     course.has_ended();
     if !reports::told(&settings.report, &unwritten)? {
         // Whoever started the command is told what was found, whatever became of the reports.
-        let mut human = Format::Human.of_validation(anstream::stderr());
-        judged.iter().try_for_each(|(validation, files)| human.end(validation, files))?;
+        let mut human = Format::Human.reporter(anstream::stderr());
+        judged.iter().try_for_each(|(validation, files)| human.end(Outcome::Modules(validation, files)))?;
         human.close(exit)?;
     }
     broken_off.or(failed).map_or_else(|| Ok(reports::exit(exit, &unwritten)), Err)
@@ -225,7 +222,7 @@ fn prepared(
 /// Tells what was found, and writes its cases: gives their files, and why the run fails, if it does because they cannot be
 /// written where they were asked for.
 fn tell(
-    relay: &mut Relay<dyn ValidationReporter>,
+    relay: &mut Relay,
     validation: &Validation,
     settings: &ValidateSettings,
 ) -> (Vec<PathBuf>, Option<Failure>) {
@@ -234,7 +231,7 @@ fn tell(
         Ok(files) => (files, None),
         Err(failure) => (Vec::new(), Some(failure)),
     };
-    relay.each(|reporter| reporter.end(validation, &files));
+    relay.each(|reporter| reporter.end(Outcome::Modules(validation, &files)));
     match unkept {
         Some(failure) if settings.repro.is_none() => {
             complain(&failure.message);
@@ -253,9 +250,9 @@ impl From<ValidateError> for Failure {
     }
 }
 
-impl Listener for Relay<dyn ValidationReporter> {
+impl Listener for Relay {
     fn begins(&mut self, subject: &Subject) {
-        self.each(|reporter| reporter.begin(subject));
+        self.each(|reporter| reporter.begin(Begun::Modules(subject)));
     }
 
     fn playing(&mut self, done: usize, all: usize, check: &'static ModuleCheck) {

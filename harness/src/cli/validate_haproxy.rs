@@ -12,7 +12,7 @@ use super::settings::ValidateSettings;
 use super::{bounds, haproxy_files};
 use crate::foreign::pipe;
 use crate::outcome::Exit;
-use crate::report::ValidationReporter;
+use crate::report::Outcome;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
 use crate::validate::{Haproxy, Known, Validation, haproxy};
@@ -116,12 +116,9 @@ pub(super) fn run(
     let reporters = course.open(&settings.report)?;
     become_subreaper()?;
     interrupt::report_on_signals();
-    let mut relay: Relay<dyn ValidationReporter> = Relay::new(
-        reporters.into_iter().map(|(format, to, place)| (format.of_validation(to), place)),
-        course.spoken(),
-    );
+    let mut relay = Relay::new(reporters, course.spoken());
     let validation = validate.run_telling(&mut relay)?;
-    relay.each(|reporter| reporter.end(&validation, &[]));
+    relay.each(|reporter| reporter.end(Outcome::Modules(&validation, &[])));
     let exit = validation.exit();
     let failed = ends.update.and_then(|path| write_baseline(path, &known, &validation).err());
     let unwritten = relay.finish(|reporter| reporter.close(exit));

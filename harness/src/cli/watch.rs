@@ -17,11 +17,11 @@ use crate::conform::verdict_of_troubles;
 use crate::deadline::Deadline;
 use crate::foreign::pipe;
 use crate::outcome::{Exit, Standing, Verdict};
-use crate::report::account::{Account, JudgedServer};
+use crate::report::Outcome;
+use crate::report::account::{Account, JudgedServer, of_servers};
 use crate::report::html::Traced;
+use crate::report::human::write_live;
 use crate::report::ndjson::traces::failed;
-use crate::report::watched::{self, Outcome, of_servers};
-use crate::report::{Format, traces};
 use crate::rules::Rule;
 use crate::server::interrupt;
 use crate::server::shortage::is_full;
@@ -155,15 +155,16 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
             .map_err(|error| usage(&format!("cannot write the baseline `{}`: {error}", path.display())))?;
     }
     let (code, why) = exit(arguments, &summary, status_code(status));
-    let outcome = Outcome { code, why: &why, kept: keeps.then(|| place.path()) };
     let verdicts: Vec<Verdict> = summary.seen.iter().map(|one| verdict(&one.judgement)).collect();
-    let account = account(arguments, &summary, &verdicts, &rules, code);
+    let account = Account {
+        code,
+        why,
+        kept: keeps.then(|| place.path()),
+        ..account(arguments, &summary, &verdicts, &rules)
+    };
     let mut places = Vec::new();
-    for (format, mut to, at) in reporters {
-        match format {
-            Format::Human => watched::write(&mut to, &summary, &rules, outcome)?,
-            other => traces::write(&mut to, other, &account)?,
-        }
+    for (format, to, at) in reporters {
+        format.reporter(to).end(Outcome::Traces(&account))?;
         places.push(at);
     }
     course.has_ended();
@@ -294,7 +295,7 @@ fn tell(news: &[News], level: Level, arguments: &Arguments, knowledge: &Knowledg
         let faults = faults(one, level, knowledge).map_err(|error| Failure::new(Exit::Harness, error))?;
         if arguments.live {
             let mut to = anstream::stderr();
-            faults.iter().try_for_each(|fault| watched::write_live(&mut to, fault))?;
+            faults.iter().try_for_each(|fault| write_live(&mut to, fault))?;
         }
         counts |= faults.iter().any(|fault| fault.standing == Standing::New);
     }
@@ -320,7 +321,6 @@ fn account<'a>(
     summary: &'a Summary,
     verdicts: &'a [Verdict],
     rules: &[&'static Rule],
-    code: u8,
 ) -> Account<'a> {
     let command: Vec<String> =
         arguments.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -340,7 +340,7 @@ fn account<'a>(
         title: "servers that a command has started".to_owned(),
         command: Some(command),
         level: arguments.level.map_or_else(Level::default, Level::from).word(),
-        rules: of_servers(summary.versions().keys().map(|(name, _)| *name), rules),
+        rules: of_servers(summary.seen.iter().map(|one| one.server.found.found.as_str()), rules),
         servers: servers.collect(),
         faults: &summary.faults,
         exercised: &summary.exercised,
@@ -348,6 +348,8 @@ fn account<'a>(
         stale: &summary.stale,
         exit: summary.exit(),
         meaning: summary.meaning(),
-        code,
+        code: summary.exit().code(),
+        why: summary.meaning(),
+        kept: None,
     }
 }

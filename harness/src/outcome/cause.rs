@@ -114,22 +114,19 @@ impl<'a> Group<'a> {
         self.faults.iter().chain(self.with.iter().flat_map(|with| &with.faults)).copied()
     }
 
-    /// Where it shows itself: the only scenario, or how many, and the first.
-    pub fn place(&self) -> Option<String> {
+    /// Where it shows itself: the only one of these places, or how many, and the first.
+    pub fn place(&self, places: &str) -> Option<String> {
         let first = &self.example()?.scenario;
         Some(match self.faults.len() {
             1 => first.clone(),
-            many => format!("{many} scenarios, first {first}"),
+            many => format!("{many} {places}s, first {first}"),
         })
     }
 
-    /// What was found, and in how many scenarios.
-    pub fn heading(&self) -> Option<String> {
-        let fault = self.example()?;
-        Some(match self.faults.len() {
-            1 => format!("{} in 1 scenario", fault.what),
-            many => format!("{} in {many} scenarios", fault.what),
-        })
+    /// What was found, and in how many of these places.
+    pub fn heading(&self, places: &str) -> Option<String> {
+        let (what, many) = (&self.example()?.what, self.faults.len());
+        Some(format!("{what} in {many} {places}{}", if many == 1 { "" } else { "s" }))
     }
 
     fn places(&self) -> BTreeMap<&'a str, u32> {

@@ -3,7 +3,7 @@
 use super::standing::Standing;
 use super::what::What;
 use crate::campaign::event_budget::Events;
-use crate::rules::{Finding, Kind, RuleResult};
+use crate::rules::{Finding, Kind, Rule, RuleResult};
 
 /// A rule that a scenario broke, or a crash or hang of the server in it.
 #[derive(Clone, Debug)]
@@ -54,6 +54,11 @@ impl Fault {
             standing,
             ..Fault::new(What::Rule(result.rule), scenario)
         }
+    }
+
+    /// Returns whether this rule is what is broken.
+    pub fn is_of(&self, rule: &Rule) -> bool {
+        matches!(self.what, What::Rule(one) if one.id == rule.id)
     }
 
     /// Returns what was seen the first time: what came in place of what was expected, or how the server crashed or hung.

@@ -34,6 +34,14 @@ impl Standing {
         }
     }
 
+    /// Why it is known, as the baseline has it.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Standing::Known { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
     /// The exit code that it alone asks for.
     pub fn exit(&self) -> Exit {
         match self {

@@ -1,10 +1,12 @@
 //! What there is to tell of the traces of servers that the harness has not started, or not in this run: `watch` and `check`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::html::Traced;
-use crate::outcome::{Exit, Fault};
-use crate::rules::{Rule, Trouble};
+use crate::outcome::{Exit, Fault, Standing, Verdict};
+use crate::rules::{self, Rule, Trouble};
+use crate::server::Which;
 use crate::validate::KnownFinding;
 use crate::watch::{Ended, Unseen};
 
@@ -35,6 +37,31 @@ pub struct Account<'a> {
     pub meaning: String,
     /// The exit code, which may be another program's.
     pub code: u8,
+    /// Why it is that.
+    pub why: String,
+    /// Where the traces are kept, if they are.
+    pub kept: Option<&'a Path>,
+}
+
+impl Account<'_> {
+    /// What is said of this rule: how often it was put to the test decides where nothing was found.
+    pub(super) fn verdict(&self, rule: &Rule) -> Verdict {
+        let faults = || self.faults.iter().filter(|fault| fault.is_of(rule));
+        match self.exercised.get(rule.id) {
+            _ if faults().any(|fault| fault.standing != Standing::Habit) => Verdict::Fail,
+            _ if faults().next().is_some() => Verdict::Warn,
+            None | Some(0) => Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent)),
+            Some(_) => Verdict::Pass,
+        }
+    }
+}
+
+/// Those of these rules that are about servers with these names.
+pub fn of_servers<'a>(names: impl Iterator<Item = &'a str>, judged: &[&'static Rule]) -> Vec<&'static Rule> {
+    let kinds: Vec<Which> = names.filter_map(Which::named).collect();
+    let is_of_servers =
+        |rule: &&&Rule| kinds.iter().any(|kind| rules::of(*kind).any(|one| one.id == rule.id));
+    judged.iter().filter(is_of_servers).copied().collect()
 }
 
 /// A server, and its trace.

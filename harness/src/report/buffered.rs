@@ -2,13 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use super::{Reporter, ValidationReporter};
+use super::{Outcome, Reporter, traces};
 use crate::cases::CaseRun;
-use crate::conform::{ConformPlan, Conformance};
 use crate::outcome::Exit;
-use crate::validate::Validation;
 
 /// How such a format is written.
 pub type Writer = fn(&mut dyn Write, &CaseRun) -> io::Result<()>;
@@ -23,7 +20,7 @@ pub struct Buffered<W> {
 
 impl<W> fmt::Debug for Buffered<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtEnd").finish_non_exhaustive()
+        f.debug_struct("Buffered").finish_non_exhaustive()
     }
 }
 
@@ -40,15 +37,15 @@ impl<W: Write> Buffered<W> {
 }
 
 impl<W: Write> Reporter for Buffered<W> {
-    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
-        self.run(&CaseRun::of_conformance(plan, conformance))
-    }
-}
-
-impl<W: Write> ValidationReporter for Buffered<W> {
-    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
-        self.runs.push(CaseRun::of_validation(validation, files));
-        Ok(())
+    fn end(&mut self, outcome: Outcome<'_>) -> io::Result<()> {
+        match outcome {
+            Outcome::Server(plan, conformance) => self.run(&CaseRun::of_conformance(plan, conformance)),
+            Outcome::Modules(validation, files) => {
+                self.runs.push(CaseRun::of_validation(validation, files));
+                Ok(())
+            }
+            Outcome::Traces(account) => self.run(&traces::cases(account)),
+        }
     }
 
     fn close(&mut self, exit: Exit) -> io::Result<()> {

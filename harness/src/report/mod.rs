@@ -3,7 +3,6 @@
 pub mod account;
 pub mod buffered;
 pub mod catalogue;
-pub mod finding;
 pub mod github;
 pub mod html;
 pub mod human;
@@ -13,16 +12,14 @@ pub mod perfetto;
 mod reporter;
 pub mod snapshot;
 pub mod tap;
-pub mod traces;
-pub mod validation;
-pub mod watched;
+mod traces;
 mod wrapped;
 
 use std::io::Write;
 
 use buffered::Buffered;
 
-pub use reporter::{Reporter, ValidationReporter};
+pub use reporter::{Begun, Outcome, Reporter};
 
 /// The formats, each with what makes its reporters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -48,19 +45,6 @@ impl Format {
     pub fn reporter<'a>(self, to: impl Write + 'a) -> Box<dyn Reporter + 'a> {
         match self {
             Format::Human => Box::new(human::Human::new(to)),
-            Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
-            Format::Junit => Box::new(Buffered::new(to, junit::write)),
-            Format::Tap => Box::new(Buffered::new(to, tap::write)),
-            Format::Github => Box::new(Buffered::new(to, github::annotations)),
-            Format::Markdown => Box::new(Buffered::new(to, github::summary)),
-            Format::Html => Box::new(html::Html::new(to)),
-        }
-    }
-
-    /// The same for `validate`.
-    pub fn of_validation<'a>(self, to: impl Write + 'a) -> Box<dyn ValidationReporter + 'a> {
-        match self {
-            Format::Human => Box::new(validation::HumanValidation::new(to)),
             Format::Ndjson => Box::new(ndjson::Ndjson::new(to)),
             Format::Junit => Box::new(Buffered::new(to, junit::write)),
             Format::Tap => Box::new(Buffered::new(to, tap::write)),

@@ -74,37 +74,6 @@ impl Summary {
         }
     }
 
-    /// Servers of each version (empty where it is not known), by the program's name.
-    pub fn versions(&self) -> BTreeMap<(&str, &str), usize> {
-        let mut versions = BTreeMap::new();
-        for one in &self.seen {
-            *versions
-                .entry((one.server.found.found.as_str(), one.server.found.version.as_str()))
-                .or_default() += 1;
-        }
-        versions
-    }
-
-    /// How many have ended how.
-    pub fn ends(&self) -> BTreeMap<Ended, usize> {
-        let mut ends = BTreeMap::new();
-        for one in &self.seen {
-            *ends.entry(one.ended).or_default() += 1;
-        }
-        ends
-    }
-
-    /// The server of this fault.
-    pub fn server_of(&self, fault: &Fault) -> Option<&Seen> {
-        let number = fault.scenario.strip_prefix(SERVER)?.split_once(':')?.0;
-        self.seen.get(number.parse::<usize>().ok()?.checked_sub(1)?)
-    }
-
-    /// What a reader of the traces has to say against single ones: they were full, or cannot be read to their ends.
-    pub fn unclear(&self) -> impl Iterator<Item = (&Seen, String)> {
-        self.seen.iter().filter_map(|one| Some((one, one.unclear()?)))
-    }
-
     /// The text of the user's baseline after this run: without what is stale and with what is new.
     pub fn baseline(&self, own: &Known) -> String {
         let new = self.faults.iter().filter(|fault| fault.standing == Standing::New).map(|fault| {

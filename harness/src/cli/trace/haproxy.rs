@@ -19,8 +19,8 @@ use crate::conform::{exit_of, is_ground};
 use crate::deadline::Deadline;
 use crate::foreign::visible::visible;
 use crate::outcome::{Exit, Verdict};
-use crate::report::finding;
-use crate::rules::{self, Judgement, Kind};
+use crate::report::human::write_broken;
+use crate::rules::{self, Judgement};
 use crate::run::Start;
 use crate::server::haproxy::{
     Configuration, Haproxy, HaproxyError, HaproxyServer, Loading, ServeHaproxy, alert, lua_error,
@@ -92,7 +92,7 @@ pub(in crate::cli) fn run(session: &Session<'_>) -> Result<Exit, Failure> {
     let hung = hung.map(|verdict| in_time(verdict, limit));
     let judgement = rules::judge(&Reader::of(&trace), rules::all());
     let verdict = show_judged(pictures, &trace, &judgement, hung)?;
-    print(&judgement)?;
+    write_broken(&mut anstream::stderr(), &judgement)?;
     let printed = server.printed();
     for line in printed.lines().filter_map(alert) {
         complain(format!("the server is alarmed: {}", visible(line)));
@@ -112,18 +112,6 @@ fn of_rules(judgement: &Judgement) -> Exit {
         Exit::Violation if is_ground(&judgement.troubles) => Exit::Violation,
         _ => Exit::Conformant,
     }
-}
-
-/// Says what is broken, as `layers check` does.
-fn print(judgement: &Judgement) -> std::io::Result<()> {
-    let mut out = anstream::stderr();
-    for result in judgement.results.iter().filter(|result| result.broken > 0) {
-        let word = if result.rule.kind == Kind::Observed { "warn" } else { "FAIL" };
-        let (id, broken, exercised) = (result.rule.id, result.broken, result.exercised);
-        writeln!(out, "  {word}  {id} (broken {broken} of {exercised} times)")?;
-        finding::write(&mut out, result.rule, result.findings.first())?;
-    }
-    Ok(())
 }
 
 /// Asks all of it, by all clients. Says what hung, if anything did.

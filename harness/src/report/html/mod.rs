@@ -12,7 +12,6 @@ mod picture;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use askama::Template;
 use base64::Engine;
@@ -20,10 +19,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use self::page::Page;
 use self::picture::Picture;
-use super::{Reporter, ValidationReporter};
-use crate::conform::{ConformPlan, Conformance};
+use super::{Outcome, Reporter};
 use crate::outcome::Exit;
-use crate::validate::Validation;
 
 pub use of_trace::Traced;
 
@@ -46,7 +43,7 @@ pub fn write(to: &mut impl Write, traces: &[Traced<'_>], code: Option<Exit>) -> 
     render(to, of_trace::page(traces, code))
 }
 
-/// Writes the page of a run of `conform` or `validate`, when it is over.
+/// Writes the page of a run, when it is over.
 pub struct Html<W> {
     to: W,
     /// One of each set of parameters.
@@ -67,15 +64,18 @@ impl<W: Write> Html<W> {
 }
 
 impl<W: Write> Reporter for Html<W> {
-    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
-        render(&mut self.to, of_conform::page(plan, conformance))
-    }
-}
-
-impl<W: Write> ValidationReporter for Html<W> {
-    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
-        self.pages.push(of_validate::page(validation, files));
-        Ok(())
+    fn end(&mut self, outcome: Outcome<'_>) -> io::Result<()> {
+        match outcome {
+            Outcome::Server(plan, conformance) => render(&mut self.to, of_conform::page(plan, conformance)),
+            Outcome::Modules(validation, files) => {
+                self.pages.push(of_validate::page(validation, files));
+                Ok(())
+            }
+            Outcome::Traces(account) => {
+                let traced: Vec<Traced<'_>> = account.servers.iter().map(|one| one.traced).collect();
+                write(&mut self.to, &traced, Some(account.exit))
+            }
+        }
     }
 
     fn close(&mut self, exit: Exit) -> io::Result<()> {

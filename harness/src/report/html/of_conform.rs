@@ -92,40 +92,27 @@ fn finding(plan: &ConformPlan<'_>, cause: &Group<'_>, fault: &Fault) -> Finding 
         many => format!("{many} scenarios, first "),
     };
     let several = scenarios.len() > 1;
-    let mut finding = Finding {
-        id: fault.what.to_string(),
+    let finding = match &fault.what {
+        What::Rule(rule) => Finding::of_rule(rule, fault.first.as_ref()),
+        What::Verdict(verdict) => Finding {
+            id: verdict.word().to_owned(),
+            statement: "The server neither crashes nor hangs.".to_owned(),
+            at_fault: plan.server.which().name().to_owned(),
+            actual: verdict.reason().unwrap_or_default().to_owned(),
+            calls: fault.run.as_ref().map(|events| in_flight(events)).unwrap_or_default(),
+            ..Finding::default()
+        },
+    };
+    Finding {
         word: word(fault),
+        known: fault.standing.why().map(str::to_owned),
         place: format!("in {many}{scenario}{often}"),
         wrote: fault.wrote.clone(),
         scenarios: scenarios.into_iter().filter(|_| several).map(str::to_owned).collect(),
-        with: cause.with.iter().filter_map(Group::heading).collect(),
+        with: cause.with.iter().filter_map(|one| one.heading("scenario")).collect(),
         reproduce: Some(reproduce(plan, fault)),
-        ..Finding::default()
-    };
-    match &fault.what {
-        What::Rule(rule) => {
-            finding.statement = rule.statement.to_owned();
-            finding.clause = rule.clause.to_owned();
-            finding.at_fault = rule.party.to_string();
-            finding.fix = rule.fix.to_owned();
-        }
-        What::Verdict(verdict) => {
-            finding.statement = "The server neither crashes nor hangs.".to_owned();
-            finding.at_fault = plan.server.which().name().to_owned();
-            finding.actual = verdict.reason().unwrap_or_default().to_owned();
-            finding.calls = fault.run.as_ref().map(|events| in_flight(events)).unwrap_or_default();
-        }
+        ..finding
     }
-    if let Some(first) = &fault.first {
-        finding.at_fault = first.party.to_string();
-        finding.expected = first.expected.clone();
-        finding.actual = first.actual.clone();
-        finding.calls = first.calls.clone();
-    }
-    if let Standing::Known { why, .. } = &fault.standing {
-        finding.known = Some(why.clone());
-    }
-    finding
 }
 
 /// What is found, each with the number of its cause.
@@ -141,7 +128,7 @@ fn said(verdict: &Verdict, faults: &Found<'_>, of: impl Fn(&Fault) -> bool) -> (
 }
 
 fn rule_cell(rule: &RuleVerdict, faults: &Found<'_>) -> Cell {
-    let of_rule = |fault: &Fault| matches!(fault.what, What::Rule(one) if one.id == rule.rule.id);
+    let of_rule = |fault: &Fault| fault.is_of(rule.rule);
     let (word, findings) = said(&rule.verdict, faults, of_rule);
     let mut lines = vec![rule.rule.clause.to_owned()];
     lines.extend(rule.verdict.reason().map(str::to_owned));

@@ -87,20 +87,8 @@ fn word(result: &RuleResult) -> &'static str {
 fn findings(result: &RuleResult, run: Option<usize>, name: &str) -> impl Iterator<Item = Finding> {
     let (rule, word) = (result.rule, word(result));
     let place = format!("in {name}, broken {} times", result.broken);
-    result.findings.iter().map(move |one| Finding {
-        id: rule.id.to_owned(),
-        word,
-        place: place.clone(),
-        statement: rule.statement.to_owned(),
-        clause: rule.clause.to_owned(),
-        at_fault: one.party.to_string(),
-        expected: one.expected.clone(),
-        actual: one.actual.clone(),
-        fix: rule.fix.to_owned(),
-        calls: one.calls.clone(),
-        run,
-        ..Finding::default()
-    })
+    let finding = move |one| Finding { word, place: place.clone(), run, ..Finding::of_rule(rule, Some(one)) };
+    result.findings.iter().map(finding)
 }
 
 fn cell(result: &RuleResult) -> Cell {

@@ -2,7 +2,7 @@
 
 use crate::campaign::event_budget::Events;
 use crate::outcome::Exit;
-use crate::rules::CallRef;
+use crate::rules::{self, CallRef, Rule};
 
 /// A whole page.
 #[derive(Debug)]
@@ -82,6 +82,25 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    /// This rule is broken, the first time like this.
+    pub(super) fn of_rule(rule: &Rule, first: Option<&rules::Finding>) -> Finding {
+        let mut finding = Finding {
+            id: rule.id.to_owned(),
+            statement: rule.statement.to_owned(),
+            clause: rule.clause.to_owned(),
+            at_fault: rule.party.to_string(),
+            fix: rule.fix.to_owned(),
+            ..Finding::default()
+        };
+        if let Some(first) = first {
+            finding.at_fault = first.party.to_string();
+            finding.expected.clone_from(&first.expected);
+            finding.actual.clone_from(&first.actual);
+            finding.calls.clone_from(&first.calls);
+        }
+        finding
+    }
+
     /// What is to be said of a call, by its number.
     pub(super) fn mark(&self, number: usize) -> Option<&String> {
         self.marks.get(number)?.as_ref()

@@ -5,13 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{CallLine, Ndjson, Word, calls, line};
+use super::line::{BrokenLine, FoundLine, Ndjson, Word, line};
 use crate::baseline::{Entry, How};
 use crate::cases::reproduce;
 use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict};
-use crate::outcome::{Exit, Fault, Standing, Verdict, What};
-use crate::report::Reporter;
-use crate::rules::Finding;
+use crate::outcome::{Exit, Fault, Verdict};
 use crate::version::Version;
 
 /// Version of the format: it grows when a field changes its meaning or goes.
@@ -110,33 +108,9 @@ pub enum ConformLine<'a> {
         why: Option<&'a str>,
         /// A command that shows it again.
         reproduce: String,
-        /// The rule that was broken.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        rule: Option<&'a str>,
-        /// Or the crash or hang.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        verdict: Option<Word>,
-        /// What it was like.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        /// Whose duty the rule is; this and what follows where a rule was broken.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        party: Option<String>,
-        /// What it promises.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        statement: Option<&'a str>,
-        /// Where that is written.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        clause: Option<&'a str>,
-        /// What was expected the first time.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        expected: Option<&'a str>,
-        /// What came instead.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        actual: Option<&'a str>,
-        /// The calls that show it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        calls: Option<Vec<CallLine>>,
+        /// What is broken, and how.
+        #[serde(flatten)]
+        found: FoundLine<'a>,
         /// What a program that the scenario runs has written in that try.
         #[serde(skip_serializing_if = "Option::is_none")]
         wrote: Option<&'a str>,
@@ -153,15 +127,9 @@ pub enum ConformLine<'a> {
         scenario: &'a str,
         /// Why it is listed.
         why: &'a str,
-        /// The rule that was broken.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        rule: Option<&'a str>,
-        /// Or the crash or hang.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        verdict: Option<Word>,
-        /// What it was like.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
+        /// What is broken.
+        #[serde(flatten)]
+        broken: BrokenLine<'a>,
         /// `deterministic` or `race`.
         how: &'a str,
         /// Of a race: in how many tries it was seen when it was listed.
@@ -206,7 +174,7 @@ pub struct ControlLine<'a> {
     reason: Option<&'a str>,
 }
 
-fn begin<'a>(plan: &'a ConformPlan<'_>) -> ConformLine<'a> {
+pub(super) fn begin<'a>(plan: &'a ConformPlan<'_>) -> ConformLine<'a> {
     ConformLine::Begin {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
@@ -220,7 +188,7 @@ fn begin<'a>(plan: &'a ConformPlan<'_>) -> ConformLine<'a> {
     }
 }
 
-fn scenario(said: &ScenarioVerdict) -> ConformLine<'_> {
+pub(super) fn scenario(said: &ScenarioVerdict) -> ConformLine<'_> {
     let astray = said.astray.iter().map(|(verdict, times)| AstrayLine {
         verdict: verdict.into(),
         reason: verdict.reason(),
@@ -272,53 +240,27 @@ fn rule(said: &RuleVerdict) -> ConformLine<'_> {
     }
 }
 
-/// The rule, or the verdict and its reason.
-fn wrong(what: &What) -> (Option<&str>, Option<Word>, Option<&str>) {
-    match what {
-        What::Rule(rule) => (Some(rule.id), None, None),
-        What::Verdict(verdict) => (None, Some(verdict.into()), Some(verdict.reason().unwrap_or_default())),
-    }
-}
-
 fn finding<'a>(plan: &ConformPlan<'_>, fault: &'a Fault) -> ConformLine<'a> {
-    let why = match &fault.standing {
-        Standing::Known { why, .. } => Some(why.as_str()),
-        _ => None,
-    };
-    let (rule, verdict, reason) = wrong(&fault.what);
-    let shown = match &fault.what {
-        What::Rule(rule) => fault.first.as_ref().map(|first| (*rule, first)),
-        What::Verdict(_) => None,
-    };
-    let first = shown.map(|(_, first): (_, &Finding)| first);
     ConformLine::Finding {
         scenario: &fault.scenario,
         times: fault.times,
         tries: fault.tries,
         standing: fault.standing.word(),
-        why,
+        why: fault.standing.why(),
         reproduce: reproduce(plan, fault),
-        rule,
-        verdict,
-        reason,
-        party: shown.map(|(rule, _)| rule.party.to_string()),
-        statement: shown.map(|(rule, _)| rule.statement),
-        clause: shown.map(|(rule, _)| rule.clause),
-        expected: first.map(|first| first.expected.as_str()),
-        actual: first.map(|first| first.actual.as_str()),
-        calls: first.map(|first| calls(&first.calls)),
+        found: FoundLine::of(fault),
         wrote: fault.wrote.as_deref(),
     }
 }
 
 fn baseline<'a>(state: &'a str, entry: &'a Entry) -> ConformLine<'a> {
-    let (rule, verdict, reason) = wrong(&entry.what);
+    let broken = BrokenLine::of(&entry.what);
     let (how, seen, tries) = match entry.how {
         How::Deterministic => ("deterministic", None, None),
         How::Race { seen, tries } => ("race", Some(seen), Some(tries)),
     };
     let (scenario, why) = (&entry.scenario, &entry.why);
-    ConformLine::Baseline { state, scenario, why, rule, verdict, reason, how, seen, tries }
+    ConformLine::Baseline { state, scenario, why, broken, how, seen, tries }
 }
 
 fn end(conformance: &Conformance) -> ConformLine<'_> {
@@ -336,25 +278,19 @@ pub(crate) fn failed(exit: Exit, why: &str) -> String {
     line(&ConformLine::End { exit: exit.code(), meaning, known: 0, stale: 0 })
 }
 
-impl<W: Write> Reporter for Ndjson<W> {
-    fn begin(&mut self, plan: &ConformPlan<'_>) -> io::Result<()> {
-        self.line(&begin(plan))
+/// Writes all lines that come when the run is over.
+pub(super) fn write<W: Write>(
+    to: &mut Ndjson<W>,
+    plan: &ConformPlan<'_>,
+    conformance: &Conformance,
+) -> io::Result<()> {
+    for one in &conformance.not_played {
+        to.line(&not_played(one, &Verdict::Skipped(one.why.to_string())))?;
     }
-
-    fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()> {
-        self.line(&scenario(verdict))
-    }
-
-    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
-        let unplayed = &conformance.not_played;
-        let reasons: Vec<Verdict> =
-            unplayed.iter().map(|one| Verdict::Skipped(one.why.to_string())).collect();
-        let unplayed = unplayed.iter().zip(&reasons).map(|(one, why)| not_played(one, why));
-        let rules = conformance.rules.iter().map(rule);
-        let findings = conformance.faults.iter().map(|fault| finding(plan, fault));
-        let known = conformance.known.iter().map(|entry| baseline("known", entry));
-        let stale = conformance.stale.iter().map(|entry| baseline("stale", entry));
-        let lines = unplayed.chain(rules).chain(findings).chain(known).chain(stale).chain([end(conformance)]);
-        lines.into_iter().try_for_each(|line| self.line(&line))
-    }
+    let rules = conformance.rules.iter().map(rule);
+    let findings = conformance.faults.iter().map(|fault| finding(plan, fault));
+    let known = conformance.known.iter().map(|entry| baseline("known", entry));
+    let stale = conformance.stale.iter().map(|entry| baseline("stale", entry));
+    let mut lines = rules.chain(findings).chain(known).chain(stale).chain([end(conformance)]);
+    lines.try_for_each(|line| to.line(&line))
 }

@@ -3,6 +3,7 @@
 //! What a line holds is declared once, as a type; the schemas in `schemas/` are made from those types.
 
 pub mod conform;
+mod line;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod traces;
@@ -10,70 +11,44 @@ pub mod validate;
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use super::{Begun, Outcome, Reporter};
+use crate::conform::ScenarioVerdict;
+use crate::outcome::Exit;
+use crate::validate::ModuleCheck;
 
-use crate::foreign::visible::visible_json;
-use crate::outcome::Verdict;
-use crate::rules::CallRef;
+pub use line::Ndjson;
 
-/// Writes to `W`, a line at a time.
-#[derive(Debug)]
-pub struct Ndjson<W> {
-    to: W,
-    /// Several sets of parameters are told of, one after the other.
-    sets: bool,
-}
-
-impl<W: Write> Ndjson<W> {
-    /// Writes to `to`.
-    pub fn new(to: W) -> Ndjson<W> {
-        Ndjson { to, sets: false }
+impl<W: Write> Reporter for Ndjson<W> {
+    fn begin(&mut self, begun: Begun<'_>) -> io::Result<()> {
+        match begun {
+            Begun::Server(plan) => self.line(&conform::begin(plan)),
+            Begun::Modules(subject) => self.line(&validate::begin(subject)),
+        }
     }
 
-    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_string(line).map_err(io::Error::other)?;
-        writeln!(self.to, "{}", visible_json(&text))?;
-        self.to.flush()
+    fn scenario(&mut self, verdict: &ScenarioVerdict) -> io::Result<()> {
+        self.line(&conform::scenario(verdict))
     }
-}
 
-/// A line by itself.
-fn line(line: &impl Serialize) -> String {
-    serde_json::to_string(line).map(|text| visible_json(&text).into_owned()).unwrap_or_default()
-}
-
-/// A word of [`Verdict::word`].
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Word(&'static str);
-
-impl From<&Verdict> for Word {
-    fn from(verdict: &Verdict) -> Word {
-        Word(verdict.word())
+    fn playing(&mut self, done: usize, all: usize, check: &ModuleCheck) -> io::Result<()> {
+        self.line(&validate::ValidateLine::Playing { id: check.id, done, of: all })
     }
-}
 
-/// A call that shows what is wrong.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Call"))]
-#[serde(deny_unknown_fields)]
-pub struct CallLine {
-    /// Position of its event in the trace.
-    position: u32,
-    /// Layer; 0 is the plugin.
-    layer: u8,
-    /// Thread.
-    thread: u32,
-    /// The event, as the human report shows it.
-    call: String,
-}
+    fn end(&mut self, outcome: Outcome<'_>) -> io::Result<()> {
+        match outcome {
+            Outcome::Server(plan, conformance) => conform::write(self, plan, conformance),
+            Outcome::Modules(validation, files) => {
+                self.sets |= validation.set.is_some();
+                validate::write(self, validation, files)
+            }
+            Outcome::Traces(account) => traces::write(self, account),
+        }
+    }
 
-fn calls(calls: &[CallRef]) -> Vec<CallLine> {
-    let call = |call: &CallRef| CallLine {
-        position: call.position,
-        layer: call.layer,
-        thread: call.tid,
-        call: call.to_string(),
-    };
-    calls.iter().map(call).collect()
+    fn close(&mut self, exit: Exit) -> io::Result<()> {
+        if !self.sets {
+            return Ok(());
+        }
+        self.line(&validate::ValidateLine::Sets { exit: exit.code(), meaning: exit.meaning() })
+    }
 }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::{Word, conform, traces, validate};
+use super::line::Word;
+use super::{conform, traces, validate};
 use crate::outcome::Verdict;
 
 /// Each schema with the name of its file in `schemas/`.

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{CallLine, Ndjson, Word, calls, line};
-use crate::outcome::{Exit, Fault, Standing, Verdict, What};
+use super::line::{FoundLine, Ndjson, Word, line};
+use crate::outcome::{Exit, Fault};
 use crate::report::account::{Account, JudgedServer};
 use crate::rules::Rule;
 use crate::watch::Ended;
@@ -90,33 +90,9 @@ pub enum Line<'a> {
         standing: &'a str,
         /// Why it is known.
         why: Option<&'a str>,
-        /// The rule that was broken.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        rule: Option<&'a str>,
-        /// Or the crash.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        verdict: Option<Word>,
-        /// What it was like.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        /// Whose duty it is; this and what follows where a rule was broken.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        party: Option<String>,
-        /// What it promises.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        statement: Option<&'a str>,
-        /// Where that is written.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        clause: Option<&'a str>,
-        /// What was expected the first time.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        expected: Option<&'a str>,
-        /// What came instead.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        actual: Option<&'a str>,
-        /// The calls that show it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        calls: Option<Vec<CallLine>>,
+        /// What is broken, and how.
+        #[serde(flatten)]
+        found: FoundLine<'a>,
     },
     /// An entry of the user's baseline of what was looked for, and did not happen.
     Stale {
@@ -141,7 +117,7 @@ pub enum Line<'a> {
 }
 
 /// Writes all lines.
-pub fn write<W: Write>(to: &mut Ndjson<W>, account: &Account<'_>) -> io::Result<()> {
+pub(super) fn write<W: Write>(to: &mut Ndjson<W>, account: &Account<'_>) -> io::Result<()> {
     to.line(&Line::Begin {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
@@ -184,49 +160,26 @@ fn server<'a>(one: &'a JudgedServer<'_>) -> Line<'a> {
 }
 
 fn rule<'a>(account: &Account<'_>, rule: &'a Rule) -> Line<'a> {
-    let of_it = |fault: &&Fault| matches!(fault.what, What::Rule(one) if one.id == rule.id);
-    let faults = || account.faults.iter().filter(of_it);
-    let exercised = account.exercised.get(rule.id).copied().unwrap_or_default();
-    let verdict = match exercised {
-        _ if faults().any(|fault| fault.standing != Standing::Habit) => Verdict::Fail,
-        _ if faults().next().is_some() => Verdict::Warn,
-        0 => Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent)),
-        _ => Verdict::Pass,
-    };
+    let verdict = account.verdict(rule);
     Line::Rule {
         id: rule.id,
         kind: rule.kind.to_string(),
         party: rule.party.to_string(),
         verdict: (&verdict).into(),
         reason: verdict.reason().map(str::to_owned),
-        exercised,
-        servers: faults().count(),
+        exercised: account.exercised.get(rule.id).copied().unwrap_or_default(),
+        servers: account.faults.iter().filter(|fault| fault.is_of(rule)).count(),
     }
 }
 
 fn finding(fault: &Fault) -> Line<'_> {
-    let why = match &fault.standing {
-        Standing::Known { why, .. } => Some(why.as_str()),
-        _ => None,
-    };
-    let (rule, verdict) = match &fault.what {
-        What::Rule(rule) => (Some(*rule), None),
-        What::Verdict(verdict) => (None, Some(verdict)),
-    };
-    let first = fault.first.as_ref();
+    let mut found = FoundLine::of(fault);
+    found.party = fault.first.as_ref().map(|first| first.party.to_string());
     Line::Finding {
         server: &fault.scenario,
         standing: fault.standing.word(),
-        why,
-        rule: rule.map(|rule| rule.id),
-        verdict: verdict.map(Word::from),
-        reason: verdict.map(|verdict| verdict.reason().unwrap_or_default()),
-        party: first.map(|first| first.party.to_string()),
-        statement: rule.map(|rule| rule.statement),
-        clause: rule.map(|rule| rule.clause),
-        expected: first.map(|first| first.expected.as_str()),
-        actual: first.map(|first| first.actual.as_str()),
-        calls: first.map(|first| calls(&first.calls)),
+        why: fault.standing.why(),
+        found,
     }
 }
 

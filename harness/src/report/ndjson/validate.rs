@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{CallLine, Ndjson, Word, calls, line};
+use super::line::{CallLine, Ndjson, Word, calls, line};
 use crate::outcome::Exit;
-use crate::report::ValidationReporter;
 use crate::validate::{
-    CheckVerdict, KnownFinding, ModuleCheck, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject,
-    Validation,
+    CheckVerdict, KnownFinding, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject, Validation,
 };
 
 /// Version of the format: it grows when a field changes its meaning or goes.
@@ -173,7 +171,7 @@ pub enum ValidateLine<'a> {
     },
 }
 
-fn begin(subject: &Subject) -> ValidateLine<'_> {
+pub(super) fn begin(subject: &Subject) -> ValidateLine<'_> {
     ValidateLine::Begin {
         format: VERSION,
         layers: env!("CARGO_PKG_VERSION"),
@@ -273,31 +271,17 @@ pub(crate) fn failed(exit: Exit, why: &str) -> String {
     })
 }
 
-impl<W: Write> ValidationReporter for Ndjson<W> {
-    fn begin(&mut self, subject: &Subject) -> io::Result<()> {
-        self.line(&begin(subject))
-    }
-
-    fn playing(&mut self, done: usize, all: usize, check: &ModuleCheck) -> io::Result<()> {
-        self.line(&ValidateLine::Playing { id: check.id, done, of: all })
-    }
-
-    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
-        let checks = validation.checks.iter().map(|said| check(validation, said));
-        let rules = validation.rules.iter().map(|said| rule(validation, said));
-        let findings =
-            validation.findings().enumerate().map(|(index, found)| finding(found, files.get(index)));
-        let profiles = validation.profiles.iter().map(profile);
-        let stale = validation.stale.iter().map(stale);
-        let lines = checks.chain(rules).chain(findings).chain(profiles).chain(stale);
-        self.sets |= validation.set.is_some();
-        lines.chain([end(validation)]).try_for_each(|line| self.line(&line))
-    }
-
-    fn close(&mut self, exit: Exit) -> io::Result<()> {
-        if !self.sets {
-            return Ok(());
-        }
-        self.line(&ValidateLine::Sets { exit: exit.code(), meaning: exit.meaning() })
-    }
+/// Writes all lines that come when the run is over.
+pub(super) fn write<W: Write>(
+    to: &mut Ndjson<W>,
+    validation: &Validation,
+    files: &[PathBuf],
+) -> io::Result<()> {
+    let checks = validation.checks.iter().map(|said| check(validation, said));
+    let rules = validation.rules.iter().map(|said| rule(validation, said));
+    let findings = validation.findings().enumerate().map(|(index, found)| finding(found, files.get(index)));
+    let profiles = validation.profiles.iter().map(profile);
+    let stale = validation.stale.iter().map(stale);
+    let lines = checks.chain(rules).chain(findings).chain(profiles).chain(stale);
+    lines.chain([end(validation)]).try_for_each(|line| to.line(&line))
 }

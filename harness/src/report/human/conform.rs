@@ -1,49 +1,30 @@
-//! The report for people: what was judged, what broke, what was left out and why.
+//! What `layers conform` tells people.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use anstyle::{AnsiColor, Style};
-
-use super::wrapped::{many, names, one_line, wrapped};
-use super::{Reporter, finding};
+use super::super::wrapped::{many, names, one_line, wrapped};
+use super::finding;
+use super::style::{BAD, DIM, GOOD, MOST_AT_LENGTH, MOST_OTHERS, ODD, style_of, word_of};
 use crate::baseline::{Entry, How};
 use crate::cases::reproduce;
 use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict, Unclear};
 use crate::history::Wrapped;
-use crate::outcome::{Cause, Fault, Group, Standing, Verdict, What, groups, shape};
+use crate::outcome::{Fault, Group, Standing, Verdict, groups, shape};
 use crate::rules::Checker;
 
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const ODD: Style = AnsiColor::Yellow.on_default();
-const DIM: Style = Style::new().dimmed();
-
-/// Writes to `W`, which drops the colours where they do not belong.
-#[derive(Debug)]
-pub struct Human<W> {
-    to: W,
-    /// Causes of which was told as they came.
-    told: BTreeSet<Cause>,
-}
-
-/// Findings that are told as they come; those that come later are told at the end.
-const MOST_TOLD: usize = 16;
-/// Findings, and reasons for which nothing can be told, that are shown at length.
-const MOST_AT_LENGTH: usize = 6;
-/// Other wordings of one finding that get a line of their own.
-const MOST_OTHERS: usize = 3;
+/// Where findings show themselves.
+const PLACES: &str = "scenario";
 /// Findings that come with another one and get a line of their own.
 const MOST_WITH: usize = 6;
 /// Rules that were not judged and get a line of their own.
 const MOST_NOT_JUDGED: usize = 16;
 
-impl<W: Write> Human<W> {
-    /// Writes to `to`.
-    pub fn new(to: W) -> Human<W> {
-        Human { to, told: BTreeSet::new() }
-    }
+/// Tells people of a run.
+pub(super) struct People<'w, W> {
+    pub(super) to: &'w mut W,
+}
 
+impl<W: Write> People<'_, W> {
     /// How often each rule was put to the test; at length or in as few lines as hold it.
     fn judged(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         writeln!(self.to, "\njudged (how often each rule was put to the test):")?;
@@ -96,7 +77,7 @@ impl<W: Write> Human<W> {
             if number < MOST_AT_LENGTH || plan.all {
                 self.finding(plan, group)?;
             } else {
-                self.finding_in_short(group, 2)?;
+                finding::in_short(self.to, group, PLACES, 2)?;
             }
         }
         Ok(())
@@ -115,12 +96,7 @@ impl<W: Write> Human<W> {
             self.to,
             "  {style}{word:<5}{style:#}  {what} in {often}{scenario}, in {times} of {tries} tries"
         )?;
-        match what {
-            What::Rule(rule) => finding::write(&mut self.to, rule, fault.first.as_ref())?,
-            What::Verdict(verdict) => {
-                writeln!(self.to, "{}", wrapped(verdict.reason().unwrap_or_default(), 8))?;
-            }
-        }
+        finding::of(self.to, fault)?;
         let others = group.others();
         for other in others.iter().take(MOST_OTHERS) {
             let Some(first) = &other.first else { continue };
@@ -146,22 +122,13 @@ impl<W: Write> Human<W> {
         }
         for (number, with) in group.with.iter().enumerate() {
             if number >= MOST_WITH && !plan.all {
-                let more: Vec<String> = group.with.iter().skip(number).filter_map(Group::heading).collect();
+                let more: Vec<String> =
+                    group.with.iter().skip(number).filter_map(|one| one.heading(PLACES)).collect();
                 return writeln!(self.to, "{}", wrapped(&format!("and {}", more.join(", ")), 10));
             }
-            self.finding_in_short(with, 10)?;
+            finding::in_short(self.to, with, PLACES, 10)?;
         }
         Ok(())
-    }
-
-    /// One line: what, where, and what was seen.
-    fn finding_in_short(&mut self, group: &Group<'_>, indent: usize) -> io::Result<()> {
-        let (Some(fault), Some(heading)) = (group.example(), group.heading()) else { return Ok(()) };
-        let (style, word) = word_of(fault);
-        let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
-        let seen = fault.seen();
-        let line = one_line(&format!("{heading}, first {}: {seen}", fault.scenario));
-        writeln!(self.to, "{:indent$}{word}{line}", "")
     }
 
     /// What cannot be told, by what is in the way.
@@ -331,17 +298,6 @@ impl<W: Write> Human<W> {
     }
 }
 
-/// How a finding is announced.
-fn word_of(fault: &Fault) -> (Style, &'static str) {
-    match fault.standing {
-        Standing::Habit => (ODD, "warn"),
-        Standing::Ours => (BAD, "ERROR"),
-        Standing::Follows => (ODD, "after"),
-        Standing::Known { .. } => (ODD, "known"),
-        Standing::New => (BAD, "FAIL"),
-    }
-}
-
 /// In how many of how many tries what this entry knows has happened.
 fn happened(conformance: &Conformance, entry: &Entry) -> (u32, u32) {
     let faults = conformance.faults.iter().filter(|fault| entry.covers(&fault.what, &fault.scenario));
@@ -358,7 +314,7 @@ fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
     conformance.scenarios.iter().find(|one| one.name == scenario).map_or(0, |one| one.tries)
 }
 
-impl<W: Write> Human<W> {
+impl<W: Write> People<'_, W> {
     /// What of the server was looked at.
     fn server(&mut self, conformance: &Conformance) -> io::Result<()> {
         let Wrapped { keywords, applets } = conformance.wrapped;
@@ -381,36 +337,9 @@ impl<W: Write> Human<W> {
             "\ncontrols: {shown} of {all} shown (that calls did overlap, or that clients asked for it)"
         )
     }
-}
 
-impl<W: Write> Reporter for Human<W> {
-    fn begin(&mut self, plan: &ConformPlan<'_>) -> io::Result<()> {
-        writeln!(
-            self.to,
-            "{} {} ({}): {}, {}, level {}",
-            plan.server.which().name(),
-            plan.server.version(),
-            plan.server.path().display(),
-            many(plan.selection.scenarios.len(), "scenario"),
-            many(plan.selection.rules.len(), "rule"),
-            plan.level.word(),
-        )
-    }
-
-    /// In one line, the first time: the rest is told at the end.
-    fn found(&mut self, fault: &Fault) -> io::Result<()> {
-        let told = matches!(fault.standing, Standing::Known { .. } | Standing::Follows);
-        if told || !self.told.insert(Cause::of(fault)) || self.told.len() > MOST_TOLD {
-            return Ok(());
-        }
-        let (style, word) = word_of(fault);
-        let seen = fault.seen();
-        let line = one_line(&format!("{} in {}: {seen}", fault.what, fault.scenario));
-        writeln!(self.to, "  {style}{word:<5}{style:#}  {line}")?;
-        self.to.flush()
-    }
-
-    fn end(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
+    /// Everything, when the run is over.
+    pub(super) fn all(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         self.findings(plan, conformance)?;
         self.unclear(plan, conformance)?;
         self.judged(plan, conformance)?;
@@ -432,7 +361,7 @@ impl<W: Write> Reporter for Human<W> {
         let exit = conformance.exit();
         writeln!(self.to)?;
         self.rates(conformance)?;
-        let style = if exit.code() == 0 { GOOD } else { BAD };
+        let style = style_of(exit);
         writeln!(
             self.to,
             "{} {}: {judged} of {} rules exercised: {} hold, {} broken, {} changed habits; \
@@ -448,4 +377,18 @@ impl<W: Write> Reporter for Human<W> {
             conformance.meaning(),
         )
     }
+}
+
+/// What is about to be judged.
+pub(super) fn begin(to: &mut impl Write, plan: &ConformPlan<'_>) -> io::Result<()> {
+    writeln!(
+        to,
+        "{} {} ({}): {}, {}, level {}",
+        plan.server.which().name(),
+        plan.server.version(),
+        plan.server.path().display(),
+        many(plan.selection.scenarios.len(), "scenario"),
+        many(plan.selection.rules.len(), "rule"),
+        plan.level.word(),
+    )
 }

@@ -1,90 +1,39 @@
-//! The report of `validate` for people: what broke, with all that helps to mend it; then the profiles; then one line.
+//! What `layers validate` tells people: what broke, with all that helps to mend it; then the profiles; then one line.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anstyle::{AnsiColor, Style};
-
-use super::ValidationReporter;
+use super::style::{BAD, DIM, GOOD, ODD, style_of};
 use crate::cases::marks;
 use crate::foreign::quoted::quoted;
-use crate::outcome::{Exit, Verdict};
+use crate::outcome::Verdict;
 use crate::validate::repro::intent::leave_for;
 use crate::validate::{
-    CheckStanding, KnownFinding, ModuleCheck, ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject,
-    Validation,
+    CheckStanding, KnownFinding, ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject, Validation,
 };
 
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const ODD: Style = AnsiColor::Yellow.on_default();
-const DIM: Style = Style::new().dimmed();
-
-/// Writes to `W`, which drops the colours where they do not belong.
-#[derive(Debug)]
-pub struct HumanValidation<W> {
-    to: W,
-    /// The sets of parameters that are judged, where there are several.
-    sets: Vec<(String, Exit)>,
+/// What is about to be judged.
+pub(super) fn begin(to: &mut impl Write, subject: &Subject) -> io::Result<()> {
+    if let Some(set) = &subject.set {
+        writeln!(to, "set `{set}`:")?;
+    }
+    writeln!(to, "{} {}: {}", subject.which.name(), subject.server, subject.words)?;
+    if !subject.copied.is_empty() {
+        writeln!(to, "copied for each case: {}", subject.copied.join(", "))?;
+    }
+    if let Some(why) = &subject.spared {
+        let unjudged: Vec<&str> =
+            Profile::ALL.iter().filter(|one| one.writes()).map(|one| one.word()).collect();
+        writeln!(to, "opened read-only: {why}")?;
+        let unjudged = unjudged.join(", ");
+        writeln!(to, "left unjudged for that: {unjudged} (--allow-writes judges them, and writes there)")?;
+    }
+    writeln!(to)?;
+    to.flush()
 }
 
-impl<W: Write> HumanValidation<W> {
-    /// Writes to `to`.
-    pub fn new(to: W) -> HumanValidation<W> {
-        HumanValidation { to, sets: Vec::new() }
-    }
-}
-
-impl<W: Write> ValidationReporter for HumanValidation<W> {
-    fn begin(&mut self, subject: &Subject) -> io::Result<()> {
-        if let Some(set) = &subject.set {
-            writeln!(self.to, "set `{set}`:")?;
-        }
-        writeln!(self.to, "{} {}: {}", subject.which.name(), subject.server, subject.words)?;
-        if !subject.copied.is_empty() {
-            writeln!(self.to, "copied for each case: {}", subject.copied.join(", "))?;
-        }
-        if let Some(why) = &subject.spared {
-            let unjudged: Vec<&str> =
-                Profile::ALL.iter().filter(|one| one.writes()).map(|one| one.word()).collect();
-            writeln!(self.to, "opened read-only: {why}")?;
-            let unjudged = unjudged.join(", ");
-            writeln!(
-                self.to,
-                "left unjudged for that: {unjudged} (--allow-writes judges them, and writes there)"
-            )?;
-        }
-        writeln!(self.to)?;
-        self.to.flush()
-    }
-
-    fn playing(&mut self, _: usize, _: usize, _: &ModuleCheck) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn end(&mut self, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
-        write(&mut self.to, validation, files)?;
-        if let Some(set) = &validation.set {
-            self.sets.push((set.clone(), validation.exit()));
-            writeln!(self.to)?;
-        }
-        self.to.flush()
-    }
-
-    fn close(&mut self, exit: Exit) -> io::Result<()> {
-        if self.sets.is_empty() {
-            return Ok(());
-        }
-        for (set, exit) in &self.sets {
-            writeln!(self.to, "set `{set}`: exit {}", exit.code())?;
-        }
-        let style = if exit.code() == 0 { GOOD } else { BAD };
-        writeln!(self.to, "{style}exit {}: {}{style:#}", exit.code(), exit.meaning())?;
-        self.to.flush()
-    }
-}
-
-fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
+/// Everything, when the run is over.
+pub(super) fn write(to: &mut impl Write, validation: &Validation, files: &[PathBuf]) -> io::Result<()> {
     if let Some(reason) = &validation.unloadable {
         writeln!(to, "{BAD}cannot be loaded{BAD:#}: {reason}\n")?;
     }
@@ -220,7 +169,7 @@ fn untried(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
 
 fn last_line(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
     let exit = validation.exit();
-    let style = if exit.code() == 0 { GOOD } else { BAD };
+    let style = style_of(exit);
     let count = |word| validation.count(word);
     let broken = count("fail") + count("crash") + count("hang");
     writeln!(

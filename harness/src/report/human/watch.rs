@@ -1,69 +1,52 @@
 //! What `layers watch` tells people.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use anstyle::{AnsiColor, Style};
-
+use super::super::account::{Account, JudgedServer};
+use super::super::wrapped::{many, one_line, wrapped};
 use super::finding;
-use super::wrapped::{many, one_line, wrapped};
-use crate::outcome::{Fault, Group, Standing, What, groups};
+use super::style::{MOST_AT_LENGTH, MOST_OTHERS, ODD, style_of, word_of};
+use crate::outcome::{Exit, Fault, Group, Standing, groups};
 use crate::rules::{self, Checker, Rule};
-use crate::server::Which;
-use crate::watch::{Ended, Summary};
+use crate::watch::Ended;
 
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const ODD: Style = AnsiColor::Yellow.on_default();
-const GOOD: Style = AnsiColor::Green.on_default();
-
-/// Findings that are shown at length.
-const MOST_AT_LENGTH: usize = 6;
-/// Other servers of one finding, and servers of which nothing can be told, that get a line of their own.
-const MOST_OTHERS: usize = 3;
-
-/// What the run ends with.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
-    /// The exit code.
-    pub code: u8,
-    /// Why it is that.
-    pub why: &'a str,
-    /// Where the traces are kept, if they are.
-    pub kept: Option<&'a std::path::Path>,
-}
+/// Where findings show themselves.
+const PLACES: &str = "server";
 
 /// Writes everything: what was found, what was judged and what was not, and how the servers have ended.
-pub fn write(
-    to: &mut dyn Write,
-    summary: &Summary,
-    judged: &[&'static Rule],
-    outcome: Outcome<'_>,
-) -> io::Result<()> {
+pub(super) fn write(to: &mut impl Write, account: &Account<'_>) -> io::Result<()> {
     let is_new = |fault: &&Fault| !matches!(fault.standing, Standing::Known { .. });
-    let groups = groups(summary.faults.iter().filter(is_new));
+    let groups = groups(account.faults.iter().filter(is_new));
     if !groups.is_empty() {
         writeln!(to, "layers: findings:")?;
     }
     for (number, group) in groups.iter().enumerate() {
-        if number < MOST_AT_LENGTH { at_length(to, summary, group)? } else { in_short(to, group, 2)? }
+        if number < MOST_AT_LENGTH {
+            at_length(to, account, group)?;
+        } else {
+            finding::in_short(to, group, PLACES, 2)?;
+        }
     }
-    known(to, summary)?;
-    unclear(to, summary)?;
-    servers(to, summary)?;
-    rules_judged(to, summary, judged)?;
-    if let Some(kept) = outcome.kept {
+    known(to, account)?;
+    unclear(to, account)?;
+    servers(to, &account.servers)?;
+    rules_judged(to, account)?;
+    if let Some(kept) = account.kept {
         writeln!(to, "layers: the traces are in `{}`: `layers check` judges them again", kept.display())?;
     }
-    for entry in &summary.stale {
+    for entry in account.stale {
         let line =
             format!("layers: {ODD}stale{ODD:#}: {} did not happen, and is listed: {}", entry.id, entry.why);
         writeln!(to, "{}", wrapped(&line, 0))?;
     }
-    let style = if groups.is_empty() && summary.stale.is_empty() { GOOD } else { BAD };
-    writeln!(to, "layers: {style}exit {}{style:#}: {}", outcome.code, outcome.why)
+    let broken = !groups.is_empty() || !account.stale.is_empty();
+    let style = style_of(if broken { Exit::Violation } else { Exit::Conformant });
+    writeln!(to, "layers: {style}exit {}{style:#}: {}", account.code, account.why)
 }
 
 /// Writes one line of what has just been found.
-pub fn write_live(to: &mut dyn Write, fault: &Fault) -> io::Result<()> {
+pub fn write_live(to: &mut impl Write, fault: &Fault) -> io::Result<()> {
     let (style, word) = word_of(fault);
     if matches!(fault.standing, Standing::Known { .. }) {
         return Ok(());
@@ -73,25 +56,19 @@ pub fn write_live(to: &mut dyn Write, fault: &Fault) -> io::Result<()> {
     writeln!(to, "layers: {style}{word}{style:#} {}", one_line(&format!("{}: {seen}: {server}", fault.what)))
 }
 
-fn at_length(to: &mut dyn Write, summary: &Summary, group: &Group<'_>) -> io::Result<()> {
+fn at_length(to: &mut impl Write, account: &Account<'_>, group: &Group<'_>) -> io::Result<()> {
     let Some(fault) = group.example() else { return Ok(()) };
     let (style, word) = word_of(fault);
-    let servers = many(group.faults.len(), "server");
+    let servers = many(group.faults.len(), PLACES);
     writeln!(to, "  {style}{word:<5}{style:#}  {} in {servers}", fault.what)?;
-    match &fault.what {
-        What::Rule(rule) => finding::write(&mut &mut *to, rule, fault.first.as_ref())?,
-        What::Verdict(verdict) => {
-            writeln!(to, "{}", wrapped(verdict.reason().unwrap_or_default(), 8))?;
-        }
-    }
-    if let Some(seen) = summary.server_of(fault) {
-        let found = &seen.server.found;
-        writeln!(to, "{}", wrapped(&format!("seen in:  {}", fault.scenario), 8))?;
-        writeln!(
-            to,
-            "        process {}, {} {}, in {}",
-            found.pid, found.found, found.version, found.directory
-        )?;
+    finding::of(to, fault)?;
+    let seen = account.servers.iter().find(|one| one.name == fault.scenario);
+    if let Some(JudgedServer {
+        name, server, version, process: Some(pid), directory: Some(directory), ..
+    }) = seen
+    {
+        writeln!(to, "{}", wrapped(&format!("seen in:  {name}"), 8))?;
+        writeln!(to, "        process {pid}, {server} {version}, in {directory}")?;
     }
     let others = group.faults.iter().skip(1);
     for other in others.clone().take(MOST_OTHERS) {
@@ -103,30 +80,13 @@ fn at_length(to: &mut dyn Write, summary: &Summary, group: &Group<'_>) -> io::Re
     if !group.with.is_empty() {
         writeln!(to, "        seen only with this, and never before it:")?;
     }
-    group.with.iter().try_for_each(|with| in_short(to, with, 10))
-}
-
-fn in_short(to: &mut dyn Write, group: &Group<'_>, indent: usize) -> io::Result<()> {
-    let Some(fault) = group.example() else { return Ok(()) };
-    let seen = fault.seen();
-    let (style, word) = word_of(fault);
-    let word = if indent > 2 { String::new() } else { format!("{style}{word:<5}{style:#}  ") };
-    let servers = many(group.faults.len(), "server");
-    let line = one_line(&format!("{} in {servers}, first {}: {seen}", fault.what, fault.scenario));
-    writeln!(to, "{:indent$}{word}{line}", "")
-}
-
-fn word_of(fault: &Fault) -> (Style, &'static str) {
-    match fault.standing {
-        Standing::Habit => (ODD, "warn"),
-        _ => (BAD, "FAIL"),
-    }
+    group.with.iter().try_for_each(|with| finding::in_short(to, with, PLACES, 10))
 }
 
 /// What is known of these versions of the server, by its explanation.
-fn known(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+fn known(to: &mut impl Write, account: &Account<'_>) -> io::Result<()> {
     let mut causes: Vec<(&str, Vec<&Fault>)> = Vec::new();
-    for fault in &summary.faults {
+    for fault in account.faults {
         let Standing::Known { why, .. } = &fault.standing else { continue };
         match causes.iter_mut().find(|(one, _)| one == why) {
             Some((_, faults)) => faults.push(fault),
@@ -153,9 +113,12 @@ fn known(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 }
 
 /// Servers of which less is told than of others.
-fn unclear(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    let of_traces = summary.unclear().map(|(one, why)| format!("{why}: {}", one.line));
-    let unseen = summary.unseen.iter().map(|one| match one.pid {
+fn unclear(to: &mut impl Write, account: &Account<'_>) -> io::Result<()> {
+    let of_traces = account.servers.iter().filter_map(|one| {
+        let why = one.unclear.as_ref()?;
+        Some(format!("{why}: {}", one.traced.name))
+    });
+    let unseen = account.unseen.iter().map(|one| match one.pid {
         Some(pid) => format!("process {pid}: {}", one.why),
         None => one.why.clone(),
     });
@@ -173,13 +136,18 @@ fn unclear(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
 }
 
 /// How many there were, and how they have ended.
-fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    let versions = summary.versions().into_iter().map(|((name, version), servers)| match version {
+fn servers(to: &mut impl Write, servers: &[JudgedServer<'_>]) -> io::Result<()> {
+    let (mut versions, mut ends) = (BTreeMap::new(), BTreeMap::new());
+    for one in servers {
+        *versions.entry((one.server.as_str(), one.version.as_str())).or_insert(0) += 1;
+        *ends.entry(one.ended).or_insert(0) += 1;
+    }
+    let versions = versions.into_iter().map(|((name, version), servers)| match version {
         "" => format!("{servers} of {name} of an unknown version"),
         version => format!("{servers} of {name} {version}"),
     });
     let versions: Vec<String> = versions.collect();
-    let ends = summary.ends().into_iter().map(|(ended, servers)| match ended {
+    let ends = ends.into_iter().map(|(ended, servers)| match ended {
         Ended::Exited(status) => format!("{servers} exited with {status}"),
         Ended::Crashed(signal) => format!("{servers} crashed with signal {signal}"),
         Ended::Unseen => format!("{servers} ended without exit(3), as by a signal"),
@@ -190,7 +158,7 @@ fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
         ),
     });
     let ends: Vec<String> = ends.collect();
-    match summary.seen.len() {
+    match servers.len() {
         0 => writeln!(to, "layers: no server was seen"),
         all => {
             let line =
@@ -200,28 +168,20 @@ fn servers(to: &mut dyn Write, summary: &Summary) -> io::Result<()> {
     }
 }
 
-/// Those of these rules that are about servers with these names.
-pub fn of_servers<'a>(names: impl Iterator<Item = &'a str>, judged: &[&'static Rule]) -> Vec<&'static Rule> {
-    let kinds: Vec<Which> = names.filter_map(Which::named).collect();
-    let is_of_servers =
-        |rule: &&&Rule| kinds.iter().any(|kind| rules::of(*kind).any(|one| one.id == rule.id));
-    judged.iter().filter(is_of_servers).copied().collect()
-}
-
 /// How many rules were put to the test, and why the others were not.
-fn rules_judged(to: &mut dyn Write, summary: &Summary, judged: &[&'static Rule]) -> io::Result<()> {
-    if summary.seen.is_empty() {
+fn rules_judged(to: &mut impl Write, account: &Account<'_>) -> io::Result<()> {
+    let (judged, exercised) = (&account.rules, account.exercised);
+    if account.servers.is_empty() {
         return Ok(());
     }
-    let judged = of_servers(summary.versions().keys().map(|(name, _)| *name), judged);
     let of_clients = judged.iter().filter(|rule| is_of_clients(rule)).count();
-    let silent = judged.len().saturating_sub(summary.exercised.len());
+    let silent = judged.len().saturating_sub(exercised.len());
     let line = format!(
         "layers: {} of {} put to the test {} times; not the other {silent}, {of_clients} of which compare what clients \
          ask or get, which nobody has recorded",
-        summary.exercised.len(),
+        exercised.len(),
         many(judged.len(), "rule"),
-        summary.exercised.values().sum::<u64>(),
+        exercised.values().sum::<u64>(),
     );
     writeln!(to, "{}", wrapped(&line, 0))
 }
