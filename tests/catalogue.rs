@@ -88,6 +88,7 @@ const BEYOND: &[&str] = &[
     "data.read.whole",
     "data.write.bytes",
     "answer.",
+    "applet.released-once",
     "command.",
     "level.",
     "result.known",

@@ -13,11 +13,14 @@ use crate::server::Appctx;
 /// Calls of one command, or of an applet between two commands, that are recorded: a handler may spin for ever.
 const MOST_CALLS: u32 = 1000;
 
-/// Byte of an appctx that is padding, and cleared when the memory is given out anew.
+/// Byte of an appctx that is padding, and cleared when the memory is given out anew (since 2.6). Any other value is none of ours:
+/// the memory was given back, and belongs to an allocator or to something else.
 const MARK: usize = 1;
 const NEW: u8 = 0;
 const SEEN: u8 = 0x5a;
 const RELEASED: u8 = 0xa5;
+/// One of the values that are none of ours.
+const GIVEN_BACK: u8 = 0x11;
 
 /// What the instrument keeps for an appctx. An appctx is used by one thread at a time.
 #[derive(Debug)]
@@ -87,9 +90,9 @@ pub(crate) unsafe fn identify(instrument: &Instrument, appctx: Appctx) -> (u32, 
     // SAFETY: as above.
     let is_new = match unsafe { mark.read() } {
         SEEN => false,
-        // Before 2.6 the padding keeps what it was.
-        RELEASED => instrument.layout.context.is_none(),
-        _ => true,
+        NEW => true,
+        // Before 2.6 the padding keeps what it was. What we have never seen has an id all the same.
+        _ => instrument.layout.context.is_none() || entry.id.load(Ordering::Relaxed) == 0,
     };
     if is_new {
         // SAFETY: as above.
@@ -103,14 +106,29 @@ pub(crate) unsafe fn identify(instrument: &Instrument, appctx: Appctx) -> (u32, 
     (entry.id.load(Ordering::Relaxed), Some(entry))
 }
 
-/// Its applet is being released: any call from now on comes too late.
+/// Its applet is being released: any call from now on comes too late. What is no appctx any more is left alone.
 ///
 /// # Safety
 ///
 /// As for [`identify`].
 pub(crate) unsafe fn mark_released(appctx: Appctx) {
     // SAFETY: inside the appctx, and padding.
-    unsafe { appctx.byte_add(MARK).cast::<u8>().write(RELEASED) };
+    let mark = unsafe { appctx.byte_add(MARK).cast::<u8>() };
+    // SAFETY: as above.
+    if unsafe { mark.read() } == SEEN {
+        // SAFETY: as above.
+        unsafe { mark.write(RELEASED) };
+    }
+}
+
+/// Marks it as if its memory had been given back, and an allocator had written there.
+///
+/// # Safety
+///
+/// As for [`identify`].
+pub(crate) unsafe fn mark_given_back(appctx: Appctx) {
+    // SAFETY: inside the appctx, and padding.
+    unsafe { appctx.byte_add(MARK).cast::<u8>().write(GIVEN_BACK) };
 }
 
 impl Entry {
@@ -176,7 +194,8 @@ pub(crate) unsafe fn state(instrument: &Instrument, appctx: Appctx, number: u16,
     unsafe {
         let word = |offset: usize| appctx.byte_add(offset).cast::<usize>().read();
         let half = |offset: usize| appctx.byte_add(offset).cast::<u32>().read();
-        let released = layout.context.is_some() && appctx.byte_add(MARK).cast::<u8>().read() == RELEASED;
+        let mark = appctx.byte_add(MARK).cast::<u8>().read();
+        let released = layout.context.is_some() && !matches!(mark, NEW | SEEN);
         State {
             number,
             st0: layout.st0.map_or(0, half),

@@ -30,7 +30,7 @@ const LONGEST_NAME: usize = 40;
 pub(crate) const FIRST: usize = FIRST_APPLET as usize;
 
 /// Services of the instrument's own, for which the last places are.
-pub(crate) const OWN: usize = 7;
+pub(crate) const OWN: usize = 8;
 
 /// What services of the instrument's own do when an applet's function has returned.
 pub(crate) struct OwnServices {

@@ -6,9 +6,14 @@ use layers_trace::{Event, Kind, ReadError, Reader};
 
 use super::check::{Judge, Judgement, Rule, Trouble};
 use super::of;
-use crate::history::End;
+use crate::history::{End, History};
 use crate::run::Run;
 use crate::version::{Version, Which};
+
+/// What an exit code is greater than that names a signal.
+const KILLED: i32 = 128;
+/// SIGKILL, of which a process hears nothing.
+const KILL: u64 = 9;
 
 /// Returns a judge of the trace that begins with this event, by those of `rules` that are about its server and that its version
 /// promises; without a description of the run, by all.
@@ -34,8 +39,7 @@ pub fn judgement_of(
     if let Some(error) = damaged {
         judgement.troubles.insert(0, Trouble::Damaged(error));
     }
-    let killed = matches!(judgement.history.end(), Some(End::Killed(_)));
-    if unpublished > 0 && !killed {
+    if unpublished > 0 && !was_killed(&judgement.history) {
         judgement.troubles.push(Trouble::Unpublished(unpublished));
     }
     let left_out = reader.left_out().map(|(calls, from)| Trouble::LeftOut { calls, from });
@@ -44,6 +48,17 @@ pub fn judgement_of(
         judgement.troubles.insert(0, trouble);
     }
     judgement
+}
+
+/// The server, or a worker of a master process, was killed, and may have been about to write.
+fn was_killed(history: &History) -> bool {
+    // A master process says so of its worker with its exit code.
+    let killed = match history.end() {
+        Some(End::Killed(_)) => true,
+        Some(End::Exited(code)) => code > KILLED,
+        None => false,
+    };
+    killed || history.signals().iter().any(|sent| sent.a == KILL)
 }
 
 /// Judges a whole trace.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::context::Work;
 use super::interference::Interference;
-use crate::appctx::Entry;
+use crate::appctx::{Entry, mark_given_back};
 use crate::applets;
 use crate::applets::{Act, Init, OWN, number_of_own, trampolines};
 use crate::instrument::{Instrument, instrument};
@@ -81,11 +81,20 @@ const SERVICES: [Service; OWN] = [
     },
     // It is called after its release.
     Service { name: c"layers-bad-late", fill: fill::<6>, init: None, fct: Some(unless_late), release: None },
+    // It is released, and again when its memory seems to be somebody else's.
+    Service {
+        name: c"layers-bad-release-again",
+        fill: fill::<7>,
+        init: Some(fail),
+        fct: None,
+        release: Some(nothing),
+    },
 ];
 const BEGUN_AGAIN: usize = 3;
 const ON_ANOTHER_THREAD: usize = 4;
 const RELEASED_IN_VAIN: usize = 5;
 const CALLED_LATE: usize = 6;
+const RELEASED_AGAIN: usize = 7;
 
 /// Words of a list of one: the node, name and function, and an empty entry behind them, however large an entry is.
 const LIST: usize = 16;
@@ -256,6 +265,16 @@ unsafe fn after_init(number: usize, appctx: Appctx, entry: &Entry) {
         && let Some((.., release)) = trampolines(number)
     {
         // SAFETY: the trampoline of a function that does nothing.
+        unsafe { release(appctx) };
+    }
+    if number == number_of_own(RELEASED_AGAIN)
+        && let Some((.., release)) = trampolines(number)
+    {
+        // SAFETY: as above.
+        unsafe { release(appctx) };
+        // SAFETY: the appctx is still there.
+        unsafe { mark_given_back(appctx) };
+        // SAFETY: as above.
         unsafe { release(appctx) };
     }
 }

@@ -30,6 +30,16 @@ pub(super) const RULES: &[Rule] = &[
         ..REQUIRED
     },
     Rule {
+        id: "applet.released-once",
+        statement: "An applet is released once, and not again when its memory is somebody else's.",
+        antecedent: "an applet that is released",
+        good: "init fct release",
+        bad: "init fct release release",
+        fix: "forget the applet when it is released",
+        check: by!(at(enters(&[Release]), released_once)),
+        ..FORBIDDEN
+    },
+    Rule {
         id: "applet.no-call-after-release",
         statement: "After its release nothing of an applet is called. (HAProxy 2.6 does call it, by design.)",
         antecedent: "an applet that is released",
@@ -90,11 +100,17 @@ fn null_at_init(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.expect(context.place == Place::Null, (), "svcctx is NULL", shown(context))
 }
 
+fn released_once(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    let before = Seen::of(now)?.appctx.and_then(|appctx| appctx.released.as_ref());
+    report.expect(before.is_none(), before, "one release", "another one")
+}
+
 fn no_call_after_release(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let seen = Seen::of(now)?;
     report.exercised_if(seen.callback == Release);
-    given(seen.state.released)?;
     let release = seen.appctx.and_then(|appctx| appctx.released.as_ref());
+    // Another release is one finding.
+    given(seen.state.released && (seen.callback != Release || release.is_none()))?;
     report.broken(release, "no call", "a call")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 
 use super::super::mishap::Mishap;
 use super::super::session::{ARGUMENTS, LEFT_OUT, Session, SessionStep, Socket};
@@ -401,7 +401,7 @@ impl<'a> Acting<'a> {
         let worker = self.server.progress().last_process().filter(|pid| *pid != self.server.process.pid());
         let pid = worker.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| CliError::Other("no worker has run a command".to_owned()))?;
-        kill_process(pid, Signal::KILL).map_err(|error| CliError::Io(error.into()))
+        self.server.kill_worker(pid).map_err(CliError::Io)
     }
 
     fn crowd(&mut self, clients: u32, commands: &[String]) -> Result<(), CliError> {

@@ -52,7 +52,8 @@ impl Acting<'_> {
                 return Outcome::broken(ENDS, format!("`{first}` and so on meanwhile: {}", changed.said()));
             }
         }
-        for (client, got) in readers {
+        for (mut client, got) in readers {
+            client.hurry(Deadline::after(UNDISTURBED));
             match read_rest(client, &command.asked, got) {
                 Answered::Whole(_) => {}
                 other => return Outcome::broken(ENDS, other.said()),

@@ -7,8 +7,8 @@ use crate::deadline::Deadline;
 use crate::server::haproxy::HaproxyServer;
 use crate::server::haproxy::asking::{Answered, Pace, converse, text_of};
 
-/// How long an answer may take that nothing disturbs.
-pub(super) const UNDISTURBED: Duration = Duration::from_secs(1);
+/// How long an answer may take that nothing disturbs: many times what it takes where the server has a fifth of a processor.
+pub(super) const UNDISTURBED: Duration = Duration::from_secs(5);
 /// What stands in a command for the directory of the run.
 pub(super) const DIRECTORY: &str = "{dir}";
 

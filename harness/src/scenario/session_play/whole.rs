@@ -36,6 +36,8 @@ const FRONT: &str = "front";
 const FIRST_FRONT: &str = "{dir}/front1";
 /// Commands in one line: with more it would be too long for a small buffer.
 const IN_LINE: usize = 10;
+/// Letters of a line that are quoted.
+const LINE: usize = 60;
 /// A request that is none, to be shown as an error.
 const NONE: &str = "this is no request\r\n\r\n";
 
@@ -146,7 +148,7 @@ impl Controls {
                     {
                         continue;
                     }
-                    difference(&one.text, &got.text)
+                    differing(&one.text, &got.text)
                 }
                 other => other.said(),
             };
@@ -161,6 +163,19 @@ impl Controls {
         let again = self.servers.first_mut().and_then(|server| ask_one(server, number, asked));
         again.is_none_or(|again| again.text != before.text)
     }
+}
+
+/// Says where two answers differ, and what stands there in each.
+fn differing(expected: &[u8], got: &[u8]) -> String {
+    let lines = |text: &[u8]| -> Vec<String> {
+        let shown = |line: &[u8]| String::from_utf8_lossy(line).chars().take(LINE).collect();
+        text.split(|byte| *byte == b'\n').map(shown).collect()
+    };
+    let (expected_lines, got_lines) = (lines(expected), lines(got));
+    let place = expected_lines.iter().zip(&got_lines).position(|(one, other)| one != other);
+    let place = place.unwrap_or(expected_lines.len().min(got_lines.len()));
+    let line = |lines: &[String]| lines.get(place).map_or("nothing".to_owned(), |line| format!("`{line}`"));
+    format!("{}, {} in place of {}", difference(expected, got), line(&got_lines), line(&expected_lines))
 }
 
 fn is_one_of(list: &[&str], asked: &Asked) -> bool {

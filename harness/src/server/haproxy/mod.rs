@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use layers_behaviour::RUN_VARIABLE;
 use layers_trace::{TRACE_VARIABLE, Writer};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::descent::{self, kill_escaped};
 use super::directory::{Names, RunDirectory};
@@ -407,6 +407,12 @@ impl HaproxyServer {
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         self.tracing.signal(signal);
         self.process.signal(signal)
+    }
+
+    /// Kills a worker of the server, and writes so into the trace first: what it was writing there has no end.
+    pub fn kill_worker(&self, worker: Pid) -> io::Result<()> {
+        self.tracing.signal(Signal::KILL);
+        Ok(kill_process(worker, Signal::KILL)?)
     }
 
     /// Waits until the server is dead, and writes into the trace how it ended.

@@ -86,7 +86,8 @@ const BAD_SERVICES: &[(&str, &[&str])] = &[
     ("bad-context", &["appctx.applet.preserved"]),
     ("bad-begin", &["appctx.applet.null-at-init", "applet.release-not-after-failed-init"]),
     ("bad-thread", &["applet.one-thread", "applet.release-not-after-failed-init"]),
-    ("bad-release", &["applet.release-not-after-failed-init", "applet.no-call-after-release"]),
+    ("bad-release", &["applet.release-not-after-failed-init", "applet.released-once"]),
+    ("bad-release-again", &["applet.released-once", "applet.release-not-after-failed-init"]),
     ("bad-late", &["applet.no-call-after-release"]),
 ];
 
