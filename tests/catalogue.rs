@@ -89,6 +89,7 @@ const BEYOND: &[&str] = &[
     "data.write.bytes",
     "answer.",
     "applet.released-once",
+    "finalize.last-use",
     "command.",
     "level.",
     "result.known",

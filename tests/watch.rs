@@ -204,15 +204,20 @@ fn a_server_that_begins_after_the_command_is_waited_for() {
 fn a_server_that_is_linked_statically_is_told_of() {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("nbdkit.c");
-    std::fs::write(&source, "#include <unistd.h>\nint main(void) { char c; return read(0, &c, 1) < 0; }\n")
-        .unwrap();
+    std::fs::write(
+        &source,
+        "#include <unistd.h>\nint main(void) { char c; fork(); return read(0, &c, 1) < 0; }\n",
+    )
+    .unwrap();
     let program = directory.path().join("nbdkit-static");
     let built = Command::new("cc").args(["-static", "-o"]).arg(&program).arg(&source).status().unwrap();
     assert!(built.success());
     // It waits for what nobody writes, until it is told of; nobody tells this shell, which gives it three seconds.
+    // It has forked, as a server does for --run.
     let script = "mkfifo hold; exec 3<>hold; timeout 3 ./nbdkit-static <&3; nbdkit -U - null --run true";
     let watched = told(&command(&directory, &[], script).output().unwrap());
     watched.says("nbdkit-static`: it is statically linked, setuid").says("1 server (1 of nbdkit ");
+    watched.says("not judged, or not to the end: 1 server\n");
     assert_eq!(watched.status, Some(0));
 }
 
@@ -241,6 +246,61 @@ fn a_server_that_is_killed_is_judged_up_to_its_end() {
     let script = "nbdkit -U s -P pid memory 1M; nbdinfo 'nbd+unix:///?socket=s'; kill -KILL $(cat pid)";
     let watched = watch(&["--wait"], script);
     assert_eq!(watched.finds_nothing().says("1 ended without exit(3)").status, Some(0));
+}
+
+/// Whoever watches is killed before the server ends, which has noted its end by itself.
+#[test]
+fn traces_are_whole_where_layers_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = faulty("plugins/size-is-negative.c", directory.path());
+    let script = format!(
+        "nbdkit -U s -P pid memory 1M; nbdkit -U f -P faulty {}; \
+         nbdinfo 'nbd+unix:///?socket=s' >/dev/null; nbdinfo 'nbd+unix:///?socket=f' 2>/dev/null; kill -KILL $PPID",
+        module.display()
+    );
+    let watched = told(&command(&directory, &["--dir", "kept"], &script).output().unwrap());
+    assert_eq!(watched.status, None);
+    let ends = "for p in $(cat pid faulty); do kill $p; while kill -0 $p 2>/dev/null; do :; done; done";
+    assert!(Command::new("sh").args(["-c", ends]).current_dir(&directory).status().unwrap().success());
+    // What is not a server's is left alone.
+    std::fs::write(directory.path().join("kept/traces/own.trace"), "mine").unwrap();
+    let check = |trace: &str| {
+        let mut check = Command::new(assert_cmd::cargo::cargo_bin("layers"));
+        told(&check.args(["check", trace]).current_dir(&directory).output().unwrap())
+    };
+    let checked = check("kept");
+    assert_eq!((checked.status, checked.stdout.matches("exit 0: conformant").count()), (Some(1), 1));
+    assert!(checked.stdout.contains("FAIL  nego.size.range"), "{}", checked.stdout);
+    assert_eq!(check("kept/traces/own.trace").says("is not a trace").status, Some(2));
+}
+
+/// Its status is that of the process that serves, whoever has started that.
+#[test]
+fn a_server_that_exits_while_it_serves_is_a_finding_under_run_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = faulty("filters/pread-exits.c", directory.path());
+    let script = format!(
+        "nbdkit -U - --filter={} memory 1048577 --run 'qemu-io -r -f raw -c \"r 1048576 1\" $uri' 2>/dev/null; exit 0",
+        module.display()
+    );
+    let watched = told(&command(&directory, &[], &script).output().unwrap());
+    assert_eq!(watched.says("exit.config-only in 1 server").status, Some(1));
+}
+
+#[test]
+fn a_filter_that_uses_its_next_in_close_is_a_finding() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = faulty("filters/next-after-finalize.c", directory.path());
+    let script =
+        format!("nbdkit -U - --filter={} memory 1M --run 'nbdinfo $uri' >/dev/null", module.display());
+    let watched = told(&command(&directory, &[], &script).output().unwrap());
+    assert_eq!(watched.says("finalize.last-use in 1 server").status, Some(1));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_named() {
+    let watched = watch(&["--report", "human=/dev/full"], "nbdkit -U - null --run true");
+    assert_eq!(watched.says("cannot write the report `/dev/full`").status, Some(70));
 }
 
 #[test]

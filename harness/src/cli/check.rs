@@ -52,7 +52,9 @@ fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> 
     for path in &traces {
         let one = check(path, draws)?;
         course.spoken().set(tells_people);
-        reporters.iter_mut().try_for_each(|(reporter, _)| reporter.trace(&one.subject()))?;
+        for (reporter, place) in &mut reporters {
+            reporter.trace(&one.subject()).map_err(|error| reports::unwritten(&place.failure(error)))?;
+        }
         let is_broken = exit_of(&one.judgement) == Exit::Violation;
         checked.push(one);
         if is_broken && arguments.fail_fast {
@@ -63,8 +65,9 @@ fn checked(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> 
     let faults: Vec<Fault> = checked.iter().flat_map(Checked::faults).collect();
     let exercised = exercised(&checked);
     let account = account(&checked, &faults, &exercised, exit);
-    for (reporter, _) in &mut reporters {
-        reporter.end(Outcome::Traces(&account))?;
+    for (reporter, place) in &mut reporters {
+        let written = reporter.end(Outcome::Traces(&account));
+        written.map_err(|error| reports::unwritten(&place.failure(error)))?;
     }
     course.has_ended();
     reports::finish(reporters.into_iter().map(|(_, place)| place))?;

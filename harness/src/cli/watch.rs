@@ -164,7 +164,8 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     };
     let mut places = Vec::new();
     for (format, to, at) in reporters {
-        format.reporter(to).end(Outcome::Traces(&account))?;
+        let written = format.reporter(to).end(Outcome::Traces(&account));
+        written.map_err(|error| reports::unwritten(&at.failure(error)))?;
         places.push(at);
     }
     course.has_ended();

@@ -1,6 +1,6 @@
 //! How the server ended.
 
-use layers_trace::Event;
+use layers_trace::{Event, Kind};
 
 /// How the server ended, as wait(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,27 @@ impl End {
         match status & 0x7f {
             0 => End::Exited(status >> 8 & 0xff),
             signal => End::Killed(signal),
+        }
+    }
+
+    /// Returns the event that tells of it, at this position.
+    pub(crate) fn event(self, position: u64) -> Event {
+        Event {
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            kind: Kind::End,
+            layer: 0,
+            number: 0,
+            tid: 0,
+            pid: 0,
+            call: 0,
+            handle: 0,
+            time: 0,
+            context: 0,
+            a: self.status(),
+            b: 0,
+            c: 0,
+            d: 0,
+            texts: Vec::new(),
         }
     }
 

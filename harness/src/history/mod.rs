@@ -53,6 +53,7 @@ mod inspect;
 mod layer_set;
 mod layers;
 mod model;
+mod noted_ends;
 mod recording_fault;
 mod serving;
 mod state;

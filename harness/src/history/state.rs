@@ -12,6 +12,7 @@ use super::handle::{Handle, Handles};
 use super::layer_set::LayerSet;
 use super::layers::{Layer, Layers};
 use super::model::{Models, ThreadModel};
+use super::noted_ends::NotedEnds;
 use super::recording_fault::{Flaws, Numbers};
 use super::visits::Visits;
 use crate::run::{Run, Start};
@@ -38,6 +39,7 @@ pub struct History {
     pub(super) choosers: LayerSet,
     pub(super) signals: Vec<Event>,
     pub(super) end: Option<(End, Event)>,
+    pub(super) noted_ends: NotedEnds,
     pub(super) failed_start: Option<Event>,
     pub(super) serving: Option<u32>,
     pub(super) cleaning: Option<u32>,
@@ -304,6 +306,16 @@ impl History {
         self.end.as_ref().map(|(end, _)| *end)
     }
 
+    /// How the process that serves says that it ends, where the server is watched, and so is not the harness's child.
+    pub fn noted_end(&self) -> Option<End> {
+        self.noted_ends.noted().filter(|_| self.is_watched())
+    }
+
+    /// The harness has not started the server: nobody is sure to hear how it ends.
+    pub fn is_watched(&self) -> bool {
+        self.run.as_ref().is_some_and(Run::is_watched)
+    }
+
     /// The record of that.
     pub fn end_event(&self) -> Option<&Event> {
         self.end.as_ref().map(|(_, event)| event)
@@ -386,6 +398,12 @@ impl History {
     /// The run was started with `--run`: the server is told to stop when the command has ended, and has the status of that.
     pub fn is_captive(&self) -> bool {
         self.run.as_ref().is_some_and(|run| run.start == Start::Captive)
+    }
+
+    /// The end that the trace tells of is that of the process that serves: where the harness starts a server with `--run`, it
+    /// sees another one end.
+    pub fn ends_where_it_serves(&self) -> bool {
+        !self.is_captive() || self.is_watched()
     }
 
     /// The server may have been told to stop.

@@ -53,6 +53,7 @@ impl History {
     }
 
     fn apply(&mut self, event: &Event, call: Option<Call>) {
+        self.noted_ends.see(event);
         if event.callback().is_some_and(Callback::is_appctx) {
             self.sessions.called(event);
         }

@@ -27,7 +27,8 @@ pub fn judge_of(first: Option<&Event>, rules: impl IntoIterator<Item = &'static 
 }
 
 /// Returns what was judged when there are no more events, with what is to be said against the trace that they were read from: so
-/// many of its records were never published, and it could not be read any further.
+/// many of its records were never published, and it could not be read any further. What a server was writing when somebody killed
+/// it is no riddle; and of one that is watched, nobody is sure to hear that.
 pub fn judgement_of(
     judge: Judge,
     reader: &Reader<'_>,
@@ -50,13 +51,14 @@ pub fn judgement_of(
     judgement
 }
 
-/// The server, or a worker of a master process, was killed, and may have been about to write.
+/// The server, or a worker of a master process, was killed, and may have been about to write; or nobody knows of that, where it is
+/// watched.
 fn was_killed(history: &History) -> bool {
     // A master process says so of its worker with its exit code.
     let killed = match history.end() {
         Some(End::Killed(_)) => true,
         Some(End::Exited(code)) => code > KILLED,
-        None => false,
+        None => history.is_watched(),
     };
     killed || history.signals().iter().any(|sent| sent.a == KILL)
 }
@@ -74,6 +76,13 @@ pub fn judge(reader: &Reader<'_>, rules: impl IntoIterator<Item = &'static Rule>
             Ok(event) => judge.feed(&event),
             Err(error) => damaged = damaged.or(Some(error)),
         }
+    }
+    // Whoever watched the server may have been killed before it ended.
+    if judge.history().end().is_none()
+        && damaged.is_none()
+        && let Some(end) = judge.history().noted_end()
+    {
+        judge.feed(&end.event(events.position()));
     }
     judgement_of(judge, reader, events.unpublished(), damaged)
 }

@@ -24,6 +24,11 @@ impl Run {
         let described = serde_json::from_slice(&text.bytes).ok();
         described.or_else(|| Some(FoundServer::of(event)?.run()))
     }
+
+    /// Returns true for a server that somebody else has started.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.scenario == WATCHED
+    }
 }
 
 /// A server that somebody else has started.

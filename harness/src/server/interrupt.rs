@@ -6,7 +6,7 @@
 use std::io::{self, stdout};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,13 +63,37 @@ pub fn leave_interrupts_to_others() {
     LEFT.store(true, Ordering::SeqCst);
 }
 
-/// The process to which signals go on; 0 for none.
-static ONWARD: AtomicI32 = AtomicI32::new(0);
+/// Where signals go on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Onward {
+    /// Nowhere: this process is told to stop by them.
+    Nowhere,
+    /// A child that is being started: they wait until it is known.
+    Soon,
+    /// This child. It is not reaped before they go nowhere again.
+    Child(Pid),
+}
 
-/// From now on, until it is given none, this process hands on the signals that it is sent to its child, and goes on. What
-/// the terminal sends, the child gets by itself.
-pub(super) fn hand_on(child: Option<Pid>) {
-    ONWARD.store(child.map_or(0, |child| child.as_raw_nonzero().get()), Ordering::SeqCst);
+static ONWARD: Mutex<Onward> = Mutex::new(Onward::Nowhere);
+static ONWARD_IS_KNOWN: Condvar = Condvar::new();
+
+/// From now on this process hands on the signals that it is sent, and goes on. What the terminal sends, the child gets by itself.
+pub(super) fn hand_on(onward: Onward) {
+    *ONWARD.lock().unwrap_or_else(PoisonError::into_inner) = onward;
+    ONWARD_IS_KNOWN.notify_all();
+}
+
+/// Hands on this signal, but one of the kernel's, which the child gets by itself. Returns false where it goes nowhere.
+fn goes_on(signal: i32, info: &libc::siginfo_t) -> bool {
+    let onward = ONWARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = ONWARD_IS_KNOWN.wait_while(onward, |onward| *onward == Onward::Soon);
+    let known = known.unwrap_or_else(PoisonError::into_inner);
+    let Onward::Child(child) = *known else { return false };
+    if info.si_code != libc::SI_KERNEL {
+        // SAFETY: no pointers. The child is not reaped as long as this lock is held.
+        unsafe { libc::kill(child.as_raw_nonzero().get(), signal) };
+    }
+    true
 }
 
 /// Waits for a signal. `None` where none can be waited for.
@@ -78,16 +102,11 @@ fn next_signal(set: &libc::sigset_t) -> Option<i32> {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the set is initialised and its signals are blocked in every thread; zeroes are a siginfo.
         let (signal, info) = unsafe { (libc::sigwaitinfo(set, info.as_mut_ptr()), info.assume_init()) };
-        match (signal, Pid::from_raw(ONWARD.load(Ordering::SeqCst))) {
-            (-1, _) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            (-1, _) => return None,
-            (signal, None) => return Some(signal),
-            (signal, Some(child)) => {
-                if info.si_code != libc::SI_KERNEL {
-                    // SAFETY: no pointers. The child is not reaped before it is taken back from here.
-                    unsafe { libc::kill(child.as_raw_nonzero().get(), signal) };
-                }
-            }
+        match signal {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return None,
+            signal if goes_on(signal, &info) => {}
+            signal => return Some(signal),
         }
     }
 }

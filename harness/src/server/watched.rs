@@ -24,7 +24,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::directory::{Names, RunDirectory};
-use super::{descent, instruments, interrupt, process};
+use super::interrupt::{self, Onward};
+use super::{descent, instruments, process};
 use crate::version::Which;
 
 /// Where the traces of one run are, and what is loaded into its servers.
@@ -106,9 +107,10 @@ impl Place {
         command.env("LD_PRELOAD", preloaded(&self.path, std::env::var_os("LD_PRELOAD")));
         process::with_our_signals(&mut command);
         let notices = Notices::of(&self.path.join(TRACES))?;
-        let child = command.spawn()?;
+        interrupt::hand_on(Onward::Soon);
+        let child = command.spawn().inspect_err(|_| interrupt::hand_on(Onward::Nowhere))?;
         let pid = Pid::from_child(&child);
-        interrupt::hand_on(Some(pid));
+        interrupt::hand_on(Onward::Child(pid));
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         Ok((Running { child, pid, pidfd }, notices))
     }
@@ -182,7 +184,7 @@ impl Running {
     pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
         let ended = process::wait_unreaped(self.pid);
         // In this order: once it is reaped, its number may be anybody's.
-        interrupt::hand_on(None);
+        interrupt::hand_on(Onward::Nowhere);
         let status = self.child.wait();
         ended.and(status)
     }
@@ -234,7 +236,8 @@ pub(crate) fn is_anybody_left(directory: &Path) -> bool {
     processes(directory).next().is_some()
 }
 
-/// Programs with the name of a server into which the dynamic linker has not loaded anything of ours, by their process.
+/// Programs with the name of a server into which the dynamic linker has not loaded anything of ours, by their process: of a server
+/// that has forked the first.
 pub(crate) fn unloaded(directory: &Path) -> Vec<(u32, PathBuf)> {
     let ours: Vec<PathBuf> = processes(directory).collect();
     let unloaded = ours.iter().filter_map(|process| {
@@ -242,7 +245,16 @@ pub(crate) fn unloaded(directory: &Path) -> Vec<(u32, PathBuf)> {
         let maps = std::fs::read_to_string(process.join("maps")).ok()?;
         (!maps.contains(LIBRARY)).then_some((number(process)?, program))
     });
-    unloaded.chain(hidden(&ours)).collect()
+    let all: Vec<(u32, PathBuf)> = unloaded.chain(hidden(&ours)).collect();
+    let is_first = |(own, program): &&(u32, PathBuf)| {
+        let above = parent(&process_of(*own)).as_deref().and_then(number);
+        !all.iter().any(|(other, same)| Some(*other) == above && same == program)
+    };
+    all.iter().filter(is_first).cloned().collect()
+}
+
+fn process_of(number: u32) -> PathBuf {
+    Path::new("/proc").join(number.to_string())
 }
 
 /// Programs with the name of a server that these processes have started, and into which this process may not look, because

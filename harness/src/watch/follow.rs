@@ -10,7 +10,7 @@ use layers_trace::writer::record;
 use layers_trace::{Event, Kind, ReadError, Reader, Writer};
 
 use super::circumstances::Circumstances;
-use super::end::{Ended, Ending};
+use super::end::Ended;
 use super::seen::{News, Seen};
 use crate::campaign::event_budget::ROOM;
 use crate::rules::{Judge, Rule, RuleResult, judge_of, judgement_of};
@@ -35,7 +35,6 @@ pub(super) struct Follower<'a> {
     damaged: Option<ReadError>,
     server: Option<FoundServer>,
     judge: Option<Judge>,
-    ending: Ending,
     /// Its events, where they are to be drawn, as far as there is room.
     events: Vec<Event>,
     draws: bool,
@@ -59,7 +58,6 @@ impl<'a> Follower<'a> {
             damaged: None,
             server: None,
             judge: None,
-            ending: Ending::default(),
             events: Vec::new(),
             draws,
             told: Vec::new(),
@@ -109,7 +107,6 @@ impl<'a> Follower<'a> {
                         judge_of(Some(&event), self.rules.iter().copied())
                     });
                     judge.feed(&event);
-                    self.ending.see(&event);
                     if self.draws && self.events.len() < ROOM {
                         self.events.push(event);
                     }
@@ -180,9 +177,7 @@ impl<'a> Follower<'a> {
             (true, true) => Ended::Unrecorded,
             (true, false) => self.note_end(&mut judge),
         };
-        // What was being written when it was killed is no riddle.
-        let unpublished = if ended == Ended::Unseen { 0 } else { self.unpublished };
-        let judgement = judgement_of(judge, &Reader::of(&self.writer), unpublished, self.damaged.take());
+        let judgement = judgement_of(judge, &Reader::of(&self.writer), self.unpublished, self.damaged.take());
         if is_over && !self.writer.wraps() {
             let records = self.writer.cursor().min(self.writer.capacity());
             drop(self.writer);
@@ -198,7 +193,7 @@ impl<'a> Follower<'a> {
         if let Some(end) = judge.history().end() {
             return Ended::of(end);
         }
-        let Some(end) = self.ending.noted() else { return Ended::Unseen };
+        let Some(end) = judge.history().noted_end() else { return Ended::Unseen };
         let (next, damaged) = (self.next, self.damaged.is_some());
         self.writer.note(Record { a: end.status(), ..record(Kind::End, 0, 0) }, &[]);
         for event in Reader::of(&self.writer).events_from(next).flatten().filter(|_| !damaged) {

@@ -11,18 +11,28 @@ use layers_trace::handover::TRACES;
 use super::follow::Follower;
 use super::seen::{News, Seen, Unseen};
 use crate::rules::Rule;
+use crate::version::Which;
 
-/// The traces in this directory, the oldest server's first.
+/// The traces that watched servers have made in this directory, the oldest server's first.
 pub fn traces_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let within = directory.join(TRACES);
     let within = if within.is_dir() { within } else { directory.to_owned() };
     let mut traces: Vec<PathBuf> = std::fs::read_dir(within)?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
+        .filter(|path| is_of_server(path))
         .collect();
     traces.sort_by_key(|path| path.file_stem().map(|name| name.to_owned()));
     Ok(traces)
+}
+
+/// A server has made this trace: its name is the server's, when it began, and its process.
+fn is_of_server(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let parts: Vec<&str> = name.split('-').collect();
+    let is_number = |part: &str| part.parse::<u64>().is_ok();
+    path.extension().is_some_and(|extension| extension == EXTENSION)
+        && matches!(parts[..], [server, since, process] if Which::named(server).is_some() && is_number(since) && is_number(process))
 }
 
 /// What the name of a trace ends with.
@@ -82,8 +92,7 @@ impl<'a> Watcher<'a> {
     /// There is a file of this name among the traces.
     pub fn begins(&mut self, name: OsString) {
         let path = self.how.directory.join(TRACES).join(&name);
-        let is_trace = path.extension().is_some_and(|extension| extension == EXTENSION);
-        if !is_trace || !self.known.insert(name) {
+        if !is_of_server(&path) || !self.known.insert(name) {
             return;
         }
         match Follower::open(&path, self.how.rules, self.how.draws) {

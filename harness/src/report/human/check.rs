@@ -22,6 +22,9 @@ pub(super) fn write(to: &mut impl Write, judged: &JudgedServer<'_>) -> io::Resul
         let (id, thread) = (call.id(), call.enter.tid);
         writeln!(to, "        {id:>6} | thread {thread}: {}", CallRef::from(&call.enter))?;
     }
+    if judgement.history.end().is_none() && judgement.history.is_watched() {
+        writeln!(to, "  its end was not seen: it still runs, or was ended by a signal")?;
+    }
     for trouble in &judgement.troubles {
         writeln!(to, "  {trouble}")?;
     }

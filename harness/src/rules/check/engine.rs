@@ -269,6 +269,7 @@ impl Judge {
         let Flaws { count, first } = self.history.flaws();
         troubles.extend(first.map(|(flaw, position)| Trouble::Faulty { flaw, position, count }));
         match self.history.end() {
+            None if self.history.is_watched() => {}
             None => troubles.push(Trouble::NoEnd),
             Some(End::Killed(signal)) => {
                 let sent = self.history.signals().iter().any(|sent| sent.a as i32 == signal);

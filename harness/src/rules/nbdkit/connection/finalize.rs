@@ -5,9 +5,10 @@ use layers_trace::{Event, Kind, Operation};
 
 use super::close::left_behind;
 use super::{by_server, once};
-use crate::history::{ChainId, ConnectionId, Handle, History};
+use crate::history::{Call, ChainId, ConnectionId, Handle, History};
 use crate::rules::check::{
-    Now, PerConnection, Report, Rule, Said, at, by, calls, enters, enters_where, given, remembering,
+    Now, Party, PerConnection, Report, Rule, Said, at, by, calls, enters, enters_where, given, remembering,
+    unless,
 };
 
 pub(super) const RULES: &[Rule] = &[
@@ -87,6 +88,20 @@ pub(super) const RULES: &[Rule] = &[
         fix: "let all requests finish before the first finalize",
         check: by!(at(enters_where(Callback::has_handle), silent_after)),
         ..Rule::FORBIDDEN.since(1, 1, 27)
+    },
+    Rule {
+        id: "finalize.last-use",
+        statement: "A filter uses the layers below it in its finalize for the last time, and not in its close.",
+        clause: "nbdkit-filter(3), Next config, open and close, and .finalize",
+        antecedent: "a close of a filter",
+        good: "NBD_CMD_DISC { L1.finalize { L0.flush } L1.close }",
+        bad: "NBD_CMD_DISC { L1.finalize L1.close { L0.flush } }",
+        fix: "use next in finalize, and forget it there: in close it is over",
+        check: by!(at(
+            enters_where(|callback| callback.is_query() || callback.is_data()).enters(&[Close]),
+            last_use
+        )),
+        ..Rule::FORBIDDEN.since(1, 1, 27).of(Party::Filter)
     },
 ];
 
@@ -266,6 +281,23 @@ fn next_is_usable(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     report.broken(over, expected, "it was finalized before")
 }
 
+/// In its close a filter has nothing to call any more; what it has opened itself is its own.
+fn last_use(now: &Now<'_>, report: &mut Report<'_>) -> Said {
+    let handle = now.handle.filter(|handle| now.history.is_servers(handle))?;
+    if now.is(Close) {
+        return report.exercised_if(handle.layer > 0);
+    }
+    let close = now.parent().filter(|parent| is_late(parent, handle))?;
+    let expected = format!("close of L{} does not use the layers below", close.layer());
+    let actual = format!("{} of L{}", now.call?.callback, now.event.layer);
+    report.broken(handle.finalizing.as_ref().unwrap_or(&close.enter), expected, actual)
+}
+
+/// The filter that makes this call on a handle below it does so in its close.
+pub(in crate::rules::nbdkit) fn is_late(parent: &Call, below: &Handle) -> bool {
+    parent.callback == Close && parent.layer() > below.layer && parent.chain == Some(below.chain)
+}
+
 /// After finalize there is only close.
 fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     let handle = now.handle.filter(|handle| handle.finalized.is_some())?;
@@ -273,6 +305,7 @@ fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         return report.exercised();
     }
     given(now.history.is_servers(handle))?;
+    unless(now.parent().is_some_and(|parent| is_late(parent, handle)))?;
     let expected = format!("only close of handle {} after its finalize", handle.id);
     let actual = format!("{} of L{}", now.call?.callback, now.event.layer);
     report.broken(handle.finalizing.as_ref(), expected, actual)

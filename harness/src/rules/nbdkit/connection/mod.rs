@@ -4,7 +4,7 @@ mod by_server;
 mod close;
 pub(super) mod default_export;
 mod disconnect;
-mod finalize;
+pub(super) mod finalize;
 mod list;
 mod open;
 mod open_fails;

@@ -213,8 +213,7 @@ fn parent_silent(processes: &mut Processes, now: &Now<'_>, report: &mut Report<'
 /// No process exits from inside a call for a client.
 fn no_exit_while_serving(history: &History, report: &mut Report<'_>) -> Said {
     let served = history.was_minted(1) || history.connections().next().is_some();
-    // Under --run the status is not that of the process that serves.
-    given(served && !history.is_captive() && history.has_exited())?;
+    given(served && history.ends_where_it_serves() && history.has_exited())?;
     report.exercised();
     let ends = [Cleanup, Unload];
     let would_show = ends.iter().any(|callback| history.outermost(*callback).is_some());
