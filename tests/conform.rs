@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use layers::baseline::{Baseline, Entry};
+use layers::baseline::Baseline;
 use layers::conform::{ConformListener, ConformPlan, Conformance, ScenarioVerdict, Source, conform};
 use layers::level::Level;
 use layers::rules::Checker;
@@ -71,10 +71,9 @@ fn is_conformant_except_what_stands_there(which: Which) {
         again = self::run(which);
         run = &again;
     }
-    let shown = |entry: &Entry| format!("{} in {}", entry.what, entry.scenario);
     let known = |standing: &Standing| matches!(standing, Standing::Known { .. } | Standing::Habit);
     let new: Vec<_> = run.faults.iter().filter(|fault| !known(&fault.standing)).collect();
-    let stale: Vec<_> = run.stale.iter().map(shown).collect();
+    let stale: Vec<_> = run.stale.iter().map(ToString::to_string).collect();
     let is_known =
         |name: &str| run.faults.iter().any(|fault| fault.scenario == name && known(&fault.standing));
     let astray = |one: &&ScenarioVerdict| one.verdict != Verdict::Pass && !is_known(&one.name);

@@ -211,7 +211,8 @@ fn no_longer(animal: &Animal, validation: &Validation, nbdkit: &Nbdkit) -> Vec<S
         .unwrap();
         matches!(replayed, Replayed::Broken(_))
     };
-    let is_shown = |id: &&String| validation.findings().filter(|finding| finding.id == **id).any(shows);
+    let is_shown =
+        |id: &&String| validation.findings().filter(|finding| finding.promise.id == **id).any(shows);
     animal.fires.iter().filter(|id| !is_shown(id)).cloned().collect()
 }
 
@@ -228,9 +229,9 @@ fn difference(animal: &Animal, validation: &Validation) -> Option<String> {
     if missing.is_empty() && besides.is_empty() && animal.exit.is_none_or(|expected| expected == exit) {
         return None;
     }
-    let findings = validation.findings().filter(|finding| besides.iter().any(|id| *id == finding.id));
+    let findings = validation.findings().filter(|finding| besides.iter().any(|id| *id == finding.promise.id));
     let findings: Vec<String> = findings
-        .map(|finding| format!("{}: {}, but {}", finding.id, finding.expected, finding.actual))
+        .map(|finding| format!("{}: {}, but {}", finding.promise.id, finding.expected, finding.actual))
         .collect();
     Some(format!(
         "{}: silent {missing:?}, fires besides {besides:?}, exit {exit}\n    {}",

@@ -168,7 +168,7 @@ fn judged(row: &mut Row, subject: &Subject, validation: &Validation) {
         if let ("inconclusive" | "harness-error" | "skipped", false) = (verdict.word(), follows) {
             row.open.push(format!("{id}: {}", verdict.reason().unwrap_or_default()));
         }
-        if let Some(finding) = validation.findings().find(|finding| finding.id == id) {
+        if let Some(finding) = validation.findings().find(|finding| finding.promise.id == id) {
             row.findings.push(Found {
                 id: id.to_owned(),
                 verdict: verdict.word().to_owned(),

@@ -1,5 +1,7 @@
 //! The entries of a baseline: what goes wrong, in which scenario, how often, and why it is accepted.
 
+use std::fmt;
+
 use crate::outcome::{Verdict, What};
 
 /// How often it goes wrong.
@@ -40,32 +42,64 @@ impl How {
     }
 }
 
-/// One known finding.
+/// One accepted finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What goes wrong.
-    pub what: What,
-    /// In which scenario.
-    pub scenario: String,
+    /// The rule or check; of a server also `crash` or `hang`.
+    pub id: String,
+    /// What is seen: how the server crashes or hangs, or what comes instead of what a check expects; any, where it is not said.
+    pub actual: Option<String>,
+    /// In which scenario; in any, where it is not said.
+    pub scenario: Option<String>,
     /// How often.
     pub how: How,
-    /// Why the server is to blame and the finding is kept.
+    /// Why the finding is kept.
     pub why: String,
 }
 
 impl Entry {
+    /// This goes wrong in this scenario.
+    pub fn of(what: &What, scenario: &str, how: How, why: &str) -> Entry {
+        let (id, actual, scenario) = (what.id().to_owned(), what.reason(), Some(scenario.to_owned()));
+        Entry { id, actual: actual.map(str::to_owned), scenario, how, why: why.to_owned() }
+    }
+
     /// Returns whether `what` in `scenario` is what this entry knows.
+    pub fn covers(&self, what: &What, scenario: &str) -> bool {
+        self.is_in(scenario) && self.knows(what.id(), what.reason().unwrap_or_default())
+    }
+
+    /// Returns whether it knows what shows itself by this id and like this.
     ///
     /// A race that ends in a crash may end in any fatal signal: which one depends on what lies at the address that the
     /// server wrongly uses in that instant.
-    pub fn covers(&self, what: &What, scenario: &str) -> bool {
-        let crash = |what: &What| matches!(what, What::Verdict(Verdict::Crash(_)));
-        let any_signal = matches!(self.how, How::Race { .. }) && crash(&self.what) && crash(what);
-        self.scenario == scenario && (self.what == *what || any_signal)
+    pub fn knows(&self, id: &str, seen: &str) -> bool {
+        let any_signal = matches!(self.how, How::Race { .. }) && id == Verdict::Crash(String::new()).word();
+        self.id == id && (any_signal || self.actual.as_ref().is_none_or(|actual| actual == seen))
+    }
+
+    /// Returns whether it is about this scenario.
+    pub fn is_in(&self, scenario: &str) -> bool {
+        self.scenario.as_ref().is_none_or(|one| one == scenario)
+    }
+
+    /// The crash or hang, where it is of one.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let how = self.actual.clone().unwrap_or_default();
+        [Verdict::Crash(how.clone()), Verdict::Hang(how)].into_iter().find(|one| one.word() == self.id)
     }
 }
 
-/// What is known of one version of a server.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.scenario {
+            Some(scenario) => write!(f, "{} in {scenario}", self.id),
+            None => f.write_str(&self.id),
+        }
+    }
+}
+
+/// What is accepted of one version of a server, or of a subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Baseline {
     /// In the order of the file.
@@ -76,5 +110,10 @@ impl Baseline {
     /// Returns the entry that covers `what` in `scenario`.
     pub fn find(&self, what: &What, scenario: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.covers(what, scenario))
+    }
+
+    /// Returns the entry that knows what shows itself by this id and like this.
+    pub fn entry(&self, id: &str, seen: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.knows(id, seen))
     }
 }

@@ -108,9 +108,11 @@ fn add(known: &Spanned<Known>, names: &HashSet<String>, entries: &mut Vec<Entry>
             return Err((scenario.span(), what));
         }
         for what in &whats {
-            let why = known.why.get_ref().trim().to_owned();
-            let new = Entry { what: what.clone(), scenario: name.clone(), how, why };
-            if entries.iter().any(|one| one.covers(what, name) || new.covers(&one.what, &one.scenario)) {
+            let new = Entry::of(what, name, how, known.why.get_ref().trim());
+            let is_new = |one: &Entry| {
+                one.is_in(name) && new.knows(&one.id, one.actual.as_deref().unwrap_or_default())
+            };
+            if entries.iter().any(|one| one.covers(what, name) || is_new(one)) {
                 return Err((scenario.span(), format!("`{what}` in `{name}` stands here twice")));
             }
             entries.push(new);

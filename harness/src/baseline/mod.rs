@@ -4,6 +4,7 @@
 
 mod entry;
 mod file;
+mod listed;
 
 use std::path::Path;
 

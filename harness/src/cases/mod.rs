@@ -5,8 +5,9 @@ mod reproduce;
 
 use std::path::PathBuf;
 
+use crate::baseline::Entry;
 use crate::conform::{ConformPlan, Conformance, ScenarioVerdict};
-use crate::outcome::{Exit, Fault, Group, Standing, Verdict, What, groups};
+use crate::outcome::{Exit, Fault, Group, Promise, Standing, Verdict, What, groups};
 use crate::rules::Rule;
 use crate::validate::{self, Validation};
 
@@ -95,9 +96,7 @@ impl CaseRun {
         let causes = Causes { plan: Some(plan), all: causes.iter().collect() };
         let rules = conformance.rules.iter().map(|one| causes.rule_case(one.rule, &one.verdict));
         let scenarios = conformance.scenarios.iter().map(|one| scenario_case(&causes, one));
-        let stale = conformance.stale.iter();
-        let stale =
-            stale.map(|entry| stale_case(format!("{} in {}", entry.what, entry.scenario), &entry.why));
+        let stale = conformance.stale.iter().map(stale_case);
         let name = format!("{} {}", plan.server.which().name(), plan.server.version());
         let not_played = conformance.not_played.iter().map(|one| Case {
             group: "scenarios",
@@ -122,7 +121,7 @@ impl CaseRun {
         let rules = validation.rules.iter();
         let rules: Vec<Case> =
             rules.map(|one| case("rules", one.rule.id, &one.verdict, &one.findings)).collect();
-        let stale = validation.stale.iter().map(|known| stale_case(known.id.clone(), &known.why));
+        let stale = validation.stale.iter().map(stale_case);
         let unloadable = validation.unloadable.iter().map(|why| Case {
             group: "run",
             name: "loads".to_owned(),
@@ -174,9 +173,13 @@ impl CaseRun {
 }
 
 /// An entry of the baseline that did not happen.
-pub(crate) fn stale_case(name: String, why: &str) -> Case {
-    let message = format!("the baseline lists it, and it did not happen: {why}");
-    Case { group: "baseline", name, outcome: CaseOutcome::Failed(CaseTrouble::new("stale", message)) }
+pub(crate) fn stale_case(entry: &Entry) -> Case {
+    let message = format!("the baseline lists it, and it did not happen: {}", entry.why);
+    Case {
+        group: "baseline",
+        name: entry.to_string(),
+        outcome: CaseOutcome::Failed(CaseTrouble::new("stale", message)),
+    }
 }
 
 fn judged(
@@ -193,17 +196,17 @@ fn judged(
         text: text.to_owned(),
     };
     match (validation.standing(id), verdict) {
-        (validate::CheckStanding::Known, _) => CaseOutcome::Known(trouble),
-        (validate::CheckStanding::Denied, _) => CaseOutcome::Failed(trouble),
-        (_, Verdict::Warn) => CaseOutcome::Warned(trouble),
-        (_, Verdict::Inconclusive(_) | Verdict::HarnessError(_)) => CaseOutcome::Inconclusive(trouble),
+        (Some(Standing::Known { .. }), _) => CaseOutcome::Known(trouble),
+        (Some(Standing::Habit), _) => CaseOutcome::Warned(trouble),
+        (None, Verdict::Inconclusive(_) | Verdict::HarnessError(_)) => CaseOutcome::Inconclusive(trouble),
         _ => CaseOutcome::Failed(trouble),
     }
 }
 
 /// All that the report for people has of it, in its order.
 fn finding_text(finding: &validate::ModuleFinding, file: Option<&PathBuf>) -> String {
-    let validate::ModuleFinding { statement, clause, expected, actual, blame, fix, .. } = finding;
+    let validate::ModuleFinding { promise, expected, actual, blame, .. } = finding;
+    let Promise { statement, clause, fix, .. } = promise;
     let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
     let hint = finding.hint.as_ref().map_or(String::new(), |hint| format!("hint:     {hint}\n"));
     let calls = marks::lines(finding);

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use crate::baseline::Entry;
 use crate::foreign::visible::visible_line;
 use crate::outcome::Exit;
 use crate::run::stack::{Layers, Stack};
-use crate::validate::{Fact, KnownFinding, Profile, Validation, subject};
+use crate::validate::{Fact, Profile, Validation, subject};
 
 /// One of them, as a layers.toml has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ pub(super) fn chosen<'a>(all: &'a [Set], names: &[String]) -> Result<Vec<&'a Set
 /// What counts only where it is so of every set: entries of the baseline that did not happen, parameters that were not
 /// given. It is told with the last set.
 #[derive(Debug, Default)]
-pub(super) struct OfAll(Option<(Vec<KnownFinding>, Vec<String>)>);
+pub(super) struct OfAll(Option<(Vec<Entry>, Vec<String>)>);
 
 impl OfAll {
     /// One more set has been judged, and `last`: it is the last one.

@@ -15,7 +15,7 @@ use super::sets::{self, OfAll, Set};
 use super::settings::{ValidateSettings, jobs};
 use super::stack_args::StackArgs;
 use super::{bounds, config, validate_haproxy};
-use crate::baseline::BaselineError;
+use crate::baseline::{Baseline, BaselineError};
 use crate::campaign::halt::{Halt, Limit};
 use crate::outcome::Exit;
 use crate::report::ndjson::validate::failed;
@@ -24,8 +24,7 @@ use crate::run::stack::Stack;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
 use crate::validate::{
-    self, Known, Listener, ModuleCheck, Subject, Validate, ValidateError, Validation, checks, module_rules,
-    subject,
+    self, Listener, ModuleCheck, Subject, Validate, ValidateError, Validation, checks, module_rules, subject,
 };
 
 const ABOUT: &str = "\
@@ -149,7 +148,7 @@ fn judged(arguments: &Arguments, course: &mut Course) -> Result<Exit, Failure> {
             "-f, --module, --keyword and --request are for HAProxy: `layers validate haproxy -f CONFIG`";
         return Err(Failure::new(Exit::Usage, what));
     }
-    let known = known(arguments, &settings, Known::load)?;
+    let known = known(arguments, &settings, Baseline::load_of_modules)?;
     let stack = arguments.words.stack("name a plugin: `layers validate --help`")?;
     let chosen = sets::chosen(&settings.set, &arguments.sets)?;
     if arguments.update_baseline && chosen.len() > 1 {
@@ -303,19 +302,19 @@ fn only_of_nbdkit(arguments: &Arguments) -> Result<(), Failure> {
 fn known(
     arguments: &Arguments,
     settings: &ValidateSettings,
-    load: fn(&Path) -> Result<Known, BaselineError>,
-) -> Result<Known, Failure> {
+    load: fn(&Path) -> Result<Baseline, BaselineError>,
+) -> Result<Baseline, Failure> {
     if let Some(path) = settings.baseline.as_deref().filter(|_| arguments.settings.baseline.is_none()) {
         arguments.config.trust(path)?;
     }
     match &settings.baseline {
         // A file that is to be written need not be there.
-        Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
+        Some(path) if arguments.update_baseline && !path.exists() => Ok(Baseline::default()),
         Some(path) => load(path).map_err(|error| Failure::new(Exit::Usage, error)),
         None if arguments.update_baseline => {
             Err(Failure::new(Exit::Usage, "--update-baseline: there is no --baseline to write"))
         }
-        None => Ok(Known::default()),
+        None => Ok(Baseline::default()),
     }
 }
 
@@ -337,9 +336,13 @@ fn write_cases(validation: &Validation, directory: Option<&Path>) -> Result<Vec<
     let mut names: Vec<&str> = Vec::new();
     let mut files = Vec::new();
     for (finding, repro) in validation.findings().filter_map(|one| Some((one, one.repro.as_ref()?))) {
-        names.push(finding.id);
-        let number = names.iter().filter(|name| **name == finding.id).count();
-        let name = if number == 1 { finding.id.to_owned() } else { format!("{}-{number}", finding.id) };
+        names.push(finding.promise.id);
+        let number = names.iter().filter(|name| **name == finding.promise.id).count();
+        let name = if number == 1 {
+            finding.promise.id.to_owned()
+        } else {
+            format!("{}-{number}", finding.promise.id)
+        };
         files.push(repro.played_in(&here).write(&directory, &format!("{of_set}{name}")).map_err(cannot)?);
     }
     Ok(files)

@@ -10,12 +10,13 @@ use super::relay::Relay;
 use super::reports::{self, Course};
 use super::settings::ValidateSettings;
 use super::{bounds, haproxy_files};
+use crate::baseline::Baseline;
 use crate::foreign::pipe;
 use crate::outcome::Exit;
 use crate::report::Outcome;
 use crate::server::interrupt;
 use crate::server::process::become_subreaper;
-use crate::validate::{Haproxy, Known, Validation, haproxy};
+use crate::validate::{Haproxy, Validation, haproxy};
 
 /// What is HAProxy's alone of the options.
 #[derive(Debug, clap::Args)]
@@ -68,7 +69,7 @@ pub(super) fn list() -> Result<Exit, Failure> {
 }
 
 /// Writes a baseline anew, after this run.
-pub(super) fn write_baseline(path: &Path, known: &Known, validation: &Validation) -> Result<(), Failure> {
+pub(super) fn write_baseline(path: &Path, known: &Baseline, validation: &Validation) -> Result<(), Failure> {
     pipe::write(path, known.updated(validation)).map_err(|error| {
         let shown = path.display();
         Failure::new(Exit::Usage, format!("cannot write the baseline `{shown}`: {error}"))
@@ -78,7 +79,7 @@ pub(super) fn write_baseline(path: &Path, known: &Known, validation: &Validation
 pub(super) fn run(
     arguments: &Arguments,
     settings: &ValidateSettings,
-    known: Known,
+    known: Baseline,
     ends: &Ends<'_>,
     course: &mut Course,
 ) -> Result<Exit, Failure> {

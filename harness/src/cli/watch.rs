@@ -1,15 +1,18 @@
 //! `layers watch -- COMMAND`.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anstream::AutoStream;
 use clap::Args;
 
 use super::failure::Failure;
 use super::reports::{self, Course, Report};
 use super::settings::Asked;
+use crate::baseline::Baseline;
 use crate::campaign::level::Level;
 use crate::campaign::select;
 use crate::campaign::trace_room as room;
@@ -28,8 +31,7 @@ use crate::server::shortage::is_full;
 use crate::server::watched::{
     Notices, Place, PlaceError, Running, Woken, is_anybody_left, status_code, unloaded,
 };
-use crate::validate::Known;
-use crate::watch::summary::CRASH;
+use crate::watch::summary::load_known;
 use crate::watch::{Knowledge, News, Summary, WatchOptions, Watcher, faults};
 
 /// What servers get that are about to end when the command has.
@@ -183,12 +185,12 @@ fn places(memory: Option<NonZeroU64>) -> Result<u64, Failure> {
     Ok(room::records(mib) / OF_TRACE)
 }
 
-fn known(arguments: &Arguments) -> Result<Known, Failure> {
+fn known(arguments: &Arguments) -> Result<Baseline, Failure> {
     match &arguments.baseline {
-        None => Ok(Known::default()),
+        None => Ok(Baseline::default()),
         // A file that is to be written need not be there.
-        Some(path) if arguments.update_baseline && !path.exists() => Ok(Known::default()),
-        Some(path) => Known::load_of_servers(path, CRASH).map_err(|error| Failure::new(Exit::Usage, error)),
+        Some(path) if arguments.update_baseline && !path.exists() => Ok(Baseline::default()),
+        Some(path) => load_known(path).map_err(|error| Failure::new(Exit::Usage, error)),
     }
 }
 
@@ -295,8 +297,10 @@ fn tell(news: &[News], level: Level, arguments: &Arguments, knowledge: &Knowledg
     for one in news {
         let faults = faults(one, level, knowledge).map_err(|error| Failure::new(Exit::Harness, error))?;
         if arguments.live {
-            let mut to = anstream::stderr();
+            // In one write: the command writes to the same place meanwhile.
+            let mut to = AutoStream::new(Vec::new(), AutoStream::choice(&std::io::stderr()));
             faults.iter().try_for_each(|fault| write_live(&mut to, fault))?;
+            std::io::stderr().write_all(&to.into_inner())?;
         }
         counts |= faults.iter().any(|fault| fault.standing == Standing::New);
     }

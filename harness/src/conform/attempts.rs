@@ -490,9 +490,8 @@ mod tests {
     fn a_hang_that_is_known_shortens_nothing() {
         let (patience, scenario) = (Patience::default(), Scenario { expects: Vec::new(), ..many_at_once() });
         let verdict = Verdict::Hang(Mishap::Hang { doing: "closes".to_owned() }.to_string());
-        let (name, why) = (scenario.name.clone(), "a test".to_owned());
         let how = crate::baseline::How::Deterministic;
-        let entry = crate::baseline::Entry { what: What::Verdict(verdict), scenario: name, how, why };
+        let entry = crate::baseline::Entry::of(&What::Verdict(verdict), &scenario.name, how, "a test");
         let baseline = Baseline { entries: vec![entry] };
         let conduct = Conduct { patience: &patience, baseline: &baseline, limit: Limit::default() };
         for _ in 0..9 {

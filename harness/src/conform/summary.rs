@@ -1,7 +1,7 @@
 //! From what the tries of each scenario say to what the whole run says.
 
 use super::{Astray, Conformance, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Tries, Unclear};
-use crate::baseline::{Baseline, How};
+use crate::baseline::{Baseline, Entry, How};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::level::Level;
 use crate::outcome::{Fault, Standing, Verdict, What};
@@ -169,13 +169,13 @@ impl<'a> Summary<'a> {
             tally.verdict = verdict_of_rule(tally, self.version, self.level);
         }
         for entry in &self.baseline.entries {
-            if !self.concerns(&entry.what, &entry.scenario) {
+            if !self.concerns(entry) {
                 continue;
             }
             let happened = self.so_far.faults.iter().any(|fault| entry.covers(&fault.what, &fault.scenario));
             if happened || entry.how != How::Deterministic {
                 self.so_far.known.push(entry.clone());
-            } else if matches!(entry.what, What::Verdict(_)) || self.passed.contains(&entry.scenario) {
+            } else if entry.verdict().is_some() || self.passed.iter().any(|one| entry.is_in(one)) {
                 self.so_far.stale.push(entry.clone());
             }
         }
@@ -183,12 +183,9 @@ impl<'a> Summary<'a> {
     }
 
     /// It could have happened in this run.
-    fn concerns(&self, what: &What, scenario: &str) -> bool {
-        let judged = match what {
-            What::Rule(rule) => self.so_far.rules.iter().any(|one| one.rule.id == rule.id),
-            What::Verdict(_) => true,
-        };
-        judged && self.so_far.scenarios.iter().any(|one| one.name == scenario && one.tries > 0)
+    fn concerns(&self, entry: &Entry) -> bool {
+        let judged = entry.verdict().is_some() || self.so_far.rules.iter().any(|one| one.rule.id == entry.id);
+        judged && self.so_far.scenarios.iter().any(|one| entry.is_in(&one.name) && one.tries > 0)
     }
 }
 
@@ -255,7 +252,6 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::Entry;
     use crate::outcome::Exit;
     use crate::rules;
     use crate::run::stack::Stack;
@@ -302,8 +298,7 @@ mod tests {
     }
 
     fn known(what: What, scenario: &str, how: How) -> Baseline {
-        let entry = Entry { what, scenario: scenario.to_owned(), how, why: "a test".to_owned() };
-        Baseline { entries: vec![entry] }
+        Baseline { entries: vec![Entry::of(&what, scenario, how, "a test")] }
     }
 
     fn run(baseline: &Baseline, played: &[(Scenario, Tries)]) -> Conformance {

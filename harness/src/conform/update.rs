@@ -2,7 +2,7 @@
 
 use super::Conformance;
 use crate::baseline::{Baseline, Entry, How};
-use crate::outcome::{Fault, Standing, What};
+use crate::outcome::{Fault, Standing};
 use crate::version::Version;
 
 /// The text of `old` after this run: without what is stale, with what is new, and with the rates of races added up.
@@ -13,13 +13,13 @@ pub fn updated(old: &Baseline, server: &str, version: Version, run: &Conformance
     let kept = kept.map(|entry| Entry { how: how(entry, run), ..entry.clone() });
     let mut groups: Vec<Group> = Vec::new();
     for entry in kept.chain(new(run)) {
-        let what = Group {
-            whats: vec![entry.what],
-            scenarios: vec![entry.scenario],
+        let group = Group {
+            whats: vec![(entry.id, entry.actual)],
+            scenarios: entry.scenario.into_iter().collect(),
             how: entry.how,
             why: entry.why,
         };
-        gather(&mut groups, what, |one, other| one.scenarios == other.scenarios && one.is_of_rules(other));
+        gather(&mut groups, group, |one, other| one.scenarios == other.scenarios && one.is_of_rules(other));
     }
     let mut merged: Vec<Group> = Vec::new();
     for group in groups {
@@ -34,7 +34,7 @@ fn how(entry: &Entry, run: &Conformance) -> How {
     let How::Race { seen, tries } = entry.how else { return entry.how };
     let known = run.faults.iter().filter(|fault| entry.covers(&fault.what, &fault.scenario));
     let (times, of) = known.fold((0, None), |(times, _), fault| (times + fault.times, Some(fault.tries)));
-    let played = run.scenarios.iter().find(|scenario| scenario.name == entry.scenario);
+    let played = run.scenarios.iter().find(|scenario| entry.is_in(&scenario.name));
     How::Race { seen: seen + times, tries: tries + of.or(played.map(|played| played.tries)).unwrap_or(0) }
 }
 
@@ -58,12 +58,13 @@ fn entry(fault: &Fault, run: &Conformance) -> Entry {
     } else {
         How::Deterministic
     };
-    Entry { what: fault.what.clone(), scenario: fault.scenario.clone(), how, why: String::new() }
+    Entry::of(&fault.what, &fault.scenario, how, "")
 }
 
 /// Entries that are written as one.
 struct Group {
-    whats: Vec<What>,
+    /// Rules, or how the server crashes or hangs.
+    whats: Vec<(String, Option<String>)>,
     scenarios: Vec<String>,
     how: How,
     why: String,
@@ -71,18 +72,18 @@ struct Group {
 
 impl Group {
     fn is_of_rules(&self, other: &Group) -> bool {
-        let rules = |group: &Group| group.whats.iter().all(|what| matches!(what, What::Rule(_)));
+        let rules = |group: &Group| group.whats.iter().all(|(_, how)| how.is_none());
         rules(self) && rules(other)
     }
 
     fn text(&self) -> String {
         let mut lines = vec!["[[known]]".to_owned()];
         match self.whats.first() {
-            Some(What::Verdict(verdict)) => {
-                lines.push(format!("verdict = {}", quoted(verdict.word())));
-                lines.push(format!("reason = {}", quoted(verdict.reason().unwrap_or_default())));
+            Some((verdict, Some(reason))) => {
+                lines.push(format!("verdict = {}", quoted(verdict)));
+                lines.push(format!("reason = {}", quoted(reason)));
             }
-            _ => lines.push(list("rules", self.whats.iter().map(What::to_string))),
+            _ => lines.push(list("rules", self.whats.iter().map(|(rule, _)| rule.clone()))),
         }
         lines.push(list("scenarios", self.scenarios.iter().cloned()));
         match self.how {
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
     use crate::baseline::parse;
     use crate::conform::ScenarioVerdict;
-    use crate::outcome::Verdict;
+    use crate::outcome::{Verdict, What};
     use crate::rules;
 
     const VERSION: Version = Version(1, 32, 5);
@@ -142,7 +143,7 @@ mod tests {
     }
 
     fn entry(what: What, scenario: &str, how: How) -> Entry {
-        Entry { what, scenario: scenario.to_owned(), how, why: "a \"test\"".to_owned() }
+        Entry::of(&what, scenario, how, "a \"test\"")
     }
 
     fn fault(what: What, scenario: &str, times: u32, tries: u32, standing: Standing) -> Fault {

@@ -8,54 +8,49 @@ use super::connection::ConnectionId;
 /// Calls that the server makes for clients, the outermost of each thread.
 #[derive(Debug, Default)]
 pub(super) struct Concurrency {
-    /// For each callback that was called: how many calls are in progress now, and the most there have been.
-    callbacks: Vec<(Callback, u32, u32)>,
-    /// Data calls in progress now, on each connection that has any.
-    data: Vec<(ConnectionId, u32)>,
+    callbacks: Vec<Count<Callback>>,
+    /// Data calls, on each connection that has any.
+    data: Vec<Count<ConnectionId>>,
     most_data: u32,
+}
+
+/// What is counted, how many are in progress now, and the most there have been.
+type Count<K> = (K, u32, u32);
+
+/// One more has begun; returns how many that makes.
+fn up<K: PartialEq>(counts: &mut Vec<Count<K>>, key: K) -> u32 {
+    let Some((_, now, most)) = counts.iter_mut().find(|(other, ..)| *other == key) else {
+        counts.push((key, 1, 1));
+        return 1;
+    };
+    *now += 1;
+    *most = (*most).max(*now);
+    *now
+}
+
+/// One is over; `forgets` the key with the last of them.
+fn down<K: PartialEq>(counts: &mut Vec<Count<K>>, key: K, forgets: bool) {
+    let Some(index) = counts.iter().position(|(other, ..)| *other == key) else { return };
+    let Some((_, now, _)) = counts.get_mut(index) else { return };
+    *now = now.saturating_sub(1);
+    if *now == 0 && forgets {
+        counts.swap_remove(index);
+    }
 }
 
 impl Concurrency {
     pub(super) fn entered(&mut self, call: &Call) {
-        match self.of(call.callback) {
-            Some((_, now, most)) => {
-                *now += 1;
-                *most = (*most).max(*now);
-            }
-            None => self.callbacks.push((call.callback, 1, 1)),
-        }
+        up(&mut self.callbacks, call.callback);
         if let Some(connection) = call.connection.filter(|_| call.callback.is_data()) {
-            let now = match self.data.iter_mut().find(|(other, _)| *other == connection) {
-                Some((_, now)) => {
-                    *now += 1;
-                    *now
-                }
-                None => {
-                    self.data.push((connection, 1));
-                    1
-                }
-            };
-            self.most_data = self.most_data.max(now);
+            self.most_data = up(&mut self.data, connection).max(self.most_data);
         }
     }
 
     pub(super) fn exited(&mut self, call: &Call) {
-        if let Some((_, now, _)) = self.of(call.callback) {
-            *now = now.saturating_sub(1);
+        down(&mut self.callbacks, call.callback, false);
+        if let Some(connection) = call.connection.filter(|_| call.callback.is_data()) {
+            down(&mut self.data, connection, true);
         }
-        if let Some(connection) = call.connection.filter(|_| call.callback.is_data())
-            && let Some(index) = self.data.iter().position(|(other, _)| *other == connection)
-            && let Some((_, now)) = self.data.get_mut(index)
-        {
-            *now = now.saturating_sub(1);
-            if *now == 0 {
-                self.data.swap_remove(index);
-            }
-        }
-    }
-
-    fn of(&mut self, callback: Callback) -> Option<&mut (Callback, u32, u32)> {
-        self.callbacks.iter_mut().find(|(other, ..)| *other == callback)
     }
 
     /// The most calls of this callback that have been in progress at the same time.

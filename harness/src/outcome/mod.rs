@@ -13,6 +13,7 @@
 mod cause;
 mod exit;
 mod fault;
+mod promise;
 mod standing;
 mod verdict;
 mod what;
@@ -21,6 +22,7 @@ pub(crate) use cause::shape;
 pub use cause::{Cause, Group, groups};
 pub use exit::{Exit, RunEnd};
 pub use fault::Fault;
+pub use promise::Promise;
 pub use standing::Standing;
 pub use verdict::Verdict;
 pub use what::What;

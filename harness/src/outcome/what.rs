@@ -26,11 +26,26 @@ impl PartialEq for What {
 
 impl Eq for What {}
 
+impl What {
+    /// As a baseline has it: the id of the rule, or the word of the verdict.
+    pub fn id(&self) -> &'static str {
+        match self {
+            What::Rule(rule) => rule.id,
+            What::Verdict(verdict) => verdict.word(),
+        }
+    }
+
+    /// How the server crashes or hangs.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            What::Rule(_) => None,
+            What::Verdict(verdict) => Some(verdict.reason().unwrap_or_default()),
+        }
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            What::Rule(rule) => f.pad(rule.id),
-            What::Verdict(verdict) => f.pad(verdict.word()),
-        }
+        f.pad(self.id())
     }
 }

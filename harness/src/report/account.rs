@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::html::Traced;
+use crate::baseline::Entry;
 use crate::outcome::{Exit, Fault, Standing, Verdict};
 use crate::rules::{self, Rule, Trouble};
 use crate::server::Which;
-use crate::validate::KnownFinding;
 use crate::watch::{Ended, Unseen};
 
 /// All that is told of such a run.
@@ -30,7 +30,7 @@ pub struct Account<'a> {
     /// Servers of which nothing is told.
     pub unseen: &'a [Unseen],
     /// What the user's baseline lists, and what did not happen.
-    pub stale: &'a [KnownFinding],
+    pub stale: &'a [Entry],
     /// What was found comes to this.
     pub exit: Exit,
     /// In words.

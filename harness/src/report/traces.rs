@@ -17,7 +17,7 @@ pub(super) fn cases(account: &Account<'_>) -> CaseRun {
         name: one.pid.map_or("a process".to_owned(), |pid| format!("process {pid}")),
         outcome: CaseOutcome::Skipped(format!("not judged: {}", one.why)),
     });
-    let stale = account.stale.iter().map(|entry| stale_case(entry.id.clone(), &entry.why));
+    let stale = account.stale.iter().map(stale_case);
     let cases = rules.chain(servers).chain(unseen).chain(stale).collect();
     CaseRun::new(account.title.clone(), cases, account.exit, account.meaning.clone())
 }

@@ -32,9 +32,8 @@ pub use run::listener::Listener;
 pub use run::replay::{Budget, Replayed, replay};
 pub use script::fact::Fact;
 pub use subject::module_file::{ImageError, Role};
-pub use verdict::accepted::{Known, KnownFinding};
 pub use verdict::profile::{ProfileResult, ProfileVerdict};
-pub use verdict::validation::{CheckStanding, Subject, Validation};
+pub use verdict::validation::{Subject, Validation};
 pub use verdict::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 
 use crate::server::nbdkit::{Nbdkit, ServerError};

@@ -32,7 +32,8 @@ impl Circumstances {
 
     /// It could be what this entry tells of.
     pub(super) fn fit(self, entry: &Entry) -> bool {
-        let is_in = |families: &[&str]| families.iter().any(|family| entry.scenario.starts_with(family));
+        let scenario = entry.scenario.as_deref().unwrap_or_default();
+        let is_in = |families: &[&str]| families.iter().any(|family| scenario.starts_with(family));
         (self.stopping || !is_in(STOPPING)) && (self.parallel || !is_in(PARALLEL))
     }
 }

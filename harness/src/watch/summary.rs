@@ -1,6 +1,7 @@
 //! What all servers of a run say together.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::circumstances::Circumstances;
 use super::end::Ended;
@@ -10,12 +11,17 @@ use crate::baseline::{Baseline, BaselineError, Entry};
 use crate::campaign::level::Level;
 use crate::conform::is_ground;
 use crate::outcome::{Exit, Fault, RunEnd, Standing, Verdict, What};
-use crate::rules::{RuleResult, Trouble};
+use crate::rules::{self, RuleResult, Trouble};
 use crate::run::FoundServer;
-use crate::validate::{Known, KnownFinding};
 
 /// As a baseline names a crash.
-pub(crate) const CRASH: &str = "crash";
+const CRASH: &str = "crash";
+
+/// Reads a file about servers that were watched: rules, and what stands for a crash.
+pub(crate) fn load_known(path: &Path) -> Result<Baseline, BaselineError> {
+    let is_id = |id: &str| id == CRASH || rules::find(id).is_some();
+    Baseline::load_listed(path, is_id, "there is no rule", "layers rules")
+}
 
 /// What is known, and so does not count.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +29,7 @@ pub struct Knowledge {
     /// Of each version of a server, as it comes with `layers`.
     pub of_servers: bool,
     /// What the user has listed.
-    pub own: Known,
+    pub own: Baseline,
 }
 
 /// What was found.
@@ -38,7 +44,7 @@ pub struct Summary {
     /// How often each rule was put to the test, in all of them.
     pub exercised: BTreeMap<&'static str, u64>,
     /// What the user has listed, and what did not happen although it was looked for.
-    pub stale: Vec<KnownFinding>,
+    pub stale: Vec<Entry>,
 }
 
 impl Summary {
@@ -75,7 +81,7 @@ impl Summary {
     }
 
     /// The text of the user's baseline after this run: without what is stale and with what is new.
-    pub fn baseline(&self, own: &Known) -> String {
+    pub fn baseline(&self, own: &Baseline) -> String {
         let new = self.faults.iter().filter(|fault| fault.standing == Standing::New).map(|fault| {
             let (id, seen) = listed(fault);
             // Another crash is another finding.
@@ -145,7 +151,7 @@ impl Judging<'_> {
         let fault = Fault::in_trace(name, result);
         // What is known is known of the server. That a module does the same is not.
         let of_server = result.findings.iter().all(|finding| finding.party.comes_with_server());
-        let is_this = |entry: &&Entry| entry.what == fault.what && self.circumstances.fit(entry);
+        let is_this = |entry: &&Entry| entry.id == fault.what.id() && self.circumstances.fit(entry);
         match baseline.entries.iter().find(is_this).filter(|_| of_server && fault.standing == Standing::New) {
             Some(entry) => {
                 let standing = Standing::Known { why: entry.why.clone(), race: false };
@@ -157,27 +163,23 @@ impl Judging<'_> {
 }
 
 /// As a baseline lists it: the id, and what was seen.
-pub(crate) fn listed(fault: &Fault) -> (&str, &str) {
-    let id = match &fault.what {
-        What::Rule(rule) => rule.id,
-        What::Verdict(_) => CRASH,
-    };
-    (id, fault.seen())
+fn listed(fault: &Fault) -> (&str, &str) {
+    (fault.what.id(), fault.seen())
 }
 
 /// What is listed and was looked for, and did not happen.
 fn stale(
-    own: &Known,
+    own: &Baseline,
     seen: &[Seen],
     faults: &[Fault],
     exercised: &BTreeMap<&'static str, u64>,
-) -> Vec<KnownFinding> {
-    let is_stale = |entry: &&KnownFinding| {
+) -> Vec<Entry> {
+    let is_stale = |entry: &&Entry| {
         let looked_for = match entry.id.as_str() {
             CRASH => !seen.is_empty(),
             rule => exercised.contains_key(rule),
         };
-        looked_for && !faults.iter().map(listed).any(|(id, seen)| entry.lists(id, seen))
+        looked_for && !faults.iter().map(listed).any(|(id, seen)| entry.knows(id, seen))
     };
-    own.entries().iter().filter(is_stale).cloned().collect()
+    own.entries.iter().filter(is_stale).cloned().collect()
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::page::{Cell, Finding, Page, Section};
 use crate::cases::marks;
 use crate::foreign::quoted::quoted;
-use crate::outcome::Verdict;
-use crate::validate::{self, CheckStanding, ProfileResult, ProfileVerdict, Validation};
+use crate::outcome::{Standing, Verdict};
+use crate::validate::{self, ProfileResult, ProfileVerdict, Validation};
 
 pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
     let mut page = Page {
@@ -21,9 +21,9 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         sections: Vec::new(),
     };
     let mut found: Vec<(usize, &validate::ModuleFinding)> = validation.findings().enumerate().collect();
-    found.sort_by_key(|(_, finding)| validation.standing(finding.id) == CheckStanding::Known);
+    found.sort_by_key(|(_, finding)| is_known(validation, finding.promise.id));
     for (number, one) in &found {
-        let run = page.draw(one.id, one.run.as_ref());
+        let run = page.draw(one.promise.id, one.run.as_ref());
         let reproduce =
             files.get(*number).map(|file| format!("layers repro {}", quoted(file))).or(one.replay.clone());
         page.findings.push(Finding { run, reproduce, ..finding(validation, one) });
@@ -33,7 +33,11 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         word: word(validation, id, verdict),
         statement,
         lines,
-        findings: (0..).zip(&found).filter(|(_, (_, one))| one.id == id).map(|(index, _)| index).collect(),
+        findings: (0..)
+            .zip(&found)
+            .filter(|(_, (_, one))| one.promise.id == id)
+            .map(|(index, _)| index)
+            .collect(),
     };
     let lines = |clause: &str, verdict: &Verdict| {
         [Some(clause), verdict.reason()].into_iter().flatten().map(str::to_owned).collect()
@@ -50,16 +54,19 @@ pub(super) fn page(validation: &Validation, files: &[PathBuf]) -> Page {
         Section::of_one_family(of_set("profiles"), validation.profiles.iter().map(profile).collect());
     page.sections =
         vec![profiles, Section::new(of_set("checks"), checks), Section::new(of_set("rules"), rules)];
-    let stale = validation.stale.iter().map(|entry| Cell::stale(entry.id.clone(), &entry.why));
-    page.sections.extend(Section::baseline(stale.collect()));
+    page.sections.extend(Section::baseline(&validation.stale));
     page
 }
 
+fn is_known(validation: &Validation, id: &str) -> bool {
+    validation.standing(id).is_some_and(|standing| standing.why().is_some())
+}
+
 fn word(validation: &Validation, id: &str, verdict: &Verdict) -> &'static str {
-    match validation.standing(id) {
-        CheckStanding::Known => "known",
-        CheckStanding::Denied => "fail",
-        CheckStanding::Plain => verdict.word(),
+    match (validation.standing(id), verdict) {
+        (Some(Standing::Known { .. }), _) => "known",
+        (Some(Standing::New), Verdict::Warn) => "fail",
+        _ => verdict.word(),
     }
 }
 
@@ -95,25 +102,20 @@ fn facts(validation: &Validation) -> Vec<(&'static str, String)> {
 }
 
 fn finding(validation: &Validation, found: &validate::ModuleFinding) -> Finding {
-    let verdict = validation.verdicts().find(|(id, _)| *id == found.id).map(|(_, verdict)| verdict);
+    let id = found.promise.id;
+    let verdict = validation.verdicts().find(|(one, _)| *one == id).map(|(_, verdict)| verdict);
     let layer = found.blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
-    let known = validation.standing(found.id) == CheckStanding::Known;
     Finding {
-        id: found.id.to_owned(),
-        word: verdict.map_or("fail", |verdict| word(validation, found.id, verdict)),
-        known: known.then(|| "it is in the baseline".to_owned()),
-        place: String::new(),
-        statement: found.statement.to_owned(),
-        clause: found.clause.to_owned(),
+        word: verdict.map_or("fail", |verdict| word(validation, id, verdict)),
+        known: is_known(validation, id).then(|| "it is in the baseline".to_owned()),
         at_fault: format!("{layer}{} ({})", found.blame.name, found.blame.party),
         expected: found.expected.clone(),
         actual: found.actual.clone(),
-        fix: found.fix.to_owned(),
         hint: found.hint.clone(),
         said: found.said.clone(),
         also: found.also.join(", "),
         calls: found.calls.clone(),
         marks: marks::marks(found).map(|(_, mark)| mark).collect(),
-        ..Finding::default()
+        ..Finding::of(found.promise)
     }
 }

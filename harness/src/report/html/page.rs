@@ -1,7 +1,8 @@
 //! What stands on the page, whatever was judged.
 
+use crate::baseline::Entry;
 use crate::campaign::event_budget::Events;
-use crate::outcome::Exit;
+use crate::outcome::{Exit, Promise};
 use crate::rules::{self, CallRef, Rule};
 
 /// A whole page.
@@ -82,23 +83,28 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    /// This is broken.
+    pub(super) fn of(promise: Promise) -> Finding {
+        Finding {
+            id: promise.id.to_owned(),
+            statement: promise.statement.to_owned(),
+            clause: promise.clause.to_owned(),
+            fix: promise.fix.to_owned(),
+            ..Finding::default()
+        }
+    }
+
     /// This rule is broken, the first time like this.
     pub(super) fn of_rule(rule: &Rule, first: Option<&rules::Finding>) -> Finding {
-        let mut finding = Finding {
-            id: rule.id.to_owned(),
-            statement: rule.statement.to_owned(),
-            clause: rule.clause.to_owned(),
-            at_fault: rule.party.to_string(),
-            fix: rule.fix.to_owned(),
-            ..Finding::default()
-        };
-        if let Some(first) = first {
-            finding.at_fault = first.party.to_string();
-            finding.expected.clone_from(&first.expected);
-            finding.actual.clone_from(&first.actual);
-            finding.calls.clone_from(&first.calls);
+        let finding = Finding { at_fault: rule.party.to_string(), ..Finding::of(rule.into()) };
+        let Some(first) = first else { return finding };
+        Finding {
+            at_fault: first.party.to_string(),
+            expected: first.expected.clone(),
+            actual: first.actual.clone(),
+            calls: first.calls.clone(),
+            ..finding
         }
-        finding
     }
 
     /// What is to be said of a call, by its number.
@@ -148,9 +154,9 @@ pub(super) struct Cell {
 
 impl Cell {
     /// An entry of the baseline that did not happen.
-    pub(super) fn stale(id: String, why: &str) -> Cell {
-        let statement = "The baseline lists it, and it did not happen.";
-        Cell { id, word: "stale", statement, lines: vec![why.to_owned()], findings: Vec::new() }
+    fn stale(entry: &Entry) -> Cell {
+        let (statement, lines) = ("The baseline lists it, and it did not happen.", vec![entry.why.clone()]);
+        Cell { id: entry.to_string(), word: "stale", statement, lines, findings: Vec::new() }
     }
 
     /// What is left of the id when the family is known.
@@ -175,8 +181,9 @@ impl Section {
     }
 
     /// What the baseline has wrong, if anything.
-    pub(super) fn baseline(stale: Vec<Cell>) -> Option<Section> {
-        (!stale.is_empty()).then(|| Section::of_one_family("baseline", stale))
+    pub(super) fn baseline(stale: &[Entry]) -> Option<Section> {
+        let cells = || stale.iter().map(Cell::stale).collect();
+        (!stale.is_empty()).then(|| Section::of_one_family("baseline", cells()))
     }
 
     /// These cells, which have nothing more in common than that.

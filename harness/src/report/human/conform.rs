@@ -178,7 +178,8 @@ impl<W: Write> People<'_, W> {
             if plan.all {
                 for entry in entries {
                     let (times, tries) = happened(conformance, entry);
-                    write!(self.to, "    {:<36} {}", entry.what, entry.scenario)?;
+                    let scenario = entry.scenario.as_deref().unwrap_or_default();
+                    write!(self.to, "    {:<36} {scenario}", entry.id)?;
                     match entry.how {
                         How::Deterministic if times == tries => writeln!(self.to)?,
                         _ => writeln!(self.to, ": {times} of {tries} tries")?,
@@ -186,11 +187,12 @@ impl<W: Write> People<'_, W> {
                 }
                 continue;
             }
-            let mut whats: Vec<String> = entries.iter().map(|entry| entry.what.to_string()).collect();
+            let mut whats: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
             whats.dedup();
             whats.sort_unstable();
             whats.dedup();
-            let mut places: Vec<&str> = entries.iter().map(|entry| entry.scenario.as_str()).collect();
+            let mut places: Vec<&str> =
+                entries.iter().filter_map(|entry| entry.scenario.as_deref()).collect();
             places.sort_unstable();
             places.dedup();
             let line = format!("{} in {}", whats.join(", "), names(&places, false));
@@ -204,11 +206,7 @@ impl<W: Write> People<'_, W> {
             writeln!(self.to, "\n{BAD}stale{BAD:#}: the baseline lists these, and they did not happen:")?;
         }
         for entry in &conformance.stale {
-            writeln!(
-                self.to,
-                "{}",
-                wrapped(&format!("{} in {}: {}", entry.what, entry.scenario, entry.why), 4)
-            )?;
+            writeln!(self.to, "{}", wrapped(&format!("{entry}: {}", entry.why), 4))?;
         }
         Ok(())
     }
@@ -217,14 +215,13 @@ impl<W: Write> People<'_, W> {
     fn rates(&mut self, conformance: &Conformance) -> io::Result<()> {
         for entry in &conformance.known {
             let (times, tries) = happened(conformance, entry);
-            let Entry { what, scenario, how, .. } = entry;
-            match how {
+            match entry.how {
                 How::Deterministic if times < tries => {
-                    writeln!(self.to, "{what} in {scenario}: only {times} of {tries} tries, a race?")?;
+                    writeln!(self.to, "{entry}: only {times} of {tries} tries, a race?")?;
                 }
-                How::Race { seen, tries: of } if how.is_hardly_there(times, tries) => writeln!(
+                How::Race { seen, tries: of } if entry.how.is_hardly_there(times, tries) => writeln!(
                     self.to,
-                    "{what} in {scenario}: {times} of {tries} tries, and {seen} of {of} when it was listed: \
+                    "{entry}: {times} of {tries} tries, and {seen} of {of} when it was listed: \
                      is it mended?"
                 )?,
                 _ => {}
@@ -302,7 +299,7 @@ impl<W: Write> People<'_, W> {
 fn happened(conformance: &Conformance, entry: &Entry) -> (u32, u32) {
     let faults = conformance.faults.iter().filter(|fault| entry.covers(&fault.what, &fault.scenario));
     let (times, tries) = faults.fold((0, None), |(times, _), fault| (times + fault.times, Some(fault.tries)));
-    (times, tries.unwrap_or_else(|| tries_of(conformance, &entry.scenario)))
+    (times, tries.unwrap_or_else(|| tries_of(conformance, entry)))
 }
 
 /// Something was said of it: it is in the first list.
@@ -310,8 +307,8 @@ fn is_judged(verdict: &RuleVerdict) -> bool {
     !matches!(verdict.verdict, Verdict::NotApplicable(_) | Verdict::Skipped(_))
 }
 
-fn tries_of(conformance: &Conformance, scenario: &str) -> u32 {
-    conformance.scenarios.iter().find(|one| one.name == scenario).map_or(0, |one| one.tries)
+fn tries_of(conformance: &Conformance, entry: &Entry) -> u32 {
+    conformance.scenarios.iter().find(|one| entry.is_in(&one.name)).map_or(0, |one| one.tries)
 }
 
 impl<W: Write> People<'_, W> {

@@ -4,13 +4,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::style::{BAD, DIM, GOOD, ODD, style_of};
+use crate::baseline::Entry;
 use crate::cases::marks;
 use crate::foreign::quoted::quoted;
-use crate::outcome::Verdict;
+use crate::outcome::{Standing, Verdict};
 use crate::validate::repro::intent::leave_for;
-use crate::validate::{
-    CheckStanding, KnownFinding, ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject, Validation,
-};
+use crate::validate::{ModuleFinding, Profile, ProfileResult, ProfileVerdict, Subject, Validation};
 
 /// What is about to be judged.
 pub(super) fn begin(to: &mut impl Write, subject: &Subject) -> io::Result<()> {
@@ -42,12 +41,12 @@ pub(super) fn write(to: &mut impl Write, validation: &Validation, files: &[PathB
         if findings.is_empty() {
             continue;
         }
-        headline(to, id, verdict, validation.standing(id))?;
+        headline(to, id, verdict, validation.standing(id).as_ref())?;
         for one in findings {
             finding(to, one, files.next().map(PathBuf::as_path))?;
         }
         if let Some(one) = findings.first() {
-            writeln!(to, "      {DIM}to fix it:{DIM:#} {}\n", one.fix)?;
+            writeln!(to, "      {DIM}to fix it:{DIM:#} {}\n", one.promise.fix)?;
         }
     }
     inconclusive(to, validation)?;
@@ -66,10 +65,10 @@ fn everything(validation: &Validation) -> impl Iterator<Item = (&'static str, &V
     checks.chain(validation.rules.iter().map(|one| (one.rule.id, &one.verdict, &*one.findings)))
 }
 
-fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: CheckStanding) -> io::Result<()> {
+fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: Option<&Standing>) -> io::Result<()> {
     let (style, word) = match verdict {
-        _ if standing == CheckStanding::Known => (ODD, "known"),
-        _ if standing == CheckStanding::Denied => (BAD, "FAIL"),
+        _ if standing.is_some_and(|one| one.why().is_some()) => (ODD, "known"),
+        Verdict::Warn if standing == Some(&Standing::New) => (BAD, "FAIL"),
         Verdict::Fail => (BAD, "FAIL"),
         Verdict::Crash(_) => (BAD, "CRASH"),
         Verdict::Hang(_) => (BAD, "HANG"),
@@ -80,9 +79,9 @@ fn headline(to: &mut impl Write, id: &str, verdict: &Verdict, standing: CheckSta
 }
 
 fn finding(to: &mut impl Write, finding: &ModuleFinding, file: Option<&Path>) -> io::Result<()> {
-    let ModuleFinding { statement, clause, expected, actual, hint, blame, .. } = finding;
-    writeln!(to, "      {statement}")?;
-    writeln!(to, "      {DIM}{clause}{DIM:#}")?;
+    let ModuleFinding { promise, expected, actual, hint, blame, .. } = finding;
+    writeln!(to, "      {}", promise.statement)?;
+    writeln!(to, "      {DIM}{}{DIM:#}", promise.clause)?;
     let layer = blame.layer.map_or(String::new(), |layer| format!("L{layer} "));
     writeln!(to, "      at fault: {layer}{} ({})", blame.name, blame.party)?;
     writeln!(to, "      expected: {expected}")?;
@@ -112,7 +111,7 @@ fn finding(to: &mut impl Write, finding: &ModuleFinding, file: Option<&Path>) ->
 }
 
 fn stale(to: &mut impl Write, validation: &Validation) -> io::Result<()> {
-    for KnownFinding { id, why, .. } in &validation.stale {
+    for Entry { id, why, .. } in &validation.stale {
         writeln!(to, "{BAD}stale{BAD:#} {id}: the baseline lists it, and it did not happen: {why}")?;
     }
     Ok(())

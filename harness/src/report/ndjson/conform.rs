@@ -254,13 +254,13 @@ fn finding<'a>(plan: &ConformPlan<'_>, fault: &'a Fault) -> ConformLine<'a> {
 }
 
 fn baseline<'a>(state: &'a str, entry: &'a Entry) -> ConformLine<'a> {
-    let broken = BrokenLine::of(&entry.what);
     let (how, seen, tries) = match entry.how {
         How::Deterministic => ("deterministic", None, None),
         How::Race { seen, tries } => ("race", Some(seen), Some(tries)),
     };
-    let (scenario, why) = (&entry.scenario, &entry.why);
-    ConformLine::Baseline { state, scenario, why, broken, how, seen, tries }
+    let broken = BrokenLine::listed(entry);
+    let scenario = entry.scenario.as_deref().unwrap_or_default();
+    ConformLine::Baseline { state, scenario, why: &entry.why, broken, how, seen, tries }
 }
 
 fn end(conformance: &Conformance) -> ConformLine<'_> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::baseline::Entry;
 use crate::foreign::visible::visible_json;
 use crate::outcome::{Fault, Verdict, What};
 use crate::rules::CallRef;
@@ -89,12 +90,17 @@ impl BrokenLine<'_> {
     pub(super) fn of(what: &What) -> BrokenLine<'_> {
         match what {
             What::Rule(rule) => BrokenLine { rule: Some(rule.id), ..BrokenLine::default() },
-            What::Verdict(verdict) => BrokenLine {
-                rule: None,
-                verdict: Some(verdict.into()),
-                reason: Some(verdict.reason().unwrap_or_default()),
-            },
+            What::Verdict(verdict) => {
+                BrokenLine { rule: None, verdict: Some(verdict.into()), reason: what.reason() }
+            }
         }
+    }
+
+    /// As a baseline lists it.
+    pub(super) fn listed(entry: &Entry) -> BrokenLine<'_> {
+        let verdict = entry.verdict().as_ref().map(Word::from);
+        let rule = Some(entry.id.as_str()).filter(|_| verdict.is_none());
+        BrokenLine { rule, verdict, reason: entry.actual.as_deref() }
     }
 }
 

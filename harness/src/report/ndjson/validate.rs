@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::line::{CallLine, Ndjson, Word, calls, line};
-use crate::outcome::Exit;
-use crate::validate::{
-    CheckVerdict, KnownFinding, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject, Validation,
-};
+use crate::baseline::Entry;
+use crate::outcome::{Exit, Standing};
+use crate::validate::{CheckVerdict, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject, Validation};
 
 /// Version of the format: it grows when a field changes its meaning or goes.
 pub const VERSION: u32 = 1;
@@ -196,7 +195,16 @@ fn check<'a>(validation: &Validation, said: &'a CheckVerdict) -> ValidateLine<'a
         verdict: (&said.verdict).into(),
         reason: said.verdict.reason(),
         claimed: !said.not_claimed,
-        counts: validation.standing(said.check.id).word(),
+        counts: counts(validation, said.check.id),
+    }
+}
+
+/// Whether what is said under this id counts as it stands.
+fn counts(validation: &Validation, id: &str) -> &'static str {
+    match validation.standing(id) {
+        Some(Standing::Known { .. }) => "known",
+        Some(Standing::New) if validation.denied.contains(&id) => "denied",
+        _ => "plain",
     }
 }
 
@@ -209,15 +217,15 @@ fn rule<'a>(validation: &Validation, said: &'a ModuleRuleVerdict) -> ValidateLin
         reason: said.verdict.reason(),
         exercised: said.exercised,
         broken: said.broken,
-        counts: validation.standing(said.rule.id).word(),
+        counts: counts(validation, said.rule.id),
     }
 }
 
 fn finding<'a>(found: &'a ModuleFinding, file: Option<&'a PathBuf>) -> ValidateLine<'a> {
     ValidateLine::Finding {
-        id: found.id,
-        statement: found.statement,
-        clause: found.clause,
+        id: found.promise.id,
+        statement: found.promise.statement,
+        clause: found.promise.clause,
         expected: &found.expected,
         actual: &found.actual,
         layer: found.blame.layer,
@@ -228,7 +236,7 @@ fn finding<'a>(found: &'a ModuleFinding, file: Option<&'a PathBuf>) -> ValidateL
         guilty: found.guilty,
         said: &found.said,
         also: &found.also,
-        fix: found.fix,
+        fix: found.promise.fix,
         repro: file.map(PathBuf::as_path),
     }
 }
@@ -243,7 +251,7 @@ fn profile(result: &ProfileResult) -> ValidateLine<'_> {
     }
 }
 
-fn stale(entry: &KnownFinding) -> ValidateLine<'_> {
+fn stale(entry: &Entry) -> ValidateLine<'_> {
     ValidateLine::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::Promise;
 use crate::rules::Party;
 use crate::run::{Parameter, Start};
 use crate::server::nbdkit::{Buffers, Conditions, Malloc};
@@ -137,6 +138,13 @@ pub struct ModuleCheck {
     pub fix: &'static str,
     /// How it is judged.
     pub play: Play,
+}
+
+impl From<&ModuleCheck> for Promise {
+    fn from(check: &ModuleCheck) -> Promise {
+        let ModuleCheck { id, statement, clause, fix, .. } = *check;
+        Promise { id, statement, clause, fix }
+    }
 }
 
 /// How a check is judged.

@@ -10,19 +10,19 @@ mod cache;
 pub mod check;
 mod connections;
 mod core;
+mod durability;
 mod exports;
 mod extents;
 mod failing;
+mod failing_system;
 mod filter;
 mod flush;
 mod huge;
 pub(super) mod module_rules;
 mod process;
 mod read;
-mod refused;
 mod resources;
 mod script_beginning;
-mod survives;
 mod threads;
 mod trim;
 mod write;
@@ -41,7 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static ModuleCheck> {
         zero::CHECKS,
         trim::CHECKS,
         flush::CHECKS,
-        survives::CHECKS,
+        durability::CHECKS,
         extents::CHECKS,
         cache::CHECKS,
         connections::CHECKS,
@@ -54,7 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static ModuleCheck> {
         background::CHECKS,
         filter::CHECKS,
         failing::CHECKS,
-        refused::CHECKS,
+        failing_system::CHECKS,
     ]
     .into_iter()
     .flatten()

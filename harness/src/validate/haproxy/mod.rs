@@ -24,13 +24,12 @@ pub use subject::HaproxyValidation as Haproxy;
 
 use std::path::Path;
 
-use crate::baseline::BaselineError;
+use crate::baseline::{Baseline, BaselineError};
 use crate::campaign::halt::Limit;
 use crate::rules::Rule;
 use crate::server::nbdkit::ServerError;
 use crate::validate::run::builder::ValidateError;
 use crate::validate::run::listener::Listener;
-use crate::validate::verdict::accepted::Known;
 use crate::validate::verdict::validation::{Subject, Validation};
 use crate::version::Which;
 use playing::Run;
@@ -47,9 +46,9 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 /// # Errors
 ///
 /// The file cannot be read, or says what nobody knows.
-pub fn load_known(path: &Path) -> Result<Known, BaselineError> {
+pub fn load_known(path: &Path) -> Result<Baseline, BaselineError> {
     let is_id = |id: &str| checks().any(|one| one.id == id) || rules().any(|one| one.id == id);
-    Known::load_of(path, is_id, "there is no check and no rule", "layers validate haproxy --list")
+    Baseline::load_listed(path, is_id, "there is no check and no rule", "layers validate haproxy --list")
 }
 
 impl HaproxyValidation {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::baseline::Baseline;
 use crate::campaign::level::Level;
 use crate::campaign::select::matches;
 use crate::campaign::trace_room;
@@ -11,7 +12,6 @@ use crate::foreign::visible::visible_line;
 use crate::rules::haproxy::is_tried;
 use crate::rules::{self, Party, Rule};
 use crate::server::haproxy::Configuration;
-use crate::validate::verdict::accepted::Known;
 use crate::version::Which;
 
 /// How long an answer may take, unless somebody says otherwise.
@@ -34,7 +34,7 @@ pub struct HaproxyValidation {
     pub(crate) room: Option<u64>,
     pub(crate) jobs: Option<NonZeroUsize>,
     pub(crate) deny: Vec<String>,
-    pub(crate) known: Known,
+    pub(crate) known: Baseline,
     pub(crate) fail_fast: bool,
 }
 
@@ -58,7 +58,7 @@ impl HaproxyValidation {
             room: None,
             jobs: None,
             deny: Vec::new(),
-            known: Known::default(),
+            known: Baseline::default(),
             fail_fast: false,
         }
     }
@@ -150,7 +150,7 @@ impl HaproxyValidation {
 
     /// Findings that are known, and do not count.
     #[must_use]
-    pub fn known(mut self, known: Known) -> HaproxyValidation {
+    pub fn known(mut self, known: Baseline) -> HaproxyValidation {
         self.known = known;
         self
     }
@@ -169,7 +169,7 @@ impl HaproxyValidation {
 
     /// Returns true where all findings of this check may be known.
     pub(super) fn knows(&self, id: &str) -> bool {
-        self.known.entries().iter().any(|entry| entry.id == id)
+        self.known.entries.iter().any(|entry| entry.id == id)
     }
 
     pub(super) fn wants(&self, id: &str) -> bool {

@@ -88,7 +88,7 @@ impl Run<'_> {
         ModuleFinding {
             hint,
             replay: Some(self.replay(check.id, entry)),
-            ..ModuleFinding::of_check(check, visible_line(expected), visible_line(actual), blame)
+            ..ModuleFinding::of(check, visible_line(expected), visible_line(actual), blame)
         }
     }
 

@@ -38,7 +38,7 @@ impl Scene<'_> {
         ModuleFinding {
             calls,
             repro: Some(Box::new(self.repro(check.id, wrong))),
-            ..ModuleFinding::of_check(check, wrong.expected.clone(), wrong.actual.clone(), blame)
+            ..ModuleFinding::of(check, wrong.expected.clone(), wrong.actual.clone(), blame)
         }
     }
 

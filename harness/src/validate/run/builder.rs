@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::baseline::Baseline;
 use crate::campaign::halt::Limit;
 use crate::campaign::select::or_rather;
 use crate::campaign::trace_room;
@@ -14,7 +15,6 @@ use crate::validate::checks::check::{Level, ModuleCheck, Profile};
 use crate::validate::play::case::CAPACITY;
 use crate::validate::script::fact::Fact;
 use crate::validate::subject::consent;
-use crate::validate::verdict::accepted::Known;
 
 /// A validation to be run: what to judge, and how.
 ///
@@ -47,7 +47,7 @@ pub struct Validate {
     pub(crate) memory: u64,
     pub(crate) seed: u64,
     pub(crate) jobs: NonZeroUsize,
-    pub(crate) known: Known,
+    pub(crate) known: Baseline,
     pub(crate) deny: Vec<String>,
     pub(crate) keep_events: usize,
     pub(crate) copy_limit: u64,
@@ -104,7 +104,7 @@ impl Validate {
             memory: 2 << 30,
             seed: 1,
             jobs: NonZeroUsize::MIN,
-            known: Known::default(),
+            known: Baseline::default(),
             deny: Vec::new(),
             keep_events: 0,
             copy_limit: consent::LIMIT,
@@ -246,7 +246,7 @@ impl Validate {
 
     /// Findings that are known, and do not count.
     #[must_use]
-    pub fn known(mut self, known: Known) -> Validate {
+    pub fn known(mut self, known: Baseline) -> Validate {
         self.known = known;
         self
     }

@@ -10,6 +10,7 @@ use super::selection::Selection;
 use super::tally::Tally;
 use super::task::{Outcome, Task, tasks};
 use super::variants::ProbedStack;
+use crate::baseline::Baseline;
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::{Halt, Limit};
 use crate::campaign::schedule::{Items, in_order};
@@ -32,7 +33,6 @@ use crate::validate::subject::config_help;
 use crate::validate::subject::consent::{Consent, Secrets};
 use crate::validate::subject::module_file::{self, ImageError, Role};
 use crate::validate::subject::same_files::Files;
-use crate::validate::verdict::accepted::Known;
 use crate::validate::verdict::claimed_profiles::{self, Said};
 use crate::validate::verdict::profile;
 use crate::validate::verdict::validation::{Subject, Validation};
@@ -152,7 +152,7 @@ struct Runner<'a> {
     /// What its author says that clients see.
     expected: &'a [Fact],
     /// What does not count.
-    known: &'a Known,
+    known: &'a Baseline,
     /// The ids whose warnings count.
     deny: &'a [String],
 }

@@ -2,6 +2,7 @@
 
 use super::selection::Selection;
 use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
+use crate::baseline::Baseline;
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::Halt;
 use crate::campaign::level::Level;
@@ -22,7 +23,6 @@ use crate::validate::play::played::{Played, Terms, Trouble};
 use crate::validate::play::stop::{Symptom, Wrong};
 use crate::validate::play::twist::{innermost, twisted};
 use crate::validate::play::words;
-use crate::validate::verdict::accepted::Known;
 use crate::validate::verdict::profile::{self, ProfileResult};
 use crate::validate::verdict::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
 use crate::validate::verdict::verdicts::{broken, worse};
@@ -368,8 +368,8 @@ impl Tally {
     }
 
     /// Something was found already that will fail the run: not what is known, but warnings that are denied.
-    pub(in crate::validate) fn fails(&self, known: &Known, deny: &[String]) -> bool {
-        let new = |findings: &[ModuleFinding]| findings.iter().any(|finding| !known.has(finding));
+    pub(in crate::validate) fn fails(&self, known: &Baseline, deny: &[String]) -> bool {
+        let new = |findings: &[ModuleFinding]| findings.iter().any(|finding| known.of(finding).is_none());
         let counts = |id: &str, violates: bool| violates || deny.iter().any(|pattern| matches(pattern, id));
         let mut checks = self.checks.iter().chain(&self.always);
         checks

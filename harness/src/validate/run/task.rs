@@ -7,7 +7,7 @@ use super::variants::ProbedStack;
 use crate::campaign::halt::Halt;
 use crate::outcome::Verdict;
 use crate::run::Start;
-use crate::run::stack::Layers;
+use crate::run::stack::{Layers, Stack};
 use crate::server::nbdkit::ServerError;
 use crate::validate::checks::check::{CasePlan, ModuleCheck, Planned, Profile, Twist, Unfit};
 use crate::validate::judge::judging::{verdict_of, with_words};
@@ -113,7 +113,9 @@ impl<'a> Task<'a> {
             if outcome.halt.is_some() {
                 break;
             }
-            let played = match bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), plan) {
+            let stack = twisted(&ground.stack, &plan.twist);
+            let again = Again { check: self.check, bench, ground, plan, stack };
+            let played = match again.play(&again.stack, plan) {
                 Ok(played) => played,
                 Err(error) => {
                     outcome.halt = Some(Halt::of(&error).ok_or(error)?);
@@ -124,15 +126,15 @@ impl<'a> Task<'a> {
                 outcome.halt = played.halt;
                 break;
             }
-            let excuse = self.excuse(bench, ground, plan, &played)?;
+            let excuse = again.excuse(&played)?;
             let mut case = Case { played, excuse, control: None };
             let is_broken = case.excuse.is_none() && verdict_of(self.check, plan, &case.played).1.is_some();
             if is_broken {
-                if let Some(control) = self.control(bench, ground, plan)? {
+                if let Some(control) = again.in_foreground()? {
                     case = control;
                 }
-                case.excuse = match self.keeps_nothing(bench, ground, plan, &case.played)? {
-                    None => self.shows_it_undisturbed(bench, ground, plan, &case.played)?,
+                case.excuse = match again.keeps_nothing(&case.played)? {
+                    None => again.shows_it_undisturbed(&case.played)?,
                     excuse => excuse,
                 };
             }
@@ -150,20 +152,36 @@ impl<'a> Task<'a> {
         Ok(outcome)
     }
 
+    /// Some case writes, and reads what it has written.
+    pub(in crate::validate) fn relies_on_writes(&self) -> bool {
+        self.plans.iter().flatten().any(relies_on_writes)
+    }
+}
+
+/// A case that was played, and is played again otherwise.
+struct Again<'a> {
+    check: &'static ModuleCheck,
+    bench: &'a Bench<'a>,
+    ground: &'a ProbedStack,
+    plan: &'a CasePlan,
+    /// As the case twists it.
+    stack: Stack,
+}
+
+impl Again<'_> {
+    fn play(&self, stack: &Stack, plan: &CasePlan) -> Result<Played, ServerError> {
+        self.bench.play(self.check.id, stack, plan)
+    }
+
     /// The same case in the foreground, where it has to do with the background and goes wrong in the foreground, too: then
     /// it is a matter of other checks.
-    fn control(
-        &self,
-        bench: &Bench<'_>,
-        ground: &ProbedStack,
-        plan: &CasePlan,
-    ) -> Result<Option<Case>, ServerError> {
-        if plan.start != Start::Daemon {
+    fn in_foreground(&self) -> Result<Option<Case>, ServerError> {
+        if self.plan.start != Start::Daemon {
             return Ok(None);
         }
-        let control = CasePlan { start: Start::Foreground, ..plan.clone() };
+        let control = CasePlan { start: Start::Foreground, ..self.plan.clone() };
         for _ in 0..CONTROLS {
-            let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
+            let played = self.play(&self.stack, &control)?;
             if played.trouble.is_some() || verdict_of(self.check, &control, &played).1.is_some() {
                 return Ok(Some(Case { played, excuse: None, control: Some(control) }));
             }
@@ -172,41 +190,30 @@ impl<'a> Task<'a> {
     }
 
     /// What is not kept over an orderly end has not been promised to be kept at all: it stays in memory, or in a file that goes.
-    fn keeps_nothing(
-        &self,
-        bench: &Bench<'_>,
-        ground: &ProbedStack,
-        plan: &CasePlan,
-        played: &Played,
-    ) -> Result<Option<String>, ServerError> {
-        let killed = plan.script.iter().position(|op| *op == Op::Kill);
+    fn keeps_nothing(&self, played: &Played) -> Result<Option<String>, ServerError> {
+        let killed = self.plan.script.iter().position(|op| *op == Op::Kill);
         let gets_there = |killed: &usize| played.stop.as_ref().is_none_or(|(index, _)| index >= killed);
         if killed.filter(gets_there).is_none() {
             return Ok(None);
         }
         let orderly = |op: &Op| if *op == Op::Kill { Op::Restart } else { op.clone() };
-        let control = CasePlan { script: plan.script.iter().map(orderly).collect(), ..plan.clone() };
-        let played = bench.play(self.check.id, &twisted(&ground.stack, &plan.twist), &control)?;
+        let control =
+            CasePlan { script: self.plan.script.iter().map(orderly).collect(), ..self.plan.clone() };
+        let played = self.play(&self.stack, &control)?;
         let is_lost = verdict_of(self.check, &control, &played).1.is_some();
         Ok(is_lost.then(|| "what is written is not there after an orderly end, either".to_owned()))
     }
 
     /// Says so, if a filter shows the same at the same step over a plugin in which nothing fails: then the failure has nothing to
     /// do with it, and other checks are about it.
-    fn shows_it_undisturbed(
-        &self,
-        bench: &Bench<'_>,
-        ground: &ProbedStack,
-        plan: &CasePlan,
-        played: &Played,
-    ) -> Result<Option<String>, ServerError> {
-        let Twist::Over(behaviour) = &plan.twist else { return Ok(None) };
+    fn shows_it_undisturbed(&self, played: &Played) -> Result<Option<String>, ServerError> {
+        let Twist::Over(behaviour) = &self.plan.twist else { return Ok(None) };
         let fails = !behaviour.fail.is_empty() || !behaviour.fails_from.is_empty();
         let Some((step, Stop::Wrong(_))) = played.stop.as_ref().filter(|_| fails && played.trouble.is_none())
         else {
             return Ok(None);
         };
-        let undisturbed = bench.play(self.check.id, &ground.stack, plan)?;
+        let undisturbed = self.play(&self.ground.stack, self.plan)?;
         let is_same = undisturbed.trouble.is_none()
             && matches!(&undisturbed.stop, Some((again, Stop::Wrong(_))) if again == step);
         Ok(is_same.then(|| "it shows the same over the reference plugin undisturbed".to_owned()))
@@ -214,18 +221,11 @@ impl<'a> Task<'a> {
 
     /// Why a refusal is nobody's fault, if it is: a control run without what may refuse is not refused; or a filter
     /// refuses our own plugin when nothing disturbs it.
-    fn excuse(
-        &self,
-        bench: &Bench<'_>,
-        ground: &ProbedStack,
-        plan: &CasePlan,
-        played: &Played,
-    ) -> Result<Option<String>, ServerError> {
-        let stack = twisted(&ground.stack, &plan.twist);
-        if let Some((reason, control)) = refusers::excuse(&stack, played) {
+    fn excuse(&self, played: &Played) -> Result<Option<String>, ServerError> {
+        if let Some((reason, control)) = refusers::excuse(&self.stack, played) {
             let Some(control) = control else { return Ok(Some(reason)) };
-            let without = bench.play(self.check.id, &control, plan)?;
-            if !refusers::is_refused(&without) || refusers::lies_behind(plan, played, &without) {
+            let without = self.play(&control, self.plan)?;
+            if !refusers::is_refused(&without) || refusers::lies_behind(self.plan, played, &without) {
                 return Ok(Some(reason));
             }
         }
@@ -233,17 +233,17 @@ impl<'a> Task<'a> {
         else {
             return Ok(None);
         };
-        if !matches!(ground.stack.layers, Layers::Over { .. }) {
+        if !matches!(self.ground.stack.layers, Layers::Over { .. }) {
             return Ok(None);
         }
         // Whoever tells a block size serves it, whatever lies below; but who serves nothing of it has told no size wrongly.
-        if self.check.profile == Profile::BlockSize && self.serves(bench, ground, refusal.asked)? {
+        if self.check.profile == Profile::BlockSize && self.serves(refusal.asked)? {
             return Ok(None);
         }
-        let undisturbed = plan.twist == Twist::None
+        let undisturbed = self.plan.twist == Twist::None
             || self.check.profile == Profile::BlockSize
             || matches!(
-                bench.play(self.check.id, &ground.stack, plan)?.stop,
+                self.play(&self.ground.stack, self.plan)?.stop,
                 Some((_, Stop::Refused(again))) if again.asked == refusal.asked
             );
         let how = with_words(&refusal.how, &played.stderr);
@@ -252,22 +252,17 @@ impl<'a> Task<'a> {
     }
 
     /// Over the undisturbed reference plugin it serves a read of some usual size.
-    fn serves(&self, bench: &Bench<'_>, ground: &ProbedStack, asked: Asked) -> Result<bool, ServerError> {
-        let Ok(claims) = &ground.claims else { return Ok(true) };
+    fn serves(&self, asked: Asked) -> Result<bool, ServerError> {
+        let Ok(claims) = &self.ground.claims else { return Ok(true) };
         let sizes = USUAL.iter().filter_map(|size| claims.range(0, *size));
         for place in sizes {
             let plan = CasePlan::new(vec![Op::Judge, Op::Connect(1, claims.export.clone()), read(place)]);
-            match bench.play(self.check.id, &ground.stack, &plan)?.stop {
+            match self.play(&self.ground.stack, &plan)?.stop {
                 Some((_, Stop::Refused(again))) if again.asked == asked => {}
                 _ => return Ok(true),
             }
         }
         Ok(false)
-    }
-
-    /// Some case writes, and reads what it has written.
-    pub(in crate::validate) fn relies_on_writes(&self) -> bool {
-        self.plans.iter().flatten().any(relies_on_writes)
     }
 }
 

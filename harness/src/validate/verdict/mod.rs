@@ -1,6 +1,5 @@
 //! What is said of a subject: verdicts for checks, rules and profiles, held against what is known of it.
 
-pub(super) mod accepted;
 pub(super) mod claimed_profiles;
 pub(super) mod profile;
 pub(super) mod standing;

@@ -1,10 +1,10 @@
 //! What is said of a whole subject.
 
-use super::accepted::KnownFinding;
 use super::profile::ProfileResult;
 use super::verdicts::{CheckVerdict, ModuleFinding, ModuleRuleVerdict};
+use crate::baseline::Entry;
 use crate::campaign::halt::Halt;
-use crate::outcome::{Exit, RunEnd, Verdict};
+use crate::outcome::{Exit, RunEnd, Standing, Verdict};
 use crate::validate::checks::check::Level;
 use crate::validate::script::claims::Claims;
 use crate::validate::subject::consent::Secrets;
@@ -31,28 +31,6 @@ pub struct Subject {
     pub checks: usize,
     /// Rules that are selected.
     pub rules: usize,
-}
-
-/// What a verdict means for the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckStanding {
-    /// What it says.
-    Plain,
-    /// Nothing: it is in the baseline.
-    Known,
-    /// A failure: such warnings are denied.
-    Denied,
-}
-
-impl CheckStanding {
-    /// One lower-case word.
-    pub fn word(self) -> &'static str {
-        match self {
-            CheckStanding::Plain => "plain",
-            CheckStanding::Known => "known",
-            CheckStanding::Denied => "denied",
-        }
-    }
 }
 
 /// All that is said of a subject.
@@ -88,12 +66,12 @@ pub struct Validation {
     pub profiles: Vec<ProfileResult>,
     /// Servers that were played.
     pub cases: u32,
-    /// The ids all of whose findings are in the baseline.
-    pub known: Vec<&'static str>,
+    /// The ids all of whose findings are in the baseline, each with the reason of the first.
+    pub known: Vec<(&'static str, String)>,
     /// The ids whose warnings count like failures.
     pub denied: Vec<&'static str>,
     /// What the baseline lists, and what did not happen although it was looked for.
-    pub stale: Vec<KnownFinding>,
+    pub stale: Vec<Entry>,
 }
 
 impl Validation {
@@ -116,7 +94,7 @@ impl Validation {
 
     /// The ids that fired: those with a finding.
     pub fn fired(&self) -> Vec<&'static str> {
-        let mut ids: Vec<&str> = self.findings().map(|finding| finding.id).collect();
+        let mut ids: Vec<&str> = self.findings().map(|finding| finding.promise.id).collect();
         ids.dedup();
         ids
     }
@@ -138,22 +116,21 @@ impl Validation {
         reasons.for_each(|reason| secrets.hide(reason));
     }
 
-    /// What the verdict of this id means for the run.
-    pub fn standing(&self, id: &str) -> CheckStanding {
-        match (self.known.contains(&id), self.denied.contains(&id)) {
-            (true, _) => CheckStanding::Known,
-            (false, true) => CheckStanding::Denied,
-            (false, false) => CheckStanding::Plain,
+    /// What is broken under this id means this for the run; `None` where nothing is.
+    pub fn standing(&self, id: &str) -> Option<Standing> {
+        let known = self.known.iter().find(|(known, _)| *known == id);
+        let verdict = self.verdicts().find(|(one, _)| *one == id).map(|(_, verdict)| verdict)?;
+        match (known, verdict) {
+            (Some((_, why)), _) => Some(Standing::Known { why: why.clone(), race: false }),
+            (None, Verdict::Warn) if !self.denied.contains(&id) => Some(Standing::Habit),
+            (None, Verdict::Warn) => Some(Standing::New),
+            (None, verdict) => (verdict.exit() == Exit::Violation).then_some(Standing::New),
         }
     }
 
     /// What fails the run, with ids.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, &Verdict)> {
-        self.verdicts().filter(|(id, verdict)| match self.standing(id) {
-            CheckStanding::Plain => verdict.exit() == Exit::Violation,
-            CheckStanding::Denied => true,
-            CheckStanding::Known => false,
-        })
+        self.verdicts().filter(|(id, _)| self.standing(id) == Some(Standing::New))
     }
 
     /// Everything that was judged holds, and something was.

@@ -1,7 +1,7 @@
 //! What is said of a subject: a verdict for each check and rule, and the findings behind it.
 
 use crate::campaign::event_budget::Events;
-use crate::outcome::Verdict;
+use crate::outcome::{Promise, Verdict};
 use crate::rules::{CallRef, Finding, Kind, Party, Rule};
 use crate::validate::checks::check::{Level, ModuleCheck};
 use crate::validate::play::evidence::Evidence;
@@ -22,16 +22,8 @@ pub struct Blame {
 /// One broken check or rule.
 #[derive(Clone, Debug)]
 pub struct ModuleFinding {
-    /// Id of the check or rule.
-    pub id: &'static str,
-    /// How much it asks.
-    pub level: Level,
-    /// What holds.
-    pub statement: &'static str,
-    /// Where it is promised.
-    pub clause: &'static str,
-    /// What to do about it.
-    pub fix: &'static str,
+    /// What is broken.
+    pub promise: Promise,
     /// What was expected here.
     pub expected: String,
     /// What came instead.
@@ -57,19 +49,15 @@ pub struct ModuleFinding {
 }
 
 impl ModuleFinding {
-    /// This breaks a check; nothing else is known of it.
-    pub(in crate::validate) fn of_check(
-        check: &ModuleCheck,
+    /// This rule or check is broken; nothing else is known of it.
+    pub(in crate::validate) fn of(
+        promise: impl Into<Promise>,
         expected: String,
         actual: String,
         blame: Blame,
     ) -> ModuleFinding {
         ModuleFinding {
-            id: check.id,
-            level: check.level,
-            statement: check.statement,
-            clause: check.clause,
-            fix: check.fix,
+            promise: promise.into(),
             expected,
             actual,
             calls: Vec::new(),
@@ -84,26 +72,10 @@ impl ModuleFinding {
         }
     }
 
-    /// This breaks a rule; nothing is known of it but what the rule says.
-    pub(in crate::validate) fn of_rule(rule: &'static Rule, found: &Finding, blame: Blame) -> ModuleFinding {
-        ModuleFinding {
-            id: rule.id,
-            level: ModuleRuleVerdict::level(rule),
-            statement: rule.statement,
-            clause: rule.clause,
-            fix: rule.fix,
-            expected: found.expected.clone(),
-            actual: found.actual.clone(),
-            calls: found.calls.clone(),
-            guilty: None,
-            hint: None,
-            blame,
-            repro: None,
-            replay: None,
-            run: None,
-            said: Vec::new(),
-            also: Vec::new(),
-        }
+    /// This rule is broken, as this has shown.
+    pub(in crate::validate) fn of_rule(rule: &Rule, found: &Finding, blame: Blame) -> ModuleFinding {
+        let (expected, actual) = (found.expected.clone(), found.actual.clone());
+        ModuleFinding { calls: found.calls.clone(), ..ModuleFinding::of(rule, expected, actual, blame) }
     }
 
     pub(in crate::validate) fn hide(&mut self, secrets: &Secrets) {
