@@ -100,9 +100,14 @@ fn what_is_said_does_not_depend_on_the_number_of_jobs() {
         // How much these make of their time depends on the machine.
         let timed = ["--skip", "resources.*", "--skip", "threads.*", "--jobs", jobs];
         let arguments = [&timed[..], &faulty[..]].concat();
-        validate(directory.path(), &arguments).code(1).get_output().stdout.clone()
+        let stdout = validate(directory.path(), &arguments).code(1).get_output().stdout.clone();
+        let text = String::from_utf8_lossy(&stdout).into_owned();
+        // A case that has been slow leaves out its last steps (`if-quick`), and so rules say less often something.
+        let (before, after) = text.split_once(" had something to say, ").unwrap();
+        let (_times, rest) = after.split_once(" times").unwrap();
+        format!("{before}{rest}")
     };
-    assert_eq!(String::from_utf8_lossy(&said("1")), String::from_utf8_lossy(&said("3")));
+    assert_eq!(said("1"), said("3"));
 }
 
 #[test]

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::version::Version;
 
 /// How the server was made to serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
     /// `-f -U SOCKET`.
+    #[default]
     Foreground,
     /// `-U SOCKET`, forked into the background.
     Daemon,
@@ -70,7 +71,7 @@ pub enum Tls {
 }
 
 /// What the harness knows of a run before it starts. The first event of a trace carries it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// `nbdkit` or `haproxy`.

@@ -31,7 +31,7 @@ impl Which {
 
 /// A release of a server: major, minor, patch. What leads to a release comes before it and behind all that went before: the
 /// patch numbers of a branch end at `DEVELOPMENT`, and those beyond count the development versions of the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version(pub u16, pub u16, pub u16);
 

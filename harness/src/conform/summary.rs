@@ -237,15 +237,10 @@ fn verdict_of_rule(tally: &RuleVerdict, version: Version, level: Level) -> Verdi
             let runs = "put to the test only in runs that crashed, hung or went astray".to_owned();
             Verdict::NotApplicable(runs)
         }
-        (_, 0) if tally.exercised == 0 => {
-            Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent))
-        }
-        (_, 0) => Verdict::Pass,
-        _ if rule.kind == Kind::Observed => Verdict::Warn,
-        _ if !rule.party.comes_with_server() => {
+        (_, 1..) if rule.kind != Kind::Observed && !rule.party.comes_with_server() => {
             Verdict::HarnessError(format!("the {} that broke it is the harness's own", rule.party))
         }
-        _ => Verdict::Fail,
+        (_, broken) => Verdict::of_rule(rule, tally.exercised, broken > 0),
     }
 }
 

@@ -5,25 +5,14 @@
 //! it comes in, so that every report shows the same.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Returns the text with each character that is no plain text, but for line breaks and tabs, written as `\u{1b}` is.
 ///
 /// Plain text is without control characters (C0 but for newline and tab, DEL, and C1), without marks of direction, and
 /// without line separators, byte order marks and noncharacters of Unicode.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for char in text.chars() {
-        match is_hidden(char) {
-            // A `String` takes whatever is written to it.
-            true => drop(write!(shown, "{}", char.escape_unicode())),
-            false => shown.push(char),
-        }
-    }
-    Cow::Owned(shown)
+    escaped(text, |char, shown| write!(shown, "{}", char.escape_unicode()))
 }
 
 /// Returns the text made visible, with its line breaks and tabs, too: it stays one line.
@@ -34,15 +23,21 @@ pub(crate) fn visible_line(text: &str) -> String {
 /// Returns a JSON text that stays the same to whoever parses it, with each character that is no plain text escaped: in JSON such
 /// characters stand in strings only.
 pub(crate) fn visible_json(text: &str) -> Cow<'_, str> {
+    escaped(text, |char, shown| {
+        char.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(shown, "\\u{unit:04x}"))
+    })
+}
+
+/// Returns the text with each character that is no plain text written by `escape`.
+fn escaped(text: &str, escape: impl Fn(char, &mut String) -> fmt::Result) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for char in text.chars() {
         match is_hidden(char) {
-            true => char.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                let _ = write!(shown, "\\u{unit:04x}");
-            }),
+            // A `String` takes whatever is written to it.
+            true => _ = escape(char, &mut shown),
             false => shown.push(char),
         }
     }

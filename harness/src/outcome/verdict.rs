@@ -1,6 +1,7 @@
 //! What is said of a rule, of a check, of a scenario.
 
 use super::exit::Exit;
+use crate::rules::{Kind, Rule};
 
 /// A verdict. They are never merged into one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,16 @@ macro_rules! reason_of {
 }
 
 impl Verdict {
+    /// What is said of a rule that was put to the test so often, and was broken, or held.
+    pub fn of_rule(rule: &Rule, exercised: u64, is_broken: bool) -> Verdict {
+        match (is_broken, exercised) {
+            (true, _) if rule.kind == Kind::Observed => Verdict::Warn,
+            (true, _) => Verdict::Fail,
+            (false, 0) => Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent)),
+            (false, _) => Verdict::Pass,
+        }
+    }
+
     /// One lower-case word.
     pub fn word(&self) -> &'static str {
         match self {

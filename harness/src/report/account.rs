@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::html::Traced;
 use crate::baseline::Entry;
-use crate::outcome::{Exit, Fault, Standing, Verdict};
+use crate::outcome::{Exit, Fault, Verdict};
 use crate::rules::{self, Rule, Trouble};
 use crate::server::Which;
 use crate::watch::{Ended, Unseen};
@@ -44,15 +44,10 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
-    /// What is said of this rule: how often it was put to the test decides where nothing was found.
+    /// What is said of this rule.
     pub(super) fn verdict(&self, rule: &Rule) -> Verdict {
-        let faults = || self.faults.iter().filter(|fault| fault.is_of(rule));
-        match self.exercised.get(rule.id) {
-            _ if faults().any(|fault| fault.standing != Standing::Habit) => Verdict::Fail,
-            _ if faults().next().is_some() => Verdict::Warn,
-            None | Some(0) => Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent)),
-            Some(_) => Verdict::Pass,
-        }
+        let exercised = self.exercised.get(rule.id).copied().unwrap_or_default();
+        Verdict::of_rule(rule, exercised, self.faults.iter().any(|fault| fault.is_of(rule)))
     }
 }
 

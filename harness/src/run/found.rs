@@ -100,10 +100,7 @@ impl FoundServer {
             threads: line.values("threads").next_back().and_then(|number| number.parse().ok()),
             oldstyle: line.has("old-style"),
             no_structured_replies: line.has("no-sr"),
-            hands_on: Vec::new(),
-            never_exits: false,
-            digests: false,
-            client_log: false,
+            ..Run::default()
         }
     }
 

@@ -97,6 +97,23 @@ pub struct Launch<'a> {
     pub may_be_traced: bool,
 }
 
+impl<'a> Launch<'a> {
+    /// This program, without arguments, as a part of this run.
+    pub fn of(program: &'a Path, run_id: u64) -> Launch<'a> {
+        Launch {
+            program,
+            arguments: Vec::new(),
+            environment: vec![(layers_behaviour::RUN_VARIABLE.into(), format!("{run_id:x}").into())],
+            pass: Vec::new(),
+            socket: None,
+            listener: None,
+            cpu: None,
+            run_id: Some(run_id),
+            may_be_traced: false,
+        }
+    }
+}
+
 /// A running or finished child.
 #[derive(Debug)]
 pub struct Process {

@@ -4,7 +4,7 @@ use super::page::{Cell, Finding, Page, Section};
 use crate::campaign::event_budget::Events;
 use crate::conform::exit_of;
 use crate::outcome::{Exit, Verdict};
-use crate::rules::{Judgement, Kind, RuleResult};
+use crate::rules::{Judgement, RuleResult};
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug)]
@@ -75,17 +75,12 @@ fn facts(traced: &Traced<'_>) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn word(result: &RuleResult) -> &'static str {
-    match (result.broken, result.exercised, result.rule.kind) {
-        (0, 0, _) => "not-applicable",
-        (0, ..) => "pass",
-        (_, _, Kind::Observed) => "warn",
-        _ => "fail",
-    }
+fn verdict(result: &RuleResult) -> Verdict {
+    Verdict::of_rule(result.rule, result.exercised, result.broken > 0)
 }
 
 fn findings(result: &RuleResult, run: Option<usize>, name: &str) -> impl Iterator<Item = Finding> {
-    let (rule, word) = (result.rule, word(result));
+    let (rule, word) = (result.rule, verdict(result).word());
     let place = format!("in {name}, broken {} times", result.broken);
     let finding = move |one| Finding { word, place: place.clone(), run, ..Finding::of_rule(rule, Some(one)) };
     result.findings.iter().map(finding)
@@ -93,13 +88,12 @@ fn findings(result: &RuleResult, run: Option<usize>, name: &str) -> impl Iterato
 
 fn cell(result: &RuleResult) -> Cell {
     let rule = result.rule;
-    let said = match result.exercised {
-        0 => format!("never exercised: needs {}", rule.antecedent),
-        times => format!("exercised {times} times, broken {}", result.broken),
-    };
+    let verdict = verdict(result);
+    let counts = || format!("exercised {} times, broken {}", result.exercised, result.broken);
+    let said = verdict.reason().map_or_else(counts, str::to_owned);
     Cell {
         id: rule.id.to_owned(),
-        word: word(result),
+        word: verdict.word(),
         statement: rule.statement,
         lines: vec![rule.clause.to_owned(), said],
         findings: Vec::new(),

@@ -148,3 +148,21 @@ impl FoundLine<'_> {
         }
     }
 }
+
+/// An entry of the user's baseline of what was looked for, and did not happen.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StaleLine<'a> {
+    /// Id of the check or rule, or `crash`.
+    id: &'a str,
+    /// What exactly was listed, where that is said.
+    actual: Option<&'a str>,
+    /// Why it is listed.
+    why: &'a str,
+}
+
+impl StaleLine<'_> {
+    pub(super) fn of(entry: &Entry) -> StaleLine<'_> {
+        StaleLine { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
+    }
+}

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::line::{FoundLine, Ndjson, Word, line};
+use super::line::{FoundLine, Ndjson, StaleLine, Word, line};
 use crate::outcome::{Exit, Fault};
 use crate::report::account::{Account, JudgedServer};
 use crate::rules::Rule;
@@ -96,12 +96,9 @@ pub enum Line<'a> {
     },
     /// An entry of the user's baseline of what was looked for, and did not happen.
     Stale {
-        /// The rule, or `crash`.
-        id: &'a str,
-        /// What exactly was listed.
-        actual: Option<&'a str>,
-        /// Why it is listed.
-        why: &'a str,
+        /// What is listed.
+        #[serde(flatten)]
+        entry: StaleLine<'a>,
     },
     /// The last line.
     End {
@@ -132,7 +129,7 @@ pub(super) fn write<W: Write>(to: &mut Ndjson<W>, account: &Account<'_>) -> io::
     account.rules.iter().try_for_each(|one| to.line(&rule(account, one)))?;
     account.faults.iter().try_for_each(|fault| to.line(&finding(fault)))?;
     for entry in account.stale {
-        to.line(&Line::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why })?;
+        to.line(&Line::Stale { entry: StaleLine::of(entry) })?;
     }
     let (found, meaning, servers) = (account.exit.code(), account.meaning.as_str(), account.servers.len());
     to.line(&Line::End { exit: account.code, found, meaning, servers })

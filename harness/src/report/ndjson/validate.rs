@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::line::{CallLine, Ndjson, Word, calls, line};
-use crate::baseline::Entry;
+use super::line::{CallLine, Ndjson, StaleLine, Word, calls, line};
 use crate::outcome::{Exit, Standing};
 use crate::validate::{CheckVerdict, ModuleFinding, ModuleRuleVerdict, ProfileResult, Subject, Validation};
 
@@ -139,12 +138,9 @@ pub enum ValidateLine<'a> {
     },
     /// An entry of the baseline that did not happen.
     Stale {
-        /// Id of the check or rule.
-        id: &'a str,
-        /// What used to come, where that is said.
-        actual: Option<&'a str>,
-        /// Why it is listed.
-        why: &'a str,
+        /// What is listed.
+        #[serde(flatten)]
+        entry: StaleLine<'a>,
     },
     /// The last line.
     End {
@@ -251,10 +247,6 @@ fn profile(result: &ProfileResult) -> ValidateLine<'_> {
     }
 }
 
-fn stale(entry: &Entry) -> ValidateLine<'_> {
-    ValidateLine::Stale { id: &entry.id, actual: entry.actual.as_deref(), why: &entry.why }
-}
-
 fn end(validation: &Validation) -> ValidateLine<'_> {
     ValidateLine::End {
         servers: validation.cases,
@@ -289,7 +281,7 @@ pub(super) fn write<W: Write>(
     let rules = validation.rules.iter().map(|said| rule(validation, said));
     let findings = validation.findings().enumerate().map(|(index, found)| finding(found, files.get(index)));
     let profiles = validation.profiles.iter().map(profile);
-    let stale = validation.stale.iter().map(stale);
+    let stale = validation.stale.iter().map(|entry| ValidateLine::Stale { entry: StaleLine::of(entry) });
     let lines = checks.chain(rules).chain(findings).chain(profiles).chain(stale);
     lines.chain([end(validation)]).try_for_each(|line| to.line(&line))
 }

@@ -6,7 +6,7 @@ mod said;
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
 pub(crate) use said::{judge, judged};
 
-use crate::run::{Run, Start, Tls};
+use crate::run::Run;
 use crate::version::Version;
 
 /// A trace in the making. An event's `position` is its name; [`Script::finish`] numbers the events by their places.
@@ -40,18 +40,10 @@ pub(crate) fn run(filters: u8) -> Run {
         server: "nbdkit".into(),
         version: Version(1, 46, 0),
         scenario: "test".into(),
-        start: Start::Foreground,
         filters,
-        parameters: Vec::new(),
-        readonly: false,
-        tls: Tls::Off,
-        threads: None,
-        oldstyle: false,
-        no_structured_replies: false,
-        hands_on: Vec::new(),
-        never_exits: false,
         digests: true,
         client_log: true,
+        ..Run::default()
     }
 }
 

@@ -30,7 +30,7 @@ use super::{instruments, interrupt};
 use crate::client::haproxy_cli::{CliClient, CliError};
 use crate::deadline::Deadline;
 use crate::history::End;
-use crate::run::{Run, Start, Tls};
+use crate::run::{Run, Start};
 use crate::version::Version;
 
 pub use configuration::{Configuration, Frontend, UsedService};
@@ -135,17 +135,7 @@ impl Haproxy {
         let path = path.map_or_else(on_path, Path::to_owned);
         let shown = path.display().to_string();
         let run_id = descent::new_run_id();
-        let launch = Launch {
-            program: &path,
-            arguments: vec!["-v".into()],
-            environment: vec![(RUN_VARIABLE.into(), format!("{run_id:x}").into())],
-            pass: Vec::new(),
-            socket: None,
-            listener: None,
-            cpu: None,
-            run_id: Some(run_id),
-            may_be_traced: false,
-        };
+        let launch = Launch { arguments: vec!["-v".into()], ..Launch::of(&path, run_id) };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => HaproxyError::Missing(shown.clone()),
             _ => HaproxyError::CannotRun { path: shown.clone(), source },
@@ -165,17 +155,8 @@ impl Haproxy {
             version: self.version,
             scenario: serve.scenario.to_owned(),
             start: serve.start,
-            filters: 0,
-            parameters: Vec::new(),
-            readonly: false,
-            tls: Tls::Off,
-            threads: None,
-            oldstyle: false,
-            no_structured_replies: false,
-            hands_on: Vec::new(),
-            never_exits: false,
-            digests: false,
             client_log: true,
+            ..Run::default()
         }
     }
 
@@ -222,18 +203,9 @@ impl Haproxy {
             _ => arguments.push("-db".into()),
         }
         arguments.extend(serve.arguments.iter().map(OsString::from));
-        let process = Process::start(Launch {
-            program: &self.path,
-            arguments,
-            environment,
-            pass: Vec::new(),
-            socket: None,
-            listener: None,
-            cpu: None,
-            run_id: Some(run_id),
-            may_be_traced: false,
-        })
-        .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
+        let launch = Launch { arguments, environment, ..Launch::of(&self.path, run_id) };
+        let process = Process::start(launch)
+            .map_err(|source| HaproxyError::CannotRun { path: self.path.display().to_string(), source })?;
         interrupt::began(run_id, process.group());
         let (directory, progress) = (Some(directory), Progress::default());
         Ok(HaproxyServer { process, run_id, directory, progress, names, _modules: modules, tracing })

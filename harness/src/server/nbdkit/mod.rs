@@ -128,17 +128,7 @@ impl Nbdkit {
         let path = path.unwrap_or(Path::new("nbdkit"));
         let shown = path.display().to_string();
         let run_id = descent::new_run_id();
-        let launch = Launch {
-            program: path,
-            arguments: vec!["--dump-config".into()],
-            environment: vec![(RUN_VARIABLE.into(), format!("{run_id:x}").into())],
-            pass: Vec::new(),
-            socket: None,
-            listener: None,
-            cpu: None,
-            run_id: Some(run_id),
-            may_be_traced: false,
-        };
+        let launch = Launch { arguments: vec!["--dump-config".into()], ..Launch::of(path, run_id) };
         let mut process = Process::start(launch).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ServerError::Missing(shown.clone()),
             _ => ServerError::CannotRun { path: shown.clone(), source },

@@ -13,9 +13,7 @@ use crate::validate::checks::check::{ModuleCheck, Profile};
 use crate::validate::play::evidence::Evidence;
 use crate::validate::verdict::profile::{ProfileResult, ProfileVerdict};
 use crate::validate::verdict::validation::Validation;
-use crate::validate::verdict::verdicts::{
-    Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict, broken, worse,
-};
+use crate::validate::verdict::verdicts::{Blame, CheckVerdict, ModuleFinding, ModuleRuleVerdict, worse};
 use crate::version::Which;
 
 impl Run<'_> {
@@ -115,7 +113,6 @@ impl Run<'_> {
         verdict.exercised = self.exercised.get(rule.id).copied().unwrap_or(0);
         for (entry, found) in self.of_rules.iter().filter(|(_, found)| found.rule == rule.id) {
             verdict.broken += 1;
-            verdict.verdict = broken(ModuleRuleVerdict::level(rule));
             if verdict.findings.iter().any(|one| one.blame.name == entry.name) {
                 continue;
             }
@@ -125,9 +122,7 @@ impl Run<'_> {
                 ..ModuleFinding::of_rule(rule, found, blame)
             });
         }
-        if verdict.exercised == 0 && verdict.broken == 0 {
-            verdict.verdict = Verdict::NotApplicable(format!("never exercised: needs {}", rule.antecedent));
-        }
+        verdict.verdict = Verdict::of_rule(rule, verdict.exercised, verdict.broken > 0);
         verdict
     }
 

@@ -5,10 +5,9 @@ use super::task::{Case, MOST_FINDINGS, MOST_HANGS, Outcome, Task};
 use crate::baseline::Baseline;
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::halt::Halt;
-use crate::campaign::level::Level;
 use crate::campaign::select::matches;
 use crate::outcome::{Exit, Verdict};
-use crate::rules::{CallRef, Finding as BrokenRule, Kind, Party};
+use crate::rules::{CallRef, Finding as BrokenRule, Party};
 use crate::run::stack::Stack;
 use crate::validate::checks::check::{CasePlan, ModuleCheck, Play};
 use crate::validate::is_module;
@@ -376,7 +375,7 @@ impl Tally {
             .any(|said| new(&said.findings) && counts(said.check.id, said.verdict.exit() == Exit::Violation))
             || self.rules.iter().any(|said| {
                 new(&said.findings)
-                    && counts(said.rule.id, ModuleRuleVerdict::level(said.rule) == Level::Must)
+                    && counts(said.rule.id, Verdict::of_rule(said.rule, 1, true) == Verdict::Fail)
             })
     }
 
@@ -423,14 +422,9 @@ impl Tally {
         self.checks.sort_by_key(|said| place(said.check.id));
         let cut = self.cut();
         for said in &mut self.rules {
-            said.verdict = match (said.findings.is_empty(), said.exercised, &cut) {
-                (true, _, Some(cut)) => Verdict::Inconclusive(cut.clone()),
-                (true, 0, None) => {
-                    Verdict::NotApplicable(format!("never exercised: needs {}", said.rule.antecedent))
-                }
-                (true, _, None) => Verdict::Pass,
-                (false, ..) if said.rule.kind == Kind::Observed => Verdict::Warn,
-                (false, ..) => Verdict::Fail,
+            said.verdict = match (said.findings.is_empty(), &cut) {
+                (true, Some(cut)) => Verdict::Inconclusive(cut.clone()),
+                (holds, _) => Verdict::of_rule(said.rule, said.exercised, !holds),
             };
         }
         (self.checks, self.rules)

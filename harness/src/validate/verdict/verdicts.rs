@@ -2,7 +2,7 @@
 
 use crate::campaign::event_budget::Events;
 use crate::outcome::{Promise, Verdict};
-use crate::rules::{CallRef, Finding, Kind, Party, Rule};
+use crate::rules::{CallRef, Finding, Party, Rule};
 use crate::validate::checks::check::{Level, ModuleCheck};
 use crate::validate::play::evidence::Evidence;
 use crate::validate::repro::Repro;
@@ -155,14 +155,6 @@ impl ModuleRuleVerdict {
     /// Nothing yet.
     pub(in crate::validate) fn unsaid(rule: &'static Rule) -> ModuleRuleVerdict {
         ModuleRuleVerdict { rule, verdict: Verdict::Pass, exercised: 0, broken: 0, findings: Vec::new() }
-    }
-
-    /// As a level.
-    pub(in crate::validate) fn level(rule: &Rule) -> Level {
-        match rule.kind {
-            Kind::Required | Kind::Forbidden => Level::Must,
-            Kind::Observed | Kind::Unspecified => Level::Should,
-        }
     }
 }
 
