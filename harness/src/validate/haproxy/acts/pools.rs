@@ -19,9 +19,12 @@ const LOOKING_SINCE: Version = Version(2, 6, 0);
 const USE_AFTER_FREE_SINCE: Version = Version(2, 8, 0);
 /// Commands under each of them.
 const TIMES: usize = 60;
-const TIMES_WITHOUT_MEMORY: usize = 100;
-/// Requests without memory: most of them fail before they come to a service.
-const REQUESTS_WITHOUT_MEMORY: usize = 300;
+const TIMES_WITHOUT_MEMORY: usize = 250;
+/// Requests without memory: most of them fail before they come to a service, in one of 60 it is the service whose allocation fails.
+const REQUESTS_WITHOUT_MEMORY: usize = 700;
+/// So many of a hundred allocations fail: fewer, where more come before the handler's own.
+const FAILING: &[&str] = &["tune.fail-alloc 10"];
+const FAILING_FOR_REQUESTS: &[&str] = &["tune.fail-alloc 4"];
 /// Servers that are started for the sake of one that has enough memory for that.
 const STARTS: usize = 10;
 /// A command that does nothing, and one that is answered at some length: HAProxy keeps clients for whose answer there was no room.
@@ -76,16 +79,11 @@ fn failing(bench: &Bench<'_>, asked: &Asked) -> Result<Said, HaproxyError> {
 }
 
 fn failing_once(bench: &Bench<'_>, asked: &Asked) -> Result<Said, HaproxyError> {
-    let conditions = Conditions {
-        arguments: &["-dMfail"],
-        settings: &["tune.fail-alloc 10"],
-        fails: true,
-        ..Conditions::default()
+    let (times, settings) = match asked {
+        Asked::Command(_) => (TIMES_WITHOUT_MEMORY, FAILING),
+        Asked::Request(_) => (REQUESTS_WITHOUT_MEMORY, FAILING_FOR_REQUESTS),
     };
-    let times = match asked {
-        Asked::Command(_) => TIMES_WITHOUT_MEMORY,
-        Asked::Request(_) => REQUESTS_WITHOUT_MEMORY,
-    };
+    let conditions = Conditions { arguments: &["-dMfail"], settings, fails: true, ..Conditions::default() };
     on_server(bench, &conditions, |server| {
         for _ in 0..times {
             if let Ok(mut client) = bench.connect(server, asked, "cli") {
