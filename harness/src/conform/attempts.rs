@@ -5,7 +5,7 @@ use super::verdicts::{is_ground, verdict_of, wrote};
 use crate::baseline::Baseline;
 use crate::campaign::event_budget::Events;
 use crate::campaign::halt::{Halt, Limit};
-use crate::history::Wrapped;
+use crate::history::{Unjudged, Wrapped};
 use crate::outcome::{Verdict, What};
 use crate::rules::haproxy::joined;
 use crate::rules::{Finding, Kind, Rule, RuleResult};
@@ -30,6 +30,8 @@ pub struct Tries {
     pub controls: Vec<Control>,
     /// What the instrument of HAProxy stands in for.
     pub wrapped: Wrapped,
+    /// Commands of HAProxy of which the last try says nothing.
+    pub unjudged: Vec<Unjudged>,
 }
 
 /// Tries that ended in the same way, and not as planned.
@@ -242,6 +244,7 @@ impl Tries {
         let kept = Kept { run, wrote };
         self.events += recording.judgement.events;
         self.wrapped = self.wrapped.max(recording.judgement.history.wrapped());
+        self.unjudged = recording.judgement.history.unjudged().to_vec();
         if verdict == Verdict::Pass {
             self.passed += 1;
             for result in recording.judgement.results {

@@ -26,7 +26,7 @@ use attempts::Conduct;
 
 pub use crate::campaign::halt::Halt;
 pub use attempts::{Astray, Control, RuleTries, Tries};
-pub use outcome::{Conformance, NotPlayed, RuleVerdict, ScenarioVerdict};
+pub use outcome::{Conformance, NotPlayed, RuleVerdict, ScenarioVerdict, UnjudgedCommand};
 pub use unclear::Unclear;
 pub use update::updated;
 pub use verdicts::{exit_of, verdict_of, verdict_of_troubles};

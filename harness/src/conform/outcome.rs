@@ -60,6 +60,19 @@ pub struct NotPlayed {
     pub why: Unplayable,
 }
 
+/// A command of which a rule says nothing in a scenario that is about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnjudgedCommand {
+    /// The rule.
+    pub rule: &'static str,
+    /// The scenario.
+    pub scenario: String,
+    /// As it was asked.
+    pub command: String,
+    /// Why nothing is said of it.
+    pub why: String,
+}
+
 /// A whole run.
 #[derive(Clone, Debug)]
 pub struct Conformance {
@@ -79,6 +92,8 @@ pub struct Conformance {
     pub wrapped: Wrapped,
     /// Scenarios that were not played.
     pub not_played: Vec<NotPlayed>,
+    /// Commands of HAProxy of which a rule says nothing.
+    pub unjudged: Vec<UnjudgedCommand>,
     /// What has ended the run before everything was played.
     pub halt: Option<Halt>,
 }
@@ -118,6 +133,24 @@ impl Conformance {
             None => cause.sentence(times),
         });
         sentences.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Commands of which a rule says nothing, quoted, by rule and scenario, and by the reason as well where `reasons` are asked for;
+    /// with each group its first.
+    pub fn left_out(&self, reasons: bool) -> Vec<(&UnjudgedCommand, Vec<String>)> {
+        let mut groups: Vec<(&UnjudgedCommand, Vec<String>)> = Vec::new();
+        for one in &self.unjudged {
+            let same = |first: &UnjudgedCommand| {
+                (first.rule, &first.scenario) == (one.rule, &one.scenario)
+                    && (!reasons || first.why == one.why)
+            };
+            let command = format!("`{}`", one.command);
+            match groups.iter_mut().find(|(first, _)| same(first)) {
+                Some((_, commands)) => commands.push(command),
+                None => groups.push((one, vec![command])),
+            }
+        }
+        groups
     }
 
     /// How many rules have this verdict.

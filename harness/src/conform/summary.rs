@@ -1,10 +1,13 @@
 //! From what the tries of each scenario say to what the whole run says.
 
-use super::{Astray, Conformance, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Tries, Unclear};
+use super::{
+    Astray, Conformance, Halt, RuleTries, RuleVerdict, ScenarioVerdict, Tries, Unclear, UnjudgedCommand,
+};
 use crate::baseline::{Baseline, Entry, How};
 use crate::campaign::event_budget::EventBudget;
 use crate::campaign::level::Level;
 use crate::outcome::{Fault, Standing, Verdict, What};
+use crate::rules::haproxy::rule_of;
 use crate::rules::{Checker, Kind, Rule};
 use crate::scenario::Scenario;
 use crate::version::Version;
@@ -30,10 +33,20 @@ impl<'a> Summary<'a> {
         keeper: EventBudget,
     ) -> Summary<'a> {
         let rules = rules.iter().map(|rule| fresh(rule)).collect();
-        let (scenarios, faults, known, stale, wrapped, not_played) = Default::default();
+        let (scenarios, faults, known, stale, wrapped, not_played, unjudged) = Default::default();
         let (judged, halt) = (false, None);
-        let so_far =
-            Conformance { rules, scenarios, faults, known, stale, judged, wrapped, not_played, halt };
+        let so_far = Conformance {
+            rules,
+            scenarios,
+            faults,
+            known,
+            stale,
+            judged,
+            wrapped,
+            not_played,
+            unjudged,
+            halt,
+        };
         Summary { baseline, level, version, so_far, passed: Vec::new(), keeper }
     }
 
@@ -45,6 +58,7 @@ impl<'a> Summary<'a> {
         halt: Option<Halt>,
     ) -> (ScenarioVerdict, &[Fault]) {
         self.so_far.wrapped = self.so_far.wrapped.max(tries.wrapped);
+        self.take_unjudged(scenario, tries);
         if tries.passed > 0 {
             self.passed.push(scenario.name.clone());
         }
@@ -92,6 +106,22 @@ impl<'a> Summary<'a> {
         }
         self.so_far.scenarios.push(verdict.clone());
         (verdict, self.so_far.faults.get(before..).unwrap_or_default())
+    }
+
+    /// Takes in of which commands the scenario says nothing, as far as their rule is selected.
+    fn take_unjudged(&mut self, scenario: &Scenario, tries: &Tries) {
+        for one in &tries.unjudged {
+            let Some(rule) = rule_of(one.trial) else { continue };
+            if self.so_far.rules.iter().any(|verdict| verdict.rule.id == rule) {
+                let (command, why) = (one.command.clone(), one.why.clone());
+                self.so_far.unjudged.push(UnjudgedCommand {
+                    rule,
+                    scenario: scenario.name.clone(),
+                    command,
+                    why,
+                });
+            }
+        }
     }
 
     fn fault_of_run(&mut self, astray: &Astray, scenario: &Scenario, tries: &Tries) -> Fault {

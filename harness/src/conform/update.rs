@@ -178,6 +178,7 @@ mod tests {
             judged: true,
             wrapped: Default::default(),
             not_played: Vec::new(),
+            unjudged: Vec::new(),
             halt: None,
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use layers_trace::appctx::{FIRST_APPLET, Slots, State};
+use layers_trace::appctx::{FIRST_APPLET, Slots, State, UNJUDGED};
 use layers_trace::{Callback, Event, Field, Kind, Probe};
 
 use crate::foreign::visible::visible_line;
@@ -112,6 +112,18 @@ pub(super) struct Appctxs {
     asked_too_much: Option<Event>,
     /// What the instrument could not wrap, in its words.
     unwrapped: Vec<String>,
+    unjudged: Vec<Unjudged>,
+}
+
+/// A command of which something was not tried, or cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unjudged {
+    /// The number of the trial.
+    pub trial: u64,
+    /// As it was asked.
+    pub command: String,
+    /// Why nothing is said of it.
+    pub why: String,
 }
 
 impl Appctxs {
@@ -136,6 +148,11 @@ impl Appctxs {
     /// The first thing that the instrument could not wrap, in its words.
     pub(super) fn unwrapped(&self) -> Option<&str> {
         self.unwrapped.first().map(String::as_str)
+    }
+
+    /// Commands of which something was not tried.
+    pub(super) fn unjudged(&self) -> &[Unjudged] {
+        &self.unjudged
     }
 
     /// The appctx with this minted id.
@@ -168,6 +185,13 @@ impl Appctxs {
                 let what =
                     event.text(Field::Message).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
                 self.unwrapped.extend(what.map(|what| visible_line(&what)));
+            }
+            Some(Probe::Tried) if event.a == UNJUDGED => {
+                let said =
+                    |field| event.text(field).map(|text| String::from_utf8_lossy(&text.bytes).into_owned());
+                let command = said(Field::Keyword).map(|text| visible_line(&text)).unwrap_or_default();
+                let why = said(Field::Message).map(|text| visible_line(&text)).unwrap_or_default();
+                self.unjudged.push(Unjudged { trial: event.b, command, why });
             }
             Some(Probe::Unrecorded) => {
                 let command = self.by_id.get_mut(&event.handle).and_then(|appctx| appctx.command.as_mut());

@@ -61,7 +61,7 @@ mod step;
 mod visits;
 
 pub use answers::*;
-pub use appctx::{Appctx, CliCommand, Registered, Wrapped};
+pub use appctx::{Appctx, CliCommand, Registered, Unjudged, Wrapped};
 pub use call::{Call, ChainId, Handed, Thread};
 pub use calls::{Recorded, call_of, calls, closes, ends, opens};
 pub use client::{Client, Request};

@@ -2,7 +2,7 @@
 
 use layers_trace::{Callback, Event};
 
-use super::appctx::{Appctx, Appctxs, Registered, Wrapped};
+use super::appctx::{Appctx, Appctxs, Registered, Unjudged, Wrapped};
 use super::call::{Call, ChainId, Thread, Threads};
 use super::client::{Client, Clients};
 use super::concurrency::Concurrency;
@@ -266,6 +266,11 @@ impl History {
     /// The first thing that the instrument could not wrap, in its words.
     pub fn unwrapped(&self) -> Option<&str> {
         self.sessions.unwrapped()
+    }
+
+    /// Commands of which something was not tried.
+    pub fn unjudged(&self) -> &[Unjudged] {
+        self.sessions.unjudged()
     }
 
     /// The appctx with this minted id.

@@ -6,6 +6,9 @@
 use crate::event::{Event, Kind};
 use crate::record::Record;
 
+/// What `a` of [`Probe::Tried`](crate::Probe::Tried) is where nothing is said of the command: it was not tried, or cannot be told.
+pub const UNJUDGED: u64 = 2;
+
 /// Numbers under which applets are registered begin here, beyond those of keywords.
 pub const FIRST_APPLET: u16 = 1000;
 

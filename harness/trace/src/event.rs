@@ -172,6 +172,7 @@ numbered! {
         Ended = 45,
         /// A client of the harness has tried this of a command of HAProxy's ([`Field::Keyword`]): the number of the [`Trial`] in
         /// `b`. Where it was otherwise than promised, [`Field::Message`] is what was expected and [`Field::Value`] what came.
+        /// Where nothing is said of the command, `a` is [`crate::appctx::UNJUDGED`], and [`Field::Message`] says why.
         Tried = 46,
         /// What the reference plugin has added to the list in this `extents`, extent by extent from the offset of the call on
         /// ([`Field::Extents`]). Nothing was promised.

@@ -71,6 +71,12 @@ fn facts(plan: &ConformPlan<'_>, conformance: &Conformance) -> Vec<(&'static str
     facts.extend((keywords > 0).then(|| ("Wrapped", format!("{keywords} keywords, {applets} applets"))));
     let not_played: Vec<_> =
         conformance.not_played.iter().map(|one| format!("{}: {}", one.scenario, one.why)).collect();
+    let left_out: Vec<_> = conformance
+        .left_out(false)
+        .into_iter()
+        .map(|(first, commands)| format!("{} in {}: {}", first.rule, first.scenario, commands.join(", ")))
+        .collect();
+    facts.extend((!left_out.is_empty()).then(|| ("Left out", left_out.join("; "))));
     facts.extend((!not_played.is_empty()).then(|| ("Not judged", not_played.join("; "))));
     facts
 }

@@ -260,13 +260,26 @@ impl<W: Write> People<'_, W> {
         if more > 0 { writeln!(self.to, "  and {more} more (--all)") } else { Ok(()) }
     }
 
+    /// Commands of which a rule says nothing: how many, and with `--all` which and why.
+    fn left_out(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
+        for (first, commands) in conformance.left_out(plan.all) {
+            let what = format!("{} in {}, {}", first.rule, first.scenario, many(commands.len(), "command"));
+            let line = match plan.all {
+                true => format!("{what}: {}: {}", first.why, commands.join(", ")),
+                false => format!("{what} (--all says which, and why)"),
+            };
+            writeln!(self.to, "  {DIM}{:<14}{DIM:#}  {}", "left out", wrapped(&line, 18).trim_start())?;
+        }
+        Ok(())
+    }
+
     fn not_judged(&mut self, plan: &ConformPlan<'_>, conformance: &Conformance) -> io::Result<()> {
         let (unspecified, rest): (Vec<&RuleVerdict>, Vec<&RuleVerdict>) = conformance
             .rules
             .iter()
             .filter(|verdict| !is_judged(verdict))
             .partition(|verdict| matches!(verdict.rule.check, Checker::Nothing));
-        if !rest.is_empty() || !conformance.not_played.is_empty() {
+        if !rest.is_empty() || !conformance.not_played.is_empty() || !conformance.unjudged.is_empty() {
             writeln!(self.to, "\nnot judged:")?;
         }
         for NotPlayed { scenario, why } in &conformance.not_played {
@@ -287,6 +300,7 @@ impl<W: Write> People<'_, W> {
                 wrapped(&format!("and {} more (--all): {}", more.len(), more.join(", ")), 2)
             )?;
         }
+        self.left_out(plan, conformance)?;
         if !unspecified.is_empty() {
             let ids: Vec<&str> = unspecified.iter().map(|verdict| verdict.rule.id).collect();
             writeln!(self.to, "\n{}", wrapped(&format!("unspecified, never judged: {}", ids.join(", ")), 0))?;

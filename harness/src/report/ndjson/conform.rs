@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::line::{BrokenLine, FoundLine, Ndjson, Word, line};
 use crate::baseline::{Entry, How};
 use crate::cases::reproduce;
-use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict};
+use crate::conform::{ConformPlan, Conformance, NotPlayed, RuleVerdict, ScenarioVerdict, UnjudgedCommand};
 use crate::outcome::{Exit, Fault, Verdict};
 use crate::version::Version;
 
@@ -88,6 +88,9 @@ pub enum ConformLine<'a> {
         broken_in: &'a [String],
         /// All of those are in the baseline.
         known: bool,
+        /// Commands of HAProxy of which it says nothing.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unjudged: Vec<UnjudgedLine<'a>>,
     },
     /// A rule broken, a crash or a hang, in one scenario.
     #[cfg_attr(
@@ -174,6 +177,18 @@ pub struct ControlLine<'a> {
     reason: Option<&'a str>,
 }
 
+/// A command of which a rule says nothing in a scenario that is about it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "UnjudgedCommand"))]
+#[serde(deny_unknown_fields)]
+pub struct UnjudgedLine<'a> {
+    scenario: &'a str,
+    /// As it was asked.
+    command: &'a str,
+    /// Why nothing is said of it.
+    why: &'a str,
+}
+
 pub(super) fn begin<'a>(plan: &'a ConformPlan<'_>) -> ConformLine<'a> {
     ConformLine::Begin {
         format: VERSION,
@@ -224,7 +239,12 @@ fn not_played<'a>(one: &'a NotPlayed, why: &'a Verdict) -> ConformLine<'a> {
     }
 }
 
-fn rule(said: &RuleVerdict) -> ConformLine<'_> {
+fn rule<'a>(said: &'a RuleVerdict, unjudged: &'a [UnjudgedCommand]) -> ConformLine<'a> {
+    let unjudged = unjudged.iter().filter(|one| one.rule == said.rule.id).map(|one| UnjudgedLine {
+        scenario: &one.scenario,
+        command: &one.command,
+        why: &one.why,
+    });
     ConformLine::Rule {
         id: said.rule.id,
         kind: said.rule.kind.to_string(),
@@ -237,6 +257,7 @@ fn rule(said: &RuleVerdict) -> ConformLine<'_> {
         broken: said.broken,
         broken_in: &said.broken_in,
         known: said.known && said.verdict == Verdict::Fail,
+        unjudged: unjudged.collect(),
     }
 }
 
@@ -287,7 +308,7 @@ pub(super) fn write<W: Write>(
     for one in &conformance.not_played {
         to.line(&not_played(one, &Verdict::Skipped(one.why.to_string())))?;
     }
-    let rules = conformance.rules.iter().map(rule);
+    let rules = conformance.rules.iter().map(|said| rule(said, &conformance.unjudged));
     let findings = conformance.faults.iter().map(|fault| finding(plan, fault));
     let known = conformance.known.iter().map(|entry| baseline("known", entry));
     let stale = conformance.stale.iter().map(|entry| baseline("stale", entry));

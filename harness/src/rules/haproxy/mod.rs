@@ -12,7 +12,7 @@ mod svcctx;
 mod tried;
 
 use crate::rules::check::Rule;
-pub(crate) use tried::{is_tried, joined};
+pub(crate) use tried::{is_tried, joined, rule_of};
 
 use seen::{ALL, FORBIDDEN, REQUIRED, SVCCTX, Seen, shown};
 

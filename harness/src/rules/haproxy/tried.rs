@@ -1,9 +1,10 @@
 //! What clients of the harness have tried of each command, beside asking for it: nothing inside the server shows it.
 
+use layers_trace::appctx::UNJUDGED;
 use layers_trace::{Field, Kind, Probe, Trial};
 
 use super::ALL;
-use crate::rules::check::{Check, Finding, Now, Party, Report, Rule, at, by, given, notes};
+use crate::rules::check::{Check, Finding, Now, Party, Report, Rule, at, by, given, notes, unless};
 
 const GUIDE: &str = "management guide, 9.3";
 
@@ -94,10 +95,26 @@ const REQUIRED: Rule = Rule::REQUIRED.of(Party::Handler).from(ALL);
 fn tried(trial: Trial) -> impl Check {
     at(notes(&[Kind::Probe]), move |now: &Now<'_>, report: &mut Report<'_>| {
         given(now.event.probe() == Some(Probe::Tried) && now.event.b == trial as u64)?;
+        unless(now.event.a == UNJUDGED)?;
         let said = |field| now.event.text(field).map(|text| String::from_utf8_lossy(&text.bytes));
         let (expected, actual) = (said(Field::Message), said(Field::Value));
         report.expect(now.event.a != 0, (), expected.unwrap_or_default(), actual.unwrap_or_default())
     })
+}
+
+/// Returns the rule that says what comes of this trial.
+pub(crate) fn rule_of(trial: u64) -> Option<&'static str> {
+    let trials = [
+        Trial::Whole,
+        Trial::AfterRefused,
+        Trial::Counted,
+        Trial::Restricted,
+        Trial::Changing,
+        Trial::Changed,
+        Trial::Waiting,
+    ];
+    let row = trials.iter().position(|one| *one as u64 == trial)?;
+    RULES.get(row).map(|rule| rule.id)
 }
 
 /// The rule is about what clients have tried.

@@ -14,6 +14,11 @@ const ANSWERED: &str = "an answer after arguments that are refused, as before th
 const NO_MORE: &str = "what is in use after each further round is no more than after the one before";
 const REFUSED: &str = "Permission denied, as the manual restricts the command";
 const NOT_FOR_ALL: &str = "a command that changes something is refused at level user";
+/// Why nothing is said of a command.
+const NOT_ANSWERED: &str = "it has no answer when nothing disturbs it";
+const ADDS: &str = "it adds something each time, and what it keeps was asked for";
+const GROWS: &str = "what the server itself uses grows meanwhile";
+const SAYS: &str = "its answer does not tell whether it was done";
 /// As a command shows that is refused for its level.
 const DENIED: &str = "Permission denied";
 /// Letters of an argument that are quoted.
@@ -67,7 +72,7 @@ impl Acting<'_> {
     /// Asks with odd arguments, and then as before.
     pub(super) fn after_refused(&mut self, command: &Command) -> Outcome {
         if !matches!(self.ask("cli", &command.asked), Answered::Whole(_)) {
-            return Outcome::Unjudged;
+            return Outcome::Unjudged(NOT_ANSWERED);
         }
         let is_numbered = NUMBERED.contains(&command.words.as_str());
         let is_number = |argument: &String| {
@@ -95,7 +100,7 @@ impl Acting<'_> {
         if changing(&command.words).is_some_and(|verb| ADDING.contains(&verb))
             || ADDING.iter().any(|verb| command.words.starts_with(verb))
         {
-            return Outcome::Unjudged;
+            return Outcome::Unjudged(ADDS);
         }
         let (plain, mut found) = (Asked::Command("layers plain".to_owned()), String::new());
         for (counting, asked, is_control) in [
@@ -111,12 +116,12 @@ impl Acting<'_> {
                 visit(server, (*own, asked), leaves)
             };
             let now = match grown(self.server, UNDISTURBED, (Counted::Keyword, counting), visit) {
-                Err(_) => return Outcome::Unjudged,
+                Err(_) => return Outcome::Unjudged(NOT_ANSWERED),
                 Ok(now) => now,
             };
             match (is_control, now == Grown::default()) {
                 (true, true) => {}
-                (true, false) => return Outcome::Unjudged,
+                (true, false) => return Outcome::Unjudged(GROWS),
                 (false, true) => return Outcome::Holds,
                 (false, false) => found = kept(&now, counting.commands),
             }
@@ -129,7 +134,7 @@ impl Acting<'_> {
         let text = command.asked.to_string();
         let row = RESTRICTED.iter().find(|(restricted, ..)| *restricted == text);
         let Some((_, levels, _)) = row.filter(|(.., since)| *since <= self.version()) else {
-            return Outcome::Unjudged;
+            return Outcome::NotMeant;
         };
         for level in *levels {
             match self.ask(level, &command.asked) {
@@ -143,7 +148,7 @@ impl Acting<'_> {
     /// Asks for what says that it changes something at level user.
     pub(super) fn changing(&mut self, command: &Command) -> Outcome {
         if changing(&command.words).is_none() || OF_SESSION.contains(&command.words.as_str()) {
-            return Outcome::Unjudged;
+            return Outcome::NotMeant;
         }
         match self.ask("user", &command.asked) {
             Answered::Whole(answer) if String::from_utf8_lossy(&answer).contains(DENIED) => Outcome::Holds,
@@ -151,7 +156,7 @@ impl Acting<'_> {
             Answered::Whole(answer) if answer.trim_ascii().is_empty() => {
                 Outcome::broken(NOT_FOR_ALL, "it is done at level user")
             }
-            _ => Outcome::Unjudged,
+            _ => Outcome::Unjudged(SAYS),
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::server::haproxy::asking::{Answered, changing, read_rest, text_of};
 
 const ENDS: &str = "an answer with an end, whatever is changed meanwhile";
 const GOES_ON: &str = "an answer while requests wait, and after it";
+/// Why nothing is said of a command.
+const NOTHING: &str = "it has no answer in the middle of which something could be changed";
+const NONE_WAITS: &str = "no request could be made to wait";
 /// How long the server is watched for a moment in which it has nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 /// Clients whose answers wait at the same time, and requests that wait.
@@ -41,7 +44,7 @@ impl Acting<'_> {
             match self.begin(&command.asked) {
                 Ok(reader) => readers.push(reader),
                 // It has said nothing, and that was all.
-                Err(CliError::Closed) => return Outcome::Unjudged,
+                Err(CliError::Closed) => return Outcome::Unjudged(NOTHING),
                 Err(error) => return Outcome::broken(ENDS, error.to_string()),
             }
         }
@@ -79,10 +82,10 @@ impl Acting<'_> {
         for _ in 0..READERS {
             let number = self.number();
             let Ok(mut client) = self.server.connect(number, "busy", Deadline::after(UNDISTURBED)) else {
-                return Outcome::Unjudged;
+                return Outcome::Unjudged(NONE_WAITS);
             };
             if client.send(get("/", true).as_bytes()).is_err() {
-                return Outcome::Unjudged;
+                return Outcome::Unjudged(NONE_WAITS);
             }
             waiting.push(client);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use layers_trace::appctx::UNJUDGED;
 use layers_trace::writer::record;
 use layers_trace::{Field, Kind, Probe, Trial};
 
@@ -21,11 +22,19 @@ use crate::server::haproxy::asking::{Answered, Pace, changing};
 const DEATH: Duration = Duration::from_secs(5);
 /// Requests for services of the server's own, by the frontend of those configurations.
 const SERVICES: &[&str] = &["GET /stats;csv", "GET /metrics", "GET /page1"];
+/// Why nothing is said of a command.
+const SILENT: &str = "it had no answer before, and is not called again";
+const CHANGES: &str = "it says that it changes something, and is not a dump";
+const ENDLESS: &str = "it ends the session or the server, or never answers";
+
 impl Acting<'_> {
     /// Tries this of each of these commands. One that ends the server, or its answers, ends the session.
     pub(super) fn try_each(&mut self, trial: Trial, tried: Tried) -> Result<(), CliError> {
         self.server.look();
-        let commands = self.commands(trial, tried);
+        let (commands, left_out) = self.commands(trial, tried);
+        for (words, why) in left_out {
+            self.tell(trial, &Asked::Command(words), Outcome::Unjudged(why));
+        }
         let mut controls = match trial {
             Trial::Whole => Some(Controls::start(self, tried)?),
             _ => None,
@@ -37,6 +46,7 @@ impl Acting<'_> {
         }
         for command in commands {
             if self.is_silent(&command.words) {
+                self.tell(trial, &command.asked, Outcome::Unjudged(SILENT));
                 continue;
             }
             self.renew();
@@ -48,7 +58,7 @@ impl Acting<'_> {
                 (Trial::Changing, _) => self.changing(&command),
                 (Trial::Changed, _) => self.changed(&command),
                 (Trial::Waiting, _) => self.while_requests_wait(&command),
-                (Trial::Whole, None) => Outcome::Unjudged,
+                (Trial::Whole, None) => Outcome::NotMeant,
             };
             let is_broken = matches!(outcome, Outcome::Broken { .. });
             self.tell(trial, &command.asked, outcome);
@@ -76,16 +86,18 @@ impl Acting<'_> {
     /// The server is of no use any more: what is wrong with it is told.
     fn end_at_once(&mut self) -> Result<(), CliError> {
         self.is_over = true;
+        // What has hung may have used up the time of its end.
+        self.renew();
         match self.server.process.end() {
             Some(_) => Ok(()),
             None => self.signal(libc::SIGKILL),
         }
     }
 
-    /// Commands of which this is tried.
-    fn commands(&self, trial: Trial, tried: Tried) -> Vec<Command> {
+    /// Commands of which this is tried, and those of which it is not, with the reason.
+    fn commands(&self, trial: Trial, tried: Tried) -> (Vec<Command>, Vec<(String, &'static str)>) {
         if let Tried::Only(command) | Tried::Own(command) = tried {
-            return vec![Command { words: command.to_owned(), asked: Asked::from(command) }];
+            return (vec![Command { words: command.to_owned(), asked: Asked::from(command) }], Vec::new());
         }
         let progress = self.server.progress();
         let all = match trial {
@@ -93,9 +105,13 @@ impl Acting<'_> {
             _ => progress.keywords(),
         };
         let dumps = matches!(trial, Trial::Whole | Trial::Changed);
-        let reads = |words: &&String| !dumps || changing(words).is_none();
-        let mut commands: Vec<Command> = Vec::new();
-        for words in all.iter().filter(|words| has_end(words)).filter(reads) {
+        let (mut commands, mut left_out) = (Vec::new(), Vec::new());
+        for words in all.iter().filter(|words| !is_strange(words)) {
+            let why = why_left_out(words).or((dumps && changing(words).is_some()).then_some(CHANGES));
+            if let Some(why) = why {
+                left_out.push((words.clone(), why));
+                continue;
+            }
             let command = |text: String| Command { words: words.clone(), asked: Asked::Command(text) };
             match trial {
                 Trial::Whole | Trial::Changed => {
@@ -110,13 +126,14 @@ impl Acting<'_> {
             }
         }
         // After it no request can wait there any more.
-        commands.sort_by_key(|command| trial == Trial::Waiting && command.words == "shutdown frontend");
+        commands
+            .sort_by_key(|command: &Command| trial == Trial::Waiting && command.words == "shutdown frontend");
         if dumps {
             let service =
                 |request: &&str| Command { words: (*request).to_owned(), asked: Asked::from(*request) };
             commands.extend(SERVICES.iter().map(service));
         }
-        commands
+        (commands, left_out)
     }
 
     /// Writes down what came of it.
@@ -127,7 +144,11 @@ impl Acting<'_> {
         note.b = trial as u64;
         let keyword = (Field::Keyword, asked.as_bytes());
         match outcome {
-            Outcome::Unjudged => {}
+            Outcome::NotMeant => {}
+            Outcome::Unjudged(why) => {
+                note.a = UNJUDGED;
+                trace.note(note, &[keyword, (Field::Message, why.as_bytes())]);
+            }
             Outcome::Holds => {
                 note.a = 1;
                 trace.note(note, &[keyword]);
@@ -142,12 +163,15 @@ impl Acting<'_> {
     }
 }
 
-/// A client can ask for it, and it has an end.
-fn has_end(words: &str) -> bool {
-    let strange = words.contains(['@', '<', '|']) || words.starts_with("layers ");
-    !strange
-        && !LEFT_OUT.iter().any(|left_out| words.starts_with(left_out))
-        && !NOT_SWEPT.iter().any(|(left_out, _)| *left_out == words)
+/// No client of the server's types it like this, or it is the harness's own.
+fn is_strange(words: &str) -> bool {
+    words.contains(['@', '<', '|']) || words.starts_with("layers ")
+}
+
+/// Says why nothing is tried of it, where that is so: it is not for everybody, or has no end.
+fn why_left_out(words: &str) -> Option<&'static str> {
+    let named = NOT_SWEPT.iter().find(|(left_out, _)| *left_out == words).map(|(_, why)| *why);
+    named.or(LEFT_OUT.iter().any(|left_out| words.starts_with(left_out)).then_some(ENDLESS))
 }
 
 /// The command begins with the words of this keyword.

@@ -16,8 +16,10 @@ pub(super) const DIRECTORY: &str = "{dir}";
 pub(super) enum Outcome {
     /// It went as it should.
     Holds,
-    /// It says nothing of this command.
-    Unjudged,
+    /// The rule is not about this command.
+    NotMeant,
+    /// It is, and for this reason nothing can be said.
+    Unjudged(&'static str),
     /// What was expected, and what came instead.
     Broken { expected: &'static str, actual: String },
 }

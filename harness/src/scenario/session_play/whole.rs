@@ -24,9 +24,17 @@ const ROUNDS: usize = 3;
 const EXPECTED: &str = "the same answer as from buffers that hold all of it";
 /// Of the answers of these the manual says that small buffers break them (configuration manual, "tune.bufsize").
 const STATISTICS: &[&str] = &["show info", "show stat", "show schema", "GET /stats", "GET /metrics"];
-/// What the first says depends on the size of buffers, and what the second says on the moment.
-const NOT_COMPARED: &[&str] = &["show pools", "show sess all"];
-/// These tell of the connection on which they are asked for: their lines are compared by what they are about.
+/// Commands that are not compared, and why.
+const NOT_COMPARED: &[(&str, &str)] = &[
+    ("show pools", "what it says depends on the size of the buffers"),
+    ("show sess all", "what it says depends on the moment"),
+];
+const SMALL_BREAK_IT: &str =
+    "the manual says that small buffers break it (configuration manual, \"tune.bufsize\")";
+const DIFFERS: &str = "two servers that nothing disturbs do not answer the same";
+const NOT_ANSWERED: &str = "it has no whole answer through large buffers, either";
+/// These tell of the connection on which they are asked for, and of those before it, which a server may close a little later than
+/// another one does: their lines are counted, and what they are about.
 const OF_THEMSELVES: &[&str] = &["show fd", "show sess"];
 /// Entries of a table, pages in a cache; and sessions.
 const MANY: usize = 120;
@@ -88,8 +96,12 @@ impl Controls {
     /// Compares what the server of the session answers.
     pub(super) fn compare(&mut self, acting: &mut Acting<'_>, asked: &Asked) -> Result<Outcome, CliError> {
         let is_small = acting.session.buffers.contains("tune.bufsize");
-        if is_one_of(NOT_COMPARED, asked) || (is_small && is_one_of(STATISTICS, asked)) {
-            return Ok(Outcome::Unjudged);
+        let command = asked.to_string();
+        if let Some((_, why)) = NOT_COMPARED.iter().find(|(one, _)| command.starts_with(one)) {
+            return Ok(Outcome::Unjudged(why));
+        }
+        if is_small && is_one_of(STATISTICS, asked) {
+            return Ok(Outcome::Unjudged(SMALL_BREAK_IT));
         }
         let mut outcome = Outcome::Holds;
         for _ in 0..ROUNDS {
@@ -97,7 +109,7 @@ impl Controls {
                 return self.without_control(acting, asked);
             };
             if one.shape != other.shape {
-                return Ok(Outcome::Unjudged);
+                return Ok(Outcome::Unjudged(DIFFERS));
             }
             outcome = self.disturbed(acting, asked, &one, &other);
             if !matches!(outcome, Outcome::Broken { .. }) {
@@ -121,7 +133,7 @@ impl Controls {
             return Ok(Outcome::broken(EXPECTED, answered.said()));
         };
         self.start_servers(acting)?;
-        Ok(Outcome::Unjudged)
+        Ok(Outcome::Unjudged(NOT_ANSWERED))
     }
 
     /// What the server of the session answers, read at once and slowly.
@@ -211,13 +223,15 @@ impl Answer {
         self.text.split(|byte| *byte == b'\n').collect::<BTreeSet<_>>().len()
     }
 
-    /// What each line is about: its first word.
-    fn subjects(&self) -> Vec<&[u8]> {
+    /// How many lines there are, and about how many things: by their first word.
+    fn subjects(&self) -> (usize, usize) {
         let first = |line: &'_ [u8]| line.iter().position(|byte| *byte != b' ').unwrap_or(0);
         let word = |line: &'_ [u8]| {
             first(line) + line.iter().skip(first(line)).take_while(|byte| **byte != b' ').count()
         };
-        self.text.split(|byte| *byte == b'\n').filter_map(|line| line.get(..word(line))).collect()
+        let lines = self.text.split(|byte| *byte == b'\n');
+        let subjects: Vec<&[u8]> = lines.filter_map(|line| line.get(..word(line))).collect();
+        (subjects.len(), subjects.iter().collect::<BTreeSet<_>>().len())
     }
 }
 
@@ -267,6 +281,16 @@ pub(super) fn filled(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_counted_and_what_they_are_about() {
+        let answer = |text: &str| Answer { length: 0, text: text.into(), shape: Vec::new() }.subjects();
+        let usual = answer("  7 : one\n 12 : other\n");
+        assert_eq!(usual, answer("  7 : other\n 13 : one\n"));
+        // One of them is shown again, or not at all.
+        assert_ne!(usual, answer("  7 : one\n  7 : one\n"));
+        assert_ne!(usual, answer("  7 : one\n"));
+    }
 
     #[test]
     fn addresses_and_numbers_are_masked() {
