@@ -14,7 +14,9 @@ use std::time::Duration;
 use side_by_side::{SideBySide, verdict};
 
 const ROUNDS: usize = 20;
-const REQUESTS: u64 = 60_000;
+/// Bytes of a read, and how many reads are made. The smallest show what an event costs where client and server have nothing else to
+/// do; the largest are those of a copy (nbdcopy(1) asks for 256 KiB at a time).
+const READS: [(u64, u64); 3] = [(4 << 10, 60_000), (64 << 10, 40_000), (256 << 10, 15_000)];
 const STARTS: u32 = 20;
 /// Of a request: three filters that have a `.pread` and a plugin, each called and returning.
 const EVENTS_A_REQUEST: u64 = 8;
@@ -22,7 +24,7 @@ const EVENTS_A_REQUEST: u64 = 8;
 const MEMORY: u64 = 64;
 
 fn main() {
-    println!("{ROUNDS} rounds in turns: {REQUESTS} reads of 4096 bytes, 16 in flight; {STARTS} starts");
+    println!("{ROUNDS} rounds in turns: reads, 16 in flight; {STARTS} starts");
     // First: what is kept of the requests is written to the disk for a while.
     let rounds = SideBySide::measure(ROUNDS, || starts(Some(&[])), || starts(None));
     let each = |all: Duration| all.as_secs_f64() * 1000.0 / f64::from(STARTS);
@@ -30,23 +32,27 @@ fn main() {
     println!("  a start: {watched:.2} ms watched, {alone:.2} ms unwatched");
     let more = watched - alone;
     verdict("milliseconds more for a start", format!("{more:.2}"), "<= 3", more <= 3.0);
-    let keeping = || {
-        let kept = tempfile::tempdir().expect("a directory for traces");
-        let dir = kept.path().join("traces").display().to_string();
-        requests(Some(&["--dir", &dir]), REQUESTS)
-    };
-    let rounds = SideBySide::measure(ROUNDS, keeping, || requests(None, REQUESTS));
-    throughput("recorded, and judged afterwards (--dir)", &rounds);
-    let rounds = SideBySide::measure(ROUNDS, || requests(Some(&[]), REQUESTS), || requests(None, REQUESTS));
-    throughput("recorded, and judged meanwhile", &rounds);
+    for reads in READS {
+        let keeping = || {
+            let kept = tempfile::tempdir().expect("a directory for traces");
+            let dir = kept.path().join("traces").display().to_string();
+            requests(Some(&["--dir", &dir]), reads)
+        };
+        let rounds = SideBySide::measure(ROUNDS, keeping, || requests(None, reads));
+        throughput("judged afterwards (--dir)", reads, &rounds);
+        let rounds = SideBySide::measure(ROUNDS, || requests(Some(&[]), reads), || requests(None, reads));
+        throughput("judged meanwhile", reads, &rounds);
+    }
     many_events();
 }
 
-fn throughput(what: &str, rounds: &SideBySide) {
-    let rate = |time: Duration| REQUESTS as f64 / time.as_secs_f64();
-    println!("  {what}: {:.0} requests/s; unwatched {:.0}", rate(rounds.one()), rate(rounds.other()));
+fn throughput(what: &str, (size, number): (u64, u64), rounds: &SideBySide) {
+    let rate = |time: Duration| number as f64 / time.as_secs_f64();
+    let kib = size >> 10;
+    println!("  {kib} KiB, {what}: {:.0} reads/s; unwatched {:.0}", rate(rounds.one()), rate(rounds.other()));
     let ratio = 1.0 / rounds.ratio();
-    verdict(&format!("throughput, {what}"), format!("{ratio:.3}"), ">= 0.95", ratio >= 0.95);
+    let what = format!("throughput, reads of {kib} KiB, {what}");
+    verdict(&what, format!("{ratio:.3}"), ">= 0.95", ratio >= 0.95);
 }
 
 /// The command in a shell, watched with these options, or as it is.
@@ -74,14 +80,14 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn script(requests: u64) -> String {
+fn script((size, number): (u64, u64)) -> String {
     let filters = "--filter=offset ".repeat(3);
-    format!("nbdkit -U - {filters} memory 1M --run 'qemu-img bench -f raw -c {requests} -d 16 -s 4096 $uri'")
+    format!("nbdkit -U - {filters} memory 16M --run 'qemu-img bench -f raw -c {number} -d 16 -s {size} $uri'")
 }
 
 /// Time that the requests take, as the client says.
-fn requests(options: Option<&[&str]>, requests: u64) -> Duration {
-    let printed = printed(&mut command(options, &script(requests)));
+fn requests(options: Option<&[&str]>, reads: (u64, u64)) -> Duration {
+    let printed = printed(&mut command(options, &script(reads)));
     let seconds = printed.split("Run completed in ").nth(1).and_then(|rest| rest.split(' ').next());
     let seconds = seconds.and_then(|seconds| seconds.parse().ok()).expect("qemu-img says how long it took");
     Duration::from_secs_f64(seconds)
@@ -103,7 +109,7 @@ fn many_events() {
     let requests = events.unwrap_or(10_000_000) / EVENTS_A_REQUEST;
     let report = tempfile::NamedTempFile::new().expect("a file for the report");
     let to = format!("ndjson={}", report.path().display());
-    let mut watched = command(Some(&["--report", &to]), &script(requests));
+    let mut watched = command(Some(&["--report", &to]), &script((4 << 10, requests)));
     let mut child = watched.stdout(Stdio::null()).spawn().expect("a shell");
     let status = Path::new("/proc").join(child.id().to_string()).join("status");
     let (mut peak, mut anonymous) = (0, 0);

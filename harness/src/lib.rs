@@ -66,6 +66,8 @@ pub mod run;
 pub mod scenario;
 pub mod server;
 pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tree;
 pub mod validate;
 pub mod version;

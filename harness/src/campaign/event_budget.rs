@@ -39,7 +39,7 @@ impl EventBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::reference;
+    use crate::testing::reference;
 
     #[test]
     fn a_run_is_kept_whole_or_not_at_all_and_counts_once() {

@@ -344,9 +344,9 @@ impl Conduct<'_> {
 mod tests {
     use super::*;
     use crate::history::End;
-    use crate::rules::testing::{Script, judged, reference};
     use crate::scenario::named;
     use crate::server::Which;
+    use crate::testing::{Script, judged, reference};
 
     fn left_behind(script: Script) -> Recording {
         Recording {

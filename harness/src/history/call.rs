@@ -135,8 +135,12 @@ impl Thread {
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     all: Vec<Thread>,
-    recent: usize,
+    /// Where each thread is likely to be among them, by the last bits of its id: every event asks for one.
+    places: [u32; PLACES],
 }
+
+/// Threads that can be found at once; kernels number those of one server one after another.
+const PLACES: usize = 32;
 
 impl Threads {
     pub(super) fn all(&self) -> &[Thread] {
@@ -144,10 +148,12 @@ impl Threads {
     }
 
     pub(super) fn get(&self, tid: u32) -> Option<&Thread> {
-        match self.all.get(self.recent) {
-            Some(thread) if thread.tid == tid => Some(thread),
-            _ => self.all.iter().find(|thread| thread.tid == tid),
-        }
+        self.likely(tid).or_else(|| self.all.iter().find(|thread| thread.tid == tid))
+    }
+
+    fn likely(&self, tid: u32) -> Option<&Thread> {
+        let place = self.places.get(tid as usize % PLACES)?;
+        self.all.get(*place as usize).filter(|thread| thread.tid == tid)
     }
 
     /// There are so many that some must go before this one can be added.
@@ -157,14 +163,10 @@ impl Threads {
 
     /// The thread with this id, a new one if need be.
     pub(super) fn of(&mut self, tid: u32, pid: u32) -> &mut Thread {
-        let index = match self.all.get(self.recent) {
-            Some(thread) if thread.tid == tid => self.recent,
-            _ => self.all.iter().position(|thread| thread.tid == tid).unwrap_or_else(|| {
-                self.all.push(Thread::new(tid, pid));
-                self.all.len() - 1
-            }),
-        };
-        self.recent = index;
+        let index = self.place(tid).unwrap_or_else(|| {
+            self.all.push(Thread::new(tid, pid));
+            self.all.len() - 1
+        });
         #[expect(clippy::indexing_slicing, reason = "found or pushed just above")]
         let thread = &mut self.all[index];
         if thread.pid != pid {
@@ -172,6 +174,16 @@ impl Threads {
             *thread = Thread::new(tid, pid);
         }
         thread
+    }
+
+    fn place(&mut self, tid: u32) -> Option<usize> {
+        let likely = self.places.get_mut(tid as usize % PLACES)?;
+        if self.all.get(*likely as usize).is_some_and(|thread| thread.tid == tid) {
+            return Some(*likely as usize);
+        }
+        let place = self.all.iter().position(|thread| thread.tid == tid)?;
+        *likely = u32::try_from(place).ok()?;
+        Some(place)
     }
 
     /// This thread serves this connection from now on.

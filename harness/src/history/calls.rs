@@ -74,7 +74,7 @@ mod tests {
     use layers_trace::Callback;
 
     use super::*;
-    use crate::rules::testing::{Script, run};
+    use crate::testing::{Script, run};
 
     #[test]
     fn calls_are_paired_and_nested() {

@@ -98,7 +98,7 @@ impl History {
 mod tests {
     use super::*;
     use crate::history::recording_fault::Numbers;
-    use crate::rules::testing::*;
+    use crate::testing::*;
 
     fn found(script: Script) -> Option<RecordingFault> {
         judged(script).history.flaws().first.map(|(flaw, _)| flaw)

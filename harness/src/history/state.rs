@@ -190,7 +190,7 @@ impl History {
 
     /// A filter outside of this layer has opened contexts of its own.
     pub fn opens_contexts_above(&self, layer: u8) -> bool {
-        self.layers().iter().any(|above| above.number > layer && self.opens_contexts(above.number))
+        self.openers.has_above(layer)
     }
 
     /// The next handle inwards in the chain of `handle` whose layer records this callback.

@@ -34,8 +34,6 @@ pub(crate) mod examples;
 pub mod haproxy;
 mod judging;
 pub mod nbdkit;
-#[cfg(test)]
-pub(crate) mod testing;
 
 pub use check::{
     CallRef, Check, Checker, Finding, Judge, Judgement, Kind, Now, Party, Report, Rule, RuleResult, Trouble,

@@ -43,7 +43,7 @@ mod tests {
     use layers_trace::Callback;
 
     use super::*;
-    use crate::rules::testing::{Script, judged, run};
+    use crate::testing::{Script, judged, run};
 
     #[test]
     fn a_server_whose_layers_are_unloaded_is_stopping_whether_or_not_one_has_a_cleanup() {

@@ -325,7 +325,7 @@ fn family(callback: Callback) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::reference;
+    use crate::testing::reference;
 
     #[test]
     fn every_column_has_an_entry_for_each_item() {

@@ -184,13 +184,7 @@ impl Judge {
         }
         let mut routes = vec![Route::default(); ROUTES];
         for (index, check) in checks.iter().enumerate() {
-            let watch = check.watches();
-            let calls = Callback::ALL.iter().flat_map(|c| [(Kind::Enter, Some(*c)), (Kind::Exit, Some(*c))]);
-            let notes = (0..=u8::MAX).map_while(|n| Kind::from_number(n + 1)).map(|kind| (kind, None));
-            for (kind, callback) in
-                calls.chain(notes).filter(|(kind, callback)| watch.wants(*kind, *callback))
-            {
-                let number = callback.map_or(0, |callback| callback as u8);
+            for (kind, number) in check.watches().sorts() {
                 if let Some(takers) = routes.get_mut(route(kind, number)) {
                     takers.watching.push(index as u16);
                 }
@@ -233,7 +227,7 @@ impl Judge {
 
     /// What has been said up to now, for tests.
     #[cfg(test)]
-    pub(in crate::rules) fn results(&self) -> Vec<RuleResult> {
+    pub(crate) fn results(&self) -> Vec<RuleResult> {
         self.running.iter().map(Running::result).collect()
     }
 

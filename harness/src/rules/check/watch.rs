@@ -66,6 +66,13 @@ impl Watch {
         }
     }
 
+    /// Each sort of event in it: its kind, and the number of the callback for an enter or an exit.
+    pub(super) fn sorts(self) -> impl Iterator<Item = (Kind, u8)> {
+        let of = |kind, set| numbers(set & bits(Callback::ALL)).map(move |number| (kind, number));
+        let notes = numbers(self.kinds.into()).filter_map(Kind::from_number).map(|kind| (kind, 0));
+        of(Kind::Enter, self.enters).chain(of(Kind::Exit, self.exits)).chain(notes)
+    }
+
     pub(super) fn wants(self, kind: Kind, callback: Option<Callback>) -> bool {
         match (kind, callback) {
             (Kind::Enter, Some(callback)) => self.enters & callback.bit() != 0,
@@ -73,6 +80,13 @@ impl Watch {
             _ => self.kinds & (1 << kind as u16) != 0,
         }
     }
+}
+
+/// The numbers of the bits that are set.
+fn numbers(set: u64) -> impl Iterator<Item = u8> {
+    let lowest = |set: &u64| (*set != 0).then_some(*set);
+    std::iter::successors(lowest(&set), move |set| lowest(&(set & (set - 1))))
+        .map(|set| set.trailing_zeros() as u8)
 }
 
 const fn bits(callbacks: &[Callback]) -> u64 {

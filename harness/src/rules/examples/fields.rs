@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::parse::{Argument, Step};
 use super::words::{COMMAND_FLAGS, FLAGS, errno};
-use crate::rules::testing::text;
 use crate::run::Run;
+use crate::testing::text;
 
 /// Returns the layer that this step declares.
 pub(super) fn declares(step: &Step) -> Option<u8> {

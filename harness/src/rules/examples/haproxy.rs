@@ -6,8 +6,8 @@ use layers_trace::{Callback, Event, Field, Kind, Operation};
 
 use super::fields::{callbacks, named_probe, number, set_run};
 use super::parse::{Argument, Half, Step, steps};
-use crate::rules::testing::{Script, run, text};
 use crate::run::Run;
+use crate::testing::{Script, run, text};
 use crate::version::Version;
 
 const KEYWORD: u16 = 1;

@@ -8,8 +8,8 @@ mod words;
 
 use layers_trace::Event;
 
-use super::testing::Script;
 use super::{Judge, Rule};
+use crate::testing::Script;
 use crate::version::{Version, Which};
 
 /// A trace that is judged event by event.
@@ -145,7 +145,7 @@ fn case(rule: &Rule, line: &str) -> Option<String> {
     let server = server(rule);
     let said = || {
         let example = Example::of(text, server);
-        let judgement = super::testing::judge(super::of(server), example.version, example.events);
+        let judgement = crate::testing::judge(super::of(server), example.version, example.events);
         let result =
             judgement.results.iter().find(|result| result.rule.id == rule.id).expect("it is judged").clone();
         (result.exercised, result.broken, told(&[result]))

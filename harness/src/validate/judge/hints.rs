@@ -135,7 +135,7 @@ fn result(call: &Recorded<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::{Script, run};
+    use crate::testing::{Script, run};
     use layers_trace::Callback;
 
     fn read(offset: u64, count: u32) -> Event {

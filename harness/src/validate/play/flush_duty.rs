@@ -32,7 +32,7 @@ pub(in crate::validate) fn left_volatile(events: impl Iterator<Item = Event>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::{Script, run};
+    use crate::testing::{Script, run};
 
     /// Calls of the plugin, one after another: callback, flags, result.
     fn scripted(all: &[(Callback, u32, i64)]) -> impl Iterator<Item = Event> {

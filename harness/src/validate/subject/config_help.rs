@@ -55,7 +55,7 @@ fn named(text: &str) -> Vec<Names> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::{Script, run, text};
+    use crate::testing::{Script, run, text};
 
     #[test]
     fn a_key_that_is_nearly_one_of_the_text_is_mistyped() {

@@ -7,7 +7,7 @@ use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
 use crate::rules::examples::fields::{fill, number, put_result};
 use crate::rules::examples::parse::{Argument, Half, Step};
 use crate::rules::examples::words::choice;
-use crate::rules::testing::{backend, context, parameter, text};
+use crate::testing::{backend, context, parameter, text};
 
 impl Player {
     pub(super) fn call(&mut self, step: &Step, layer: u8, callback: Callback) {

@@ -14,8 +14,8 @@ use crate::rules::examples::fields::{
 };
 use crate::rules::examples::parse::{Argument, Step, steps};
 use crate::rules::examples::words::{OPERATIONS, expanded, understood};
-use crate::rules::testing::{CHILD, MAIN, Script, run};
 use crate::run::Run;
+use crate::testing::{CHILD, MAIN, Script, run};
 
 /// The handles of one open.
 #[derive(Debug, Default)]

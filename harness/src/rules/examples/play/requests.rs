@@ -7,7 +7,7 @@ use crate::protocol::is_gone;
 use crate::rules::examples::fields::{fill, put_result};
 use crate::rules::examples::parse::{Half, Step, steps};
 use crate::rules::examples::words::{OPERATIONS, choice};
-use crate::rules::testing::text;
+use crate::testing::text;
 use crate::version::Version;
 
 impl Player {

@@ -143,7 +143,7 @@ fn nth(place: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::testing::*;
+    use crate::testing::*;
     use layers_trace::Callback;
     use layers_trace::record::Record;
 

@@ -1,4 +1,4 @@
-//! Traces for the rules' own tests: a good one, call by call, to be changed and judged.
+//! Traces for tests: a good one, call by call, to be changed and judged.
 
 mod changes;
 mod said;
@@ -199,10 +199,10 @@ const REFERENCE: &str = r#"
 
 /// A whole good run of two filters over a plugin.
 pub(crate) fn reference() -> Script {
-    super::examples::script(REFERENCE)
+    crate::rules::examples::script(REFERENCE)
 }
 
 /// The same, in which no layer ends the process by itself.
 pub(crate) fn settled() -> Script {
-    super::examples::script(&REFERENCE.replace("run filters=2", "run filters=2 never_exits=1"))
+    crate::rules::examples::script(&REFERENCE.replace("run filters=2", "run filters=2 never_exits=1"))
 }
