@@ -18,6 +18,7 @@ const NOT_FOR_ALL: &str = "a command that changes something is refused at level 
 const NOT_ANSWERED: &str = "it has no answer when nothing disturbs it";
 const ADDS: &str = "it adds something each time, and what it keeps was asked for";
 const GROWS: &str = "what the server itself uses grows meanwhile";
+const NO_VERB: &str = "its words do not tell whether it changes something";
 const SAYS: &str = "its answer does not tell whether it was done";
 /// As a command shows that is refused for its level.
 const DENIED: &str = "Permission denied";
@@ -55,6 +56,8 @@ const RESTRICTED: &[(&str, &[&str], Version)] = &[
 const USER: &[&str] = &["user"];
 const OPERATOR: &[&str] = &["user", "operator"];
 const OLDEST: Version = Version(2, 2, 0);
+/// Verbs of commands that say that they change nothing.
+const READING: &[&str] = &["show", "get", "help", "dump"];
 /// What these change belongs to the session that asks.
 const OF_SESSION: &[&str] = &["set timeout", "set severity-output"];
 
@@ -147,8 +150,12 @@ impl Acting<'_> {
 
     /// Asks for what says that it changes something at level user.
     pub(super) fn changing(&mut self, command: &Command) -> Outcome {
-        if changing(&command.words).is_none() || OF_SESSION.contains(&command.words.as_str()) {
+        if OF_SESSION.contains(&command.words.as_str()) {
             return Outcome::NotMeant;
+        }
+        if changing(&command.words).is_none() {
+            let reads = command.words.split(' ').next().is_some_and(|verb| READING.contains(&verb));
+            return if reads { Outcome::NotMeant } else { Outcome::Unjudged(NO_VERB) };
         }
         match self.ask("user", &command.asked) {
             Answered::Whole(answer) if String::from_utf8_lossy(&answer).contains(DENIED) => Outcome::Holds,

@@ -198,7 +198,10 @@ impl<'a> Run<'a> {
     /// own.
     fn take(&mut self, check: &'static ModuleCheck, entry: &Handler, played: Played) {
         let explained = matches!(played.said, Said::Broken { .. });
-        self.say(check, entry, played.said);
+        let crashes = played.shown.rounds.iter().filter_map(|round| round.crash.as_ref());
+        let how =
+            crashes.filter(|crash| !entry.lua || !crash.is_fault).map(|crash| crash.how.as_str()).next();
+        self.say(check, entry, how.map_or_else(|| played.said.clone(), |how| played.said.clone().with(how)));
         self.servers += played.shown.servers;
         for (id, times) in played.shown.exercised {
             *self.exercised.entry(id).or_default() += times;

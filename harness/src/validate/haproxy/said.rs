@@ -24,6 +24,17 @@ impl Said {
         Said::Broken { expected: expected.into(), actual: actual.into(), hint: None }
     }
 
+    /// The same, and how the server has died of it: a client only sees that a connection ends.
+    pub(super) fn with(self, how: &str) -> Said {
+        match self {
+            Said::Broken { expected, actual, hint } => {
+                let how = how.replacen("it ", "the server ", 1);
+                Said::Broken { expected, actual: format!("{actual}: {how}"), hint }
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn verdict(&self, check: &ModuleCheck) -> Verdict {
         match self {
             Said::Holds => Verdict::Pass,
