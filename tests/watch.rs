@@ -297,6 +297,63 @@ fn a_filter_that_uses_its_next_in_close_is_a_finding() {
     assert_eq!(watched.says("finalize.last-use in 1 server").status, Some(1));
 }
 
+/// There is no room for what they would record: they go on, and so does whoever reads.
+#[test]
+fn servers_survive_a_full_disk() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("left out: it needs root");
+        return;
+    }
+    let layers = assert_cmd::cargo::cargo_bin("layers");
+    for options in ["", "--live", "--dir m/kept"] {
+        let directory = tempfile::tempdir().unwrap();
+        // Filled when the server runs: what it records from then on has no place.
+        let script = format!(
+            "mkdir m && mount -t tmpfs -o size=20m none m && export TMPDIR=$PWD/m || exit 99; \
+             exec {} watch {options} -- sh -c 'nbdkit -f -U s memory 10M & p=$!; while ! [ -S s ]; do :; done; \
+             dd if=/dev/zero of=m/fill bs=64k 2>/dev/null; \
+             qemu-img bench -c 60000 -d 8 -f raw -s 512 nbd:unix:s >/dev/null; echo $?; kill $p; wait $p; echo $?'",
+            layers.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script]).current_dir(&directory).stdin(Stdio::null());
+        let watched = told(&command.output().unwrap());
+        if watched.status == Some(99) {
+            eprintln!("left out: nothing can be mounted here");
+            return;
+        }
+        assert_eq!(watched.stdout, "0\n0\n", "{options}: {}", watched.stderr);
+        watched.says("not judged, or not to the end: 1 server");
+        assert_eq!(watched.status, Some(7), "{options}: {}", watched.stderr);
+    }
+}
+
+/// A process that makes a larger file than it may is killed.
+#[test]
+fn servers_whose_files_are_limited_run_as_ever() {
+    let script = "ulimit -f 100; nbdkit -U - memory 1M --run 'nbdinfo --size $uri'";
+    let unwatched = watch(&[], script);
+    assert_eq!(unwatched.stdout, "1048576\n", "{}", unwatched.stderr);
+    unwatched.says("there is no room for its trace");
+    let script = script.replace("100", "100000");
+    for options in [&[][..], &["--dir", "kept"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let watched = told(&command(&directory, options, &script).output().unwrap());
+        watched.finds_nothing().says("1 server (1 of nbdkit ").says("1 exited with 0");
+        assert_eq!((watched.stdout.as_str(), watched.status), ("1048576\n", Some(0)));
+    }
+}
+
+#[test]
+fn what_leaves_nothing_to_judge_by_is_refused() {
+    let refused = watch(&["--skip", "*"], "nbdkit -U - null --run true");
+    assert_eq!(refused.says("leave no rule to judge by").status, Some(2));
+    let directory = tempfile::tempdir().unwrap();
+    let refused = told(&command(&directory, &["--dir", "a b"], "true").output().unwrap());
+    assert_eq!(refused.says("a blank or a colon").status, Some(2));
+    assert!(!directory.path().join("a b").exists());
+}
+
 #[test]
 fn a_report_that_cannot_be_written_is_named() {
     let watched = watch(&["--report", "human=/dev/full"], "nbdkit -U - null --run true");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anstream::AutoStream;
 use clap::Args;
+use layers_trace::full_disk;
 
 use super::failure::Failure;
 use super::reports::{self, Course, Report};
@@ -119,6 +120,10 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
     let rules = select::rules(&arguments.only, &arguments.skip).map_err(|error| usage(&error))?;
     let rules: Vec<&'static Rule> = rules.into_iter().filter(|rule| level.judges(rule)).collect();
+    if rules.is_empty() {
+        return Err(usage(&"--only, --skip and --level leave no rule to judge by"));
+    }
+    full_disk::survive()?;
     let knowledge = Knowledge { of_servers: !arguments.no_baseline, own: known(arguments)? };
     // The command's own output is the command's.
     let wanted = reports::or_to_stderr(&arguments.report);
@@ -161,7 +166,7 @@ fn watched(arguments: &Arguments, course: &mut Course) -> Result<u8, Failure> {
     let account = Account {
         code,
         why,
-        kept: keeps.then(|| place.path()),
+        kept: (keeps && !summary.seen.is_empty()).then(|| place.path()),
         ..account(arguments, &summary, &verdicts, &rules)
     };
     let mut places = Vec::new();

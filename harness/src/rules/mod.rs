@@ -29,8 +29,6 @@
 //! ```
 
 pub mod check;
-#[cfg(test)]
-pub(crate) mod examples;
 pub mod haproxy;
 mod judging;
 pub mod nbdkit;

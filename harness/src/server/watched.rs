@@ -62,6 +62,8 @@ impl Place {
     /// A directory that the user names, which stays.
     pub(crate) fn named(path: &Path) -> Result<Place, PlaceError> {
         let unwritable = |source| PlaceError::Unwritable { path: path.to_owned(), source };
+        // Before anything is made: what a link leads to is looked at when it is there.
+        has_loadable_name(&std::path::absolute(path).map_err(unwritable)?, "--dir")?;
         std::fs::create_dir_all(path).map_err(unwritable)?;
         // Servers may have other working directories.
         let path = path.canonicalize().map_err(unwritable)?;
@@ -201,14 +203,19 @@ impl Drop for Place {
 
 /// Makes sure that the dynamic linker can load what lies there; `by` names the directory.
 fn is_loadable(path: &Path, by: &'static str) -> Result<(), PlaceError> {
-    if path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
-        return Err(PlaceError::Unloadable(path.to_owned(), by));
-    }
+    has_loadable_name(path, by)?;
     let mounted = rustix::fs::statvfs(path);
     if mounted.is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
         return Err(PlaceError::NoExec(path.to_owned(), by));
     }
     Ok(())
+}
+
+fn has_loadable_name(path: &Path, by: &'static str) -> Result<(), PlaceError> {
+    match path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b' ' | b':')) {
+        true => Err(PlaceError::Unloadable(path.to_owned(), by)),
+        false => Ok(()),
+    }
 }
 
 /// Puts the instruments there, and makes room for the traces of servers of any user.

@@ -1,6 +1,7 @@
 //! Traces for tests: a good one, call by call, to be changed and judged.
 
 mod changes;
+pub(crate) mod examples;
 mod said;
 
 use layers_trace::{Callback, Event, Field, Kind, Operation, Probe, Text};
@@ -199,10 +200,10 @@ const REFERENCE: &str = r#"
 
 /// A whole good run of two filters over a plugin.
 pub(crate) fn reference() -> Script {
-    crate::rules::examples::script(REFERENCE)
+    crate::testing::examples::script(REFERENCE)
 }
 
 /// The same, in which no layer ends the process by itself.
 pub(crate) fn settled() -> Script {
-    crate::rules::examples::script(&REFERENCE.replace("run filters=2", "run filters=2 never_exits=1"))
+    crate::testing::examples::script(&REFERENCE.replace("run filters=2", "run filters=2 never_exits=1"))
 }

@@ -34,6 +34,7 @@ pub mod callback;
 mod clock;
 pub mod digest;
 pub mod event;
+pub mod full_disk;
 pub mod handover;
 pub mod header;
 pub mod lent;

@@ -14,13 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::full_disk;
 use crate::handover::{DIRECTORY_VARIABLE, PLACES, TRACES};
-use crate::record::Record;
+use crate::header::HEADER_SIZE;
+use crate::record::{RECORD_SIZE, Record};
 use crate::writer::record;
 use crate::{Field, Kind, Probe, Writer};
 
 /// Records of one server: 256 MiB of address space and of a file with holes, touched as it fills.
 const CAPACITY: u64 = 1 << 22;
+/// A trace with less room tells of nothing.
+const FEWEST: u64 = 1 << 10;
+/// Records in whose place a trace has its header.
+const HEADER_RECORDS: u64 = (HEADER_SIZE / RECORD_SIZE) as u64;
 /// The trace never gets more than this part of what is free: a server that writes into a hole of a full disk would die of it.
 const PART_OF_DISK: u64 = 4;
 /// The descriptor that holds the lock gets a number that no server uses for anything.
@@ -120,7 +126,23 @@ fn capacity(file: &File, wanted: u64) -> io::Result<u64> {
         system.assume_init()
     };
     let free = system.f_bavail.saturating_mul(system.f_frsize) / PART_OF_DISK;
-    Ok(wanted.min(free / crate::record::RECORD_SIZE as u64))
+    let records = (free.min(largest_file()) / RECORD_SIZE as u64).saturating_sub(HEADER_RECORDS);
+    if records < FEWEST {
+        return Err(io::Error::other(
+            "there is no room for its trace: the disk is full, or files are limited (ulimit -f)",
+        ));
+    }
+    Ok(wanted.min(records))
+}
+
+/// Bytes that a file of this process may have: it is killed where it makes a larger one.
+fn largest_file() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a whole structure.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
 }
 
 /// For handlers, which run when nothing is certain any more: the trace of this process.
@@ -150,7 +172,7 @@ fn hear_of_the_end(path: &Path) {
             }
             let mut new = std::mem::zeroed::<libc::sigaction>();
             new.sa_sigaction = dies as *const c_void as usize;
-            new.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_NODEFER | libc::SA_ONSTACK;
+            new.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_ONSTACK;
             libc::sigaction(signal, &raw const new, std::ptr::null_mut());
         }
     }
@@ -174,8 +196,18 @@ extern "C" fn exits(status: c_int, _: *mut c_void) {
     note(Record { a: 1, b: status, ..record(Kind::Probe, 0, Probe::Ended as u8) });
 }
 
-/// Notes the signal, and lets it do what it would have done: its action is the default one again.
+/// Notes the signal, and lets it do what it would have done: its action is the default one again. That there is no room for the
+/// trace is nothing to die of.
 extern "C" fn dies(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    if signal == libc::SIGBUS {
+        // SAFETY: the kernel gives a whole structure, with an address for a signal of its own.
+        let address = unsafe { info.as_ref().filter(|info| info.si_code > 0).map(|info| info.si_addr()) };
+        if address.is_some_and(|address| full_disk::survives(address)) {
+            return;
+        }
+    }
+    // SAFETY: no preconditions.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
     note(Record { b: u64::from(signal.cast_unsigned()), ..record(Kind::Probe, 0, Probe::Ended as u8) });
     // SAFETY: the kernel gives a whole structure.
     let was_sent = unsafe { info.as_ref() }.is_none_or(|info| info.si_code <= 0);

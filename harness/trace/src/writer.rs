@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use crate::event::{Field, Kind, Room, pack_text};
 use crate::header::{DIGESTS, HEADER_SIZE, Header, MAGIC, VERSION};
 use crate::record::{RECORD_SIZE, Record, WORDS};
 use crate::ring::Ring;
-use crate::thread;
+use crate::{full_disk, thread};
 
 pub use crate::clock::monotonic;
 pub use crate::pool::Pool;
@@ -50,7 +51,24 @@ pub struct Writer {
     /// The records wrap.
     ring: Option<Ring>,
     /// Unmaps on drop; `None` where the mapping is to outlive this image.
-    _mapping: Option<MmapRaw>,
+    _mapping: Option<Mapped>,
+}
+
+/// A mapping that is known to be a trace's ([`full_disk`]).
+#[derive(Debug)]
+struct Mapped(MmapRaw);
+
+impl Mapped {
+    fn of(mapping: MmapRaw) -> Mapped {
+        full_disk::note(mapping.as_ptr(), mapping.len());
+        Mapped(mapping)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        full_disk::forget(self.0.as_ptr());
+    }
 }
 
 // SAFETY: the mapping is shared memory that any thread may use; after creation it is only accessed through atomics.
@@ -75,7 +93,9 @@ impl Writer {
     fn lay_out_in(file: &File, capacity: u64, run_id: u64, wraps: bool) -> io::Result<Writer> {
         let capacity = capacity.min(MOST_RECORDS);
         file.set_len(0)?;
-        file.set_len(size_of_trace(capacity))?;
+        let size = size_of_trace(capacity);
+        file.set_len(size)?;
+        reserve(file, size.min(POPULATED as u64))?;
         let mapping = MmapOptions::new().map_raw(file)?;
         fault_singly(&mapping);
         let base = non_null(mapping.as_mut_ptr())?;
@@ -85,7 +105,7 @@ impl Writer {
             epoch: AtomicU32::new(0),
             run_id: AtomicU64::new(run_id),
             ring: wraps.then(|| Ring::of(capacity, None)),
-            _mapping: Some(mapping),
+            _mapping: Some(Mapped::of(mapping)),
         };
         writer.reset(run_id);
         Ok(writer)
@@ -112,7 +132,7 @@ impl Writer {
             header.image_key.store(key, Ordering::Release);
             populate(own, capacity);
             // Another image of this process may come to use it after this one is unloaded.
-            std::mem::forget(mapping);
+            std::mem::forget(Mapped::of(mapping));
             own
         };
         let run_id = AtomicU64::new(header.run_id.load(Ordering::Relaxed));
@@ -134,7 +154,7 @@ impl Writer {
             epoch: AtomicU32::new(epoch.load(Ordering::Relaxed)),
             run_id: AtomicU64::new(run_id.load(Ordering::Relaxed)),
             ring: (header.wraps.load(Ordering::Relaxed) != 0).then(|| Ring::of(header.capacity, None)),
-            _mapping: Some(mapping),
+            _mapping: Some(Mapped::of(mapping)),
         })
     }
 
@@ -397,6 +417,15 @@ fn fault_singly(mapping: &MmapRaw) {
 }
 
 /// Maps a whole trace.
+/// Takes the blocks of the first bytes of a file, which is an error where the disk is full.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: a descriptor that is open.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes.cast_signed()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 fn map(file: &File) -> io::Result<MmapRaw> {
     if file.metadata()?.len() < HEADER_SIZE as u64 {
         return Err(io::Error::other("the trace is shorter than its header"));

@@ -40,7 +40,7 @@ impl<'a> Answered<'a> {
 }
 
 /// Error numbers by name.
-pub(in crate::rules) const ERROR_NAMES: &[(i32, &str)] = &[
+pub(crate) const ERROR_NAMES: &[(i32, &str)] = &[
     (libc::EPERM, "EPERM"),
     (libc::EIO, "EIO"),
     (libc::ENXIO, "ENXIO"),

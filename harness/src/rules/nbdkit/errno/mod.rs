@@ -8,7 +8,7 @@ mod wire;
 
 use crate::rules::check::Rule;
 #[cfg(test)]
-pub(in crate::rules) use error::ERROR_NAMES;
+pub(crate) use error::ERROR_NAMES;
 use error::{Answered, ORDINARY, name, names, told};
 
 /// The rules of this family, a list for each topic, in the order of the catalogue.

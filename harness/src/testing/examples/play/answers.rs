@@ -7,7 +7,7 @@ use layers_trace::Callback::{
 use layers_trace::{Event, Kind, Operation};
 
 use super::Player;
-use crate::rules::examples::fields::usual;
+use crate::testing::examples::fields::usual;
 
 impl Player {
     /// Returns what a layer answers where a step does not say it.

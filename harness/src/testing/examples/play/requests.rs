@@ -4,9 +4,9 @@ use layers_trace::{Callback, Event, Field, Operation, Speaker};
 
 use super::Player;
 use crate::protocol::is_gone;
-use crate::rules::examples::fields::{fill, put_result};
-use crate::rules::examples::parse::{Half, Step, steps};
-use crate::rules::examples::words::{OPERATIONS, choice};
+use crate::testing::examples::fields::{fill, put_result};
+use crate::testing::examples::parse::{Half, Step, steps};
+use crate::testing::examples::words::{OPERATIONS, choice};
 use crate::testing::text;
 use crate::version::Version;
 

@@ -8,7 +8,7 @@ mod words;
 
 use layers_trace::Event;
 
-use super::{Judge, Rule};
+use crate::rules::{self, Checker, Finding, Judge, Rule, RuleResult};
 use crate::testing::Script;
 use crate::version::{Version, Which};
 
@@ -31,7 +31,7 @@ impl Example {
 }
 
 fn server(rule: &Rule) -> Which {
-    if super::of(Which::Haproxy).any(|other| other.id == rule.id) { Which::Haproxy } else { Which::Nbdkit }
+    if rules::of(Which::Haproxy).any(|other| other.id == rule.id) { Which::Haproxy } else { Which::Nbdkit }
 }
 
 /// Returns the trace of nbdkit that a text describes.
@@ -43,7 +43,7 @@ pub(crate) fn script(text: &str) -> Script {
 fn good(rule: &Rule, text: &str) -> Option<String> {
     let server = server(rule);
     let example = Example::of(text, server);
-    let mut judge = Judge::new(super::of(server), example.version);
+    let mut judge = Judge::new(rules::of(server), example.version);
     example.events.iter().for_each(|event| judge.feed(event));
     let judgement = judge.finish();
     if judgement.findings().next().is_some() {
@@ -57,7 +57,7 @@ fn good(rule: &Rule, text: &str) -> Option<String> {
 fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
     let server = server(rule);
     let example = Example::of(text, server);
-    let mut judge = Judge::new(super::of(server), example.version);
+    let mut judge = Judge::new(rules::of(server), example.version);
     let mut breaks = |event: &Event| {
         judge.feed(event);
         judge.results().iter().any(|one| one.rule.id == rule.id && one.broken > 0)
@@ -81,9 +81,9 @@ fn bad(rule: &Rule, text: &str, also: Option<&[&str]>) -> Option<String> {
 }
 
 /// Returns the findings in short.
-fn told(results: &[super::RuleResult]) -> String {
+fn told(results: &[RuleResult]) -> String {
     let findings = results.iter().flat_map(|result| &result.findings);
-    let line = |finding: &super::Finding| {
+    let line = |finding: &Finding| {
         let calls: Vec<_> = finding.calls.iter().map(|call| format!("{} {call}", call.position)).collect();
         let (rule, expected, actual) = (finding.rule, &finding.expected, &finding.actual);
         format!("\n    {rule}: {}: expected {expected}, actual {actual}", calls.join(", "))
@@ -94,7 +94,7 @@ fn told(results: &[super::RuleResult]) -> String {
 #[test]
 fn every_example_says_what_its_rule_does() {
     let mut wrong = Vec::new();
-    for rule in super::all().filter(|rule| matches!(rule.check, super::Checker::Trace(_))) {
+    for rule in rules::all().filter(|rule| matches!(rule.check, Checker::Trace(_))) {
         let good = said_of(&|| good(rule, rule.good));
         let bad = said_of(&|| bad(rule, rule.bad, Some(rule.also)));
         wrong.extend(good.into_iter().chain(bad).map(|said| format!("{}: {said}", rule.id)));
@@ -104,21 +104,21 @@ fn every_example_says_what_its_rule_does() {
 
 /// What else rules say, family by family: more cases than the two that explain a rule.
 const CASES: &[&str] = &[
-    include_str!("../nbdkit/config/cases.txt"),
-    include_str!("../nbdkit/connection/cases.txt"),
-    include_str!("../nbdkit/contexts/cases.txt"),
-    include_str!("../nbdkit/data/cases.txt"),
-    include_str!("../nbdkit/emulation/cases.txt"),
-    include_str!("../nbdkit/errno/cases.txt"),
-    include_str!("../nbdkit/lifecycle/cases.txt"),
-    include_str!("../nbdkit/negotiation/cases.txt"),
-    include_str!("../nbdkit/pointers/cases.txt"),
-    include_str!("../nbdkit/shutdown/cases.txt"),
-    include_str!("../nbdkit/start/cases.txt"),
-    include_str!("../nbdkit/threads/cases.txt"),
-    include_str!("../nbdkit/wire/cases.txt"),
-    include_str!("../nbdkit/pass_through.txt"),
-    include_str!("../haproxy/cases.txt"),
+    include_str!("../../rules/nbdkit/config/cases.txt"),
+    include_str!("../../rules/nbdkit/connection/cases.txt"),
+    include_str!("../../rules/nbdkit/contexts/cases.txt"),
+    include_str!("../../rules/nbdkit/data/cases.txt"),
+    include_str!("../../rules/nbdkit/emulation/cases.txt"),
+    include_str!("../../rules/nbdkit/errno/cases.txt"),
+    include_str!("../../rules/nbdkit/lifecycle/cases.txt"),
+    include_str!("../../rules/nbdkit/negotiation/cases.txt"),
+    include_str!("../../rules/nbdkit/pointers/cases.txt"),
+    include_str!("../../rules/nbdkit/shutdown/cases.txt"),
+    include_str!("../../rules/nbdkit/start/cases.txt"),
+    include_str!("../../rules/nbdkit/threads/cases.txt"),
+    include_str!("../../rules/nbdkit/wire/cases.txt"),
+    include_str!("../../rules/nbdkit/pass_through.txt"),
+    include_str!("../../rules/haproxy/cases.txt"),
 ];
 
 /// Cases of a file that LAYERS_CASES names are tried in place of these, without building anything.
@@ -130,7 +130,7 @@ fn every_case_is_judged_as_it_says() {
     for paragraph in cases.iter().flat_map(|text| text.split("\n\n")) {
         let mut lines = paragraph.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let Some(id) = lines.next() else { continue };
-        let rule = super::find(id).unwrap_or_else(|| panic!("`{id}` is no rule"));
+        let rule = rules::find(id).unwrap_or_else(|| panic!("`{id}` is no rule"));
         for line in lines {
             let said = said_of(&|| case(rule, line));
             wrong.extend(said.map(|said| format!("{id}: {line}\n  {said}")));
@@ -145,7 +145,7 @@ fn case(rule: &Rule, line: &str) -> Option<String> {
     let server = server(rule);
     let said = || {
         let example = Example::of(text, server);
-        let judgement = crate::testing::judge(super::of(server), example.version, example.events);
+        let judgement = crate::testing::judge(rules::of(server), example.version, example.events);
         let result =
             judgement.results.iter().find(|result| result.rule.id == rule.id).expect("it is judged").clone();
         (result.exercised, result.broken, told(&[result]))

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use layers_trace::{Callback, Event, Field, Kind, Operation};
 
-use crate::rules::examples::fields::{
+use crate::run::Run;
+use crate::testing::examples::fields::{
     answer, callback, callbacks, context_function, declares, fill, named_breach, named_probe, number,
     of_layers, set_layer, set_run,
 };
-use crate::rules::examples::parse::{Argument, Step, steps};
-use crate::rules::examples::words::{OPERATIONS, expanded, understood};
-use crate::run::Run;
+use crate::testing::examples::parse::{Argument, Step, steps};
+use crate::testing::examples::words::{OPERATIONS, expanded, understood};
 use crate::testing::{CHILD, MAIN, Script, run};
 
 /// The handles of one open.

@@ -4,9 +4,9 @@ use layers_trace::{Callback, ContextFunction, Event, Field, Kind, Operation};
 
 use super::{Chain, Player, Running};
 use crate::history::{FAST_ZERO, FUA, MAY_TRIM, REQ_ONE};
-use crate::rules::examples::fields::{fill, number, put_result};
-use crate::rules::examples::parse::{Argument, Half, Step};
-use crate::rules::examples::words::choice;
+use crate::testing::examples::fields::{fill, number, put_result};
+use crate::testing::examples::parse::{Argument, Half, Step};
+use crate::testing::examples::words::choice;
 use crate::testing::{backend, context, parameter, text};
 
 impl Player {
