@@ -368,6 +368,11 @@ fn a_server_that_crashes_is_a_finding() {
     watched.says("FAIL   crash in 1 server").says("the server was killed by signal 11");
     assert_eq!(watched.says("1 crashed with signal 11").status, Some(1));
     assert_eq!(watch(&["--wait", "--exit-with-command"], script).status, Some(0));
+    let other = format!(
+        "{script}; {}",
+        script.replace("-U s -P pid", "-U t -P pid").replace("=s", "=t").replace("SEGV", "ABRT")
+    );
+    watch(&["--wait"], &other).says("killed by signal 11").says("killed by signal 6");
 }
 
 #[test]

@@ -20,6 +20,8 @@ impl Cause {
         let said = match (&fault.what, &fault.first) {
             (What::Rule(_), Some(first)) => kind(&first.expected),
             (What::Rule(_), None) => String::new(),
+            // Another signal is another crash.
+            (What::Verdict(Verdict::Crash(reason)), _) => reason.clone(),
             (What::Verdict(verdict), _) => shape(verdict.reason().unwrap_or_default()),
         };
         Cause(format!("{} {}: {said}", fault.standing.word(), fault.what))
