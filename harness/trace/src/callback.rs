@@ -80,6 +80,7 @@ impl Callback {
     };
 
     /// The callback with this number in the trace format.
+    #[inline]
     pub fn from_number(number: u8) -> Option<Callback> {
         Callback::ALL.get(usize::from(number)).copied()
     }
@@ -90,42 +91,50 @@ impl Callback {
     }
 
     /// This callback's bit in a set of callbacks, as [`crate::Event::has_callback`] reads it.
+    #[inline]
     pub const fn bit(self) -> u64 {
         1 << self as u8
     }
 
     /// Moves data or metadata of the disk: `pread`, `pwrite`, `flush`, `trim`, `zero`, `extents`, `cache`.
+    #[inline]
     pub const fn is_data(self) -> bool {
         self as u8 >= Callback::Pread as u8 && self as u8 <= Callback::ZeroV1 as u8
     }
 
     /// A question about one handle: `get_size`, `export_description`, `block_size`, `is_rotational`, `can_*`.
+    #[inline]
     pub const fn is_query(self) -> bool {
         self as u8 >= Callback::GetSize as u8 && self as u8 <= Callback::CanCache as u8
     }
 
     /// Takes a handle, so that it belongs to one `open`.
+    #[inline]
     pub const fn has_handle(self) -> bool {
         self as u8 >= Callback::Close as u8 && !self.is_appctx()
     }
 
     /// An operation of `struct nbdkit_next_ops`: `prepare`, `finalize`, questions and data.
+    #[inline]
     pub const fn is_below(self) -> bool {
         self as u8 >= Callback::Prepare as u8 && self as u8 <= Callback::Cache as u8
     }
 
     /// Belongs to a client's connection (nbdkit-plugin(3), "CALLBACK LIFECYCLE"): all from `preconnect` on.
+    #[inline]
     pub const fn is_connected(self) -> bool {
         self as u8 >= Callback::Preconnect as u8 && !self.is_appctx()
     }
 
     /// HAProxy's: takes an appctx. `parse`, `io_handler` and `io_release` are a keyword's; `init`, `fct` and `release` an
     /// applet's.
+    #[inline]
     pub const fn is_appctx(self) -> bool {
         self as u8 >= Callback::Parse as u8
     }
 
     /// HAProxy's, of a keyword of its command line.
+    #[inline]
     pub const fn is_keyword(self) -> bool {
         matches!(self, Callback::Parse | Callback::IoHandler | Callback::IoRelease)
     }

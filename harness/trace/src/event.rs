@@ -315,6 +315,7 @@ numbered! {
 
 impl Operation {
     /// A transmission-phase command that leads to a data callback.
+    #[inline]
     pub const fn is_data(self) -> bool {
         self as u8 >= Operation::Read as u8 && self as u8 <= Operation::BlockStatus as u8
     }
@@ -420,11 +421,13 @@ pub struct Event {
 
 impl Event {
     /// The callback of an enter or exit.
+    #[inline]
     pub fn callback(&self) -> Option<Callback> {
         matches!(self.kind, Kind::Enter | Kind::Exit).then(|| Callback::from_number(self.number)).flatten()
     }
 
     /// The operation of a request or reply.
+    #[inline]
     pub fn operation(&self) -> Option<Operation> {
         matches!(self.kind, Kind::Request | Kind::Reply)
             .then(|| Operation::from_number(self.number))
@@ -432,6 +435,7 @@ impl Event {
     }
 
     /// What a reference filter asks below it, or has the answer of.
+    #[inline]
     pub fn below(&self) -> Option<Below> {
         matches!(self.kind, Kind::Ask | Kind::Answer).then(|| Below::from_number(self.number)).flatten()
     }
@@ -447,46 +451,55 @@ impl Event {
     }
 
     /// What a probe looked at.
+    #[inline]
     pub fn probe(&self) -> Option<Probe> {
         (self.kind == Kind::Probe).then(|| Probe::from_number(self.number)).flatten()
     }
 
     /// Byte offset of a data call or request.
+    #[inline]
     pub fn offset(&self) -> u64 {
         self.a
     }
 
     /// Byte count of a data call or request.
+    #[inline]
     pub fn count(&self) -> u32 {
         self.c
     }
 
     /// NBDKIT_FLAG_* of a data call, NBD_CMD_FLAG_* of a request.
+    #[inline]
     pub fn flags(&self) -> u32 {
         self.d
     }
 
     /// The `readonly` argument.
+    #[inline]
     pub fn readonly(&self) -> bool {
         self.d != 0
     }
 
     /// The `is_tls` argument.
+    #[inline]
     pub fn is_tls(&self) -> bool {
         self.c != 0
     }
 
     /// Result of an exit: the integer, or for a pointer 0 when it was NULL and else 1.
+    #[inline]
     pub fn result(&self) -> i64 {
         self.a.cast_signed()
     }
 
     /// `errno` after the call.
+    #[inline]
     pub fn errno(&self) -> u32 {
         self.c
     }
 
     /// What a filter's data callback left in `*err`; `None` when the pointer was NULL.
+    #[inline]
     pub fn err(&self) -> Option<u32> {
         (self.d != ERR_WAS_NULL).then_some(self.d)
     }
@@ -509,6 +522,7 @@ impl Event {
     }
 
     /// For a registration: the layer's target has this callback.
+    #[inline]
     pub fn has_callback(&self, callback: Callback) -> bool {
         self.a & callback.bit() != 0
     }
