@@ -62,7 +62,7 @@ fn overlaps(event: &Event, (offset, count): (u64, u64)) -> bool {
     event.offset() < offset.saturating_add(count) && offset < event.offset() + u64::from(event.count())
 }
 
-/// The last call of the innermost layer that this request has led to; failing that, of any layer.
+/// Returns the last call of the outermost layer that this request has led to.
 fn guilty(events: &[Event], change: Change) -> Option<&Event> {
     let is_of = |event: &&Event| {
         let callback = event.callback().map(present);
