@@ -39,10 +39,16 @@ pub(crate) fn forget(start: *const u8) {
     }
 }
 
-/// Puts memory into the place of a hole in a trace that could not be filled. Returns false where this address is in none. For a
-/// handler of SIGBUS: it makes one system call.
-pub fn survives(address: *const c_void) -> bool {
-    let address = address.addr();
+/// Puts memory into the place of a hole in a trace that could not be filled, of which this SIGBUS tells. Returns false where it tells of
+/// something else, or somebody has sent it. For a handler: it makes one system call.
+///
+/// # Safety
+///
+/// `info` is NULL, or what the kernel gives to a handler of SIGBUS.
+pub(crate) unsafe fn survives(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: the caller promises a whole structure, which has an address for a signal of the kernel's own.
+    let address = unsafe { info.as_ref().filter(|info| info.si_code > 0).map(|info| info.si_addr()) };
+    let Some(address) = address.map(|address| address.addr()) else { return false };
     let is_in = |range: &&Range| {
         let (start, length) = (range.start.load(Ordering::Acquire), range.length.load(Ordering::Acquire));
         start != 0 && (start..start.saturating_add(length)).contains(&address)
@@ -80,14 +86,12 @@ pub fn survive() -> std::io::Result<()> {
 }
 
 extern "C" fn hole(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a whole structure, with an address for a signal of its own.
-    let address = unsafe { info.as_ref().filter(|info| info.si_code > 0).map(|info| info.si_addr()) };
-    if !address.is_some_and(|address| survives(address)) {
-        // It happens again when this returns, and ends the process.
-        // SAFETY: no preconditions.
-        unsafe {
+    // SAFETY: the kernel's own argument; signal(2) and raise(3) have no preconditions.
+    unsafe {
+        if !survives(info) {
+            // What was not sent happens again when this returns, and ends the process.
             libc::signal(signal, libc::SIG_DFL);
-            if address.is_none() {
+            if info.as_ref().is_none_or(|info| info.si_code <= 0) {
                 libc::raise(signal);
             }
         }

@@ -199,12 +199,9 @@ extern "C" fn exits(status: c_int, _: *mut c_void) {
 /// Notes the signal, and lets it do what it would have done: its action is the default one again. That there is no room for the
 /// trace is nothing to die of.
 extern "C" fn dies(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    if signal == libc::SIGBUS {
-        // SAFETY: the kernel gives a whole structure, with an address for a signal of its own.
-        let address = unsafe { info.as_ref().filter(|info| info.si_code > 0).map(|info| info.si_addr()) };
-        if address.is_some_and(|address| full_disk::survives(address)) {
-            return;
-        }
+    // SAFETY: the kernel's own argument.
+    if signal == libc::SIGBUS && unsafe { full_disk::survives(info) } {
+        return;
     }
     // SAFETY: no preconditions.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
