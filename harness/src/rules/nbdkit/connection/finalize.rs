@@ -287,15 +287,16 @@ fn last_use(now: &Now<'_>, report: &mut Report<'_>) -> Said {
     if now.is(Close) {
         return report.exercised_if(handle.layer > 0);
     }
-    let close = now.parent().filter(|parent| is_late(parent, handle))?;
+    let close = late_caller(now, handle)?;
     let expected = format!("close of L{} does not use the layers below", close.layer());
     let actual = format!("{} of L{}", now.call?.callback, now.event.layer);
     report.broken(handle.finalizing.as_ref().unwrap_or(&close.enter), expected, actual)
 }
 
-/// The filter that makes this call on a handle below it does so in its close.
-pub(in crate::rules::nbdkit) fn is_late(parent: &Call, below: &Handle) -> bool {
-    parent.callback == Close && parent.layer() > below.layer && parent.chain == Some(below.chain)
+/// Returns the close of a filter above this handle, on the same connection, in which the filter makes this call.
+pub(in crate::rules::nbdkit) fn late_caller<'a>(now: &Now<'a>, below: &Handle) -> Option<&'a Call> {
+    let is_above = |call: &&Call| call.layer() > below.layer && call.chain == Some(below.chain);
+    now.parent().filter(|call| call.callback == Close).filter(is_above)
 }
 
 /// After finalize there is only close.
@@ -305,7 +306,7 @@ fn silent_after(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         return report.exercised();
     }
     given(now.history.is_servers(handle))?;
-    unless(now.parent().is_some_and(|parent| is_late(parent, handle)))?;
+    unless(late_caller(now, handle).is_some())?;
     let expected = format!("only close of handle {} after its finalize", handle.id);
     let actual = format!("{} of L{}", now.call?.callback, now.event.layer);
     report.broken(handle.finalizing.as_ref(), expected, actual)

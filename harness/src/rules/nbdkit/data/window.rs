@@ -3,7 +3,7 @@
 use layers_trace::Callback::{self, Prepare};
 
 use crate::rules::check::{Now, Report, Rule, Said, at, by, enters_where, given, unless};
-use crate::rules::nbdkit::connection::finalize::is_late;
+use crate::rules::nbdkit::connection::finalize::late_caller;
 
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "data.window",
@@ -25,7 +25,7 @@ fn in_window(now: &Now<'_>, report: &mut Report<'_>) -> Said {
         return report.expect(false, (), "no request on a handle once it is closed", "there is one");
     };
     given(handle.layer == now.event.layer && now.history.is_servers(handle))?;
-    unless(now.parent().is_some_and(|parent| is_late(parent, handle)))?;
+    unless(late_caller(now, handle).is_some())?;
     report.exercised();
     let prepares = now.history.records(handle.layer, Prepare);
     let (since, what) = match (&handle.finalizing, &handle.closing) {
