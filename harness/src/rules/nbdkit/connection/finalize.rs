@@ -295,8 +295,9 @@ fn last_use(now: &Now<'_>, report: &mut Report<'_>) -> Said {
 
 /// Returns the close of a filter above this handle, on the same connection, in which the filter makes this call.
 pub(in crate::rules::nbdkit) fn late_caller<'a>(now: &Now<'a>, below: &Handle) -> Option<&'a Call> {
-    let is_above = |call: &&Call| call.layer() > below.layer && call.chain == Some(below.chain);
-    now.parent().filter(|call| call.callback == Close).filter(is_above)
+    now.parent().filter(|call| {
+        call.callback == Close && call.layer() > below.layer && call.chain == Some(below.chain)
+    })
 }
 
 /// After finalize there is only close.
